@@ -1,0 +1,111 @@
+#include "cpu/features.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+
+#if defined(__linux__)
+#include <sched.h>
+#include <unistd.h>
+#endif
+#if defined(__linux__) && (defined(__aarch64__) || defined(__arm__))
+#include <sys/auxv.h>
+#endif
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace runnel {
+
+#if defined(__x86_64__) || defined(__i386__)
+bool cpu_has_avx512vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+}
+bool cpu_has_avx2() {
+  // F16C has no name in GCC 12's list; every CPU with AVX2 has it.
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#else
+bool cpu_has_avx512vnni() { return false; }
+bool cpu_has_avx2() { return false; }
+#endif
+
+#if defined(__aarch64__)
+bool cpu_has_neon() { return true; }
+#if defined(__linux__)
+bool cpu_has_neon_dotprod() { return getauxval(AT_HWCAP) & (1ul << 20); }
+bool cpu_has_neon_i8mm() { return cpu_has_neon_dotprod() && (getauxval(AT_HWCAP2) & (1ul << 13)); }
+#elif defined(__APPLE__)
+static bool apple_feature(const char* name) {
+  int v = 0;
+  size_t n = sizeof v;
+  return sysctlbyname(name, &v, &n, nullptr, 0) == 0 && v;
+}
+bool cpu_has_neon_dotprod() { return apple_feature("hw.optional.arm.FEAT_DotProd"); }
+bool cpu_has_neon_i8mm() { return apple_feature("hw.optional.arm.FEAT_I8MM"); }
+#else
+bool cpu_has_neon_dotprod() { return false; }
+bool cpu_has_neon_i8mm() { return false; }
+#endif
+#elif defined(__arm__) && defined(__linux__)
+bool cpu_has_neon() { return getauxval(AT_HWCAP) & (1ul << 12); }
+bool cpu_has_neon_dotprod() { return false; }
+bool cpu_has_neon_i8mm() { return false; }
+#else
+bool cpu_has_neon() { return false; }
+bool cpu_has_neon_dotprod() { return false; }
+bool cpu_has_neon_i8mm() { return false; }
+#endif
+
+void cpu_name(char* buffer, int size) {
+  std::snprintf(buffer, size_t(size), "unknown CPU");
+#if defined(__linux__)
+  if (std::FILE* f = std::fopen("/proc/cpuinfo", "r")) {
+    char line[256];
+    while (std::fgets(line, sizeof line, f)) {
+      if (std::strncmp(line, "model name", 10) != 0 && std::strncmp(line, "Model", 5) != 0) continue;
+      const char* colon = std::strchr(line, ':');
+      if (!colon) continue;
+      line[std::strcspn(line, "\n")] = 0;
+      std::snprintf(buffer, size_t(size), "%s", colon + 2);
+      break;
+    }
+    std::fclose(f);
+  }
+#endif
+}
+
+int cpu_default_threads() {
+#if defined(__linux__)
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  long best = 0;
+  int cores = 0;
+  // Cores within 20% of the fastest one's maximum clock count as performance cores.
+  for (int pass = 0; pass < 2; ++pass)
+    for (int i = 0; i < CPU_SETSIZE; ++i) {
+      if (!CPU_ISSET(i, &set)) continue;
+      char path[96];
+      std::snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", i);
+      long khz = 0;
+      if (std::FILE* f = std::fopen(path, "r")) {
+        if (std::fscanf(f, "%ld", &khz) != 1) khz = 0;
+        std::fclose(f);
+      }
+      if (pass == 0) best = khz > best ? khz : best;
+      else if (khz * 5 >= best * 4) ++cores;
+    }
+  return cores < 1 ? 1 : cores > 4 ? 4 : cores;
+#elif defined(__APPLE__)
+  int v = 0;
+  size_t n = sizeof v;
+  if (sysctlbyname("hw.perflevel0.logicalcpu", &v, &n, nullptr, 0) != 0 || v < 1) return 2;
+  return v > 4 ? 4 : v;
+#else
+  return 1;
+#endif
+}
+
+}  // namespace runnel

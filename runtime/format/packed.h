@@ -1,0 +1,86 @@
+// The tile layout of packed matrices: the one list of offsets that the converter writes and every kernel reads.
+//
+// A matrix [rows, columns] is cut into tiles of kTileRows = 16 rows (the last one padded with rows of value 0). A tile is contiguous and
+// runs along the columns in units:
+//   float kinds      unit = 1 column:   [16 rows] elements
+//   integer, f16     unit = 32 columns: scales [32 / block][16 rows] f16, minimums likewise if has_min, planes of 1 block row
+//   integer, others  unit = 256 columns: d [16] f16, dmin [16] f16 if has_min, small scales, planes of 8 block rows
+// Columns are padded to a whole unit with q = zero_point; a padded column meets activations that are 0.
+//
+// Small scales, n = 256 / block entries a row: u4 (only with has_min): [n][16] bytes, scale | min << 4. i8: [n][16] int8.
+// u6, s6: low nibbles [n / 2][16] bytes (entry 2i | entry 2i+1 << 4), then high bits [n / 4][16] bytes (2 bits an entry, entry 4i lowest);
+// with has_min the minimums follow in the same form. Value of a block: d * scale (s6: d * (scale - 32)) and dmin * min.
+//
+// Planes of one block row (32 columns = 8 chunks of 4 columns; chunk c holds columns 4c..4c+3; [16 rows][4 columns] = 64 bytes a chunk):
+//   8 bits: 8 chunks of bytes.
+//   4-bit plane: 4 x 64 bytes; low nibbles of piece j are chunk j, high nibbles chunk j + 4.
+//   2-bit plane: 2 x 64 bytes; bits 2s..2s+1 of piece j are chunk 2s + j.
+//   1-bit plane: 8 x 8 bytes; bit (4 row + column) of the little-endian 64-bit word c belongs to chunk c.
+//   bits 2..7 are the sum of planes 4 + 2 + 1; the widest plane holds the lowest bits of q.
+// The first 16 columns of a block are the low halves, so formats with blocks of 16 read the same planes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "format/enums.h"
+
+namespace runnel {
+
+inline constexpr int kTileRows = 16;
+inline constexpr int kBlockColumns = 32;
+inline constexpr int kSuperColumns = 256;
+
+// Plain copy of format.Packed, validated by the loader.
+struct PackedFormat {
+  PackedKind kind = PackedKind::kInteger;
+  uint8_t bits = 0;
+  uint8_t block = 32;
+  uint8_t zero_point = 0;
+  bool has_min = false;
+  ScaleKind scale = ScaleKind::kF16;
+
+  bool operator==(const PackedFormat&) const = default;
+
+  bool is_float() const { return kind != PackedKind::kInteger; }
+  // Columns a unit.
+  int unit_columns() const { return is_float() ? 1 : scale == ScaleKind::kF16 ? kBlockColumns : kSuperColumns; }
+  // Bytes of all planes of one block row of a tile.
+  size_t plane_bytes() const { return bits == 8 ? 512 : size_t(bits) * 64; }
+  // Bytes before the planes of a unit.
+  size_t header_bytes() const {
+    if (is_float()) return 0;
+    const size_t sides = has_min ? 2 : 1;
+    const size_t n = size_t(unit_columns()) / block;
+    switch (scale) {
+      case ScaleKind::kF16: return n * 32 * sides;
+      case ScaleKind::kU4: return 32 * sides + n * 16;
+      case ScaleKind::kU6:
+      case ScaleKind::kS6: return (32 + n * 12) * sides;
+      case ScaleKind::kI8: return 32 + n * 16;
+    }
+    return 0;
+  }
+  // Bytes of a unit of a tile.
+  size_t unit_bytes() const {
+    if (is_float()) return kind == PackedKind::kF32 ? 64 : 32;
+    return header_bytes() + plane_bytes() * size_t(unit_columns() / kBlockColumns);
+  }
+  int64_t units(int64_t columns) const { return (columns + unit_columns() - 1) / unit_columns(); }
+  int64_t padded_columns(int64_t columns) const { return units(columns) * unit_columns(); }
+  // Bytes of a tile (16 rows). The caller has bounded columns (loader: below 2^31).
+  size_t tile_bytes(int64_t columns) const { return size_t(units(columns)) * unit_bytes(); }
+  size_t matrix_bytes(int64_t rows, int64_t columns) const {
+    return size_t((rows + kTileRows - 1) / kTileRows) * tile_bytes(columns);
+  }
+  // Whether the combination is one that the layout defines.
+  bool is_valid() const {
+    if (is_float()) return true;
+    if (bits < 2 || bits > 8 || (block != 16 && block != 32)) return false;
+    if (scale == ScaleKind::kU4) return has_min;
+    if (scale == ScaleKind::kI8 || scale == ScaleKind::kS6) return !has_min;
+    return true;
+  }
+};
+
+}  // namespace runnel

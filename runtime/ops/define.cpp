@@ -1,0 +1,46 @@
+#include "ops/define.h"
+
+#include <cstdio>
+
+#include "format/packed.h"
+
+namespace runnel {
+
+const char* dtype_name(DType t) {
+  switch (t) {
+    case DType::kNone: return "none";
+    case DType::kF32: return "f32";
+    case DType::kF16: return "f16";
+    case DType::kBF16: return "bf16";
+    case DType::kI32: return "i32";
+    case DType::kI64: return "i64";
+    case DType::kU8: return "u8";
+    case DType::kI8: return "i8";
+    case DType::kPacked: return "packed";
+    case DType::kQ8: return "q8";
+  }
+  return "unknown";
+}
+
+const char* describe(const TensorView& t, char* buffer, size_t size) {
+  size_t n = size_t(std::snprintf(buffer, size, "%s[", dtype_name(t.dtype)));
+  for (int i = 0; i < t.rank && n < size; ++i)
+    n += size_t(std::snprintf(buffer + n, size - n, i ? ", %lld" : "%lld", static_cast<long long>(t.dims[i])));
+  if (n < size) std::snprintf(buffer + n, size - n, "]");
+  return buffer;
+}
+
+bool same_shape(const TensorView& a, const TensorView& b) {
+  if (a.rank != b.rank) return false;
+  for (int i = 0; i < a.rank; ++i)
+    if (a.dims[i] != b.dims[i]) return false;
+  return true;
+}
+
+int64_t element_count(const TensorView& t) {
+  int64_t n = 1;
+  for (int i = 0; i < t.rank; ++i) n *= t.dims[i];
+  return n;
+}
+
+}  // namespace runnel

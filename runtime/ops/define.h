@@ -1,0 +1,51 @@
+// For runtime/ops/<name>/<name>.cpp: makes the OpDef of a row from the registry, so that arity and numbers stand in one place.
+#pragma once
+
+#include <cinttypes>
+#include <type_traits>
+
+#include "base/status.h"
+#include "format/model_generated.h"
+#include "ops/op.h"
+
+namespace runnel {
+
+namespace registry_row {
+#define RNL_OP(number, version, name, attrs, min_in, max_in, min_out, max_out, cpu)                              \
+  inline constexpr OpDef name{#name,  nullptr, nullptr, nullptr, nullptr, number, version, min_in, max_in, min_out, max_out, \
+                              uint8_t(format::Attrs::attrs), false};
+#include "ops/registry.inc"
+#undef RNL_OP
+}  // namespace registry_row
+
+// The registry row with its functions filled in.
+constexpr OpDef define_op(OpDef row, Status (*parse)(const void*, OpParams*), Status (*check)(const OpCall&),
+                          void (*reference)(const OpCall&), Status (*check_data)(const OpCall&) = nullptr, bool is_view = false) {
+  row.parse = parse;
+  row.check = check;
+  row.reference = reference;
+  row.check_data = check_data;
+  row.is_view = is_view;
+  return row;
+}
+
+// The operator's own parameter struct inside OpParams.
+template <class P>
+P* params_of(OpParams* p) {
+  static_assert(sizeof(P) <= sizeof(OpParams) && std::is_trivially_copyable_v<P>);
+  return reinterpret_cast<P*>(p->bytes);
+}
+template <class P>
+const P& params_of(const OpCall& call) {
+  return *reinterpret_cast<const P*>(call.params->bytes);
+}
+
+inline Status parse_nothing(const void*, OpParams*) { return Status::ok(); }
+
+// "in[2] [4, 16, 64] f32" style helpers for messages; buffer of 96 bytes or more.
+const char* describe(const TensorView& t, char* buffer, size_t size);
+bool same_shape(const TensorView& a, const TensorView& b);
+int64_t element_count(const TensorView& t);
+inline bool has_input(const OpCall& c, int i) { return i < c.in_count && c.in[i].dtype != DType::kNone; }
+
+}  // namespace runnel
