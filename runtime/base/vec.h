@@ -1,0 +1,79 @@
+// A growable array whose allocations can fail without ending the process. Elements are plain data or movable.
+#pragma once
+
+#include <cstddef>
+#include <new>
+#include <utility>
+
+#include "base/status.h"
+
+namespace runnel {
+
+template <class T>
+class Vec {
+ public:
+  Vec() = default;
+  Vec(Vec&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), capacity_(std::exchange(o.capacity_, 0)) {}
+  Vec& operator=(Vec&& o) noexcept {
+    if (this != &o) {
+      clear_all();
+      data_ = std::exchange(o.data_, nullptr);
+      size_ = std::exchange(o.size_, 0);
+      capacity_ = std::exchange(o.capacity_, 0);
+    }
+    return *this;
+  }
+  ~Vec() { clear_all(); }
+
+  // Makes it `n` value-initialised elements, dropping what was there.
+  Status assign(size_t n) {
+    clear_all();
+    RNL_TRY(grow(n));
+    for (size_t i = 0; i < n; ++i) new (data_ + i) T();
+    size_ = n;
+    return Status::ok();
+  }
+  Status push(T value) {
+    if (size_ == capacity_) RNL_TRY(grow(capacity_ ? capacity_ * 2 : 16));
+    new (data_ + size_++) T(std::move(value));
+    return Status::ok();
+  }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  T& operator[](size_t i) { return data_[i]; }
+  const T& operator[](size_t i) const { return data_[i]; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+  T& back() { return data_[size_ - 1]; }
+  size_t bytes() const { return capacity_ * sizeof(T); }
+
+ private:
+  Status grow(size_t n) {
+    if (n <= capacity_) return Status::ok();
+    T* fresh = n > size_t(-1) / 2 / sizeof(T) ? nullptr : static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(alignof(T)), std::nothrow));
+    if (!fresh) return Status::make(Code::kOutOfMemory, "cannot allocate %zu elements of %zu bytes", n, sizeof(T));
+    for (size_t i = 0; i < size_; ++i) {
+      new (fresh + i) T(std::move(data_[i]));
+      data_[i].~T();
+    }
+    if (data_) ::operator delete(data_, std::align_val_t(alignof(T)));
+    data_ = fresh;
+    capacity_ = n;
+    return Status::ok();
+  }
+  void clear_all() {
+    for (size_t i = 0; i < size_; ++i) data_[i].~T();
+    if (data_) ::operator delete(data_, std::align_val_t(alignof(T)));
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+
+  T* data_ = nullptr;
+  size_t size_ = 0, capacity_ = 0;
+};
+
+}  // namespace runnel

@@ -1,0 +1,158 @@
+// Opens and verifies a .rnl file. After open() succeeded, every index, name, offset and size that the rest of the runtime follows has been
+// checked; weights themselves are not read (verify_segments does that).
+//
+// Layout: the flatbuffer (identifier RNNL), zero bytes up to the first 16 KiB boundary, segments, then a seal of 32 bytes:
+// u64 file bytes (seal included), u64 flatbuffer bytes, u64 XXH64 of the flatbuffer, "RNLSEAL1".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/file.h"
+#include "base/status.h"
+#include "base/vec.h"
+#include "format/enums.h"
+#include "format/expr.h"
+#include "format/model_generated.h"
+#include "format/packed.h"
+#include "ops/op.h"
+
+namespace runnel {
+
+inline constexpr uint16_t kFormatMajor = 1;
+inline constexpr uint16_t kFormatMinor = 0;
+inline constexpr size_t kSegmentAlignment = 16384;
+inline constexpr size_t kTensorAlignment = 64;
+inline constexpr size_t kSealBytes = 32;
+inline constexpr char kSealMagic[9] = "RNLSEAL1";
+
+struct Seal {
+  uint64_t file_bytes;
+  uint64_t header_bytes;
+  uint64_t header_checksum;
+  char magic[8];
+};
+static_assert(sizeof(Seal) == kSealBytes);
+
+// Features that a file may require of this runtime.
+extern const char* const kKnownFeatures[];
+extern const int kKnownFeatureCount;
+
+struct ShapeExpr {
+  ExprId dims[kMaxRank];
+  int rank = 0;
+};
+
+struct TensorInfo {
+  const char* name;
+  TensorView view;      // dims and data in the mapped file
+  PackedFormat packed;  // view.packed points here when dtype is kPacked
+  size_t bytes;
+  uint32_t segment;
+};
+
+struct StateInfo {
+  const char* name;
+  format::StateKind kind;
+  DType dtype;
+  ShapeExpr shape;
+  int block_axis;
+  ExprId slots;
+  uint32_t window;  // ring: newest positions that operators read
+};
+
+struct ValueInfo {
+  const char* name;
+  DType dtype;
+  ShapeExpr shape;
+  format::Role role;
+};
+
+struct Operand {
+  enum class Kind : uint8_t { kAbsent, kValue, kTensor, kState };
+  Kind kind = Kind::kAbsent;
+  uint32_t index = 0;  // into the program's values, or the model's tensors or states
+};
+
+struct OpInfo {
+  const OpDef* def;
+  OpParams params;
+  uint32_t first_operand;  // into ProgramInfo::operands: inputs, then outputs
+  uint16_t in_count, out_count;
+};
+
+struct ProgramInfo {
+  const char* name;
+  Vec<ValueInfo> values;    // inputs first
+  uint32_t input_count = 0;
+  Vec<uint32_t> outputs;    // value indices
+  Vec<Operand> operands;
+  Vec<OpInfo> ops;
+};
+
+struct SymbolInfo {
+  const char* name;
+  format::SymbolKind kind;
+  ExprId bound;  // axis symbols only
+};
+
+class Model {
+ public:
+  struct Options {
+    bool copy = false;  // read into memory instead of mapping
+  };
+  static Result<std::unique_ptr<Model>> open(const char* path, Options options);
+  // data stays the caller's and must outlive the model.
+  static Result<std::unique_ptr<Model>> open_memory(const void* data, size_t size);
+
+  const format::Model& root() const { return *root_; }
+  const ExprPool& exprs() const { return exprs_; }
+  const Vec<SymbolInfo>& symbols() const { return symbols_; }
+  const Vec<TensorInfo>& tensors() const { return tensors_; }
+  const Vec<StateInfo>& states() const { return states_; }
+  const Vec<ProgramInfo>& programs() const { return programs_; }
+  const ProgramInfo* find_program(const char* name) const;  // null: unknown. name null: the first
+  const TensorInfo* find_tensor(const char* name) const;
+  size_t file_bytes() const { return file_.size(); }
+  // Bytes of all segments of a kind.
+  uint64_t segment_bytes(format::SegmentKind kind) const;
+  uint64_t fingerprint() const { return fingerprint_; }  // checksum of the flatbuffer, which holds the segments' checksums
+  size_t memory_bytes() const;                           // heap that this object holds
+
+  // Reads every segment and compares checksums.
+  Status verify_segments() const;
+
+ private:
+  Status load();
+  Status load_symbols();
+  Status load_segments();
+  Status load_tensors();
+  Status load_states();
+  Status load_program(const format::Program& p);
+  Status load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced);
+  Result<ShapeExpr> load_shape(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* dims, const char* owner, bool options_only);
+  Status index_name(const char* name, Operand::Kind kind, uint32_t index);
+  Operand find_name(const char* name) const;
+
+  FileView file_;
+  const format::Model* root_ = nullptr;
+  size_t header_bytes_ = 0;
+  uint64_t fingerprint_ = 0;
+  ExprPool exprs_;
+  Vec<SymbolInfo> symbols_;
+  int option_count_ = 0;
+  Vec<TensorInfo> tensors_;
+  Vec<StateInfo> states_;
+  Vec<ProgramInfo> programs_;
+
+  // Open-addressing table from names to operands; program values are entered with a generation and forgotten after their program.
+  struct NameSlot {
+    const char* name = nullptr;
+    Operand operand;
+    uint32_t generation = 0;
+  };
+  Vec<NameSlot> names_;
+  uint32_t generation_ = 0;
+};
+
+}  // namespace runnel
