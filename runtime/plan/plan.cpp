@@ -1,0 +1,275 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "format/states.h"
+
+namespace runnel {
+namespace {
+
+constexpr size_t align_up(size_t n, size_t a) { return (n + a - 1) / a * a; }
+
+// A piece of memory that is needed from operator `first` to operator `last`.
+struct Lifetime {
+  size_t bytes;
+  size_t offset;
+  uint32_t first, last;
+};
+
+// Best fit, largest first: each piece goes into the smallest gap between the placed pieces that live at the same time.
+Result<size_t> place(Vec<Lifetime>& pieces) {
+  Vec<uint32_t> order;
+  Vec<uint32_t> placed;  // sorted by offset
+  RNL_TRY(order.assign(pieces.size()));
+  for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return pieces[a].bytes != pieces[b].bytes ? pieces[a].bytes > pieces[b].bytes : a < b; });
+  size_t total = 0;
+  for (uint32_t index : order) {
+    Lifetime& piece = pieces[index];
+    if (piece.bytes == 0) continue;
+    size_t cursor = 0, best = SIZE_MAX, best_gap = SIZE_MAX;
+    for (uint32_t other : placed) {
+      const Lifetime& o = pieces[other];
+      if (o.last < piece.first || o.first > piece.last) continue;
+      if (o.offset >= cursor && o.offset - cursor >= piece.bytes && o.offset - cursor < best_gap) {
+        best = cursor;
+        best_gap = o.offset - cursor;
+      }
+      cursor = std::max(cursor, o.offset + o.bytes);
+    }
+    piece.offset = best == SIZE_MAX ? cursor : best;
+    total = std::max(total, piece.offset + piece.bytes);
+    RNL_TRY(placed.push(index));
+    for (size_t i = placed.size() - 1; i > 0 && pieces[placed[i - 1]].offset > piece.offset; --i) std::swap(placed[i - 1], placed[i]);
+  }
+  return total;
+}
+
+Status bind_symbols(const Model& model, Plan& plan) {
+  const PlanOptions& o = plan.options;
+  const struct {
+    const char* name;
+    int64_t value;
+  } options[] = {{"context", o.context}, {"chunk", o.chunk}, {"rollback", o.rollback}, {"rows", o.rows}};
+  for (size_t i = 0; i < model.symbols().size(); ++i) {
+    const SymbolInfo& s = model.symbols()[i];
+    if (s.kind == format::SymbolKind::option) {
+      bool known = false;
+      for (const auto& row : options)
+        if (std::strcmp(row.name, s.name) == 0) {
+          plan.bounds.v[i] = row.value;
+          known = true;
+        }
+      if (!known) return Status::make(Code::kUnsupported, "the model asks for a session option \"%s\", which this runtime does not have", s.name);
+    } else {
+      RNL_ASSIGN(bound, model.exprs().evaluate(s.bound, plan.bounds));
+      if (bound < 0) return Status::make(Code::kInvalidModel, "symbol \"%s\" has the negative bound %lld", s.name, static_cast<long long>(bound));
+      plan.bounds.v[i] = bound;
+    }
+  }
+  return Status::ok();
+}
+
+int axis_bounded_by(const Model& model, const char* option) {
+  for (size_t i = 0; i < model.symbols().size(); ++i) {
+    const SymbolInfo& s = model.symbols()[i];
+    if (s.kind != format::SymbolKind::axis) continue;
+    const int b = model.exprs().as_symbol(s.bound);
+    if (b >= 0 && std::strcmp(model.symbols()[size_t(b)].name, option) == 0) return int(i);
+  }
+  return -1;
+}
+
+bool depends_on(const Model& model, const ShapeExpr& shape, int symbol) {
+  for (int d = 0; d < shape.rank && symbol >= 0; ++d)
+    if (model.exprs().depends_on(shape.dims[d], symbol)) return true;
+  return false;
+}
+
+Status plan_states(const Model& model, Plan& plan) {
+  RNL_TRY(plan.states.assign(model.states().size()));
+  size_t offset = 0;
+  for (size_t i = 0; i < model.states().size(); ++i) {
+    const StateInfo& s = model.states()[i];
+    PlannedState& p = plan.states[i];
+    TensorView v{};
+    RNL_TRY(evaluate_shape(model, s.shape, plan.bounds, s.name, &v));
+    RNL_ASSIGN(slots, model.exprs().evaluate(s.slots, plan.bounds));
+    if (slots < 1) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots", s.name, static_cast<long long>(slots));
+    std::memcpy(p.dims, v.dims, sizeof p.dims);
+    p.slots = slots;
+    p.dtype = plan.options.kv == DType::kNone ? s.dtype : plan.options.kv;
+    p.bytes = state_bytes(p.dtype, p.dims, s.shape.rank, s.block_axis);
+    p.offset = offset;
+    if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
+    offset += align_up(p.bytes, kStateAlignment);
+  }
+  plan.state_bytes = offset;
+  return Status::ok();
+}
+
+// First operator of the head: behind the last one that computes something of the stream's length or touches a state.
+uint32_t find_head(const Model& model, const PlannedProgram& program) {
+  const ProgramInfo& info = *program.info;
+  if (program.rows_symbol < 0) return uint32_t(info.ops.size());
+  uint32_t begin = 0;
+  for (uint32_t i = 0; i < info.ops.size(); ++i) {
+    const OpInfo& op = info.ops[i];
+    for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + k];
+      const bool is_output = k >= op.in_count;
+      if (o.kind == Operand::Kind::kState || (is_output && depends_on(model, info.values[o.index].shape, program.stream_symbol))) begin = i + 1;
+    }
+  }
+  return begin;
+}
+
+Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
+  RNL_TRY(plan.programs.push(PlannedProgram{}));
+  PlannedProgram& program = plan.programs.back();
+  program.info = &info;
+  program.stream_symbol = axis_bounded_by(model, "chunk");
+  program.rows_symbol = axis_bounded_by(model, "rows");
+  program.head_begin = find_head(model, program);
+  RNL_TRY(program.values.assign(info.values.size()));
+  RNL_TRY(program.ops.assign(info.ops.size()));
+
+  const uint32_t end = uint32_t(info.ops.size());
+  Vec<Lifetime> pieces;  // one a value, then one a scratch
+  RNL_TRY(pieces.assign(info.values.size() + info.ops.size()));
+  for (size_t i = 0; i < info.values.size(); ++i) {
+    TensorView v{};
+    RNL_TRY(evaluate_shape(model, info.values[i].shape, plan.bounds, info.values[i].name, &v));
+    v.dtype = info.values[i].dtype;
+    program.values[i].storage = uint32_t(i);
+    program.values[i].bytes = view_bytes(v);
+    pieces[i] = {align_up(program.values[i].bytes, kArenaAlignment), 0, i < info.input_count ? 0 : end, 0};
+  }
+  for (uint32_t i = 0; i < end; ++i) {
+    const OpInfo& op = info.ops[i];
+    TensorView views[kMaxOpInputs + kMaxOpOutputs];
+    Status s = operand_views(plan, program, op, plan.bounds, views);
+    const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
+    if (s.is_ok()) s = op.def->check(call);
+    if (!s.is_ok()) return std::move(s).with_context("operator %u (%s)", i, op.def->name);
+    PlannedOp& p = program.ops[i];
+    p.kernel = find_kernel(op.def->number, call);
+    p.scratch_bytes = p.kernel && p.kernel->scratch_bytes ? p.kernel->scratch_bytes(call, plan.options.threads) : 0;
+    const Operand& first_in = info.operands[op.first_operand];
+    const Operand& first_out = info.operands[op.first_operand + op.in_count];
+    if (op.def->is_view && first_in.kind == Operand::Kind::kValue) {
+      p.is_skipped_view = true;
+      program.values[first_out.index].storage = program.values[first_in.index].storage;
+      pieces[first_out.index].bytes = 0;
+    }
+    // The head runs several times: what it reads from before must outlive all of its runs.
+    for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + k];
+      if (o.kind != Operand::Kind::kValue) continue;
+      Lifetime& l = pieces[program.values[o.index].storage];
+      l.first = std::min(l.first, i);
+      l.last = std::max(l.last, i >= program.head_begin && l.first < program.head_begin ? end : i);
+    }
+    pieces[info.values.size() + i] = {align_up(p.scratch_bytes, kArenaAlignment), 0, i, i};
+  }
+  for (uint32_t v : info.outputs) pieces[program.values[v].storage].last = end;
+  RNL_ASSIGN(total, place(pieces));
+  for (size_t i = 0; i < info.values.size(); ++i) program.values[i].offset = pieces[program.values[i].storage].offset;
+  for (uint32_t i = 0; i < end; ++i) program.ops[i].scratch_offset = pieces[info.values.size() + i].offset;
+  plan.arena_bytes = std::max(plan.arena_bytes, total);
+  return Status::ok();
+}
+
+Status check_options(const Model& model, PlanOptions& o) {
+  const int64_t model_context = model.root().context() ? int64_t(std::min<uint64_t>(model.root().context(), uint64_t(kMaxSize))) : kDefaultContext;
+  if (o.context == 0) o.context = std::min(model_context, kDefaultContext);
+  RNL_CHECK_ARG(o.context > 0 && o.context <= int64_t(1) << 31, "a context of %lld tokens", static_cast<long long>(o.context));
+  RNL_CHECK_ARG(o.chunk >= 0 && o.chunk <= 65536, "a chunk of %lld tokens; 1 to 65536 are possible", static_cast<long long>(o.chunk));
+  if (o.chunk == 0) o.chunk = kDefaultChunk;
+  o.chunk = std::min(o.chunk, o.context);
+  RNL_CHECK_ARG(o.rows >= 1 && o.rows <= 65536, "%lld rows a pass; 1 to 65536 are possible", static_cast<long long>(o.rows));
+  o.rows = std::min(o.rows, o.chunk);
+  RNL_CHECK_ARG(o.rollback >= 0 && o.rollback <= int64_t(1) << 31, "a rollback window of %lld tokens", static_cast<long long>(o.rollback));
+  RNL_CHECK_ARG(o.threads >= 1 && o.threads <= 256, "%d threads; 1 to 256 are possible", o.threads);
+  RNL_CHECK_ARG(o.kv == DType::kNone || o.kv == DType::kF32 || o.kv == DType::kF16 || o.kv == DType::kQ8, "KV type %s; f32, f16 and q8 are possible", dtype_name(o.kv));
+  return Status::ok();
+}
+
+}  // namespace
+
+Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view) {
+  int64_t count = 1;
+  view->rank = shape.rank;
+  for (int d = 0; d < shape.rank; ++d) {
+    auto dim = model.exprs().evaluate(shape.dims[d], values);
+    if (!dim.is_ok()) return dim.take_status().with_context("shape of \"%s\"", owner);
+    view->dims[d] = dim.value();
+    if (dim.value() < 0 || __builtin_mul_overflow(count, dim.value(), &count) || count > kMaxSize)
+      return Status::make(Code::kInvalidModel, "axis %d of \"%s\" is %lld (%s)", d, owner, static_cast<long long>(dim.value()), dim.value() < 0 ? "negative" : "too large");
+  }
+  return Status::ok();
+}
+
+size_t view_bytes(const TensorView& view) {
+  size_t n = dtype_bytes(view.dtype);
+  for (int d = 0; d < view.rank; ++d) n *= size_t(view.dims[d]);
+  return n;
+}
+
+Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const SymbolValues& values, TensorView* views) {
+  const ProgramInfo& info = *program.info;
+  for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
+    const Operand& o = info.operands[op.first_operand + k];
+    TensorView& v = views[k];
+    v = {};
+    switch (o.kind) {
+      case Operand::Kind::kAbsent: break;
+      case Operand::Kind::kTensor: v = plan.model->tensors()[o.index].view; break;
+      case Operand::Kind::kState: {
+        const PlannedState& s = plan.states[o.index];
+        v.rank = plan.model->states()[o.index].shape.rank;
+        v.dtype = s.dtype;
+        std::memcpy(v.dims, s.dims, sizeof v.dims);
+        break;
+      }
+      case Operand::Kind::kValue:
+        RNL_TRY(evaluate_shape(*plan.model, info.values[o.index].shape, values, info.values[o.index].name, &v));
+        v.dtype = info.values[o.index].dtype;
+        break;
+    }
+  }
+  return Status::ok();
+}
+
+size_t Plan::table_bytes() const {
+  size_t n = sizeof *this + programs.bytes() + states.bytes();
+  for (const PlannedProgram& p : programs) n += p.values.bytes() + p.ops.bytes();
+  return n;
+}
+
+Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
+  Plan plan;
+  plan.model = &model;
+  plan.options = options;
+  RNL_TRY(check_options(model, plan.options));
+  RNL_TRY(bind_symbols(model, plan));
+  RNL_TRY(plan_states(model, plan));
+  for (const ProgramInfo& p : model.programs()) {
+    Status s = plan_program(model, p, plan);
+    if (!s.is_ok()) return std::move(s).with_context("program \"%s\"", p.name);
+  }
+  plan.memory.weights = model.segment_bytes(format::SegmentKind::weights);
+  plan.memory.tokenizer = model.segment_bytes(format::SegmentKind::tokenizer) + model.segment_bytes(format::SegmentKind::index);
+  plan.memory.state = plan.state_bytes;
+  plan.memory.arena = plan.arena_bytes;
+  plan.memory.fixed = model.memory_bytes() + plan.table_bytes();
+  const uint64_t need = plan.memory.state + plan.memory.arena;
+  if (plan.options.budget_bytes && need > plan.options.budget_bytes)
+    return Status::make(Code::kBudgetExceeded, "needs %llu bytes (state %llu, arena %llu) but the budget is %llu; a smaller context, chunk or KV type needs less",
+                        static_cast<unsigned long long>(need), static_cast<unsigned long long>(plan.memory.state), static_cast<unsigned long long>(plan.memory.arena),
+                        static_cast<unsigned long long>(plan.options.budget_bytes));
+  return plan;
+}
+
+}  // namespace runnel

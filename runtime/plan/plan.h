@@ -1,0 +1,97 @@
+// From a model and options to every size, offset and kernel: nothing is allocated or chosen after this.
+//
+// Memory: each activation of a program (inputs and outputs too) gets an offset in one arena, found by best fit over lifetimes, largest
+// first; programs share the arena because one runs at a time. States get offsets in one block. A value's place is sized from the upper
+// bounds of the symbols; a call with smaller sizes uses the front of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+#include "base/vec.h"
+#include "cpu/kernels.h"
+#include "format/model_file.h"
+
+namespace runnel {
+
+inline constexpr size_t kArenaAlignment = 64;
+inline constexpr size_t kStateAlignment = 256;
+inline constexpr int64_t kDefaultContext = 4096;
+inline constexpr int64_t kDefaultChunk = 256;
+
+struct PlanOptions {
+  int64_t context = 0;      // tokens of a stream; 0: min(the model's, 4096)
+  int64_t chunk = 0;        // tokens of one internal pass; 0: 256, at most the context
+  int64_t rows = 1;         // rows of outputs that one pass of the head computes
+  int64_t rollback = 64;    // tokens that can be taken back at any time
+  DType kv = DType::kNone;  // kNone: as the file says
+  int threads = 1;
+  uint64_t budget_bytes = 0;  // 0: no limit; else state + arena must fit
+};
+
+struct MemoryReport {
+  uint64_t weights = 0;    // mapped weight segments
+  uint64_t tokenizer = 0;  // mapped vocabulary and index segments
+  uint64_t state = 0;      // state block
+  uint64_t arena = 0;      // activations and scratch
+  uint64_t packed = 0;     // copies of weights made for a library
+  uint64_t fixed = 0;      // tables of model, plan and session
+  uint64_t total() const { return weights + tokenizer + state + arena + packed + fixed; }
+};
+
+struct PlannedValue {
+  uint32_t storage = 0;  // the value whose memory it uses: itself unless a view shares its input's
+  size_t offset = 0;     // in the arena, of the storage
+  size_t bytes = 0;      // at the upper bounds
+};
+
+struct PlannedOp {
+  const Kernel* kernel = nullptr;  // at the upper bounds; null: the reference
+  size_t scratch_offset = 0, scratch_bytes = 0;
+  bool is_skipped_view = false;    // output shares its input's memory, nothing to run
+};
+
+struct PlannedProgram {
+  const ProgramInfo* info = nullptr;
+  Vec<PlannedValue> values;
+  Vec<PlannedOp> ops;
+  // Operators from head_begin on depend on the rows symbol only, not on the stream's length: the session runs them once a block of rows.
+  uint32_t head_begin = 0;
+  int stream_symbol = -1;  // axis symbol bounded by `chunk` alone: the session cuts longer inputs along it
+  int rows_symbol = -1;    // axis symbol bounded by `rows` alone
+};
+
+struct PlannedState {
+  size_t offset = 0;  // in the state block, 256-byte aligned
+  size_t bytes = 0;
+  int64_t dims[kMaxRank] = {};
+  int64_t slots = 0;
+  DType dtype = DType::kF32;
+};
+
+struct Plan {
+  const Model* model = nullptr;
+  PlanOptions options;     // defaults filled in
+  SymbolValues bounds{};   // options as chosen, axis symbols at their upper bound
+  Vec<PlannedProgram> programs;
+  Vec<PlannedState> states;
+  size_t state_bytes = 0;  // of all states, without the session's header
+  size_t arena_bytes = 0;
+  MemoryReport memory;     // state and fixed are completed by the session
+
+  size_t table_bytes() const;  // heap that this plan holds
+};
+
+// Fails with kBudgetExceeded (naming the need), kInvalidArgument, kUnsupported, kInvalidModel or kOutOfMemory.
+Result<Plan> make_plan(const Model& model, const PlanOptions& options);
+
+// Fills rank and dims of a view; every axis must be >= 0 and the element count below 2^40.
+Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view);
+// Bytes of a dense view.
+size_t view_bytes(const TensorView& view);
+
+// The operands of an operator as views at these symbol values; data is set for tensors only. views holds in_count + out_count entries.
+Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const SymbolValues& values, TensorView* views);
+
+}  // namespace runnel

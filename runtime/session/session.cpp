@@ -1,0 +1,463 @@
+#include "session/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/xxh64.h"
+
+namespace runnel {
+namespace {
+
+uint64_t now_ns() {
+  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+bool all_finite(const float* p, size_t n) {
+  uint32_t bad = 0;
+  for (size_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, p + i, 4);
+    bad |= uint32_t((bits & 0x7f800000u) == 0x7f800000u);
+  }
+  return bad == 0;
+}
+
+}  // namespace
+
+// One internal pass: tokens [begin, begin + tokens) of the call.
+struct Session::Pass {
+  uint32_t program_index = 0;
+  const PlannedProgram* program = nullptr;
+  SymbolValues symbols{};
+  int64_t begin = 0, tokens = 0, total = 0;
+  // Wanted rows of the whole call; null with rows_all or when the default (the last token) is meant.
+  const IoTensor* rows = nullptr;
+  bool rows_all = false;
+  int64_t next_row = 0;  // first entry of rows that no pass has served yet
+  // Rows of the block that the head works on: entries [next_row, next_row + block) relative to this pass.
+  int64_t block = 0;
+  const RunOptions* options = nullptr;
+};
+
+namespace {
+
+int64_t read_int(const IoTensor& t, int64_t i) {
+  if (t.dtype == DType::kI64) {
+    int64_t v;
+    std::memcpy(&v, static_cast<const char*>(t.data) + i * 8, 8);
+    return v;
+  }
+  int32_t v;
+  std::memcpy(&v, static_cast<const char*>(t.data) + i * 4, 4);
+  return v;
+}
+
+int64_t elements(const IoTensor& t, int from) {
+  int64_t n = 1;
+  for (int d = from; d < t.rank; ++d) n *= t.dims[d];
+  return n;
+}
+
+}  // namespace
+
+size_t Session::state_block_bytes(const Plan& plan) {
+  return (sizeof(StateHeader) + kStateAlignment - 1) / kStateAlignment * kStateAlignment + plan.state_bytes;
+}
+
+unsigned char* Session::state_data(uint32_t index) const { return state_.data() + (state_block_bytes(plan_) - plan_.state_bytes) + plan_.states[index].offset; }
+
+uint64_t Session::layout_hash() const {
+  Xxh64 h;
+  for (const PlannedState& s : plan_.states) {
+    h.update(s.dims, sizeof s.dims);
+    h.update(&s.bytes, sizeof s.bytes);
+    h.update(&s.dtype, sizeof s.dtype);
+  }
+  return h.digest();
+}
+
+Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool* pool, const PlanOptions& options, void* state_memory, void* arena_memory) {
+  std::unique_ptr<Session> s(new (std::nothrow) Session);
+  if (!s) return Status::make(Code::kOutOfMemory, "no memory for a session");
+  PlanOptions o = options;
+  o.threads = pool ? thread_pool_size(pool) : 1;
+  auto plan = make_plan(model, o);
+  if (!plan.is_ok()) return plan.take_status();
+  s->plan_ = std::move(plan.value());
+  s->pool_ = pool;
+  const size_t block = state_block_bytes(s->plan_);
+  auto state = state_memory ? Block::borrow(state_memory, block, kStateAlignment, "state") : Block::allocate(block, "state");
+  if (!state.is_ok()) return state.take_status();
+  s->state_ = std::move(state.value());
+  auto arena = arena_memory ? Block::borrow(arena_memory, s->plan_.arena_bytes, kStateAlignment, "arena") : Block::allocate(s->plan_.arena_bytes, "arena");
+  if (!arena.is_ok()) return arena.take_status();
+  s->arena_ = std::move(arena.value());
+
+  RNL_TRY(s->ops_.assign(s->plan_.programs.size()));
+  RNL_TRY(s->views_.assign(s->plan_.programs.size()));
+  size_t inputs = 0;
+  for (size_t i = 0; i < s->plan_.programs.size(); ++i) {
+    const ProgramInfo& info = *s->plan_.programs[i].info;
+    RNL_TRY(s->ops_[i].assign(info.ops.size()));
+    RNL_TRY(s->views_[i].assign(info.operands.size()));
+    inputs = std::max<size_t>(inputs, info.input_count);
+  }
+  RNL_TRY(s->matched_.assign(inputs));
+  for (const StateInfo& info : model.states()) s->has_append_ = s->has_append_ || info.kind == format::StateKind::append;
+  s->reset();
+  return s;
+}
+
+void Session::reset() {
+  StateHeader* h = header();
+  std::memset(h, 0, sizeof *h);
+  std::memcpy(h->magic, "RNLSTATE", 8);
+  h->version = kStateVersion;
+  h->model = model().fingerprint();
+  h->layout = layout_hash();
+  seen_position_.store(0, std::memory_order_relaxed);
+}
+
+MemoryReport Session::memory() const {
+  MemoryReport m = plan_.memory;
+  m.state = state_.size();
+  m.arena = arena_.size();
+  m.fixed += sizeof *this + ops_.bytes() + views_.bytes() + matched_.bytes();
+  for (size_t i = 0; i < ops_.size(); ++i) m.fixed += ops_[i].bytes() + views_[i].bytes();
+  return m;
+}
+
+SessionStats Session::stats() const {
+  return {seen_position_.load(std::memory_order_relaxed), tokens_.load(std::memory_order_relaxed), passes_.load(std::memory_order_relaxed),
+          nanoseconds_.load(std::memory_order_relaxed)};
+}
+
+TensorView Session::value_view(const Pass& pass, uint32_t value) const {
+  TensorView v{};
+  const ValueInfo& info = pass.program->info->values[value];
+  // The shape was evaluated with the same symbols when the operators were bound, so it cannot fail here.
+  if (!evaluate_shape(model(), info.shape, pass.symbols, info.name, &v).is_ok()) return v;
+  v.dtype = info.dtype;
+  v.data = arena_.data() + pass.program->values[value].offset;
+  return v;
+}
+
+// Finds the caller's tensor for each input and checks dtype and rank.
+Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count) {
+  const ProgramInfo& info = *p.info;
+  for (uint32_t i = 0; i < info.input_count; ++i) matched_[i] = nullptr;
+  for (size_t k = 0; k < count; ++k) {
+    const IoTensor& t = inputs[k];
+    uint32_t i = 0;
+    while (i < info.input_count && std::strcmp(info.values[i].name, t.name) != 0) ++i;
+    RNL_CHECK_ARG(i < info.input_count, "program \"%s\" has no input \"%.80s\"", info.name, t.name);
+    RNL_CHECK_ARG(!matched_[i], "input \"%s\" is given twice", t.name);
+    const ValueInfo& v = info.values[i];
+    const bool widened = v.dtype == DType::kI32 && t.dtype == DType::kI64;
+    RNL_CHECK_ARG(t.dtype == v.dtype || widened, "input \"%s\" is %s, wanted %s", t.name, dtype_name(t.dtype), dtype_name(v.dtype));
+    RNL_CHECK_ARG(t.rank == v.shape.rank, "input \"%s\" has %d axes, wanted %d", t.name, t.rank, v.shape.rank);
+    int64_t n = 1;
+    for (int d = 0; d < t.rank; ++d)
+      RNL_CHECK_ARG(t.dims[d] >= 0 && !__builtin_mul_overflow(n, t.dims[d], &n) && n <= kMaxSize, "input \"%s\": axis %d is %lld", t.name, d, static_cast<long long>(t.dims[d]));
+    RNL_CHECK_ARG(t.bytes >= size_t(n) * dtype_bytes(t.dtype), "input \"%s\" has %zu bytes, its shape needs %zu", t.name, t.bytes, size_t(n) * dtype_bytes(t.dtype));
+    RNL_CHECK_ARG(t.data || n == 0, "input \"%s\" has no data", t.name);
+    matched_[i] = &t;
+  }
+  for (uint32_t i = 0; i < info.input_count; ++i)
+    RNL_CHECK_ARG(matched_[i] || info.values[i].role == format::Role::positions || info.values[i].role == format::Role::rows, "input \"%s\" is missing", info.values[i].name);
+  return Status::ok();
+}
+
+// Binds axis symbols from the inputs' shapes (whole call) and checks every other axis.
+Status Session::bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const {
+  const ProgramInfo& info = *p.info;
+  *symbols = plan_.bounds;
+  bool bound[kMaxSymbols] = {};
+  for (uint32_t i = 0; i < info.input_count; ++i) {
+    const IoTensor* t = matched_[i];
+    if (!t) continue;
+    for (int d = 0; d < t->rank; ++d) {
+      const int s = model().exprs().as_symbol(info.values[i].shape.dims[d]);
+      if (s < 0 || model().symbols()[size_t(s)].kind != format::SymbolKind::axis) continue;
+      RNL_CHECK_ARG(!bound[s] || symbols->v[s] == t->dims[d], "input \"%s\": axis %d (%s) is %lld, but another input has %lld", t->name, d, model().symbols()[size_t(s)].name,
+                    static_cast<long long>(t->dims[d]), static_cast<long long>(symbols->v[s]));
+      // The stream is cut into passes and rows into blocks; every other size must keep its bound.
+      RNL_CHECK_ARG(s == p.stream_symbol || s == p.rows_symbol || t->dims[d] <= plan_.bounds.v[s], "input \"%s\": axis %d (%s) is %lld, at most %lld", t->name, d,
+                    model().symbols()[size_t(s)].name, static_cast<long long>(t->dims[d]), static_cast<long long>(plan_.bounds.v[s]));
+      symbols->v[s] = t->dims[d];
+      bound[s] = true;
+    }
+  }
+  for (uint32_t i = 0; i < info.input_count; ++i)
+    for (int d = 0; matched_[i] && d < matched_[i]->rank; ++d) {
+      RNL_ASSIGN(want, model().exprs().evaluate(info.values[i].shape.dims[d], *symbols));
+      RNL_CHECK_ARG(want == matched_[i]->dims[d], "input \"%s\": axis %d is %lld, wanted %lld (%s)", matched_[i]->name, d, static_cast<long long>(matched_[i]->dims[d]),
+                    static_cast<long long>(want), model().exprs().text(info.values[i].shape.dims[d]));
+    }
+  return Status::ok();
+}
+
+// Evaluates shapes and proves the calls of operators [begin, end), unless they are bound to these symbols already.
+Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last) {
+  const PlannedProgram& p = *pass.program;
+  if (bound_program_ == &p && std::memcmp(last, &pass.symbols, sizeof *last) == 0) return Status::ok();
+  last->v[0] = -1;  // until all of it succeeded
+  Vec<BoundOp>& ops = ops_[pass.program_index];
+  Vec<TensorView>& views = views_[pass.program_index];
+  for (uint32_t i = begin; i < end; ++i) {
+    const OpInfo& op = p.info->ops[i];
+    TensorView* v = &views[op.first_operand];
+    Status s = operand_views(plan_, p, op, pass.symbols, v);
+    for (uint32_t k = 0; s.is_ok() && k < uint32_t(op.in_count) + op.out_count; ++k) {
+      const Operand& o = p.info->operands[op.first_operand + k];
+      if (o.kind == Operand::Kind::kState) v[k].data = state_data(o.index);
+      if (o.kind != Operand::Kind::kValue) continue;
+      v[k].data = arena_.data() + p.values[o.index].offset;
+      if (view_bytes(v[k]) > p.values[o.index].bytes)
+        s = Status::make(Code::kInvalidModel, "\"%s\" is larger in this call than at the upper bounds of its sizes", p.info->values[o.index].name);
+    }
+    BoundOp& b = ops[i];
+    b.call = {v, v + op.in_count, op.in_count, op.out_count, &op.params, 0, arena_.data() + p.ops[i].scratch_offset, pool_};
+    if (s.is_ok()) s = op.def->check(b.call);
+    if (!s.is_ok()) return std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, i, op.def->name);
+    b.kernel = find_kernel(op.def->number, b.call);
+    const size_t scratch = b.kernel && b.kernel->scratch_bytes ? b.kernel->scratch_bytes(b.call, plan_.options.threads) : 0;
+    if (scratch > p.ops[i].scratch_bytes)
+      return Status::make(Code::kInternal, "program \"%s\", operator %u (%s): needs %zu bytes of scratch, planned %zu", p.info->name, i, op.def->name, scratch, p.ops[i].scratch_bytes);
+  }
+  *last = pass.symbols;
+  return Status::ok();
+}
+
+Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
+  const PlannedProgram& p = *pass.program;
+  Vec<BoundOp>& ops = ops_[pass.program_index];
+  for (uint32_t i = begin; i < end; ++i) {
+    if (p.ops[i].is_skipped_view) continue;
+    if (cancel_.load(std::memory_order_relaxed)) return Status::make(Code::kCancelled, "cancelled");
+    BoundOp& b = ops[i];
+    const OpDef& def = *p.info->ops[i].def;
+    b.call.position = header()->position;
+    if (def.check_data) {
+      Status s = def.check_data(b.call);
+      if (!s.is_ok()) return std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, i, def.name);
+    }
+    const uint64_t t0 = trace_ ? now_ns() : 0;
+    if (b.kernel) b.kernel->run(b.call);
+    else def.reference(b.call);
+    if (trace_) trace_(trace_context_, def.name, b.kernel ? b.kernel->name : "reference", t0, now_ns());
+  }
+  return Status::ok();
+}
+
+// Copies the part of a caller's input that this pass needs into the arena, or fills in positions.
+Status Session::fill_input(Pass& pass, uint32_t value) {
+  const PlannedProgram& p = *pass.program;
+  const ValueInfo& info = p.info->values[value];
+  const TensorView v = value_view(pass, value);
+  const IoTensor* t = matched_[value];
+  if (!t) {  // positions; rows are written by run_head
+    auto* out = static_cast<int32_t*>(v.data);
+    RNL_CHECK_ARG(header()->position + pass.tokens <= INT32_MAX, "the stream is longer than positions can count");
+    for (int64_t i = 0; i < v.dims[0]; ++i) out[i] = int32_t(header()->position + i);
+    return Status::ok();
+  }
+  const bool streams = info.shape.rank > 0 && model().exprs().as_symbol(info.shape.dims[0]) == p.stream_symbol && p.stream_symbol >= 0;
+  const int64_t row = elements(*t, streams ? 1 : 0);
+  const int64_t count = streams ? row * pass.tokens : row;
+  const int64_t first = streams ? row * pass.begin : 0;
+  if (t->dtype == info.dtype) {
+    const size_t e = dtype_bytes(t->dtype);
+    if (count) std::memcpy(v.data, static_cast<const char*>(t->data) + size_t(first) * e, size_t(count) * e);
+    return Status::ok();
+  }
+  auto* out = static_cast<int32_t*>(v.data);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t x = read_int(*t, first + i);
+    RNL_CHECK_ARG(x >= INT32_MIN && x <= INT32_MAX, "input \"%s\": element %lld is %lld, out of range", t->name, static_cast<long long>(first + i), static_cast<long long>(x));
+    out[i] = int32_t(x);
+  }
+  return Status::ok();
+}
+
+Status Session::check_finite(const Pass& pass, uint32_t value) const {
+  const TensorView v = value_view(pass, value);
+  if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4)) return Status::ok();
+  return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream", pass.program->info->values[value].name,
+                      static_cast<long long>(header()->position), static_cast<long long>(header()->position + pass.tokens - 1));
+}
+
+// Hands every output of this pass or block to the sink. first_row: of the rows symbol; the stream's rows start at pass.begin.
+Status Session::emit(Pass& pass, int64_t first_row) {
+  const PlannedProgram& p = *pass.program;
+  for (uint32_t i = 0; i < p.info->outputs.size(); ++i) {
+    const uint32_t value = p.info->outputs[i];
+    const ShapeExpr& shape = p.info->values[value].shape;
+    const int axis = shape.rank ? model().exprs().as_symbol(shape.dims[0]) : -1;
+    const bool by_rows = axis >= 0 && axis == p.rows_symbol;
+    if (by_rows != (first_row >= 0)) continue;
+    RNL_TRY(check_finite(pass, value));
+    const bool by_stream = axis >= 0 && axis == p.stream_symbol;
+    RNL_TRY(pass.options->sink(pass.options->sink_context, i, value_view(pass, value), by_rows ? first_row : by_stream ? pass.begin : 0));
+  }
+  return Status::ok();
+}
+
+// Runs the head for the rows of this pass, a block at a time.
+Status Session::run_head(Pass& pass) {
+  const PlannedProgram& p = *pass.program;
+  uint32_t rows_value = 0;
+  while (rows_value < p.info->input_count && p.info->values[rows_value].role != format::Role::rows) ++rows_value;
+  const int64_t end = pass.begin + pass.tokens;
+  const int64_t total_rows = pass.rows ? pass.rows->dims[0] : pass.rows_all ? pass.total : 1;
+  auto row_at = [&](int64_t i) { return pass.rows ? read_int(*pass.rows, i) : pass.rows_all ? i : pass.total - 1; };
+  while (pass.next_row < total_rows && row_at(pass.next_row) < end) {
+    int64_t n = 0;
+    while (n < plan_.options.rows && pass.next_row + n < total_rows && row_at(pass.next_row + n) < end) ++n;
+    pass.symbols.v[p.rows_symbol] = n;
+    RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &head_bound_));
+    if (rows_value < p.info->input_count) {
+      auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);
+      for (int64_t i = 0; i < n; ++i) out[i] = int32_t(row_at(pass.next_row + i) - pass.begin);
+    }
+    RNL_TRY(run_ops(pass, p.head_begin, uint32_t(p.info->ops.size())));
+    RNL_TRY(emit(pass, pass.next_row));
+    pass.next_row += n;
+  }
+  return Status::ok();
+}
+
+Status Session::run_pass(Pass& pass) {
+  const PlannedProgram& p = *pass.program;
+  if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = plan_.options.rows;  // of no effect before the head
+  if (bound_program_ != &p) body_bound_.v[0] = head_bound_.v[0] = -1;
+  RNL_TRY(bind_ops(pass, 0, p.head_begin, &body_bound_));
+  bound_program_ = &p;
+  for (uint32_t i = 0; i < p.info->input_count; ++i)
+    if (p.info->values[i].role != format::Role::rows) RNL_TRY(fill_input(pass, i));
+  StateHeader* h = header();
+  h->high_water = std::max(h->high_water, h->position + pass.tokens);
+  RNL_TRY(run_ops(pass, 0, p.head_begin));
+  // What the head would read must be finite also when no row is wanted: the states hold it already.
+  if (p.head_begin > 0 && p.head_begin < p.info->ops.size()) {
+    const OpInfo& op = p.info->ops[p.head_begin - 1];
+    for (uint32_t k = 0; k < op.out_count; ++k) RNL_TRY(check_finite(pass, p.info->operands[op.first_operand + op.in_count + k].index));
+  }
+  RNL_TRY(emit(pass, -1));
+  if (p.rows_symbol >= 0) RNL_TRY(run_head(pass));
+  h->position += pass.tokens;
+  seen_position_.store(h->position, std::memory_order_relaxed);
+  return Status::ok();
+}
+
+// Back to where a failed call began, as far as the rings still reach.
+Status Session::undo(int64_t position, Status cause) {
+  const int64_t n = header()->position - position;
+  if (n == 0) return cause;
+  bool possible = true;
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const StateInfo& s = model().states()[i];
+    if (s.kind == format::StateKind::ring && header()->high_water > plan_.states[i].slots)
+      possible = possible && position - int64_t(s.window) + 1 >= header()->high_water - plan_.states[i].slots;
+  }
+  if (!possible) return std::move(cause).with_context("the stream now holds %lld tokens", static_cast<long long>(header()->position));
+  header()->position = position;
+  seen_position_.store(position, std::memory_order_relaxed);
+  return cause;
+}
+
+Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions& options) {
+  const uint64_t t0 = now_ns();
+  Pass pass;
+  while (pass.program_index < plan_.programs.size() && options.program && std::strcmp(plan_.programs[pass.program_index].info->name, options.program) != 0) ++pass.program_index;
+  if (pass.program_index == plan_.programs.size()) return Status::make(Code::kNotFound, "the model has no program \"%.80s\"", options.program);
+  const PlannedProgram& p = plan_.programs[pass.program_index];
+  pass.program = &p;
+  pass.options = &options;
+  pass.rows_all = options.rows_all;
+  RNL_TRY(match_inputs(p, inputs, input_count));
+  SymbolValues whole;
+  RNL_TRY(bind_symbols(p, &whole));
+  pass.symbols = whole;
+  const bool streams = p.stream_symbol >= 0;
+  pass.total = streams ? whole.v[p.stream_symbol] : 0;
+  for (uint32_t i = 0; i < p.info->input_count; ++i)
+    if (p.info->values[i].role == format::Role::rows) pass.rows = matched_[i];
+  if (pass.rows) {
+    int64_t before = 0;
+    for (int64_t i = 0; i < pass.rows->dims[0]; ++i) {
+      const int64_t r = read_int(*pass.rows, i);
+      RNL_CHECK_ARG(r >= before && r < pass.total, "rows[%lld] is %lld; rows must rise and stay below %lld", static_cast<long long>(i), static_cast<long long>(r), static_cast<long long>(pass.total));
+      before = r;
+    }
+  }
+  RNL_CHECK_ARG(!streams || pass.total > 0, "the call has no tokens");
+  if (has_append_ && header()->position + pass.total > plan_.options.context)
+    return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld", static_cast<long long>(header()->position),
+                        static_cast<long long>(pass.total), static_cast<long long>(plan_.options.context));
+  const int64_t start = header()->position;
+  Status status;
+  do {
+    pass.tokens = streams ? std::min(plan_.options.chunk, pass.total - pass.begin) : 0;
+    if (streams) pass.symbols.v[p.stream_symbol] = pass.tokens;
+    status = run_pass(pass);
+    if (!status.is_ok()) break;
+    pass.begin += pass.tokens;
+    tokens_.fetch_add(uint64_t(pass.tokens), std::memory_order_relaxed);
+    passes_.fetch_add(1, std::memory_order_relaxed);
+    if (progress_ && pass.begin < pass.total && !progress_(progress_context_, pass.begin, pass.total)) status = Status::make(Code::kCancelled, "cancelled");
+  } while (status.is_ok() && pass.begin < pass.total);
+  nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
+  cancel_.store(false, std::memory_order_relaxed);
+  // A cancelled call keeps its whole passes; any other failure takes the call back.
+  if (status.is_ok() || status.code() == Code::kCancelled) return status;
+  return undo(start, std::move(status));
+}
+
+namespace {
+
+struct CopySink {
+  IoTensor* outputs;
+  size_t count;
+  const ProgramInfo* info;
+};
+
+Status copy_block(void* context, uint32_t output, const TensorView& block, int64_t first_row) {
+  CopySink& sink = *static_cast<CopySink*>(context);
+  const char* name = sink.info->values[sink.info->outputs[output]].name;
+  for (size_t i = 0; i < sink.count; ++i) {
+    IoTensor& t = sink.outputs[i];
+    if (std::strcmp(t.name, name) != 0) continue;
+    const size_t bytes = view_bytes(block);
+    const size_t row = block.rank && block.dims[0] ? bytes / size_t(block.dims[0]) : bytes;
+    const size_t at = size_t(first_row) * row;
+    RNL_CHECK_ARG(t.data && t.bytes >= at + bytes, "output \"%s\" has room for %zu bytes, needs %zu", name, t.bytes, at + bytes);
+    if (bytes) std::memcpy(static_cast<char*>(t.data) + at, block.data, bytes);
+    t.dtype = block.dtype;
+    t.rank = block.rank;
+    for (int d = 0; d < block.rank; ++d) t.dims[d] = block.dims[d];
+    if (block.rank) t.dims[0] += first_row;
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+Status Session::run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count) {
+  const ProgramInfo* info = model().find_program(program);
+  if (!info) return Status::make(Code::kNotFound, "the model has no program \"%.80s\"", program);
+  for (size_t i = 0; i < output_count; ++i) {
+    bool known = false;
+    for (uint32_t v : info->outputs) known = known || std::strcmp(info->values[v].name, outputs[i].name) == 0;
+    RNL_CHECK_ARG(known, "program \"%s\" has no output \"%.80s\"", info->name, outputs[i].name);
+  }
+  CopySink sink{outputs, output_count, info};
+  RunOptions options;
+  options.program = program;
+  options.sink = copy_block;
+  options.sink_context = &sink;
+  return run(inputs, input_count, options);
+}
+
+}  // namespace runnel

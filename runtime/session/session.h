@@ -1,0 +1,149 @@
+// One stream: its state block, its arena and the loop over operators. Used by one thread at a time; cancel() and stats() from any.
+//
+// The state block is a header (position, text part) and then every state at the offset that the plan gave. A call longer than `chunk` tokens
+// runs in passes; whole passes are the unit of progress and cancellation.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/vec.h"
+#include "cpu/thread_pool.h"
+#include "plan/plan.h"
+
+namespace runnel {
+
+// Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved, forked and restored.
+inline constexpr size_t kTextStateBytes = 16384;
+inline constexpr uint32_t kStateVersion = 1;
+
+// First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and a checksum).
+struct StateHeader {
+  char magic[8];         // "RNLSTATE"
+  uint32_t version;
+  uint32_t reserved;
+  uint64_t model;        // Model::fingerprint
+  uint64_t layout;       // hash of the planned states
+  int64_t position;      // tokens in the stream
+  int64_t high_water;    // largest position that was ever written, also by calls that failed
+  unsigned char text[kTextStateBytes];
+};
+
+// A tensor of the caller, row-major.
+struct IoTensor {
+  const char* name;
+  DType dtype;
+  int32_t rank;
+  int64_t dims[kMaxRank];
+  void* data;
+  size_t bytes;  // of data; for outputs the capacity
+};
+
+struct SessionStats {
+  int64_t position;
+  uint64_t tokens;      // fed in all calls
+  uint64_t passes;
+  uint64_t nanoseconds; // inside run
+};
+
+// Called between passes of a long call: tokens done and in all. Returning false cancels.
+using ProgressFn = bool (*)(void* context, int64_t done, int64_t total);
+// One operator ran, times in nanoseconds of a steady clock.
+using TraceFn = void (*)(void* context, const char* op, const char* kernel, uint64_t begin, uint64_t end);
+// A block of an output: rows first_row .. first_row + block.dims[0] - 1 of output number `output`. The data is valid during the call.
+using OutputFn = Status (*)(void* context, uint32_t output, const TensorView& block, int64_t first_row);
+
+class Session {
+ public:
+  // pool and model outlive the session. state_memory and arena_memory may be null (then the session allocates): 256-byte aligned,
+  // as many bytes as state_block_bytes() and plan.arena_bytes.
+  static Result<std::unique_ptr<Session>> create(const Model& model, ThreadPool* pool, const PlanOptions& options, void* state_memory, void* arena_memory);
+  static size_t state_block_bytes(const Plan& plan);
+
+  // Runs a program (null: the first). Inputs by name; those with a role may be left out except tokens: rows defaults to the last token,
+  // rows_all asks for every one. Every output block goes to `sink`.
+  struct RunOptions {
+    const char* program = nullptr;
+    bool rows_all = false;
+    OutputFn sink = nullptr;
+    void* sink_context = nullptr;
+  };
+  Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
+  // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in).
+  Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
+
+  int64_t position() const { return header()->position; }
+  // Forgets the stream.
+  void reset();
+  // Takes back the last n tokens.
+  Status rollback(int64_t n);
+  // Bytes of a snapshot now; they grow with the position until states are full.
+  size_t snapshot_bytes() const;
+  Status snapshot(void* buffer, size_t size) const;
+  Status restore(const void* buffer, size_t size);
+  Status save(const char* path) const;
+  Status load(const char* path);
+  // A second session with the same contents.
+  Result<std::unique_ptr<Session>> fork() const;
+
+  void cancel() { cancel_.store(true, std::memory_order_relaxed); }
+  SessionStats stats() const;
+  void set_progress(ProgressFn fn, void* context) { progress_ = fn, progress_context_ = context; }
+  void set_trace(TraceFn fn, void* context) { trace_ = fn, trace_context_ = context; }
+
+  const Plan& plan() const { return plan_; }
+  const Model& model() const { return *plan_.model; }
+  MemoryReport memory() const;
+  unsigned char* text_state() { return header()->text; }
+
+ private:
+  struct Pass;
+  Session() = default;
+  StateHeader* header() const { return reinterpret_cast<StateHeader*>(state_.data()); }
+  unsigned char* state_data(uint32_t index) const;
+  // Calls fn(data, bytes) for the part of each state that a stream with this header uses, in order.
+  template <class Fn>
+  void for_each_used_range(const StateHeader& h, Fn fn) const;
+  uint64_t layout_hash() const;
+
+  Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);
+  Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;
+  Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last);
+  Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
+  Status run_pass(Pass& pass);
+  Status fill_input(Pass& pass, uint32_t value);
+  Status run_head(Pass& pass);
+  Status emit(Pass& pass, int64_t first_row);
+  Status check_finite(const Pass& pass, uint32_t value) const;
+  TensorView value_view(const Pass& pass, uint32_t value) const;
+  Status undo(int64_t position, Status cause);
+
+  struct BoundOp {
+    OpCall call;
+    const Kernel* kernel;
+    uint32_t first_view;
+  };
+  Plan plan_;
+  ThreadPool* pool_ = nullptr;
+  Block state_, arena_;
+  Vec<Vec<BoundOp>> ops_;         // by program
+  Vec<Vec<TensorView>> views_;    // by program
+  Vec<const IoTensor*> matched_;  // the caller's tensor for each program input, null when it is filled in
+  // Symbols that the operators before and in the head are bound to; bound_program_ says whose.
+  SymbolValues body_bound_{}, head_bound_{};
+  const PlannedProgram* bound_program_ = nullptr;
+  bool has_append_ = false;
+  std::atomic<bool> cancel_{false};
+  std::atomic<uint64_t> tokens_{0}, passes_{0}, nanoseconds_{0};
+  std::atomic<int64_t> seen_position_{0};
+  ProgressFn progress_ = nullptr;
+  void* progress_context_ = nullptr;
+  TraceFn trace_ = nullptr;
+  void* trace_context_ = nullptr;
+};
+
+}  // namespace runnel

@@ -1,0 +1,132 @@
+// State as a value: rollback, snapshot, restore, save, load, fork.
+//
+// Rings and appended slots are written at position mod slots and read by position, so taking tokens back is moving the position; what
+// stands behind it is never read. A snapshot is the header, then the slots in use of every state.
+#include <algorithm>
+#include <cstring>
+
+#include "base/file.h"
+#include "base/xxh64.h"
+#include "format/states.h"
+#include "session/session.h"
+
+namespace runnel {
+namespace {
+
+constexpr size_t kChecksumBytes = 8;
+
+}  // namespace
+
+Status Session::rollback(int64_t n) {
+  StateHeader* h = header();
+  RNL_CHECK_ARG(n >= 0, "rolling back %lld tokens", static_cast<long long>(n));
+  if (n > h->position) return Status::make(Code::kRollbackRange, "rolling back %lld tokens of a stream that holds %lld", static_cast<long long>(n), static_cast<long long>(h->position));
+  if (n > plan_.options.rollback)
+    return Status::make(Code::kRollbackRange, "rolling back %lld tokens; rollback_window is %lld", static_cast<long long>(n), static_cast<long long>(plan_.options.rollback));
+  const int64_t target = h->position - n;
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const StateInfo& s = model().states()[i];
+    const PlannedState& p = plan_.states[i];
+    if (s.kind == format::StateKind::ring && h->high_water > p.slots && target - int64_t(s.window) + 1 < h->high_water - p.slots)
+      return Status::make(Code::kRollbackRange, "rolling back %lld tokens: state \"%s\" holds positions from %lld on", static_cast<long long>(n), s.name,
+                          static_cast<long long>(h->high_water - p.slots));
+  }
+  h->position = target;
+  seen_position_.store(target, std::memory_order_relaxed);
+  return Status::ok();
+}
+
+template <class Fn>
+void Session::for_each_used_range(const StateHeader& h, Fn fn) const {
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const PlannedState& p = plan_.states[i];
+    // Axis 0 is the heads; within one, memory runs along the slots, in whole tiles.
+    const int64_t used = std::min((h.high_water + kSlotTile - 1) / kSlotTile * kSlotTile, p.slots);
+    const int64_t heads = p.dims[0];
+    const size_t head_bytes = heads ? p.bytes / size_t(heads) : 0;
+    const size_t used_bytes = size_t(head_bytes / size_t(p.slots)) * size_t(used);
+    for (int64_t k = 0; k < heads; ++k) fn(state_data(uint32_t(i)) + size_t(k) * head_bytes, used_bytes);
+  }
+}
+
+size_t Session::snapshot_bytes() const {
+  size_t n = sizeof(StateHeader) + kChecksumBytes;
+  for_each_used_range(*header(), [&](unsigned char*, size_t bytes) { n += bytes; });
+  return n;
+}
+
+Status Session::snapshot(void* buffer, size_t size) const {
+  RNL_CHECK_ARG(size >= snapshot_bytes(), "a snapshot needs %zu bytes, the buffer has %zu", snapshot_bytes(), size);
+  auto* out = static_cast<unsigned char*>(buffer);
+  std::memcpy(out, header(), sizeof(StateHeader));
+  size_t at = sizeof(StateHeader);
+  for_each_used_range(*header(), [&](unsigned char* data, size_t bytes) {
+    std::memcpy(out + at, data, bytes);
+    at += bytes;
+  });
+  const uint64_t sum = xxh64(out, at);
+  std::memcpy(out + at, &sum, kChecksumBytes);
+  return Status::ok();
+}
+
+Status Session::restore(const void* buffer, size_t size) {
+  const auto* in = static_cast<const unsigned char*>(buffer);
+  auto mismatch = [](const char* why) { return Status::make(Code::kStateMismatch, "not restored: %s", why); };
+  if (size < sizeof(StateHeader) + kChecksumBytes) return mismatch("too short for a saved state");
+  StateHeader h;
+  std::memcpy(&h, in, sizeof h);
+  if (std::memcmp(h.magic, "RNLSTATE", 8) != 0) return mismatch("not a saved state");
+  if (h.version != kStateVersion) return Status::make(Code::kStateMismatch, "not restored: version %u of saved states; this runtime reads %u", h.version, kStateVersion);
+  if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
+  if (h.layout != layout_hash()) return mismatch("it was saved with another context, chunk, rollback window or KV type");
+  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || (has_append_ && h.position > plan_.options.context)) return mismatch("its position is out of range");
+  size_t need = sizeof h + kChecksumBytes;
+  for_each_used_range(h, [&](unsigned char*, size_t bytes) { need += bytes; });
+  if (need != size) return Status::make(Code::kStateMismatch, "not restored: %zu bytes where its position needs %zu", size, need);
+  uint64_t sum;
+  std::memcpy(&sum, in + size - kChecksumBytes, kChecksumBytes);
+  if (sum != xxh64(in, size - kChecksumBytes)) return mismatch("it is damaged (checksum differs)");
+  std::memcpy(header(), &h, sizeof h);
+  size_t at = sizeof h;
+  for_each_used_range(h, [&](unsigned char* data, size_t bytes) {
+    std::memcpy(data, in + at, bytes);
+    at += bytes;
+  });
+  seen_position_.store(h.position, std::memory_order_relaxed);
+  return Status::ok();
+}
+
+Status Session::save(const char* path) const {
+  AtomicFile file;
+  RNL_TRY(file.open(path));
+  Xxh64 sum;
+  Status status;
+  auto put = [&](const void* data, size_t bytes) {
+    if (!status.is_ok()) return;
+    sum.update(data, bytes);
+    status = file.write(data, bytes);
+  };
+  put(header(), sizeof(StateHeader));
+  for_each_used_range(*header(), [&](unsigned char* data, size_t bytes) { put(data, bytes); });
+  RNL_TRY(std::move(status));
+  const uint64_t digest = sum.digest();
+  RNL_TRY(file.write(&digest, kChecksumBytes));
+  return file.commit();
+}
+
+Status Session::load(const char* path) {
+  RNL_ASSIGN(file, FileView::open(path, false));
+  Status s = restore(file.data(), file.size());
+  return s.is_ok() ? std::move(s) : std::move(s).with_context("%s", path);
+}
+
+Result<std::unique_ptr<Session>> Session::fork() const {
+  RNL_ASSIGN(copy, Session::create(model(), pool_, plan_.options, nullptr, nullptr));
+  std::memcpy(copy->header(), header(), sizeof(StateHeader));
+  // Both blocks have the same layout; only pages in use are touched.
+  for_each_used_range(*header(), [&](unsigned char* data, size_t bytes) { std::memcpy(copy->state_.data() + (data - state_.data()), data, bytes); });
+  copy->seen_position_.store(position(), std::memory_order_relaxed);
+  return copy;
+}
+
+}  // namespace runnel
