@@ -1,0 +1,217 @@
+#include "cpu/thread_pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <atomic>
+#include <new>
+
+namespace runnel {
+namespace {
+
+// How long a thread watches for work before it sleeps. Long enough for the small operators between two matrix products, short enough
+// that a shared core is not kept from others.
+constexpr int64_t kSpinNanoseconds = 40000;
+constexpr int kPausesPerLook = 32;
+
+// State of the pool in one word, so that joining a job is one compare-and-swap: generation << 32 | open << 31 | workers inside.
+// A worker that wakes too late finds the gate closed, and the caller never waits for it.
+constexpr uint64_t kOpen = uint64_t(1) << 31;
+constexpr uint64_t kInside = kOpen - 1;
+uint32_t generation_of(uint64_t gate) { return uint32_t(gate >> 32); }
+
+void pause_cpu() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+int64_t now_nanoseconds() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return int64_t(t.tv_sec) * 1000000000 + t.tv_nsec;
+}
+
+// Watches until done() or until the time is over; returns done().
+template <class Done>
+bool spin(Done done) {
+  int64_t end = 0;
+  for (;;) {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (done()) return true;
+      pause_cpu();
+    }
+    const int64_t now = now_nanoseconds();
+    if (end == 0) end = now + kSpinNanoseconds;
+    else if (now >= end) return done();
+  }
+}
+
+}  // namespace
+
+class ThreadPool {
+ public:
+  ThreadPool() {
+    pthread_mutex_init(&callers_, nullptr);
+    pthread_mutex_init(&sleep_, nullptr);
+    pthread_cond_init(&work_, nullptr);
+    pthread_cond_init(&idle_, nullptr);
+  }
+  ~ThreadPool() {
+    stop_.store(true);
+    gate_.fetch_add(uint64_t(1) << 32);  // a new generation that is not open
+    pthread_mutex_lock(&sleep_);
+    pthread_cond_broadcast(&work_);
+    pthread_mutex_unlock(&sleep_);
+    for (int i = 1; i < size_; ++i) pthread_join(threads_[i].id, nullptr);
+    delete[] threads_;
+    pthread_cond_destroy(&idle_);
+    pthread_cond_destroy(&work_);
+    pthread_mutex_destroy(&sleep_);
+    pthread_mutex_destroy(&callers_);
+  }
+
+  bool start(int threads) {
+    threads_ = new (std::nothrow) Worker[size_t(threads)];
+    if (!threads_) return false;
+    // Signals go to the application's threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (int i = 1; i < threads; ++i) {
+      threads_[i].pool = this;
+      threads_[i].index = i;
+      if (pthread_create(&threads_[i].id, nullptr, main, &threads_[i]) != 0) break;
+      size_ = i + 1;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return size_ == threads;
+  }
+
+  int size() const { return size_; }
+
+  void run(int64_t tasks, TaskFn fn, void* context) {
+    pthread_mutex_lock(&callers_);
+    fn_ = fn;
+    context_ = context;
+    tasks_ = tasks;
+    next_.store(0, std::memory_order_relaxed);
+    gate_.store((uint64_t(generation_of(gate_.load(std::memory_order_relaxed)) + 1) << 32) | kOpen);
+    wake(tasks - 1);
+    work(0);
+    // All tasks are taken: nobody may join any more, and those inside finish theirs.
+    if (gate_.fetch_and(~kOpen) & kInside) wait_until_idle();
+    pthread_mutex_unlock(&callers_);
+  }
+
+ private:
+  struct Worker {
+    ThreadPool* pool;
+    pthread_t id;
+    int index;
+  };
+
+  static void* main(void* argument) {
+    Worker* self = static_cast<Worker*>(argument);
+    self->pool->serve(self->index);
+    return nullptr;
+  }
+
+  void serve(int index) {
+    uint32_t seen = 0;
+    for (;;) {
+      const auto changed = [&] { return generation_of(gate_.load()) != seen; };
+      if (!spin(changed)) sleep_until(changed);
+      if (stop_.load()) return;
+      uint64_t gate = gate_.load();
+      while ((gate & kOpen) && !gate_.compare_exchange_weak(gate, gate + 1)) {
+      }
+      seen = generation_of(gate);
+      if (!(gate & kOpen)) continue;
+      work(index);
+      const uint64_t left = gate_.fetch_sub(1) - 1;
+      if (!(left & kOpen) && !(left & kInside) && caller_sleeps_.load()) {
+        pthread_mutex_lock(&sleep_);
+        pthread_cond_signal(&idle_);
+        pthread_mutex_unlock(&sleep_);
+      }
+    }
+  }
+
+  void work(int index) {
+    for (;;) {
+      const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
+      if (task >= tasks_) return;
+      fn_(context_, task, index);
+    }
+  }
+
+  // A sleeper counts itself before it looks at the gate for the last time, the caller opens the gate before it looks at the count, all
+  // in one total order: one of them sees the other.
+  template <class Changed>
+  void sleep_until(const Changed& changed) {
+    pthread_mutex_lock(&sleep_);
+    sleepers_.fetch_add(1);
+    while (!changed()) pthread_cond_wait(&work_, &sleep_);
+    sleepers_.fetch_sub(1);
+    pthread_mutex_unlock(&sleep_);
+  }
+
+  void wake(int64_t wanted) {
+    const int64_t asleep = sleepers_.load();
+    if (asleep == 0) return;
+    pthread_mutex_lock(&sleep_);
+    if (wanted >= asleep) pthread_cond_broadcast(&work_);
+    else
+      for (int64_t i = 0; i < wanted; ++i) pthread_cond_signal(&work_);
+    pthread_mutex_unlock(&sleep_);
+  }
+
+  void wait_until_idle() {
+    const auto idle = [this] { return (gate_.load() & kInside) == 0; };
+    if (spin(idle)) return;
+    pthread_mutex_lock(&sleep_);
+    caller_sleeps_.store(true);
+    while (!idle()) pthread_cond_wait(&idle_, &sleep_);
+    caller_sleeps_.store(false);
+    pthread_mutex_unlock(&sleep_);
+  }
+
+  // Written by the caller before it opens the gate, read by workers inside.
+  TaskFn fn_ = nullptr;
+  void* context_ = nullptr;
+  int64_t tasks_ = 0;
+  int size_ = 1;
+  Worker* threads_ = nullptr;
+  // Lines of their own: workers write them while others read the fields above.
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<uint64_t> gate_{0};
+  alignas(64) std::atomic<int> sleepers_{0};
+  std::atomic<bool> caller_sleeps_{false};
+  std::atomic<bool> stop_{false};
+  pthread_mutex_t callers_, sleep_;
+  pthread_cond_t work_, idle_;
+};
+
+ThreadPool* thread_pool_create(int threads) {
+  ThreadPool* pool = new (std::nothrow) ThreadPool;
+  if (pool && threads > 1 && !pool->start(threads)) {
+    delete pool;
+    return nullptr;
+  }
+  return pool;
+}
+
+void thread_pool_destroy(ThreadPool* pool) { delete pool; }
+
+int thread_pool_size(const ThreadPool* pool) { return pool ? pool->size() : 1; }
+
+void parallel_for(ThreadPool* pool, int64_t tasks, TaskFn fn, void* context) {
+  if (pool && pool->size() > 1 && tasks > 1) return pool->run(tasks, fn, context);
+  for (int64_t i = 0; i < tasks; ++i) fn(context, i, 0);
+}
+
+}  // namespace runnel
