@@ -119,12 +119,11 @@ void Session::reset() {
   seen_position_.store(0, std::memory_order_relaxed);
 }
 
-MemoryReport Session::memory() const {
-  MemoryReport m = plan_.memory;
-  m.state = state_.size();
-  m.arena = arena_.size();
-  m.fixed += sizeof *this + ops_.bytes() + views_.bytes() + matched_.bytes();
-  for (size_t i = 0; i < ops_.size(); ++i) m.fixed += ops_[i].bytes() + views_[i].bytes();
+MemoryReport Session::memory_of(const Plan& plan) {
+  MemoryReport m = plan.memory;
+  m.state = state_block_bytes(plan);
+  m.fixed += sizeof(Session);
+  for (const PlannedProgram& p : plan.programs) m.fixed += p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
   return m;
 }
 

@@ -97,7 +97,9 @@ class Session {
 
   const Plan& plan() const { return plan_; }
   const Model& model() const { return *plan_.model; }
-  MemoryReport memory() const;
+  MemoryReport memory() const { return memory_of(plan_); }
+  // The exact bytes of a session with this plan.
+  static MemoryReport memory_of(const Plan& plan);
   unsigned char* text_state() { return header()->text; }
 
  private:

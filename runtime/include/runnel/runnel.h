@@ -1,0 +1,249 @@
+/* Runnel: the C interface of librunnel. C11, no other header of ours is needed.
+ *
+ * Objects: an engine (threads) holds nothing else; a model is an opened file, shared by any number of sessions; a session is one stream's
+ * state and working memory. Destroy sessions before their model, models before their engine.
+ *
+ * Threads: an engine and a model may be used from any thread. A session is used by one thread at a time; only rnl_session_cancel and
+ * rnl_session_stats may be called from another thread meanwhile. Callbacks run on the calling thread.
+ *
+ * Errors: every call that can fail returns a status code; rnl_last_error() then tells, on the same thread, what and where. A failed call
+ * changes nothing unless its comment says otherwise. The library never ends the process and prints nothing.
+ *
+ * Structs that callers fill in begin with struct_size = sizeof of the struct; zero in any other field means its default. Newer fields are
+ * appended, so programs keep working with later libraries. Strings are UTF-8. Sizes are in bytes, times in nanoseconds. */
+#ifndef RUNNEL_RUNNEL_H
+#define RUNNEL_RUNNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define RNL_API
+#else
+#define RNL_API __attribute__((visibility("default")))
+#endif
+
+typedef enum rnl_status_code {
+  RNL_OK = 0,
+  RNL_INVALID_ARGUMENT = 1, /* the caller's values: shapes, names, ranges */
+  RNL_NOT_FOUND = 2,        /* file, program, tensor */
+  RNL_IO = 3,
+  RNL_INVALID_MODEL = 4, /* not a model, truncated, damaged */
+  RNL_UNSUPPORTED = 5,   /* newer version, unknown operator or feature */
+  RNL_OUT_OF_MEMORY = 6,
+  RNL_BUDGET_EXCEEDED = 7, /* the message says how much is needed */
+  RNL_CONTEXT_FULL = 8,
+  RNL_CANCELLED = 9,
+  RNL_DEVICE_LOST = 10,
+  RNL_NON_FINITE = 11,     /* an output held NaN or infinity; the stream is as before the call */
+  RNL_ROLLBACK_RANGE = 12, /* further back than rollback_window */
+  RNL_STATE_MISMATCH = 13, /* a saved state of another model or plan, or a damaged one */
+  RNL_INTERNAL = 14
+} rnl_status_code;
+
+typedef struct rnl_engine rnl_engine;
+typedef struct rnl_model rnl_model;
+typedef struct rnl_session rnl_session;
+
+/* Version of the library, such as "0.1.0", and of the file format that it writes, such as "1.0". Static memory. */
+RNL_API const char* rnl_version(void);
+RNL_API const char* rnl_format_version(void);
+/* Message of the last failed call on this thread; valid until the next call on it. Never null. */
+RNL_API const char* rnl_last_error(void);
+/* Receives notices (work-arounds that were chosen, fallbacks). Silent by default. log null: silent again. Not to be changed while other
+ * calls run. */
+typedef void (*rnl_log_fn)(void* user, int level /* 0 info, 1 warning */, const char* message);
+RNL_API void rnl_set_log(rnl_log_fn log, void* user);
+
+/* ---- engine ---- */
+
+typedef struct rnl_engine_options {
+  size_t struct_size;
+  int32_t threads; /* the caller's thread included; 0: the performance cores, at most 4 */
+} rnl_engine_options;
+
+/* options may be null. */
+RNL_API rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine** engine);
+RNL_API void rnl_engine_destroy(rnl_engine* engine);
+RNL_API int32_t rnl_engine_threads(const rnl_engine* engine);
+
+/* ---- model ---- */
+
+typedef struct rnl_model_options {
+  size_t struct_size;
+  int32_t copy; /* 1: read the file into memory. 0: map it; a mapped file must not be changed in place while the model is open */
+} rnl_model_options;
+
+/* options may be null. Opening maps the file and reads its header only. */
+RNL_API rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options, rnl_model** model);
+/* data: 64-byte aligned, the caller's, alive until the model is closed. */
+RNL_API rnl_status_code rnl_model_open_memory(rnl_engine* engine, const void* data, size_t size, rnl_model** model);
+RNL_API void rnl_model_close(rnl_model* model);
+/* Reads the whole file and compares its checksums. */
+RNL_API rnl_status_code rnl_model_verify(const rnl_model* model);
+
+typedef struct rnl_model_info {
+  size_t struct_size;
+  const char* name; /* all strings: never null, valid while the model is open */
+  const char* architecture;
+  const char* licence;
+  const char* source;
+  int64_t context;      /* tokens; 0: not stated */
+  int32_t vocabulary;   /* pieces of the tokenizer, 0 without one */
+  int32_t has_chat;     /* 1: the model has a chat format */
+  int32_t bos, eos;     /* token ids, -1: none */
+} rnl_model_info;
+RNL_API rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info);
+
+/* ---- session ---- */
+
+typedef enum rnl_dtype { RNL_F32 = 1, RNL_F16 = 2, RNL_BF16 = 3, RNL_I32 = 4, RNL_I64 = 5, RNL_U8 = 6, RNL_I8 = 7, RNL_Q8 = 9 } rnl_dtype;
+
+typedef struct rnl_session_options {
+  size_t struct_size;
+  int64_t context;         /* tokens; 0: min(the model's, 4096) */
+  int64_t chunk;           /* tokens of one pass of a long call; 0: 256 */
+  int64_t rows;            /* output rows of one pass of the output matrix; 0: 1. More rows cost arena */
+  int64_t rollback_window; /* tokens that can be taken back; 0: 64, -1: none */
+  int32_t kv;              /* RNL_F32, RNL_F16 or RNL_Q8; 0: as the model file says */
+  uint64_t budget_bytes;   /* 0: no limit; else creation fails when state and arena need more */
+  void* state_memory;      /* null: the library allocates. Else rnl_memory.state bytes, aligned to 256 */
+  void* arena_memory;      /* null: the library allocates. Else rnl_memory.arena bytes, aligned to 256 */
+} rnl_session_options;
+
+typedef struct rnl_memory {
+  size_t struct_size;
+  uint64_t weights;   /* mapped, shared between sessions */
+  uint64_t state;     /* the stream's state block */
+  uint64_t arena;     /* activations and scratch */
+  uint64_t packed;    /* copies of weights made for a library */
+  uint64_t tokenizer; /* mapped vocabulary */
+  uint64_t fixed;     /* tables of model, plan and session */
+} rnl_memory;
+
+/* The exact sizes that a session with these options will have; nothing is allocated for it. options may be null. */
+RNL_API rnl_status_code rnl_session_plan(const rnl_model* model, const rnl_session_options* options, rnl_memory* memory);
+RNL_API rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_options* options, rnl_session** session);
+RNL_API void rnl_session_destroy(rnl_session* session);
+RNL_API rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_memory* memory);
+
+/* A dense row-major tensor of the caller. */
+typedef struct rnl_tensor {
+  const char* name;
+  int32_t dtype; /* rnl_dtype */
+  int32_t rank;  /* 0..6 */
+  int64_t dims[6];
+  void* data;
+  size_t bytes; /* size of data; for outputs its capacity */
+} rnl_tensor;
+
+/* Runs a program (null: the first one) on a call of any length: calls longer than `chunk` run in passes. Inputs are matched by name.
+ * A language model takes ids [T] (i32 or i64) and optionally rows [R], the rising indices of the tokens whose outputs are wanted (default:
+ * the last; R = 0: none). Outputs are copied to `outputs` by name; dims and dtype are filled in.
+ * On failure the stream is as before the call where its rings still allow it (the message tells otherwise); a cancelled call keeps its
+ * whole passes, see rnl_session_position. */
+RNL_API rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs,
+                                        size_t output_count);
+/* The same, with every output delivered in blocks of rows instead of copied: tensor->dims[0] rows that begin at first_row of that output.
+ * tensor and its data are valid during the callback. A non-zero return cancels. all_rows 1: outputs of every token are wanted. */
+typedef int (*rnl_output_fn)(void* user, const rnl_tensor* tensor, int64_t first_row);
+RNL_API rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows,
+                                               rnl_output_fn output, void* user);
+
+/* Tokens in the stream. */
+RNL_API int64_t rnl_session_position(const rnl_session* session);
+/* Empties the stream. */
+RNL_API void rnl_session_reset(rnl_session* session);
+/* Takes back the last n tokens, n <= rollback_window. What follows is bit for bit what a new session would give that was fed the same
+ * tokens by the same calls, the last one cut at that point. */
+RNL_API rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n);
+/* A copy of the stream's state in memory of the caller; size as rnl_session_snapshot_bytes says at this position. */
+RNL_API size_t rnl_session_snapshot_bytes(const rnl_session* session);
+RNL_API rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size);
+/* Refused with RNL_STATE_MISMATCH, and without effect, when it was made with another model or plan or is damaged. */
+RNL_API rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size);
+/* The same in a file: written to a temporary file, synced, renamed. */
+RNL_API rnl_status_code rnl_session_save(const rnl_session* session, const char* path);
+RNL_API rnl_status_code rnl_session_restore(rnl_session* session, const char* path);
+/* A second session with the same contents and options. */
+RNL_API rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy);
+
+/* Asks a running call to stop; it returns RNL_CANCELLED within one operator. Without a running call it stops the next one. Any thread. */
+RNL_API void rnl_session_cancel(rnl_session* session);
+
+typedef struct rnl_stats {
+  size_t struct_size;
+  int64_t position;
+  uint64_t tokens;      /* fed in all calls */
+  uint64_t passes;
+  uint64_t nanoseconds; /* spent in run calls */
+} rnl_stats;
+/* Any thread. */
+RNL_API void rnl_session_stats(const rnl_session* session, rnl_stats* stats);
+
+/* Called between the passes of a long call. Returning non-zero cancels it. */
+typedef int (*rnl_progress_fn)(void* user, int64_t done, int64_t total);
+RNL_API void rnl_session_set_progress(rnl_session* session, rnl_progress_fn progress, void* user);
+/* Called after every operator with its kernel's name and steady-clock times. */
+typedef void (*rnl_trace_fn)(void* user, const char* op, const char* kernel, uint64_t begin_ns, uint64_t end_ns);
+RNL_API void rnl_session_set_trace(rnl_session* session, rnl_trace_fn trace, void* user);
+
+/* ---- text ---- */
+
+enum { RNL_TEXT_NO_BOS_EOS = 1 /* leave out the model's default bos and eos */, RNL_TEXT_SPECIAL = 2 /* special tokens written in the text count as tokens */ };
+
+/* Text to ids. *count becomes the number of ids; when it is above capacity nothing useful is in ids and the code is
+ * RNL_INVALID_ARGUMENT. ids null with capacity 0 asks for the count (code RNL_OK). Malformed UTF-8 becomes U+FFFD. */
+RNL_API rnl_status_code rnl_tokenize(const rnl_model* model, const char* text, size_t size, uint32_t flags, int32_t* ids, size_t capacity, size_t* count);
+/* Ids to text, not zero-terminated. *size becomes the number of bytes; buffer null with capacity 0 asks for it. */
+RNL_API rnl_status_code rnl_detokenize(const rnl_model* model, const int32_t* ids, size_t count, uint32_t flags, char* buffer, size_t capacity, size_t* size);
+
+typedef struct rnl_logit_bias {
+  int32_t id;
+  float bias; /* added to the logit; -INFINITY forbids the token */
+} rnl_logit_bias;
+
+/* How the next token is chosen. Order: bias, penalties, top_k, temperature, top_p, min_p, draw. */
+typedef struct rnl_sampling {
+  size_t struct_size;
+  float temperature; /* 0: greedy, the lowest id of equal ones */
+  int32_t top_k;     /* 0: all */
+  float top_p;       /* 0 or 1: off */
+  float min_p;       /* 0: off */
+  float repetition_penalty; /* 0 or 1: off */
+  float presence_penalty;
+  float frequency_penalty;
+  int32_t penalty_window;   /* newest tokens that penalties look at; 0: 64 */
+  uint64_t seed;            /* the draws depend on seed and position only */
+  const rnl_logit_bias* bias;
+  size_t bias_count;
+} rnl_sampling;
+
+/* Called for each new token with the text that became certain (a character is never split; size may be 0). Returning non-zero stops. */
+typedef int (*rnl_token_fn)(void* user, int32_t id, const char* text, size_t size);
+
+typedef struct rnl_generate_options {
+  size_t struct_size;
+  int64_t max_tokens; /* 0: until the context is full */
+  rnl_sampling sampling;
+  int32_t ignore_end; /* 1: go on behind end tokens */
+  const char* const* stop; /* texts that end the answer; they are not delivered */
+  size_t stop_count;
+} rnl_generate_options;
+
+/* Feeds ids and continues the stream. The last token that was chosen is kept as pending and is fed by the next call, so that a
+ * conversation goes on without recomputing anything. *generated may be null. */
+RNL_API rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
+                                             int64_t* generated);
+/* Ids of one chat turn of a user (system may be null) followed by the opening of the model's answer; first 1 at the start of a
+ * conversation. RNL_UNSUPPORTED when the model has no chat format. Capacity rules of rnl_tokenize. */
+RNL_API rnl_status_code rnl_chat_turn(const rnl_model* model, const char* system, const char* user, int32_t first, int32_t* ids, size_t capacity, size_t* count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
