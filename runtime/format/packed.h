@@ -31,7 +31,9 @@ inline constexpr int kTileRows = 16;
 inline constexpr int kBlockColumns = 32;
 inline constexpr int kSuperColumns = 256;
 
-// Plain copy of format.Packed, validated by the loader.
+// Plain copy of format.Packed, validated by the loader. The functions are inlined by force: kernels that are compiled for other
+// instruction sets use them too, and must not leave a copy of their own to the linker.
+#define RNL_PACKED_INLINE [[gnu::always_inline]] inline
 struct PackedFormat {
   PackedKind kind = PackedKind::kInteger;
   uint8_t bits = 0;
@@ -42,13 +44,13 @@ struct PackedFormat {
 
   bool operator==(const PackedFormat&) const = default;
 
-  bool is_float() const { return kind != PackedKind::kInteger; }
+  RNL_PACKED_INLINE bool is_float() const { return kind != PackedKind::kInteger; }
   // Columns a unit.
-  int unit_columns() const { return is_float() ? 1 : scale == ScaleKind::kF16 ? kBlockColumns : kSuperColumns; }
+  RNL_PACKED_INLINE int unit_columns() const { return is_float() ? 1 : scale == ScaleKind::kF16 ? kBlockColumns : kSuperColumns; }
   // Bytes of all planes of one block row of a tile.
-  size_t plane_bytes() const { return bits == 8 ? 512 : size_t(bits) * 64; }
+  RNL_PACKED_INLINE size_t plane_bytes() const { return bits == 8 ? 512 : size_t(bits) * 64; }
   // Bytes before the planes of a unit.
-  size_t header_bytes() const {
+  RNL_PACKED_INLINE size_t header_bytes() const {
     if (is_float()) return 0;
     const size_t sides = has_min ? 2 : 1;
     const size_t n = size_t(unit_columns()) / block;
@@ -62,19 +64,19 @@ struct PackedFormat {
     return 0;
   }
   // Bytes of a unit of a tile.
-  size_t unit_bytes() const {
+  RNL_PACKED_INLINE size_t unit_bytes() const {
     if (is_float()) return kind == PackedKind::kF32 ? 64 : 32;
     return header_bytes() + plane_bytes() * size_t(unit_columns() / kBlockColumns);
   }
-  int64_t units(int64_t columns) const { return (columns + unit_columns() - 1) / unit_columns(); }
-  int64_t padded_columns(int64_t columns) const { return units(columns) * unit_columns(); }
+  RNL_PACKED_INLINE int64_t units(int64_t columns) const { return (columns + unit_columns() - 1) / unit_columns(); }
+  RNL_PACKED_INLINE int64_t padded_columns(int64_t columns) const { return units(columns) * unit_columns(); }
   // Bytes of a tile (16 rows). The caller has bounded columns (loader: below 2^31).
-  size_t tile_bytes(int64_t columns) const { return size_t(units(columns)) * unit_bytes(); }
-  size_t matrix_bytes(int64_t rows, int64_t columns) const {
+  RNL_PACKED_INLINE size_t tile_bytes(int64_t columns) const { return size_t(units(columns)) * unit_bytes(); }
+  RNL_PACKED_INLINE size_t matrix_bytes(int64_t rows, int64_t columns) const {
     return size_t((rows + kTileRows - 1) / kTileRows) * tile_bytes(columns);
   }
   // Whether the combination is one that the layout defines.
-  bool is_valid() const {
+  RNL_PACKED_INLINE bool is_valid() const {
     if (is_float()) return true;
     if (bits < 2 || bits > 8 || (block != 16 && block != 32)) return false;
     if (scale == ScaleKind::kU4) return has_min;
@@ -82,5 +84,23 @@ struct PackedFormat {
     return true;
   }
 };
+#undef RNL_PACKED_INLINE
+
+// Values of one row, out [columns]. Scalar; for embeddings, references and tests.
+void unpack_row(const PackedFormat& format, const void* matrix, int64_t columns, int64_t row, float* out);
+
+// One row of an integer format as the writer has it: blocks = ceil(columns / block), supers = ceil(columns / 256).
+struct PackedRow {
+  const uint8_t* q;       // [columns], below 2^bits
+  const uint16_t* d;      // f16; scale f16: [blocks], else [supers]
+  const uint16_t* dmin;   // as d; read only with has_min
+  const uint8_t* scales;  // [blocks] as stored: u4, u6 plain, s6 with 32 added, i8 in two's complement; not read for scale f16
+  const uint8_t* mins;    // [blocks]; read only with has_min and a small scale kind
+};
+// Writes one row into a matrix of matrix_bytes bytes that was zero before its first row. Rows may come in any order; rows that are never
+// written are 0. Columns beyond `columns` are padded here. Not for two threads in one tile of 16 rows.
+void pack_row(const PackedFormat& format, void* matrix, int64_t columns, int64_t row, const PackedRow& from);
+// The same for float kinds, rounded to nearest even; values that came from the same kind are kept exactly.
+void pack_row_f32(const PackedFormat& format, void* matrix, int64_t columns, int64_t row, const float* values);
 
 }  // namespace runnel
