@@ -69,6 +69,24 @@ RNL_INLINE f32x16 max(f32x16 a, f32x16 b) { return select(a > b, a, b); }
 RNL_INLINE f32x16 min(f32x16 a, f32x16 b) { return select(a < b, a, b); }
 RNL_INLINE f32x16 abs(f32x16 a) { return (f32x16)((u32x16)a & 0x7fffffffu); }
 
+RNL_INLINE f32x16 sqrt(f32x16 a) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_sqrt_ps((__m512)a);
+#else
+  float s[16];
+  __builtin_memcpy(s, &a, 64);
+#if defined(__SSE2__)
+  for (int i = 0; i < 16; i += 4) _mm_storeu_ps(s + i, _mm_sqrt_ps(_mm_loadu_ps(s + i)));
+#elif defined(__aarch64__)
+  for (int i = 0; i < 16; i += 4) vst1q_f32(s + i, vsqrtq_f32(vld1q_f32(s + i)));
+#else
+  for (int i = 0; i < 16; ++i) s[i] = __builtin_sqrtf(s[i]);
+#endif
+  __builtin_memcpy(&a, s, 64);
+  return a;
+#endif
+}
+
 // Fixed order: halves are folded, so the result does not depend on the target.
 RNL_INLINE float reduce_add(f32x16 v) {
   float s[16];

@@ -43,4 +43,18 @@ int64_t element_count(const TensorView& t) {
   return n;
 }
 
+Status check_dense(const char* op, const char* what, const TensorView& t) {
+  RNL_CHECK_ARG(dtype_bytes(t.dtype) != 0, "%s: %s is %s, want a dense array", op, what, t.dtype == DType::kNone ? "absent" : dtype_name(t.dtype));
+  RNL_CHECK_ARG(t.rank >= 0 && t.rank <= kMaxRank, "%s: %s has rank %d", op, what, int(t.rank));
+  constexpr int64_t kLimit = int64_t(1) << 40;
+  int64_t n = 1;
+  for (int i = 0; i < t.rank; ++i) {
+    const int64_t d = t.dims[i];
+    RNL_CHECK_ARG(d >= 0, "%s: axis %d of %s is %" PRId64, op, i, what, d);
+    RNL_CHECK_ARG(d <= kLimit / n, "%s: %s has too many elements", op, what);
+    n *= d > 1 ? d : 1;
+  }
+  return Status::ok();
+}
+
 }  // namespace runnel

@@ -18,6 +18,7 @@ Status parse(const void* attrs, OpParams* out) {
 Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &x = c.in[0], &y = c.out[0];
+  RNL_TRY(check_dense("rms_norm", "x", x));
   RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "rms_norm: x is %s, want f32 [..., channels]", describe(x, a, sizeof a));
   RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "rms_norm: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
   if (has_input(c, 1)) {

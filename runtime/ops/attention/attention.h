@@ -1,0 +1,40 @@
+// attention: softmax attention of the tokens of this call to the stream, or to each other.
+//   score[h, t, j] = softcap(scale q[t, h] . k[j, g]) + bias[h, t, j],  g = h / (heads / kv_heads),  softcap(s) = cap tanh(s / cap)
+//   y[t, h] = sum_j e^score[h, t, j] v[j, g] / (e^sinks[h] + sum_j e^score[h, t, j])     (without sinks the first term is absent)
+//
+// inputs   q        [tokens, heads, key] f32, heads a multiple of kv_heads
+//          k        [tokens, kv_heads, key] f32
+//          v        [tokens, kv_heads, value] f32
+//          k_state  [kv_heads, slots / 16, key, 16] f32, f16 or q8 (format/states.h), optional together with v_state
+//          v_state  [kv_heads, slots, value], the type of k_state
+//          sinks    [heads] f32, optional: a learned logit that joins the denominator
+//          bias     [1 | heads, tokens, keys] f32, optional; -infinity masks. Without states keys = tokens; with states key j is the
+//                   stream's position j and keys must reach position + tokens
+//          segments [n + 1] i32, optional, without states only: bounds of independent sequences, 0 .. tokens, not decreasing
+// outputs  y        [tokens, heads, value] or [tokens, heads * value] f32; shares no memory with an input
+// attrs    scale finite; window < 2^31, 0 = none; softcap >= 0, 0 = none; causal
+//
+// With states the call first writes k and v of its tokens into the slots of positions position .. position + tokens - 1 (slot = position
+// mod slots), then query t, at position p = position + t, sees the positions max(0, p - window + 1) .. p; causal must be true. A window
+// needs slots for window + tokens - 1 positions; otherwise, as without a window, the stream must fit: position + tokens <= slots, else
+// kContextFull. Without states position starts at 0 in each segment; query i sees j with j <= i and i - j < window when causal, and
+// |i - j| < window when not. A query that sees nothing gives 0.
+//
+// tolerance 1e-5 of the largest |v| (f32 accumulation); a query's bits depend neither on the other queries of the call, nor on how the
+//           stream is cut into calls, nor on the number of threads
+// source   Vaswani et al. 2017; GQA: Ainslie et al. 2023; online softmax: Milakov & Gimelshein 2018; window: Beltagy et al. 2020;
+//          softcap: Gemma 2 report 2024; sinks: transformers GptOss (learned logit)
+#pragma once
+
+#include "ops/op.h"
+
+namespace runnel {
+
+struct AttentionParams {
+  float scale;
+  float softcap;
+  int64_t window;
+  bool causal;
+};
+
+}  // namespace runnel

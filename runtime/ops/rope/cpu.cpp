@@ -1,0 +1,116 @@
+#include "cpu/call.h"
+#include "ops/rope/rope.h"
+
+namespace runnel::RNL_ISA {
+namespace {
+
+typedef double f64x16 __attribute__((vector_size(128)));
+
+struct Job {
+  const float *x, *freq;
+  const int32_t* positions;
+  float* y;
+  int64_t tokens, heads, dim, pairs, tokens_per_task;
+  float scale;
+  bool interleaved;
+};
+
+// cos and sin of a float angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large angles lose nothing;
+// Taylor polynomials serve the remaining [-pi/4, pi/4] with errors below 1e-8.
+RNL_INLINE void cos_sin(f32x16 angle, f32x16* cosine, f32x16* sine) {
+  const f64x16 a = __builtin_convertvector(angle, f64x16);
+  const double magic = 6755399441055744.0;  // adding it rounds to an integer
+  const f64x16 n = (a * 0.63661977236758134308 + magic) - magic;
+  const f32x16 r = __builtin_convertvector(a - n * 1.57079632679489661923, f32x16);
+  // n modulo 4 as a float keeps the conversion to int small.
+  const f64x16 quarter = n - ((n * 0.25 + magic) - magic) * 4.0;  // -2 .. 2
+  const i32x16 q = __builtin_convertvector(__builtin_convertvector(quarter, f32x16), i32x16);
+  const f32x16 z = r * r;
+  f32x16 s = splat(1.0f / 362880);
+  s = fma(s, z, splat(-1.0f / 5040));
+  s = fma(s, z, splat(1.0f / 120));
+  s = fma(s, z, splat(-1.0f / 6));
+  s = fma(s * z, r, r);
+  f32x16 c = splat(-1.0f / 3628800);
+  c = fma(c, z, splat(1.0f / 40320));
+  c = fma(c, z, splat(-1.0f / 720));
+  c = fma(c, z, splat(1.0f / 24));
+  c = fma(c * z, z, fma(z, splat(-0.5f), splat(1.0f)));
+  const i32x16 odd = -(q & 1);
+  const f32x16 sine_part = select(odd, c, s), cosine_part = select(odd, s, c);
+  *sine = (f32x16)((u32x16)sine_part ^ (u32x16)((q & 2) << 30));
+  *cosine = (f32x16)((u32x16)cosine_part ^ (u32x16)(((q + 1) & 2) << 30));
+}
+
+// 16 pairs of one head. first and second are apart (half-split).
+RNL_INLINE void rotate_halves(const float* x, float* y, int64_t i, int64_t pairs, int n, f32x16 c, f32x16 s) {
+  if (n == 16) {
+    const f32x16 u = load(x + i), v = load(x + i + pairs);
+    store(y + i, u * c - v * s);
+    store(y + i + pairs, v * c + u * s);
+  } else {
+    const f32x16 u = load_n(x + i, n), v = load_n(x + i + pairs, n);
+    store_n(y + i, u * c - v * s, n);
+    store_n(y + i + pairs, v * c + u * s, n);
+  }
+}
+
+RNL_INLINE void rotate_neighbours(const float* x, float* y, int64_t i, int n, const float* c, const float* s) {
+  for (int k = 0; k < n; ++k) {
+    const float u = x[2 * (i + k)], v = x[2 * (i + k) + 1];
+    y[2 * (i + k)] = u * c[k] - v * s[k];
+    y[2 * (i + k) + 1] = v * c[k] + u * s[k];
+  }
+}
+
+void rotate_token(const Job& j, int64_t t) {
+  const float* x = j.x + t * j.heads * j.dim;
+  float* y = j.y + t * j.heads * j.dim;
+  const f32x16 position = splat(float(j.positions[t]));
+  for (int64_t i = 0; i < j.pairs; i += 16) {
+    const int n = j.pairs - i < 16 ? int(j.pairs - i) : 16;
+    const f32x16 freq = n == 16 ? load(j.freq + i) : load_n(j.freq + i, n);
+    f32x16 c, s;
+    cos_sin(position * freq, &c, &s);
+    c = c * j.scale;
+    s = s * j.scale;
+    if (j.interleaved) {
+      float cs[16], sn[16];
+      store(cs, c);
+      store(sn, s);
+      for (int64_t h = 0; h < j.heads; ++h) rotate_neighbours(x + h * j.dim, y + h * j.dim, i, n, cs, sn);
+    } else {
+      for (int64_t h = 0; h < j.heads; ++h) rotate_halves(x + h * j.dim, y + h * j.dim, i, j.pairs, n, c, s);
+    }
+  }
+  if (x != y)
+    for (int64_t h = 0; h < j.heads; ++h)
+      for (int64_t i = 2 * j.pairs; i < j.dim; ++i) y[h * j.dim + i] = x[h * j.dim + i];
+}
+
+void run(const OpCall& c) {
+  const TensorView& x = c.in[0];
+  const RopeParams& p = params_of<RopeParams>(c);
+  Job j{input<float>(c, 0), input<float>(c, 2), input<int32_t>(c, 1), output<float>(c, 0), x.dims[0], x.dims[1], x.dims[2],
+        c.in[2].dims[0],    0,                  p.scale,              p.interleaved};
+  if (elements_of(x) == 0) return;
+  j.tokens_per_task = 1 + 8192 / (j.heads * j.dim);
+  const int64_t tasks = (j.tokens + j.tokens_per_task - 1) / j.tokens_per_task;
+  parallel_for(
+      tasks > 1 ? c.pool : nullptr, tasks,
+      [](void* context, int64_t task, int) {
+        const Job& job = *static_cast<const Job*>(context);
+        int64_t end = (task + 1) * job.tokens_per_task;
+        if (end > job.tokens) end = job.tokens;
+        for (int64_t t = task * job.tokens_per_task; t < end; ++t) rotate_token(job, t);
+      },
+      &j);
+}
+
+constexpr Kernel kRows[] = {{"rope_f32__" RNL_ISA_NAME, nullptr, nullptr, run}};
+
+}  // namespace
+
+extern constexpr KernelList rope_kernels{kRows, 1};
+
+}  // namespace runnel::RNL_ISA

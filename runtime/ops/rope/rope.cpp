@@ -1,0 +1,58 @@
+#include "ops/rope/rope.h"
+
+#include <cmath>
+
+#include "ops/define.h"
+
+namespace runnel {
+namespace {
+
+Status parse(const void* attrs, OpParams* out) {
+  const auto* a = static_cast<const format::RopeAttrs*>(attrs);
+  const float scale = a ? a->scale() : 1.0f;
+  RNL_CHECK_ARG(std::isfinite(scale), "rope: scale is not finite");
+  *params_of<RopeParams>(out) = {scale, a && a->interleaved()};
+  return Status::ok();
+}
+
+Status check(const OpCall& c) {
+  char a[96], b[96];
+  const TensorView &x = c.in[0], &positions = c.in[1], &freq = c.in[2], &y = c.out[0];
+  RNL_TRY(check_dense("rope", "x", x));
+  RNL_TRY(check_dense("rope", "inv_freq", freq));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank == 3, "rope: x is %s, want f32 [tokens, heads, dim]", describe(x, a, sizeof a));
+  RNL_CHECK_ARG(positions.dtype == DType::kI32 && positions.rank == 1 && positions.dims[0] == x.dims[0], "rope: positions is %s but x is %s",
+                describe(positions, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(freq.dtype == DType::kF32 && freq.rank == 1 && 2 * freq.dims[0] <= x.dims[2], "rope: inv_freq is %s but x is %s",
+                describe(freq, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "rope: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
+  return Status::ok();
+}
+
+void reference(const OpCall& c) {
+  const RopeParams& p = params_of<RopeParams>(c);
+  const TensorView& x = c.in[0];
+  const int64_t tokens = x.dims[0], heads = x.dims[1], dim = x.dims[2], pairs = c.in[2].dims[0];
+  const int32_t* positions = static_cast<const int32_t*>(c.in[1].data);
+  const float* freq = static_cast<const float*>(c.in[2].data);
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t h = 0; h < heads; ++h) {
+      const float* in = static_cast<const float*>(x.data) + (t * heads + h) * dim;
+      float* out = static_cast<float*>(c.out[0].data) + (t * heads + h) * dim;
+      for (int64_t i = 0; i < pairs; ++i) {
+        const double angle = double(float(positions[t]) * freq[i]);
+        const double cosine = double(p.scale) * std::cos(angle), sine = double(p.scale) * std::sin(angle);
+        const int64_t first = p.interleaved ? 2 * i : i, second = p.interleaved ? 2 * i + 1 : i + pairs;
+        const double u = in[first], v = in[second];
+        out[first] = float(u * cosine - v * sine);
+        out[second] = float(v * cosine + u * sine);
+      }
+      for (int64_t i = 2 * pairs; i < dim; ++i) out[i] = in[i];
+    }
+}
+
+}  // namespace
+
+extern constexpr OpDef rope_def = define_op(registry_row::rope, parse, check, reference);
+
+}  // namespace runnel
