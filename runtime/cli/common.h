@@ -1,0 +1,98 @@
+// What all commands of the program share: options, failing with a message, opening things.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "runnel/runnel.hpp"
+
+namespace runnel::cli {
+
+// A failure that the message explains: exit code 1.
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+inline void check(const rnl::Status& s) {
+  if (!s) throw Failure(s.message());
+}
+
+struct Options {
+  std::string model;
+  std::string backend = "cpu";
+  int threads = 0;
+  int64_t context = 0;  // 0: what the command needs
+  std::string kv;
+  std::string trace;
+  uint64_t seed = 0;
+  // run, chat
+  std::string prompt, system, load_state, save_state;
+  int64_t max_tokens = 128;
+  float temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
+  int top_k = 0;
+  bool special = false;
+  // eval, perplexity, tokenize
+  std::string in, out, program, file;
+  int64_t chunk = 0, window = 0;
+  bool json = false;
+  // bench
+  int64_t prompt_tokens = 512, gen_tokens = 128, depth = 0;
+  int repeat = 3;
+  // inspect
+  bool verify = false;
+};
+
+int cmd_run(const Options& o);
+int cmd_chat(const Options& o);
+int cmd_eval(const Options& o);
+int cmd_perplexity(const Options& o);
+int cmd_bench(const Options& o);
+int cmd_tokenize(const Options& o);
+int cmd_inspect(const Options& o);
+int cmd_devices(const Options& o);
+
+// Options of a session as typed; context 0 becomes `need` tokens.
+rnl_session_options session_options(const Options& o, int64_t need);
+// Engine and model together, with the backend checked.
+struct Opened {
+  rnl::Engine engine;
+  rnl::Model model;
+};
+void open(const Options& o, Opened* opened);
+
+// Writes a Chrome trace (chrome://tracing, Perfetto) of every operator to the file of --trace when the object goes.
+class Trace {
+ public:
+  Trace(const Options& o, rnl_session* session);
+  ~Trace();
+  Trace(const Trace&) = delete;
+  Trace& operator=(const Trace&) = delete;
+
+ private:
+  struct Event {
+    const char *op, *kernel;
+    uint64_t begin, end;
+  };
+  std::string path_;
+  std::vector<Event> events_;
+};
+
+// A progress bar on standard error, drawn only on a terminal and only when the work takes over a second.
+class Progress {
+ public:
+  Progress(const char* what, int64_t total);
+  ~Progress();
+  void update(int64_t done);
+
+ private:
+  const char* what_;
+  int64_t total_;
+  uint64_t started_;
+  bool drawn_ = false, terminal_;
+};
+
+uint64_t now_ns();
+double median(std::vector<double> values);
+
+}  // namespace runnel::cli

@@ -1,0 +1,234 @@
+// eval and perplexity: tensors or ids through a program, outputs handled block by block.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "api/handles.h"
+#include "cli/common.h"
+#include "cli/safetensors.h"
+
+namespace runnel::cli {
+namespace {
+
+// Rows of logits that are held at once: enough to use the matrix kernels, few enough for a large vocabulary.
+constexpr int64_t kRowsPerBlock = 16;
+
+rnl_tensor to_tensor(const NamedTensor& t) {
+  if (t.dims.size() > 6) throw Failure("tensor \"" + t.name + "\" has more than 6 axes");
+  rnl_tensor r{};
+  r.name = t.name.c_str();
+  r.dtype = t.dtype;
+  r.rank = int32_t(t.dims.size());
+  std::copy(t.dims.begin(), t.dims.end(), r.dims);
+  r.data = const_cast<unsigned char*>(t.data);
+  r.bytes = t.bytes;
+  return r;
+}
+
+const ProgramInfo& find_program(const Model& model, const std::string& name) {
+  const ProgramInfo* p = model.find_program(name.empty() ? nullptr : name.c_str());
+  if (!p) throw Failure("the model has no program \"" + name + "\"");
+  return *p;
+}
+
+// Sizes of the whole call: axis symbols from the inputs, rows as many as the stream is long unless given.
+SymbolValues call_symbols(const Plan& plan, const PlannedProgram& program, const std::vector<rnl_tensor>& inputs) {
+  SymbolValues v = plan.bounds;
+  bool rows_given = false;
+  for (const rnl_tensor& t : inputs)
+    for (uint32_t i = 0; i < program.info->input_count; ++i) {
+      const ValueInfo& info = program.info->values[i];
+      if (std::strcmp(info.name, t.name) != 0) continue;
+      for (int d = 0; d < std::min(t.rank, info.shape.rank); ++d) {
+        const int s = plan.model->exprs().as_symbol(info.shape.dims[d]);
+        if (s < 0 || plan.model->symbols()[size_t(s)].kind != format::SymbolKind::axis) continue;
+        v.v[s] = t.dims[d];
+        rows_given = rows_given || s == program.rows_symbol;
+      }
+    }
+  if (!rows_given && program.rows_symbol >= 0 && program.stream_symbol >= 0) v.v[program.rows_symbol] = v.v[program.stream_symbol];
+  return v;
+}
+
+// Length of the longest input axis: the context that the call needs.
+int64_t longest_axis(const std::vector<NamedTensor>& tensors) {
+  int64_t n = 1;
+  for (const NamedTensor& t : tensors)
+    if (!t.dims.empty()) n = std::max(n, t.dims[0]);
+  return n;
+}
+
+struct BlockSink {
+  SafetensorsWriter* writer;
+  const ProgramInfo* info;
+  Progress* progress;
+  std::string error;
+};
+
+int write_block(void* user, const rnl_tensor* t, int64_t first_row) {
+  auto* sink = static_cast<BlockSink*>(user);
+  for (size_t i = 0; i < sink->info->outputs.size(); ++i) {
+    if (std::strcmp(sink->info->values[sink->info->outputs[i]].name, t->name) != 0) continue;
+    const size_t row = t->rank && t->dims[0] ? t->bytes / size_t(t->dims[0]) : t->bytes;
+    try {
+      sink->writer->write(i, row * size_t(first_row), t->data, t->bytes);
+    } catch (const Failure& e) {
+      sink->error = e.what();
+      return 1;
+    }
+  }
+  if (t->rank) sink->progress->update(first_row + t->dims[0]);
+  return 0;
+}
+
+}  // namespace
+
+int cmd_eval(const Options& o) {
+  FileView file;
+  const std::vector<NamedTensor> given = read_safetensors(o.in, &file);
+  Opened opened;
+  open(o, &opened);
+  const ProgramInfo& info = find_program(*opened.model.get()->model, o.program);
+  rnl_session_options so = session_options(o, longest_axis(given));
+  so.rows = kRowsPerBlock;
+  rnl::Session session;
+  check(session.create(opened.model, so));
+  Trace trace(o, session.get());
+
+  std::vector<rnl_tensor> inputs;
+  for (const NamedTensor& t : given) inputs.push_back(to_tensor(t));
+  const Plan& plan = session.get()->session->plan();
+  const PlannedProgram& program = plan.programs[size_t(&info - &plan.model->programs()[0])];
+  const SymbolValues symbols = call_symbols(plan, program, inputs);
+  std::vector<NamedTensor> outputs;
+  for (uint32_t v : info.outputs) {
+    TensorView view{};
+    Status s = evaluate_shape(*plan.model, info.values[v].shape, symbols, info.values[v].name, &view);
+    if (!s.is_ok()) throw Failure(s.message());
+    view.dtype = info.values[v].dtype;
+    outputs.push_back({info.values[v].name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr, view_bytes(view)});
+  }
+  SafetensorsWriter writer(o.out, outputs);
+  Progress progress("eval", program.stream_symbol >= 0 ? symbols.v[program.stream_symbol] : 0);
+  BlockSink sink{&writer, &info, &progress, {}};
+  const rnl::Status s = rnl_session_run_blocks(session.get(), o.program.empty() ? nullptr : o.program.c_str(), inputs.data(), inputs.size(), 1, write_block, &sink);
+  if (!sink.error.empty()) throw Failure(sink.error);
+  check(s);
+  writer.commit();
+  return 0;
+}
+
+namespace {
+
+// Sum of -log p(next) over rows of logits; row r predicts ids[r + 1].
+struct NllSink {
+  const int32_t* ids;
+  int64_t count;
+  int64_t skip;  // rows below are not scored
+  double nll = 0;
+  int64_t scored = 0;
+  std::string error;
+};
+
+int add_rows(void* user, const rnl_tensor* t, int64_t first_row) {
+  auto* sink = static_cast<NllSink*>(user);
+  if (std::strcmp(t->name, "logits") != 0 || t->rank != 2) return 0;
+  const int64_t vocabulary = t->dims[1];
+  for (int64_t r = 0; r < t->dims[0]; ++r) {
+    const int64_t row = first_row + r;
+    if (row + 1 >= sink->count || row < sink->skip) continue;
+    const int32_t next = sink->ids[row + 1];
+    if (next < 0 || next >= vocabulary) {
+      sink->error = "id " + std::to_string(next) + " is outside of the vocabulary of " + std::to_string(vocabulary);
+      return 1;
+    }
+    const float* x = static_cast<const float*>(t->data) + r * vocabulary;
+    float top = x[0];
+    for (int64_t i = 1; i < vocabulary; ++i) top = std::max(top, x[i]);
+    double sum = 0;
+    for (int64_t i = 0; i < vocabulary; ++i) sum += double(std::exp(x[i] - top));
+    sink->nll += std::log(sum) + double(top) - double(x[next]);
+    ++sink->scored;
+  }
+  return 0;
+}
+
+std::vector<int32_t> perplexity_ids(const Options& o, const Opened& opened) {
+  std::vector<int32_t> ids;
+  if (o.in.empty()) {
+    auto text = FileView::open(o.file.c_str(), false);
+    if (!text.is_ok()) throw Failure(text.take_status().message());
+    check(opened.model.tokenize(std::string(reinterpret_cast<const char*>(text.value().data()), text.value().size()), 0, &ids));
+    return ids;
+  }
+  FileView file;
+  for (const NamedTensor& t : read_safetensors(o.in, &file)) {
+    if (t.name != "ids") continue;
+    if (t.dims.size() != 1 || (t.dtype != RNL_I32 && t.dtype != RNL_I64)) throw Failure(o.in + ": ids must be I32 or I64 with one axis");
+    for (int64_t i = 0; i < t.dims[0]; ++i) {
+      int64_t v = 0;
+      if (t.dtype == RNL_I64) {
+        std::memcpy(&v, t.data + i * 8, 8);
+      } else {
+        int32_t w;
+        std::memcpy(&w, t.data + i * 4, 4);
+        v = w;
+      }
+      if (v < 0 || v > INT32_MAX) throw Failure(o.in + ": id " + std::to_string(v) + " at " + std::to_string(i) + " is out of range");
+      ids.push_back(int32_t(v));
+    }
+    return ids;
+  }
+  throw Failure(o.in + ": no tensor named ids");
+}
+
+}  // namespace
+
+int cmd_perplexity(const Options& o) {
+  Opened opened;
+  open(o, &opened);
+  std::vector<int32_t> ids = perplexity_ids(o, opened);
+  if (ids.size() < 2) throw Failure("perplexity needs at least two tokens, the text has " + std::to_string(ids.size()));
+  const int64_t window = o.window ? std::min<int64_t>(o.window, int64_t(ids.size())) : int64_t(ids.size());
+  rnl_session_options so = session_options(o, window);
+  so.rows = kRowsPerBlock;
+  rnl::Session session;
+  check(session.create(opened.model, so));
+  Trace trace(o, session.get());
+  Progress progress("perplexity", int64_t(ids.size()));
+  const int32_t bos = opened.model.info().bos;
+  double nll = 0;
+  int64_t scored = 0;
+  // Without --window the text is one stream and every token but the first is scored. With it the text is cut, every window starts anew
+  // (its first token replaced by bos where the model has one) and the second half of each is scored, as llama.cpp's tool does.
+  for (int64_t begin = 0; begin + window <= int64_t(ids.size()); begin += window) {
+    session.reset();
+    const int32_t kept = ids[size_t(begin)];
+    if (o.window && bos >= 0) ids[size_t(begin)] = bos;
+    NllSink sink{ids.data() + begin, window, o.window ? window / 2 : 0, 0, 0, {}};
+    rnl_tensor in{};
+    in.name = "ids";
+    in.dtype = RNL_I32;
+    in.rank = 1;
+    in.dims[0] = window;
+    in.data = ids.data() + begin;
+    in.bytes = size_t(window) * 4;
+    const rnl::Status s = rnl_session_run_blocks(session.get(), nullptr, &in, 1, 1, add_rows, &sink);
+    if (!sink.error.empty()) throw Failure(sink.error);
+    check(s);
+    ids[size_t(begin)] = kept;
+    nll += sink.nll;
+    scored += sink.scored;
+    progress.update(begin + window);
+  }
+  if (scored == 0) throw Failure("no token was scored");
+  const double mean = nll / double(scored), value = std::exp(mean);
+  if (o.json)
+    std::printf("%s\n", nlohmann::json{{"perplexity", value}, {"nll", mean}, {"tokens", ids.size()}, {"scored", scored}}.dump().c_str());
+  else
+    std::printf("perplexity %.4f over %lld tokens\n", value, static_cast<long long>(scored));
+  return 0;
+}
+
+}  // namespace runnel::cli

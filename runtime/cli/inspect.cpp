@@ -1,0 +1,156 @@
+// inspect and devices: what a file holds, what a session would need, what this machine offers.
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "api/handles.h"
+#include "cli/common.h"
+#include "cpu/features.h"
+
+namespace runnel::cli {
+namespace {
+
+using nlohmann::json;
+
+const char* text(const flatbuffers::String* s) { return s ? s->c_str() : ""; }
+
+std::string shape_text(const Model& model, const ShapeExpr& shape) {
+  std::string out = "[";
+  for (int d = 0; d < shape.rank; ++d) out += (d ? ", " : "") + std::string(model.exprs().text(shape.dims[d]));
+  return out + "]";
+}
+
+std::string dims_text(const int64_t* dims, int rank) {
+  std::string out = "[";
+  for (int d = 0; d < rank; ++d) out += (d ? ", " : "") + std::to_string(dims[d]);
+  return out + "]";
+}
+
+std::string packed_text(const PackedFormat& f) {
+  if (f.kind == PackedKind::kF32) return "f32";
+  if (f.kind == PackedKind::kF16) return "f16";
+  if (f.kind == PackedKind::kBF16) return "bf16";
+  static const char* const kScales[] = {"f16", "u4", "u6", "s6", "i8"};
+  return std::to_string(f.bits) + " bits, block " + std::to_string(f.block) + ", scales " + kScales[int(f.scale)] + (f.has_min ? ", minimums" : "");
+}
+
+std::string operand_name(const Model& model, const ProgramInfo& p, const Operand& o) {
+  switch (o.kind) {
+    case Operand::Kind::kAbsent: return "-";
+    case Operand::Kind::kTensor: return model.tensors()[o.index].name;
+    case Operand::Kind::kState: return model.states()[o.index].name;
+    case Operand::Kind::kValue: return p.values[o.index].name;
+  }
+  return "?";
+}
+
+json describe(const Model& model, const Plan& plan, const MemoryReport& m) {
+  const format::Model& root = model.root();
+  json out;
+  out["name"] = text(root.name());
+  out["format"] = std::to_string(root.version_major()) + "." + std::to_string(root.version_minor());
+  out["context"] = plan.options.context;
+  out["chunk"] = plan.options.chunk;
+  out["model_context"] = root.context();
+  if (const format::Provenance* p = root.provenance())
+    out["provenance"] = {{"source", text(p->source())}, {"source_sha256", text(p->source_sha256())}, {"source_bytes", p->source_bytes()},
+                         {"source_tensor_bytes", p->source_tensor_bytes()}, {"licence", text(p->licence())}, {"converter", text(p->converter())},
+                         {"architecture", text(p->architecture())}};
+  out["file_bytes"] = model.file_bytes();
+  out["planned_bytes"] = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}, {"total", m.total()}};
+  for (const TensorInfo& t : model.tensors())
+    out["tensors"].push_back({{"name", t.name}, {"shape", std::vector<int64_t>(t.view.dims, t.view.dims + t.view.rank)}, {"bytes", t.bytes},
+                              {"type", t.view.packed ? packed_text(*t.view.packed) : dtype_name(t.view.dtype)}});
+  out["states"] = json::array();
+  for (size_t i = 0; i < model.states().size(); ++i) {
+    const StateInfo& s = model.states()[i];
+    const PlannedState& p = plan.states[i];
+    out["states"].push_back({{"name", s.name}, {"kind", format::EnumNameStateKind(s.kind)}, {"dtype", dtype_name(p.dtype)}, {"window", s.window},
+                             {"shape", std::vector<int64_t>(p.dims, p.dims + s.shape.rank)}, {"slots", p.slots}, {"bytes", p.bytes}});
+  }
+  for (const PlannedProgram& p : plan.programs) {
+    json ops = json::array();
+    for (size_t i = 0; i < p.info->ops.size(); ++i) {
+      const OpInfo& op = p.info->ops[i];
+      json ins = json::array(), outs = json::array();
+      for (uint32_t k = 0; k < op.in_count; ++k) ins.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + k]));
+      for (uint32_t k = 0; k < op.out_count; ++k) outs.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + op.in_count + k]));
+      ops.push_back({{"op", op.def->name}, {"kernel", p.ops[i].is_skipped_view ? "view" : p.ops[i].kernel ? p.ops[i].kernel->name : "reference"}, {"inputs", ins}, {"outputs", outs},
+                     {"scratch", p.ops[i].scratch_bytes}, {"part", i < p.head_begin ? "body" : "head"}});
+    }
+    json inputs = json::array(), outputs = json::array();
+    for (uint32_t i = 0; i < p.info->input_count; ++i)
+      inputs.push_back({{"name", p.info->values[i].name}, {"dtype", dtype_name(p.info->values[i].dtype)}, {"shape", shape_text(model, p.info->values[i].shape)}});
+    for (uint32_t v : p.info->outputs) outputs.push_back({{"name", p.info->values[v].name}, {"dtype", dtype_name(p.info->values[v].dtype)}, {"shape", shape_text(model, p.info->values[v].shape)}});
+    out["programs"].push_back({{"name", p.info->name}, {"inputs", inputs}, {"outputs", outputs}, {"ops", ops}});
+  }
+  return out;
+}
+
+void print_text(const json& d, const Model& model) {
+  const json& b = d["planned_bytes"];
+  std::printf("%s  (format %s, %s)\n", d["name"].get<std::string>().c_str(), d["format"].get<std::string>().c_str(),
+              d.contains("provenance") ? d["provenance"]["architecture"].get<std::string>().c_str() : "unknown architecture");
+  if (d.contains("provenance"))
+    std::printf("source   %s, sha256 %.16s…, licence %s\n", d["provenance"]["source"].get<std::string>().c_str(), d["provenance"]["source_sha256"].get<std::string>().c_str(),
+                d["provenance"]["licence"].get<std::string>().c_str());
+  std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(), d["chunk"].get<long long>());
+  for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total"}) std::printf("  %-10s %14llu\n", part, b[part].get<unsigned long long>());
+  std::printf("\nstates\n");
+  for (const json& s : d["states"]) {
+    const auto shape = s["shape"].get<std::vector<int64_t>>();
+    std::printf("  %-16s %-7s %-4s %-24s %12llu\n", s["name"].get<std::string>().c_str(), s["kind"].get<std::string>().c_str(), s["dtype"].get<std::string>().c_str(),
+                dims_text(shape.data(), int(shape.size())).c_str(), s["bytes"].get<unsigned long long>());
+  }
+  std::printf("\nweights\n");
+  for (const TensorInfo& t : model.tensors())
+    std::printf("  %-28s %-18s %-36s %12zu\n", t.name, dims_text(t.view.dims, t.view.rank).c_str(), t.view.packed ? packed_text(*t.view.packed).c_str() : dtype_name(t.view.dtype), t.bytes);
+  for (const json& p : d["programs"]) {
+    std::printf("\nprogram %s\n", p["name"].get<std::string>().c_str());
+    int i = 0;
+    for (const json& op : p["ops"]) {
+      std::string line;
+      for (const json& name : op["inputs"]) line += " " + name.get<std::string>();
+      line += " ->";
+      for (const json& name : op["outputs"]) line += " " + name.get<std::string>();
+      std::printf("  %4d %-5s %-34s%s\n", i++, op["part"].get<std::string>().c_str(), op["kernel"].get<std::string>().c_str(), line.c_str());
+    }
+  }
+}
+
+}  // namespace
+
+int cmd_inspect(const Options& o) {
+  Opened opened;
+  open(o, &opened);
+  const Model& model = *opened.model.get()->model;
+  if (o.verify) check(rnl_model_verify(opened.model.get()));
+  PlanOptions options;
+  options.context = o.context;
+  options.chunk = o.chunk;
+  options.threads = opened.engine.threads();
+  options.kv = o.kv == "f32" ? DType::kF32 : o.kv == "f16" ? DType::kF16 : o.kv == "q8" ? DType::kQ8 : DType::kNone;
+  auto plan = make_plan(model, options);
+  if (!plan.is_ok()) throw Failure(plan.take_status().message());
+  json d = describe(model, plan.value(), Session::memory_of(plan.value()));
+  if (o.verify) d["verified"] = true;
+  if (o.json) {
+    std::printf("%s\n", d.dump(1).c_str());
+    return 0;
+  }
+  print_text(d, model);
+  if (o.verify) std::printf("\nevery checksum is right\n");
+  return 0;
+}
+
+int cmd_devices(const Options&) {
+  char cpu[96];
+  cpu_name(cpu, sizeof cpu);
+  std::printf("CPU  %s, %d threads by default\n", cpu, cpu_default_threads());
+  int count = 0;
+  const CpuTarget* targets = cpu_targets(&count);
+  for (int i = 0; i < count; ++i) std::printf("     %-14s %s\n", targets[i].name, targets[i].available ? "available" : "not on this machine");
+  std::printf("Vulkan  not in this build\n");
+  return 0;
+}
+
+}  // namespace runnel::cli

@@ -1,0 +1,107 @@
+// The runnel program: parses the command line and calls one command.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "cli/common.h"
+
+using namespace runnel::cli;
+
+int main(int argc, char** argv) {
+  CLI::App app{"Runs .rnl models: linear-time, sliding-window and pruned-token models on small machines."};
+  app.set_version_flag("--version", std::string("runnel ") + rnl_version() + ", format " + rnl_format_version());
+  app.require_subcommand(1);
+  Options o;
+  int (*command)(const Options&) = nullptr;
+
+  auto add = [&](const char* name, const char* help, int (*fn)(const Options&), bool model = true) {
+    CLI::App* sub = app.add_subcommand(name, help);
+    if (model) sub->add_option("model", o.model, "the .rnl file")->required();
+    sub->callback([&command, fn] { command = fn; });
+    return sub;
+  };
+  auto device = [&](CLI::App* sub) {
+    sub->add_option("--backend", o.backend, "where it runs")->check(CLI::IsMember({"cpu", "vulkan"}))->capture_default_str();
+    sub->add_option("--threads", o.threads, "threads; default: the performance cores, at most 4")->check(CLI::Range(1, 256));
+    sub->add_option("--context", o.context, "tokens that the state holds; default: what the call needs")->check(CLI::Range(int64_t(1), int64_t(1) << 31));
+    sub->add_option("--kv", o.kv, "type of keys and values; default: as the file says")->check(CLI::IsMember({"f32", "f16", "q8"}));
+    sub->add_option("--trace", o.trace, "write the time of every operator as a Chrome trace");
+  };
+  auto sampling = [&](CLI::App* sub) {
+    sub->add_option("--temp", o.temperature, "temperature; 0 is greedy")->check(CLI::Range(0.0f, 100.0f))->capture_default_str();
+    sub->add_option("--top-k", o.top_k, "keep the k best tokens; 0 keeps all")->check(CLI::NonNegativeNumber);
+    sub->add_option("--top-p", o.top_p, "keep the smallest set with this probability")->check(CLI::Range(0.0f, 1.0f));
+    sub->add_option("--min-p", o.min_p, "drop tokens below this share of the best one's probability")->check(CLI::Range(0.0f, 1.0f));
+    sub->add_option("--repetition-penalty", o.repetition_penalty, "divide logits of recent tokens; 1 is off")->check(CLI::PositiveNumber);
+    sub->add_option("--seed", o.seed, "seed of the draws");
+    sub->add_option("-n", o.max_tokens, "tokens to generate at most")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->capture_default_str();
+  };
+
+  CLI::App* run = add("run", "Continue a text; streams the continuation", cmd_run);
+  run->add_option("-p,--prompt", o.prompt, "the text to continue")->required();
+  run->add_flag("--special", o.special, "special tokens written in the prompt count as tokens");
+  run->add_option("--load-state", o.load_state, "restore the stream from this file before the prompt");
+  run->add_option("--save-state", o.save_state, "save the stream to this file at the end");
+  sampling(run);
+  device(run);
+
+  CLI::App* chat = add("chat", "Talk to a model that has a chat format", cmd_chat);
+  chat->add_option("--system", o.system, "system message");
+  sampling(chat);
+  device(chat);
+
+  CLI::App* eval = add("eval", "Run tensors through a program", cmd_eval);
+  eval->add_option("--in", o.in, "inputs, a .safetensors file")->required();
+  eval->add_option("--out", o.out, "outputs, a .safetensors file")->required();
+  eval->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
+  eval->add_option("--program", o.program, "the program's name; default: the first");
+  device(eval);
+
+  CLI::App* perplexity = add("perplexity", "Perplexity of a text", cmd_perplexity);
+  auto* file = perplexity->add_option("--file", o.file, "a text file");
+  auto* ids = perplexity->add_option("--in", o.in, "ids in a .safetensors file");
+  file->excludes(ids);
+  perplexity->add_option("--window", o.window, "cut the text in windows of this many tokens and score the second half of each")->check(CLI::Range(int64_t(4), int64_t(1) << 31));
+  perplexity->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
+  perplexity->add_flag("--json", o.json, "print one JSON object");
+  device(perplexity);
+
+  CLI::App* bench = add("bench", "Measure prefill, decode, load and memory", cmd_bench);
+  bench->add_option("--prompt", o.prompt_tokens, "tokens of the prompt")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->capture_default_str();
+  bench->add_option("--gen", o.gen_tokens, "tokens to generate")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->capture_default_str();
+  bench->add_option("--depth", o.depth, "tokens in the stream before decode is measured")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->capture_default_str();
+  bench->add_option("--repeat", o.repeat, "runs; the median is printed")->check(CLI::Range(1, 1000))->capture_default_str();
+  bench->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
+  bench->add_option("--seed", o.seed, "seed of the ids");
+  bench->add_flag("--json", o.json, "print one JSON object");
+  device(bench);
+
+  CLI::App* tokenize = add("tokenize", "Text to ids and back, line by line", cmd_tokenize);
+  tokenize->add_option("--in", o.in, "lines of JSON: {\"text\": …} or {\"bytes_hex\": …}")->required();
+  tokenize->add_option("--out", o.out, "lines of JSON: {\"ids\": […], \"text\": …}")->required();
+  tokenize->add_flag("--special", o.special, "special tokens written in the text count as tokens");
+
+  CLI::App* inspect = add("inspect", "Show graph, plan, memory, states and provenance", cmd_inspect);
+  inspect->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
+  inspect->add_flag("--json", o.json, "print one JSON object");
+  inspect->add_flag("--verify", o.verify, "read everything and check every checksum");
+  device(inspect);
+
+  add("devices", "Show what this machine offers", cmd_devices, false);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  if (command == cmd_perplexity && o.file.empty() == o.in.empty()) {
+    std::fprintf(stderr, "perplexity: give either --file or --in\n");
+    return 2;
+  }
+  try {
+    return command(o);
+  } catch (const std::exception& e) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "runnel: %s\n", e.what());
+    return 1;
+  }
+}

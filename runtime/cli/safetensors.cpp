@@ -1,0 +1,108 @@
+#include "cli/safetensors.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "cli/common.h"
+#include "format/enums.h"
+
+namespace runnel::cli {
+namespace {
+
+using nlohmann::json;
+
+const struct {
+  const char* name;
+  int32_t dtype;
+} kTypes[] = {{"F32", RNL_F32}, {"F16", RNL_F16}, {"BF16", RNL_BF16}, {"I32", RNL_I32}, {"I64", RNL_I64}, {"U8", RNL_U8}, {"I8", RNL_I8}};
+
+}  // namespace
+
+std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* file) {
+  auto opened = FileView::open(path.c_str(), false);
+  if (!opened.is_ok()) throw Failure(opened.take_status().message());
+  *file = std::move(opened.value());
+  uint64_t header = 0;
+  if (file->size() < 8) throw Failure(path + ": too short for a safetensors file");
+  std::memcpy(&header, file->data(), 8);
+  if (header > file->size() - 8 || header > (uint64_t(100) << 20)) throw Failure(path + ": the header's size is out of range");
+  const char* text = reinterpret_cast<const char*>(file->data()) + 8;
+  const json root = json::parse(text, text + header, nullptr, false);
+  if (!root.is_object()) throw Failure(path + ": the header is not a JSON object");
+  const uint64_t room = file->size() - 8 - header;
+  std::vector<NamedTensor> out;
+  for (const auto& item : root.items()) {
+    const std::string& name = item.key();
+    const json& t = item.value();
+    if (name == "__metadata__") continue;
+    auto bad = [&](const char* why) { return Failure(path + ": tensor \"" + name + "\": " + why); };
+    if (!t.is_object() || !t.contains("dtype") || !t["dtype"].is_string() || !t.contains("shape") || !t["shape"].is_array() || !t.contains("data_offsets") ||
+        !t["data_offsets"].is_array() || t["data_offsets"].size() != 2 || !t["data_offsets"][0].is_number_unsigned() || !t["data_offsets"][1].is_number_unsigned())
+      throw bad("dtype, shape or data_offsets is missing or wrong");
+    NamedTensor n;
+    n.name = name;
+    for (const auto& row : kTypes)
+      if (t["dtype"] == row.name) n.dtype = row.dtype;
+    if (!n.dtype) throw bad("its dtype is not one of F32 F16 BF16 I32 I64 U8 I8");
+    uint64_t bytes = dtype_bytes(DType(n.dtype));
+    for (const auto& d : t["shape"]) {
+      if (!d.is_number_unsigned() || __builtin_mul_overflow(bytes, d.get<uint64_t>(), &bytes)) throw bad("its shape is wrong");
+      n.dims.push_back(int64_t(d.get<uint64_t>()));
+    }
+    const uint64_t begin = t["data_offsets"][0], end = t["data_offsets"][1];
+    if (end < begin || end > room || end - begin != bytes) throw bad("its data_offsets do not fit its shape or the file");
+    n.data = file->data() + 8 + header + begin;
+    n.bytes = size_t(bytes);
+    out.push_back(std::move(n));
+  }
+  return out;
+}
+
+SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors)
+    : path_(path), temporary_(path + "." + std::to_string(::getpid()) + ".tmp") {
+  json root = json::object();
+  uint64_t at = 0;
+  for (const NamedTensor& t : tensors) {
+    const char* type = "F32";
+    for (const auto& row : kTypes)
+      if (row.dtype == t.dtype) type = row.name;
+    root[t.name] = {{"dtype", type}, {"shape", t.dims}, {"data_offsets", {at, at + t.bytes}}};
+    begins_.push_back(at);
+    sizes_.push_back(t.bytes);
+    at += t.bytes;
+  }
+  std::string text = root.dump();
+  while (text.size() % 8) text += ' ';
+  file_ = std::fopen(temporary_.c_str(), "wb");
+  if (!file_) throw Failure(temporary_ + ": cannot create: " + std::strerror(errno));
+  const uint64_t size = text.size();
+  if (std::fwrite(&size, 8, 1, file_) != 1 || std::fwrite(text.data(), 1, text.size(), file_) != text.size()) throw Failure(path_ + ": cannot write: " + std::strerror(errno));
+  for (uint64_t& b : begins_) b += 8 + size;
+}
+
+SafetensorsWriter::~SafetensorsWriter() {
+  if (!file_) return;
+  std::fclose(file_);
+  ::unlink(temporary_.c_str());
+}
+
+void SafetensorsWriter::write(size_t index, size_t offset, const void* data, size_t size) {
+  if (offset > sizes_[index] || size > sizes_[index] - offset) throw Failure(path_ + ": more output than its shape holds");
+  if (fseeko(file_, off_t(begins_[index] + offset), SEEK_SET) != 0 || std::fwrite(data, 1, size, file_) != size) throw Failure(path_ + ": cannot write: " + std::strerror(errno));
+}
+
+void SafetensorsWriter::commit() {
+  const bool flushed = std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0;
+  const bool closed = std::fclose(file_) == 0;
+  file_ = nullptr;
+  if (!flushed || !closed || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    throw Failure(path_ + ": cannot finish writing: " + std::strerror(error));
+  }
+}
+
+}  // namespace runnel::cli
