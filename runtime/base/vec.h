@@ -38,6 +38,19 @@ class Vec {
     new (data_ + size_++) T(std::move(value));
     return Status::ok();
   }
+  // Room for `n` elements in all, without changing what is there.
+  Status reserve(size_t n) { return n <= capacity_ ? Status::ok() : grow(n < capacity_ * 2 ? capacity_ * 2 : n); }
+  Status append(const T* values, size_t n) {
+    if (n > size_t(-1) - size_) return Status::make(Code::kOutOfMemory, "cannot allocate %zu more elements", n);
+    RNL_TRY(reserve(size_ + n));
+    for (size_t i = 0; i < n; ++i) new (data_ + size_++) T(values[i]);
+    return Status::ok();
+  }
+  void pop() { data_[--size_].~T(); }
+  // Drops the elements and keeps the memory.
+  void clear() {
+    while (size_) pop();
+  }
   T* data() { return data_; }
   const T* data() const { return data_; }
   size_t size() const { return size_; }

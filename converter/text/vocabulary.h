@@ -1,0 +1,82 @@
+// From the vocabularies of checkpoints to the tables of the file. Everything here throws std::runtime_error with a message that names
+// what is wrong; UnsupportedTokenizer when the vocabulary is sound but of a kind that cannot be written yet, so that the caller may
+// go on without a tokenizer and say so.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "format/model_generated.h"
+#include "text/vocab.h"
+
+namespace runnel::convert {
+
+struct UnsupportedTokenizer : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A vocabulary in memory, whatever it was read from.
+struct VocabSource {
+  std::vector<std::string> pieces;  // spaces as U+2581
+  std::vector<float> scores;
+  std::vector<uint8_t> types;       // PieceType
+  int32_t bos = -1, eos = -1, unk = -1;
+  bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
+  std::string chat_template;        // as the source has it, empty: none
+
+  int32_t find(std::string_view piece) const;  // -1: none
+};
+
+// The tables of runtime/text/vocab.h, each ready to be written as one tensor.
+struct VocabData {
+  std::vector<uint8_t> pieces;
+  std::vector<int32_t> offsets;
+  std::vector<float> scores;
+  std::vector<uint8_t> types;
+  std::vector<uint8_t> index;
+};
+
+// Checks the source and builds the tables.
+VocabData build_vocab(const VocabSource& source);
+// A view of them, as the loader makes one of a file.
+VocabTables tables_of(const VocabSource& source, const VocabData& data);
+
+// Names of the tensors, in the order of VocabData's members.
+inline constexpr const char* kVocabTensorNames[] = {"tokenizer.pieces", "tokenizer.piece_offsets", "tokenizer.scores", "tokenizer.types",
+                                                    "tokenizer.index"};
+// The table of model.fbs, with those names and with check vectors. The vectors are the answers of our own encoder at conversion: they
+// show later damage or a changed encoder, not that the encoder is right.
+format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data, const std::vector<int32_t>& end_of_turn);
+
+// A SentencePiece model (protobuf).
+VocabSource from_spm_proto(std::string_view bytes);
+// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback.
+VocabSource from_tokenizer_json(std::string_view text);
+// tokenizer_config.json beside either of them: add_bos_token, add_eos_token, bos_token, eos_token, chat_template.
+void apply_tokenizer_config(std::string_view text, VocabSource* source);
+
+// The tokenizer.* metadata of a GGUF. Absent ids are -1, absent flags keep the defaults of the kind.
+struct GgufTokenizer {
+  std::string model;                // tokenizer.ggml.model
+  std::vector<std::string> tokens;
+  std::vector<float> scores;
+  std::vector<int32_t> types;       // token_type
+  int64_t bos = -1, eos = -1, unk = -1;
+  std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+  std::string chat_template;
+};
+VocabSource from_gguf(const GgufTokenizer& g);
+
+struct Chat {
+  format::ChatFormatT format;
+  std::vector<int32_t> end_of_turn;
+  std::string name;                 // of the recognised format
+};
+// Recognises Gemma, ChatML, Llama 2 and Mistral by their markup. Nothing: no template, or one of another kind.
+std::optional<Chat> recognise_chat(const VocabSource& source);
+
+}  // namespace runnel::convert
