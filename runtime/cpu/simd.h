@@ -29,7 +29,8 @@ typedef uint32_t u32x16 __attribute__((vector_size(64)));
 typedef float f32x16u __attribute__((vector_size(64), aligned(4)));
 typedef int32_t i32x16u __attribute__((vector_size(64), aligned(4)));
 
-RNL_INLINE f32x16 splat(float v) { return f32x16{} + v; }
+// Spelt out, because 0 + v would cost an addition: it is not v when v is -0.
+RNL_INLINE f32x16 splat(float v) { return f32x16{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 RNL_INLINE f32x16 load(const float* p) { return *reinterpret_cast<const f32x16u*>(p); }
 RNL_INLINE void store(float* p, f32x16 v) { *reinterpret_cast<f32x16u*>(p) = v; }
 // First n (0..16) elements; the rest reads as `fill`.

@@ -149,6 +149,9 @@ inline Ran run_kernel(const Case& t, const Kernel& k, ThreadPool* pool) {
   std::vector<TensorView> views;
   OpCall c = t.call(r.in, r.out, views);
   Array scratch(DType::kU8, {int64_t(k.scratch_bytes ? k.scratch_bytes(c, pool ? thread_pool_size(pool) : 1) : 0)});
+  // Memory that a kernel must not read before it wrote there holds NaN.
+  std::memset(scratch.data<unsigned char>(), 0xff, scratch.bytes());
+  for (Array& a : r.out) std::memset(a.data<unsigned char>(), 0xff, a.bytes());
   c.scratch = scratch.data<unsigned char>();
   c.pool = pool;
   k.run(c);

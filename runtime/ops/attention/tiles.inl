@@ -1,0 +1,205 @@
+// The inner products of attention on blocks of query rows, and the ways in which keys and values reach them.
+#pragma once
+
+#include "cpu/simd.h"
+#include "format/states.h"
+#include "ops/op.h"
+
+namespace runnel::RNL_ISA {
+namespace {
+
+// Keys are worked on in spans of 256 absolute positions. Each span has its own maximum, sum and weighted values, and spans are merged in
+// order, so that a row's bits depend neither on the call's cut nor on which thread works on which span.
+constexpr int kSpan = 256;
+constexpr int kScoreStride = kSpan + 16;  // floats a row; the 16 keep rows out of the same cache sets
+
+// Query rows that one pass keeps in registers when keys come as f32 from a panel (kBlockRows) or straight from the state (kDirectRows).
+#if defined(__AVX512F__)
+constexpr int kBlockRows = 12, kDirectRows = 4, kRegisterTiles = 16;
+#elif defined(__AVX2__) || defined(__aarch64__)
+constexpr int kBlockRows = 6, kDirectRows = 4, kRegisterTiles = 4;
+#else
+constexpr int kBlockRows = 2, kDirectRows = 2, kRegisterTiles = 2;
+#endif
+constexpr int kItemRows = 48;  // rows that share one conversion of keys and values; a multiple of each kBlockRows
+// Tiles beside each other in a direct pass: R rows times this many accumulators.
+template <int R>
+constexpr int kWide = kRegisterTiles / R > 4 ? 4 : kRegisterTiles / R < 1 ? 1 : kRegisterTiles / R;
+
+RNL_INLINE f32x16 load_as_float(const float* p) { return load(p); }
+RNL_INLINE f32x16 load_as_float(const uint16_t* p) { return load_half(p); }
+
+// scores[r][16 n + lane] = q[., r] . k[n][., lane]; q is [key][R], k is N tiles of [key][16].
+template <int R, int N, class E>
+void key_products(const float* q, const E* k, int64_t key, float* scores) {
+  f32x16 acc[R][N];
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) acc[r][n] = f32x16{};
+  for (int64_t d = 0; d < key; ++d) {
+    f32x16 tile[N];
+    for (int n = 0; n < N; ++n) tile[n] = load_as_float(k + (n * key + d) * 16);
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) acc[r][n] = fma(splat(q[d * R + r]), tile[n], acc[r][n]);
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) store(scores + r * kScoreStride + 16 * n, acc[r][n]);
+}
+
+// acc[r][16 c + lane] += sum_s p[r][s] v[s][16 c + lane] over n slots, in their order.
+template <int R, int C, class E>
+void value_products(const float* p, const E* v, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride) {
+  f32x16 sum[R][C];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) sum[r][c] = load(acc + r * acc_stride + 16 * c);
+  for (int64_t s = 0; s < n; ++s) {
+    f32x16 tile[C];
+    for (int c = 0; c < C; ++c) tile[c] = load_as_float(v + s * v_stride + 16 * c);
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; ++c) sum[r][c] = fma(splat(p[r * kScoreStride + s]), tile[c], sum[r][c]);
+  }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) store(acc + r * acc_stride + 16 * c, sum[r][c]);
+}
+
+// Where keys and values of a call lie. Without states k and v of the call themselves are read, from token `begin` on.
+struct KeyValues {
+  const float *k, *v;            // [tokens, kv_heads, key] and [.., value]
+  unsigned char *k_state, *v_state;
+  DType dtype;                   // of the states; kNone without
+  int64_t kv_heads, key, value, slots;
+};
+
+RNL_INLINE float half_bits(const unsigned char* p) {
+  const uint16_t h[16] = {uint16_t(p[0] | p[1] << 8)};
+  return load_half(h)[0];
+}
+
+// 16 keys from position `at` (a multiple of 16) of head h as [key][16] floats: in place for f32 states, else in `panel`. Positions from
+// `end` on are not read when there are no states.
+RNL_INLINE const float* key_tile(const KeyValues& kv, int64_t h, int64_t begin, int64_t at, int64_t end, float* panel) {
+  if (kv.dtype == DType::kNone) {
+    for (int64_t s = 0; s < 16; ++s) {
+      const bool real = at + s < end;
+      const float* from = kv.k + ((begin + at + s) * kv.kv_heads + h) * kv.key;
+      for (int64_t d = 0; d < kv.key; ++d) panel[d * 16 + s] = real ? from[d] : 0.0f;
+    }
+    return panel;
+  }
+  const int64_t tile = h * (kv.slots / 16) + at % kv.slots / 16;
+  if (kv.dtype == DType::kF32) return reinterpret_cast<const float*>(kv.k_state) + tile * kv.key * 16;
+  if (kv.dtype == DType::kF16) {
+    const uint16_t* from = reinterpret_cast<const uint16_t*>(kv.k_state) + tile * kv.key * 16;
+    for (int64_t d = 0; d < kv.key; ++d) store(panel + d * 16, load_half(from + d * 16));
+    return panel;
+  }
+  const int64_t blocks = (kv.key + 31) / 32;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const unsigned char* block = kv.k_state + (tile * blocks + b) * (34 * 16);
+    const f32x16 scale = load_half(reinterpret_cast<const uint16_t*>(block + 512));
+    for (int64_t d = 0; d < 32 && b * 32 + d < kv.key; ++d) {
+      f32x16 q;
+      for (int i = 0; i < 16; ++i) q[i] = float(int8_t(block[d * 16 + i]));
+      store(panel + (b * 32 + d) * 16, q * scale);
+    }
+  }
+  return panel;
+}
+
+// Columns 16 c .. 16 c + 15 (zeros behind the last one) of the values at positions at .. at + n - 1, as [n][16] floats. The positions lie
+// in one tile of kSlotTile.
+RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64_t at, int64_t n, int64_t c, float* panel) {
+  const int columns = kv.value - 16 * c < 16 ? int(kv.value - 16 * c) : 16;
+  if (kv.dtype == DType::kQ8) {
+    const int64_t blocks = (kv.value + 31) / 32;
+    for (int64_t s = 0; s < n; ++s) {
+      const unsigned char* block = kv.v_state + ((h * kv.slots + (at + s) % kv.slots) * blocks + c / 2) * 34;
+      const float scale = half_bits(block + 32);
+      for (int i = 0; i < 16; ++i) panel[s * 16 + i] = float(int8_t(block[c % 2 * 16 + i])) * scale;
+    }
+  } else if (kv.dtype == DType::kF16) {
+    const uint16_t* from = reinterpret_cast<const uint16_t*>(kv.v_state) + (h * kv.slots + at % kv.slots) * kv.value + 16 * c;
+    for (int64_t s = 0; s < n; ++s, from += kv.value) {
+      if (columns == 16) {
+        store(panel + s * 16, load_half(from));
+      } else {
+        uint16_t part[16] = {};
+        for (int i = 0; i < columns; ++i) part[i] = from[i];
+        store(panel + s * 16, load_half(part));
+      }
+    }
+  } else {
+    const bool state = kv.dtype == DType::kF32;
+    const int64_t stride = state ? kv.value : kv.kv_heads * kv.value;
+    const float* from = (state ? reinterpret_cast<const float*>(kv.v_state) + (h * kv.slots + at % kv.slots) * kv.value
+                               : kv.v + ((begin + at) * kv.kv_heads + h) * kv.value) + 16 * c;
+    for (int64_t s = 0; s < n; ++s, from += stride) store(panel + s * 16, columns == 16 ? load(from) : load_n(from, columns));
+  }
+}
+
+// Scale and int8 of up to 32 values; the same arithmetic as the reference. A value that is not finite makes the block NaN.
+RNL_INLINE uint16_t quantise_block(const float* x, int64_t n, int8_t* q) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    const float a = __builtin_fabsf(x[i]);
+    finite = finite && a <= 3.40282347e38f;
+    if (a > largest) largest = a;
+  }
+  uint16_t half[16];
+  store_half(half, splat(largest / 127.0f));
+  if (half[0] == 0x7c00) half[0] = 0x7bff;
+  if (!finite) half[0] = 0x7e00;
+  const float scale = load_half(half)[0];
+  for (int64_t i = 0; i < 32; ++i) {
+    float v = i < n && finite && scale > 0 ? x[i] / scale : 0.0f;
+    v = v > 127 ? 127 : v < -127 ? -127 : v;
+    q[i] = int8_t((v + 12582912.0f) - 12582912.0f);  // rounds to nearest even
+  }
+  return half[0];
+}
+
+// Writes key and value of one token and head into their slot.
+RNL_INLINE void write_slot(const KeyValues& kv, int64_t t, int64_t h, int64_t slot) {
+  const float* k = kv.k + (t * kv.kv_heads + h) * kv.key;
+  const float* v = kv.v + (t * kv.kv_heads + h) * kv.value;
+  const int64_t tile = h * (kv.slots / 16) + slot / 16, lane = slot % 16, row = h * kv.slots + slot;
+  if (kv.dtype == DType::kF32) {
+    float* to = reinterpret_cast<float*>(kv.k_state) + tile * kv.key * 16 + lane;
+    for (int64_t d = 0; d < kv.key; ++d) to[d * 16] = k[d];
+    __builtin_memcpy(reinterpret_cast<float*>(kv.v_state) + row * kv.value, v, size_t(kv.value) * 4);
+  } else if (kv.dtype == DType::kF16) {
+    uint16_t part[16];
+    uint16_t* to = reinterpret_cast<uint16_t*>(kv.k_state) + tile * kv.key * 16 + lane;
+    for (int64_t d = 0; d < kv.key; d += 16) {
+      const int n = kv.key - d < 16 ? int(kv.key - d) : 16;
+      store_half(part, n == 16 ? load(k + d) : load_n(k + d, n));
+      for (int i = 0; i < n; ++i) to[(d + i) * 16] = part[i];
+    }
+    uint16_t* values = reinterpret_cast<uint16_t*>(kv.v_state) + row * kv.value;
+    for (int64_t d = 0; d < kv.value; d += 16) {
+      const int n = kv.value - d < 16 ? int(kv.value - d) : 16;
+      store_half(part, n == 16 ? load(v + d) : load_n(v + d, n));
+      for (int i = 0; i < n; ++i) values[d + i] = part[i];
+    }
+  } else {
+    int8_t q[32];
+    const int64_t key_blocks = (kv.key + 31) / 32, value_blocks = (kv.value + 31) / 32;
+    for (int64_t b = 0; b < key_blocks; ++b) {
+      const uint16_t scale = quantise_block(k + b * 32, kv.key - b * 32 < 32 ? kv.key - b * 32 : 32, q);
+      unsigned char* block = kv.k_state + (tile * key_blocks + b) * (34 * 16);
+      for (int i = 0; i < 32; ++i) block[i * 16 + lane] = uint8_t(q[i]);
+      block[512 + lane * 2] = uint8_t(scale);
+      block[513 + lane * 2] = uint8_t(scale >> 8);
+    }
+    for (int64_t b = 0; b < value_blocks; ++b) {
+      const uint16_t scale = quantise_block(v + b * 32, kv.value - b * 32 < 32 ? kv.value - b * 32 : 32, q);
+      unsigned char* block = kv.v_state + (row * value_blocks + b) * 34;
+      __builtin_memcpy(block, q, 32);
+      block[32] = uint8_t(scale);
+      block[33] = uint8_t(scale >> 8);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace runnel::RNL_ISA

@@ -1,0 +1,333 @@
+#include "runtime/ops/attention/attention.h"
+
+#include "format/states.h"
+#include "ops/op_test.h"
+
+namespace runnel::test {
+namespace {
+
+struct Shape {
+  int64_t heads, kv_heads, key, value;
+};
+
+// Key and value states full of NaN: what was never written must never be read.
+Array key_state(DType type, int64_t kv_heads, int64_t slots, int64_t key) {
+  const int64_t dims[4] = {kv_heads, slots / 16, key, 16};
+  Array a(type, {kv_heads, slots / 16, key, 16}, state_bytes(type, dims, 4, 2));
+  std::memset(a.data<char>(), 0xff, a.bytes());
+  return a;
+}
+Array value_state(DType type, int64_t kv_heads, int64_t slots, int64_t value) {
+  const int64_t dims[3] = {kv_heads, slots, value};
+  Array a(type, {kv_heads, slots, value}, state_bytes(type, dims, 3, 2));
+  std::memset(a.data<char>(), 0xff, a.bytes());
+  return a;
+}
+
+// Tokens [begin, begin + n) of an array of tokens.
+Array rows_of(const Array& a, int64_t begin, int64_t n) {
+  const TensorView v = a.view();
+  std::vector<int64_t> dims(v.dims, v.dims + v.rank);
+  size_t row = dtype_bytes(a.dtype());
+  for (size_t i = 1; i < dims.size(); ++i) row *= size_t(dims[i]);
+  dims[0] = n;
+  Array out(a.dtype(), dims);
+  std::memcpy(out.data<char>(), a.data<char>() + size_t(begin) * row, size_t(n) * row);
+  return out;
+}
+
+struct Stream {
+  Shape shape;
+  AttentionParams params;
+  Array q, k, v, sinks;
+  int64_t tokens;
+};
+
+Stream make_stream(Shape s, int64_t tokens, int64_t window, uint32_t seed = 1) {
+  Stream m{s, {1.0f / std::sqrt(float(s.key)), 0, window, true}, {}, {}, {}, {}, tokens};
+  m.q = Array::random({tokens, s.heads, s.key}, seed, 2.0f);
+  m.k = Array::random({tokens, s.kv_heads, s.key}, seed + 1);
+  m.v = Array::random({tokens, s.kv_heads, s.value}, seed + 2);
+  return m;
+}
+
+// The call that feeds tokens [begin, begin + n).
+Case call_of(const Stream& m, int64_t begin, int64_t n, Array keys, Array values) {
+  Case t;
+  t.op = "attention";
+  *params_of<AttentionParams>(&t.params) = m.params;
+  t.in = {rows_of(m.q, begin, n), rows_of(m.k, begin, n), rows_of(m.v, begin, n), std::move(keys), std::move(values), m.sinks};
+  t.out = {Array(DType::kF32, {n, m.shape.heads, m.shape.value})};
+  t.position = begin;
+  return t;
+}
+
+// The whole stream's outputs when it is fed in these chunks (the last one repeats). kernel null: by the reference.
+std::vector<float> feed(const Stream& m, DType type, int64_t slots, std::vector<int64_t> chunks, const Kernel* kernel, ThreadPool* pool) {
+  Array keys = key_state(type, m.shape.kv_heads, slots, m.shape.key), values = value_state(type, m.shape.kv_heads, slots, m.shape.value);
+  std::vector<float> y;
+  size_t at = 0;
+  for (int64_t begin = 0; begin < m.tokens;) {
+    int64_t n = chunks[std::min(at++, chunks.size() - 1)];
+    n = std::min(n, m.tokens - begin);
+    Case t = call_of(m, begin, n, keys, values);
+    std::vector<Array> in = t.in, out = t.out;
+    std::vector<TensorView> views;
+    OpCall c = t.call(in, out, views);
+    const Status s = find_op_by_name("attention")->check_data(c);
+    EXPECT_TRUE(s.is_ok()) << s.message();
+    Ran r = kernel ? run_kernel(t, *kernel, pool) : run_reference(t);
+    keys = r.in[3];
+    values = r.in[4];
+    y.insert(y.end(), r.out[0].data<float>(), r.out[0].data<float>() + r.out[0].bytes() / 4);
+    begin += n;
+  }
+  return y;
+}
+
+void expect_stream(const Stream& m, DType type, int64_t slots, const std::vector<std::vector<int64_t>>& splits, double tolerance = 1e-5) {
+  const std::vector<float> want = feed(m, type, slots, {splits[0]}, nullptr, nullptr);
+  const Array reference = Array::f32({int64_t(want.size())}, want);
+  ThreadPool* pool = thread_pool_create(2);
+  const Case any = call_of(m, 0, 1, key_state(type, m.shape.kv_heads, slots, m.shape.key), value_state(type, m.shape.kv_heads, slots, m.shape.value));
+  for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
+    const std::vector<float> first = feed(m, type, slots, splits[0], &kernel, nullptr);
+    expect_close(Array::f32({int64_t(first.size())}, first), reference, tolerance, kernel.name);
+    for (const auto& split : splits)
+      for (ThreadPool* p : {static_cast<ThreadPool*>(nullptr), pool}) {
+        const std::vector<float> y = feed(m, type, slots, split, &kernel, p);
+        ASSERT_EQ(y.size(), first.size());
+        EXPECT_EQ(0, std::memcmp(y.data(), first.data(), y.size() * 4)) << kernel.name << ": bits depend on the cut, chunk " << split[0] << (p ? ", two threads" : "");
+      }
+  });
+  thread_pool_destroy(pool);
+}
+
+Case stateless(Shape s, int64_t tokens, bool causal, int64_t window) {
+  Stream m = make_stream(s, tokens, window, 5);
+  m.params.causal = causal;
+  Case t = call_of(m, 0, tokens, Array(), Array());
+  t.in.resize(3);
+  t.position = 0;
+  return t;
+}
+
+TEST(Attention, StatelessMatchesReferenceAtTheEdges) {
+  for (const Shape s : {Shape{1, 1, 16, 16}, Shape{4, 1, 24, 40}, Shape{3, 3, 17, 5}, Shape{6, 2, 1, 1}, Shape{8, 2, 64, 64}})
+    for (const int64_t tokens : {0, 1, 2, 15, 16, 17, 63, 65, 130})
+      for (const bool causal : {true, false})
+        for (const int64_t window : {0, 1, 20, 1000}) compare_all(stateless(s, tokens, causal, window), 1e-5);
+}
+
+TEST(Attention, StatelessCrossesSpans) {
+  compare_all(stateless({2, 1, 8, 8}, 600, true, 0), 1e-5);
+  compare_all(stateless({2, 1, 8, 8}, 600, false, 0), 1e-5);
+  compare_all(stateless({2, 1, 8, 8}, 600, false, 300), 1e-5);
+}
+
+TEST(Attention, SegmentsAreIndependent) {
+  for (const bool causal : {true, false})
+    for (const int64_t window : {0, 7}) {
+      Case t = stateless({4, 2, 20, 12}, 100, causal, window);
+      t.in.resize(8);
+      t.in[7] = Array::i32({7}, {0, 0, 1, 40, 40, 99, 100});
+      compare_all(t, 1e-5);
+      // The same tokens alone give the same bits.
+      const Case& whole = t;
+      for_each_kernel(t, [&](const Kernel& kernel, const std::string&) {
+        const Ran all = run_kernel(whole, kernel, nullptr);
+        Case part = whole;
+        part.in.resize(3);
+        for (int i = 0; i < 3; ++i) part.in[size_t(i)] = rows_of(whole.in[size_t(i)], 40, 59);
+        part.out = {Array(DType::kF32, {59, 4, 12})};
+        const Ran alone = run_kernel(part, kernel, nullptr);
+        EXPECT_EQ(0, std::memcmp(alone.out[0].data<float>(), all.out[0].data<float>() + 40 * 48, alone.out[0].bytes())) << kernel.name;
+      });
+    }
+}
+
+TEST(Attention, SoftcapBiasAndSinks) {
+  for (const int64_t bias_heads : {1, 4}) {
+    Case t = stateless({4, 2, 32, 32}, 70, true, 30);
+    params_of<AttentionParams>(&t.params)->softcap = 1.5f;
+    t.in.resize(7);
+    t.in[5] = Array::random({4}, 9, 3.0f);
+    t.in[6] = Array::random({bias_heads, 70, 70}, 10, 2.0f);
+    compare_all(t, 1e-5);
+  }
+}
+
+TEST(Attention, BiasOfMinusInfinityMasks) {
+  Case t = stateless({1, 1, 16, 16}, 20, false, 0);
+  t.in.resize(7);
+  t.in[6] = Array::random({1, 20, 20}, 10);
+  for (int row = 0; row < 20; ++row)
+    for (int key = 0; key < 20; ++key)
+      if (row == 3 || key == 5) t.in[6].data<float>()[row * 20 + key] = -INFINITY;
+  compare_all(t, 1e-5);
+  const Ran r = run_reference(t);
+  for (int i = 0; i < 16; ++i) EXPECT_EQ(r.out[0].data<float>()[3 * 16 + i], 0.0f);  // sees nothing
+  t.in[5] = Array::random({1}, 9);  // and with a sink nothing but the sink
+  compare_all(t, 1e-5);
+}
+
+TEST(Attention, BiasOverAStreamIsIndexedByPosition) {
+  Stream m = make_stream({4, 2, 16, 16}, 70, 0);
+  Case t = call_of(m, 0, 30, key_state(DType::kF32, 2, 128, 16), value_state(DType::kF32, 2, 128, 16));
+  t.in.resize(7);
+  t.in[6] = Array::random({4, 30, 90}, 3);
+  const Ran first = run_reference(t);
+  Case next = call_of(m, 30, 40, first.in[3], first.in[4]);
+  next.in.resize(7);
+  next.in[6] = Array::random({1, 40, 70}, 4);
+  compare_all(next, 1e-5, {3, 4});
+  next.in[6] = Array::random({1, 40, 69}, 4);
+  std::vector<TensorView> views;
+  EXPECT_EQ(find_op_by_name("attention")->check_data(next.call(next.in, next.out, views)).code(), Code::kInvalidArgument);
+}
+
+TEST(Attention, AppendDoesNotDependOnTheCut) {
+  for (const Shape s : {Shape{4, 1, 32, 32}, Shape{9, 3, 20, 24}, Shape{3, 3, 7, 33}, Shape{2, 2, 48, 16}})
+    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8})
+      expect_stream(make_stream(s, 150, 0), type, 192, {{150}, {1}, {7}, {64}, {149, 1}, {3, 90, 1, 2}});
+}
+
+TEST(Attention, AppendAcrossSpans) {
+  for (const DType type : {DType::kF32, DType::kF16}) expect_stream(make_stream({4, 1, 16, 16}, 700, 0), type, 704, {{700}, {64}, {7}, {255, 1, 1, 254, 2}});
+  expect_stream(make_stream({3, 1, 16, 64}, 600, 0), DType::kQ8, 640, {{600}, {599, 1}});
+}
+
+TEST(Attention, DecodeSplitsSpansOverThreads) {
+  Stream m = make_stream({4, 1, 64, 64}, 1100, 0);
+  expect_stream(m, DType::kF16, 1152, {{1090, 1}, {1100}, {1080, 3}});
+}
+
+TEST(Attention, RingsWrap) {
+  for (const int64_t window : {1, 2, 16, 50, 64})
+    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8}) {
+      Stream m = make_stream({4, 2, 16, 16}, 400, window);
+      expect_stream(m, type, 128, {{64}, {1}, {7}, {60, 1, 13}});
+    }
+  expect_stream(make_stream({4, 2, 16, 20}, 900, 300), DType::kF16, 384, {{80}, {1}, {33}});
+  expect_stream(make_stream({3, 1, 16, 16}, 200, 1000), DType::kF32, 256, {{200}, {1}});  // a window that the stream never fills
+}
+
+TEST(Attention, SinksAndSoftcapOverAStream) {
+  Stream m = make_stream({4, 2, 16, 16}, 300, 40);
+  m.sinks = Array::random({4}, 20, 2.0f);
+  m.params.softcap = 2.0f;
+  expect_stream(m, DType::kF16, 128, {{64}, {1}, {7}});
+}
+
+// Tokens behind a query, and slots that hold old tokens, may hold anything.
+TEST(Attention, WhatIsMaskedContributesNothing) {
+  Stream m = make_stream({4, 2, 16, 16}, 40, 8);
+  Stream broken = m;
+  for (int i = 0; i < 32; ++i) {
+    broken.k.data<float>()[20 * 32 + i] = NAN;
+    broken.v.data<float>()[20 * 32 + i] = i % 2 ? NAN : INFINITY;
+  }
+  const Case any = call_of(m, 0, 1, key_state(DType::kF16, 2, 64, 16), value_state(DType::kF16, 2, 64, 16));
+  for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
+    const std::vector<float> good = feed(m, DType::kF16, 64, {40}, &kernel, nullptr), bad = feed(broken, DType::kF16, 64, {40}, &kernel, nullptr);
+    EXPECT_EQ(0, std::memcmp(good.data(), bad.data(), 20 * 64 * 4)) << kernel.name << ": tokens before";
+    EXPECT_TRUE(std::isnan(bad[20 * 64])) << kernel.name << ": the token itself";
+    EXPECT_EQ(0, std::memcmp(good.data() + 28 * 64, bad.data() + 28 * 64, 12 * 64 * 4)) << kernel.name << ": tokens that no longer see it";
+  });
+}
+
+TEST(Attention, LargeScoresDoNotOverflow) {
+  Stream m = make_stream({2, 1, 16, 16}, 300, 0);
+  m.params.scale = 500.0f;
+  expect_stream(m, DType::kF32, 320, {{300}, {1}}, 2e-3);
+}
+
+TEST(Attention, ReferenceHoldsTheFormula) {
+  Case t;
+  t.op = "attention";
+  *params_of<AttentionParams>(&t.params) = {0.5f, 3.0f, 0, true};
+  t.in = {Array::f32({2, 1, 1}, {1, 2}), Array::f32({2, 1, 1}, {3, -1}), Array::f32({2, 1, 1}, {10, 20}), Array(), Array(), Array::f32({1}, {0.25f})};
+  t.out = {Array(DType::kF32, {2, 1})};
+  const Ran r = run_reference(t);
+  const auto cap = [](double s) { return 3 * std::tanh(s / 3); };
+  const double sink = std::exp(0.25), a = std::exp(cap(1.5)), b = std::exp(cap(3.0)), d = std::exp(cap(-1.0));
+  EXPECT_NEAR(r.out[0].data<float>()[0], 10 * a / (a + sink), 1e-5);
+  EXPECT_NEAR(r.out[0].data<float>()[1], (10 * b + 20 * d) / (b + d + sink), 1e-5);
+}
+
+TEST(Attention, ScratchDoesNotShrinkWithFewerTokens) {
+  Stream m = make_stream({4, 2, 16, 16}, 200, 0);
+  const auto bytes = [&](const Kernel& kernel, int64_t tokens, int64_t slots) {
+    Case t = call_of(m, 0, tokens, key_state(DType::kF16, 2, slots, 16), value_state(DType::kF16, 2, slots, 16));
+    std::vector<TensorView> views;
+    return kernel.scratch_bytes(t.call(t.in, t.out, views), 2);
+  };
+  const Case any = call_of(m, 0, 1, key_state(DType::kF16, 2, 64, 16), value_state(DType::kF16, 2, 64, 16));
+  for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
+    size_t last = 0;
+    for (const int64_t tokens : {1, 2, 6, 50, 200}) {
+      EXPECT_GE(bytes(kernel, tokens, 1024), last);
+      last = bytes(kernel, tokens, 1024);
+    }
+    EXPECT_GE(bytes(kernel, 1, 2048), bytes(kernel, 1, 1024));
+  });
+}
+
+Status checked(const Case& t, bool data = false) {
+  std::vector<Array> in = t.in, out = t.out;
+  std::vector<TensorView> views;
+  const OpCall c = t.call(in, out, views);
+  const OpDef* def = find_op_by_name("attention");
+  return data ? def->check_data(c) : def->check(c);
+}
+
+TEST(Attention, RefusesWrongShapesByName) {
+  const Stream m = make_stream({4, 2, 16, 16}, 20, 0);
+  const Case good = call_of(m, 0, 20, key_state(DType::kF16, 2, 64, 16), value_state(DType::kF16, 2, 64, 16));
+  EXPECT_TRUE(checked(good).is_ok());
+  const auto refused = [&](auto change, const char* word) {
+    Case t = good;
+    change(t);
+    const Status s = checked(t);
+    EXPECT_EQ(s.code(), Code::kInvalidArgument) << word;
+    EXPECT_NE(std::string(s.message()).find(word), std::string::npos) << s.message();
+  };
+  refused([](Case& t) { t.in[0] = Array::random({20, 3, 16}, 1); }, "kv heads");
+  refused([](Case& t) { t.in[1] = Array::random({20, 2, 15}, 1); }, "k is f32[20, 2, 15]");
+  refused([](Case& t) { t.in[2] = Array::random({19, 2, 16}, 1); }, "v is f32[19, 2, 16]");
+  refused([](Case& t) { t.in[3] = Array(); }, "only one of");
+  refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 64, 15); }, "k_state");
+  refused([](Case& t) { t.in[4] = value_state(DType::kF32, 2, 64, 16); }, "v_state");
+  refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 80, 16), t.in[4] = value_state(DType::kF16, 2, 80, 16); }, "multiple of 64");
+  refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 128, 16); }, "k_state is");
+  refused([](Case& t) { t.in[5] = Array::random({2}, 1); }, "sinks");
+  refused([](Case& t) { t.in.resize(8), t.in[6] = Array::random({3, 20, 20}, 1); }, "bias");
+  refused([](Case& t) { t.in.resize(8), t.in[7] = Array::i32({2}, {0, 20}); }, "segments");
+  refused([](Case& t) { t.out[0] = Array(DType::kF32, {20, 63}); }, "y is");
+  refused([](Case& t) { params_of<AttentionParams>(&t.params)->causal = false; }, "causal");
+}
+
+TEST(Attention, ChecksTheStreamAgainstTheSlots) {
+  const Stream m = make_stream({1, 1, 16, 16}, 70, 0);
+  Case t = call_of(m, 50, 14, key_state(DType::kF16, 1, 64, 16), value_state(DType::kF16, 1, 64, 16));
+  EXPECT_TRUE(checked(t, true).is_ok());
+  t.position = 51;
+  const Status full = checked(t, true);
+  EXPECT_EQ(full.code(), Code::kContextFull);
+  EXPECT_NE(std::string(full.message()).find("65"), std::string::npos) << full.message();
+  EXPECT_NE(std::string(full.message()).find("64"), std::string::npos) << full.message();
+  AttentionParams* p = params_of<AttentionParams>(&t.params);
+  p->window = 51;  // 51 + 14 - 1 positions fit
+  EXPECT_TRUE(checked(t, true).is_ok());
+  p->window = 52;
+  EXPECT_EQ(checked(t, true).code(), Code::kContextFull);
+  Case cut = stateless({1, 1, 4, 4}, 10, true, 0);
+  cut.in.resize(8);
+  for (const std::vector<int32_t>& bounds : {std::vector<int32_t>{1, 5, 10}, {0, 6, 5}, {0, 11, 10}, {0, 5, 9}, {0, -1, 10}}) {
+    cut.in[7] = Array::i32({3}, bounds);
+    EXPECT_EQ(checked(cut, true).code(), Code::kInvalidArgument);
+  }
+}
+
+}  // namespace
+}  // namespace runnel::test
