@@ -98,28 +98,31 @@ void write_small(const PackedFormat& f, uint8_t* unit, int row, int i, int scale
 
 }  // namespace
 
-void unpack_row(const PackedFormat& f, const void* matrix, int64_t columns, int64_t row, float* out) {
+void unpack_columns(const PackedFormat& f, const void* matrix, int64_t columns, int64_t row, int64_t begin, int64_t end, float* out) {
   const uint8_t* tile = static_cast<const uint8_t*>(matrix) + size_t(row / kTileRows) * f.tile_bytes(columns);
   const int r = int(row % kTileRows);
   if (f.is_float()) {
-    for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t c = begin; c < end; ++c, ++out) {
       const uint8_t* unit = tile + size_t(c) * f.unit_bytes();
-      if (f.kind == PackedKind::kF32) std::memcpy(out + c, unit + r * 4, 4);
-      else if (f.kind == PackedKind::kF16) out[c] = half_to_float(read_u16(unit + r * 2));
-      else out[c] = bf16_to_float(read_u16(unit + r * 2));
+      if (f.kind == PackedKind::kF32) std::memcpy(out, unit + r * 4, 4);
+      else if (f.kind == PackedKind::kF16) *out = half_to_float(read_u16(unit + r * 2));
+      else *out = bf16_to_float(read_u16(unit + r * 2));
     }
     return;
   }
   const int unit_columns = f.unit_columns();
-  for (int64_t first = 0; first < columns; first += f.block) {
+  for (int64_t first = begin; first < end; first += f.block) {
     const uint8_t* unit = tile + size_t(first / unit_columns) * f.unit_bytes();
     const int in_unit = int(first % unit_columns);
     const uint8_t* planes = unit + f.header_bytes() + size_t(in_unit / kBlockColumns) * f.plane_bytes();
     const BlockScale s = read_scale(f, unit, r, in_unit / f.block);
-    const int64_t end = first + f.block < columns ? first + f.block : columns;
-    for (int64_t c = first; c < end; ++c)
-      out[c] = s.scale * float(read_q(f.bits, planes, r, int(c % kBlockColumns)) - f.zero_point) - s.min;
+    for (int64_t c = first; c < end && c < first + f.block; ++c)
+      *out++ = s.scale * float(read_q(f.bits, planes, r, int(c % kBlockColumns)) - f.zero_point) - s.min;
   }
+}
+
+void unpack_row(const PackedFormat& f, const void* matrix, int64_t columns, int64_t row, float* out) {
+  unpack_columns(f, matrix, columns, row, 0, columns, out);
 }
 
 void pack_row(const PackedFormat& f, void* matrix, int64_t columns, int64_t row, const PackedRow& from) {

@@ -88,6 +88,8 @@ struct PackedFormat {
 
 // Values of one row, out [columns]. Scalar; for embeddings, references and tests.
 void unpack_row(const PackedFormat& format, const void* matrix, int64_t columns, int64_t row, float* out);
+// Columns [begin, end) of it, begin a multiple of 32.
+void unpack_columns(const PackedFormat& format, const void* matrix, int64_t columns, int64_t row, int64_t begin, int64_t end, float* out);
 
 // One row of an integer format as the writer has it: blocks = ceil(columns / block), supers = ceil(columns / 256).
 struct PackedRow {

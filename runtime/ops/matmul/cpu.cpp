@@ -1,0 +1,165 @@
+// Matrix products on packed weights: this file cuts a call into tasks; the .inl files hold the kernels.
+#include "cpu/call.h"
+#include "format/packed.h"
+#include "ops/matmul/matmul.h"
+
+namespace runnel::RNL_ISA {
+namespace {
+
+#include "ops/matmul/chunks.inl"
+#include "ops/matmul/quantise.inl"
+#include "ops/matmul/one_row.inl"
+#include "ops/matmul/many_rows.inl"
+#include "ops/matmul/float_kinds.inl"
+
+constexpr size_t kLine = 64;
+RNL_INLINE size_t align_up(size_t n) { return (n + kLine - 1) / kLine * kLine; }
+
+// Where things lie in the scratch memory.
+struct Scratch {
+  size_t q, side, pieces, piece_bytes, total;
+  Scratch(int64_t tokens, int64_t columns, int workers) {
+    const size_t blocks = size_t((columns + kSuperColumns - 1) / kSuperColumns) * (kSuperColumns / kBlockColumns);
+    const size_t padded = size_t(tokens + kGroup - 1) / kGroup * kGroup;
+    q = 0;
+    side = align_up(q + padded * blocks * kBlockColumns);
+    pieces = align_up(side + padded * blocks * sizeof(Side<1>));
+    piece_bytes = align_up(sizeof(Piece) > size_t(kFloatPiece) * 64 ? sizeof(Piece) : size_t(kFloatPiece) * 64);
+    total = pieces + piece_bytes * size_t(workers);
+  }
+};
+static_assert(sizeof(Side<kGroup>) == kGroup * sizeof(Side<1>));
+
+struct Call {
+  const OpCall* op;
+  Scratch scratch;
+  Activations activations;
+  const float* x;
+  int64_t columns, tokens, groups_per_task;
+  int64_t tiles_per_task[kMaxMatmulWeights];
+  int64_t first_task[kMaxMatmulWeights + 1];  // of each weight; the last entry is their number
+};
+
+RNL_INLINE const float* bias_of(const OpCall& c, int i) { return input<float>(c, RNL_MATMUL_BIAS(c.out_count, i)); }
+
+void run_tiles(const Call& j, int weight, int64_t first, int64_t end, int worker) {
+  const OpCall& c = *j.op;
+  const TensorView& w = c.in[1 + weight];
+  const PackedFormat& f = *w.packed;
+  const uint8_t* data = static_cast<const uint8_t*>(w.data);
+  const size_t tile_bytes = f.tile_bytes(j.columns);
+  unsigned char* piece = c.scratch + j.scratch.pieces + j.scratch.piece_bytes * size_t(worker);
+  const float* bias = bias_of(c, weight);
+  float* y = output<float>(c, weight);
+  if (f.is_float()) {
+    const FloatJob job{f.kind, data, tile_bytes, j.columns, w.dims[0], j.tokens, j.x, bias, y};
+    if (j.tokens == 1) kOneRowFloat[int(f.kind) - 1](job, first, end);
+    else many_rows_float(job, first, end, reinterpret_cast<float*>(piece));
+  } else if (j.tokens == 1) {
+    const OneRow job{f, data, tile_bytes, f.units(j.columns), w.dims[0], j.activations.q, static_cast<const Side<1>*>(j.activations.side), bias, y};
+    kOneRow[f.bits - 2][f.block == 32](job, first, end);
+  } else {
+    many_rows({f, data, tile_bytes, j.columns, w.dims[0], j.tokens, j.activations, bias, y}, first, end, reinterpret_cast<Piece*>(piece));
+  }
+}
+
+void product_task(void* context, int64_t task, int worker) {
+  const Call& j = *static_cast<const Call*>(context);
+  int weight = 0;
+  while (task >= j.first_task[weight + 1]) ++weight;
+  const int64_t tiles = (j.op->in[1 + weight].dims[0] + kTileRows - 1) / kTileRows;
+  const int64_t first = (task - j.first_task[weight]) * j.tiles_per_task[weight];
+  const int64_t end = first + j.tiles_per_task[weight] < tiles ? first + j.tiles_per_task[weight] : tiles;
+  run_tiles(j, weight, first, end, worker);
+}
+
+void quantise_task(void* context, int64_t task, int) {
+  const Call& j = *static_cast<const Call*>(context);
+  const int64_t end = (task + 1) * j.groups_per_task;
+  for (int64_t g = task * j.groups_per_task; g < end && g < j.activations.groups; ++g)
+    quantise_group(j.x, j.columns, j.tokens, g, j.activations);
+}
+
+void quantise(Call& j, ThreadPool* pool) {
+  if (j.tokens == 1) return quantise_one(j.x, j.columns, j.activations);
+  // Some 16,000 values a task.
+  j.groups_per_task = 1 + 4096 / (j.activations.blocks * kBlockColumns);
+  const int64_t tasks = (j.activations.groups + j.groups_per_task - 1) / j.groups_per_task;
+  parallel_for(tasks > 1 ? pool : nullptr, tasks, quantise_task, &j);
+}
+
+// Cuts every weight into runs of tiles: of 16 to 64 KB for one token, so that no thread waits long for the last one; of one to four tiles
+// for many, so that activations are read again less often.
+void cut(Call& j, int workers) {
+  const OpCall& c = *j.op;
+  size_t bytes = 0;
+  for (int i = 0; i < c.out_count; ++i) bytes += c.in[1 + i].packed->matrix_bytes(c.in[1 + i].dims[0], j.columns);
+  size_t share = bytes / (size_t(workers) * 8);
+  share = share < 16384 ? 16384 : share > 65536 ? 65536 : share;
+  int64_t task = 0;
+  for (int i = 0; i < c.out_count; ++i) {
+    const TensorView& w = c.in[1 + i];
+    const int64_t tiles = (w.dims[0] + kTileRows - 1) / kTileRows;
+    int64_t n;
+    if (j.tokens == 1) n = int64_t(share / w.packed->tile_bytes(j.columns));
+    else n = tiles / (workers * 4) < 4 ? tiles / (workers * 4) : 4;
+    j.tiles_per_task[i] = n < 1 ? 1 : n;
+    j.first_task[i] = task;
+    task += (tiles + j.tiles_per_task[i] - 1) / j.tiles_per_task[i];
+  }
+  j.first_task[c.out_count] = task;
+}
+
+void run(const OpCall& c) {
+  const TensorView& x = c.in[0];
+  const int64_t columns = x.dims[x.rank - 1], tokens = rows_of(x);
+  if (tokens == 0) return;
+  if (columns == 0) {  // an empty sum: the bias alone
+    for (int i = 0; i < c.out_count; ++i)
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t n = 0; n < c.in[1 + i].dims[0]; ++n) output<float>(c, i)[t * c.in[1 + i].dims[0] + n] = bias_of(c, i) ? bias_of(c, i)[n] : 0.0f;
+    return;
+  }
+  const int workers = thread_pool_size(c.pool);
+  Call j{&c, Scratch(tokens, columns, workers), {}, input<float>(c, 0), columns, tokens, 1, {}, {}};
+  j.activations.q = reinterpret_cast<int8_t*>(c.scratch + j.scratch.q);
+  j.activations.side = c.scratch + j.scratch.side;
+  j.activations.blocks = (columns + kSuperColumns - 1) / kSuperColumns * (kSuperColumns / kBlockColumns);
+  j.activations.groups = tokens == 1 ? 0 : (tokens + kGroup - 1) / kGroup;
+  bool integers = false;
+  for (int i = 0; i < c.out_count; ++i) integers = integers || !c.in[1 + i].packed->is_float();
+  if (integers) quantise(j, c.pool);
+  cut(j, workers);
+  const int64_t tasks = j.first_task[c.out_count];
+  parallel_for(c.pool, tasks, product_task, &j);
+}
+
+size_t scratch_bytes(const OpCall& c, int workers) {
+  const TensorView& x = c.in[0];
+  return Scratch(rows_of(x), x.dims[x.rank - 1], workers).total;
+}
+
+// The rows share their code; a name says which weights a call has.
+template <PackedKind kKind, int kBits>
+bool all_of(const OpCall& c) {
+  for (int i = 0; i < c.out_count; ++i) {
+    const PackedFormat& f = *c.in[1 + i].packed;
+    if (f.kind != kKind || (kKind == PackedKind::kInteger && f.bits != kBits)) return false;
+  }
+  return true;
+}
+
+#define RNL_ROW(dtypes, kind, bits) \
+  { "matmul_f32_" dtypes "__" RNL_ISA_NAME, all_of<PackedKind::kind, bits>, scratch_bytes, run }
+constexpr Kernel kRowsOfTarget[] = {
+    RNL_ROW("q2", kInteger, 2), RNL_ROW("q3", kInteger, 3), RNL_ROW("q4", kInteger, 4), RNL_ROW("q5", kInteger, 5),
+    RNL_ROW("q6", kInteger, 6), RNL_ROW("q7", kInteger, 7), RNL_ROW("q8", kInteger, 8), RNL_ROW("f32", kF32, 0),
+    RNL_ROW("f16", kF16, 0),    RNL_ROW("bf16", kBF16, 0),  {"matmul_f32_mixed__" RNL_ISA_NAME, nullptr, scratch_bytes, run},
+};
+#undef RNL_ROW
+
+}  // namespace
+
+extern constexpr KernelList matmul_kernels{kRowsOfTarget, sizeof(kRowsOfTarget) / sizeof(kRowsOfTarget[0])};
+
+}  // namespace runnel::RNL_ISA
