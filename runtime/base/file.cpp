@@ -117,6 +117,20 @@ Status AtomicFile::write(const void* data, size_t size) {
   return Status::ok();
 }
 
+Status AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
+  if (offset > written_ || size > written_ - offset) return Status::make(Code::kInternal, "%s: overwriting bytes that were not written", path_);
+  const auto* p = static_cast<const char*>(data);
+  while (size) {
+    const ssize_t n = ::pwrite(fd_, p, size, off_t(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return Status::make(Code::kIo, "%s: cannot write: %s", path_, std::strerror(errno));
+    p += n;
+    size -= size_t(n);
+    offset += uint64_t(n);
+  }
+  return Status::ok();
+}
+
 Status AtomicFile::commit() {
   const char* temporary = path_ + path_size_ + 1;
   int error = ::fsync(fd_) != 0 ? errno : 0;

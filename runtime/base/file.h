@@ -43,6 +43,10 @@ class AtomicFile {
   ~AtomicFile();
   Status open(const char* path);
   Status write(const void* data, size_t size);
+  // Overwrites bytes that were written before.
+  Status write_at(uint64_t offset, const void* data, size_t size);
+  // The file's name until commit() renames it.
+  const char* temporary_path() const { return path_ + path_size_ + 1; }
   Status commit();
   uint64_t written() const { return written_; }
 

@@ -1,0 +1,93 @@
+#include "converter/checkpoint.h"
+
+#include <cstdarg>
+#include <cstdio>
+
+namespace runnel::convert {
+
+void fail(const char* format, ...) {
+  char text[1024];
+  va_list args;
+  va_start(args, format);
+  std::vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  throw Error(text);
+}
+
+std::string printable(std::string_view text, size_t limit) {
+  std::string out(text.substr(0, limit));
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
+  if (text.size() > limit) out += "...";
+  return out;
+}
+
+const SourceTypeInfo& info(SourceType type) {
+  static constexpr SourceTypeInfo kTypes[] = {
+      {"F64", 1, 8},    {"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},   {"F8_E4M3", 1, 1}, {"F8_E5M2", 1, 1},  {"I64", 1, 8},   {"I32", 1, 4},
+      {"I16", 1, 2},    {"I8", 1, 1},     {"U8", 1, 1},     {"BOOL", 1, 1},   {"Q4_0", 32, 18},  {"Q4_1", 32, 20},   {"Q5_0", 32, 22}, {"Q5_1", 32, 24},
+      {"Q8_0", 32, 34}, {"Q2_K", 256, 84}, {"Q3_K", 256, 110}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210},
+  };
+  return kTypes[size_t(type)];
+}
+
+bool is_quantised(SourceType type) { return type >= SourceType::kQ4_0; }
+bool is_float(SourceType type) { return type <= SourceType::kF8E5M2; }
+
+uint64_t SourceTensor::count() const {
+  uint64_t n = 1;
+  for (uint64_t d : shape) n *= d;
+  return n;
+}
+
+std::string shape_text(const std::vector<uint64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+std::string SourceTensor::describe() const { return printable(name) + " " + shape_text(shape) + " " + info(type).name; }
+
+void Checkpoint::add(SourceTensor tensor, const std::string& where) {
+  if (!index_.emplace(tensor.name, tensors_.size()).second) fail("%s: tensor \"%s\" occurs twice", where.c_str(), printable(tensor.name).c_str());
+  tensors_.push_back(std::move(tensor));
+  used_.push_back(false);
+}
+
+const SourceTensor* Checkpoint::find(const std::string& tensor_name) {
+  const auto it = index_.find(tensor_name);
+  if (it == index_.end()) return nullptr;
+  used_[it->second] = true;
+  return &tensors_[it->second];
+}
+
+const SourceTensor& Checkpoint::take(const std::string& tensor_name, const std::vector<uint64_t>& shape) {
+  const SourceTensor* t = find(tensor_name);
+  if (!t) fail("%s: tensor \"%s\" %s is missing", path.c_str(), tensor_name.c_str(), shape_text(shape).c_str());
+  if (t->shape != shape) fail("%s: tensor \"%s\" has shape %s where the configuration needs %s", path.c_str(), tensor_name.c_str(), shape_text(t->shape).c_str(), shape_text(shape).c_str());
+  return *t;
+}
+
+void Checkpoint::ignore_containing(const std::string& part) {
+  for (size_t i = 0; i < tensors_.size(); ++i)
+    if (tensors_[i].name.find(part) != std::string::npos) used_[i] = true;
+}
+
+void Checkpoint::refuse_unused() const {
+  std::string names;
+  size_t count = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (used_[i]) continue;
+    if (++count <= 8) names += (names.empty() ? "" : ", ") + tensors_[i].describe();
+  }
+  if (count) fail("%s: %zu tensors are unknown to the recipe, so the result would be wrong without them: %s%s", path.c_str(), count, names.c_str(), count > 8 ? ", ..." : "");
+}
+
+std::span<const uint8_t> Checkpoint::map(const std::filesystem::path& file) {
+  auto view = FileView::open(file.c_str(), false);
+  if (!view.is_ok()) throw Error(view.take_status().message());
+  files_.push_back(std::move(view.value()));
+  return {files_.back().data(), files_.back().size()};
+}
+
+}  // namespace runnel::convert

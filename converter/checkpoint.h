@@ -1,0 +1,93 @@
+// A source model in memory, whatever file it came from: tensors over mapped bytes, and metadata as one JSON tree.
+//
+// Metadata of a GGUF: its keys as they stand ("gemma3.block_count"). Of a directory: {"config": config.json, "generation_config": ...}
+// of those that exist; tokenizer files are read by converter/text from `path`.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/file.h"
+
+namespace runnel::convert {
+
+using Json = nlohmann::json;
+
+// Why a conversion cannot be done; the text names file and field. Ends the program with exit code 1.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// Error with a printf-style text.
+[[noreturn, gnu::format(printf, 1, 2)]] void fail(const char* format, ...);
+// Text of the source for a message: shortened, control characters replaced.
+std::string printable(std::string_view text, size_t limit = 120);
+
+// Element types of sources. Quantised ones hold blocks of `block` elements in `bytes` bytes.
+enum class SourceType : uint8_t {
+  kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU8, kBool,
+  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
+};
+struct SourceTypeInfo {
+  const char* name;
+  uint32_t block;
+  uint32_t bytes;
+};
+const SourceTypeInfo& info(SourceType type);
+bool is_quantised(SourceType type);
+// Whether its values are real numbers stored one by one.
+bool is_float(SourceType type);
+
+struct SourceTensor {
+  std::string name;
+  SourceType type;
+  std::vector<uint64_t> shape;  // row-major, outermost axis first
+  const uint8_t* data;          // mapped, no alignment promised
+  uint64_t bytes;
+
+  uint64_t count() const;
+  std::string describe() const;  // "blk.0.attn_q.weight [1024, 640] Q5_0"
+};
+std::string shape_text(const std::vector<uint64_t>& shape);
+
+class Checkpoint {
+ public:
+  enum class Kind { kGguf, kDirectory, kGraph };
+  Kind kind = Kind::kGguf;
+  std::filesystem::path path;               // of the file or directory
+  std::vector<std::filesystem::path> weight_files;  // in the order in which they are hashed
+  Json meta;
+  std::string licence;                      // empty: not stated
+  std::string name;                         // the model's own name, or that of the file
+
+  // bytes must lie in a file that this checkpoint keeps mapped. Duplicate names are an error.
+  void add(SourceTensor tensor, const std::string& where);
+  const std::deque<SourceTensor>& tensors() const { return tensors_; }
+  // Null when absent. Both mark the tensor as used.
+  const SourceTensor* find(const std::string& tensor_name);
+  // Fails when absent or of another shape, with both shapes.
+  const SourceTensor& take(const std::string& tensor_name, const std::vector<uint64_t>& shape);
+  bool has(const std::string& tensor_name) const { return index_.count(tensor_name) != 0; }
+  // Tensors that the architecture does not need: every one whose name contains `part`.
+  void ignore_containing(const std::string& part);
+  // Fails with the names of tensors that nobody asked for.
+  void refuse_unused() const;
+
+  // Maps a file and keeps it mapped.
+  std::span<const uint8_t> map(const std::filesystem::path& file);
+
+ private:
+  std::deque<SourceTensor> tensors_;
+  std::vector<bool> used_;
+  std::unordered_map<std::string, size_t> index_;
+  std::deque<FileView> files_;
+};
+
+}  // namespace runnel::convert

@@ -1,0 +1,69 @@
+#include "converter/convert.h"
+
+#include "converter/read/graph_json.h"
+#include "converter/read/read.h"
+#include "converter/recipes/recipe.h"
+#include "converter/write/tokenizer.h"
+
+namespace runnel::convert {
+namespace {
+
+constexpr size_t kMaxGraph = size_t(64) << 20;
+
+// A source that holds f32 alone is kept in f32, with all that --weights f32 means for states.
+Weights effective_weights(const Checkpoint& c, Weights asked) {
+  if (asked != Weights::kKeep) return asked;
+  for (const SourceTensor& t : c.tensors())
+    if (t.type != SourceType::kF32 && t.shape.size() > 1) return asked;
+  return Weights::kF32;
+}
+
+void state_provenance(const Checkpoint& c, const ConvertOptions& options, const std::string& architecture, ModelBuilder& b, uint64_t* tensor_bytes) {
+  b.model.provenance = std::make_unique<format::ProvenanceT>();
+  format::ProvenanceT& p = *b.model.provenance;
+  p.source = std::filesystem::absolute(options.input).lexically_normal().filename().string();
+  if (p.source.empty()) p.source = c.name;
+  for (const auto& file : c.weight_files) p.source_bytes += uint64_t(std::filesystem::file_size(file));
+  for (const SourceTensor& t : c.tensors()) p.source_tensor_bytes += t.bytes;
+  p.licence = c.licence;
+  p.converter = "runnel-convert " RNL_VERSION;
+  p.architecture = architecture;
+  *tensor_bytes = p.source_tensor_bytes;
+}
+
+}  // namespace
+
+ConvertReport convert(const ConvertOptions& options) {
+  ConvertReport report;
+  const bool is_graph = !options.weights_file.empty();
+  Checkpoint c;
+  std::string graph;
+  if (is_graph) {
+    c.kind = Checkpoint::Kind::kGraph;
+    c.path = options.weights_file;
+    graph = read_text(options.input, kMaxGraph);
+    read_safetensors(c.map(options.weights_file), options.weights_file.string(), c);
+    c.weight_files = {options.input, options.weights_file};
+    c.name = options.input.stem().string();
+  } else {
+    c = read_checkpoint(options.input);
+  }
+  ModelBuilder builder(effective_weights(c, options.weights));
+  if (is_graph) {
+    report.architecture = "graph";
+    read_graph_json(graph, options.input.string(), builder);
+    add_graph_tensors(c, builder);
+  } else {
+    report.architecture = architecture_of(c);
+    find_recipe(c).build(c, builder);
+    report.notices = add_tokenizer(c, builder);
+  }
+  c.refuse_unused();
+  if (builder.model.name.empty()) builder.model.name = c.name;
+  if (options.context) builder.model.context = uint64_t(options.context);
+  state_provenance(c, options, report.architecture, builder, &report.source_tensor_bytes);
+  report.written = write_model(builder, c.weight_files, options.output, options.threads);
+  return report;
+}
+
+}  // namespace runnel::convert

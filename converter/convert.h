@@ -1,0 +1,27 @@
+// The whole conversion, as the program and the tests call it.
+#pragma once
+
+#include "converter/write/write.h"
+
+namespace runnel::convert {
+
+struct ConvertOptions {
+  std::filesystem::path input;
+  std::filesystem::path weights_file;  // set: input is a graph in JSON
+  std::filesystem::path output;
+  Weights weights = Weights::kKeep;
+  int64_t context = 0;                 // tokens that the file states; 0: the source's
+  int threads = 1;
+};
+
+struct ConvertReport {
+  WriteReport written;
+  std::string architecture;
+  uint64_t source_tensor_bytes = 0;
+  std::vector<std::string> notices;  // what the user should know though the conversion succeeded
+};
+
+// Throws Error or another std::exception; then no output file was made or changed.
+ConvertReport convert(const ConvertOptions& options);
+
+}  // namespace runnel::convert

@@ -1,0 +1,55 @@
+// runnel-convert: exit codes 0 done, 1 a failure that the message explains, 2 wrong usage.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <thread>
+
+#include "converter/convert.h"
+
+using namespace runnel::convert;
+
+namespace {
+
+int run(const ConvertOptions& options) {
+  const ConvertReport r = convert(options);
+  for (const std::string& notice : r.notices) std::fprintf(stderr, "note: %s\n", notice.c_str());
+  const double mb = 1e-6;
+  std::printf("%s: %s, %.1f MB (weights %.1f MB, source's tensors %.1f MB, vocabulary %.1f MB)\n", options.output.c_str(), r.architecture.c_str(), double(r.written.file_bytes) * mb,
+              double(r.written.weight_bytes) * mb, double(r.source_tensor_bytes) * mb, double(r.written.tokenizer_bytes) * mb);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Turns a trained checkpoint into a Runnel model (.rnl).", "runnel-convert");
+  app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
+  ConvertOptions options;
+  std::string input, output, weights_file, weights = "keep";
+  app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, or a graph in JSON with --weights-file")->required();
+  app.add_option("-o,--output", output, "the file to write, for example model.rnl")->required();
+  app.add_option("--weights", weights,
+                 "f32, f16, q8 (8 bits, a scale for each 32) or q4 (4 bits, a scale for each 32); default keep: what the source holds, exactly (F8 as f16)")
+      ->check(CLI::IsMember({"keep", "f32", "f16", "q8", "q4"}));
+  app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
+  app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")->check(CLI::Range(int64_t(1), int64_t(1) << 30));
+  options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
+  app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")->check(CLI::Range(1, 256));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  options.input = input;
+  options.output = output;
+  options.weights_file = weights_file;
+  options.weights = *parse_weights(weights);
+  try {
+    return run(options);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "runnel-convert: not enough memory\n");
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "runnel-convert: %s\n", e.what());
+  }
+  return 1;
+}

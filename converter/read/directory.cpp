@@ -1,0 +1,146 @@
+// A directory as transformers saves it: config.json, safetensors in one file or in shards, README.md with a licence line.
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <set>
+
+#include "converter/read/read.h"
+
+namespace runnel::convert {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr size_t kMaxJson = size_t(64) << 20;
+constexpr int kMaxDepth = 64;
+
+// Files of the directory with this ending, by name.
+std::vector<fs::path> files_ending(const fs::path& directory, const std::string& ending) {
+  std::vector<fs::path> out;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error))
+    if (it->path().extension() == ending) out.push_back(it->path());
+  if (error) fail("%s: cannot list the directory: %s", directory.c_str(), error.message().c_str());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// "license: gemma" between the two --- lines at the top.
+std::string licence_of_readme(const fs::path& readme) {
+  std::ifstream in(readme);
+  std::string line;
+  if (!std::getline(in, line) || line.rfind("---", 0) != 0) return {};
+  for (int i = 0; i < 200 && std::getline(in, line) && line.rfind("---", 0) != 0; ++i) {
+    if (line.rfind("license:", 0) != 0) continue;
+    const size_t begin = line.find_first_not_of(" \t", 8);
+    if (begin == std::string::npos) return {};
+    std::string value = line.substr(begin);
+    while (!value.empty() && (value.back() == '\r' || value.back() == ' ')) value.pop_back();
+    return printable(value);
+  }
+  return {};
+}
+
+void read_shards(const fs::path& directory, const fs::path& index, Checkpoint& c) {
+  const Json root = read_json(index);
+  if (!root.is_object() || !root.contains("weight_map") || !root["weight_map"].is_object()) fail("%s: no weight_map", index.c_str());
+  std::set<std::string> shards;
+  for (const auto& [name, file] : root["weight_map"].items()) {
+    if (!file.is_string()) fail("%s: weight_map[\"%s\"] is not a string", index.c_str(), printable(name).c_str());
+    const std::string shard = file.get<std::string>();
+    if (shard.empty() || shard.find('/') != std::string::npos || shard.find('\0') != std::string::npos || shard == "..")
+      fail("%s: weight_map[\"%s\"] is \"%s\", not a plain file name", index.c_str(), printable(name).c_str(), printable(shard).c_str());
+    shards.insert(shard);
+  }
+  for (const std::string& shard : shards) {
+    const fs::path file = directory / shard;
+    read_safetensors(c.map(file), file.string(), c);
+    c.weight_files.push_back(file);
+  }
+  for (const auto& [name, file] : root["weight_map"].items())
+    if (!c.has(name)) fail("%s: tensor \"%s\" is not in %s", index.c_str(), printable(name).c_str(), printable(file.get<std::string>()).c_str());
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& where) {
+  std::vector<std::set<std::string>> keys;  // of the open objects
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > kMaxDepth) fail("%s: JSON is nested too deeply", where.c_str());
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second)
+      fail("%s: \"%s\" occurs twice in one JSON object", where.c_str(), printable(parsed.get<std::string>()).c_str());
+    return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), watch);
+  } catch (const Json::exception& e) {
+    fail("%s: not valid JSON: %s", where.c_str(), printable(e.what(), 300).c_str());
+  }
+}
+
+std::string read_text(const fs::path& file, size_t limit) {
+  std::FILE* f = std::fopen(file.c_str(), "rb");
+  if (!f) fail("%s: cannot open", file.c_str());
+  std::string text;
+  char buffer[65536];
+  size_t n;
+  while ((n = std::fread(buffer, 1, sizeof buffer, f)) > 0 && text.size() <= limit) text.append(buffer, n);
+  const bool failed = std::ferror(f) != 0;
+  std::fclose(f);
+  if (failed) fail("%s: cannot read", file.c_str());
+  if (text.size() > limit) fail("%s: larger than %zu bytes", file.c_str(), limit);
+  return text;
+}
+
+Json read_json(const fs::path& file) { return parse_json(read_text(file, kMaxJson), file.string()); }
+
+Checkpoint read_directory(const fs::path& directory) {
+  Checkpoint c;
+  c.kind = Checkpoint::Kind::kDirectory;
+  c.path = directory;
+  c.name = fs::absolute(directory).lexically_normal().filename().string();
+  if (c.name.empty()) c.name = fs::absolute(directory).lexically_normal().parent_path().filename().string();
+  if (!fs::exists(directory / "config.json")) fail("%s: no config.json in this directory", directory.c_str());
+  c.meta = Json::object();
+  for (const char* name : {"config", "generation_config"}) {
+    const fs::path file = directory / (std::string(name) + ".json");
+    if (fs::exists(file)) c.meta[name] = read_json(file);
+  }
+  if (!c.meta["config"].is_object()) fail("%s: config.json is not a JSON object", directory.c_str());
+
+  const fs::path index = directory / "model.safetensors.index.json";
+  if (fs::exists(index)) {
+    read_shards(directory, index, c);
+  } else {
+    const auto files = files_ending(directory, ".safetensors");
+    const fs::path single = directory / "model.safetensors";
+    if (files.empty()) fail("%s: no *.safetensors in this directory", directory.c_str());
+    if (files.size() > 1 && !fs::exists(single)) fail("%s: %zu safetensors files but no model.safetensors.index.json", directory.c_str(), files.size());
+    const fs::path file = files.size() == 1 ? files[0] : single;
+    read_safetensors(c.map(file), file.string(), c);
+    c.weight_files.push_back(file);
+  }
+  c.licence = licence_of_readme(directory / "README.md");
+  return c;
+}
+
+Checkpoint read_checkpoint(const fs::path& path) {
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  if (!fs::exists(status)) fail("%s: no such file or directory", path.c_str());
+  if (fs::is_directory(status)) return read_directory(path);
+  Checkpoint c;
+  c.path = path;
+  const auto bytes = c.map(path);
+  if (bytes.size() >= 4 && std::equal(bytes.begin(), bytes.begin() + 4, "GGUF")) {
+    read_gguf(bytes, path.string(), c);
+  } else {
+    fail("%s: neither a GGUF file nor a directory with config.json and safetensors; a graph in JSON needs --weights-file", path.c_str());
+  }
+  if (c.name.empty()) c.name = path.stem().string();
+  c.weight_files.push_back(path);
+  return c;
+}
+
+}  // namespace runnel::convert

@@ -1,0 +1,24 @@
+// Readers: a file or directory becomes a Checkpoint. Every field of a source is untrusted: counts, lengths, offsets and names are checked
+// against the file's size before anything is allocated or followed. They throw Error.
+#pragma once
+
+#include "converter/checkpoint.h"
+
+namespace runnel::convert {
+
+// By what the path is: a .gguf file or a directory with config.json.
+Checkpoint read_checkpoint(const std::filesystem::path& path);
+
+// GGUF versions 2 and 3, little-endian. `where` is the name for messages; bytes must outlive the checkpoint.
+void read_gguf(std::span<const uint8_t> bytes, const std::string& where, Checkpoint& checkpoint);
+// One safetensors file; its tensors are added.
+void read_safetensors(std::span<const uint8_t> bytes, const std::string& where, Checkpoint& checkpoint);
+// config.json, *.safetensors (single or with an index), licence of README.md.
+Checkpoint read_directory(const std::filesystem::path& directory);
+
+// JSON of a file of ours or the source's; refuses duplicate keys at the top level, files above limit bytes and deep nesting.
+Json parse_json(std::string_view text, const std::string& where);
+Json read_json(const std::filesystem::path& file);
+std::string read_text(const std::filesystem::path& file, size_t limit);
+
+}  // namespace runnel::convert

@@ -1,0 +1,80 @@
+// Gemma 3, text part: five layers with a window, then one that sees everything, each kind with its own rotary base; norms on queries and
+// keys, before and after both halves of a layer; output matrix = embedding. The vision tower of the larger models is left out.
+#include <cmath>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/layer_types.h"
+#include "converter/recipes/recipe.h"
+#include "converter/recipes/rope.h"
+
+namespace runnel::convert {
+namespace {
+
+constexpr int64_t kLayersOf27B = 62;
+constexpr int64_t kPattern = 6;
+constexpr double kLocalBase = 10000, kGlobalBase = 1000000;
+
+void read_gguf_facts(Checkpoint& c, Decoder& d) {
+  const Facts f(c.meta, c.path.string(), "gemma3.");
+  read_gguf_sizes(c, f, d);
+  // The file leaves out the attention scale, the pattern of the layers and the local rotary base.
+  const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
+  d.attention_scale = float(1 / std::sqrt(is_27b ? double(d.hidden) / double(d.heads) : double(d.head_dim)));
+  d.output_softcap = float(f.number("final_logit_softcapping", 0));
+  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", kGlobalBase), d.head_dim));
+  apply_gguf_rope_scaling(f, d.ropes[0]);
+  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.head_dim));
+  set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30), kPattern, d.layers);
+}
+
+// What published files leave to their reader, as of the first release of the 4B, 12B and 27B models.
+Json with_defaults(const Json& config) {
+  Json out = {{"num_attention_heads", 8}, {"num_key_value_heads", 4},      {"head_dim", 256},
+              {"vocab_size", 262208},     {"sliding_window", 4096},        {"max_position_embeddings", 131072}};
+  for (const auto& [key, value] : config.items())
+    if (!value.is_null()) out[key] = value;
+  return out;
+}
+
+void read_config_facts(Checkpoint& c, Decoder& d) {
+  const Json& config = c.meta["config"];
+  const auto text = config.find("text_config");
+  const bool is_nested = text != config.end() && text->is_object();
+  const Json merged = with_defaults(is_nested ? *text : config);
+  const Facts f(merged, c.path.string() + (is_nested ? "/config.json: text_config" : "/config.json"));
+  d.names = kGemmaNames;
+  d.prefix = "model.";
+  for (const char* prefix : {"language_model.model.", "model.language_model."})
+    if (c.has(prefix + std::string(d.names.embedding))) d.prefix = prefix;
+  read_config_sizes(f, d);
+  if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
+  d.norm_offset = 1;
+  d.attention_scale = float(1 / std::sqrt(f.number("query_pre_attn_scalar", 256)));
+  d.attention_softcap = float(f.number("attn_logit_softcapping", 0));
+  d.output_softcap = float(f.number("final_logit_softcapping", 0));
+  d.activation = activation_named(f, "hidden_activation", "gelu_pytorch_tanh");
+  if (f.boolean("attention_bias", false)) d.attention_bias = Decoder::Bias::kAlways;
+  d.ropes.push_back(config_rope(f, "full_attention", kGlobalBase, d.head_dim));
+  d.ropes.push_back(config_rope(f, "sliding_attention", kLocalBase, d.head_dim));
+  set_window_layers(f, kPattern, d.layers);
+}
+
+void build(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  d.activation = format::UnaryKind::gelu_tanh;
+  d.has_qk_norm = d.has_post_norms = true;
+  if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
+  else read_config_facts(c, d);
+  d.embedding_scale = float(std::sqrt(double(d.hidden)));
+  for (Layer& layer : d.layers) layer.rope = layer.window ? 1 : 0;
+  if (c.kind == Checkpoint::Kind::kDirectory)
+    for (const char* part : {"rotary_emb", "vision_tower.", "multi_modal_projector."}) c.ignore_containing(part);
+  build_decoder(c, d, b);
+}
+
+}  // namespace
+
+extern const Recipe gemma3_recipe;
+const Recipe gemma3_recipe = {"gemma3", {"gemma3"}, {"gemma3_text", "gemma3"}, build};
+
+}  // namespace runnel::convert

@@ -1,0 +1,88 @@
+#include "converter/recipes/graph.h"
+
+#include "format/states.h"
+
+namespace runnel::convert {
+
+GraphBuilder::GraphBuilder(ModelBuilder& builder, const std::string& program) : builder_(builder) {
+  builder_.model.programs.push_back(std::make_unique<format::ProgramT>());
+  program_ = builder_.model.programs.back().get();
+  program_->name = program;
+}
+
+void GraphBuilder::add_stream_symbols() {
+  const auto add = [&](const char* name, format::SymbolKind kind, const char* bound) {
+    auto s = std::make_unique<format::SymbolT>();
+    s->name = name;
+    s->kind = kind;
+    s->bound = bound;
+    builder_.model.symbols.push_back(std::move(s));
+  };
+  for (const char* option : {"context", "chunk", "rollback", "rows"}) add(option, format::SymbolKind::option, "");
+  add("T", format::SymbolKind::axis, "chunk");
+  add("R", format::SymbolKind::axis, "rows");
+}
+
+void GraphBuilder::add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role) {
+  auto v = std::make_unique<format::ValueT>();
+  v->name = name;
+  v->dtype = dtype;
+  v->shape = shape;
+  v->role = role;
+  program_->inputs.push_back(std::move(v));
+}
+
+std::string GraphBuilder::value(const std::string& name, const Names& shape) {
+  auto v = std::make_unique<format::ValueT>();
+  v->name = name;
+  v->shape = shape;
+  program_->values.push_back(std::move(v));
+  return name;
+}
+
+void GraphBuilder::op(const std::string& name, const Names& inputs, const Names& outputs) {
+  const OpRow row = op_row(name);
+  auto o = std::make_unique<format::OpT>();
+  o->name = name;
+  o->code = row.number;
+  o->version = row.version;
+  o->inputs = inputs;
+  o->outputs = outputs;
+  program_->ops.push_back(std::move(o));
+}
+
+void GraphBuilder::add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim) {
+  const std::string tile = std::to_string(kSlotTile);
+  const std::string full = "ceildiv(context," + tile + ")*" + tile;
+  // A ring keeps what a call may overwrite while it still needs it, and what a roll-back may ask for again.
+  const std::string slots = window ? "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback)," + tile + ")*" + tile + "," + full + ")" : full;
+  const auto add = [&](const char* suffix, const Names& shape) {
+    auto s = std::make_unique<format::StateT>();
+    s->name = name + suffix;
+    s->kind = window ? format::StateKind::ring : format::StateKind::append;
+    s->dtype = builder_.state_dtype();
+    s->shape = shape;
+    s->block_axis = 2;
+    s->slots = slots;
+    s->window = uint32_t(window);
+    builder_.model.states.push_back(std::move(s));
+  };
+  add(".k", {std::to_string(kv_heads), "floordiv(" + slots + ",16)", std::to_string(key_dim), "16"});
+  add(".v", {std::to_string(kv_heads), slots, std::to_string(value_dim)});
+}
+
+OpRow op_row(const std::string& name) {
+  static const struct {
+    const char* name;
+    OpRow row;
+  } kRows[] = {
+#define RNL_OP(number, version, name, ...) {#name, {number, version}},
+#include "ops/registry.inc"
+#undef RNL_OP
+  };
+  for (const auto& r : kRows)
+    if (name == r.name) return r.row;
+  fail("operator \"%s\" is not in the registry", printable(name).c_str());
+}
+
+}  // namespace runnel::convert

@@ -1,0 +1,39 @@
+// Small helpers to write a program down.
+#pragma once
+
+#include "converter/write/builder.h"
+
+namespace runnel::convert {
+
+using Names = std::vector<std::string>;
+
+class GraphBuilder {
+ public:
+  GraphBuilder(ModelBuilder& builder, const std::string& program);
+  // Options context, chunk, rollback and rows; axis T (tokens of a call, at most chunk) and axis R (rows of outputs, at most rows).
+  void add_stream_symbols();
+  void add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role);
+  // Declares the value `name` and returns the name.
+  std::string value(const std::string& name, const Names& shape);
+  void op(const std::string& name, const Names& inputs, const Names& outputs);
+  template <class AttrsT>
+  void op(const std::string& name, const Names& inputs, const Names& outputs, AttrsT attrs) {
+    op(name, inputs, outputs);
+    program_->ops.back()->attrs.Set(std::move(attrs));
+  }
+  void add_output(const std::string& name) { program_->outputs.push_back(name); }
+  // Key and value state of an attention operator: `name`.k and `name`.v.
+  void add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim);
+
+ private:
+  ModelBuilder& builder_;
+  format::ProgramT* program_;
+};
+
+// Number and version of an operator of the registry; fails when the name is unknown.
+struct OpRow {
+  uint16_t number, version;
+};
+OpRow op_row(const std::string& name);
+
+}  // namespace runnel::convert

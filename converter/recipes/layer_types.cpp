@@ -1,0 +1,57 @@
+#include "converter/recipes/layer_types.h"
+
+#include "converter/recipes/rope.h"
+
+namespace runnel::convert {
+
+void set_window_layers(int64_t window, int64_t pattern, std::vector<Layer>& layers) {
+  for (size_t i = 0; i < layers.size(); ++i)
+    if (pattern == 0 || (int64_t(i) + 1) % pattern != 0) layers[i].window = window;
+}
+
+void set_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& layers) {
+  const bool is_off = !f.boolean("use_sliding_window", true);
+  const int64_t window = is_off ? 0 : f.integer("sliding_window", 1, 1 << 30, 0);
+  const Json* types = f.find("layer_types");
+  if (!types) {
+    set_window_layers(window, pattern ? f.integer("sliding_window_pattern", 1, 4096, pattern) : 0, layers);
+    return;
+  }
+  if (!types->is_array() || types->size() != layers.size()) f.refuse("layer_types", "does not name one type for each of the " + std::to_string(layers.size()) + " layers");
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Json& type = (*types)[i];
+    if (type == "full_attention") continue;
+    if (type != "sliding_attention") f.refuse("layer_types", "holds " + printable(type.dump()) + "; full_attention and sliding_attention are supported");
+    if (window == 0) f.refuse("sliding_window", "is missing, but layer_types names sliding_attention");
+    layers[i].window = window;
+  }
+}
+
+std::vector<float> config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim) {
+  const bool is_local = layer_type == "sliding_attention";
+  const Json* parameters = f.find("rope_parameters");
+  if (parameters && !parameters->is_object()) f.refuse("rope_parameters", "is not an object");
+  if (parameters && !layer_type.empty()) {
+    const auto it = parameters->find(layer_type);
+    if (it != parameters->end()) parameters = &*it;
+    else if (is_local) parameters = nullptr;  // one object describes the layers that see everything
+  }
+  const char* base_key = is_local ? "rope_local_base_freq" : "rope_theta";
+  // Local layers are never scaled in the older style.
+  const Json* scaling = is_local ? nullptr : f.find("rope_scaling");
+  double theta = f.number(base_key, base);
+  double partial = f.number("partial_rotary_factor", 1);
+  if (parameters) {
+    const Facts own(*parameters, "rope_parameters", "");
+    theta = own.number("rope_theta", theta);
+    partial = own.number("partial_rotary_factor", partial);
+    scaling = parameters;
+  }
+  if (theta <= 0) f.refuse(base_key, "is not positive");
+  if (partial <= 0 || partial > 1) f.refuse("partial_rotary_factor", "is not in 0 to 1");
+  std::vector<float> out = rope_frequencies(theta, int64_t(double(head_dim) * partial));
+  apply_rope_scaling(scaling, scaling == parameters && parameters ? "rope_parameters" : "rope_scaling", out);
+  return out;
+}
+
+}  // namespace runnel::convert

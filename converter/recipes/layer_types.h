@@ -1,0 +1,16 @@
+// Which layers see a window, and with which rotary base: the older and the newer way in which config.json says it.
+#pragma once
+
+#include "converter/recipes/decoder.h"
+
+namespace runnel::convert {
+
+// Every layer but each `pattern`th sees `window` positions; pattern 0: every layer. window 0: none.
+void set_window_layers(int64_t window, int64_t pattern, std::vector<Layer>& layers);
+// From layer_types, else from sliding_window_pattern or `pattern`; the width is sliding_window, which counts the own position.
+void set_window_layers(const Facts& config, int64_t pattern, std::vector<Layer>& layers);
+// Frequencies from rope_parameters (one object, or one for each layer type) or from rope_theta, rope_local_base_freq and rope_scaling.
+// layer_type is empty for models with one kind.
+std::vector<float> config_rope(const Facts& config, const std::string& layer_type, double base, int64_t head_dim);
+
+}  // namespace runnel::convert

@@ -1,0 +1,23 @@
+// A recipe knows one model family: where its sizes stand, how its tensors are called, what its graph is.
+#pragma once
+
+#include "converter/checkpoint.h"
+#include "converter/write/builder.h"
+
+namespace runnel::convert {
+
+struct Recipe {
+  const char* name;
+  std::vector<const char*> gguf;    // values of general.architecture
+  std::vector<const char*> config;  // values of model_type in config.json
+  void (*build)(Checkpoint& checkpoint, ModelBuilder& builder);
+};
+
+// All recipes, in the order of recipes.inc.
+const std::vector<const Recipe*>& all_recipes();
+// The architecture that a checkpoint names.
+std::string architecture_of(const Checkpoint& checkpoint);
+// Fails with the architecture's name and the known ones.
+const Recipe& find_recipe(const Checkpoint& checkpoint);
+
+}  // namespace runnel::convert

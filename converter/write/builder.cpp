@@ -1,0 +1,73 @@
+#include "converter/write/builder.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace runnel::convert {
+
+format::TensorT& ModelBuilder::add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, uint64_t bytes) {
+  if (!names_.emplace(name, model.tensors.size()).second) fail("tensor \"%s\" is added twice", printable(name).c_str());
+  auto t = std::make_unique<format::TensorT>();
+  t->name = name;
+  t->dtype = dtype;
+  t->shape = shape;
+  t->bytes = bytes;
+  model.tensors.push_back(std::move(t));
+  Blob blob{model.tensors.size() - 1, segment, bytes, std::max<uint64_t>(bytes, 1), {}};
+  blobs_.push_back(std::move(blob));
+  return *model.tensors.back();
+}
+
+void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& source) {
+  if (source.shape.size() < 2) fail("tensor \"%s\" is not a matrix", source.describe().c_str());
+  const uint64_t columns = source.shape.back();
+  if (columns == 0 || columns >= (uint64_t(1) << 31)) fail("tensor \"%s\" has rows of a length that cannot be packed", source.describe().c_str());
+  const uint64_t rows = source.count() / columns;
+  if (rows == 0 || rows >= (uint64_t(1) << 31)) fail("tensor \"%s\" has a number of rows that cannot be packed", source.describe().c_str());
+  if (!is_float(source.type) && !is_quantised(source.type)) fail("tensor \"%s\" is used as a matrix but holds no real numbers", source.describe().c_str());
+  const PackedFormat f = choose_format(source.type, columns, weights_);
+  const uint64_t tile = f.tile_bytes(int64_t(columns));
+  format::TensorT& t = add_tensor(format::SegmentKind::weights, name, format::DType::packed, {rows, columns}, f.matrix_bytes(int64_t(rows), int64_t(columns)));
+  t.packed = std::make_unique<format::PackedT>();
+  t.packed->kind = format::PackedKind(f.kind);
+  t.packed->bits = f.bits;
+  t.packed->block = f.block;
+  t.packed->zero_point = f.zero_point;
+  t.packed->has_min = f.has_min;
+  t.packed->scale = format::ScaleKind(f.scale);
+  Blob& blob = blobs_.back();
+  blob.piece_bytes = tile;
+  blob.make = [&source, f, rows](uint64_t first, uint64_t pieces, uint8_t* out) {
+    const uint64_t begin = first * kTileRows;
+    pack_rows(source, f, begin, std::min<uint64_t>(pieces * kTileRows, rows - begin), out);
+  };
+}
+
+void ModelBuilder::add_floats(const std::string& name, const SourceTensor& source, float offset) {
+  const uint64_t count = source.count();
+  add_tensor(format::SegmentKind::weights, name, format::DType::f32, source.shape, count * 4);
+  blobs_.back().make = [&source, count, offset](uint64_t, uint64_t, uint8_t* out) {
+    std::vector<float> values(static_cast<size_t>(count));
+    decode_values(source, 0, count, values.data());
+    if (offset != 0)
+      for (float& v : values) v += offset;
+    if (count) std::memcpy(out, values.data(), values.size() * 4);
+  };
+}
+
+void ModelBuilder::add_floats(const std::string& name, const std::vector<float>& values, const std::vector<uint64_t>& shape) {
+  std::vector<uint8_t> bytes(values.size() * 4);
+  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  add_bytes(format::SegmentKind::weights, name, format::DType::f32, shape, std::move(bytes));
+}
+
+void ModelBuilder::add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes) {
+  add_tensor(segment, name, dtype, shape, bytes.size());
+  blobs_.back().make = [held = std::make_shared<std::vector<uint8_t>>(std::move(bytes))](uint64_t, uint64_t, uint8_t* out) {
+    if (!held->empty()) std::memcpy(out, held->data(), held->size());
+  };
+}
+
+bool ModelBuilder::has_tensor(const std::string& name) const { return names_.count(name) != 0; }
+
+}  // namespace runnel::convert

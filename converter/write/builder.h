@@ -1,0 +1,55 @@
+// The model under construction: the flatbuffer's object form, and for each tensor how its bytes are made when the file is written.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "converter/checkpoint.h"
+#include "converter/passes/encode.h"
+#include "format/model_generated.h"
+
+namespace runnel::convert {
+
+// The bytes of one tensor of the file, made in pieces that any thread may ask for: piece i is bytes [i * piece_bytes, ...) and the last
+// piece may be shorter.
+struct Blob {
+  size_t tensor;        // index into ModelT::tensors
+  format::SegmentKind segment;
+  uint64_t bytes;
+  uint64_t piece_bytes;
+  std::function<void(uint64_t first_piece, uint64_t pieces, uint8_t* out)> make;  // out is zeroed
+};
+
+class ModelBuilder {
+ public:
+  explicit ModelBuilder(Weights weights) : weights_(weights) {}
+  ModelBuilder(const ModelBuilder&) = delete;
+  ModelBuilder& operator=(const ModelBuilder&) = delete;
+
+  format::ModelT model;
+  Weights weights() const { return weights_; }
+  // States are f32 in models converted with f32 weights, else f16.
+  format::DType state_dtype() const { return weights_ == Weights::kF32 ? format::DType::f32 : format::DType::f16; }
+
+  // All add a tensor under `name`, in file order. The source tensor must stay mapped.
+  // A matrix for products or look-ups: all axes but the last are rows.
+  void add_matrix(const std::string& name, const SourceTensor& source);
+  // Real numbers as f32, `offset` added to each (Gemma's norms store w of 1 + w).
+  void add_floats(const std::string& name, const SourceTensor& source, float offset = 0);
+  void add_floats(const std::string& name, const std::vector<float>& values, const std::vector<uint64_t>& shape);
+  // Bytes as they are.
+  void add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes);
+  bool has_tensor(const std::string& name) const;
+
+  const std::vector<Blob>& blobs() const { return blobs_; }
+
+ private:
+  format::TensorT& add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, uint64_t bytes);
+  Weights weights_;
+  std::vector<Blob> blobs_;
+  std::unordered_map<std::string, size_t> names_;
+};
+
+}  // namespace runnel::convert

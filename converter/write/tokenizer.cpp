@@ -1,0 +1,105 @@
+#include "converter/write/tokenizer.h"
+
+#include <cstring>
+
+#include "converter/read/read.h"
+#include "converter/recipes/facts.h"
+#include "converter/text/vocabulary.h"
+
+namespace runnel::convert {
+namespace {
+
+constexpr size_t kMaxTokenizerFile = size_t(128) << 20;
+
+template <class T, class Read>
+std::vector<T> array_of(const Facts& f, const char* key, Read read) {
+  std::vector<T> out;
+  const Json* list = f.find(key);
+  if (!list) return out;
+  if (!list->is_array()) f.refuse(key, "is not an array");
+  out.reserve(list->size());
+  for (const Json& v : *list) out.push_back(read(v));
+  return out;
+}
+
+std::optional<bool> flag(const Facts& f, const char* key) { return f.has(key) ? std::optional<bool>(f.boolean(key, false)) : std::nullopt; }
+
+VocabSource gguf_vocabulary(const Checkpoint& c) {
+  const Facts f(c.meta, c.path.string(), "tokenizer.");
+  GgufTokenizer g;
+  g.model = f.text("ggml.model", "");
+  g.tokens = array_of<std::string>(f, "ggml.tokens", [&](const Json& v) {
+    if (!v.is_string()) f.refuse("ggml.tokens", "holds something else than strings");
+    return v.get<std::string>();
+  });
+  g.scores = array_of<float>(f, "ggml.scores", [&](const Json& v) {
+    if (!v.is_number()) f.refuse("ggml.scores", "holds something else than numbers");
+    return v.get<float>();
+  });
+  g.types = array_of<int32_t>(f, "ggml.token_type", [&](const Json& v) {
+    if (!v.is_number_integer() || v.get<int64_t>() < 0 || v.get<int64_t>() > 255) f.refuse("ggml.token_type", "holds something else than small integers");
+    return v.get<int32_t>();
+  });
+  constexpr int64_t kNone = -1, kLast = INT32_MAX;
+  g.bos = f.integer("ggml.bos_token_id", 0, kLast, kNone);
+  g.eos = f.integer("ggml.eos_token_id", 0, kLast, kNone);
+  g.unk = f.integer("ggml.unknown_token_id", 0, kLast, kNone);
+  g.add_bos = flag(f, "ggml.add_bos_token");
+  g.add_eos = flag(f, "ggml.add_eos_token");
+  g.add_space_prefix = flag(f, "ggml.add_space_prefix");
+  g.remove_extra_whitespaces = flag(f, "ggml.remove_extra_whitespaces");
+  g.chat_template = f.text("chat_template", "");
+  return from_gguf(g);
+}
+
+// Empty optional: the directory has no tokenizer files.
+std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& directory) {
+  const auto exists = [&](const char* name) { return std::filesystem::exists(directory / name); };
+  const auto text = [&](const char* name) { return read_text(directory / name, kMaxTokenizerFile); };
+  VocabSource source;
+  if (exists("tokenizer.model")) source = from_spm_proto(text("tokenizer.model"));
+  else if (exists("tokenizer.json")) source = from_tokenizer_json(text("tokenizer.json"));
+  else return std::nullopt;
+  if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
+  if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
+  return source;
+}
+
+template <class T>
+std::vector<uint8_t> bytes_of(const std::vector<T>& values) {
+  std::vector<uint8_t> out(values.size() * sizeof(T));
+  if (!out.empty()) std::memcpy(out.data(), values.data(), out.size());
+  return out;
+}
+
+void add_tables(const VocabData& data, ModelBuilder& b) {
+  using format::DType;
+  using format::SegmentKind;
+  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[0], DType::u8, {data.pieces.size()}, data.pieces);
+  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[1], DType::i32, {data.offsets.size()}, bytes_of(data.offsets));
+  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[2], DType::f32, {data.scores.size()}, bytes_of(data.scores));
+  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[3], DType::u8, {data.types.size()}, data.types);
+  b.add_bytes(SegmentKind::index, kVocabTensorNames[4], DType::u8, {data.index.size()}, data.index);
+}
+
+}  // namespace
+
+std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
+  try {
+    std::optional<VocabSource> source;
+    if (c.kind == Checkpoint::Kind::kGguf && c.meta.contains("tokenizer.ggml.model")) source = gguf_vocabulary(c);
+    if (c.kind == Checkpoint::Kind::kDirectory) source = directory_vocabulary(c.path);
+    if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
+    const VocabData data = build_vocab(*source);
+    std::optional<Chat> chat = recognise_chat(*source);
+    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat ? chat->end_of_turn : std::vector<int32_t>()));
+    add_tables(data, b);
+    if (chat) b.model.chat = std::make_unique<format::ChatFormatT>(std::move(chat->format));
+    if (!chat && !source->chat_template.empty()) return {"the chat template is of a kind that is not known: the model is written without a chat format"};
+    return {};
+  } catch (const UnsupportedTokenizer& e) {
+    return {std::string(e.what()) + ": the model is written without a tokenizer"};
+  }
+}
+
+}  // namespace runnel::convert
