@@ -12,15 +12,16 @@ struct Job {
 };
 
 void softmax_row(const Job& j, int64_t t) {
-  const float inf = __builtin_inff();
+  // Differences are taken before they are scaled: they are exact where it matters. m is the row's largest value, or minus its smallest.
+  const float inf = __builtin_inff(), sign = j.scale < 0 ? -1.0f : 1.0f;
   const float* x = j.x + t * j.channels;
   float* y = j.y + t * j.channels;
   const int64_t body = j.channels & ~int64_t(15);
   const int tail = int(j.channels - body);
   f32x16 largest = splat(-inf);
-  for (int64_t i = 0; i < body; i += 16) largest = max(largest, load(x + i) * j.scale);
+  for (int64_t i = 0; i < body; i += 16) largest = max(largest, load(x + i) * sign);
   if (tail) {
-    f32x16 v = load_n(x + body, tail) * j.scale;
+    f32x16 v = load_n(x + body, tail) * sign;
     for (int i = tail; i < 16; ++i) v[i] = -inf;
     largest = max(largest, v);
   }
@@ -31,15 +32,15 @@ void softmax_row(const Job& j, int64_t t) {
     for (int64_t i = 0; i < j.channels; ++i) y[i] = nan ? __builtin_nanf("") : 0.0f;
     return;
   }
-  const f32x16 shift = splat(-m), scale = splat(j.scale);
+  const f32x16 top = splat(m), scale = splat(j.scale * sign), flip = splat(sign);
   f32x16 sum = splat(0);
   for (int64_t i = 0; i < body; i += 16) {
-    const f32x16 e = exp(load(x + i) * scale + shift);
+    const f32x16 e = exp((load(x + i) * flip - top) * scale);
     store(y + i, e);
     sum = sum + e;
   }
   if (tail) {
-    f32x16 e = exp(load_n(x + body, tail) * scale + shift);
+    f32x16 e = exp((load_n(x + body, tail) * flip - top) * scale);
     store_n(y + body, e, tail);
     sum = sum + load_n(y + body, tail);
   }

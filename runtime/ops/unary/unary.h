@@ -8,7 +8,7 @@
 // attrs    kind; alpha: finite, used by scale and softcap (there positive)
 // states   none
 // limits   NaN stays NaN; large |x| saturates: x sigmoid(..) and gelu are 0 at -infinity. exp below -87.3 is 0 (no subnormals).
-// tolerance 8 epsilons of f32 of the value, and of the smallest normal number below that
+// tolerance 8 epsilons of f32 of the value, times 1 + |argument of the sigmoid| for gelu_tanh and gelu_quick, plus 1e-36
 // source   torch.nn.functional of the same names; gelu_quick: transformers QuickGELUActivation; relu_squared: Primer, So et al. 2021
 #pragma once
 

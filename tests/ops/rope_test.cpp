@@ -1,0 +1,78 @@
+#include "runtime/ops/rope/rope.h"
+
+#include "ops/op_test.h"
+
+namespace runnel::test {
+namespace {
+
+Case make(int64_t tokens, int64_t heads, int64_t dim, int64_t pairs, bool interleaved, int32_t first, int32_t step, float scale = 1) {
+  Case t;
+  t.op = "rope";
+  *params_of<RopeParams>(&t.params) = {scale, interleaved};
+  std::vector<int32_t> positions;
+  std::vector<float> freq;
+  for (int64_t i = 0; i < tokens; ++i) positions.push_back(first + int32_t(i) * step);
+  for (int64_t i = 0; i < pairs; ++i) freq.push_back(float(std::pow(10000.0, -double(i) / double(pairs))));
+  t.in = {Array::random({tokens, heads, dim}, 1), Array::i32({tokens}, positions), Array::f32({pairs}, freq)};
+  t.out = {Array(DType::kF32, {tokens, heads, dim})};
+  return t;
+}
+
+TEST(Rope, MatchesReferenceAtTheEdges) {
+  for (const bool interleaved : {false, true})
+    for (const int64_t dim : {2, 3, 7, 32, 34, 64, 256})
+      for (const int64_t pairs : {dim / 2, dim / 4, int64_t(0)})
+        for (const int64_t tokens : {0, 1, 5}) compare_all(make(tokens, 3, dim, pairs, interleaved, 17, 3, 1.25f), 4e-7);
+}
+
+TEST(Rope, LargeAndNegativePositions) {
+  for (const int32_t first : {1000, 131072, 999000, 16000000, -5000}) compare_all(make(300, 1, 64, 32, false, first, 7), 1e-6);
+}
+
+TEST(Rope, ManyTasks) { compare_all(make(100, 4, 256, 128, false, 0, 1), 1e-6); }
+
+TEST(Rope, OutputMayBeTheInput) {
+  for (const bool interleaved : {false, true}) {
+    const Case t = make(3, 2, 40, 18, interleaved, 5, 1);
+    const Ran want = run_reference(t);
+    for_each_kernel(t, [&](const Kernel& kernel, const std::string&) {
+      std::vector<Array> in = t.in, out = t.out;
+      std::vector<TensorView> views;
+      OpCall c = t.call(in, out, views);
+      views[3].data = views[0].data;
+      kernel.run(c);
+      expect_close(in[0], want.out[0], 1e-6, kernel.name);
+    });
+  }
+}
+
+TEST(Rope, ReferenceHoldsTheFormula) {
+  Case t = make(1, 1, 5, 2, false, 3, 1, 2.0f);
+  t.in[0] = Array::f32({1, 1, 5}, {1, 2, 3, 4, 5});
+  t.in[2] = Array::f32({2}, {1.0f, 0.5f});
+  const Ran half = run_reference(t);
+  const float* y = half.out[0].data<float>();
+  EXPECT_FLOAT_EQ(y[0], float(2 * (1 * std::cos(3.0) - 3 * std::sin(3.0))));
+  EXPECT_FLOAT_EQ(y[1], float(2 * (2 * std::cos(1.5) - 4 * std::sin(1.5))));
+  EXPECT_FLOAT_EQ(y[2], float(2 * (3 * std::cos(3.0) + 1 * std::sin(3.0))));
+  EXPECT_EQ(y[4], 5.0f);
+  params_of<RopeParams>(&t.params)->interleaved = true;
+  const Ran pairs = run_reference(t);
+  EXPECT_FLOAT_EQ(pairs.out[0].data<float>()[0], float(2 * (1 * std::cos(3.0) - 2 * std::sin(3.0))));
+  EXPECT_FLOAT_EQ(pairs.out[0].data<float>()[3], float(2 * (4 * std::cos(1.5) + 3 * std::sin(1.5))));
+}
+
+TEST(Rope, RefusesWrongShapesByName) {
+  Case t = make(4, 2, 8, 4, false, 0, 1);
+  t.in[2] = Array::random({5}, 1);
+  std::vector<TensorView> views;
+  const Status s = find_op_by_name("rope")->check(t.call(t.in, t.out, views));
+  EXPECT_EQ(s.code(), Code::kInvalidArgument);
+  EXPECT_NE(std::string(s.message()).find("inv_freq is f32[5]"), std::string::npos) << s.message();
+  t = make(4, 2, 8, 4, false, 0, 1);
+  t.in[1] = Array::i32({3}, {0, 1, 2});
+  EXPECT_EQ(find_op_by_name("rope")->check(t.call(t.in, t.out, views)).code(), Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace runnel::test
