@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
+#   default  release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
+#            TSan; operators for aarch64 and armv7 under emulation
+#   --all    also the GCC build, every test that the Arm builds have, and ten times longer fuzzing
+# The last line says `N passed, N failed`, summed over all runs; the exit code is 0 only when nothing failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+all=0
+for argument in "$@"; do
+  case $argument in
+    --all) all=1 ;;
+    *) echo "usage: bash tests/run.sh [--all]" >&2; exit 2 ;;
+  esac
+done
+jobs=$(nproc)
+passed=0
+failed=0
+started=$SECONDS
+
+note() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+
+# build PRESET [TARGET...]: a failure counts as one failed test.
+build() {
+  local preset=$1
+  shift
+  note "$preset: build"
+  local targets=()
+  [ $# -gt 0 ] && targets=(--target "$@")
+  if ! cmake --preset "$preset" >"build/$preset.configure.log" 2>&1; then
+    cat "build/$preset.configure.log"
+  elif cmake --build --preset "$preset" -j "$jobs" "${targets[@]}" >"build/$preset.build.log" 2>&1; then
+    return 0
+  else
+    grep -E -A 12 'error|FAILED|undefined' "build/$preset.build.log" | head -n 120
+  fi
+  echo "$preset does not build"
+  failed=$((failed + 1))
+  return 1
+}
+
+# check PRESET [CTEST OPTION...]: runs tests and adds to the sums. No tests at all count as one failed.
+check() {
+  local preset=$1
+  shift
+  note "$preset: tests"
+  local log=build/$preset.test.log
+  ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure --no-tests=error "$@" >"$log" 2>&1
+  local code=$?
+  local bad total
+  bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+  total=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*/\2/p' "$log" | tail -n 1)
+  if [ -z "$total" ]; then
+    bad=1 total=1
+    tail -n 20 "$log"
+  elif [ "$code" -ne 0 ]; then
+    [ "$bad" -eq 0 ] && bad=1
+    grep -v -E '^ *[0-9]+/[0-9]+ Test .* Passed|^ *Start ' "$log" | tail -n 200
+  fi
+  passed=$((passed + total - bad))
+  failed=$((failed + bad))
+  echo "$preset: $((total - bad)) passed, $bad failed"
+}
+
+bash tests/install.sh build checks || exit 1
+mkdir -p build
+
+if build release; then check release; fi
+if build asan; then
+  export RUNNEL_FUZZ_SECONDS=$((all ? 60 : 6))
+  check asan -L 'unit|ops|converter|models|fuzz'
+fi
+if build tsan thread_tests; then check tsan -L threads; fi
+for preset in aarch64 armv7; do
+  if [ $all -eq 1 ]; then
+    if build $preset; then check $preset; fi
+  elif build $preset op_tests; then
+    check $preset -L ops
+  fi
+done
+if [ $all -eq 1 ]; then
+  if build gcc; then check gcc; fi
+fi
+
+note "done"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
