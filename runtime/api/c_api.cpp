@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "api/handles.h"
+#include "base/log.h"
 #include "cpu/features.h"
 
 namespace runnel {
@@ -37,8 +38,10 @@ rnl_memory to_memory(const MemoryReport& m) {
   return out;
 }
 
-// The caller's tensors as the core's.
+Status null_argument(const char* what) { return Status::make(Code::kInvalidArgument, "%s is null", what); }
+
 constexpr size_t kMaxIo = 32;
+// The caller's tensors as the core's.
 Status to_io(const rnl_tensor* tensors, size_t count, IoTensor* out) {
   RNL_CHECK_ARG(count <= kMaxIo, "%zu tensors, at most %zu", count, kMaxIo);
   for (size_t i = 0; i < count; ++i) {
@@ -67,9 +70,10 @@ extern "C" {
 const char* rnl_version(void) { return RNL_VERSION; }
 const char* rnl_format_version(void) { return "1.0"; }
 const char* rnl_last_error(void) { return g_message; }
+void rnl_set_log(rnl_log_fn log, void* user) { set_log(log, user); }
 
 rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine** engine) {
-  if (!engine) return report(Status::make(Code::kInvalidArgument, "engine is null"));
+  if (!engine) return report(null_argument("engine"));
   const rnl_engine_options o = read_options(options);
   if (o.threads < 0 || o.threads > 256) return report(Status::make(Code::kInvalidArgument, "%d threads; 1 to 256 are possible, 0 chooses", o.threads));
   auto* e = new (std::nothrow) rnl_engine;
@@ -86,7 +90,7 @@ void rnl_engine_destroy(rnl_engine* engine) { delete engine; }
 int32_t rnl_engine_threads(const rnl_engine* engine) { return thread_pool_size(engine->pool); }
 
 rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options, rnl_model** model) {
-  if (!engine || !path || !model) return report(Status::make(Code::kInvalidArgument, "engine, path or model is null"));
+  if (!engine || !path || !model) return report(null_argument("engine, path or model"));
   const rnl_model_options o = read_options(options);
   auto opened = Model::open(path, {o.copy != 0});
   if (!opened.is_ok()) return report(opened.take_status());
@@ -99,7 +103,7 @@ rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_m
 }
 
 rnl_status_code rnl_model_open_memory(rnl_engine* engine, const void* data, size_t size, rnl_model** model) {
-  if (!engine || !model) return report(Status::make(Code::kInvalidArgument, "engine or model is null"));
+  if (!engine || !model) return report(null_argument("engine or model"));
   auto opened = Model::open_memory(data, size);
   if (!opened.is_ok()) return report(opened.take_status());
   auto* m = new (std::nothrow) rnl_model;
@@ -112,10 +116,12 @@ rnl_status_code rnl_model_open_memory(rnl_engine* engine, const void* data, size
 
 void rnl_model_close(rnl_model* model) { delete model; }
 
-rnl_status_code rnl_model_verify(const rnl_model* model) { return report(model->model->verify_segments()); }
+rnl_status_code rnl_model_verify(const rnl_model* model) {
+  return report(model ? model->model->verify_segments() : null_argument("model"));
+}
 
 rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info) {
-  if (!model || !info) return report(Status::make(Code::kInvalidArgument, "model or info is null"));
+  if (!model || !info) return report(null_argument("model or info"));
   const format::Model& root = model->model->root();
   auto text = [](const flatbuffers::String* s) { return s ? s->c_str() : ""; };
   rnl_model_info out{};
@@ -138,7 +144,7 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
 }
 
 rnl_status_code rnl_session_plan(const rnl_model* model, const rnl_session_options* options, rnl_memory* memory) {
-  if (!model || !memory) return report(Status::make(Code::kInvalidArgument, "model or memory is null"));
+  if (!model || !memory) return report(null_argument("model or memory"));
   PlanOptions o = plan_options(options);
   o.threads = thread_pool_size(model->engine->pool);
   auto plan = make_plan(*model->model, o);
@@ -148,7 +154,7 @@ rnl_status_code rnl_session_plan(const rnl_model* model, const rnl_session_optio
 }
 
 rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_options* options, rnl_session** session) {
-  if (!model || !session) return report(Status::make(Code::kInvalidArgument, "model or session is null"));
+  if (!model || !session) return report(null_argument("model or session"));
   const rnl_session_options o = read_options(options);
   auto created = Session::create(*model->model, model->engine->pool, plan_options(options), o.state_memory, o.arena_memory);
   if (!created.is_ok()) return report(created.take_status());
@@ -163,12 +169,13 @@ rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_opt
 void rnl_session_destroy(rnl_session* session) { delete session; }
 
 rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_memory* memory) {
-  if (!session || !memory) return report(Status::make(Code::kInvalidArgument, "session or memory is null"));
+  if (!session || !memory) return report(null_argument("session or memory"));
   write_struct(memory, to_memory(session->session->memory()));
   return RNL_OK;
 }
 
 rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs, size_t output_count) {
+  if (!session || (!inputs && input_count) || (!outputs && output_count)) return report(null_argument("session, inputs or outputs"));
   IoTensor in[kMaxIo], out[kMaxIo];
   Status s = to_io(inputs, input_count, in);
   if (s.is_ok()) s = to_io(outputs, output_count, out);
@@ -184,6 +191,7 @@ rnl_status_code rnl_session_run(rnl_session* session, const char* program, const
 
 rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows, rnl_output_fn output,
                                        void* user) {
+  if (!session || (!inputs && input_count) || !output) return report(null_argument("session, inputs or output"));
   IoTensor in[kMaxIo];
   Status s = to_io(inputs, input_count, in);
   if (!s.is_ok()) return report(std::move(s));
@@ -212,15 +220,23 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
 
 int64_t rnl_session_position(const rnl_session* session) { return session->session->position(); }
 void rnl_session_reset(rnl_session* session) { session->session->reset(); }
-rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) { return report(session->session->rollback(n)); }
+rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) { return report(session ? session->session->rollback(n) : null_argument("session")); }
 size_t rnl_session_snapshot_bytes(const rnl_session* session) { return session->session->snapshot_bytes(); }
-rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size) { return report(session->session->snapshot(buffer, size)); }
-rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size) { return report(session->session->restore(buffer, size)); }
-rnl_status_code rnl_session_save(const rnl_session* session, const char* path) { return report(session->session->save(path)); }
-rnl_status_code rnl_session_restore(rnl_session* session, const char* path) { return report(session->session->load(path)); }
+rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size) {
+  return report(session && buffer ? session->session->snapshot(buffer, size) : null_argument("session or buffer"));
+}
+rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size) {
+  return report(session && buffer ? session->session->restore(buffer, size) : null_argument("session or buffer"));
+}
+rnl_status_code rnl_session_save(const rnl_session* session, const char* path) {
+  return report(session && path ? session->session->save(path) : null_argument("session or path"));
+}
+rnl_status_code rnl_session_restore(rnl_session* session, const char* path) {
+  return report(session && path ? session->session->load(path) : null_argument("session or path"));
+}
 
 rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy) {
-  if (!session || !copy) return report(Status::make(Code::kInvalidArgument, "session or copy is null"));
+  if (!session || !copy) return report(null_argument("session or copy"));
   auto forked = session->session->fork();
   if (!forked.is_ok()) return report(forked.take_status());
   auto* s = new (std::nothrow) rnl_session;

@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   };
 
   CLI::App* run = add("run", "Continue a text; streams the continuation", cmd_run);
-  run->add_option("-p,--prompt", o.prompt, "the text to continue")->required();
+  run->add_option("-p,--prompt", o.prompt, "the text to continue");
   run->add_flag("--special", o.special, "special tokens written in the prompt count as tokens");
   run->add_option("--load-state", o.load_state, "restore the stream from this file before the prompt");
   run->add_option("--save-state", o.save_state, "save the stream to this file at the end");

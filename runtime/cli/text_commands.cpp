@@ -1,0 +1,187 @@
+// run, chat and tokenize.
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "cli/common.h"
+
+namespace runnel::cli {
+namespace {
+
+using nlohmann::json;
+
+// Set by Ctrl-C while an answer streams.
+std::atomic<rnl_session*> g_answering{nullptr};
+std::atomic<bool> g_interrupted{false};
+
+void on_interrupt(int) {
+  g_interrupted = true;
+  if (rnl_session* s = g_answering.load()) rnl_session_cancel(s);
+}
+
+rnl_generate_options generate_options(const Options& o) {
+  rnl_generate_options g{};
+  g.struct_size = sizeof g;
+  g.max_tokens = o.max_tokens;
+  g.sampling.struct_size = sizeof g.sampling;
+  g.sampling.temperature = o.temperature;
+  g.sampling.top_k = o.top_k;
+  g.sampling.top_p = o.top_p;
+  g.sampling.min_p = o.min_p;
+  g.sampling.repetition_penalty = o.repetition_penalty;
+  g.sampling.seed = o.seed;
+  return g;
+}
+
+int print_token(void*, int32_t, const char* text, size_t size) {
+  std::fwrite(text, 1, size, stdout);
+  std::fflush(stdout);
+  return g_interrupted ? 1 : 0;
+}
+
+int64_t default_context(const rnl::Model& model) {
+  const int64_t c = model.info().context;
+  return c > 0 ? std::min<int64_t>(c, 4096) : 4096;
+}
+
+struct PromptProgress {
+  Progress bar;
+  static int step(void* user, int64_t done, int64_t) {
+    static_cast<PromptProgress*>(user)->bar.update(done);
+    return 0;
+  }
+};
+
+}  // namespace
+
+int cmd_run(const Options& o) {
+  if (o.prompt.empty() && o.load_state.empty()) throw Failure("run: give a prompt with -p, or a saved stream with --load-state");
+  Opened opened;
+  open(o, &opened);
+  rnl::Session session;
+  check(session.create(opened.model, session_options(o, default_context(opened.model))));
+  Trace trace(o, session.get());
+  if (!o.load_state.empty()) check(session.restore(o.load_state));
+  std::vector<int32_t> ids;
+  if (!o.prompt.empty()) {
+    const uint32_t flags = (o.special ? uint32_t(RNL_TEXT_SPECIAL) : 0u) | (o.load_state.empty() ? 0u : uint32_t(RNL_TEXT_NO_BOS_EOS));
+    check(opened.model.tokenize(o.prompt, flags, &ids));
+  }
+  {
+    PromptProgress progress{Progress("prompt", int64_t(ids.size()))};
+    rnl_session_set_progress(session.get(), PromptProgress::step, &progress);
+    const rnl_generate_options g = generate_options(o);
+    const rnl::Status s = rnl_session_generate(session.get(), ids.data(), ids.size(), &g, print_token, nullptr, nullptr);
+    rnl_session_set_progress(session.get(), nullptr, nullptr);
+    std::fputc('\n', stdout);
+    check(s);
+  }
+  if (!o.save_state.empty()) check(session.save(o.save_state));
+  if (std::fflush(stdout) != 0) throw Failure(std::string("standard output: ") + std::strerror(errno));
+  return 0;
+}
+
+int cmd_chat(const Options& o) {
+  Opened opened;
+  open(o, &opened);
+  if (!opened.model.info().has_chat) throw Failure("this model has no chat format; `runnel run` continues a text");
+  rnl::Session session;
+  check(session.create(opened.model, session_options(o, default_context(opened.model))));
+  Trace trace(o, session.get());
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  sigaction(SIGINT, &action, nullptr);
+  const bool terminal = isatty(0);
+  if (terminal) std::fprintf(stderr, "End a line with \\ to go on writing. /reset starts anew, Ctrl-C stops an answer, Ctrl-D ends.\n");
+  bool first = true;
+  for (;;) {
+    if (terminal) std::fprintf(stderr, "> ");
+    std::string message, line;
+    g_interrupted = false;
+    bool ended = true;
+    while (std::getline(std::cin, line)) {
+      ended = false;
+      if (line.empty() || line.back() != '\\') {
+        message += line;
+        break;
+      }
+      line.back() = '\n';
+      message += line;
+      if (terminal) std::fprintf(stderr, ". ");
+    }
+    if (ended) break;
+    if (message.empty()) continue;
+    if (message == "/reset") {
+      session.reset();
+      first = true;
+      continue;
+    }
+    size_t count = 0;
+    const char* system = o.system.empty() ? nullptr : o.system.c_str();
+    check(rnl_chat_turn(opened.model.get(), system, message.c_str(), first, nullptr, 0, &count));
+    std::vector<int32_t> ids(count);
+    check(rnl_chat_turn(opened.model.get(), system, message.c_str(), first, ids.data(), ids.size(), &count));
+    first = false;
+    const rnl_generate_options g = generate_options(o);
+    g_answering = session.get();
+    const rnl::Status s = rnl_session_generate(session.get(), ids.data(), ids.size(), &g, print_token, nullptr, nullptr);
+    g_answering = nullptr;
+    std::fputc('\n', stdout);
+    std::fflush(stdout);
+    if (s.code() != RNL_CANCELLED) check(s);
+  }
+  if (terminal) std::fputc('\n', stderr);
+  return 0;
+}
+
+namespace {
+
+std::string from_hex(const std::string& hex, size_t line) {
+  std::string out;
+  auto digit = [&](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    throw Failure("line " + std::to_string(line) + ": bytes_hex holds \"" + c + "\"");
+  };
+  if (hex.size() % 2) throw Failure("line " + std::to_string(line) + ": bytes_hex has an odd number of digits");
+  for (size_t i = 0; i < hex.size(); i += 2) out += char(digit(hex[i]) * 16 + digit(hex[i + 1]));
+  return out;
+}
+
+}  // namespace
+
+int cmd_tokenize(const Options& o) {
+  Opened opened;
+  open(o, &opened);
+  std::ifstream in(o.in);
+  if (!in) throw Failure(o.in + ": cannot open: " + std::strerror(errno));
+  std::string out, line;
+  const uint32_t flags = o.special ? RNL_TEXT_SPECIAL : 0;
+  for (size_t n = 1; std::getline(in, line); ++n) {
+    if (line.empty()) continue;
+    const json given = json::parse(line, nullptr, false);
+    const bool text = given.is_object() && given.contains("text") && given["text"].is_string();
+    const bool hex = given.is_object() && given.contains("bytes_hex") && given["bytes_hex"].is_string();
+    if (!text && !hex) throw Failure(o.in + ": line " + std::to_string(n) + " is neither {\"text\": …} nor {\"bytes_hex\": …}");
+    std::vector<int32_t> ids;
+    check(opened.model.tokenize(text ? given["text"].get<std::string>() : from_hex(given["bytes_hex"].get<std::string>(), n), flags, &ids));
+    std::string back;
+    check(opened.model.detokenize(ids, flags, &back));
+    out += json{{"ids", ids}, {"text", back}}.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  }
+  if (in.bad()) throw Failure(o.in + ": cannot read: " + std::strerror(errno));
+  std::ofstream to(o.out, std::ios::binary);
+  to << out;
+  to.close();
+  if (!to) throw Failure(o.out + ": cannot write: " + std::strerror(errno));
+  return 0;
+}
+
+}  // namespace runnel::cli

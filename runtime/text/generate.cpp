@@ -1,0 +1,200 @@
+#include "text/generate.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace runnel {
+namespace {
+
+constexpr size_t kMaxStopBytes = 256;
+
+struct Logits {
+  const float* data = nullptr;
+  int64_t count = 0;
+};
+
+Status take_logits(void* context, uint32_t, const TensorView& block, int64_t) {
+  auto& l = *static_cast<Logits*>(context);
+  l.data = static_cast<const float*>(block.data);
+  l.count = int64_t(view_bytes(block) / sizeof(float));
+  return Status::ok();
+}
+
+// Feeds ids and records them in the history that penalties look at.
+Status feed(Session& session, const int32_t* ids, size_t count, Logits* logits) {
+  const IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, const_cast<int32_t*>(ids), count * 4};
+  Session::RunOptions o;
+  o.sink = take_logits;
+  o.sink_context = logits;
+  const int64_t begin = session.position();
+  Status s = session.run(&in, 1, o);
+  TextState& t = text_state(session);
+  for (int64_t p = std::max(begin, session.position() - kHistory); p < session.position(); ++p) t.history[p % kHistory] = ids[p - begin];
+  if (s.is_ok() && !logits->data) return Status::make(Code::kUnsupported, "the model's program has no output for the last token");
+  return s;
+}
+
+// Text on its way out: held back while its end could be the beginning of a stop text.
+class StopFilter {
+ public:
+  StopFilter(const char* const* stop, size_t count) : stop_(stop), count_(count) {}
+  // Appends text; returns how many bytes of buffer() may go out now. found() tells whether a stop text was met (it and what follows is cut).
+  size_t add(const char* text, size_t size) {
+    std::memcpy(buffer_ + held_, text, size);
+    held_ += size;
+    for (size_t i = 0; i < count_; ++i) {
+      const size_t n = std::strlen(stop_[i]);
+      const char* end = buffer_ + held_;
+      const char* at = n ? std::search(static_cast<const char*>(buffer_), end, stop_[i], stop_[i] + n) : end;
+      if (at != end && (!found_ || size_t(at - buffer_) < held_)) {
+        held_ = size_t(at - buffer_);
+        found_ = true;
+      }
+    }
+    if (found_) return held_;
+    size_t keep = 0;
+    for (size_t i = 0; i < count_; ++i) {
+      const size_t n = std::strlen(stop_[i]);
+      for (size_t k = std::min(n ? n - 1 : 0, held_); k > keep; --k)
+        if (std::memcmp(buffer_ + held_ - k, stop_[i], k) == 0) keep = k;
+    }
+    return held_ - keep;
+  }
+  void drop(size_t n) {
+    std::memmove(buffer_, buffer_ + n, held_ - n);
+    held_ -= n;
+  }
+  const char* buffer() const { return buffer_; }
+  size_t held() const { return held_; }
+  bool found() const { return found_; }
+
+ private:
+  const char* const* stop_;
+  size_t count_, held_ = 0;
+  bool found_ = false;
+  char buffer_[kMaxStopBytes + kMaxTokenText];
+};
+
+Status check_options(const Session& session, const GenerateOptions& o) {
+  for (size_t i = 0; i < o.stop_count; ++i)
+    RNL_CHECK_ARG(o.stop && o.stop[i] && *o.stop[i] && std::strlen(o.stop[i]) <= kMaxStopBytes, "stop text %zu is empty or longer than %zu bytes", i, kMaxStopBytes);
+  RNL_CHECK_ARG(o.max_tokens >= 0, "max_tokens is %lld", static_cast<long long>(o.max_tokens));
+  RNL_CHECK_ARG(o.sampling.penalty_window <= kHistory - session.plan().options.rollback, "a penalty window of %d tokens, at most %lld", o.sampling.penalty_window,
+                static_cast<long long>(kHistory - session.plan().options.rollback));
+  return Status::ok();
+}
+
+}  // namespace
+
+Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token, void* context, int64_t* generated) {
+  *generated = 0;
+  RNL_TRY(check_options(session, options));
+  auto opened = Tokenizer::of_model(session.model());
+  const bool has_text = opened.is_ok();
+  if (!has_text && opened.take_status().code() != Code::kNotFound) return Tokenizer::of_model(session.model()).take_status();
+  TextState& state = text_state(session);
+  if (state.pending_at != session.position()) state.has_pending = 0;
+
+  // The pending token goes first. A chat turn begins with the end of the answer before it: it is not fed twice.
+  Vec<int32_t> prompt;
+  if (state.has_pending) RNL_TRY(prompt.push(state.pending));
+  const bool repeated = state.has_pending && count && ids[0] == state.pending && has_text && opened.value().vocab().ends_turn(state.pending);
+  for (size_t i = repeated ? 1 : 0; i < count; ++i) RNL_TRY(prompt.push(ids[i]));
+  RNL_CHECK_ARG(prompt.size(), "there is nothing to continue: no ids were given and no token is pending");
+  if (count) state.decode = DecodeState{};
+  state.decode.at_start = 0;
+
+  Logits logits;
+  RNL_TRY(feed(session, prompt.data(), prompt.size(), &logits));
+  state.has_pending = 0;
+  auto made = Sampler::create(options.sampling, logits.count);
+  if (!made.is_ok()) return made.take_status();
+  Sampler& sampler = made.value();
+  StopFilter filter(options.stop, options.stop_count);
+  char text[kMaxTokenText];
+  for (;;) {
+    if (options.max_tokens && *generated >= options.max_tokens) break;
+    const int64_t position = session.position();
+    const int64_t window = std::min<int64_t>(options.sampling.penalty_window, position);
+    auto chosen = sampler.choose(logits.data, TokenHistory{state.history, kHistory, position, window}, uint64_t(position));
+    if (!chosen.is_ok()) return chosen.take_status();
+    const int32_t id = chosen.value();
+    state.has_pending = 1;
+    state.pending = id;
+    state.pending_at = position;
+    ++*generated;
+    const bool ends = has_text && !options.ignore_end && opened.value().vocab().ends_turn(id);
+    size_t size = 0;
+    if (has_text && !ends) {
+      auto decoded = opened.value().decode(id, &state.decode, text);
+      if (!decoded.is_ok()) return decoded.take_status();
+      size = decoded.value();
+    }
+    const size_t ready = filter.add(text, size);
+    const bool go_on = token(context, id, filter.buffer(), ready);
+    filter.drop(ready);
+    if (ends || filter.found() || !go_on) break;
+    if (options.max_tokens && *generated >= options.max_tokens) break;
+    if (options.max_tokens == 0 && position + 1 >= session.plan().options.context) break;
+    RNL_TRY(feed(session, &id, 1, &logits));
+    state.has_pending = 0;
+  }
+  // What only looked like the beginning of a stop text is text after all.
+  if (!filter.found() && filter.held()) token(context, state.pending, filter.buffer(), filter.held());
+  return Status::ok();
+}
+
+SamplerOptions sampling_of(const rnl_sampling& s) {
+  SamplerOptions o;
+  o.temperature = s.temperature;
+  o.top_k = s.top_k;
+  o.top_p = s.top_p == 0 ? 1 : s.top_p;
+  o.min_p = s.min_p;
+  o.repetition_penalty = s.repetition_penalty == 0 ? 1 : s.repetition_penalty;
+  o.presence_penalty = s.presence_penalty;
+  o.frequency_penalty = s.frequency_penalty;
+  o.penalty_window = s.penalty_window == 0 ? 64 : s.penalty_window;
+  o.seed = s.seed;
+  static_assert(sizeof(LogitBias) == sizeof(rnl_logit_bias));
+  o.bias = reinterpret_cast<const LogitBias*>(s.bias);
+  o.bias_count = s.bias_count;
+  return o;
+}
+
+Status chat_turn(const Model& model, const char* system, const char* user, bool first, Vec<int32_t>* ids) {
+  const format::ChatFormat* c = model.root().chat();
+  if (!c) return Status::make(Code::kUnsupported, "the model has no chat format");
+  RNL_ASSIGN(tokenizer, Tokenizer::of_model(model));
+  TextPart parts[9];
+  size_t n = 0;
+  auto add = [&](const char* text, size_t size, bool special) {
+    if (size) parts[n++] = TextPart{text, size, special};
+  };
+  auto format_text = [&](const flatbuffers::String* s) {
+    if (s) add(s->c_str(), s->size(), true);
+  };
+  if (!first) format_text(c->model_suffix());
+  const bool with_system = first && system && *system;
+  if (with_system && !c->system_in_first_user()) {
+    if (!c->system_prefix()) return Status::make(Code::kUnsupported, "the model's chat format has no system message");
+    format_text(c->system_prefix());
+    add(system, std::strlen(system), false);
+    format_text(c->system_suffix());
+  }
+  format_text(c->user_prefix());
+  if (with_system && c->system_in_first_user()) {
+    format_text(c->system_prefix());
+    add(system, std::strlen(system), false);
+    format_text(c->system_suffix());
+  }
+  add(user, std::strlen(user), false);
+  format_text(c->user_suffix());
+  format_text(c->model_prefix());
+  EncodeScratch scratch;
+  EncodeOptions o;
+  o.eos = EncodeOptions::Add::kNo;
+  if (!first) o.bos = EncodeOptions::Add::kNo;
+  return tokenizer.encode_parts(parts, n, o, &scratch, ids);
+}
+
+}  // namespace runnel

@@ -1,0 +1,140 @@
+// The C interface from outside: handles, options of older callers, messages, null arguments.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "runnel/runnel.hpp"
+#include "unit/model_builder.h"
+
+namespace {
+
+using runnel::test::AlignedBytes;
+using runnel::test::attention_model;
+
+class CApi : public ::testing::Test {
+ protected:
+  CApi() : bytes(attention_model(2, 20).build()) {
+    EXPECT_EQ(rnl_engine_create(nullptr, &engine), RNL_OK);
+    EXPECT_EQ(rnl_model_open_memory(engine, bytes.data(), bytes.size(), &model), RNL_OK) << rnl_last_error();
+  }
+  ~CApi() override {
+    rnl_model_close(model);
+    rnl_engine_destroy(engine);
+  }
+  AlignedBytes bytes;
+  rnl_engine* engine = nullptr;
+  rnl_model* model = nullptr;
+};
+
+rnl_tensor tensor(const char* name, float* data, int64_t rows) {
+  rnl_tensor t{};
+  t.name = name;
+  t.dtype = RNL_F32;
+  t.rank = 2;
+  t.dims[0] = rows;
+  t.dims[1] = 48;
+  t.data = data;
+  t.bytes = size_t(rows) * 48 * 4;
+  return t;
+}
+
+TEST_F(CApi, RunsAProgram) {
+  rnl_session_options o = rnl::session_options();
+  o.context = 128;
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, &o, &session), RNL_OK) << rnl_last_error();
+  std::vector<float> x(3 * 48, 0.25f), y(48);
+  x[5] = 1;
+  rnl_tensor in = tensor("x", x.data(), 3), out = tensor("logits", y.data(), 1);
+  ASSERT_EQ(rnl_session_run(session, nullptr, &in, 1, &out, 1), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(out.dims[0], 1);
+  EXPECT_EQ(rnl_session_position(session), 3);
+  rnl_session* copy = nullptr;
+  ASSERT_EQ(rnl_session_fork(session, &copy), RNL_OK);
+  ASSERT_EQ(rnl_session_rollback(session, 2), RNL_OK);
+  EXPECT_EQ(rnl_session_position(session), 1);
+  EXPECT_EQ(rnl_session_position(copy), 3);
+  rnl_stats stats{};
+  stats.struct_size = sizeof stats;
+  rnl_session_stats(session, &stats);
+  EXPECT_EQ(stats.tokens, 3u);
+  EXPECT_EQ(stats.position, 1);
+  rnl_session_destroy(copy);
+  rnl_session_destroy(session);
+}
+
+TEST_F(CApi, PlansBeforeAllocating) {
+  rnl_session_options o = rnl::session_options();
+  o.context = 256;
+  rnl_memory planned{}, real{};
+  planned.struct_size = real.struct_size = sizeof planned;
+  ASSERT_EQ(rnl_session_plan(model, &o, &planned), RNL_OK);
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, &o, &session), RNL_OK);
+  ASSERT_EQ(rnl_session_get_memory(session, &real), RNL_OK);
+  EXPECT_EQ(std::memcmp(&planned, &real, sizeof real), 0);
+  EXPECT_GT(planned.state, 0u);
+  rnl_session_destroy(session);
+}
+
+TEST_F(CApi, OlderCallersHaveShorterStructs) {
+  struct OldOptions {
+    size_t struct_size;
+    int64_t context;
+  } old{sizeof(OldOptions), 64};
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, reinterpret_cast<const rnl_session_options*>(&old), &session), RNL_OK) << rnl_last_error();
+  rnl_session_destroy(session);
+  struct OldStats {
+    size_t struct_size;
+    int64_t position;
+    unsigned char guard[8];
+  } stats{16, 0, {1, 2, 3, 4, 5, 6, 7, 8}};
+  ASSERT_EQ(rnl_session_create(model, nullptr, &session), RNL_OK) << rnl_last_error();
+  rnl_session_stats(session, reinterpret_cast<rnl_stats*>(&stats));
+  EXPECT_EQ(stats.guard[0], 1);
+  EXPECT_EQ(stats.struct_size, 16u);
+  rnl_session_destroy(session);
+}
+
+TEST_F(CApi, MessagesAreKeptByThread) {
+  rnl_model* none = nullptr;
+  EXPECT_EQ(rnl_model_open(engine, "/nonexistent.rnl", nullptr, &none), RNL_NOT_FOUND);
+  const std::string mine = rnl_last_error();
+  EXPECT_NE(mine.find("/nonexistent.rnl"), std::string::npos);
+  std::thread other([&] { EXPECT_EQ(rnl_model_open(nullptr, "x", nullptr, &none), RNL_INVALID_ARGUMENT); });
+  other.join();
+  EXPECT_EQ(mine, rnl_last_error());
+  EXPECT_EQ(none, nullptr);
+}
+
+TEST_F(CApi, NullArgumentsAreStatuses) {
+  EXPECT_EQ(rnl_engine_create(nullptr, nullptr), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_model_verify(nullptr), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_create(nullptr, nullptr, nullptr), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_run(nullptr, nullptr, nullptr, 0, nullptr, 0), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_save(nullptr, nullptr), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_tokenize(nullptr, "x", 1, 0, nullptr, 0, nullptr), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_generate(nullptr, nullptr, 0, nullptr, nullptr, nullptr, nullptr), RNL_INVALID_ARGUMENT);
+  rnl_engine_options bad{sizeof bad, 9999};
+  rnl_engine* none = nullptr;
+  EXPECT_EQ(rnl_engine_create(&bad, &none), RNL_INVALID_ARGUMENT);
+  rnl_engine_destroy(nullptr);
+  rnl_model_close(nullptr);
+  rnl_session_destroy(nullptr);
+}
+
+TEST_F(CApi, TextCallsWithoutATokenizerSaySo) {
+  size_t count = 0;
+  EXPECT_EQ(rnl_tokenize(model, "hello", 5, 0, nullptr, 0, &count), RNL_NOT_FOUND) << rnl_last_error();
+  EXPECT_EQ(rnl_chat_turn(model, nullptr, "hello", 1, nullptr, 0, &count), RNL_UNSUPPORTED);
+}
+
+TEST(CApiVersion, IsNamed) {
+  EXPECT_STRNE(rnl_version(), "");
+  EXPECT_STREQ(rnl_format_version(), "1.0");
+}
+
+}  // namespace
