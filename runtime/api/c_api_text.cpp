@@ -60,6 +60,7 @@ rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, s
   o.stop = given.stop;
   o.stop_count = given.stop_count;
   o.sampling = sampling_of(s);
+  o.seed = s.seed;
   struct Sink {
     rnl_token_fn fn;
     void* user;

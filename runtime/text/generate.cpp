@@ -28,8 +28,9 @@ Status feed(Session& session, const int32_t* ids, size_t count, Logits* logits) 
   o.sink_context = logits;
   const int64_t begin = session.position();
   Status s = session.run(&in, 1, o);
-  TextState& t = text_state(session);
-  for (int64_t p = std::max(begin, session.position() - kHistory); p < session.position(); ++p) t.history[p % kHistory] = ids[p - begin];
+  SamplerState& sampler = text_state(session).sampler;
+  sampler.count = uint64_t(begin);
+  for (int64_t p = begin; p < session.position(); ++p) sampler.accept(ids[p - begin]);
   if (s.is_ok() && !logits->data) return Status::make(Code::kUnsupported, "the model's program has no output for the last token");
   return s;
 }
@@ -75,12 +76,10 @@ class StopFilter {
   char buffer_[kMaxStopBytes + kMaxTokenText];
 };
 
-Status check_options(const Session& session, const GenerateOptions& o) {
+Status check_options(const GenerateOptions& o) {
   for (size_t i = 0; i < o.stop_count; ++i)
     RNL_CHECK_ARG(o.stop && o.stop[i] && *o.stop[i] && std::strlen(o.stop[i]) <= kMaxStopBytes, "stop text %zu is empty or longer than %zu bytes", i, kMaxStopBytes);
   RNL_CHECK_ARG(o.max_tokens >= 0, "max_tokens is %lld", static_cast<long long>(o.max_tokens));
-  RNL_CHECK_ARG(o.sampling.penalty_window <= kHistory - session.plan().options.rollback, "a penalty window of %d tokens, at most %lld", o.sampling.penalty_window,
-                static_cast<long long>(kHistory - session.plan().options.rollback));
   return Status::ok();
 }
 
@@ -88,7 +87,7 @@ Status check_options(const Session& session, const GenerateOptions& o) {
 
 Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token, void* context, int64_t* generated) {
   *generated = 0;
-  RNL_TRY(check_options(session, options));
+  RNL_TRY(check_options(options));
   auto opened = Tokenizer::of_model(session.model());
   const bool has_text = opened.is_ok();
   if (!has_text && opened.take_status().code() != Code::kNotFound) return Tokenizer::of_model(session.model()).take_status();
@@ -101,13 +100,14 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   const bool repeated = state.has_pending && count && ids[0] == state.pending && has_text && opened.value().vocab().ends_turn(state.pending);
   for (size_t i = repeated ? 1 : 0; i < count; ++i) RNL_TRY(prompt.push(ids[i]));
   RNL_CHECK_ARG(prompt.size(), "there is nothing to continue: no ids were given and no token is pending");
-  if (count) state.decode = DecodeState{};
+  if (count || state.decode.pending_count > sizeof state.decode.pending) state.decode = DecodeState{};
   state.decode.at_start = 0;
+  state.sampler.seed = options.seed;
 
   Logits logits;
   RNL_TRY(feed(session, prompt.data(), prompt.size(), &logits));
   state.has_pending = 0;
-  auto made = Sampler::create(options.sampling, logits.count);
+  auto made = Sampler::create(options.sampling, int32_t(logits.count));
   if (!made.is_ok()) return made.take_status();
   Sampler& sampler = made.value();
   StopFilter filter(options.stop, options.stop_count);
@@ -115,8 +115,7 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   for (;;) {
     if (options.max_tokens && *generated >= options.max_tokens) break;
     const int64_t position = session.position();
-    const int64_t window = std::min<int64_t>(options.sampling.penalty_window, position);
-    auto chosen = sampler.choose(logits.data, TokenHistory{state.history, kHistory, position, window}, uint64_t(position));
+    auto chosen = sampler.sample(logits.data, state.sampler);
     if (!chosen.is_ok()) return chosen.take_status();
     const int32_t id = chosen.value();
     state.has_pending = 1;
@@ -150,11 +149,10 @@ SamplerOptions sampling_of(const rnl_sampling& s) {
   o.top_k = s.top_k;
   o.top_p = s.top_p == 0 ? 1 : s.top_p;
   o.min_p = s.min_p;
-  o.repetition_penalty = s.repetition_penalty == 0 ? 1 : s.repetition_penalty;
-  o.presence_penalty = s.presence_penalty;
-  o.frequency_penalty = s.frequency_penalty;
+  o.repetition = s.repetition_penalty == 0 ? 1 : s.repetition_penalty;
+  o.presence = s.presence_penalty;
+  o.frequency = s.frequency_penalty;
   o.penalty_window = s.penalty_window == 0 ? 64 : s.penalty_window;
-  o.seed = s.seed;
   static_assert(sizeof(LogitBias) == sizeof(rnl_logit_bias));
   o.bias = reinterpret_cast<const LogitBias*>(s.bias);
   o.bias_count = s.bias_count;

@@ -12,15 +12,12 @@
 
 namespace runnel {
 
-// Newest ids of the stream, by position mod this many: what penalties look at.
-inline constexpr int64_t kHistory = 2048;
-
 struct TextState {
   int32_t has_pending;   // 1: `pending` was chosen but is not in the stream yet
   int32_t pending;
   int64_t pending_at;    // the position that it was chosen for; a rollback makes it void
   DecodeState decode;    // bytes of a character whose end has not come yet
-  int32_t history[kHistory];
+  SamplerState sampler;  // its count is the stream's position
 };
 static_assert(sizeof(TextState) <= kTextStateBytes);
 
@@ -31,6 +28,7 @@ struct GenerateOptions {
   bool ignore_end = false;
   const char* const* stop = nullptr;
   size_t stop_count = 0;
+  uint64_t seed = 0;
   SamplerOptions sampling;
 };
 

@@ -207,7 +207,8 @@ typedef struct rnl_logit_bias {
   float bias; /* added to the logit; -INFINITY forbids the token */
 } rnl_logit_bias;
 
-/* How the next token is chosen. Order: bias, penalties, top_k, temperature, top_p, min_p, draw. */
+/* How the next token is chosen. Order: bias, repetition, frequency and presence, temperature,
+ * top_k, top_p, min_p, draw. penalty_window is at most 1024. */
 typedef struct rnl_sampling {
   size_t struct_size;
   float temperature; /* 0: greedy, the lowest id of equal ones */
