@@ -41,7 +41,8 @@ struct Item {
 
 // Rows that go through the inner products together. In a panel block, rows behind `rows` are padding.
 struct Block {
-  int first, size, rows;
+  int first, rows;
+  const Products* products;
 };
 
 struct Work {
@@ -100,10 +101,13 @@ void prepare(const Job& j, const Item& item, int worker, Work* w) {
   w->block_count = 0;
   for (int r = 0; r < item.rows;) {
     const int left = item.rows - r;
-    int size = kBlockRows;
-    if (w->direct) size = left >= kDirectRows - 1 ? kDirectRows : left;
-    w->blocks[w->block_count++] = {r, size, left < size ? left : size};
-    r += size;
+    const Products* products = &kPanelProducts;
+    if (w->direct) {
+      const int size = left >= kDirectRows - 1 ? kDirectRows : left;
+      products = j.kv.dtype == DType::kF16 ? direct_products<uint16_t>(size) : direct_products<float>(size);
+    }
+    w->blocks[w->block_count++] = {r, left < products->rows ? left : products->rows, products};
+    r += products->rows;
   }
   for (int r = 0; r < item.rows; ++r) {
     const int64_t p = item.base + (item.first + r) / j.group;
@@ -113,15 +117,16 @@ void prepare(const Job& j, const Item& item, int worker, Work* w) {
   }
   for (int b = 0; b < w->block_count; ++b) {
     const Block& block = w->blocks[b];
+    const int size = block.products->rows;
     float* to = w->q + block.first * key;
-    for (int i = 0; i < block.size; ++i) {
+    for (int i = 0; i < size; ++i) {
       if (i >= block.rows) {
-        for (int64_t d = 0; d < key; ++d) to[d * block.size + i] = 0;
+        for (int64_t d = 0; d < key; ++d) to[d * size + i] = 0;
         continue;
       }
       const int64_t row = item.first + block.first + i;
       const float* from = j.q + ((item.begin + row / j.group) * j.heads + item.head * j.group + row % j.group) * key;
-      for (int64_t d = 0; d < key; ++d) to[d * block.size + i] = from[d] * j.scale;
+      for (int64_t d = 0; d < key; ++d) to[d * size + i] = from[d] * j.scale;
     }
   }
 }
@@ -138,34 +143,22 @@ bool block_range(const Work& w, const Block& b, int* lo, int* hi) {
   return *lo < *hi;
 }
 
-template <int R, class E>
-void direct_scores(const float* q, const E* state, int64_t tile, int64_t key, int n, float* scores) {
-  const E* k = state + tile * key * 16;
-  int t = 0;
-  for (; t + kWide<R> <= n; t += kWide<R>) key_products<R, kWide<R>>(q, k + t * key * 16, key, scores + 16 * t);
-  for (; t < n; ++t) key_products<R, 1>(q, k + t * key * 16, key, scores + 16 * t);
-}
-
-template <class E>
 void direct_scores(const Job& j, Work& w, int64_t base) {
   const KeyValues& kv = j.kv;
-  const E* state = reinterpret_cast<const E*>(kv.k_state);
   for (int b = 0; b < w.block_count; ++b) {
     const Block& block = w.blocks[b];
+    const Products& p = *block.products;
     int lo, hi;
     if (!block_range(w, block, &lo, &hi)) continue;
     const float* q = w.q + block.first * kv.key;
     float* scores = w.scores + block.first * kScoreStride;
-    // Slots run on without a jump within a tile of kSlotTile positions.
+    const size_t tile_bytes = size_t(kv.key) * 16 * p.element;
     for (int x = lo & ~15; x < hi;) {
-      int end = (x | 63) + 1;
-      if (end > hi) end = (hi + 15) & ~15;
-      const int64_t tile = w.item.head * (kv.slots / 16) + (base + x) % kv.slots / 16;
-      const int n = (end - x) / 16;
-      if (block.size == 1) direct_scores<1>(q, state, tile, kv.key, n, scores + x);
-      else if (block.size == 2) direct_scores<2>(q, state, tile, kv.key, n, scores + x);
-      else direct_scores<kDirectRows>(q, state, tile, kv.key, n, scores + x);
-      x = end;
+      // Slots run on without a jump within a tile of kSlotTile positions.
+      const unsigned char* k = kv.k_state + size_t(w.item.head * (kv.slots / 16) + (base + x) % kv.slots / 16) * tile_bytes;
+      const int wide = (64 - x % 64) / 16 >= p.wide && x + 16 * (p.wide - 1) < hi ? p.wide : 1;
+      (wide > 1 ? p.keys_wide : p.keys_one)(q, k, kv.key, scores + x);
+      x += 16 * wide;
     }
   }
 }
@@ -182,7 +175,7 @@ void panel_scores(const Job& j, Work& w, int64_t base) {
     for (int b = 0; b < w.block_count; ++b) {
       if (x + 16 <= lo[b] || x >= hi[b]) continue;
       const int row = w.blocks[b].first;
-      key_products<kBlockRows, 1>(w.q + row * j.kv.key, k, j.kv.key, w.scores + row * kScoreStride + x);
+      kPanelProducts.keys_one(w.q + row * j.kv.key, k, j.kv.key, w.scores + row * kScoreStride + x);
     }
   }
 }
@@ -219,10 +212,11 @@ void softmax_row(const Job& j, Work& w, int r, int64_t base) {
   w.span_sum[r] = reduce_add(sum);
 }
 
-// Slots [from, to) of the span, their values at v, for the rows of one block. Slots that only some of the rows see are added row by row,
-// so that a row never touches a value that it must not see; each row takes its slots in order.
-template <int R, int C, class E>
-void block_values(const Work& w, const Block& b, const E* v, int64_t v_stride, int from, int to, float* acc, int64_t acc_stride) {
+// Slots [from, to) of the span, their values at v (`columns` tiles of 16, one of the widths of the products), for the rows of one block.
+// Slots that only some of the rows see are added row by row, so that a row never touches a value that it must not see; each row takes its
+// slots in order.
+void block_values(const Work& w, const Block& b, int columns, const void* v, int64_t v_stride, int from, int to, float* acc, int64_t acc_stride) {
+  const Products& products = *b.products;
   int common_lo = 0, common_hi = kSpan;
   for (int r = b.first; r < b.first + b.rows; ++r) {
     if (w.lo[r] >= w.hi[r]) continue;
@@ -230,33 +224,28 @@ void block_values(const Work& w, const Block& b, const E* v, int64_t v_stride, i
     if (w.hi[r] < common_hi) common_hi = w.hi[r];
   }
   if (common_lo > common_hi) common_lo = common_hi = kSpan;  // nothing in common: all of it row by row
+  const auto at = [&](int slot) { return static_cast<const unsigned char*>(v) + size_t((slot - from) * v_stride) * products.element; };
   const auto single = [&](int begin, int end) {
+    const ValueFn fn = columns > 1 ? products.single_wide : products.single_one;
     for (int r = b.first; r < b.first + b.rows; ++r) {
       int x = w.lo[r] > begin ? w.lo[r] : begin;
       int stop = w.hi[r] < end ? w.hi[r] : end;
       if (x < from) x = from;
       if (stop > to) stop = to;
-      if (x < stop) value_products<1, C>(w.scores + r * kScoreStride + x, v + (x - from) * v_stride, v_stride, stop - x, acc + r * acc_stride, acc_stride);
+      if (x < stop) fn(w.scores + r * kScoreStride + x, at(x), v_stride, stop - x, acc + r * acc_stride, acc_stride);
     }
   };
-  single(0, common_lo);
+  if (common_lo > from) single(0, common_lo);
   const int x = common_lo > from ? common_lo : from, stop = common_hi < to ? common_hi : to;
   if (x < stop)
-    value_products<R, C>(w.scores + b.first * kScoreStride + x, v + (x - from) * v_stride, v_stride, stop - x, acc + b.first * acc_stride, acc_stride);
-  single(common_hi, kSpan);
+    (columns > 1 ? products.values_wide : products.values_one)(w.scores + b.first * kScoreStride + x, at(x), v_stride, stop - x, acc + b.first * acc_stride,
+                                                               acc_stride);
+  if (common_hi < to) single(common_hi, kSpan);
 }
 
-template <int R, class E>
-void direct_block(const Job& j, const Work& w, const Block& b, const E* v, int from, int to) {
-  const int64_t tiles = j.kv.value / 16;
-  int64_t c = 0;
-  for (; c + kWide<R> <= tiles; c += kWide<R>) block_values<R, kWide<R>>(w, b, v + 16 * c, j.kv.value, from, to, w.span_acc + 16 * c, j.value_padded);
-  for (; c < tiles; ++c) block_values<R, 1>(w, b, v + 16 * c, j.kv.value, from, to, w.span_acc + 16 * c, j.value_padded);
-}
-
-template <class E>
 void direct_values(const Job& j, const Work& w, int64_t base) {
   const KeyValues& kv = j.kv;
+  const int64_t tiles = kv.value / 16;
   for (int b = 0; b < w.block_count; ++b) {
     const Block& block = w.blocks[b];
     int lo, hi;
@@ -264,10 +253,12 @@ void direct_values(const Job& j, const Work& w, int64_t base) {
     for (int x = lo; x < hi;) {
       int end = (x | 31) + 1;  // 32 rows of values stay in the first cache while their columns are walked
       if (end > hi) end = hi;
-      const E* v = reinterpret_cast<const E*>(kv.v_state) + (w.item.head * kv.slots + (base + x) % kv.slots) * kv.value;
-      if (block.size == 1) direct_block<1>(j, w, block, v, x, end);
-      else if (block.size == 2) direct_block<2>(j, w, block, v, x, end);
-      else direct_block<kDirectRows>(j, w, block, v, x, end);
+      const unsigned char* v = kv.v_state + size_t((w.item.head * kv.slots + (base + x) % kv.slots) * kv.value) * block.products->element;
+      for (int64_t c = 0; c < tiles;) {
+        const int columns = c + block.products->wide <= tiles ? block.products->wide : 1;
+        block_values(w, block, columns, v + size_t(16 * c) * block.products->element, kv.value, x, end, w.span_acc + 16 * c, j.value_padded);
+        c += columns;
+      }
       x = end;
     }
   }
@@ -289,7 +280,7 @@ void panel_values(const Job& j, const Work& w, int64_t base) {
       x = end;
     }
     for (int b = 0; b < w.block_count; ++b)
-      block_values<kBlockRows, 1>(w, w.blocks[b], w.panel, 16, first, last, w.span_acc + 16 * c, j.value_padded);
+      block_values(w, w.blocks[b], 1, w.panel, 16, first, last, w.span_acc + 16 * c, j.value_padded);
   }
 }
 
@@ -301,17 +292,12 @@ void attend_span(const Job& j, Work& w, int64_t span) {
     w.lo[r] = int(lo < 0 ? 0 : lo < kSpan ? lo : kSpan);
     w.hi[r] = int(hi < 0 ? 0 : hi < kSpan ? hi : kSpan);
   }
-  const bool half = j.kv.dtype == DType::kF16;
-  if (!w.direct) panel_scores(j, w, base);
-  else if (half) direct_scores<uint16_t>(j, w, base);
-  else direct_scores<float>(j, w, base);
+  (w.direct ? direct_scores : panel_scores)(j, w, base);
   for (int r = 0; r < w.item.rows; ++r)
     if (w.lo[r] < w.hi[r]) softmax_row(j, w, r, base);
   const Block& last = w.blocks[w.block_count - 1];
-  __builtin_memset(w.span_acc, 0, size_t(last.first + last.size) * size_t(j.value_padded) * sizeof(float));
-  if (!w.direct) panel_values(j, w, base);
-  else if (half) direct_values<uint16_t>(j, w, base);
-  else direct_values<float>(j, w, base);
+  __builtin_memset(w.span_acc, 0, size_t(last.first + last.products->rows) * size_t(j.value_padded) * sizeof(float));
+  (w.direct ? direct_values : panel_values)(j, w, base);
 }
 
 RNL_INLINE float weight_of(float m, float largest) { return m == -__builtin_inff() ? 0.0f : exp(splat(m - largest))[0]; }

@@ -22,16 +22,17 @@ constexpr int kBlockRows = 6, kDirectRows = 4, kRegisterTiles = 4;
 constexpr int kBlockRows = 2, kDirectRows = 2, kRegisterTiles = 2;
 #endif
 constexpr int kItemRows = 48;  // rows that share one conversion of keys and values; a multiple of each kBlockRows
-// Tiles beside each other in a direct pass: R rows times this many accumulators.
+// Tiles beside each other in a pass of R rows: R times this many accumulators.
 template <int R>
 constexpr int kWide = kRegisterTiles / R > 4 ? 4 : kRegisterTiles / R < 1 ? 1 : kRegisterTiles / R;
 
 RNL_INLINE f32x16 load_as_float(const float* p) { return load(p); }
 RNL_INLINE f32x16 load_as_float(const uint16_t* p) { return load_half(p); }
 
-// scores[r][16 n + lane] = q[., r] . k[n][., lane]; q is [key][R], k is N tiles of [key][16].
+// scores[r][16 n + lane] = q[., r] . k[n][., lane]; q is [key][R], k is N tiles of [key][16] elements of type E.
 template <int R, int N, class E>
-void key_products(const float* q, const E* k, int64_t key, float* scores) {
+void key_products(const float* q, const void* keys, int64_t key, float* scores) {
+  const E* k = static_cast<const E*>(keys);
   f32x16 acc[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) acc[r][n] = f32x16{};
@@ -45,9 +46,10 @@ void key_products(const float* q, const E* k, int64_t key, float* scores) {
     for (int n = 0; n < N; ++n) store(scores + r * kScoreStride + 16 * n, acc[r][n]);
 }
 
-// acc[r][16 c + lane] += sum_s p[r][s] v[s][16 c + lane] over n slots, in their order.
+// acc[r][16 c + lane] += sum_s p[r][s] v[s][16 c + lane] over n slots, in their order; strides in elements.
 template <int R, int C, class E>
-void value_products(const float* p, const E* v, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride) {
+void value_products(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride) {
+  const E* v = static_cast<const E*>(values);
   f32x16 sum[R][C];
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) sum[r][c] = load(acc + r * acc_stride + 16 * c);
@@ -59,6 +61,27 @@ void value_products(const float* p, const E* v, int64_t v_stride, int64_t n, flo
   }
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) store(acc + r * acc_stride + 16 * c, sum[r][c]);
+}
+
+using KeyFn = void (*)(const float* q, const void* keys, int64_t key, float* scores);
+using ValueFn = void (*)(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride);
+
+// The inner products of a block of `rows` query rows: `wide` tiles at a time, then one at a time; `single` ones are for one row of it.
+struct Products {
+  int rows, wide;
+  size_t element;  // bytes
+  KeyFn keys_wide, keys_one;
+  ValueFn values_wide, values_one, single_wide, single_one;
+};
+template <int R, int N, class E>
+constexpr Products kProducts{R, N, sizeof(E), key_products<R, N, E>, key_products<R, 1, E>, value_products<R, N, E>, value_products<R, 1, E>,
+                             value_products<1, N, E>, value_products<1, 1, E>};
+
+// For panels of f32, and for `rows` (1, 2 or kDirectRows) of a state of type E read in place.
+constexpr const Products& kPanelProducts = kProducts<kBlockRows, 1, float>;
+template <class E>
+RNL_INLINE const Products* direct_products(int rows) {
+  return rows == 1 ? &kProducts<1, kWide<1>, E> : rows == 2 ? &kProducts<2, kWide<2>, E> : &kProducts<kDirectRows, kWide<kDirectRows>, E>;
 }
 
 // Where keys and values of a call lie. Without states k and v of the call themselves are read, from token `begin` on.

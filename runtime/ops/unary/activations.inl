@@ -107,9 +107,15 @@ RNL_INLINE f32x16 activate(f32x16 x, float alpha) {
   else return x;
 }
 
+// y = f(x) * up over n elements; up null: y = f(x). One copy of each f serves unary and glu (unary/cpu.cpp). n of the function is a
+// multiple of 16; activate_span takes any n.
+using ActivationFn = void (*)(const float* x, const float* up, float* y, int64_t n, float alpha);
+ActivationFn activation_of(UnaryKind kind);
+void activate_span(ActivationFn fn, const float* x, const float* up, float* y, int64_t n, float alpha);
+
 }  // namespace runnel::RNL_ISA
 
-// Calls X(kind) for every kind that needs no alpha.
+// Calls X(kind) for every kind.
 #define RNL_ACTIVATIONS(X)                                                                                                        \
   X(kNone) X(kRelu) X(kSigmoid) X(kTanh) X(kSilu) X(kGelu) X(kGeluTanh) X(kExp) X(kLog) X(kSqrt) X(kRsqrt) X(kSquare) X(kNeg) X(kAbs) \
-  X(kSoftplus) X(kReluSquared) X(kGeluQuick)
+  X(kSoftplus) X(kReluSquared) X(kGeluQuick) X(kScale) X(kSoftcap)
