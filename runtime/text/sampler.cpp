@@ -8,6 +8,7 @@
 namespace runnel {
 namespace {
 
+constexpr int32_t kBlock = 2048;  // logits looked at together: they stay in the first cache for a second look
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // e^x for x <= 0, about 1 unit in the last place; 0 below the normal floats. No library call, so that a loop of it vectorises and every
@@ -74,7 +75,6 @@ PhiloxBlock philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
 }
 
 Result<int32_t> argmax(const float* logits, int32_t n) {
-  constexpr int32_t kBlock = 2048;  // stays in the first cache for the second look
   float highest = -kInfinity;
   int32_t best = 0;
   bool nan = false;
@@ -91,6 +91,8 @@ Result<int32_t> argmax(const float* logits, int32_t n) {
   RNL_TRY(check_highest(nan, highest));
   return best;
 }
+
+inline float Sampler::weight(float logit, float highest) const { return exp_negative((logit - highest) * inverse_temperature_); }
 
 Status SamplerState::unwind(uint64_t n) {
   RNL_CHECK_ARG(n <= count, "cannot forget %llu of %llu tokens", (unsigned long long)n, (unsigned long long)count);
@@ -151,8 +153,6 @@ void Sampler::adjust(const SamplerState& state) {
   }
 }
 
-float Sampler::weight(float logit, float highest) const { return exp_negative((logit - highest) * inverse_temperature_); }
-
 // Fills candidates_ with the top_k most probable, in no order, in one pass that keeps a bounded number of them.
 size_t Sampler::take_top_k(const float* x, float highest) {
   const size_t k = std::min(size_t(o_.top_k), size_t(vocab_));
@@ -174,11 +174,33 @@ size_t Sampler::take_top_k(const float* x, float highest) {
   return n;
 }
 
-// Fills candidates_ with all whose p is neither 0 nor below min_p, ascending by id.
-size_t Sampler::take_above(const float* x, float highest) {
+// p of the logits from `begin` on, kBlock of them or as many as there are, and their sum in a fixed order.
+double Sampler::block_mass(const float* x, int32_t begin, float highest, float* weights) const {
+  const int32_t n = std::min(kBlock, vocab_ - begin);
+  for (int32_t i = 0; i < n; ++i) weights[i] = weight(x[begin + i], highest);
+  double lanes[8] = {};
+  int32_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int l = 0; l < 8; ++l) lanes[l] += double(weights[i + l]);
+  for (; i < n; ++i) lanes[0] += double(weights[i]);
+  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
+// Fills candidates_ with all that top-p and min-p can leave, ascending by id; total is the mass of everything.
+size_t Sampler::take_above(const float* x, float highest, double* total) {
+  // What lies below this many temperatures under the highest cannot be chosen. The margins cover rounding.
+  float depth = 88.0f;
+  if (o_.top_p < 1) {
+    float weights[kBlock];
+    *total = 0;
+    for (int32_t i = 0; i < vocab_; i += kBlock) *total += block_mass(x, i, highest, weights);
+    // All of them together weigh less than the share that top-p cuts off.
+    depth = std::min(depth, float(std::log(double(vocab_) / ((1.0 - double(o_.top_p)) * *total))) + 0.01f);
+  } else if (o_.min_p > 0) {
+    depth = std::min(depth, 0.01f - std::log(o_.min_p));
+  }
+  const float floor = highest - std::max(depth, 0.01f) * o_.temperature;
   size_t n = 0;
-  // Logits far below are passed over without an exponential; the margin covers rounding.
-  const float floor = highest - (std::min(88.0f, o_.min_p > 0 && o_.top_p == 1 ? 0.01f - std::log(o_.min_p) : 88.0f)) * o_.temperature;
   for (int32_t i = 0; i < vocab_; ++i) {
     if (!(x[i] >= floor)) continue;
     const float p = weight(x[i], highest);
@@ -206,22 +228,34 @@ size_t Sampler::cut_top_p(size_t count, double total) {
   return std::max<size_t>(low, 1);
 }
 
-// Draws one of the first `count` candidates, or of all logits when there are none, walking up the ids.
-int32_t Sampler::draw(const float* x, float highest, size_t count, double random) {
+// Draws one of all logits, walking up the ids.
+int32_t Sampler::draw_any(const float* x, float highest, double random) const {
+  float weights[kBlock];
   double total = 0, at = 0;
+  for (int32_t i = 0; i < vocab_; i += kBlock) total += block_mass(x, i, highest, weights);
+  const double want = random * total;
   int32_t last = 0;
-  if (count == 0) {
-    for (int32_t i = 0; i < vocab_; ++i) total += double(weight(x[i], highest));
-    for (int32_t i = 0; i < vocab_; ++i) {
-      const float p = weight(x[i], highest);
-      if (p == 0) continue;
-      at += double(p), last = i;
-      if (at > random * total) break;
+  for (int32_t begin = 0; begin < vocab_; begin += kBlock) {
+    const double mass = block_mass(x, begin, highest, weights);
+    if (at + mass <= want && begin + kBlock < vocab_) {
+      at += mass;
+      continue;
     }
-    return last;
+    for (int32_t i = 0; i < std::min(kBlock, vocab_ - begin); ++i) {
+      if (weights[i] == 0) continue;
+      at += double(weights[i]), last = begin + i;
+      if (at > want) return last;
+    }
   }
+  return last;
+}
+
+// Draws one of the first `count` candidates, walking up the ids.
+int32_t Sampler::draw_candidate(size_t count, double random) {
   Candidate* c = candidates_.data();
   std::sort(c, c + count, [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  double total = 0, at = 0;
+  int32_t last = 0;
   for (size_t i = 0; i < count; ++i) total += double(c[i].p);
   for (size_t i = 0; i < count; ++i) {
     if (c[i].p == 0) continue;
@@ -244,21 +278,23 @@ Result<int32_t> Sampler::sample(const float* logits, const SamplerState& state) 
   RNL_TRY(check_highest(nan, highest));
   const PhiloxBlock block = philox(state.seed, state.count, 0);
   const double random = double((uint64_t(block.words[0]) << 32 | block.words[1]) >> 11) * 0x1p-53;
-  size_t count = 0;
-  if (o_.top_k > 0) count = take_top_k(x, highest);
-  else if (!candidates_.empty()) count = take_above(x, highest);
-  if (count && o_.top_p < 1) {
-    double total = 0;
+  if (candidates_.empty()) return draw_any(x, highest, random);
+  double total = 0;
+  size_t count;
+  if (o_.top_k > 0) {
+    count = take_top_k(x, highest);
     for (size_t i = 0; i < count; ++i) total += double(candidates_[i].p);
-    count = cut_top_p(count, total);
+  } else {
+    count = take_above(x, highest, &total);
   }
-  if (count && o_.min_p > 0) {
+  if (o_.top_p < 1) count = cut_top_p(count, total);
+  if (o_.min_p > 0) {
     size_t kept = 0;
     for (size_t i = 0; i < count; ++i)
       if (candidates_[i].p >= o_.min_p) candidates_[kept++] = candidates_[i];
     count = kept;
   }
-  return draw(x, highest, count, random);
+  return draw_candidate(count, random);
 }
 
 }  // namespace runnel

@@ -74,9 +74,11 @@ class Sampler {
   void adjust(const SamplerState& state);
   float weight(float logit, float highest) const;
   size_t take_top_k(const float* logits, float highest);
-  size_t take_above(const float* logits, float highest);
+  double block_mass(const float* logits, int32_t begin, float highest, float* weights) const;
+  size_t take_above(const float* logits, float highest, double* total);
   size_t cut_top_p(size_t count, double total);
-  int32_t draw(const float* logits, float highest, size_t count, double random);
+  int32_t draw_any(const float* logits, float highest, double random) const;
+  int32_t draw_candidate(size_t count, double random);
 
   SamplerOptions o_;
   int32_t vocab_ = 0;
