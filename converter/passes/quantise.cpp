@@ -89,6 +89,7 @@ Fit fit_q4(const float* v, size_t n) {
   }
   Fit best{0, energy};
   if (extreme == 0) return best;
+  if (const uint16_t d = float_to_half(extreme / 8); (d & 0x7c00) == 0x7c00) return {d, energy};  // out of range: the caller refuses it
   const auto attempt = [&](float wanted) -> float {
     const uint16_t d = float_to_half(wanted);
     const float scale = half_to_float(d);

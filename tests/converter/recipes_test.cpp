@@ -1,0 +1,241 @@
+// Recipes on tiny random checkpoints whose logits were computed by transformers (tests/goldens/make_tiny_models.py).
+#include "kit.h"
+
+namespace runnel::convert {
+namespace {
+
+struct Golden {
+  std::vector<int32_t> ids;
+  std::vector<float> logits;
+  float tolerance;
+};
+
+Golden golden(const std::string& folder) {
+  Golden g;
+  Checkpoint ids = load_safetensors(kGoldens / folder / "ids.safetensors");
+  const SourceTensor* t = ids.find("ids");
+  g.ids.resize(t->count());
+  std::memcpy(g.ids.data(), t->data, t->bytes);
+  Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
+  g.logits = values_of(c, "logits");
+  g.tolerance = std::max(1e-4f * largest(g.logits), 10 * values_of(c, "float32_difference")[0]);
+  return g;
+}
+
+double relative_error(const std::vector<float>& got, const std::vector<float>& wanted) {
+  if (got.size() != wanted.size()) return INFINITY;
+  double error = 0, energy = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += std::pow(double(got[i]) - wanted[i], 2);
+    energy += std::pow(double(wanted[i]), 2);
+  }
+  return std::sqrt(error / energy);
+}
+
+class TinyModels : public testing::TestWithParam<const char*> {};
+
+TEST_P(TinyModels, EveryLogitIsThatOfTheOriginal) {
+  const fs::path input = GetParam();
+  const std::string folder = input.begin()->string();
+  const Golden g = golden(folder);
+  TemporaryFolder tmp;
+  convert_to(kGoldens / input, tmp / "m.rnl");
+  const auto model = open_model(tmp / "m.rnl");
+  for (const int64_t chunk : {1, 7, 40}) EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
+}
+
+TEST_P(TinyModels, NarrowWeightsStayClose) {
+  const fs::path input = GetParam();
+  const Golden g = golden(input.begin()->string());
+  TemporaryFolder tmp;
+  const struct {
+    Weights weights;
+    double tolerance;  // root mean square, relative to the logits'; random weights amplify every rounding
+  } kCases[] = {{Weights::kF16, 0.004}, {Weights::kQ8, 0.09}, {Weights::kQ4, 0.75}};
+  for (const auto& c : kCases) {
+    convert_to(kGoldens / input, tmp / "m.rnl", c.weights);
+    const auto model = open_model(tmp / "m.rnl");
+    const double error = relative_error(all_logits(*model, g.ids, 40), g.logits);
+    EXPECT_LE(error, c.tolerance) << weights_name(c.weights);
+    EXPECT_GT(error, 0) << weights_name(c.weights);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TinyModels, testing::Values("tiny_gemma2", "tiny_gemma3", "tiny_gemma3/model-f32.gguf", "tiny_mistral", "tiny_llama", "tiny_llama/model-f32.gguf"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name)
+                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+                           return name;
+                         });
+
+// A copy of a tiny checkpoint whose config.json and tensors a test may change.
+class ChangedCheckpoint {
+ public:
+  explicit ChangedCheckpoint(const std::string& folder) : source_(load_safetensors(kGoldens / folder / "model.safetensors")) {
+    config = read_json(kGoldens / folder / "config.json");
+    for (const SourceTensor& t : source_.tensors()) tensors.push_back({t.name, t.shape, values_of(source_, t.name)});
+  }
+  PlainTensor& tensor(const std::string& name) {
+    for (PlainTensor& t : tensors)
+      if (t.name == name) return t;
+    throw std::runtime_error("no tensor " + name);
+  }
+  fs::path write() {
+    fs::create_directories(tmp_ / "in");
+    write_file(tmp_ / "in/config.json", config.dump());
+    write_file(tmp_ / "in/model.safetensors", safetensors_of(tensors));
+    return tmp_ / "in";
+  }
+  std::string convert_error() {
+    const fs::path in = write();
+    const std::string message = error_of([&] { convert_to(in, tmp_ / "m.rnl"); });
+    EXPECT_EQ(tmp_.files(), message.empty() ? 2u : 1u) << "something was left behind";
+    return message;
+  }
+  std::vector<float> logits(const std::vector<int32_t>& ids) {
+    convert_to(write(), tmp_ / "m.rnl");
+    return all_logits(*open_model(tmp_ / "m.rnl"), ids, 40);
+  }
+
+  Json config;
+  std::vector<PlainTensor> tensors;
+
+ private:
+  Checkpoint source_;
+  TemporaryFolder tmp_;
+};
+
+void expect_contains(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
+
+TEST(Recipes, OlderConfigStyleOfGemma3) {
+  const Golden g = golden("tiny_gemma3");
+  ChangedCheckpoint c("tiny_gemma3");
+  c.config.erase("layer_types");
+  c.config.erase("_sliding_window_pattern");
+  c.config.erase("rope_parameters");
+  c.config.erase("dtype");
+  c.config["torch_dtype"] = "float32";
+  c.config["rope_theta"] = 1000000.0;
+  c.config["rope_local_base_freq"] = 10000.0;
+  EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+  c.config["sliding_window_pattern"] = 2;
+  EXPECT_GT(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+}
+
+TEST(Recipes, OlderConfigStyleOfMistral) {
+  const Golden g = golden("tiny_mistral");
+  ChangedCheckpoint c("tiny_mistral");
+  c.config.erase("rope_parameters");
+  c.config["rope_theta"] = 10000.0;
+  EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+  c.config["sliding_window"] = nullptr;  // no window at all
+  EXPECT_GT(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+}
+
+TEST(Recipes, TextPartOfAMultimodalGemma3) {
+  const Golden g = golden("tiny_gemma3");
+  for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
+    ChangedCheckpoint c("tiny_gemma3");
+    Json text = c.config;
+    c.config = {{"model_type", "gemma3"}, {"text_config", text}};
+    for (PlainTensor& t : c.tensors) t.name = prefix + t.name.substr(6);
+    c.tensors.push_back({"vision_tower.some.weight", {2}, {1, 2}});
+    EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance) << prefix;
+  }
+}
+
+TEST(Recipes, ShardsReadAsOne) {
+  const Golden g = golden("tiny_llama");
+  ChangedCheckpoint c("tiny_llama");
+  TemporaryFolder tmp;
+  write_file(tmp / "config.json", c.config.dump());
+  const size_t half = c.tensors.size() / 2;
+  Json map = Json::object();
+  for (size_t i = 0; i < c.tensors.size(); ++i) map[c.tensors[i].name] = i < half ? "a.safetensors" : "b.safetensors";
+  write_file(tmp / "a.safetensors", safetensors_of({c.tensors.begin(), c.tensors.begin() + long(half)}));
+  write_file(tmp / "b.safetensors", safetensors_of({c.tensors.begin() + long(half), c.tensors.end()}));
+  write_file(tmp / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+  convert_to(tmp.path(), tmp / "m.rnl");
+  EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), g.ids, 40), g.logits), g.tolerance);
+  map["missing"] = "b.safetensors";
+  write_file(tmp / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+  expect_contains(error_of([&] { convert_to(tmp.path(), tmp / "n.rnl"); }), "\"missing\" is not in b.safetensors");
+  map["missing"] = "../b.safetensors";
+  write_file(tmp / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+  expect_contains(error_of([&] { convert_to(tmp.path(), tmp / "n.rnl"); }), "not a plain file name");
+}
+
+TEST(Recipes, UnknownArchitectureIsNamed) {
+  ChangedCheckpoint c("tiny_llama");
+  c.config["model_type"] = "marvin";
+  const std::string message = c.convert_error();
+  expect_contains(message, "\"marvin\"");
+  expect_contains(message, "gemma3_text");
+}
+
+TEST(Recipes, MissingTensorIsNamedWithItsShape) {
+  ChangedCheckpoint c("tiny_llama");
+  c.tensor("model.layers.1.mlp.up_proj.weight").name = "model.layers.1.mlp.other.weight";
+  expect_contains(c.convert_error(), "\"model.layers.1.mlp.up_proj.weight\" [76, 48] is missing");
+}
+
+TEST(Recipes, MisshapedTensorIsNamedWithBothShapes) {
+  ChangedCheckpoint c("tiny_llama");
+  std::swap(c.tensor("model.layers.0.mlp.down_proj.weight").shape[0], c.tensor("model.layers.0.mlp.down_proj.weight").shape[1]);
+  expect_contains(c.convert_error(), "\"model.layers.0.mlp.down_proj.weight\" has shape [76, 48] where the configuration needs [48, 76]");
+}
+
+TEST(Recipes, UnusedTensorIsNamed) {
+  ChangedCheckpoint c("tiny_llama");
+  c.tensors.push_back({"model.layers.0.adapter", {3}, {1, 2, 3}});
+  expect_contains(c.convert_error(), "model.layers.0.adapter [3] F32");
+}
+
+TEST(Recipes, BuffersOfOldCheckpointsAreNoSurprise) {
+  ChangedCheckpoint c("tiny_llama");
+  c.tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", {3}, {1, 2, 3}});
+  EXPECT_EQ(c.convert_error(), "");
+}
+
+TEST(Recipes, NonFiniteWeightIsNamed) {
+  for (const char* name : {"model.layers.0.mlp.down_proj.weight", "model.norm.weight"}) {
+    ChangedCheckpoint c("tiny_llama");
+    c.tensor(name).values[5] = NAN;
+    expect_contains(c.convert_error(), "tensor \"" + std::string(name) + "\" holds NaN or infinity (element 5)");
+  }
+}
+
+TEST(Recipes, ScalingThatIsNotSupportedIsNamed) {
+  ChangedCheckpoint c("tiny_llama");
+  c.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "yarn"}, {"factor", 4.0}};
+  expect_contains(c.convert_error(), "\"yarn\" is not supported");
+}
+
+TEST(Recipes, ConfigWithWrongTypesIsRefused) {
+  for (const Json& bad : {Json("4"), Json(-4), Json(1e30), Json(4.5), Json(nullptr), Json::array()}) {
+    ChangedCheckpoint c("tiny_llama");
+    c.config["num_hidden_layers"] = bad;
+    expect_contains(c.convert_error(), "num_hidden_layers");
+  }
+}
+
+TEST(Recipes, LicenceAndSourceAreRecorded) {
+  ChangedCheckpoint c("tiny_llama");
+  const fs::path in = c.write();
+  write_file(in / "README.md", "---\nlanguage: en\nlicense: some-licence\n---\ntext\n");
+  TemporaryFolder tmp;
+  convert_to(in, tmp / "m.rnl");
+  const auto model = open_model(tmp / "m.rnl");
+  const auto* p = model->root().provenance();
+  EXPECT_EQ(p->licence()->str(), "some-licence");
+  EXPECT_EQ(p->architecture()->str(), "llama");
+  EXPECT_EQ(p->source_sha256()->size(), 64u);
+  EXPECT_EQ(p->source_bytes(), fs::file_size(in / "model.safetensors"));
+  uint64_t tensor_bytes = 0;
+  for (const PlainTensor& t : c.tensors) tensor_bytes += t.values.size() * 4;
+  EXPECT_EQ(p->source_tensor_bytes(), tensor_bytes);
+}
+
+}  // namespace
+}  // namespace runnel::convert
