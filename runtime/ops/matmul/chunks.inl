@@ -2,7 +2,8 @@
 //
 // A chunk is 64 bytes of weights: [16 rows][4 columns]. Every target defines
 //   Chunk, store_chunks(p, chunks)      8 chunks in the order that dot_group reads
-//   unpack_chunk<bits>(planes, c)       chunk c (0..7) of a block row, values q; with 8 bits and kSigned, q - 128
+//   unpack_chunk<bits>(planes, c, bits) chunk c (0..7) of a block row, values q; with 8 bits and kSigned, q - 128. kAnyBits: the template
+//                                       argument is 0 and the last one counts
 //   dot_chunks<bits>(w, x, acc)         acc[16 rows] += 4 chunks (16 columns) times 16 activations of one token
 //   Rows, RowsF, RowsI                  how many rows of a tile the kernel for many tokens keeps in registers
 //   dot_group<class>(w, x, acc)         acc[token] += 4 chunks times 16 activations of each of 4 tokens, for kRows rows
@@ -12,11 +13,30 @@
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int8_t i8x16 __attribute__((vector_size(16)));
 
+// Inner loops over chunks and tokens become straight code; loops over the columns stay loops, for the size of the library.
 #if defined(__clang__)
 #define RNL_UNROLL _Pragma("unroll")
+#define RNL_KEEP_LOOP _Pragma("nounroll")
 #else
 #define RNL_UNROLL _Pragma("GCC unroll 16")
+#define RNL_KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
+#define RNL_NOINLINE __attribute__((noinline))
+
+#if defined(__F16C__) || defined(__AVX512F__) || defined(__aarch64__)
+RNL_INLINE f32x16 load_halves(const uint16_t* p) { return load_half(p); }
+#else
+RNL_NOINLINE f32x16 load_halves(const uint16_t* p) { return load_half(p); }
+#endif
+
+// First n (0..16) floats, the rest 0; and back. For the last tile of a matrix.
+RNL_NOINLINE f32x16 load_part(const float* p, int n) { return load_n(p, n); }
+RNL_NOINLINE void store_part(float* p, f32x16 v, int n) { store_n(p, v, n); }
+RNL_INLINE f32x16 load_some(const float* p, int n) { return n == 16 ? load(p) : load_part(p, n); }
+RNL_INLINE void store_some(float* p, f32x16 v, int n) {
+  if (n == 16) store(p, v);
+  else store_part(p, v, n);
+}
 
 // Bytes of unpacked weights of one block row.
 constexpr int kBlockBytes = 512;
@@ -41,14 +61,14 @@ constexpr int kRowBytes = 4;
 
 #if defined(__AVX512VNNI__)
 
-constexpr bool kSigned = false;
+constexpr bool kSigned = false, kAnyBits = false;
 typedef __m512i Chunk;
 RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {
   RNL_UNROLL for (int c = 0; c < 8; ++c) _mm512_storeu_si512(p + c * 64, chunks[c]);
 }
 
 template <int kBits>
-RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c) {
+RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
   if constexpr (kBits == 8) return _mm512_loadu_si512(p + c * 64);
   Chunk q = _mm512_setzero_si512();
   constexpr int kTwoAt = kBits & 4 ? 256 : 0, kTwoShift = kBits & 4 ? 4 : 0;
@@ -97,7 +117,7 @@ RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return fma(a, b, c); }
 
 #elif defined(__AVX2__)
 
-constexpr bool kSigned = true;
+constexpr bool kSigned = true, kAnyBits = false;
 struct Chunk {
   __m256i v[2];
 };
@@ -136,7 +156,7 @@ RNL_INLINE __m256i unpack_half(const uint8_t* p, int c, int half) {
   return q;
 }
 template <int kBits>
-RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c) {
+RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
   return {{unpack_half<kBits>(p, c, 0), unpack_half<kBits>(p, c, 1)}};
 }
 
@@ -169,6 +189,7 @@ RNL_INLINE void dot_rows(W w, X x, __m256i* acc) {
         const __m256i xt = kClass == 8 ? _mm256_sign_epi8(x(c, t), v) : x(c, t);
         acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, xt), ones));
       }
+      __asm__ volatile("" : "+x"(acc[0]));  // keeps the loads of later chunks from being moved up, which would spill sums
     }
   }
 }
@@ -202,37 +223,45 @@ RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)_mm256_fmad
 #include "ops/matmul/chunks_neon.inl"
 #else
 
-constexpr bool kSigned = false;
+constexpr bool kSigned = false, kAnyBits = true;
 struct Chunk {
   uint8_t v[64];
 };
 RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) { __builtin_memcpy(p, chunks, 512); }
 
-template <int kBits>
-RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c) {
-  Chunk q;
-  for (int i = 0; i < 64; ++i) {
-    if (kBits == 8) {
-      q.v[i] = p[c * 64 + i];
-      continue;
-    }
-    constexpr int kTwoAt = kBits & 4 ? 256 : 0, kTwoShift = kBits & 4 ? 4 : 0;
-    constexpr int kOneAt = kTwoAt + (kBits & 2 ? 128 : 0), kOneShift = kTwoShift + (kBits & 2 ? 2 : 0);
-    int v = 0;
-    if (kBits & 4) v = p[(c & 3) * 64 + i] >> (c & 4) & 15;
-    if (kBits & 2) v |= (p[kTwoAt + (c & 1) * 64 + i] >> (c & 6) & 3) << kTwoShift;
-    if (kBits & 1) v |= (p[kOneAt + c * 8 + i / 8] >> (i & 7) & 1) << kOneShift;
-    q.v[i] = uint8_t(v);
+// The target for machines without any of the above: small code rather than fast.
+RNL_NOINLINE void unpack_any(int bits, const uint8_t* p, int c, uint8_t* q) {
+  const int two_at = bits & 4 ? 256 : 0, two_shift = bits & 4 ? 4 : 0;
+  const int one_at = two_at + (bits & 2 ? 128 : 0), one_shift = two_shift + (bits & 2 ? 2 : 0);
+  if (bits == 8) {
+    __builtin_memcpy(q, p + c * 64, 64);
+    return;
   }
+  for (int i = 0; i < 64; ++i) q[i] = bits & 4 ? p[(c & 3) * 64 + i] >> (c & 4) & 15 : 0;
+  if (bits & 2)
+    for (int i = 0; i < 64; ++i) q[i] |= uint8_t((p[two_at + (c & 1) * 64 + i] >> (c & 6) & 3) << two_shift);
+  if (bits & 1)
+    for (int i = 0; i < 64; ++i) q[i] |= uint8_t((p[one_at + c * 8 + i / 8] >> (i & 7) & 1) << one_shift);
+}
+template <int>
+RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int bits) {
+  Chunk q;
+  unpack_any(bits, p, c, q.v);
   return q;
 }
 
+// Four chunks times 16 activations, chunk c's at x + c * step.
+RNL_NOINLINE i32x16 dot_any(const uint8_t* w, const int8_t* x, int step, i32x16 acc) {
+  int32_t sum[16];
+  __builtin_memcpy(sum, &acc, 64);
+  for (int c = 0; c < 4; ++c, w += 64, x += step)
+    for (int r = 0; r < 16; ++r) sum[r] += w[r * 4] * x[0] + w[r * 4 + 1] * x[1] + w[r * 4 + 2] * x[2] + w[r * 4 + 3] * x[3];
+  __builtin_memcpy(&acc, sum, 64);
+  return acc;
+}
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  for (int c = 0; c < 4; ++c)
-    for (int r = 0; r < 16; ++r)
-      for (int i = 0; i < 4; ++i) acc[r] += int(w[c].v[r * 4 + i]) * x[c * 4 + i];
-  return acc;
+  return dot_any(w[0].v, x, 4, acc);
 }
 
 constexpr int kRows = 16, kMaxGroups = 1;
@@ -241,10 +270,7 @@ typedef i32x16 RowsI;
 RNL_INLINE constexpr int class_of(int) { return 8; }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
-  for (int t = 0; t < 4; ++t)
-    for (int c = 0; c < 4; ++c)
-      for (int r = 0; r < 16; ++r)
-        for (int i = 0; i < 4; ++i) acc[t][r] += int(w[c * 64 + r * 4 + i]) * x[c * 16 + t * 4 + i];
+  for (int t = 0; t < 4; ++t) acc[t] = dot_any(w, x + t * 4, 16, acc[t]);
 }
 RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return fma(a, b, c); }
 

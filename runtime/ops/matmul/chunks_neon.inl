@@ -1,6 +1,6 @@
 // chunks.inl for Arm: dot product and matrix instructions where the target has them, else widening multiplications.
 
-constexpr bool kSigned = true;
+constexpr bool kSigned = true, kAnyBits = false;
 struct Chunk {
   int8x16_t v[4];  // four rows each
 };
@@ -30,7 +30,7 @@ RNL_INLINE int8x16_t unpack_quarter(const uint8_t* p, int c, int quarter) {
   return vreinterpretq_s8_u8(q);
 }
 template <int kBits>
-RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c) {
+RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
   return {{unpack_quarter<kBits>(p, c, 0), unpack_quarter<kBits>(p, c, 1), unpack_quarter<kBits>(p, c, 2), unpack_quarter<kBits>(p, c, 3)}};
 }
 RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {

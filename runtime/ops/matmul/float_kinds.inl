@@ -3,7 +3,7 @@
 template <PackedKind kKind>
 RNL_INLINE f32x16 load_weights(const uint8_t* p) {
   if constexpr (kKind == PackedKind::kF32) return load(reinterpret_cast<const float*>(p));
-  if constexpr (kKind == PackedKind::kF16) return load_half(reinterpret_cast<const uint16_t*>(p));
+  if constexpr (kKind == PackedKind::kF16) return load_halves(reinterpret_cast<const uint16_t*>(p));
   typedef uint16_t u16x16 __attribute__((vector_size(32)));
   u16x16 v;
   __builtin_memcpy(&v, p, 32);
@@ -27,7 +27,7 @@ RNL_INLINE void one_row_tiles(const FloatJob& j, int64_t tile) {
   const uint8_t* w = j.weights + size_t(tile) * j.tile_bytes;
   f32x16 acc[kTiles];
   RNL_UNROLL for (int i = 0; i < kTiles; ++i) acc[i] = splat(0);
-  for (int64_t k = 0; k < j.columns; ++k, w += kBytes) {
+  RNL_KEEP_LOOP for (int64_t k = 0; k < j.columns; ++k, w += kBytes) {
     const f32x16 x = splat(j.x[k]);
     RNL_UNROLL for (int i = 0; i < kTiles; ++i) {
       const uint8_t* p = w + size_t(i) * j.tile_bytes;
@@ -38,9 +38,8 @@ RNL_INLINE void one_row_tiles(const FloatJob& j, int64_t tile) {
   RNL_UNROLL for (int i = 0; i < kTiles; ++i) {
     const int64_t row = (tile + i) * kTileRows;
     const int n = j.rows - row < kTileRows ? int(j.rows - row) : kTileRows;
-    if (j.bias) acc[i] = acc[i] + load_n(j.bias + row, n);
-    if (n == kTileRows) store(j.y + row, acc[i]);
-    else store_n(j.y + row, acc[i], n);
+    if (j.bias) acc[i] = acc[i] + load_some(j.bias + row, n);
+    store_some(j.y + row, acc[i], n);
   }
 }
 
@@ -63,7 +62,7 @@ template <int kTokens>
 void multiply_float(const float* w, const float* x, int64_t x_stride, int64_t columns, float* acc) {
   f32x16 sum[kTokens];
   RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = load(acc + t * 16);
-  for (int64_t k = 0; k < columns; ++k) {
+  RNL_KEEP_LOOP for (int64_t k = 0; k < columns; ++k) {
     const f32x16 v = load(w + k * 16);
     RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = fma(v, splat(x[t * x_stride + k]), sum[t]);
   }
@@ -72,7 +71,7 @@ void multiply_float(const float* w, const float* x, int64_t x_stride, int64_t co
 
 template <PackedKind kKind>
 void widen_piece(const uint8_t* from, int64_t columns, float* to) {
-  for (int64_t k = 0; k < columns; ++k) store(to + k * 16, load_weights<kKind>(from + k * 32));
+  RNL_KEEP_LOOP for (int64_t k = 0; k < columns; ++k) store(to + k * 16, load_weights<kKind>(from + k * 32));
 }
 
 void many_rows_float(const FloatJob& j, int64_t first, int64_t end, float* piece) {

@@ -13,17 +13,20 @@ struct alignas(64) Piece {
 };
 
 template <int kBits>
-void unpack_blocks(const uint8_t* planes, int blocks, uint8_t* out) {
-  constexpr size_t kPlanes = kBits == 8 ? 512 : kBits * 64;
-  for (int b = 0; b < blocks; ++b, planes += kPlanes, out += kBlockBytes) {
-    RNL_UNROLL for (size_t i = 0; i < kPlanes; i += 64) __builtin_prefetch(planes + kPrefetchBytes + i);
+void unpack_blocks(const uint8_t* planes, int bits, int blocks, uint8_t* out) {
+  const size_t plane_bytes = kBits == 0 ? (bits == 8 ? 512 : size_t(bits) * 64) : kBits == 8 ? 512 : kBits * 64;
+  RNL_KEEP_LOOP for (int b = 0; b < blocks; ++b, planes += plane_bytes, out += kBlockBytes) {
+    for (size_t i = 0; i < plane_bytes; i += 64) __builtin_prefetch(planes + kPrefetchBytes + i);
     Chunk w[8];
-    RNL_UNROLL for (int c = 0; c < 8; ++c) w[c] = unpack_chunk<kBits>(planes, c);
+    RNL_UNROLL for (int c = 0; c < 8; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
     store_chunks(out, w);
   }
 }
-using UnpackFn = void (*)(const uint8_t*, int, uint8_t*);
-constexpr UnpackFn kUnpack[7] = {unpack_blocks<2>, unpack_blocks<3>, unpack_blocks<4>, unpack_blocks<5>, unpack_blocks<6>, unpack_blocks<7>, unpack_blocks<8>};
+using UnpackFn = void (*)(const uint8_t*, int, int, uint8_t*);
+#define RNL_ROW(bits) unpack_blocks<RNL_BITS(bits)>
+constexpr UnpackFn kUnpack[7] = {RNL_ROW(2), RNL_ROW(3), RNL_ROW(4), RNL_ROW(5), RNL_ROW(6), RNL_ROW(7), RNL_ROW(8)};
+#undef RNL_ROW
+#undef RNL_BITS
 
 // Block rows [first, first + blocks) of a tile, whole units.
 void fill_piece(const PackedFormat& f, const uint8_t* tile, int64_t first, int blocks, Piece* piece) {
@@ -34,7 +37,7 @@ void fill_piece(const PackedFormat& f, const uint8_t* tile, int64_t first, int b
   const uint8_t* unit = tile + size_t(first / per_unit) * unit_bytes;
   for (int b = 0; b < blocks; b += per_unit, unit += unit_bytes) {
     expand_scales(f, unit, piece->scales + b * scales_per_row, piece->minus_mins + b * scales_per_row);
-    unpack(unit + header, per_unit, piece->bytes + b * kBlockBytes);
+    unpack(unit + header, f.bits, per_unit, piece->bytes + b * kBlockBytes);
   }
   piece->blocks = blocks;
   piece->zero_point = int(f.zero_point) - (f.bits == 8 && kSigned ? 128 : 0);
@@ -45,48 +48,65 @@ typedef float RowsU __attribute__((vector_size(sizeof(RowsF)), aligned(4)));
 RNL_INLINE RowsF load_rows(const float* p) { return *reinterpret_cast<const RowsU*>(p); }
 RNL_INLINE void store_rows(float* p, RowsF v) { *reinterpret_cast<RowsU*>(p) = v; }
 
-// One scale's worth of products, the dot over kBlock columns of kGroups * 4 tokens, added to sum.
-template <int kClass, int kBlock, int kGroups>
-RNL_INLINE void scaled_dots(const Piece& p, const uint8_t* w, const int8_t* q, int64_t q_stride, const Side<kGroup>* side, int64_t side_stride, int half,
-                            const float* scales, const float* minus_mins, RowsF* sum) {
-  RowsI dot[kGroups * kGroup];
-  float shift[kGroups * kGroup];
-  RNL_UNROLL for (int g = 0; g < kGroups; ++g) {
-    const Side<kGroup>& s = side[g * side_stride];
-    RNL_UNROLL for (int t = 0; t < kGroup; ++t) {
-      const int32_t total = kBlock == 32 ? s.sum[0][t] + s.sum[1][t] : s.sum[half][t];
-      dot[g * kGroup + t] = RowsI{} - p.zero_point * total;
-      shift[g * kGroup + t] = s.scale[t] * float(total);
+// What the activations of some tokens add to each scale's worth of products, brought into the form that the inner loop broadcasts from
+// memory: the start of the integer sum, -zero_point * sum q, and the factors of scale and minimum. [block rows][32 / block][tokens]
+template <int kTokens>
+struct Terms {
+  int32_t start[kPieceBlocks * 2 * kTokens];
+  float scale[kPieceBlocks * kTokens];
+  float shift[kPieceBlocks * 2 * kTokens];
+};
+
+typedef float f32x4 __attribute__((vector_size(16)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
+
+template <int kBlock, int kGroups>
+RNL_INLINE void fill_terms(const Piece& p, const Side<kGroup>* side, int64_t side_stride, Terms<kGroups * kGroup>* out) {
+  constexpr int kTokens = kGroups * kGroup, kPerRow = kBlockColumns / kBlock;
+  RNL_KEEP_LOOP for (int b = 0; b < p.blocks; ++b)
+    RNL_UNROLL for (int g = 0; g < kGroups; ++g) {
+      const Side<kGroup>& s = side[g * side_stride + b];
+      i32x4 sum[2];
+      f32x4 scale;
+      __builtin_memcpy(sum, s.sum, sizeof sum);
+      __builtin_memcpy(&scale, s.scale, sizeof scale);
+      if (kBlock == 32) sum[0] += sum[1];
+      __builtin_memcpy(out->scale + b * kTokens + g * kGroup, &scale, sizeof scale);
+      RNL_UNROLL for (int h = 0; h < kPerRow; ++h) {
+        const i32x4 start = sum[h] * -p.zero_point;
+        const f32x4 shift = scale * __builtin_convertvector(sum[h], f32x4);
+        __builtin_memcpy(out->start + (b * kPerRow + h) * kTokens + g * kGroup, &start, sizeof start);
+        __builtin_memcpy(out->shift + (b * kPerRow + h) * kTokens + g * kGroup, &shift, sizeof shift);
+      }
     }
-    dot_group<kClass>(w, q + g * q_stride, dot + g * kGroup);
-    if (kBlock == 32) dot_group<kClass>(w + 256, q + g * q_stride + 64, dot + g * kGroup);
-  }
-  const RowsF scale = load_rows(scales);
-  RNL_UNROLL for (int g = 0; g < kGroups; ++g)
-    RNL_UNROLL for (int t = 0; t < kGroup; ++t) {
-      RowsF& acc = sum[g * kGroup + t];
-      acc = fma_rows(__builtin_convertvector(dot[g * kGroup + t], RowsF), scale * side[g * side_stride].scale[t], acc);
-    }
-  if (!p.has_min) return;
-  const RowsF min = load_rows(minus_mins);
-  RNL_UNROLL for (int t = 0; t < kGroups * kGroup; ++t) sum[t] = fma_rows(min, RowsF{} + shift[t], sum[t]);
 }
 
 // acc [kGroups * 4 tokens][16 rows] += piece times the groups' activations of the same columns.
 template <int kClass, int kBlock, int kGroups>
 void multiply_piece(const Piece& p, const int8_t* q, int64_t q_stride, const Side<kGroup>* side, int64_t side_stride, float* acc) {
-  constexpr int kPerRow = kBlockColumns / kBlock * 16;
+  constexpr int kTokens = kGroups * kGroup, kPerRow = kBlockColumns / kBlock;
+  alignas(64) Terms<kTokens> terms;
+  fill_terms<kBlock, kGroups>(p, side, side_stride, &terms);
   for (int r = 0; r < kTileRows; r += kRows) {
-    RowsF sum[kGroups * kGroup];
-    RNL_UNROLL for (int t = 0; t < kGroups * kGroup; ++t) sum[t] = load_rows(acc + t * 16 + r);
-    for (int b = 0; b < p.blocks; ++b) {
-      const uint8_t* w = p.bytes + b * kBlockBytes + r * kRowBytes;
-      const float *s = p.scales + b * kPerRow + r, *m = p.minus_mins + b * kPerRow + r;
-      scaled_dots<kClass, kBlock, kGroups>(p, w, q + b * 128, q_stride, side + b, side_stride, 0, s, m, sum);
-      if (kBlock == 16)
-        scaled_dots<kClass, kBlock, kGroups>(p, w + 256, q + b * 128 + 64, q_stride, side + b, side_stride, 1, s + 16, m + 16, sum);
+    RowsF sum[kTokens];
+    RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = load_rows(acc + t * 16 + r);
+    const uint8_t* w = p.bytes + r * kRowBytes;
+    const int8_t* x = q;
+    const float* scales = p.scales + r;
+    RNL_KEEP_LOOP for (int i = 0; i < p.blocks * kPerRow; ++i, scales += 16, w += kBlockBytes / kPerRow, x += 128 / kPerRow) {
+      RowsI dot[kTokens];
+      RNL_UNROLL for (int t = 0; t < kTokens; ++t) dot[t] = RowsI{} + terms.start[i * kTokens + t];
+      RNL_UNROLL for (int g = 0; g < kGroups; ++g) dot_group<kClass>(w, x + g * q_stride, dot + g * kGroup);
+      if (kBlock == 32)
+        RNL_UNROLL for (int g = 0; g < kGroups; ++g) dot_group<kClass>(w + 256, x + g * q_stride + 64, dot + g * kGroup);
+      const RowsF scale = load_rows(scales);
+      RNL_UNROLL for (int t = 0; t < kTokens; ++t)
+        sum[t] = fma_rows(__builtin_convertvector(dot[t], RowsF), scale * terms.scale[i / kPerRow * kTokens + t], sum[t]);
+      if (!p.has_min) continue;
+      const RowsF min = load_rows(scales + (p.minus_mins - p.scales));
+      RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = fma_rows(min, RowsF{} + terms.shift[i * kTokens + t], sum[t]);
     }
-    RNL_UNROLL for (int t = 0; t < kGroups * kGroup; ++t) store_rows(acc + t * 16 + r, sum[t]);
+    RNL_UNROLL for (int t = 0; t < kTokens; ++t) store_rows(acc + t * 16 + r, sum[t]);
   }
 }
 
@@ -105,16 +125,12 @@ RNL_INLINE MultiplyFn multiply_fn(const PackedFormat& f) {
 }
 
 // 16 outputs of some tokens between y [tokens][rows] and acc [tokens][16].
-RNL_INLINE void load_acc(const float* y, int64_t rows, int tokens, int n, float* acc) {
-  for (int t = 0; t < tokens; ++t) store(acc + t * 16, n == 16 ? load(y + t * rows) : load_n(y + t * rows, n));
+RNL_NOINLINE void load_acc(const float* y, int64_t rows, int tokens, int n, float* acc) {
+  for (int t = 0; t < tokens; ++t) store(acc + t * 16, load_some(y + t * rows, n));
 }
-RNL_INLINE void store_acc(float* y, int64_t rows, int tokens, int n, const float* acc, const float* bias) {
-  const f32x16 b = bias ? load_n(bias, n) : splat(0);
-  for (int t = 0; t < tokens; ++t) {
-    const f32x16 v = bias ? load(acc + t * 16) + b : load(acc + t * 16);
-    if (n == 16) store(y + t * rows, v);
-    else store_n(y + t * rows, v, n);
-  }
+RNL_NOINLINE void store_acc(float* y, int64_t rows, int tokens, int n, const float* acc, const float* bias) {
+  const f32x16 b = bias ? load_some(bias, n) : splat(0);
+  for (int t = 0; t < tokens; ++t) store_some(y + t * rows, bias ? load(acc + t * 16) + b : load(acc + t * 16), n);
 }
 
 struct ManyRows {
@@ -145,6 +161,8 @@ void many_rows(const ManyRows& j, int64_t first, int64_t end, Piece* piece) {
         const int tokens = left < groups * kGroup ? int(left) : groups * kGroup;
         float* y = j.y + g * kGroup * j.rows + row;
         alignas(64) float acc[kMaxGroups * kGroup * 16] = {};
+        // The outputs of a tile are one line a token, far apart: they are fetched while the sums are made.
+        for (int t = 0; t < tokens; ++t) __builtin_prefetch(y + t * j.rows, 1);
         if (b0) load_acc(y, j.rows, tokens, n, acc);
         (groups == 1 ? narrow : wide)(*piece, j.x.q + (g * j.x.blocks + b0) * 128, j.x.blocks * 128,
                                       static_cast<const Side<kGroup>*>(j.x.side) + g * j.x.blocks + b0, j.x.blocks, acc);

@@ -1,7 +1,7 @@
 // Products of one token: bandwidth is everything. Each task walks its tiles, which lie one behind the other in memory, unpacks in
 // registers and asks for every cache line a few KB ahead.
 
-constexpr int kPrefetchBytes = 3072;
+constexpr int kPrefetchBytes = 4096;
 
 RNL_INLINE i32x16 widen(const uint8_t* p) {
   u8x16 v;
@@ -18,33 +18,27 @@ RNL_INLINE void six_bits(const uint8_t* p, int n, int g, i32x16 out[4]) {
   out[3] = low1 >> 4 | (high >> 6) << 4;
 }
 
-// Scales and minus the minimums of a unit, [blocks of the unit][16] floats each.
-void expand_scales(const PackedFormat& f, const uint8_t* unit, float* scales, float* minus_mins) {
-  const int n = f.unit_columns() / f.block;
-  if (f.scale == ScaleKind::kF16) {
-    for (int i = 0; i < n; ++i) store(scales + i * 16, load_half(reinterpret_cast<const uint16_t*>(unit + i * 32)));
-    if (f.has_min)
-      for (int i = 0; i < n; ++i) store(minus_mins + i * 16, -load_half(reinterpret_cast<const uint16_t*>(unit + (n + i) * 32)));
-    return;
-  }
-  const f32x16 d = load_half(reinterpret_cast<const uint16_t*>(unit));
-  const f32x16 dmin = f.has_min ? -load_half(reinterpret_cast<const uint16_t*>(unit + 32)) : splat(0);
+// Small scales and minus the minimums of a unit of 256 columns as [blocks][16] floats each.
+RNL_NOINLINE void expand_small_scales(const PackedFormat& f, const uint8_t* unit, float* scales, float* minus_mins) {
+  const int n = kSuperColumns / f.block;
+  const f32x16 d = load_halves(reinterpret_cast<const uint16_t*>(unit));
+  const f32x16 dmin = f.has_min ? -load_halves(reinterpret_cast<const uint16_t*>(unit + 32)) : splat(0);
   const uint8_t* p = unit + (f.has_min ? 64 : 32);
   if (f.scale == ScaleKind::kU4) {
-    for (int i = 0; i < n; ++i) {
+    RNL_KEEP_LOOP for (int i = 0; i < n; ++i) {
       const i32x16 v = widen(p + i * 16);
       store(scales + i * 16, d * __builtin_convertvector(v & 15, f32x16));
       store(minus_mins + i * 16, dmin * __builtin_convertvector(v >> 4, f32x16));
     }
   } else if (f.scale == ScaleKind::kI8) {
-    for (int i = 0; i < n; ++i) {
+    RNL_KEEP_LOOP for (int i = 0; i < n; ++i) {
       i8x16 v;
       __builtin_memcpy(&v, p + i * 16, 16);
       store(scales + i * 16, d * __builtin_convertvector(__builtin_convertvector(v, i32x16), f32x16));
     }
   } else {
     const int subtract = f.scale == ScaleKind::kS6 ? 32 : 0;
-    for (int g = 0; g < n / 4; ++g) {
+    RNL_KEEP_LOOP for (int g = 0; g < n / 4; ++g) {
       i32x16 v[4];
       six_bits(p, n, g, v);
       for (int i = 0; i < 4; ++i) store(scales + (g * 4 + i) * 16, d * __builtin_convertvector(v[i] - subtract, f32x16));
@@ -52,6 +46,21 @@ void expand_scales(const PackedFormat& f, const uint8_t* unit, float* scales, fl
       six_bits(p + n * 12, n, g, v);
       for (int i = 0; i < 4; ++i) store(minus_mins + (g * 4 + i) * 16, dmin * __builtin_convertvector(v[i], f32x16));
     }
+  }
+}
+
+// The same for every kind of scales.
+RNL_INLINE void expand_scales(const PackedFormat& f, const uint8_t* unit, float* scales, float* minus_mins) {
+  if (f.scale != ScaleKind::kF16) return expand_small_scales(f, unit, scales, minus_mins);
+  const uint16_t* p = reinterpret_cast<const uint16_t*>(unit);
+  store(scales, load_halves(p));
+  if (f.block == 16) {
+    store(scales + 16, load_halves(p + 16));
+    if (!f.has_min) return;
+    store(minus_mins, -load_halves(p + 32));
+    store(minus_mins + 16, -load_halves(p + 48));
+  } else if (f.has_min) {
+    store(minus_mins, -load_halves(p + 16));
   }
 }
 
@@ -68,19 +77,19 @@ struct OneRow {
 
 // One block row of a tile added to acc.
 template <int kBits, int kBlock>
-RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, const Side<1>& side, int zero_point, const float* scales,
-                            const float* minus_mins) {
+RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, const Side<1>& side, int bits, int zero_point,
+                            const float* scales, const float* minus_mins) {
   const int s0 = side.sum[0][0], s1 = side.sum[1][0];
   const float sx = side.scale[0];
   Chunk w[4];
-  RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c);
+  RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
   i32x16 dot = dot_chunks<kBits>(w, q, i32x16{} - zero_point * (kBlock == 32 ? s0 + s1 : s0));
   if (kBlock == 16) {
     acc = fma(__builtin_convertvector(dot, f32x16), load(scales) * sx, acc);
     if (minus_mins) acc = fma(load(minus_mins), splat(sx * float(s0)), acc);
     dot = i32x16{} - zero_point * s1;
   }
-  RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c + 4);
+  RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c + 4, bits);
   dot = dot_chunks<kBits>(w, q + 16, dot);
   constexpr int kLast = kBlock == 32 ? 0 : 16;
   acc = fma(__builtin_convertvector(dot, f32x16), load(scales + kLast) * sx, acc);
@@ -94,7 +103,7 @@ void one_row(const OneRow& j, int64_t first_tile, int64_t end_tile) {
   const int zero_point = int(f.zero_point) - (kBits == 8 && kSigned ? 128 : 0);
   const int block_rows = f.unit_columns() / kBlockColumns;
   const size_t header = f.header_bytes();
-  constexpr size_t kPlanes = kBits == 8 ? 512 : kBits * 64;
+  const size_t plane_bytes = kBits == 0 ? f.plane_bytes() : kBits == 8 ? 512 : kBits * 64;
   constexpr int kScalesPerRow = kBlockColumns / kBlock * 16;
   float scales[16 * 16], minus_mins[16 * 16];
   const uint8_t* p = j.weights + size_t(first_tile) * j.tile_bytes;
@@ -102,27 +111,28 @@ void one_row(const OneRow& j, int64_t first_tile, int64_t end_tile) {
     f32x16 acc = splat(0);
     const int8_t* q = j.q;
     const Side<1>* side = j.side;
-    for (int64_t u = 0; u < j.units; ++u) {
+    RNL_KEEP_LOOP for (int64_t u = 0; u < j.units; ++u) {
       for (size_t i = 0; i < header; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
       expand_scales(f, p, scales, minus_mins);
       p += header;
-      for (int b = 0; b < block_rows; ++b) {
-        RNL_UNROLL for (size_t i = 0; i < kPlanes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
-        acc = block_row<kBits, kBlock>(acc, p, q, *side, zero_point, scales + b * kScalesPerRow, f.has_min ? minus_mins + b * kScalesPerRow : nullptr);
-        p += kPlanes;
+      RNL_KEEP_LOOP for (int b = 0; b < block_rows; ++b) {
+        for (size_t i = 0; i < plane_bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
+        acc = block_row<kBits, kBlock>(acc, p, q, *side, f.bits, zero_point, scales + b * kScalesPerRow, f.has_min ? minus_mins + b * kScalesPerRow : nullptr);
+        p += plane_bytes;
         q += kBlockColumns;
         ++side;
       }
     }
     const int64_t row = tile * kTileRows;
     const int n = j.rows - row < kTileRows ? int(j.rows - row) : kTileRows;
-    if (j.bias) acc = acc + load_n(j.bias + row, n);
-    if (n == kTileRows) store(j.y + row, acc);
-    else store_n(j.y + row, acc, n);
+    if (j.bias) acc = acc + load_some(j.bias + row, n);
+    store_some(j.y + row, acc, n);
   }
 }
 
 using OneRowFn = void (*)(const OneRow&, int64_t, int64_t);
-constexpr OneRowFn kOneRow[7][2] = {{one_row<2, 16>, one_row<2, 32>}, {one_row<3, 16>, one_row<3, 32>}, {one_row<4, 16>, one_row<4, 32>},
-                                    {one_row<5, 16>, one_row<5, 32>}, {one_row<6, 16>, one_row<6, 32>}, {one_row<7, 16>, one_row<7, 32>},
-                                    {one_row<8, 16>, one_row<8, 32>}};
+#define RNL_BITS(bits) (kAnyBits ? 0 : bits)
+#define RNL_PAIR(bits) \
+  { one_row<RNL_BITS(bits), 16>, one_row<RNL_BITS(bits), 32> }
+constexpr OneRowFn kOneRow[7][2] = {RNL_PAIR(2), RNL_PAIR(3), RNL_PAIR(4), RNL_PAIR(5), RNL_PAIR(6), RNL_PAIR(7), RNL_PAIR(8)};
+#undef RNL_PAIR

@@ -67,11 +67,11 @@ RNL_INLINE QuantisedBlock quantise_block(f32x16 a, f32x16 b) {
   return r;
 }
 
-RNL_INLINE QuantisedBlock quantise_columns(const float* x, int64_t columns, int64_t block) {
+RNL_NOINLINE QuantisedBlock quantise_columns(const float* x, int64_t columns, int64_t block) {
   const int64_t left = columns - block * kBlockColumns;
   if (left >= kBlockColumns) return quantise_block(load(x + block * 32), load(x + block * 32 + 16));
   if (left <= 0) return QuantisedBlock{};
-  return quantise_block(load_n(x + block * 32, left < 16 ? int(left) : 16), left > 16 ? load_n(x + block * 32 + 16, int(left) - 16) : splat(0));
+  return quantise_block(load_some(x + block * 32, left < 16 ? int(left) : 16), left > 16 ? load_part(x + block * 32 + 16, int(left) - 16) : splat(0));
 }
 
 void quantise_one(const float* x, int64_t columns, const Activations& out) {
