@@ -197,9 +197,19 @@ TEST(Attention, AppendAcrossSpans) {
   expect_stream(make_stream({3, 1, 16, 64}, 600, 0), DType::kQ8, 640, {{600}, {599, 1}});
 }
 
+// Long enough for the kernel to give spans to threads; the other streams show that one thread is right.
 TEST(Attention, DecodeSplitsSpansOverThreads) {
-  Stream m = make_stream({4, 1, 64, 64}, 1100, 0);
-  expect_stream(m, DType::kF16, 1152, {{1090, 1}, {1100}, {1080, 3}});
+  const Stream m = make_stream({4, 1, 64, 64}, 1100, 0);
+  const Case any = call_of(m, 0, 1, key_state(DType::kF16, 1, 1152, 64), value_state(DType::kF16, 1, 1152, 64));
+  ThreadPool* pool = thread_pool_create(2);
+  for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
+    const std::vector<float> whole = feed(m, DType::kF16, 1152, {1100}, &kernel, nullptr);
+    for (const std::vector<int64_t>& split : {std::vector<int64_t>{1090, 1}, {1080, 3}}) {
+      const std::vector<float> y = feed(m, DType::kF16, 1152, split, &kernel, pool);
+      EXPECT_EQ(0, std::memcmp(y.data(), whole.data(), y.size() * 4)) << kernel.name;
+    }
+  });
+  thread_pool_destroy(pool);
 }
 
 TEST(Attention, RingsWrap) {

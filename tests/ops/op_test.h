@@ -32,12 +32,12 @@ class Array {
   }
   static Array f32(std::vector<int64_t> dims, std::vector<float> values) {
     Array a(DType::kF32, std::move(dims));
-    std::memcpy(a.data<float>(), values.data(), std::min(values.size() * 4, a.bytes_));
+    if (!values.empty()) std::memcpy(a.data<float>(), values.data(), std::min(values.size() * 4, a.bytes_));
     return a;
   }
   static Array i32(std::vector<int64_t> dims, std::vector<int32_t> values) {
     Array a(DType::kI32, std::move(dims));
-    std::memcpy(a.data<int32_t>(), values.data(), std::min(values.size() * 4, a.bytes_));
+    if (!values.empty()) std::memcpy(a.data<int32_t>(), values.data(), std::min(values.size() * 4, a.bytes_));
     return a;
   }
   // Normal values times scale; the same for the same seed on every machine.

@@ -26,41 +26,83 @@ constexpr int kItemRows = 48;  // rows that share one conversion of keys and val
 template <int R>
 constexpr int kWide = kRegisterTiles / R > 4 ? 4 : kRegisterTiles / R < 1 ? 1 : kRegisterTiles / R;
 
-RNL_INLINE f32x16 load_as_float(const float* p) { return load(p); }
-RNL_INLINE f32x16 load_as_float(const uint16_t* p) { return load_half(p); }
+// The inner loops are written on one machine register of kLanes floats: compilers keep an array of tiles of 16 in memory where a tile is
+// more than one register.
+#if defined(__AVX512F__)
+typedef __m512 Lanes;
+RNL_INLINE Lanes lanes_of(float v) { return _mm512_set1_ps(v); }
+RNL_INLINE Lanes lanes_at(const float* p) { return _mm512_loadu_ps(p); }
+RNL_INLINE Lanes lanes_at(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+RNL_INLINE void put(float* p, Lanes v) { _mm512_storeu_ps(p, v); }
+RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
+#elif defined(__AVX2__)
+typedef __m256 Lanes;
+RNL_INLINE Lanes lanes_of(float v) { return _mm256_set1_ps(v); }
+RNL_INLINE Lanes lanes_at(const float* p) { return _mm256_loadu_ps(p); }
+RNL_INLINE Lanes lanes_at(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+RNL_INLINE void put(float* p, Lanes v) { _mm256_storeu_ps(p, v); }
+RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a, b, c); }
+#else
+typedef float Lanes __attribute__((vector_size(16)));
+typedef uint32_t LaneBits __attribute__((vector_size(16)));
+typedef float UnalignedLanes __attribute__((vector_size(16), aligned(4)));
+RNL_INLINE Lanes lanes_of(float v) { return Lanes{v, v, v, v}; }
+RNL_INLINE Lanes lanes_at(const float* p) { return *reinterpret_cast<const UnalignedLanes*>(p); }
+RNL_INLINE void put(float* p, Lanes v) { *reinterpret_cast<UnalignedLanes*>(p) = v; }
+#if defined(__ARM_NEON) && (defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE))
+RNL_INLINE Lanes lanes_at(const uint16_t* p) { return (Lanes)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+#else
+RNL_INLINE Lanes lanes_at(const uint16_t* p) {  // as load_half
+  const LaneBits h = {p[0], p[1], p[2], p[3]};
+  const LaneBits em = h & 0x7fffu, special = (LaneBits)(em >= 0x7c00u);
+  const Lanes v = (Lanes)(em << 13) * lanes_of(0x1p112f);
+  return (Lanes)((((LaneBits)v & ~special) | (((em << 13) | 0x7f800000u) & special)) | ((h & 0x8000u) << 16));
+}
+#endif
+#if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return (Lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
+RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return a * b + c; }
+#endif
+#endif
+constexpr int kLanes = int(sizeof(Lanes) / sizeof(float)), kParts = 16 / kLanes;
 
 // scores[r][16 n + lane] = q[., r] . k[n][., lane]; q is [key][R], k is N tiles of [key][16] elements of type E.
 template <int R, int N, class E>
 void key_products(const float* q, const void* keys, int64_t key, float* scores) {
   const E* k = static_cast<const E*>(keys);
-  f32x16 acc[R][N];
+  Lanes acc[R][N * kParts];
   for (int r = 0; r < R; ++r)
-    for (int n = 0; n < N; ++n) acc[r][n] = f32x16{};
+    for (int i = 0; i < N * kParts; ++i) acc[r][i] = Lanes{};
   for (int64_t d = 0; d < key; ++d) {
-    f32x16 tile[N];
-    for (int n = 0; n < N; ++n) tile[n] = load_as_float(k + (n * key + d) * 16);
-    for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) acc[r][n] = fma(splat(q[d * R + r]), tile[n], acc[r][n]);
+    Lanes tile[N * kParts];
+    for (int i = 0; i < N * kParts; ++i) tile[i] = lanes_at(k + (i / kParts * key + d) * 16 + i % kParts * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const Lanes weight = lanes_of(q[d * R + r]);
+      for (int i = 0; i < N * kParts; ++i) acc[r][i] = multiply_add(weight, tile[i], acc[r][i]);
+    }
   }
   for (int r = 0; r < R; ++r)
-    for (int n = 0; n < N; ++n) store(scores + r * kScoreStride + 16 * n, acc[r][n]);
+    for (int i = 0; i < N * kParts; ++i) put(scores + r * kScoreStride + i * kLanes, acc[r][i]);
 }
 
 // acc[r][16 c + lane] += sum_s p[r][s] v[s][16 c + lane] over n slots, in their order; strides in elements.
 template <int R, int C, class E>
 void value_products(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride) {
   const E* v = static_cast<const E*>(values);
-  f32x16 sum[R][C];
+  Lanes sum[R][C * kParts];
   for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) sum[r][c] = load(acc + r * acc_stride + 16 * c);
+    for (int i = 0; i < C * kParts; ++i) sum[r][i] = lanes_at(acc + r * acc_stride + i * kLanes);
   for (int64_t s = 0; s < n; ++s) {
-    f32x16 tile[C];
-    for (int c = 0; c < C; ++c) tile[c] = load_as_float(v + s * v_stride + 16 * c);
-    for (int r = 0; r < R; ++r)
-      for (int c = 0; c < C; ++c) sum[r][c] = fma(splat(p[r * kScoreStride + s]), tile[c], sum[r][c]);
+    Lanes tile[C * kParts];
+    for (int i = 0; i < C * kParts; ++i) tile[i] = lanes_at(v + s * v_stride + i * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const Lanes weight = lanes_of(p[r * kScoreStride + s]);
+      for (int i = 0; i < C * kParts; ++i) sum[r][i] = multiply_add(weight, tile[i], sum[r][i]);
+    }
   }
   for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) store(acc + r * acc_stride + 16 * c, sum[r][c]);
+    for (int i = 0; i < C * kParts; ++i) put(acc + r * acc_stride + i * kLanes, sum[r][i]);
 }
 
 using KeyFn = void (*)(const float* q, const void* keys, int64_t key, float* scores);
