@@ -5,6 +5,7 @@
 #include "api/handles.h"
 #include "cli/common.h"
 #include "cpu/features.h"
+#include "text/tokenizer.h"
 
 namespace runnel::cli {
 namespace {
@@ -123,7 +124,11 @@ int cmd_inspect(const Options& o) {
   Opened opened;
   open(o, &opened);
   const Model& model = *opened.model.get()->model;
-  if (o.verify) check(rnl_model_verify(opened.model.get()));
+  if (o.verify) {
+    check(rnl_model_verify(opened.model.get()));
+    Status s = model.root().tokenizer() ? tokenizer_self_check(model) : Status::ok();
+    if (!s.is_ok()) throw Failure(o.model + ": " + s.message());
+  }
   PlanOptions options;
   options.context = o.context;
   options.chunk = o.chunk;
@@ -138,7 +143,7 @@ int cmd_inspect(const Options& o) {
     return 0;
   }
   print_text(d, model);
-  if (o.verify) std::printf("\nevery checksum is right\n");
+  if (o.verify) std::printf("\nEvery checksum is right, and so is what the tokenizer answers\n");
   return 0;
 }
 
