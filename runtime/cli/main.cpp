@@ -98,7 +98,13 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    return command(o);
+    const int code = command(o);
+    // Buffered output that cannot be written, such as to a full disk, is a failure too.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+      std::fprintf(stderr, "runnel: cannot write to standard output\n");
+      return 1;
+    }
+    return code;
   } catch (const std::exception& e) {
     std::fflush(stdout);
     std::fprintf(stderr, "runnel: %s\n", e.what());

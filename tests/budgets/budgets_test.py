@@ -1,0 +1,84 @@
+"""Budgets of the library, measured with binutils on what the build made."""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+BUILD = os.environ["RUNNEL_BUILD"]
+ARCHIVE = os.environ["RUNNEL_ARCHIVE"]
+SHARED = os.environ["RUNNEL_SHARED_LIBRARY"]
+PROGRAM = os.environ["RUNNEL_PROGRAM"]
+
+STRIPPED_BYTES = 600 * 1000  # with the kernels of every target of one architecture
+
+
+def output(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
+
+
+def stripped_size(path):
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy")
+        shutil.copy(path, copy)
+        subprocess.run(["strip", copy], check=True)
+        return os.path.getsize(copy)
+
+
+class Budgets(unittest.TestCase):
+    def test_size(self):
+        for path in (PROGRAM, SHARED):
+            size = stripped_size(path)
+            print(f"{os.path.basename(path)}: {size} bytes stripped")
+            self.assertLessEqual(size, STRIPPED_BYTES, path)
+
+    def test_exports_are_the_c_api(self):
+        exported = {line.split()[-1] for line in output("nm", "-D", "--defined-only", SHARED).splitlines()}
+        with open(os.environ["RUNNEL_HEADER"]) as f:
+            declared = set(re.findall(r"^RNL_API\b[^(]*?\b(rnl_\w+)\(", f.read(), re.M))
+        self.assertGreater(len(declared), 30)
+        self.assertEqual(exported, declared)
+
+    def test_links_libc_and_the_cpp_library_alone(self):
+        needed = set(re.findall(r"\(NEEDED\).*\[(.*?)\]", output("readelf", "-d", SHARED)))
+        extra = {n for n in needed if not re.match(r"(libc|libm|libstdc\+\+|libgcc_s|ld-linux.*|libpthread)\.so", n)}
+        self.assertEqual(extra, set())
+
+    def test_no_static_initialisers(self):
+        sections = output("readelf", "-S", "-W", ARCHIVE)
+        self.assertIn("File: ", sections)
+        member, found = "", []
+        for line in sections.splitlines():
+            if line.startswith("File: "):
+                member = line
+            if re.search(r"\.(init_array|ctors|preinit_array)\b", line):
+                found.append(member)
+        self.assertEqual(found, [])
+
+    def test_nothing_calls_abort_or_exit(self):
+        undefined = {line.split()[-1] for line in output("nm", "-u", ARCHIVE).splitlines() if " U " in f" {line} "}
+        self.assertEqual(undefined & {"abort", "exit", "_exit", "__cxa_throw", "__assert_fail"}, set())
+
+    def test_kernels_of_a_target_define_only_their_own_names(self):
+        """Weak definitions would let the linker take code of a newer instruction set for the whole library; global names
+        outside of the target's namespace would clash between targets."""
+        folders = glob.glob(os.path.join(BUILD, "runtime", "CMakeFiles", "runnel_cpu_*.dir"))
+        self.assertGreaterEqual(len(folders), 2)
+        for folder in folders:
+            target = re.search(r"runnel_cpu_(\w+)\.dir", folder).group(1)
+            objects = glob.glob(os.path.join(folder, "**", "*.o"), recursive=True)
+            self.assertGreater(len(objects), 3)
+            for path in objects:
+                for line in output("nm", "--defined-only", path).splitlines():
+                    kind, name = line.split()[-2:]
+                    if kind in "wWvVu":
+                        self.fail(f"{path}: {name} is a weak definition")
+                    if kind in "TDRB":
+                        self.assertTrue(name.startswith(f"_ZN6runnel{len(target)}{target}"), f"{path}: {name}")
+
+
+if __name__ == "__main__":
+    unittest.main()
