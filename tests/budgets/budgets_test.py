@@ -13,7 +13,7 @@ ARCHIVE = os.environ["RUNNEL_ARCHIVE"]
 SHARED = os.environ["RUNNEL_SHARED_LIBRARY"]
 PROGRAM = os.environ["RUNNEL_PROGRAM"]
 
-STRIPPED_BYTES = 600 * 1000  # with the kernels of every target of one architecture
+STRIPPED_BYTES = 600 * 1024  # with the kernels of every target of one architecture
 
 
 def output(*command):

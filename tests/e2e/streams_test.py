@@ -21,13 +21,13 @@ class Streams(Case):
                     for seed in range(50):
                         options = sampling + ["--seed", seed] if sampling else []
                         whole = self.text(model, "-p", "t5t9t77", "-n", 60, *options)
-                        if whole.count("t") >= 58:
+                        if whole.count("t") >= 50:
                             break
                     sampling = options
                     first = self.text(model, "-p", "t5t9t77", "-n", 23, "--save-state", state, *sampling)
                     second = self.text(model, "-n", 37, "--load-state", state, *sampling)
                     self.assertEqual(first + second, whole)
-                    self.assertGreaterEqual(whole.count("t"), 58)
+                    self.assertGreaterEqual(whole.count("t"), 50)
 
     def test_threads_change_nothing(self):
         for source in MODELS:
