@@ -4,7 +4,7 @@
 #   bash examples/quickstart.sh ["text to continue"]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-prompt=${1:-"The three most important things to know about rivers are"}
+prompt=${1:-"The lighthouse keeper had not spoken to anyone for three weeks when"}
 
 gguf=models/gemma-3-270m-q4_k_m.gguf
 gguf_sha256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
@@ -58,7 +58,7 @@ fi
 
 step "4/4 The model goes on"
 printf '%s' "$prompt"
-build/release/bin/runnel run "$model" -p "$prompt" -n 96
+build/release/bin/runnel run "$model" -p "$prompt" -n 96 --temp 0.7 --top-p 0.9 --seed 3
 cat >&2 <<TEXT
 
 Again, with your words:  build/release/bin/runnel run $model -p "..."

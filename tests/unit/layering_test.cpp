@@ -1,0 +1,126 @@
+// The shape of the source tree, checked on the #include lines and on the registry: lower layers never include higher ones, files stay
+// short, and every operator has the parts that its row promises.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kRoot = RNL_SOURCE_DIR;
+
+// A folder of the runtime may include its own level and lower ones.
+const std::map<std::string, int> kLevels = {{"base", 0}, {"format", 1}, {"ops", 2}, {"cpu", 2}, {"plan", 3}, {"session", 4}, {"text", 5}, {"api", 6}, {"cli", 7}};
+
+struct Source {
+  fs::path path;  // relative to the root
+  std::vector<std::string> lines;
+};
+
+std::vector<Source> sources_below(const std::string& folder) {
+  static const std::set<std::string> kEndings = {".h", ".hpp", ".cpp", ".inl", ".inc", ".fbs"};
+  std::vector<Source> all;
+  for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
+    if (!entry.is_regular_file() || !kEndings.count(entry.path().extension().string())) continue;
+    Source s{fs::relative(entry.path(), kRoot), {}};
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) s.lines.push_back(line);
+    all.push_back(std::move(s));
+  }
+  return all;
+}
+
+// Paths between quotes of the #include lines.
+std::vector<std::string> own_includes(const Source& s) {
+  std::vector<std::string> all;
+  for (const std::string& line : s.lines) {
+    if (line.rfind("#include \"", 0) != 0) continue;
+    all.push_back(line.substr(10, line.find('"', 10) - 10));
+  }
+  return all;
+}
+
+// ops/op.h says what a tensor and an operator are. Model files are made of those, so the contract stands at the level of the format;
+// what implements it stands above.
+int level_of(const std::string& path) {
+  if (path == "ops/op.h") return kLevels.at("format");
+  const auto it = kLevels.find(path.substr(0, path.find('/')));
+  return it == kLevels.end() ? -1 : it->second;
+}
+
+TEST(Layering, LowerLayersNeverIncludeHigherOnes) {
+  int seen = 0;
+  for (const Source& s : sources_below("runtime")) {
+    const std::string inside = fs::relative(s.path, "runtime").generic_string();
+    const int level = level_of(inside);
+    if (inside.rfind("include/", 0) == 0) {
+      for (const std::string& i : own_includes(s)) EXPECT_EQ(i, "runnel.h") << "the public header " << inside << " includes " << i;
+      continue;
+    }
+    ASSERT_GE(level, 0) << inside << " is in no layer";
+    for (const std::string& i : own_includes(s)) {
+      EXPECT_NE(i.rfind("converter/", 0), 0u) << inside << " includes " << i;
+      const int other = level_of(i);
+      if (other < 0) continue;  // a neighbour, or the public header
+      ++seen;
+      EXPECT_LE(other, level) << inside << " includes " << i;
+    }
+  }
+  EXPECT_GT(seen, 100);
+}
+
+TEST(Layering, FilesOfTheRuntimeAndConverterStayShort) {
+  for (const char* folder : {"runtime", "converter", "tests"})
+    for (const Source& s : sources_below(folder)) EXPECT_LE(s.lines.size(), 600u) << s.path;
+}
+
+TEST(Layering, TheRuntimeHasNeitherExceptionsNorStreams) {
+  for (const Source& s : sources_below("runtime")) {
+    const std::string inside = fs::relative(s.path, "runtime").generic_string();
+    if (inside.rfind("cli/", 0) == 0) continue;
+    for (const std::string& line : s.lines)
+      for (const char* header : {"<iostream>", "<sstream>", "<fstream>", "<regex>", "<stdexcept>", "<filesystem>"})
+        EXPECT_FALSE(line.rfind("#include", 0) == 0 && line.find(header) != std::string::npos) << inside << " includes " << header;
+  }
+}
+
+TEST(Layering, KernelsIncludePlainHeadersAlone) {
+  static const std::set<std::string> kPlain = {"ops/op.h", "cpu/call.h", "cpu/simd.h", "format/packed.h", "format/states.h", "format/enums.h"};
+  for (const Source& s : sources_below("runtime/ops")) {
+    const std::string name = s.path.filename().string();
+    if (name != "cpu.cpp" && s.path.extension() != ".inl") continue;
+    const std::string own = "ops/" + s.path.parent_path().filename().string() + "/";
+    for (const std::string& i : own_includes(s)) EXPECT_TRUE(kPlain.count(i) || i.rfind(own, 0) == 0 || fs::path(i).extension() == ".inl" || i.find('/') == std::string::npos) << s.path << " includes " << i;
+  }
+}
+
+TEST(Layering, EveryOperatorHasItsParts) {
+  std::ifstream in(kRoot / "runtime/ops/registry.inc");
+  std::set<std::string> listed;
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind("RNL_OP(", 0) != 0) continue;
+    std::istringstream row(line.substr(7, line.rfind(')') - 7));
+    std::vector<std::string> cells;
+    for (std::string cell; std::getline(row, cell, ',');) cells.push_back(cell.substr(cell.find_first_not_of(' ')));
+    ASSERT_EQ(cells.size(), 9u) << line;
+    const std::string& name = cells[2];
+    listed.insert(name);
+    const fs::path folder = kRoot / "runtime/ops" / name;
+    EXPECT_TRUE(fs::exists(folder / (name + ".h"))) << name;
+    EXPECT_TRUE(fs::exists(folder / (name + ".cpp"))) << name;
+    EXPECT_EQ(fs::exists(folder / "cpu.cpp"), cells[8] == "1") << name;
+    EXPECT_TRUE(fs::exists(kRoot / "tests/ops" / (name + "_test.cpp"))) << name;
+  }
+  EXPECT_GE(listed.size(), 15u);
+  for (const auto& entry : fs::directory_iterator(kRoot / "runtime/ops"))
+    if (entry.is_directory()) EXPECT_TRUE(listed.count(entry.path().filename().string())) << entry.path() << " has no row in registry.inc";
+}
+
+}  // namespace
