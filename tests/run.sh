@@ -2,7 +2,7 @@
 # Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
 #   default  release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
 #            TSan; operators for aarch64 and armv7 under emulation
-#   --all    also the GCC build, every test that the Arm builds have, and ten times longer fuzzing
+#   --all    also the GCC build, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the Arm builds have, and ten times longer fuzzing
 # The last line says `N passed, N failed`, summed over all runs; the exit code is 0 only when nothing failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -80,6 +80,12 @@ for preset in aarch64 armv7; do
 done
 if [ $all -eq 1 ]; then
   if build gcc; then check gcc; fi
+  note "Gemma 3: download, conversion, tokenizer"
+  if bash examples/quickstart.sh && python3 tests/e2e/gemma3_tokenizer.py build/release/bin/runnel models/gemma-3-270m.rnl; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
 fi
 
 note "done"
