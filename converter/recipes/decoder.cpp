@@ -23,6 +23,15 @@ const TensorNames kGemmaNames = {
     "layers.{}.pre_feedforward_layernorm.weight", "layers.{}.mlp.gate_proj.weight", "layers.{}.mlp.up_proj.weight",
     "layers.{}.mlp.down_proj.weight", "layers.{}.post_feedforward_layernorm.weight"};
 
+namespace {
+
+// head_dim may have been derived from the others.
+void check_head_dim(const Facts& f, const Decoder& d) {
+  if (d.head_dim < 2 || d.head_dim > 65536) f.refuse("", "gives heads of " + std::to_string(d.head_dim) + " channels, outside of 2 to 65536");
+}
+
+}  // namespace
+
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
   d.names = kGgufNames;
   d.hidden = f.integer("embedding_length");
@@ -32,6 +41,7 @@ void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
   d.context = f.integer("context_length");
   d.eps = float(f.number("attention.layer_norm_rms_epsilon"));
   d.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / d.heads);
+  check_head_dim(f, d);
   if (f.integer("attention.value_length", 2, 65536, d.head_dim) != d.head_dim) f.refuse("attention.value_length", "differs from attention.key_length, which this recipe cannot");
   d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
   const SourceTensor* embedding = checkpoint.find(d.names.embedding);
@@ -48,6 +58,7 @@ void read_config_sizes(const Facts& f, Decoder& d) {
   d.context = f.integer("max_position_embeddings");
   d.eps = float(f.number("rms_norm_eps", 1e-6));
   d.head_dim = f.integer("head_dim", 2, 65536, d.hidden / d.heads);
+  check_head_dim(f, d);
   d.vocab = f.integer("vocab_size");
   d.layers.resize(size_t(f.integer("num_hidden_layers", 1, 4096)));
 }

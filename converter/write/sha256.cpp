@@ -25,14 +25,21 @@ void Sha256::block(const uint8_t* p) {
   }
   uint32_t s[8];
   std::memcpy(s, h_, sizeof s);
-  for (int i = 0; i < 64; ++i) {
-    const uint32_t e = std::rotr(s[4], 6) ^ std::rotr(s[4], 11) ^ std::rotr(s[4], 25);
-    const uint32_t t1 = s[7] + e + ((s[4] & s[5]) ^ (~s[4] & s[6])) + kRound[i] + w[i];
-    const uint32_t a = std::rotr(s[0], 2) ^ std::rotr(s[0], 13) ^ std::rotr(s[0], 22);
-    const uint32_t t2 = a + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-    for (int k = 7; k > 0; --k) s[k] = s[k - 1];
-    s[4] += t1;
-    s[0] = t1 + t2;
+  // Eight rounds at a time: the names of the eight words rotate instead of their values.
+  const auto round = [&](int i, uint32_t a, uint32_t b, uint32_t c, uint32_t& d, uint32_t e, uint32_t f, uint32_t g, uint32_t& h) {
+    h += (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
+    d += h;
+    h += (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+  };
+  for (int i = 0; i < 64; i += 8) {
+    round(i, s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]);
+    round(i + 1, s[7], s[0], s[1], s[2], s[3], s[4], s[5], s[6]);
+    round(i + 2, s[6], s[7], s[0], s[1], s[2], s[3], s[4], s[5]);
+    round(i + 3, s[5], s[6], s[7], s[0], s[1], s[2], s[3], s[4]);
+    round(i + 4, s[4], s[5], s[6], s[7], s[0], s[1], s[2], s[3]);
+    round(i + 5, s[3], s[4], s[5], s[6], s[7], s[0], s[1], s[2]);
+    round(i + 6, s[2], s[3], s[4], s[5], s[6], s[7], s[0], s[1]);
+    round(i + 7, s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[0]);
   }
   for (int i = 0; i < 8; ++i) h_[i] += s[i];
 }

@@ -220,6 +220,14 @@ TEST(Recipes, ConfigWithWrongTypesIsRefused) {
   }
 }
 
+TEST(Recipes, HeadsOfAbsurdWidthAreRefused) {
+  ChangedCheckpoint c("tiny_llama");
+  c.config.erase("head_dim");
+  c.config["hidden_size"] = 1 << 30;
+  c.config["num_attention_heads"] = 1;
+  expect_contains(c.convert_error(), "heads of 1073741824 channels");
+}
+
 TEST(Recipes, LicenceAndSourceAreRecorded) {
   ChangedCheckpoint c("tiny_llama");
   const fs::path in = c.write();
