@@ -44,7 +44,7 @@ std::optional<Chat> recognise_chat(const VocabSource& s) {
     f.user_prefix = "[INST] ";
     f.user_suffix = " [/INST]";
     // Every turn begins with bos; the first one's comes with the text.
-    f.model_suffix = " " + eos + (s.bos >= 0 ? s.pieces[size_t(s.bos)] : "");
+    f.model_suffix = eos + (s.bos >= 0 ? s.pieces[size_t(s.bos)] : "");
     f.system_prefix = "<<SYS>>\n";
     f.system_suffix = "\n<</SYS>>\n\n";
     f.system_in_first_user = true;

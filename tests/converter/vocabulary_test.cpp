@@ -309,7 +309,7 @@ TEST(Chat, KnownFormatsAreRecognised) {
   auto llama = recognise_chat(chat_source({}, "[INST] <<SYS>>\n"));
   ASSERT_TRUE(llama.has_value());
   EXPECT_EQ(llama->name, "Llama 2");
-  EXPECT_EQ(llama->format.model_suffix, " </s><s>");
+  EXPECT_EQ(llama->format.model_suffix, "</s><s>");
 
   auto v1 = recognise_chat(chat_source({}, "{{ '[INST] ' + m.content + ' [/INST]' }}"));
   auto v3 = recognise_chat(chat_source({"[INST]", "[/INST]"}, "{{ '[INST] ' + m.content + '[/INST]' }}"));
