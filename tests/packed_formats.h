@@ -65,7 +65,7 @@ inline PackedMatrix random_matrix(const PackedFormat& f, int64_t rows, int64_t c
       if (f.kind == PackedKind::kF16) v = half_to_float(float_to_half(v));
       if (f.kind == PackedKind::kBF16) v = bf16_to_float(float_to_bf16(v));
     }
-    for (int64_t r = 0; r < rows; ++r) pack_row_f32(f, m.bytes.data(), columns, r, &m.values[size_t(r * columns)]);
+    for (int64_t r = 0; r < rows; ++r) pack_row_f32(f, m.bytes.data(), columns, r, m.values.data() + r * columns);
     return m;
   }
   const size_t blocks = size_t((columns + f.block - 1) / f.block), supers = size_t((columns + 255) / 256);

@@ -1,5 +1,6 @@
 #include "runtime/ops/matmul/matmul.h"
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 
@@ -22,7 +23,7 @@ struct Product {
 
 Array packed_array(const PackedMatrix& m) {
   Array a(DType::kPacked, {m.rows, m.columns}, m.bytes.size());
-  std::memcpy(a.data<char>(), m.bytes.data(), m.bytes.size());
+  std::copy(m.bytes.begin(), m.bytes.end(), a.data<unsigned char>());
   return a;
 }
 
@@ -178,9 +179,9 @@ TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
 
 TEST(Matmul, FloatKindsMatchTheReferenceAtTheEdges) {
   for (const PackedFormat& f : float_formats())
-    for (int64_t columns : {1, 2, 31, 640, 1000})
-      for (int64_t rows : {1, 16, 17, 70, 130})
-        for (int64_t tokens : {0, 1, 2, 3, 4, 7, 16, 21}) {
+    for (int64_t columns : {1, 31, 600})
+      for (int64_t rows : {1, 17, 70})
+        for (int64_t tokens : {0, 1, 2, 7, 21}) {
           Product p;
           make(p, {f}, {rows}, columns, tokens, rows == 17);
           compare_all(p.call, 1e-5);
@@ -190,9 +191,9 @@ TEST(Matmul, FloatKindsMatchTheReferenceAtTheEdges) {
 
 TEST(Matmul, IntegerKindsStayNearTheReference) {
   for (const PackedFormat& f : integer_formats())
-    for (int64_t tokens : {0, 1, 3, 8, 12}) {
+    for (int64_t tokens : {0, 1, 3, 9}) {
       Product p;
-      make(p, {f}, {90}, 640, tokens, true);
+      make(p, {f}, {33}, 320, tokens, true);
       compare_all(p.call, 2e-2);
       if (HasFailure()) return;
     }

@@ -188,8 +188,8 @@ RNL_INLINE void dot_rows(W w, X x, __m256i* acc) {
       RNL_UNROLL for (int t = 0; t < kTokens; ++t) {
         const __m256i xt = kClass == 8 ? _mm256_sign_epi8(x(c, t), v) : x(c, t);
         acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, xt), ones));
+        __asm__ volatile("" : "+x"(acc[t]));  // keeps later loads from being moved up, which would spill sums
       }
-      __asm__ volatile("" : "+x"(acc[0]));  // keeps the loads of later chunks from being moved up, which would spill sums
     }
   }
 }
