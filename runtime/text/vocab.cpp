@@ -65,7 +65,8 @@ Status vocab_open(const VocabTables& t, Vocab* out) {
   if (h->id_bits < 1 || h->id_bits > 24 || n >= (size_t(1) << h->id_bits)) return bad("the index cannot hold its ids");
   if (h->slot_count == 0 || h->slot_count > (1u << 28) || (h->slot_count & (h->slot_count - 1))) return bad("the index has a bad number of slots");
   if (h->node_count == 0 || h->node_count > (1u << 28) || h->max_piece_bytes > kMaxPieceBytes) return bad("the index has a bad trie");
-  if (t.index_size != sizeof(VocabIndexHeader) + size_t(h->slot_count) * 4 + size_t(h->node_count) * sizeof(TrieNode))
+  // In 64 bits, or the sum could wrap on a 32-bit machine.
+  if (t.index_size != sizeof(VocabIndexHeader) + uint64_t(h->slot_count) * 4 + uint64_t(h->node_count) * sizeof(TrieNode))
     return bad("the index has a wrong size");
   for (const int32_t id : {t.bos, t.eos, t.unk})
     if (id < -1 || id >= int64_t(n)) return bad("bos, eos or unk is not a piece");
