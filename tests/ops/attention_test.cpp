@@ -114,15 +114,15 @@ Case stateless(Shape s, int64_t tokens, bool causal, int64_t window) {
 
 TEST(Attention, StatelessMatchesReferenceAtTheEdges) {
   for (const Shape s : {Shape{1, 1, 16, 16}, Shape{4, 1, 24, 40}, Shape{3, 3, 17, 5}, Shape{6, 2, 1, 1}, Shape{8, 2, 64, 64}})
-    for (const int64_t tokens : {0, 1, 2, 15, 16, 17, 63, 65, 130})
+    for (const int64_t tokens : {0, 1, 16, 17, 65, 110})
       for (const bool causal : {true, false})
-        for (const int64_t window : {0, 1, 20, 1000}) compare_all(stateless(s, tokens, causal, window), 1e-5);
+        for (const int64_t window : {0, 1, 20}) compare_all(stateless(s, tokens, causal, window), 1e-5);
 }
 
 TEST(Attention, StatelessCrossesSpans) {
-  compare_all(stateless({2, 1, 8, 8}, 600, true, 0), 1e-5);
-  compare_all(stateless({2, 1, 8, 8}, 600, false, 0), 1e-5);
-  compare_all(stateless({2, 1, 8, 8}, 600, false, 300), 1e-5);
+  compare_all(stateless({2, 1, 8, 8}, 300, true, 0), 1e-5);
+  compare_all(stateless({2, 1, 8, 8}, 300, false, 1000), 1e-5);
+  compare_all(stateless({1, 1, 8, 8}, 530, false, 270), 1e-5);
 }
 
 TEST(Attention, SegmentsAreIndependent) {
@@ -187,43 +187,55 @@ TEST(Attention, BiasOverAStreamIsIndexedByPosition) {
 }
 
 TEST(Attention, AppendDoesNotDependOnTheCut) {
-  for (const Shape s : {Shape{4, 1, 32, 32}, Shape{9, 3, 20, 24}, Shape{3, 3, 7, 33}, Shape{2, 2, 48, 16}})
-    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8})
-      expect_stream(make_stream(s, 150, 0), type, 192, {{150}, {1}, {7}, {64}, {149, 1}, {3, 90, 1, 2}});
+  const std::vector<std::vector<int64_t>> splits = {{100}, {1}, {7}, {64}, {3, 90, 1, 2}};
+  for (const Shape s : {Shape{4, 1, 32, 32}, Shape{9, 3, 20, 24}, Shape{3, 3, 7, 33}, Shape{2, 2, 48, 16}}) expect_stream(make_stream(s, 100, 0), DType::kF16, 128, splits);
+  for (const Shape s : {Shape{4, 1, 32, 48}, Shape{3, 3, 40, 33}})
+    for (const DType type : {DType::kF32, DType::kQ8}) expect_stream(make_stream(s, 100, 0), type, 128, splits);
 }
 
 TEST(Attention, AppendAcrossSpans) {
-  for (const DType type : {DType::kF32, DType::kF16}) expect_stream(make_stream({4, 1, 16, 16}, 700, 0), type, 704, {{700}, {64}, {7}, {255, 1, 1, 254, 2}});
-  expect_stream(make_stream({3, 1, 16, 64}, 600, 0), DType::kQ8, 640, {{600}, {599, 1}});
+  expect_stream(make_stream({4, 1, 16, 16}, 530, 0), DType::kF16, 576, {{530}, {64}, {255, 1, 1, 254, 2}});
+  expect_stream(make_stream({2, 1, 16, 16}, 300, 0), DType::kF32, 320, {{300}, {7}});
+  expect_stream(make_stream({1, 1, 16, 64}, 270, 0), DType::kQ8, 320, {{270}, {255, 1}});
 }
 
-// Long enough for the kernel to give spans to threads; the other streams show that one thread is right.
+// Long enough for the kernel to give the spans of a single token to threads.
 TEST(Attention, DecodeSplitsSpansOverThreads) {
-  const Stream m = make_stream({4, 1, 64, 64}, 1100, 0);
-  const Case any = call_of(m, 0, 1, key_state(DType::kF16, 1, 1152, 64), value_state(DType::kF16, 1, 1152, 64));
+  const Stream m = make_stream({4, 1, 64, 64}, 10, 0);
+  Array keys = key_state(DType::kF16, 1, 1152, 64), values = value_state(DType::kF16, 1, 1152, 64);
+  std::mt19937 rng(3);
+  for (Array* a : {&keys, &values})
+    for (size_t i = 0; i < a->bytes() / 2; ++i) a->data<uint16_t>()[i] = uint16_t(rng() & 0xbbff);  // halves below 2
   ThreadPool* pool = thread_pool_create(2);
-  for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
-    const std::vector<float> whole = feed(m, DType::kF16, 1152, {1100}, &kernel, nullptr);
-    for (const std::vector<int64_t>& split : {std::vector<int64_t>{1090, 1}, {1080, 3}}) {
-      const std::vector<float> y = feed(m, DType::kF16, 1152, split, &kernel, pool);
-      EXPECT_EQ(0, std::memcmp(y.data(), whole.data(), y.size() * 4)) << kernel.name;
+  const auto at = [&](int64_t begin, int64_t n, Array k, Array v) {
+    Case t = call_of(m, begin, n, std::move(k), std::move(v));
+    t.position = 1090 + begin;
+    return t;
+  };
+  for_each_kernel(at(0, 1, keys, values), [&](const Kernel& kernel, const std::string&) {
+    const Ran whole = run_kernel(at(0, 10, keys, values), kernel, nullptr);
+    Array k = keys, v = values;
+    for (int64_t t = 0; t < 10; t += 2) {  // one token a call, the last two together
+      const int64_t n = t == 8 ? 2 : 1;
+      for (int64_t begin = t; begin < t + 2; begin += n) {
+        const Ran one = run_kernel(at(begin, n, k, v), kernel, pool);
+        k = one.in[3], v = one.in[4];
+        EXPECT_EQ(0, std::memcmp(one.out[0].data<float>(), whole.out[0].data<float>() + begin * 256, one.out[0].bytes())) << kernel.name << " token " << begin;
+      }
     }
   });
   thread_pool_destroy(pool);
 }
 
 TEST(Attention, RingsWrap) {
-  for (const int64_t window : {1, 2, 16, 50, 64})
-    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8}) {
-      Stream m = make_stream({4, 2, 16, 16}, 400, window);
-      expect_stream(m, type, 128, {{64}, {1}, {7}, {60, 1, 13}});
-    }
-  expect_stream(make_stream({4, 2, 16, 20}, 900, 300), DType::kF16, 384, {{80}, {1}, {33}});
-  expect_stream(make_stream({3, 1, 16, 16}, 200, 1000), DType::kF32, 256, {{200}, {1}});  // a window that the stream never fills
+  for (const int64_t window : {1, 2, 50, 64}) expect_stream(make_stream({4, 2, 16, 16}, 210, window), DType::kF16, 128, {{64}, {1}, {60, 1, 13}});
+  for (const DType type : {DType::kF32, DType::kQ8}) expect_stream(make_stream({4, 2, 16, 16}, 210, 50), type, 128, {{64}, {7}});
+  expect_stream(make_stream({4, 2, 16, 20}, 500, 300), DType::kF16, 384, {{80}, {33}});
+  expect_stream(make_stream({3, 1, 16, 16}, 120, 1000), DType::kF32, 128, {{120}, {1}});  // a window that the stream never fills
 }
 
 TEST(Attention, SinksAndSoftcapOverAStream) {
-  Stream m = make_stream({4, 2, 16, 16}, 300, 40);
+  Stream m = make_stream({4, 2, 16, 16}, 150, 40);
   m.sinks = Array::random({4}, 20, 2.0f);
   m.params.softcap = 2.0f;
   expect_stream(m, DType::kF16, 128, {{64}, {1}, {7}});
@@ -247,9 +259,9 @@ TEST(Attention, WhatIsMaskedContributesNothing) {
 }
 
 TEST(Attention, LargeScoresDoNotOverflow) {
-  Stream m = make_stream({2, 1, 16, 16}, 300, 0);
+  Stream m = make_stream({2, 1, 16, 16}, 270, 0);
   m.params.scale = 500.0f;
-  expect_stream(m, DType::kF32, 320, {{300}, {1}}, 2e-3);
+  expect_stream(m, DType::kF32, 320, {{270}, {1}}, 2e-3);
 }
 
 TEST(Attention, ReferenceHoldsTheFormula) {

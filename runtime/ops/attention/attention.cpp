@@ -228,16 +228,15 @@ void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
       const double s = score(h, j);
       if (!(s <= largest)) largest = s;  // NaN sticks
     }
-    double sum = has_input(c, kSinks) ? std::exp(sink - largest) : 0;
     for (int64_t d = 0; d < value; ++d) y[d] = 0;
     if (largest == -INFINITY) continue;
-    for (int64_t j = low; j < high; ++j) sum += std::exp(score(h, j) - largest);
     // 64 columns at a time, so that the wide sums need no allocation.
     for (int64_t first = 0; first < value; first += 64) {
       const int64_t n = value - first < 64 ? value - first : 64;
-      double acc[64] = {};
+      double acc[64] = {}, sum = has_input(c, kSinks) ? std::exp(sink - largest) : 0;
       for (int64_t j = low; j < high; ++j) {
         const double weight = std::exp(score(h, j) - largest);
+        sum += weight;
         if (weight == 0) continue;
         for (int64_t d = 0; d < n; ++d) acc[d] += weight * value_element(c, begin, j, h / group, first + d);
       }
