@@ -28,7 +28,7 @@ for task in "$@"; do
 done
 
 missing=()
-for package in "${wanted[@]}"; do installed "$package" || missing+=("$package"); done
+for package in $(printf '%s\n' "${wanted[@]}" | sort -u); do installed "$package" || missing+=("$package"); done
 # The sanitizers' runtime belongs to the compiler's version, and clang only recommends it.
 if [[ " $* " == *" checks "* ]]; then
   version=$(clang -dumpversion 2>/dev/null || apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
