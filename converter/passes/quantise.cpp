@@ -7,6 +7,13 @@
 
 namespace runnel::convert {
 
+namespace {
+
+constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: adding it rounds to nearest even, for magnitudes below 2^22
+float nearest(float v) { return (v + kToInteger) - kToInteger; }
+
+}  // namespace
+
 QuantRow::QuantRow(const PackedFormat& f, uint64_t n) : format(f), columns(n), q(size_t(n)) {
   const size_t blocks = size_t((n + f.block - 1) / f.block), supers = size_t((n + kSuperColumns - 1) / kSuperColumns);
   const bool is_small = f.scale != ScaleKind::kF16;
@@ -52,7 +59,7 @@ void quantise_q8(const float* values, QuantRow& row) {
     const float scale = half_to_float(row.d[b]);
     // q is found with the rounded scale, so that its error is not added to that of q.
     const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-    for (size_t i = begin; i < end; ++i) row.q[i] = uint8_t(std::clamp(int(std::nearbyint(values[i] * inverse)), -127, 127) + 128);
+    for (size_t i = begin; i < end; ++i) row.q[i] = uint8_t(int(nearest(std::clamp(values[i] * inverse, -127.0f, 127.0f))) + 128);
   }
 }
 
@@ -63,29 +70,43 @@ struct Fit {
   float error;
 };
 
-// Squared error of a block with this scale, q in -8..7.
-float error_with(const float* v, size_t n, float scale, float* numerator, float* denominator) {
+// A block of 32 values in the compilers' own vectors of four; a short block is filled up with zeros, which cost nothing.
+typedef float Lanes __attribute__((vector_size(16)));
+struct Block {
+  Lanes v[8];
+};
+
+float sum(Lanes a) { return (a[0] + a[1]) + (a[2] + a[3]); }
+
+// Squared error of a block with this scale, q in -8..7; best is the least-squares scale of the same q.
+float error_with(const Block& block, float scale, float* best) {
   const float inverse = 1.0f / scale;
-  float error = 0, vq = 0, qq = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const float q = std::clamp(std::nearbyint(v[i] * inverse), -8.0f, 7.0f);
-    const float e = v[i] - q * scale;
+  const Lanes low = Lanes{} - 8.0f, high = Lanes{} + 7.0f;
+  Lanes error{}, vq{}, qq{};
+  for (const Lanes& v : block.v) {
+    Lanes q = v * inverse;
+    q = q < low ? low : q;
+    q = q > high ? high : q;
+    q = (q + kToInteger) - kToInteger;
+    const Lanes e = v - q * scale;
     error += e * e;
-    vq += v[i] * q;
+    vq += v * q;
     qq += q * q;
   }
-  *numerator = vq;
-  *denominator = qq;
-  return error;
+  const float denominator = sum(qq);
+  *best = denominator > 0 ? sum(vq) / denominator : 0;
+  return sum(error);
 }
 
 // Tries scales whose end of the range falls on the largest magnitude, a little inside or outside of it, each followed by the least-squares
 // scale of its own rounding.
-Fit fit_q4(const float* v, size_t n) {
+Fit fit_q4(const float* values, size_t n) {
+  Block block{};
+  std::memcpy(&block, values, n * sizeof(float));
   float extreme = 0, energy = 0;
   for (size_t i = 0; i < n; ++i) {
-    if (std::fabs(v[i]) > std::fabs(extreme)) extreme = v[i];
-    energy += v[i] * v[i];
+    if (std::fabs(values[i]) > std::fabs(extreme)) extreme = values[i];
+    energy += values[i] * values[i];
   }
   Fit best{0, energy};
   if (extreme == 0) return best;
@@ -94,10 +115,10 @@ Fit fit_q4(const float* v, size_t n) {
     const uint16_t d = float_to_half(wanted);
     const float scale = half_to_float(d);
     if (scale == 0 || !std::isfinite(scale)) return 0;
-    float vq, qq;
-    const float error = error_with(v, n, scale, &vq, &qq);
+    float refined;
+    const float error = error_with(block, scale, &refined);
     if (error < best.error) best = {d, error};
-    return qq > 0 ? vq / qq : 0;
+    return refined;
   };
   for (int step = -6; step <= 6; ++step) {
     const float refined = attempt(-extreme / (8.0f + 0.15f * float(step)));
@@ -116,7 +137,7 @@ void quantise_q4(const float* values, QuantRow& row) {
     row.d[b] = fit_q4(values + begin, n).d;
     const float scale = half_to_float(row.d[b]);
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-    for (size_t i = 0; i < n; ++i) row.q[begin + i] = uint8_t(std::clamp(int(std::nearbyint(values[begin + i] * inverse)), -8, 7) + 8);
+    for (size_t i = 0; i < n; ++i) row.q[begin + i] = uint8_t(int(nearest(std::clamp(values[begin + i] * inverse, -8.0f, 7.0f))) + 8);
   }
 }
 
