@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
 #   default  release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
-#            TSan; operators for aarch64 and armv7 under emulation
+#            TSan; operators for aarch64 (NEON, dotprod, i8mm) under emulation
 #   --all    also the GCC build, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the Arm builds have, and ten times longer fuzzing
 # The last line says `N passed, N failed`, summed over all runs; the exit code is 0 only when nothing failed.
 set -uo pipefail
@@ -71,15 +71,12 @@ if build asan; then
   check asan -L 'unit|ops|converter|models|fuzz'
 fi
 if build tsan thread_tests; then check tsan -L threads; fi
-for preset in aarch64 armv7; do
-  if [ $all -eq 1 ]; then
+if [ $all -eq 0 ]; then
+  if build aarch64 op_tests; then check aarch64 -L ops; fi
+else
+  for preset in aarch64 armv7 gcc; do
     if build $preset; then check $preset; fi
-  elif build $preset op_tests; then
-    check $preset -L ops
-  fi
-done
-if [ $all -eq 1 ]; then
-  if build gcc; then check gcc; fi
+  done
   note "Gemma 3: download, conversion, tokenizer"
   if bash examples/quickstart.sh && python3 tests/e2e/gemma3_tokenizer.py build/release/bin/runnel models/gemma-3-270m.rnl; then
     passed=$((passed + 1))
