@@ -7,6 +7,7 @@ constexpr int kPieceBlocks = 24;
 struct alignas(64) Piece {
   float scales[kPieceBlocks * 2 * 16];      // [block rows][32 / block][16 rows]
   float minus_mins[kPieceBlocks * 2 * 16];
+  int32_t below_zero[kBelowZero ? kPieceBlocks * 2 * 16 : 16];  // as scales, only with 8 bits
   uint8_t bytes[kPieceBlocks * kBlockBytes];
   int blocks, zero_point;
   bool has_min;
@@ -39,6 +40,14 @@ void fill_piece(const PackedFormat& f, const uint8_t* tile, int64_t first, int b
     expand_scales(f, unit, piece->scales + b * scales_per_row, piece->minus_mins + b * scales_per_row);
     unpack(unit + header, f.bits, per_unit, piece->bytes + b * kBlockBytes);
   }
+  if (kBelowZero && f.bits == 8)
+    RNL_KEEP_LOOP for (int b = 0; b < blocks; ++b) {
+      alignas(64) int32_t low[32];
+      below_zero(piece->bytes + b * kBlockBytes, low);
+      below_zero(piece->bytes + b * kBlockBytes + 256, low + 16);
+      if (f.block == 16) __builtin_memcpy(piece->below_zero + b * 32, low, 128);
+      else for (int r = 0; r < 16; ++r) piece->below_zero[b * 16 + r] = low[r] + low[16 + r];
+    }
   piece->blocks = blocks;
   piece->zero_point = int(f.zero_point) - (f.bits == 8 && kSigned ? 128 : 0);
   piece->has_min = f.has_min;
@@ -95,7 +104,9 @@ void multiply_piece(const Piece& p, const int8_t* q, int64_t q_stride, const Sid
     const float* scales = p.scales + r;
     RNL_KEEP_LOOP for (int i = 0; i < p.blocks * kPerRow; ++i, scales += 16, w += kBlockBytes / kPerRow, x += 128 / kPerRow) {
       RowsI dot[kTokens];
-      RNL_UNROLL for (int t = 0; t < kTokens; ++t) dot[t] = RowsI{} + terms.start[i * kTokens + t];
+      RowsI below = {};
+      if constexpr (kBelowZero && kClass == 8) __builtin_memcpy(&below, p.below_zero + i * 16 + r, sizeof below);
+      RNL_UNROLL for (int t = 0; t < kTokens; ++t) dot[t] = below + terms.start[i * kTokens + t];
       RNL_UNROLL for (int g = 0; g < kGroups; ++g) dot_group<kClass>(w, x + g * q_stride, dot + g * kGroup);
       if (kBlock == 32)
         RNL_UNROLL for (int g = 0; g < kGroups; ++g) dot_group<kClass>(w + 256, x + g * q_stride + 64, dot + g * kGroup);
