@@ -121,7 +121,9 @@ class ModelBuilder {
 // A file in memory at the alignment that a mapping would have.
 class AlignedBytes {
  public:
-  explicit AlignedBytes(const std::vector<unsigned char>& bytes) : store_(bytes.size() + 64), size_(bytes.size()) { std::memcpy(data(), bytes.data(), bytes.size()); }
+  explicit AlignedBytes(const std::vector<unsigned char>& bytes) : store_(bytes.size() + 64), size_(bytes.size()) {
+    if (size_) std::memcpy(data(), bytes.data(), size_);
+  }
   unsigned char* data() { return reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(store_.data()) + 63) & ~uintptr_t(63)); }
   size_t size() const { return size_; }
 
