@@ -33,4 +33,22 @@ RNL_INLINE int64_t elements_of(const TensorView& t) {
   return n;
 }
 
+// Calls kRow(job, t) for every row t of job.rows, about 16K elements a task; a few rows stay on the calling thread. Job has int64_t rows,
+// channels and rows_per_task, which is set here. A Job of an anonymous namespace
+// keeps each instance local to its file.
+template <class Job, void (*kRow)(const Job&, int64_t)>
+RNL_INLINE void for_each_row(ThreadPool* pool, Job& job) {
+  job.rows_per_task = 1 + 16384 / job.channels;
+  const int64_t tasks = (job.rows + job.rows_per_task - 1) / job.rows_per_task;
+  parallel_for(
+      tasks > 1 ? pool : nullptr, tasks,
+      [](void* context, int64_t task, int) {
+        const Job& j = *static_cast<const Job*>(context);
+        int64_t end = (task + 1) * j.rows_per_task;
+        if (end > j.rows) end = j.rows;
+        for (int64_t t = task * j.rows_per_task; t < end; ++t) kRow(j, t);
+      },
+      &job);
+}
+
 }  // namespace runnel::RNL_ISA

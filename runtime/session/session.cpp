@@ -35,8 +35,6 @@ struct Session::Pass {
   const IoTensor* rows = nullptr;
   bool rows_all = false;
   int64_t next_row = 0;  // first entry of rows that no pass has served yet
-  // Rows of the block that the head works on: entries [next_row, next_row + block) relative to this pass.
-  int64_t block = 0;
   const RunOptions* options = nullptr;
 };
 

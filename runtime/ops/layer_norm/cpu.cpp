@@ -57,17 +57,7 @@ void run(const OpCall& c) {
   j.bias = input<float>(c, 2);
   j.y = output<float>(c, 0);
   j.eps = params_of<LayerNormParams>(c).eps;
-  j.rows_per_task = 1 + 16384 / j.channels;
-  const int64_t tasks = (j.rows + j.rows_per_task - 1) / j.rows_per_task;
-  parallel_for(
-      tasks > 1 ? c.pool : nullptr, tasks,
-      [](void* context, int64_t task, int) {
-        const Job& job = *static_cast<const Job*>(context);
-        int64_t end = (task + 1) * job.rows_per_task;
-        if (end > job.rows) end = job.rows;
-        for (int64_t t = task * job.rows_per_task; t < end; ++t) norm_row(job, t);
-      },
-      &j);
+  for_each_row<Job, norm_row>(c.pool, j);
 }
 
 constexpr Kernel kRows[] = {{"layer_norm_f32__" RNL_ISA_NAME, nullptr, nullptr, run}};
