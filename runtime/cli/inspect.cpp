@@ -66,7 +66,7 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m) {
     const StateInfo& s = model.states()[i];
     const PlannedState& p = plan.states[i];
     out["states"].push_back({{"name", s.name}, {"kind", format::EnumNameStateKind(s.kind)}, {"dtype", dtype_name(p.dtype)}, {"window", s.window},
-                             {"shape", std::vector<int64_t>(p.dims, p.dims + s.shape.rank)}, {"slots", p.slots}, {"bytes", p.bytes}});
+                             {"shape", std::vector<int64_t>(p.dims, p.dims + s.shape.rank)}, {"slots", p.slots}, {"copies", p.copies}, {"bytes", p.bytes * size_t(p.copies)}});
   }
   for (const PlannedProgram& p : plan.programs) {
     json ops = json::array();

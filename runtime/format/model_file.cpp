@@ -195,13 +195,32 @@ Status Model::load_states() {
     const DType dtype = DType(s->dtype());
     if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kQ8) return Status::make(Code::kUnsupported, "state \"%s\" has dtype %d; f32, f16 and q8 are known", name, int(s->dtype()));
     if (s->block_axis() >= shape.rank) return Status::make(Code::kInvalidModel, "state \"%s\" has no axis %d", name, s->block_axis());
+    if (s->kind() == format::StateKind::recurrent) {
+      RNL_TRY(load_recurrent_state(*s, shape, index++));
+      continue;
+    }
     if (!s->slots()) return Status::make(Code::kInvalidModel, "state \"%s\" does not say its slots", name);
     RNL_ASSIGN(slots, exprs_.parse(s->slots()->c_str(), option_count_));
     if (s->kind() == format::StateKind::ring && s->window() == 0) return Status::make(Code::kInvalidModel, "ring state \"%s\" has no window", name);
-    RNL_TRY(states_.push(StateInfo{name, s->kind(), dtype, shape, s->block_axis(), slots, s->window()}));
+    RNL_TRY(states_.push(StateInfo{name, s->kind(), dtype, shape, s->block_axis(), slots, s->window(), nullptr}));
     RNL_TRY(index_name(name, Operand::Kind::kState, index++));
   }
   return Status::ok();
+}
+
+Status Model::load_recurrent_state(const format::State& s, const ShapeExpr& shape, uint32_t index) {
+  const char* name = s.name()->c_str();
+  const DType dtype = DType(s.dtype());
+  if (dtype == DType::kQ8) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" is q8; f32 and f16 are possible", name);
+  if (s.slots() || s.window()) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" has slots or a window", name);
+  const TensorInfo* initial = nullptr;
+  if (s.initial()) {
+    initial = find_tensor(s.initial()->c_str());
+    if (!initial || initial->view.dtype != DType::kF32 || dtype != DType::kF32)
+      return Status::make(Code::kInvalidModel, "the initial value of state \"%s\" must be an f32 tensor and the state f32", name);
+  }
+  RNL_TRY(states_.push(StateInfo{name, s.kind(), dtype, shape, s.block_axis(), 0, 0, initial}));
+  return index_name(name, Operand::Kind::kState, index);
 }
 
 Status Model::index_name(const char* name, Operand::Kind kind, uint32_t index) {
@@ -266,6 +285,7 @@ Status Model::load_program(const format::Program& p) {
       if (!s.is_ok()) return std::move(s).with_context("operator %u (%.40s)", index, op->name()->c_str());
       ++index;
     }
+  RNL_TRY(check_recurrent_states(program));
   for (size_t i = 0; i < program.values.size(); ++i)
     if (!produced[i]) return Status::make(Code::kInvalidModel, "value \"%s\" is never computed", program.values[i].name);
   if (!p.outputs() || p.outputs()->size() == 0) return bad("no outputs");
@@ -274,6 +294,30 @@ Status Model::load_program(const format::Program& p) {
     if (o.kind != Operand::Kind::kValue) return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name->c_str());
     RNL_TRY(program.outputs.push(o.index));
   }
+  return Status::ok();
+}
+
+// A state as an output: recurrent, and an input of the same operator.
+Status Model::check_state_output(const ProgramInfo& program, const OpInfo& op, uint32_t state) const {
+  const StateInfo& s = states_[state];
+  if (!s.is_recurrent()) return Status::make(Code::kInvalidModel, "state \"%s\" is an output but not recurrent", s.name);
+  int as_input = 0, as_output = 1;
+  for (uint32_t k = op.first_operand; k < program.operands.size(); ++k) {
+    const Operand& o = program.operands[k];
+    if (o.kind == Operand::Kind::kState && o.index == state) ++(k < op.first_operand + op.in_count ? as_input : as_output);
+  }
+  if (as_input == 1 && as_output == 1) return Status::ok();
+  return Status::make(Code::kInvalidModel, "recurrent state \"%s\" must be one input and one output of the same operator", s.name);
+}
+
+// No operator but the one that replaces a recurrent state may see it: whether it saw the old or the new one would be chance.
+Status Model::check_recurrent_states(const ProgramInfo& program) const {
+  Vec<uint8_t> uses;
+  RNL_TRY(uses.assign(states_.size()));
+  for (const Operand& o : program.operands)
+    if (o.kind == Operand::Kind::kState && states_[o.index].is_recurrent() && ++uses[o.index] > 2) break;
+  for (size_t i = 0; i < uses.size(); ++i)
+    if (uses[i] != 0 && uses[i] != 2) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" must be one input and one output of one operator", states_[i].name);
   return Status::ok();
 }
 
@@ -304,7 +348,14 @@ Status Model::load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& 
   }
   for (uint32_t i = 0; i < outs; ++i) {
     const char* name = op.outputs()->Get(i)->c_str();
-    const Operand o = find_name(name);
+    Operand o;
+    if (*name) o = find_name(name);
+    else if (i < def->min_out) return Status::make(Code::kInvalidModel, "output %u is not optional", i);
+    if (i > 0 && (!*name || o.kind == Operand::Kind::kState)) {
+      if (*name) RNL_TRY(check_state_output(program, info, o.index));
+      RNL_TRY(program.operands.push(o));
+      continue;
+    }
     if (o.kind != Operand::Kind::kValue) return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name);
     if (produced[o.index]) return Status::make(Code::kInvalidModel, "output \"%.80s\" is computed twice", name);
     produced[o.index] = 1;

@@ -59,6 +59,8 @@ struct StateInfo {
   int block_axis;
   ExprId slots;
   uint32_t window;  // ring: newest positions that operators read
+  const TensorInfo* initial;  // recurrent: what a stream starts with; null: zeros
+  bool is_recurrent() const { return kind == format::StateKind::recurrent; }
 };
 
 struct ValueInfo {
@@ -128,6 +130,9 @@ class Model {
   Status load_segments();
   Status load_tensors();
   Status load_states();
+  Status load_recurrent_state(const format::State& s, const ShapeExpr& shape, uint32_t index);
+  Status check_state_output(const ProgramInfo& program, const OpInfo& op, uint32_t state) const;
+  Status check_recurrent_states(const ProgramInfo& program) const;
   Status load_program(const format::Program& p);
   Status load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced);
   Result<ShapeExpr> load_shape(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* dims, const char* owner, bool options_only);

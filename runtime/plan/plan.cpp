@@ -51,7 +51,7 @@ Status bind_symbols(const Model& model, Plan& plan) {
   const struct {
     const char* name;
     int64_t value;
-  } options[] = {{"context", o.context}, {"chunk", o.chunk}, {"rollback", o.rollback}, {"rows", o.rows}};
+  } options[] = {{"context", o.context}, {"chunk", o.chunk}, {"rollback", std::max(o.rollback, plan.reach)}, {"rows", o.rows}};
   for (size_t i = 0; i < model.symbols().size(); ++i) {
     const SymbolInfo& s = model.symbols()[i];
     if (s.kind == format::SymbolKind::option) {
@@ -87,6 +87,23 @@ bool depends_on(const Model& model, const ShapeExpr& shape, int symbol) {
   return false;
 }
 
+// Two checkpoints and the present value; without a rollback window the value before the call and the present one.
+Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan& plan, size_t offset, PlannedState& p) {
+  std::memcpy(p.dims, v.dims, sizeof p.dims);
+  p.dtype = s.dtype;
+  p.bytes = state_bytes(p.dtype, p.dims, v.rank, 0);
+  p.copies = plan.options.rollback > 0 ? 3 : 2;
+  p.stride = align_up(p.bytes, kStateAlignment);
+  p.offset = offset;
+  if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
+  if (s.initial) {
+    bool same = s.initial->view.rank == v.rank;
+    for (int d = 0; same && d < v.rank; ++d) same = s.initial->view.dims[d] == v.dims[d];
+    if (!same) return Status::make(Code::kInvalidModel, "the initial value of state \"%s\" has another shape", s.name);
+  }
+  return Status::ok();
+}
+
 Status plan_states(const Model& model, Plan& plan) {
   RNL_TRY(plan.states.assign(model.states().size()));
   size_t offset = 0;
@@ -95,6 +112,11 @@ Status plan_states(const Model& model, Plan& plan) {
     PlannedState& p = plan.states[i];
     TensorView v{};
     RNL_TRY(evaluate_shape(model, s.shape, plan.bounds, s.name, &v));
+    if (s.is_recurrent()) {
+      RNL_TRY(plan_recurrent_state(s, v, plan, offset, p));
+      offset += size_t(p.copies) * p.stride;
+      continue;
+    }
     RNL_ASSIGN(slots, model.exprs().evaluate(s.slots, plan.bounds));
     if (slots < 1) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots", s.name, static_cast<long long>(slots));
     std::memcpy(p.dims, v.dims, sizeof p.dims);
@@ -106,6 +128,26 @@ Status plan_states(const Model& model, Plan& plan) {
     offset += align_up(p.bytes, kStateAlignment);
   }
   plan.state_bytes = offset;
+  return Status::ok();
+}
+
+// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again.
+Status plan_journal(const Model& model, Plan& plan) {
+  if (plan.reach == 0) return Status::ok();
+  for (const PlannedProgram& p : plan.programs) {
+    size_t row = 1;
+    for (uint32_t i = 0; i < p.info->input_count; ++i) {
+      const ValueInfo& info = p.info->values[i];
+      if (!is_stream_input(model, p, info)) continue;
+      TensorView v{};
+      RNL_TRY(evaluate_shape(model, info.shape, plan.bounds, info.name, &v));
+      v.dtype = info.dtype;
+      row += v.dims[0] ? view_bytes(v) / size_t(v.dims[0]) : 0;
+    }
+    plan.journal_row = std::max(plan.journal_row, row);
+  }
+  plan.journal_offset = plan.state_bytes;
+  plan.state_bytes += align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
   return Status::ok();
 }
 
@@ -198,6 +240,10 @@ Status check_options(const Model& model, PlanOptions& o) {
 
 }  // namespace
 
+bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input) {
+  return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol && input.role != format::Role::positions;
+}
+
 Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view) {
   int64_t count = 1;
   view->rank = shape.rank;
@@ -253,12 +299,16 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
   plan.model = &model;
   plan.options = options;
   RNL_TRY(check_options(model, plan.options));
+  for (const StateInfo& s : model.states()) plan.has_recurrent = plan.has_recurrent || s.is_recurrent();
+  const PlanOptions& o = plan.options;
+  if (plan.has_recurrent && o.rollback > 0) plan.reach = std::max(o.chunk, o.rollback) + 4 * o.rollback;
   RNL_TRY(bind_symbols(model, plan));
   RNL_TRY(plan_states(model, plan));
   for (const ProgramInfo& p : model.programs()) {
     Status s = plan_program(model, p, plan);
     if (!s.is_ok()) return std::move(s).with_context("program \"%s\"", p.name);
   }
+  RNL_TRY(plan_journal(model, plan));
   plan.memory.weights = model.segment_bytes(format::SegmentKind::weights);
   plan.memory.tokenizer = model.segment_bytes(format::SegmentKind::tokenizer) + model.segment_bytes(format::SegmentKind::index);
   plan.memory.state = plan.state_bytes;

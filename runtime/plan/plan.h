@@ -65,6 +65,8 @@ struct PlannedProgram {
 struct PlannedState {
   size_t offset = 0;  // in the state block, 256-byte aligned
   size_t bytes = 0;
+  int copies = 1;     // recurrent: buffers of `stride` bytes one after the other
+  size_t stride = 0;
   int64_t dims[kMaxRank] = {};
   int64_t slots = 0;
   DType dtype = DType::kF32;
@@ -76,7 +78,12 @@ struct Plan {
   SymbolValues bounds{};   // options as chosen, axis symbols at their upper bound
   Vec<PlannedProgram> programs;
   Vec<PlannedState> states;
-  size_t state_bytes = 0;  // of all states, without the session's header
+  bool has_recurrent = false;
+  // Tokens that may lie between the older checkpoint of recurrent states and the stream's end (session/recurrent.cpp); 0 without them.
+  int64_t reach = 0;
+  size_t journal_row = 0;  // bytes of one token's inputs in the journal, a flag in front
+  size_t journal_offset = 0;
+  size_t state_bytes = 0;  // of all states and the journal, without the session's header
   size_t arena_bytes = 0;
   MemoryReport memory;     // state and fixed are completed by the session
 
@@ -88,6 +95,8 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options);
 
 // Fills rank and dims of a view; every axis must be >= 0 and the element count below 2^40.
 Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view);
+// Whether axis 0 of a program's input is the stream (positions aside, which the session fills in).
+bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input);
 // Bytes of a dense view.
 size_t view_bytes(const TensorView& view);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/xxh64.h"
+#include "session/pass.h"
 
 namespace runnel {
 namespace {
@@ -24,19 +25,6 @@ bool all_finite(const float* p, size_t n) {
 }
 
 }  // namespace
-
-// One internal pass: tokens [begin, begin + tokens) of the call.
-struct Session::Pass {
-  uint32_t program_index = 0;
-  const PlannedProgram* program = nullptr;
-  SymbolValues symbols{};
-  int64_t begin = 0, tokens = 0, total = 0;
-  // Wanted rows of the whole call; null with rows_all or when the default (the last token) is meant.
-  const IoTensor* rows = nullptr;
-  bool rows_all = false;
-  int64_t next_row = 0;  // first entry of rows that no pass has served yet
-  const RunOptions* options = nullptr;
-};
 
 namespace {
 
@@ -63,7 +51,10 @@ size_t Session::state_block_bytes(const Plan& plan) {
   return (sizeof(StateHeader) + kStateAlignment - 1) / kStateAlignment * kStateAlignment + plan.state_bytes;
 }
 
-unsigned char* Session::state_data(uint32_t index) const { return state_.data() + (state_block_bytes(plan_) - plan_.state_bytes) + plan_.states[index].offset; }
+unsigned char* Session::state_data(uint32_t index, int buffer) const {
+  const PlannedState& s = plan_.states[index];
+  return state_.data() + (state_block_bytes(plan_) - plan_.state_bytes) + s.offset + size_t(buffer) * s.stride;
+}
 
 uint64_t Session::layout_hash() const {
   Xxh64 h;
@@ -71,7 +62,9 @@ uint64_t Session::layout_hash() const {
     h.update(s.dims, sizeof s.dims);
     h.update(&s.bytes, sizeof s.bytes);
     h.update(&s.dtype, sizeof s.dtype);
+    h.update(&s.copies, sizeof s.copies);
   }
+  h.update(&plan_.reach, sizeof plan_.reach);
   return h.digest();
 }
 
@@ -103,6 +96,7 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
   }
   RNL_TRY(s->matched_.assign(inputs));
   for (const StateInfo& info : model.states()) s->has_append_ = s->has_append_ || info.kind == format::StateKind::append;
+  if (s->plan_.reach > 0) s->journal_ = s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset;
   s->reset();
   return s;
 }
@@ -114,6 +108,7 @@ void Session::reset() {
   h->version = kStateVersion;
   h->model = model().fingerprint();
   h->layout = layout_hash();
+  start_recurrent();
   seen_position_.store(0, std::memory_order_relaxed);
 }
 
@@ -232,7 +227,8 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
   Vec<BoundOp>& ops = ops_[pass.program_index];
   for (uint32_t i = begin; i < end; ++i) {
     if (p.ops[i].is_skipped_view) continue;
-    if (cancel_.load(std::memory_order_relaxed)) return Status::make(Code::kCancelled, "cancelled");
+    // A recurrent state that is half renewed would be worth nothing: such models are cancelled between passes.
+    if (!plan_.has_recurrent && cancel_.load(std::memory_order_relaxed)) return Status::make(Code::kCancelled, "cancelled");
     BoundOp& b = ops[i];
     const OpDef& def = *p.info->ops[i].def;
     b.call.position = header()->position;
@@ -248,18 +244,21 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
   return Status::ok();
 }
 
+Status Session::fill_positions(const Pass& pass, uint32_t value, int64_t first) {
+  const TensorView v = value_view(pass, value);
+  auto* out = static_cast<int32_t*>(v.data);
+  RNL_CHECK_ARG(first + pass.tokens <= INT32_MAX, "the stream is longer than positions can count");
+  for (int64_t i = 0; i < v.dims[0]; ++i) out[i] = int32_t(first + i);
+  return Status::ok();
+}
+
 // Copies the part of a caller's input that this pass needs into the arena, or fills in positions.
 Status Session::fill_input(Pass& pass, uint32_t value) {
   const PlannedProgram& p = *pass.program;
   const ValueInfo& info = p.info->values[value];
   const TensorView v = value_view(pass, value);
   const IoTensor* t = matched_[value];
-  if (!t) {  // positions; rows are written by run_head
-    auto* out = static_cast<int32_t*>(v.data);
-    RNL_CHECK_ARG(header()->position + pass.tokens <= INT32_MAX, "the stream is longer than positions can count");
-    for (int64_t i = 0; i < v.dims[0]; ++i) out[i] = int32_t(header()->position + i);
-    return Status::ok();
-  }
+  if (!t) return fill_positions(pass, value, header()->position);  // rows are written by run_head
   const bool streams = info.shape.rank > 0 && model().exprs().as_symbol(info.shape.dims[0]) == p.stream_symbol && p.stream_symbol >= 0;
   const int64_t row = elements(*t, streams ? 1 : 0);
   const int64_t count = streams ? row * pass.tokens : row;
@@ -334,6 +333,9 @@ Status Session::run_pass(Pass& pass) {
   for (uint32_t i = 0; i < p.info->input_count; ++i)
     if (p.info->values[i].role != format::Role::rows) RNL_TRY(fill_input(pass, i));
   StateHeader* h = header();
+  if (plan_.reach > 0) write_journal(pass);
+  const int from = h->buffer, to = plan_.has_recurrent ? free_buffer() : 0;
+  if (plan_.has_recurrent) point_at_buffers(pass, from, to);
   h->high_water = std::max(h->high_water, h->position + pass.tokens);
   RNL_TRY(run_ops(pass, 0, p.head_begin));
   // What the head would read must be finite also when no row is wanted: the states hold it already.
@@ -343,6 +345,8 @@ Status Session::run_pass(Pass& pass) {
   }
   RNL_TRY(emit(pass, -1));
   if (p.rows_symbol >= 0) RNL_TRY(run_head(pass));
+  if (plan_.has_recurrent && to != from) copy_untouched(pass, from, to);
+  h->buffer = uint8_t(to);
   h->position += pass.tokens;
   seen_position_.store(h->position, std::memory_order_relaxed);
   return Status::ok();
@@ -351,6 +355,10 @@ Status Session::run_pass(Pass& pass) {
 // Back to where a failed call began, as far as the rings still reach.
 Status Session::undo(int64_t position, Status cause) {
   const int64_t n = header()->position - position;
+  if (plan_.has_recurrent) {
+    Status s = rewind_recurrent(position);
+    if (!s.is_ok()) return std::move(cause).with_context("the stream is lost (%s)", s.message());
+  }
   if (n == 0) return cause;
   bool possible = true;
   for (size_t i = 0; i < plan_.states.size(); ++i) {
@@ -398,6 +406,13 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   do {
     pass.tokens = streams ? std::min(plan_.options.chunk, pass.total - pass.begin) : 0;
     if (streams) pass.symbols.v[p.stream_symbol] = pass.tokens;
+    if (plan_.has_recurrent) {
+      if (cancel_.load(std::memory_order_relaxed)) {
+        status = Status::make(Code::kCancelled, "cancelled");
+        break;
+      }
+      mark_recurrent(pass, start);
+    }
     status = run_pass(pass);
     if (!status.is_ok()) break;
     pass.begin += pass.tokens;
@@ -408,6 +423,7 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
   cancel_.store(false, std::memory_order_relaxed);
   // A cancelled call keeps its whole passes; any other failure takes the call back.
+  if (status.is_ok() && plan_.has_recurrent && pass.total >= plan_.options.rollback) header()->mark[0] = header()->mark[1], header()->mark_buffer[0] = header()->mark_buffer[1];
   if (status.is_ok() || status.code() == Code::kCancelled) return status;
   return undo(start, std::move(status));
 }

@@ -1,7 +1,7 @@
 // One stream: its state block, its arena and the loop over operators. Used by one thread at a time; cancel() and stats() from any.
 //
-// The state block is a header (position, text part) and then every state at the offset that the plan gave. A call longer than `chunk` tokens
-// runs in passes; whole passes are the unit of progress and cancellation.
+// The state block is a header (position, text part) and then every state at the offset that the plan gave, last the journal of inputs. A
+// call longer than `chunk` tokens runs in passes; whole passes are the unit of progress and cancellation.
 #pragma once
 
 #include <atomic>
@@ -19,17 +19,22 @@ namespace runnel {
 
 // Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved, forked and restored.
 inline constexpr size_t kTextStateBytes = 16384;
-inline constexpr uint32_t kStateVersion = 1;
+inline constexpr uint32_t kStateVersion = 2;
 
 // First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and a checksum).
 struct StateHeader {
   char magic[8];         // "RNLSTATE"
   uint32_t version;
-  uint32_t reserved;
+  uint32_t program;      // the one that wrote the journal
   uint64_t model;        // Model::fingerprint
   uint64_t layout;       // hash of the planned states
   int64_t position;      // tokens in the stream
   int64_t high_water;    // largest position that was ever written, also by calls that failed
+  // Recurrent states: positions of two checkpoints, older first, the buffers that hold them and the buffer of the present value.
+  int64_t mark[2];
+  uint8_t mark_buffer[2];
+  uint8_t buffer;
+  uint8_t padding[5];
   unsigned char text[kTextStateBytes];
 };
 
@@ -106,7 +111,7 @@ class Session {
   struct Pass;
   Session() = default;
   StateHeader* header() const { return reinterpret_cast<StateHeader*>(state_.data()); }
-  unsigned char* state_data(uint32_t index) const;
+  unsigned char* state_data(uint32_t index, int buffer = 0) const;
   // Calls fn(data, bytes) for the part of each state that a stream with this header uses, in order.
   template <class Fn>
   void for_each_used_range(const StateHeader& h, Fn fn) const;
@@ -118,11 +123,23 @@ class Session {
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status run_pass(Pass& pass);
   Status fill_input(Pass& pass, uint32_t value);
+  Status fill_positions(const Pass& pass, uint32_t value, int64_t first);
   Status run_head(Pass& pass);
   Status emit(Pass& pass, int64_t first_row);
   Status check_finite(const Pass& pass, uint32_t value) const;
   TensorView value_view(const Pass& pass, uint32_t value) const;
   Status undo(int64_t position, Status cause);
+
+  // recurrent.cpp
+  void start_recurrent();
+  void mark_recurrent(const Pass& pass, int64_t call_start);
+  int free_buffer() const;
+  void point_at_buffers(const Pass& pass, int from, int to);
+  void copy_untouched(const Pass& pass, int from, int to);
+  void write_journal(const Pass& pass);
+  unsigned char* journal_row(int64_t position) const { return journal_ + size_t(position % plan_.reach) * plan_.journal_row; }
+  Status rewind_recurrent(int64_t position);
+  Status replay_pass(int64_t begin, int64_t end, int from, int to);
 
   struct BoundOp {
     OpCall call;
@@ -139,6 +156,7 @@ class Session {
   SymbolValues body_bound_{}, head_bound_{};
   const PlannedProgram* bound_program_ = nullptr;
   bool has_append_ = false;
+  unsigned char* journal_ = nullptr;
   std::atomic<bool> cancel_{false};
   std::atomic<uint64_t> tokens_{0}, passes_{0}, nanoseconds_{0};
   std::atomic<int64_t> seen_position_{0};

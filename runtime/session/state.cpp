@@ -1,7 +1,8 @@
 // State as a value: rollback, snapshot, restore, save, load, fork.
 //
 // Rings and appended slots are written at position mod slots and read by position, so taking tokens back is moving the position; what
-// stands behind it is never read. A snapshot is the header, then the slots in use of every state.
+// stands behind it is never read. Recurrent states are computed again (recurrent.cpp). A snapshot is the header, then the slots in use of
+// every state, the buffers in use of recurrent ones, and the journal.
 #include <algorithm>
 #include <cstring>
 
@@ -31,6 +32,7 @@ Status Session::rollback(int64_t n) {
       return Status::make(Code::kRollbackRange, "rolling back %lld tokens: state \"%s\" holds positions from %lld on", static_cast<long long>(n), s.name,
                           static_cast<long long>(h->high_water - p.slots));
   }
+  if (plan_.has_recurrent && n > 0) RNL_TRY(rewind_recurrent(target));
   h->position = target;
   seen_position_.store(target, std::memory_order_relaxed);
   return Status::ok();
@@ -40,6 +42,11 @@ template <class Fn>
 void Session::for_each_used_range(const StateHeader& h, Fn fn) const {
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const PlannedState& p = plan_.states[i];
+    if (model().states()[i].is_recurrent()) {
+      for (int b = 0; b < p.copies; ++b)
+        if (b == h.buffer || b == h.mark_buffer[0] || b == h.mark_buffer[1]) fn(state_data(uint32_t(i), b), p.bytes);
+      continue;
+    }
     // Axis 0 is the heads; within one, memory runs along the slots, in whole tiles.
     const int64_t used = std::min((h.high_water + kSlotTile - 1) / kSlotTile * kSlotTile, p.slots);
     const int64_t heads = p.dims[0];
@@ -47,6 +54,7 @@ void Session::for_each_used_range(const StateHeader& h, Fn fn) const {
     const size_t used_bytes = size_t(head_bytes / size_t(p.slots)) * size_t(used);
     for (int64_t k = 0; k < heads; ++k) fn(state_data(uint32_t(i)) + size_t(k) * head_bytes, used_bytes);
   }
+  if (plan_.reach > 0) fn(journal_, plan_.journal_row * size_t(plan_.reach));
 }
 
 size_t Session::snapshot_bytes() const {
@@ -80,6 +88,10 @@ Status Session::restore(const void* buffer, size_t size) {
   if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
   if (h.layout != layout_hash()) return mismatch("it was saved with another context, chunk, rollback window or KV type");
   if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || (has_append_ && h.position > plan_.options.context)) return mismatch("its position is out of range");
+  if (h.program >= plan_.programs.size()) return mismatch("it was written by a program that the model does not have");
+  const int copies = plan_.options.rollback > 0 ? 3 : 2;
+  if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 || h.mark[1] < h.mark[0] || h.mark[1] > h.position)
+    return mismatch("its checkpoints are out of range");
   size_t need = sizeof h + kChecksumBytes;
   for_each_used_range(h, [&](unsigned char*, size_t bytes) { need += bytes; });
   if (need != size) return Status::make(Code::kStateMismatch, "not restored: %zu bytes where its position needs %zu", size, need);

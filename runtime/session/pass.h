@@ -1,0 +1,21 @@
+// What one internal pass of a call works on.
+#pragma once
+
+#include "session/session.h"
+
+namespace runnel {
+
+// Tokens [begin, begin + tokens) of the call.
+struct Session::Pass {
+  uint32_t program_index = 0;
+  const PlannedProgram* program = nullptr;
+  SymbolValues symbols{};
+  int64_t begin = 0, tokens = 0, total = 0;
+  // Wanted rows of the whole call; null with rows_all or when the default (the last token) is meant.
+  const IoTensor* rows = nullptr;
+  bool rows_all = false;
+  int64_t next_row = 0;  // first entry of rows that no pass has served yet
+  const RunOptions* options = nullptr;
+};
+
+}  // namespace runnel
