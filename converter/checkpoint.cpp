@@ -83,6 +83,24 @@ void Checkpoint::refuse_unused() const {
   if (count) fail("%s: %zu tensors are unknown to the recipe, so the result would be wrong without them: %s%s", path.c_str(), count, names.c_str(), count > 8 ? ", ..." : "");
 }
 
+const SourceTensor& Checkpoint::rows_of(const SourceTensor& source, uint64_t first, uint64_t count) {
+  if (source.shape.empty() || first > source.shape[0] || count > source.shape[0] - first)
+    fail("tensor \"%s\" has no rows %llu to %llu", source.describe().c_str(), static_cast<unsigned long long>(first), static_cast<unsigned long long>(first + count));
+  SourceTensor t = source;
+  const uint64_t row_bytes = source.shape[0] ? source.bytes / source.shape[0] : 0;
+  t.shape[0] = count;
+  t.data += first * row_bytes;
+  t.bytes = count * row_bytes;
+  return derived_.emplace_back(std::move(t));
+}
+
+const SourceTensor& Checkpoint::derive(SourceTensor description, std::vector<uint8_t> bytes) {
+  derived_bytes_.push_back(std::move(bytes));
+  description.data = derived_bytes_.back().data();
+  description.bytes = derived_bytes_.back().size();
+  return derived_.emplace_back(std::move(description));
+}
+
 std::span<const uint8_t> Checkpoint::map(const std::filesystem::path& file) {
   auto view = FileView::open(file.c_str(), false);
   if (!view.is_ok()) throw Error(view.take_status().message());

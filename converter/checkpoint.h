@@ -80,6 +80,10 @@ class Checkpoint {
   // Fails with the names of tensors that nobody asked for.
   void refuse_unused() const;
 
+  // Tensors made of others: rows [first, first + count) of a matrix without a copy, or bytes of their own. Kept as long as this.
+  const SourceTensor& rows_of(const SourceTensor& source, uint64_t first, uint64_t count);
+  const SourceTensor& derive(SourceTensor description, std::vector<uint8_t> bytes);
+
   // Maps a file and keeps it mapped.
   std::span<const uint8_t> map(const std::filesystem::path& file);
 
@@ -88,6 +92,8 @@ class Checkpoint {
   std::vector<bool> used_;
   std::unordered_map<std::string, size_t> index_;
   std::deque<FileView> files_;
+  std::deque<SourceTensor> derived_;
+  std::deque<std::vector<uint8_t>> derived_bytes_;
 };
 
 }  // namespace runnel::convert

@@ -15,35 +15,32 @@ constexpr int64_t kLayersOf27B = 46;
 void read_gguf_facts(Checkpoint& c, Decoder& d) {
   const Facts f(c.meta, c.path.string(), "gemma2.");
   read_gguf_sizes(c, f, d);
-  d.attention_softcap = float(f.number("attn_logit_softcapping", 50));
+  d.attention.softcap = float(f.number("attn_logit_softcapping", 50));
   d.output_softcap = float(f.number("final_logit_softcapping", 30));
   // The file leaves out the attention scale. Of the published sizes only 27B scales by the width over the heads.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
-  d.attention_scale = float(1 / std::sqrt(is_27b ? double(d.hidden) / double(d.heads) : double(d.head_dim)));
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", 10000), d.head_dim));
+  d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
+  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim));
   apply_gguf_rope_scaling(f, d.ropes[0]);
   set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30, 4096), 2, d.layers);
 }
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
   const Facts f(c.meta["config"], c.path.string() + "/config.json");
-  d.names = kGemmaNames;
-  d.prefix = "model.";
   read_config_sizes(f, d);
-  d.norm_offset = 1;
-  d.attention_softcap = float(f.number("attn_logit_softcapping", 0));
+  d.norm_offset = d.attention.norm_offset = 1;
+  d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.attention_scale = float(1 / std::sqrt(f.number("query_pre_attn_scalar", 256)));
-  d.activation = activation_named(f, f.has("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
-  if (f.boolean("attention_bias", false)) d.attention_bias = Decoder::Bias::kAlways;
-  d.ropes.push_back(config_rope(f, "", 10000, d.head_dim));
+  d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));
+  d.ffn.activation = activation_named(f, f.has("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+  d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   set_window_layers(f, 2, d.layers);
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  d.activation = format::UnaryKind::gelu_tanh;
-  d.has_post_norms = true;
+  d.ffn.activation = format::UnaryKind::gelu_tanh;
+  add_post_norms(d);
   if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));

@@ -19,11 +19,11 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   read_gguf_sizes(c, f, d);
   // The file leaves out the attention scale, the pattern of the layers and the local rotary base.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
-  d.attention_scale = float(1 / std::sqrt(is_27b ? double(d.hidden) / double(d.heads) : double(d.head_dim)));
+  d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", kGlobalBase), d.head_dim));
+  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", kGlobalBase), d.attention.head_dim));
   apply_gguf_rope_scaling(f, d.ropes[0]);
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.head_dim));
+  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.attention.head_dim));
   set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30), kPattern, d.layers);
 }
 
@@ -42,27 +42,26 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   const bool is_nested = text != config.end() && text->is_object();
   const Json merged = with_defaults(is_nested ? *text : config);
   const Facts f(merged, c.path.string() + (is_nested ? "/config.json: text_config" : "/config.json"));
-  d.names = kGemmaNames;
-  d.prefix = "model.";
   for (const char* prefix : {"language_model.model.", "model.language_model."})
-    if (c.has(prefix + std::string(d.names.embedding))) d.prefix = prefix;
+    if (c.has(prefix + std::string("embed_tokens.weight"))) d.naming.root = prefix;
   read_config_sizes(f, d);
   if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
-  d.norm_offset = 1;
-  d.attention_scale = float(1 / std::sqrt(f.number("query_pre_attn_scalar", 256)));
-  d.attention_softcap = float(f.number("attn_logit_softcapping", 0));
+  d.norm_offset = d.attention.norm_offset = 1;
+  d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));
+  d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.activation = activation_named(f, "hidden_activation", "gelu_pytorch_tanh");
-  if (f.boolean("attention_bias", false)) d.attention_bias = Decoder::Bias::kAlways;
-  d.ropes.push_back(config_rope(f, "full_attention", kGlobalBase, d.head_dim));
-  d.ropes.push_back(config_rope(f, "sliding_attention", kLocalBase, d.head_dim));
+  d.ffn.activation = activation_named(f, "hidden_activation", "gelu_pytorch_tanh");
+  d.ropes.push_back(config_rope(f, "full_attention", kGlobalBase, d.attention.head_dim));
+  d.ropes.push_back(config_rope(f, "sliding_attention", kLocalBase, d.attention.head_dim));
   set_window_layers(f, kPattern, d.layers);
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  d.activation = format::UnaryKind::gelu_tanh;
-  d.has_qk_norm = d.has_post_norms = true;
+  d.ffn.activation = format::UnaryKind::gelu_tanh;
+  add_post_norms(d);
+  d.attention.q_norm = "q_norm";
+  d.attention.k_norm = "k_norm";
   if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));

@@ -15,9 +15,9 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   read_gguf_sizes(c, f, d);
   if (f.integer("expert_count", 0, 65536, 0) != 0) f.refuse("expert_count", "is not 0: mixtures of experts are not supported");
   // GGUF files of this family hold rows of q and k reordered for neighbouring pairs.
-  d.is_interleaved = true;
-  d.attention_scale = float(f.number("attention.scale", 1 / std::sqrt(double(d.head_dim))));
-  const int64_t dims = f.integer("rope.dimension_count", 2, d.head_dim, d.head_dim);
+  d.attention.is_interleaved = true;
+  d.attention.scale = float(f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim))));
+  const int64_t dims = f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim);
   d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", 10000), dims));
   apply_gguf_rope_scaling(f, d.ropes[0]);
   if (c.has("rope_freqs.weight")) {  // divisors that stand for Llama 3.1's scaling
@@ -30,21 +30,16 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
     }
   }
   set_window_layers(f.integer("attention.sliding_window", 0, 1 << 30, 0), 0, d.layers);
-  d.attention_bias = d.ffn_bias = Decoder::Bias::kIfPresent;
 }
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
   const Facts f(c.meta["config"], c.path.string() + "/config.json");
-  d.names = kLlamaNames;
-  d.prefix = "model.";
   read_config_sizes(f, d);
-  d.attention_scale = float(1 / std::sqrt(double(d.head_dim)));
-  d.activation = activation_named(f, "hidden_act", "silu");
-  if (f.boolean("attention_bias", false)) d.attention_bias = Decoder::Bias::kAlways;
-  if (f.boolean("mlp_bias", false)) d.ffn_bias = Decoder::Bias::kAlways;
+  d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+  d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing(d.names.output);
-  d.ropes.push_back(config_rope(f, "", 10000, d.head_dim));
+  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   set_window_layers(f, 0, d.layers);
 }
 

@@ -1,0 +1,272 @@
+#include "converter/recipes/net.h"
+
+#include <cstring>
+
+namespace runnel::convert {
+
+std::vector<uint64_t> as_shape(const std::vector<int64_t>& dims) { return {dims.begin(), dims.end()}; }
+
+namespace {
+
+Names axes(const std::string& axis, const std::vector<int64_t>& dims) {
+  Names out = {axis};
+  for (int64_t d : dims) out.push_back(std::to_string(d));
+  return out;
+}
+
+}  // namespace
+
+Net::Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context)
+    : checkpoint_(checkpoint), builder_(builder), graph_(builder, "main"), naming_(std::move(naming)) {
+  builder_.model.context = uint64_t(context);
+  graph_.add_stream_symbols();
+  graph_.add_input("ids", format::DType::i32, {"T"}, format::Role::tokens);
+  graph_.add_input("positions", format::DType::i32, {"T"}, format::Role::positions);
+  graph_.add_input("rows", format::DType::i32, {"R"}, format::Role::rows);
+}
+
+void Net::layer(size_t i, size_t count) {
+  scope_ = naming_.layer + std::to_string(i) + ".";
+  is_last_layer_ = i + 1 == count;
+}
+
+void Net::leave_layers() {
+  scope_.clear();
+  is_last_layer_ = false;
+}
+
+std::string Net::full_name(const std::string& name) const {
+  const bool is_absolute = name[0] == '/';
+  if (!is_gguf()) return is_absolute ? name.substr(1) : naming_.root + scope_ + name;
+  std::string stem = name, ending;
+  for (const char* e : {".weight", ".bias"})
+    if (name.size() > std::strlen(e) && name.compare(name.size() - std::strlen(e), std::string::npos, e) == 0) stem = name.substr(0, name.size() - std::strlen(e)), ending = e;
+  const auto it = naming_.gguf.find(stem);
+  if (it == naming_.gguf.end()) return name;  // no such tensor in a GGUF: looked up under a name that it cannot have
+  std::string prefix;
+  if (!scope_.empty() && !is_absolute) prefix = "blk." + scope_.substr(naming_.layer.size());
+  return prefix + it->second + ending;
+}
+
+const SourceTensor& Net::take(const std::string& name, const std::vector<int64_t>& shape) { return checkpoint_.take(full_name(name), as_shape(shape)); }
+
+std::vector<float> Net::values(const std::string& name, const std::vector<int64_t>& shape) {
+  const SourceTensor& t = take(name, shape);
+  std::vector<float> out(size_t(t.count()));
+  decode_values(t, 0, t.count(), out.data());
+  return out;
+}
+
+std::string Net::plain(const std::string& name, const std::vector<int64_t>& shape, float offset) {
+  const std::string to = own_name(name);
+  if (added_.insert(to).second) builder_.add_floats(to, take(name, shape), offset);
+  return to;
+}
+
+std::string Net::plain_as(const std::string& name, const std::vector<int64_t>& source_shape, const std::vector<int64_t>& shape) {
+  return constant(name, values(name, source_shape), shape);
+}
+
+std::string Net::constant(const std::string& name, const std::vector<float>& values, const std::vector<int64_t>& shape) {
+  const std::string to = own_name(name);
+  if (added_.insert(to).second) builder_.add_floats(to, values, as_shape(shape));
+  return to;
+}
+
+std::string Net::state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype) {
+  auto s = std::make_unique<format::StateT>();
+  s->name = own_name(name);
+  s->kind = format::StateKind::recurrent;
+  s->dtype = dtype;
+  for (int64_t d : shape) s->shape.push_back(std::to_string(d));
+  builder_.model.states.push_back(std::move(s));
+  return own_name(name);
+}
+
+void Net::attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim) {
+  graph_.add_attention_states(own_name(name), window, kv_heads, key_dim, value_dim);
+}
+
+const SourceTensor& Net::reordered(const SourceTensor& source, const std::vector<int64_t>& rows) {
+  SourceTensor t = source;
+  const uint64_t row_bytes = source.bytes / source.shape[0];
+  std::vector<uint8_t> bytes(size_t(row_bytes) * rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (uint64_t(rows[i]) >= source.shape[0]) fail("tensor \"%s\" has no row %lld", source.describe().c_str(), static_cast<long long>(rows[i]));
+    std::memcpy(bytes.data() + i * row_bytes, source.data + uint64_t(rows[i]) * row_bytes, size_t(row_bytes));
+  }
+  t.shape[0] = rows.size();
+  t.bytes = bytes.size();
+  return checkpoint_.derive(std::move(t), std::move(bytes));
+}
+
+Var Net::make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_unique) {
+  std::string name = own_name(what);
+  const int n = used_names_[name]++;
+  if (!is_unique) name += "#" + std::to_string(n + 1);
+  else if (n) name += "#" + std::to_string(n + 1);
+  graph_.value(name, axes(axis, dims));
+  return {name, axis, dims};
+}
+
+Var Net::op(const std::string& name, const Names& inputs, const std::string& axis, const std::vector<int64_t>& dims, const Names& more_outputs) {
+  const Var y = make(name, axis, dims);
+  Names outputs = {y.name};
+  outputs.insert(outputs.end(), more_outputs.begin(), more_outputs.end());
+  graph_.op(name, inputs, outputs);
+  return y;
+}
+
+Var Net::embed(const std::string& table, int64_t vocab, int64_t hidden, float scale) {
+  const std::string matrix_name = matrix(table + ".weight", take(table + ".weight", {vocab, hidden}));
+  format::EmbeddingAttrsT attrs;
+  attrs.scale = scale;
+  return op("embedding", {"ids", matrix_name}, "T", {hidden}, {}, attrs);
+}
+
+std::string Net::matrix(const std::string& name, const SourceTensor& source) {
+  const std::string to = own_name(name);
+  if (added_.insert(to).second) builder_.add_matrix(to, source);
+  return to;
+}
+
+std::vector<Var> Net::linears(const Var& x, const std::vector<Product>& products) {
+  Names inputs = {x.name}, biases, outputs;
+  std::vector<Var> vars;
+  bool any = false;
+  for (const Product& p : products) {
+    int64_t rows = 1;
+    for (int64_t d : p.dims) rows *= d;
+    const int64_t columns = x.dims.back();
+    const int64_t all = p.first < 0 ? rows : p.rows_in_all;
+    const SourceTensor& whole = take(p.source + ".weight", {all, columns});
+    const std::string part = p.first < 0 ? "" : "[" + std::to_string(p.first) + "]";
+    inputs.push_back(matrix(p.source + part + ".weight", p.first < 0 ? whole : checkpoint_.rows_of(whole, uint64_t(p.first), uint64_t(rows))));
+    biases.emplace_back();
+    if (has(p.source + ".bias")) {
+      any = true;
+      const std::vector<float> b = values(p.source + ".bias", {all});
+      const auto begin = b.begin() + (p.first < 0 ? 0 : p.first);
+      biases.back() = constant(p.source + part + ".bias", std::vector<float>(begin, begin + rows), {rows});
+    }
+    std::vector<int64_t> dims(x.dims.begin(), x.dims.end() - 1);
+    dims.insert(dims.end(), p.dims.begin(), p.dims.end());
+    vars.push_back(make(p.source + part, x.axis, dims, true));
+    outputs.push_back(vars.back().name);
+  }
+  if (any) inputs.insert(inputs.end(), biases.begin(), biases.end());
+  graph_.op("matmul", inputs, outputs);
+  return vars;
+}
+
+Var Net::times(const Var& x, const std::string& matrix_name, const std::string& bias, const std::vector<int64_t>& dims) {
+  Names inputs = {x.name, matrix_name};
+  if (!bias.empty()) inputs.push_back(bias);
+  std::vector<int64_t> out(x.dims.begin(), x.dims.end() - 1);
+  out.insert(out.end(), dims.begin(), dims.end());
+  return op("matmul", inputs, x.axis, out);
+}
+
+Var Net::rms_norm(const Var& x, const std::string& weight, double eps, const Var* residual) {
+  format::NormAttrsT attrs;
+  attrs.eps = float(eps);
+  Names inputs = {x.name};
+  if (!weight.empty() || residual) inputs.push_back(weight);
+  if (residual) inputs.push_back(residual->name);
+  return op("rms_norm", inputs, x.axis, x.dims, {}, attrs);
+}
+
+Var Net::layer_norm(const Var& x, const std::string& weight, const std::string& bias, double eps) {
+  format::NormAttrsT attrs;
+  attrs.eps = float(eps);
+  Names inputs = {x.name};
+  if (!weight.empty() || !bias.empty()) inputs.push_back(weight);
+  if (!bias.empty()) inputs.push_back(bias);
+  return op("layer_norm", inputs, x.axis, x.dims, {}, attrs);
+}
+
+Var Net::unary(format::UnaryKind kind, const Var& x, float alpha) {
+  format::UnaryAttrsT attrs;
+  attrs.kind = kind;
+  attrs.alpha = alpha;
+  return op("unary", {x.name}, x.axis, x.dims, {}, attrs);
+}
+
+Var Net::binary(format::BinaryKind kind, const Var& x, const Var& y) {
+  format::BinaryAttrsT attrs;
+  attrs.kind = kind;
+  if (x.axis != y.axis) fail("recipe: %s and %s have different token axes", x.name.c_str(), y.name.c_str());
+  // Axes meet from the end; the token axes must meet each other.
+  if (x.dims.size() != y.dims.size()) fail("recipe: %s and %s have different ranks", x.name.c_str(), y.name.c_str());
+  std::vector<int64_t> dims = x.dims;
+  for (size_t i = 0; i < dims.size(); ++i) dims[i] = std::max(x.dims[i], y.dims[i]);
+  return op("binary", {x.name, y.name}, x.axis, dims, {}, attrs);
+}
+
+Var Net::binary(format::BinaryKind kind, const Var& x, const std::string& tensor) {
+  format::BinaryAttrsT attrs;
+  attrs.kind = kind;
+  return op("binary", {x.name, tensor}, x.axis, x.dims, {}, attrs);
+}
+
+Var Net::glu(format::UnaryKind activation, const Var& gate, const Var& up) {
+  format::GluAttrsT attrs;
+  attrs.activation = activation;
+  return op("glu", {gate.name, up.name}, gate.axis, gate.dims, {}, attrs);
+}
+
+Var Net::rope(const Var& x, const std::string& table, bool interleaved, float scale) {
+  format::RopeAttrsT attrs;
+  attrs.interleaved = interleaved;
+  attrs.scale = scale;
+  return op("rope", {x.name, "positions", table}, x.axis, x.dims, {}, attrs);
+}
+
+Var Net::reshape(const Var& x, const std::vector<int64_t>& dims) { return op("reshape", {x.name}, x.axis, dims); }
+
+Var Net::slice(const Var& x, int axis, int64_t begin, int64_t count) {
+  format::SliceAttrsT attrs;
+  attrs.axis = uint8_t(axis);
+  attrs.begin = begin;
+  std::vector<int64_t> dims = x.dims;
+  dims[size_t(axis - 1)] = count;
+  return op("slice", {x.name}, x.axis, dims, {}, attrs);
+}
+
+Var Net::concat(const std::vector<Var>& parts, int axis) {
+  format::ConcatAttrsT attrs;
+  attrs.axis = uint8_t(axis);
+  Names inputs;
+  std::vector<int64_t> dims = parts[0].dims;
+  int64_t& n = dims[size_t(axis - 1)];
+  n = 0;
+  for (const Var& p : parts) {
+    inputs.push_back(p.name);
+    n += p.dims[size_t(axis - 1)];
+  }
+  return op("concat", inputs, parts[0].axis, dims, {}, attrs);
+}
+
+Var Net::wanted(const Var& x) {
+  if (!is_last_layer_ || x.axis == "R") return x;
+  const auto it = wanted_.find(x.name);
+  if (it != wanted_.end()) return it->second;
+  return wanted_[x.name] = op("gather_rows", {x.name, "rows"}, "R", x.dims);
+}
+
+void Net::head(const Var& x, const std::string& matrix_name, int64_t vocab, double softcap, double factor) {
+  const bool is_changed = softcap > 0 || factor != 1;
+  Var y = {is_changed ? "raw_logits" : "logits", x.axis, {vocab}};
+  graph_.value(y.name, axes(y.axis, y.dims));
+  graph_.op("matmul", {x.name, matrix_name}, {y.name});
+  if (is_changed) {
+    if (softcap > 0 && factor != 1) y = scale(y, factor);
+    format::UnaryAttrsT attrs;
+    attrs.kind = softcap > 0 ? format::UnaryKind::softcap : format::UnaryKind::scale;
+    attrs.alpha = float(softcap > 0 ? softcap : factor);
+    graph_.op("unary", {y.name}, {graph_.value("logits", axes(y.axis, y.dims))}, attrs);
+  }
+  graph_.add_output("logits");
+}
+
+}  // namespace runnel::convert
