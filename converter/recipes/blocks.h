@@ -21,6 +21,7 @@ struct Attention {
   double eps = 1e-6;
   float norm_offset = 0;
   std::string gate;         // short name of a projection whose sigmoid multiplies the heads' output; empty: none
+  bool gate_is_per_head = false;  // one value a head instead of one a channel
 };
 Var attention(Net& net, const Attention& a, const Var& x);
 
@@ -39,5 +40,29 @@ struct FeedForward {
   format::UnaryKind activation = format::UnaryKind::silu;
 };
 Var gated_feed_forward(Net& net, const FeedForward& f, const Var& x);
+
+// A mixture of experts. Experts come one tensor each ({} in the names stands for the expert), or as one tensor [experts, rows, columns];
+// gate and up may be one tensor, gate first (`gate_up`).
+struct Experts {
+  std::string prefix = "mlp.";
+  std::string router = "gate", choice_bias;  // choice_bias: whole short name, added to the scores for the choice only
+  std::string gate = "experts.{}.gate_proj", up = "experts.{}.up_proj", down = "experts.{}.down_proj", gate_up;
+  int64_t count = 0, chosen = 0, width = 0;
+  int64_t latent = 0;  // width of the space in which the experts work; 0: that of x
+  std::string latent_in, latent_out;
+  format::RouteAttrsT route;
+  format::UnaryKind activation = format::UnaryKind::silu;
+};
+Var experts(Net& net, const Experts& e, const Var& x);
+
+// Sigmoid scores as DeepSeek-V3 routes by: norm_topk_prob, routed_scaling_factor.
+void read_sigmoid_route(const Facts& f, format::RouteAttrsT& route);
+
+// x + factor * part(norm of x), on the wanted rows when the part went on with those.
+template <class Part>
+Var with_residual(Net& net, const Var& x, const std::string& norm, double eps, Part part, double factor = 1) {
+  const Var y = part(net.rms_norm(x, net.plain(norm + ".weight", {x.dims.back()}), eps));
+  return net.add(net.wanted(x), net.scale(y, factor));
+}
 
 }  // namespace runnel::convert

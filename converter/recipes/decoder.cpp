@@ -87,7 +87,7 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
   };
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
   std::vector<std::string> ropes;
-  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i], {int64_t(d.ropes[i].size())}));
+  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i], {-1}));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     Attention a = d.attention;

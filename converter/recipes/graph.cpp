@@ -1,5 +1,8 @@
 #include "converter/recipes/graph.h"
 
+#include <algorithm>
+#include <set>
+
 #include "format/states.h"
 
 namespace runnel::convert {
@@ -32,10 +35,11 @@ void GraphBuilder::add_input(const std::string& name, format::DType dtype, const
   program_->inputs.push_back(std::move(v));
 }
 
-std::string GraphBuilder::value(const std::string& name, const Names& shape) {
+std::string GraphBuilder::value(const std::string& name, const Names& shape, format::DType dtype) {
   auto v = std::make_unique<format::ValueT>();
   v->name = name;
   v->shape = shape;
+  v->dtype = dtype;
   program_->values.push_back(std::move(v));
   return name;
 }
@@ -49,6 +53,13 @@ void GraphBuilder::op(const std::string& name, const Names& inputs, const Names&
   o->inputs = inputs;
   o->outputs = outputs;
   program_->ops.push_back(std::move(o));
+}
+
+void GraphBuilder::move_to_end(const std::string& axis) {
+  std::set<std::string> late;
+  for (const auto& v : program_->values)
+    if (!v->shape.empty() && v->shape[0] == axis) late.insert(v->name);
+  std::stable_partition(program_->ops.begin(), program_->ops.end(), [&](const auto& op) { return !late.count(op->outputs[0]); });
 }
 
 void GraphBuilder::add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim) {

@@ -14,13 +14,15 @@ class GraphBuilder {
   void add_stream_symbols();
   void add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role);
   // Declares the value `name` and returns the name.
-  std::string value(const std::string& name, const Names& shape);
+  std::string value(const std::string& name, const Names& shape, format::DType dtype = format::DType::f32);
   void op(const std::string& name, const Names& inputs, const Names& outputs);
   template <class AttrsT>
   void op(const std::string& name, const Names& inputs, const Names& outputs, AttrsT attrs) {
     op(name, inputs, outputs);
     program_->ops.back()->attrs.Set(std::move(attrs));
   }
+  // Moves operators on axis `axis` behind all others, in their order: nothing else reads what they compute.
+  void move_to_end(const std::string& axis);
   void add_output(const std::string& name) { program_->outputs.push_back(name); }
   // Key and value state of an attention operator: `name`.k and `name`.v.
   void add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim);

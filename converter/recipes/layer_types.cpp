@@ -27,6 +27,33 @@ void set_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& laye
   }
 }
 
+std::vector<std::string> layer_types(const Facts& f, size_t layers, const std::string& otherwise) {
+  const char* key = f.has("layer_types") ? "layer_types" : "layers_block_type";
+  const Json* types = f.find(key);
+  std::vector<std::string> out(layers, otherwise);
+  if (!types) return out;
+  if (!types->is_array() || types->size() != layers) f.refuse(key, "does not name one type for each of the " + std::to_string(layers) + " layers");
+  for (size_t i = 0; i < layers; ++i) {
+    if (!(*types)[i].is_string()) f.refuse(key, "holds something that is not a name");
+    out[i] = (*types)[i].get<std::string>();
+  }
+  return out;
+}
+
+namespace {
+
+// The first part of a head turns as if all of it did, the rest stands still.
+std::vector<float> proportional_frequencies(const Facts& f, double theta, double partial, int64_t head_dim) {
+  std::vector<float> out = rope_frequencies(theta, head_dim);
+  const double factor = f.number("factor", 1);
+  if (factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
+  const size_t turning = size_t(partial * double(head_dim)) / 2;
+  for (size_t i = 0; i < out.size(); ++i) out[i] = i < turning ? float(out[i] / factor) : 0.0f;
+  return out;
+}
+
+}  // namespace
+
 std::vector<float> config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim) {
   const bool is_local = layer_type == "sliding_attention";
   const Json* parameters = f.find("rope_parameters");
@@ -49,6 +76,7 @@ std::vector<float> config_rope(const Facts& f, const std::string& layer_type, do
   }
   if (theta <= 0) f.refuse(base_key, "is not positive");
   if (partial <= 0 || partial > 1) f.refuse("partial_rotary_factor", "is not in 0 to 1");
+  if (scaling && scaling->is_object() && scaling->value("rope_type", "") == "proportional") return proportional_frequencies(Facts(*scaling, "rope_parameters", ""), theta, partial, head_dim);
   std::vector<float> out = rope_frequencies(theta, int64_t(double(head_dim) * partial));
   apply_rope_scaling(scaling, scaling == parameters && parameters ? "rope_parameters" : "rope_scaling", out);
   return out;

@@ -57,6 +57,13 @@ std::vector<float> Net::values(const std::string& name, const std::vector<int64_
   return out;
 }
 
+std::vector<float> Net::values_of_rows(const std::string& name, const std::vector<int64_t>& row) {
+  const SourceTensor* t = checkpoint_.find(full_name(name));
+  std::vector<int64_t> shape = row;
+  shape.insert(shape.begin(), t && !t->shape.empty() ? int64_t(t->shape[0]) : 1);
+  return values(name, shape);
+}
+
 std::string Net::plain(const std::string& name, const std::vector<int64_t>& shape, float offset) {
   const std::string to = own_name(name);
   if (added_.insert(to).second) builder_.add_floats(to, take(name, shape), offset);
@@ -69,7 +76,7 @@ std::string Net::plain_as(const std::string& name, const std::vector<int64_t>& s
 
 std::string Net::constant(const std::string& name, const std::vector<float>& values, const std::vector<int64_t>& shape) {
   const std::string to = own_name(name);
-  if (added_.insert(to).second) builder_.add_floats(to, values, as_shape(shape));
+  if (added_.insert(to).second) builder_.add_floats(to, values, shape == std::vector<int64_t>{-1} ? std::vector<uint64_t>{values.size()} : as_shape(shape));
   return to;
 }
 
@@ -100,12 +107,23 @@ const SourceTensor& Net::reordered(const SourceTensor& source, const std::vector
   return checkpoint_.derive(std::move(t), std::move(bytes));
 }
 
-Var Net::make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_unique) {
+const SourceTensor& Net::stacked(const std::vector<const SourceTensor*>& parts) {
+  SourceTensor t = *parts[0];
+  const uint64_t rows = t.shape[0], tiled = (rows + kTileRows - 1) / kTileRows * kTileRows;
+  std::vector<uint8_t> bytes(size_t(t.bytes / rows * tiled * parts.size()));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i]->shape != t.shape || parts[i]->type != t.type) fail("tensor \"%s\" is not like \"%s\"", parts[i]->describe().c_str(), t.describe().c_str());
+    std::memcpy(bytes.data() + i * (t.bytes / rows * tiled), parts[i]->data, size_t(t.bytes));
+  }
+  t.shape[0] = tiled * parts.size();
+  return checkpoint_.derive(std::move(t), std::move(bytes));
+}
+
+Var Net::make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_plain, format::DType dtype) {
   std::string name = own_name(what);
   const int n = used_names_[name]++;
-  if (!is_unique) name += "#" + std::to_string(n + 1);
-  else if (n) name += "#" + std::to_string(n + 1);
-  graph_.value(name, axes(axis, dims));
+  if (!is_plain || n) name += "#" + std::to_string(n + 1);
+  graph_.value(name, axes(axis, dims), dtype);
   return {name, axis, dims};
 }
 
@@ -159,12 +177,37 @@ std::vector<Var> Net::linears(const Var& x, const std::vector<Product>& products
   return vars;
 }
 
+std::vector<Var> Net::products(const Var& x, const std::vector<Weight>& weights) {
+  Names inputs = {x.name}, outputs;
+  std::vector<Var> vars;
+  for (const Weight& w : weights) {
+    inputs.push_back(w.matrix);
+    std::vector<int64_t> dims(x.dims.begin(), x.dims.end() - 1);
+    dims.insert(dims.end(), w.dims.begin(), w.dims.end());
+    vars.push_back(make("matmul", x.axis, dims));
+    outputs.push_back(vars.back().name);
+  }
+  graph_.op("matmul", inputs, outputs);
+  return vars;
+}
+
 Var Net::times(const Var& x, const std::string& matrix_name, const std::string& bias, const std::vector<int64_t>& dims) {
   Names inputs = {x.name, matrix_name};
   if (!bias.empty()) inputs.push_back(bias);
   std::vector<int64_t> out(x.dims.begin(), x.dims.end() - 1);
   out.insert(out.end(), dims.begin(), dims.end());
   return op("matmul", inputs, x.axis, out);
+}
+
+Var Net::by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in) {
+  std::vector<const SourceTensor*> pointers;
+  for (int64_t g = 0; g < groups; ++g) {
+    SourceTensor t{own_name(name), SourceType::kF32, {uint64_t(out), uint64_t(in)}, nullptr, 0};
+    std::vector<uint8_t> bytes(size_t(out * in) * 4);
+    std::memcpy(bytes.data(), weights.data() + g * out * in, bytes.size());
+    pointers.push_back(&checkpoint_.derive(std::move(t), std::move(bytes)));
+  }
+  return op("routed_matmul", {reshape(x, {groups, in}).name, "", matrix(name, stacked(pointers))}, x.axis, {groups, out});
 }
 
 Var Net::rms_norm(const Var& x, const std::string& weight, double eps, const Var* residual) {
@@ -266,6 +309,7 @@ void Net::head(const Var& x, const std::string& matrix_name, int64_t vocab, doub
     attrs.alpha = float(softcap > 0 ? softcap : factor);
     graph_.op("unary", {y.name}, {graph_.value("logits", axes(y.axis, y.dims))}, attrs);
   }
+  graph_.move_to_end("R");
   graph_.add_output("logits");
 }
 

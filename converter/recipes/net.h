@@ -55,16 +55,21 @@ class Net {
   bool has(const std::string& name) const { return checkpoint_.has(full_name(name)); }
   const SourceTensor& take(const std::string& name, const std::vector<int64_t>& shape);
   std::vector<float> values(const std::string& name, const std::vector<int64_t>& shape);
+  // The same with any number of rows, each of shape `row`.
+  std::vector<float> values_of_rows(const std::string& name, const std::vector<int64_t>& row);
   // A tensor as f32 in the file, `offset` added; returns its name there.
   std::string plain(const std::string& name, const std::vector<int64_t>& shape, float offset = 0);
   // The same with another shape of as many elements.
   std::string plain_as(const std::string& name, const std::vector<int64_t>& source_shape, const std::vector<int64_t>& shape);
-  // Numbers that the recipe computed, stored once under scope + name.
+  // Numbers that the recipe computed, stored once under scope + name. shape {-1}: one axis, as long as there are values.
   std::string constant(const std::string& name, const std::vector<float>& values, const std::vector<int64_t>& shape);
   // The name of a recurrent state of this layer.
   std::string state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype = format::DType::f32);
   std::string state_name(const std::string& name) const { return own_name(name); }
   void attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim);
+  const SourceTensor& rows_of(const SourceTensor& source, int64_t first, int64_t rows) { return checkpoint_.rows_of(source, uint64_t(first), uint64_t(rows)); }
+  // Matrices of the same width one below the other, each filled up to whole tiles of 16 rows with zeros: the experts of routed_matmul.
+  const SourceTensor& stacked(const std::vector<const SourceTensor*>& parts);
   // Rows of the source in this order, as a matrix of the checkpoint: for layouts that mix what belongs to different outputs.
   const SourceTensor& reordered(const SourceTensor& source, const std::vector<int64_t>& rows);
 
@@ -72,13 +77,20 @@ class Net {
   Var embed(const std::string& table, int64_t vocab, int64_t hidden, float scale = 1);
   Var linear(const Var& x, const Product& product) { return linears(x, {product})[0]; }
   std::vector<Var> linears(const Var& x, const std::vector<Product>& products);
-  // A product with a matrix that is in the file already, or with one given here.
+  // Products with matrices that are in the file already.
+  struct Weight {
+    std::string matrix;
+    std::vector<int64_t> dims;
+  };
+  std::vector<Var> products(const Var& x, const std::vector<Weight>& weights);
   Var times(const Var& x, const std::string& matrix, const std::string& bias, const std::vector<int64_t>& dims);
   std::string matrix(const std::string& name, const SourceTensor& source);
+  // Each of `groups` parts of x, `in` channels wide, through a matrix of its own: weights [groups, out, in]. Gives [groups, out].
+  Var by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in);
   Var rms_norm(const Var& x, const std::string& weight, double eps, const Var* residual = nullptr);
   Var layer_norm(const Var& x, const std::string& weight, const std::string& bias, double eps);
   Var unary(format::UnaryKind kind, const Var& x, float alpha = 1);
-  Var scale(const Var& x, double factor) { return unary(format::UnaryKind::scale, x, float(factor)); }
+  Var scale(const Var& x, double factor) { return factor == 1 ? x : unary(format::UnaryKind::scale, x, float(factor)); }
   Var binary(format::BinaryKind kind, const Var& x, const Var& y);
   Var binary(format::BinaryKind kind, const Var& x, const std::string& tensor);
   Var add(const Var& x, const Var& y) { return binary(format::BinaryKind::add, x, y); }
@@ -90,6 +102,8 @@ class Net {
   Var concat(const std::vector<Var>& parts, int axis);
   Var wanted(const Var& x);  // in the last layer: the rows whose outputs are asked for; elsewhere x
 
+  // A value named after this layer; numbered unless is_plain and the name is free.
+  Var make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_plain = false, format::DType dtype = format::DType::f32);
   // Any operator: inputs by name ("" absent), one output of these dims and further outputs by name (states).
   Var op(const std::string& name, const Names& inputs, const std::string& axis, const std::vector<int64_t>& dims, const Names& more_outputs = {});
   template <class AttrsT>
@@ -107,7 +121,6 @@ class Net {
   GraphBuilder& graph() { return graph_; }
 
  private:
-  Var make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_unique = false);
   std::string own_name(const std::string& name) const { return name[0] == '/' ? name.substr(1) : scope_ + name; }
 
   Checkpoint& checkpoint_;

@@ -1,0 +1,79 @@
+#include "converter/recipes/delta.h"
+
+#include <cmath>
+
+#include "converter/recipes/ssm.h"
+
+namespace runnel::convert {
+
+using format::BinaryKind;
+using format::UnaryKind;
+
+namespace {
+
+// x / sqrt(sum of squares + eps), written as a norm to the mean square.
+Var unit_length(Net& net, const Var& x, double eps) {
+  const double n = double(x.dims.back());
+  return net.scale(net.rms_norm(x, "", eps / n), 1 / std::sqrt(n));
+}
+
+}  // namespace
+
+DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qkv, const std::vector<float>& conv, const std::string& prefix) {
+  const int64_t widths[] = {s.key_width(), s.key_width(), s.value_width()};
+  const char* names[] = {"q_conv", "k_conv", "v_conv"};
+  Var out[3];
+  int64_t first = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    const auto begin = conv.begin() + first * s.taps;
+    const std::string weight = net.constant(prefix + names[i], std::vector<float>(begin, begin + widths[i] * s.taps), {widths[i], s.taps});
+    out[i] = short_conv(net, qkv[i], weight, "", s.taps, UnaryKind::silu, prefix + names[i]);
+    first += widths[i];
+  }
+  DeltaInput in;
+  const auto heads = [&](const Var& x) {
+    const Var y = unit_length(net, net.reshape(x, {s.key_heads, s.key_dim}), 1e-6);
+    return s.is_round_robin && s.value_heads != s.key_heads ? net.concat(std::vector<Var>(size_t(s.value_heads / s.key_heads), y), 1) : y;
+  };
+  in.q = heads(out[0]);
+  in.k = heads(out[1]);
+  in.v = net.reshape(out[2], {s.value_heads, s.value_dim});
+  return in;
+}
+
+std::vector<float> joined_convs(Net& net, const std::string& prefix, const DeltaSizes& s) {
+  std::vector<float> all;
+  for (const char* name : {"q_conv1d.weight", "k_conv1d.weight", "v_conv1d.weight"}) {
+    const std::vector<float> part = net.values_of_rows(prefix + name, {1, s.taps});
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  if (int64_t(all.size()) != (2 * s.key_width() + s.value_width()) * s.taps)
+    fail("%s: the convolutions of \"%s\" have %zu weights, not %lld", net.checkpoint().path.c_str(), net.full_name(prefix).c_str(), all.size(),
+         static_cast<long long>((2 * s.key_width() + s.value_width()) * s.taps));
+  return all;
+}
+
+Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape) {
+  std::vector<float> factor = net.values(prefix + "A_log", a_log_shape);
+  if (!net.is_gguf())
+    for (float& v : factor) v = -std::exp(v);
+  std::vector<int64_t> shape = {int64_t(factor.size())};
+  if (a.dims.size() == 2) shape.push_back(1);
+  const Var biased = net.binary(BinaryKind::add, a, net.plain_as(prefix + "dt_bias", {a.width()}, a.dims));
+  return net.binary(BinaryKind::mul, net.unary(UnaryKind::softplus, biased), net.constant(prefix + "A", factor, shape));
+}
+
+Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta, const std::string& prefix) {
+  format::MatrixRecurrenceAttrsT attrs;
+  attrs.rule = format::RecurrenceRule::delta;
+  attrs.scale = float(1 / std::sqrt(double(s.key_dim)));
+  const std::string state = net.state(prefix + "state", {s.value_heads, s.key_dim, s.value_dim});
+  return net.op("matrix_recurrence", {in.q.name, in.k.name, in.v.name, decay.name, beta.name, "", "", "", "", state}, "T", {s.value_heads, s.value_dim}, {state}, attrs);
+}
+
+Var gated_head_norm(Net& net, const Var& y, const Var& gate, const std::string& weight, UnaryKind activation, double eps) {
+  const Var normed = net.rms_norm(net.wanted(y), net.plain(weight, {y.dims.back()}), eps);
+  return net.reshape(net.glu(activation, net.reshape(net.wanted(gate), y.dims), normed), {y.width()});
+}
+
+}  // namespace runnel::convert

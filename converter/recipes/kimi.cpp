@@ -1,0 +1,135 @@
+// Kimi Linear (arXiv 2510.26692): three layers of Kimi Delta Attention, whose decay has one value a channel, then one of latent attention
+// without positions; experts behind the first layers.
+#include <cmath>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/delta.h"
+#include "converter/recipes/layer_types.h"
+#include "converter/recipes/recipe.h"
+
+namespace runnel::convert {
+namespace {
+
+using format::UnaryKind;
+
+Var delta_attention(Net& net, const DeltaSizes& s, double eps, const Var& x) {
+  const std::string p = "self_attn.";
+  const int64_t n = s.key_width();
+  const std::vector<Var> in = net.linears(x, {{p + "q_proj", {n}}, {p + "k_proj", {n}}, {p + "v_proj", {n}}, {p + "f_a_proj", {s.key_dim}}, {p + "g_a_proj", {s.key_dim}}, {p + "b_proj", {s.key_heads}}});
+  const DeltaInput qkv = delta_input(net, s, in, joined_convs(net, p, s), p);
+  const Var decay = delta_decay(net, net.linear(in[3], {p + "f_b_proj", {s.key_heads, s.key_dim}}), p, {1, 1, s.key_heads, 1});
+  const Var y = delta_rule(net, s, qkv, decay, net.unary(UnaryKind::sigmoid, in[5]), p);
+  const Var gate = net.linear(net.wanted(in[4]), {p + "g_b_proj", {n}});
+  return net.linear(gated_head_norm(net, y, gate, p + "o_norm.weight", UnaryKind::sigmoid, eps), {p + "o_proj", {x.dims[0]}});
+}
+
+struct Latent {
+  int64_t heads = 0, q_rank = 0, kv_rank = 0, nope = 0, rope = 0, value = 0;
+};
+
+// Keys and values are unfolded from the latent row; what each head shares is appended to its key.
+Var latent_attention(Net& net, const Latent& l, const Var& x) {
+  const std::string p = "self_attn.";
+  Var q;
+  if (l.q_rank) {
+    const Var a = net.linear(x, {p + "q_a_proj", {l.q_rank}});
+    q = net.linear(net.rms_norm(a, net.plain(p + "q_a_layernorm.weight", {l.q_rank}), 1e-6), {p + "q_b_proj", {l.heads, l.nope + l.rope}});
+  } else {
+    q = net.linear(x, {p + "q_proj", {l.heads, l.nope + l.rope}});
+  }
+  const std::string down = p + "kv_a_proj_with_mqa";
+  const std::vector<Var> kv = net.linears(x, {{down, {l.kv_rank}, 0, l.kv_rank + l.rope}, {down, {l.rope}, l.kv_rank, l.kv_rank + l.rope}});
+  const Var latent = net.rms_norm(kv[0], net.plain(p + "kv_a_layernorm.weight", {l.kv_rank}), 1e-6);
+  const SourceTensor& both = net.take(p + "kv_b_proj.weight", {l.heads * (l.nope + l.value), l.kv_rank});
+  const auto part = [&](const char* name, int64_t first, int64_t count) {
+    std::vector<int64_t> rows;
+    for (int64_t h = 0; h < l.heads; ++h)
+      for (int64_t i = 0; i < count; ++i) rows.push_back(h * (l.nope + l.value) + first + i);
+    return net.matrix(p + "kv_b_proj" + name, net.reordered(both, rows));
+  };
+  const std::vector<Var> up = net.products(latent, {{part("[k]", 0, l.nope), {l.heads, l.nope}}, {part("[v]", l.nope, l.value), {l.heads, l.value}}});
+  const Var shared = net.reshape(kv[1], {1, l.rope});
+  const Var k = net.concat({up[0], net.concat(std::vector<Var>(size_t(l.heads), shared), 1)}, 2);
+  const Var y = attend(net, {1 / std::sqrt(double(l.nope + l.rope)), 0, 0}, q, k, up[1]);
+  return net.linear(net.wanted(y), {p + "o_proj", {x.dims[0]}});
+}
+
+void build(Checkpoint& c, ModelBuilder& b) {
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  Decoder d;
+  d.hidden = f.integer("hidden_size");
+  d.vocab = f.integer("vocab_size");
+  d.eps = f.number("rms_norm_eps", 1e-5);
+  d.context = f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
+  d.is_tied = f.boolean("tie_word_embeddings", false);
+  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
+  std::vector<std::string> types = layer_types(f, layers, "linear_attention");
+  DeltaSizes s;
+  const Json* linear = f.find("linear_attn_config");
+  if (linear && linear->is_object()) {
+    const Facts g(*linear, c.path.string() + "/config.json: linear_attn_config");
+    s.key_heads = g.integer("num_heads", 1, 65536);
+    s.key_dim = g.integer("head_dim", 1, 65536);
+    s.taps = g.integer("short_conv_kernel_size", 1, 64, 4);
+    if (const Json* full = g.find("full_attn_layers"); full && !f.has("layer_types"))
+      for (const Json& i : *full)
+        if (i.is_number_unsigned() && i.get<size_t>() >= 1 && i.get<size_t>() <= layers) types[i.get<size_t>() - 1] = "full_attention";
+  } else {
+    s.key_heads = f.integer("linear_num_heads", 1, 65536);
+    s.key_dim = f.integer("linear_head_dim", 1, 65536);
+    s.taps = f.integer("linear_conv_kernel_dim", 1, 64, 4);
+  }
+  s.value_heads = s.key_heads;
+  s.value_dim = s.key_dim;
+  Latent l;
+  l.heads = f.integer("num_attention_heads", 1, 65536);
+  l.q_rank = f.integer("q_lora_rank", 0, 65536, 0);
+  l.kv_rank = f.integer("kv_lora_rank", 1, 65536);
+  l.nope = f.integer("qk_nope_head_dim", 1, 65536);
+  l.rope = f.integer("qk_rope_head_dim", 1, 65536);
+  l.value = f.integer("v_head_dim", 1, 65536);
+  d.ffn.prefix = "block_sparse_moe.";
+  d.ffn.width = f.integer("intermediate_size");
+  d.ffn.activation = activation_named(f, "hidden_act", "silu");
+  Experts e;
+  e.count = f.integer(f.has("num_local_experts") ? "num_local_experts" : "num_experts", 0, 65536, 0);
+  e.chosen = f.integer(f.has("num_experts_per_tok") ? "num_experts_per_tok" : "num_experts_per_token", 0, 65536, 0);
+  e.width = f.integer("moe_intermediate_size", 0, 1 << 30, 0);
+  e.prefix = "block_sparse_moe.";
+  e.gate = "experts.{}.w1", e.up = "experts.{}.w3", e.down = "experts.{}.w2";
+  e.choice_bias = "gate.e_score_correction_bias";
+  e.activation = d.ffn.activation;
+  read_sigmoid_route(f, e.route);
+  e.route.groups = uint32_t(f.integer(f.has("n_group") ? "n_group" : "num_expert_group", 1, 65536, 1));
+  e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
+  FeedForward shared = d.ffn;
+  shared.prefix = "block_sparse_moe.shared_experts.";
+  shared.width = e.width * f.integer(f.has("n_shared_experts") ? "n_shared_experts" : "num_shared_experts", 0, 65536, 1);
+  const int64_t dense = f.integer("first_k_dense_replace", 0, 4096, 1);
+
+  Net net(c, b, d.naming, d.context);
+  Var x = net.embed("embed_tokens", d.vocab, d.hidden);
+  for (size_t i = 0; i < layers; ++i) {
+    net.layer(i, layers);
+    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return types[i] == "linear_attention" ? delta_attention(net, s, d.eps, h) : latent_attention(net, l, h); });
+    // Published dense layers are called mlp.
+    FeedForward own = d.ffn;
+    if (net.has("mlp.gate_proj.weight")) own.prefix = "mlp.";
+    const bool is_sparse = e.count && net.has("block_sparse_moe.gate.weight");
+    if (is_sparse != (e.count && int64_t(i) >= dense)) f.refuse("first_k_dense_replace", "does not agree with the tensors of layer " + std::to_string(i));
+    x = with_residual(net, x, "post_attention_layernorm", d.eps, [&](const Var& h) {
+      return is_sparse ? net.add(experts(net, e, h), gated_feed_forward(net, shared, h)) : gated_feed_forward(net, own, h);
+    });
+  }
+  net.leave_layers();
+  x = net.rms_norm(x, net.plain("norm.weight", {d.hidden}), d.eps);
+  net.head(x, output_matrix(net, "embed_tokens", d.is_tied, d.vocab, d.hidden), d.vocab);
+}
+
+}  // namespace
+
+extern const Recipe kimi_recipe;
+const Recipe kimi_recipe = {"kimi", {}, {"kimi_linear"}, build};
+
+}  // namespace runnel::convert

@@ -1,0 +1,290 @@
+// Step form. A task is one head and up to 32 columns of S, which stay in scratch (the first-level cache) while all tokens pass: one pass over
+// the keys for the rules' inner products, one that changes S and reads it. What a whole head shares (decays, gates, denominators) is computed
+// before. Sums over keys run in four interleaved parts, so that they do not wait for each other.
+#include "ops/matrix_recurrence/matrix_recurrence.h"
+#include "ops/sequence.inl"
+
+namespace runnel::RNL_ISA {
+namespace {
+
+enum Input { kQ, kK, kV, kDecay, kBeta, kA, kB, kBonus, kGate, kState, kNorm, kMax, kSegments };
+constexpr int64_t kColumns = 32;
+
+// One of the inputs that several heads may share.
+struct Shared {
+  const float* data;
+  int64_t heads, width, ratio;
+  const float* row(int64_t r, int64_t h) const { return data + (r * heads + h / ratio) * width; }
+};
+
+struct Job {
+  MatrixRecurrenceParams p;
+  Shared q, k, v, a, b;
+  const float *decay, *beta, *bonus, *gate, *max_in;
+  int decay_rank;
+  float *y, *max_out;
+  float *forget, *input, *divisor;  // [heads, tokens], made before the columns; null when not needed
+  float* scratch;
+  size_t scratch_floats;            // a worker
+  StatePlace state, norm;
+  Runs runs;
+  int64_t tokens, heads, key, value, slices;
+  void (*slice)(const Job& j, int64_t h, int64_t col, float* scratch);
+};
+
+// Decay, input gate and denominator of each token of a head; advances norm and max.
+void prepare_head(const Job& j, int64_t h, float* n) {
+  for (int64_t s = 0; s < j.runs.count; ++s) {
+    const Run r = run_at(j.runs, s);
+    const bool has_norm = j.divisor != nullptr;
+    for (int64_t k = 0; has_norm && k < j.key; k += 16) store_lanes(n + k, load_state(j.norm, h * j.key + k, j.key - k < 16 ? int(j.key - k) : 16), j.key - k < 16 ? int(j.key - k) : 16);
+    float m = j.max_in ? j.max_in[h] : 0.0f;
+    for (int64_t i = 0; i < r.count; ++i) {
+      const int64_t t = r.first + i * r.step, at = h * j.tokens + t;
+      const float log_decay = !j.decay ? 0.0f : j.decay_rank == 1 ? j.decay[h] : j.decay_rank == 2 ? j.decay[t * j.heads + h] : 0.0f;
+      float forget = log_decay, gate = 1.0f;
+      if (j.gate) {
+        const float own = j.gate[t * j.heads + h], kept = log_decay + m;
+        m = kept > own ? kept : own;
+        forget = kept - m;
+        gate = exp(splat(own - m))[0];
+      }
+      forget = exp(splat(forget))[0];
+      if (j.forget) j.forget[at] = forget;
+      if (j.input) j.input[at] = gate;
+      if (!has_norm) continue;
+      const float *q = j.q.row(t, h), *key = j.k.row(t, h);
+      f32x16 dot = splat(0.0f);
+      for (int64_t k = 0; k < j.key; k += 16) {
+        const int lanes = j.key - k < 16 ? int(j.key - k) : 16;
+        const f32x16 f = j.decay_rank == 3 ? exp(load_lanes(j.decay + (t * j.heads + h) * j.key + k, lanes)) : splat(forget);
+        const f32x16 v = fma(f, load_lanes(n + k, lanes), splat(gate) * load_lanes(key + k, lanes));
+        store_lanes(n + k, v, lanes);
+        dot = fma(load_lanes(q + k, lanes), v, dot);
+      }
+      const float seen = reduce_add(dot) * j.p.scale;
+      float by = seen;
+      if (j.p.normalise == RecurrenceNorm::kBounded) {
+        const float floor = exp(splat(-m))[0], size = seen < 0 ? -seen : seen;
+        by = size > floor ? size : floor;
+      }
+      j.divisor[at] = by + j.p.eps;
+    }
+    for (int64_t k = 0; has_norm && k < j.key; k += 16) store_state(j.norm, h * j.key + k, load_lanes(n + k, j.key - k < 16 ? int(j.key - k) : 16), j.key - k < 16 ? int(j.key - k) : 16);
+    if (j.max_out) j.max_out[h] = m;
+  }
+}
+
+// kVectors of 16 columns; the four interleaved sums of a pass over the keys.
+template <int kVectors>
+struct Sums {
+  f32x16 part[4][kVectors];
+  void clear() {
+    for (int i = 0; i < 4; ++i)
+      for (int w = 0; w < kVectors; ++w) part[i][w] = splat(0.0f);
+  }
+  f32x16 total(int w) const { return (part[0][w] + part[2][w]) + (part[1][w] + part[3][w]); }
+};
+
+// sum_k x[k] s[k], keys padded to a multiple of 4.
+template <int kVectors>
+RNL_INLINE void product(const float* x, const float* s, int64_t keys, Sums<kVectors>& sums) {
+  sums.clear();
+  for (int64_t k = 0; k < keys; k += 4)
+    for (int i = 0; i < 4; ++i)
+      for (int w = 0; w < kVectors; ++w) sums.part[i][w] = fma(splat(x[k + i]), load(s + ((k + i) * kVectors + w) * 16), sums.part[i][w]);
+}
+
+// Copies a row of `key` floats and pads it to a multiple of 4.
+RNL_INLINE const float* padded(const float* x, int64_t key, int64_t keys, float* buffer) {
+  if (key == keys) return x;
+  for (int64_t k = 0; k < key; ++k) buffer[k] = x[k];
+  for (int64_t k = key; k < keys; ++k) buffer[k] = 0.0f;
+  return buffer;
+}
+
+// S = f S + x d (+ z low), and q . S when kRead.
+template <int kVectors, bool kVectorDecay, bool kLow, bool kRead>
+RNL_INLINE void change(float* s, const float* x, const f32x16* d, const float* z, const f32x16* low, const float* f_keys, float f_all, const float* q, int64_t keys, Sums<kVectors>& sums) {
+  if (kRead) sums.clear();
+  for (int64_t k = 0; k < keys; k += 4)
+    for (int i = 0; i < 4; ++i) {
+      const f32x16 f = splat(kVectorDecay ? f_keys[k + i] : f_all), xk = splat(x[k + i]);
+      for (int w = 0; w < kVectors; ++w) {
+        float* place = s + ((k + i) * kVectors + w) * 16;
+        f32x16 v = fma(xk, d[w], f * load(place));
+        if (kLow) v = fma(splat(z[k + i]), low[w], v);
+        store(place, v);
+        if (kRead) sums.part[i][w] = fma(splat(q[k + i]), v, sums.part[i][w]);
+      }
+    }
+}
+
+template <int kVectors, RecurrenceRule kRule, bool kVectorDecay>
+void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
+  const int64_t keys = (j.key + 3) / 4 * 4;
+  float* s = scratch;
+  float* rows = s + keys * kVectors * 16;  // six padded rows: decay, decayed k, q, k, a, b
+  float *decays = rows, *decayed = rows + keys, *pad_q = rows + 2 * keys, *pad_k = rows + 3 * keys, *pad_a = rows + 4 * keys, *pad_b = rows + 5 * keys;
+  int lanes[kVectors];
+  for (int w = 0; w < kVectors; ++w) {
+    const int64_t left = j.value - col - w * 16;
+    lanes[w] = left < 0 ? 0 : left < 16 ? int(left) : 16;
+  }
+  const MatrixRecurrenceParams& p = j.p;
+  const bool before = p.read == RecurrenceRead::kBefore;
+  for (int64_t run = 0; run < j.runs.count; ++run) {
+    const Run r = run_at(j.runs, run);
+    for (int64_t k = 0; k < keys; ++k)
+      for (int w = 0; w < kVectors; ++w)
+        store(s + (k * kVectors + w) * 16, k < j.key && lanes[w] ? load_state(j.state, (h * j.key + k) * j.value + col + w * 16, lanes[w]) : splat(0.0f));
+    for (int64_t i = 0; i < r.count; ++i) {
+      const int64_t t = r.first + i * r.step;
+      const float* q = padded(j.q.row(t, h), j.key, keys, pad_q);
+      Sums<kVectors> out;
+      f32x16 y[kVectors];
+      if (before) {
+        product<kVectors>(q, s, keys, out);
+        for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
+      }
+      const float forget = j.forget ? j.forget[h * j.tokens + t] : 1.0f;
+      if (kVectorDecay) {
+        const float* log_decay = j.decay + (t * j.heads + h) * j.key;
+        for (int64_t k = 0; k < j.key; k += 16) {
+          const int n = j.key - k < 16 ? int(j.key - k) : 16;
+          store_lanes(decays + k, exp(load_lanes(log_decay + k, n)), n);
+        }
+        for (int64_t k = j.key; k < keys; ++k) decays[k] = 0.0f;
+      }
+      for (int64_t step = 0; step < p.steps; ++step) {
+        const int64_t row = t * p.steps + step;
+        const bool is_first = step == 0, is_last = step + 1 == p.steps;
+        const float* key = padded(j.k.row(row, h), j.key, keys, pad_k);
+        f32x16 d[kVectors], low[kVectors];
+        for (int w = 0; w < kVectors; ++w) d[w] = lanes[w] ? load_lanes(j.v.row(row, h) + col + w * 16, lanes[w]) : splat(0.0f);
+        if (before && j.bonus) {
+          float bonus = 0.0f;
+          for (int64_t k = 0; k < j.key; ++k) bonus += q[k] * j.bonus[h * j.key + k] * key[k];
+          for (int w = 0; w < kVectors; ++w) y[w] = fma(splat(bonus), d[w], y[w]);
+        }
+        const float f = is_first ? forget : 1.0f;
+        const bool by_keys = kVectorDecay && is_first;
+        Sums<kVectors> seen;
+        const float *a = nullptr, *b = nullptr;
+        if (kRule == RecurrenceRule::kDelta) {
+          const float* x = key;
+          if (by_keys) {
+            for (int64_t k = 0; k < keys; ++k) decayed[k] = key[k] * decays[k];
+            x = decayed;
+          }
+          product<kVectors>(x, s, keys, seen);
+          const f32x16 beta = splat(j.beta ? j.beta[row * j.heads + h] : 1.0f);
+          for (int w = 0; w < kVectors; ++w) d[w] = beta * (d[w] - (by_keys ? seen.total(w) : splat(f) * seen.total(w)));
+        }
+        if (kRule == RecurrenceRule::kDplr) {
+          a = padded(j.a.row(row, h), j.key, keys, pad_a), b = padded(j.b.row(row, h), j.key, keys, pad_b);
+          product<kVectors>(a, s, keys, seen);
+          for (int w = 0; w < kVectors; ++w) low[w] = seen.total(w);
+        }
+        if (j.input)
+          for (int w = 0; w < kVectors; ++w) d[w] = splat(j.input[h * j.tokens + t]) * d[w];
+        constexpr bool kLow = kRule == RecurrenceRule::kDplr;
+        if (is_last && !before) {
+          if (by_keys) change<kVectors, true, kLow, true>(s, key, d, b, low, decays, 1.0f, q, keys, out);
+          else change<kVectors, false, kLow, true>(s, key, d, b, low, nullptr, f, q, keys, out);
+          for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
+        } else {
+          if (by_keys) change<kVectors, true, kLow, false>(s, key, d, b, low, decays, 1.0f, q, keys, out);
+          else change<kVectors, false, kLow, false>(s, key, d, b, low, nullptr, f, q, keys, out);
+        }
+      }
+      for (int w = 0; w < kVectors; ++w) {
+        if (!lanes[w]) continue;
+        y[w] = y[w] * p.scale;
+        if (j.divisor) y[w] = y[w] / splat(j.divisor[h * j.tokens + t]);
+        store_lanes(j.y + (t * j.heads + h) * j.value + col + w * 16, y[w], lanes[w]);
+      }
+    }
+    if (j.state.out)
+      for (int64_t k = 0; k < j.key; ++k)
+        for (int w = 0; w < kVectors; ++w)
+          if (lanes[w]) store_state(j.state, (h * j.key + k) * j.value + col + w * 16, load(s + (k * kVectors + w) * 16), lanes[w]);
+  }
+}
+
+template <int kVectors, RecurrenceRule kRule>
+void (*slice_for(bool vector_decay))(const Job&, int64_t, int64_t, float*) {
+  return vector_decay ? slice<kVectors, kRule, true> : slice<kVectors, kRule, false>;
+}
+
+bool needs_forget(const OpCall& c) { return has_input(c, kGate) || (has_input(c, kDecay) && c.in[kDecay].rank < 3); }
+bool needs_divisor(const OpCall& c) { return params_of<MatrixRecurrenceParams>(c).normalise != RecurrenceNorm::kNone; }
+size_t worker_floats(const OpCall& c) {
+  const size_t keys = size_t(c.in[kQ].dims[2] + 3) / 4 * 4;
+  return keys * (kColumns + 6) + 16;
+}
+size_t shared_floats(const OpCall& c) { return (size_t(c.out[0].dims[0] * c.out[0].dims[1]) + 15) / 16 * 16; }
+size_t scratch_bytes(const OpCall& c, int workers) {
+  const size_t arrays = size_t(needs_forget(c)) + size_t(has_input(c, kGate)) + size_t(needs_divisor(c));
+  return (arrays * shared_floats(c) + (worker_floats(c) + 15) / 16 * 16 * size_t(workers)) * 4;
+}
+
+Shared shared(const OpCall& c, int i, int64_t heads) {
+  if (!has_input(c, i)) return {nullptr, 1, 0, 1};
+  return {static_cast<const float*>(c.in[i].data), c.in[i].dims[1], c.in[i].dims[2], heads / c.in[i].dims[1]};
+}
+
+void run(const OpCall& c) {
+  Job j{};
+  j.p = params_of<MatrixRecurrenceParams>(c);
+  j.tokens = c.out[0].dims[0], j.heads = c.out[0].dims[1], j.value = c.out[0].dims[2], j.key = c.in[kQ].dims[2];
+  j.q = shared(c, kQ, j.heads), j.k = shared(c, kK, j.heads), j.v = shared(c, kV, j.heads), j.a = shared(c, kA, j.heads), j.b = shared(c, kB, j.heads);
+  j.decay = input<float>(c, kDecay), j.beta = input<float>(c, kBeta), j.bonus = input<float>(c, kBonus), j.gate = input<float>(c, kGate), j.max_in = input<float>(c, kMax);
+  j.decay_rank = j.decay ? int(c.in[kDecay].rank) : 0;
+  j.y = output<float>(c, 0);
+  j.max_out = 3 < c.out_count && c.out[3].dtype != DType::kNone ? output<float>(c, 3) : nullptr;
+  j.state = state_place(c, kState, 1);
+  j.norm = state_place(c, kNorm, 2);
+  j.runs = runs_of(c, kSegments, j.tokens, j.p.reverse);
+  float* at = reinterpret_cast<float*>(c.scratch);
+  const size_t each = shared_floats(c);
+  if (needs_forget(c)) j.forget = at, at += each;
+  if (j.gate) j.input = at, at += each;
+  if (needs_divisor(c)) j.divisor = at, at += each;
+  j.scratch = at;
+  j.scratch_floats = (worker_floats(c) + 15) / 16 * 16;
+  if (j.forget || j.divisor) {
+    const bool small = j.tokens * j.heads * (j.divisor ? j.key : 1) < 16384;
+    parallel_for(
+        small ? nullptr : c.pool, j.heads,
+        [](void* context, int64_t h, int worker) {
+          const Job& job = *static_cast<const Job*>(context);
+          prepare_head(job, h, job.scratch + size_t(worker) * job.scratch_floats);
+        },
+        &j);
+  }
+  const bool wide = j.value > 16, by_keys = j.decay_rank == 3;
+  switch (j.p.rule) {
+    case RecurrenceRule::kAdd: j.slice = wide ? slice_for<2, RecurrenceRule::kAdd>(by_keys) : slice_for<1, RecurrenceRule::kAdd>(by_keys); break;
+    case RecurrenceRule::kDelta: j.slice = wide ? slice_for<2, RecurrenceRule::kDelta>(by_keys) : slice_for<1, RecurrenceRule::kDelta>(by_keys); break;
+    case RecurrenceRule::kDplr: j.slice = wide ? slice_for<2, RecurrenceRule::kDplr>(by_keys) : slice_for<1, RecurrenceRule::kDplr>(by_keys); break;
+  }
+  j.slices = (j.value + kColumns - 1) / kColumns;
+  const int64_t tasks = j.heads * j.slices;
+  const bool small = j.tokens * tasks * j.key * kColumns < 32768;
+  parallel_for(
+      small || tasks < 2 ? nullptr : c.pool, tasks,
+      [](void* context, int64_t task, int worker) {
+        const Job& job = *static_cast<const Job*>(context);
+        job.slice(job, task / job.slices, task % job.slices * kColumns, job.scratch + size_t(worker) * job.scratch_floats);
+      },
+      &j);
+}
+
+constexpr Kernel kRows[] = {{"matrix_recurrence_f32__" RNL_ISA_NAME, nullptr, scratch_bytes, run}};
+
+}  // namespace
+
+extern constexpr KernelList matrix_recurrence_kernels{kRows, 1};
+
+}  // namespace runnel::RNL_ISA

@@ -1,0 +1,149 @@
+// Two forms with the same bits. By rows: one channel, 16 state elements a vector; for calls of a few tokens. By columns: 16 channels, one
+// state element a vector, A and h turned into scratch for the whole call, so that y needs no sum across a vector. Both add the
+// products C h of element 16 b + l into sum l and then fold the 16 sums in halves, as reduce_add does.
+#include "ops/selective_scan/selective_scan.h"
+#include "ops/sequence.inl"
+#include "ops/unary/activations.inl"
+
+namespace runnel::RNL_ISA {
+namespace {
+
+constexpr int64_t kColumnTokens = 8;  // from so many tokens on turning pays
+
+struct Job {
+  const float *x, *dt, *a, *b, *c, *d, *bias;
+  float* y;
+  float* scratch;
+  StatePlace state;
+  Runs runs;
+  SelectiveScanParams params;
+  int64_t channels, n, groups, channels_per_group, blocks, slices_per_task;
+  bool by_columns;
+};
+
+RNL_INLINE f32x16 step_of(const Job& j, int64_t t, int64_t ch, int lanes) {
+  f32x16 d = load_lanes(j.dt + t * j.channels + ch, lanes);
+  if (j.bias) d = d + load_lanes(j.bias + ch, lanes);
+  if (j.params.softplus) d = activate<UnaryKind::kSoftplus>(d, 1.0f);
+  // NaN passes: it is neither below nor above.
+  d = select(d < splat(j.params.dt_min), splat(j.params.dt_min), d);
+  return select(d > splat(j.params.dt_max), splat(j.params.dt_max), d);
+}
+
+void slice_by_rows(const Job& j, int64_t ch, int lanes, float* h) {
+  for (int64_t s = 0; s < j.runs.count; ++s) {
+    const Run r = run_at(j.runs, s);
+    for (int k = 0; k < lanes; ++k)
+      for (int64_t e = 0; e < j.n; e += 16) store(h + k * j.blocks * 16 + e, load_state(j.state, (ch + k) * j.n + e, j.n - e < 16 ? int(j.n - e) : 16));
+    for (int64_t i = 0; i < r.count; ++i) {
+      const int64_t t = r.first + i * r.step;
+      float step[16], y[16] = {};
+      store(step, step_of(j, t, ch, lanes));
+      for (int k = 0; k < lanes; ++k) {
+        const int64_t group = (t * j.groups + (ch + k) / j.channels_per_group) * j.n;
+        const float x = j.x[t * j.channels + ch + k];
+        const f32x16 d = splat(step[k]), dx = splat(step[k] * x);
+        f32x16 sum = splat(0.0f);
+        for (int64_t e = 0; e < j.n; e += 16) {
+          const int left = j.n - e < 16 ? int(j.n - e) : 16;
+          float* place = h + k * j.blocks * 16 + e;
+          const f32x16 decayed = exp(d * load_lanes(j.a + (ch + k) * j.n + e, left)) * load(place);
+          const f32x16 v = fma(dx, load_lanes(j.b + group + e, left), decayed);
+          store(place, v);
+          sum = fma(load_lanes(j.c + group + e, left), v, sum);
+        }
+        y[k] = reduce_add(sum);
+      }
+      const f32x16 out = j.d ? fma(load_lanes(j.d + ch, lanes), load_lanes(j.x + t * j.channels + ch, lanes), load(y)) : load(y);
+      store_lanes(j.y + t * j.channels + ch, out, lanes);
+    }
+    if (j.state.out)
+      for (int k = 0; k < lanes; ++k)
+        for (int64_t e = 0; e < j.n; e += 16) store_state(j.state, (ch + k) * j.n + e, load(h + k * j.blocks * 16 + e), j.n - e < 16 ? int(j.n - e) : 16);
+  }
+}
+
+// All channels of the slice are of one group.
+void slice_by_columns(const Job& j, int64_t ch, int lanes, float* h) {
+  float* a = h + j.blocks * 256;
+  for (int64_t e = 0; e < j.n; ++e)
+    for (int k = 0; k < 16; ++k) a[e * 16 + k] = k < lanes ? j.a[(ch + k) * j.n + e] : 0.0f;
+  const f32x16 skip = j.d ? load_lanes(j.d + ch, lanes) : splat(0.0f);
+  for (int64_t s = 0; s < j.runs.count; ++s) {
+    const Run r = run_at(j.runs, s);
+    for (int k = 0; k < 16; ++k)
+      for (int64_t e = 0; e < j.n; e += 16) {
+        const int left = j.n - e < 16 ? int(j.n - e) : 16;
+        float part[16];
+        store(part, k < lanes ? load_state(j.state, (ch + k) * j.n + e, left) : splat(0.0f));
+        for (int l = 0; l < left; ++l) h[(e + l) * 16 + k] = part[l];
+      }
+    for (int64_t i = 0; i < r.count; ++i) {
+      const int64_t t = r.first + i * r.step, group = (t * j.groups + ch / j.channels_per_group) * j.n;
+      const f32x16 d = step_of(j, t, ch, lanes), x = load_lanes(j.x + t * j.channels + ch, lanes), dx = d * x;
+      f32x16 sums[16];
+      for (int l = 0; l < 16; ++l) sums[l] = splat(0.0f);
+      for (int64_t e = 0; e < j.n; e += 16)
+        for (int l = 0; l < 16 && e + l < j.n; ++l) {
+          const int64_t at = e + l;
+          const f32x16 decayed = exp(d * load(a + at * 16)) * load(h + at * 16);
+          const f32x16 v = fma(dx, splat(j.b[group + at]), decayed);
+          store(h + at * 16, v);
+          sums[l] = fma(splat(j.c[group + at]), v, sums[l]);
+        }
+      for (int half = 8; half; half >>= 1)
+        for (int l = 0; l < half; ++l) sums[l] = sums[l] + sums[l + half];
+      store_lanes(j.y + t * j.channels + ch, j.d ? fma(skip, x, sums[0]) : sums[0], lanes);
+    }
+    if (j.state.out)
+      for (int k = 0; k < lanes; ++k)
+        for (int64_t e = 0; e < j.n; e += 16) {
+          const int left = j.n - e < 16 ? int(j.n - e) : 16;
+          float part[16] = {};
+          for (int l = 0; l < left; ++l) part[l] = h[(e + l) * 16 + k];
+          store_state(j.state, (ch + k) * j.n + e, load(part), left);
+        }
+  }
+}
+
+// h of 16 channels and, for columns, A.
+size_t floats_per_worker(int64_t n) { return size_t((n + 15) / 16) * 512; }
+size_t scratch_bytes(const OpCall& c, int workers) { return size_t(workers) * floats_per_worker(c.in[2].dims[1]) * 4; }
+
+void run(const OpCall& c) {
+  Job j{};
+  j.x = input<float>(c, 0), j.dt = input<float>(c, 1), j.a = input<float>(c, 2), j.b = input<float>(c, 3), j.c = input<float>(c, 4);
+  j.d = input<float>(c, 5), j.bias = input<float>(c, 6);
+  j.y = output<float>(c, 0);
+  j.scratch = reinterpret_cast<float*>(c.scratch);
+  j.state = state_place(c, 7, 1);
+  j.params = params_of<SelectiveScanParams>(c);
+  j.runs = runs_of(c, 8, c.in[0].dims[0], j.params.reverse);
+  j.channels = c.in[0].dims[1], j.n = c.in[2].dims[1], j.blocks = (j.n + 15) / 16;
+  j.groups = c.in[3].rank == 3 ? c.in[3].dims[1] : 1;
+  if (j.channels == 0) return;
+  j.channels_per_group = j.channels / j.groups;
+  j.by_columns = c.in[0].dims[0] / j.runs.count >= kColumnTokens && (j.groups == 1 || j.channels_per_group % 16 == 0);
+  j.slices_per_task = 1 + 512 / (c.in[0].dims[0] * j.n + 1);
+  const int64_t slices = (j.channels + 15) / 16, tasks = (slices + j.slices_per_task - 1) / j.slices_per_task;
+  parallel_for(
+      tasks > 1 ? c.pool : nullptr, tasks,
+      [](void* context, int64_t task, int worker) {
+        const Job& job = *static_cast<const Job*>(context);
+        float* h = job.scratch + size_t(worker) * floats_per_worker(job.n);
+        for (int64_t s = task * job.slices_per_task; s < (task + 1) * job.slices_per_task && s * 16 < job.channels; ++s) {
+          const int lanes = job.channels - s * 16 < 16 ? int(job.channels - s * 16) : 16;
+          if (job.by_columns) slice_by_columns(job, s * 16, lanes, h);
+          else slice_by_rows(job, s * 16, lanes, h);
+        }
+      },
+      &j);
+}
+
+constexpr Kernel kRows[] = {{"selective_scan_f32__" RNL_ISA_NAME, nullptr, scratch_bytes, run}};
+
+}  // namespace
+
+extern constexpr KernelList selective_scan_kernels{kRows, 1};
+
+}  // namespace runnel::RNL_ISA

@@ -1,1 +1,0 @@
-// The shared library is linked from the static one.
