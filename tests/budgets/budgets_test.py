@@ -16,7 +16,7 @@ PROGRAM = os.environ["RUNNEL_PROGRAM"]
 SHARED_ALL = os.environ["RUNNEL_SHARED_ALL"]
 
 STRIPPED_BYTES = 600 * 1024  # with the operators of transformers and the kernels of every target of one architecture
-STRIPPED_BYTES_ALL = 800 * 1024  # with every operator
+STRIPPED_BYTES_ALL = 1000 * 1024  # with every operator
 
 
 def output(*command):

@@ -88,7 +88,7 @@ struct Sums {
 
 // sum_k x[k] s[k], keys padded to a multiple of 4.
 template <int kVectors>
-RNL_INLINE void product(const float* x, const float* s, int64_t keys, Sums<kVectors>& sums) {
+__attribute__((noinline)) void product(const float* x, const float* s, int64_t keys, Sums<kVectors>& sums) {
   sums.clear();
   for (int64_t k = 0; k < keys; k += 4)
     for (int i = 0; i < 4; ++i)
@@ -105,7 +105,9 @@ RNL_INLINE const float* padded(const float* x, int64_t key, int64_t keys, float*
 
 // S = f S + x d (+ z low), and q . S when kRead.
 template <int kVectors, bool kVectorDecay, bool kLow, bool kRead>
-RNL_INLINE void change(float* s, const float* x, const f32x16* d, const float* z, const f32x16* low, const float* f_keys, float f_all, const float* q, int64_t keys, Sums<kVectors>& sums) {
+__attribute__((noinline)) void change(float* s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums<kVectors>& sums) {
+  f32x16 d[kVectors], low[kVectors];
+  for (int w = 0; w < kVectors; ++w) d[w] = added[w], low[w] = lows[w];
   if (kRead) sums.clear();
   for (int64_t k = 0; k < keys; k += 4)
     for (int i = 0; i < 4; ++i) {
@@ -120,7 +122,14 @@ RNL_INLINE void change(float* s, const float* x, const f32x16* d, const float* z
     }
 }
 
-template <int kVectors, RecurrenceRule kRule, bool kVectorDecay>
+template <int kVectors>
+using ChangeFn = void (*)(float*, const float*, const f32x16*, const float*, const f32x16*, const float*, float, const float*, int64_t, Sums<kVectors>&);
+#define RNL_PAIR(decay, low) {change<kVectors, decay, low, false>, change<kVectors, decay, low, true>}
+template <int kVectors>
+constexpr ChangeFn<kVectors> kChange[2][2][2] = {{RNL_PAIR(false, false), RNL_PAIR(false, true)}, {RNL_PAIR(true, false), RNL_PAIR(true, true)}};
+#undef RNL_PAIR
+
+template <int kVectors>
 void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
   const int64_t keys = (j.key + 3) / 4 * 4;
   float* s = scratch;
@@ -132,7 +141,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
     lanes[w] = left < 0 ? 0 : left < 16 ? int(left) : 16;
   }
   const MatrixRecurrenceParams& p = j.p;
-  const bool before = p.read == RecurrenceRead::kBefore;
+  const bool before = p.read == RecurrenceRead::kBefore, by_channel = j.decay_rank == 3, is_dplr = p.rule == RecurrenceRule::kDplr;
   for (int64_t run = 0; run < j.runs.count; ++run) {
     const Run r = run_at(j.runs, run);
     for (int64_t k = 0; k < keys; ++k)
@@ -148,7 +157,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
         for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
       }
       const float forget = j.forget ? j.forget[h * j.tokens + t] : 1.0f;
-      if (kVectorDecay) {
+      if (by_channel) {
         const float* log_decay = j.decay + (t * j.heads + h) * j.key;
         for (int64_t k = 0; k < j.key; k += 16) {
           const int n = j.key - k < 16 ? int(j.key - k) : 16;
@@ -160,7 +169,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
         const int64_t row = t * p.steps + step;
         const bool is_first = step == 0, is_last = step + 1 == p.steps;
         const float* key = padded(j.k.row(row, h), j.key, keys, pad_k);
-        f32x16 d[kVectors], low[kVectors];
+        f32x16 d[kVectors], low[kVectors] = {};
         for (int w = 0; w < kVectors; ++w) d[w] = lanes[w] ? load_lanes(j.v.row(row, h) + col + w * 16, lanes[w]) : splat(0.0f);
         if (before && j.bonus) {
           float bonus = 0.0f;
@@ -168,10 +177,10 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
           for (int w = 0; w < kVectors; ++w) y[w] = fma(splat(bonus), d[w], y[w]);
         }
         const float f = is_first ? forget : 1.0f;
-        const bool by_keys = kVectorDecay && is_first;
+        const bool by_keys = by_channel && is_first;
         Sums<kVectors> seen;
         const float *a = nullptr, *b = nullptr;
-        if (kRule == RecurrenceRule::kDelta) {
+        if (p.rule == RecurrenceRule::kDelta) {
           const float* x = key;
           if (by_keys) {
             for (int64_t k = 0; k < keys; ++k) decayed[k] = key[k] * decays[k];
@@ -181,22 +190,17 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
           const f32x16 beta = splat(j.beta ? j.beta[row * j.heads + h] : 1.0f);
           for (int w = 0; w < kVectors; ++w) d[w] = beta * (d[w] - (by_keys ? seen.total(w) : splat(f) * seen.total(w)));
         }
-        if (kRule == RecurrenceRule::kDplr) {
+        if (is_dplr) {
           a = padded(j.a.row(row, h), j.key, keys, pad_a), b = padded(j.b.row(row, h), j.key, keys, pad_b);
           product<kVectors>(a, s, keys, seen);
           for (int w = 0; w < kVectors; ++w) low[w] = seen.total(w);
         }
         if (j.input)
           for (int w = 0; w < kVectors; ++w) d[w] = splat(j.input[h * j.tokens + t]) * d[w];
-        constexpr bool kLow = kRule == RecurrenceRule::kDplr;
-        if (is_last && !before) {
-          if (by_keys) change<kVectors, true, kLow, true>(s, key, d, b, low, decays, 1.0f, q, keys, out);
-          else change<kVectors, false, kLow, true>(s, key, d, b, low, nullptr, f, q, keys, out);
+        const bool reads = is_last && !before;
+        kChange<kVectors>[by_keys][is_dplr][reads](s, key, d, b, low, decays, f, q, keys, out);
+        if (reads)
           for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
-        } else {
-          if (by_keys) change<kVectors, true, kLow, false>(s, key, d, b, low, decays, 1.0f, q, keys, out);
-          else change<kVectors, false, kLow, false>(s, key, d, b, low, nullptr, f, q, keys, out);
-        }
       }
       for (int w = 0; w < kVectors; ++w) {
         if (!lanes[w]) continue;
@@ -210,11 +214,6 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
         for (int w = 0; w < kVectors; ++w)
           if (lanes[w]) store_state(j.state, (h * j.key + k) * j.value + col + w * 16, load(s + (k * kVectors + w) * 16), lanes[w]);
   }
-}
-
-template <int kVectors, RecurrenceRule kRule>
-void (*slice_for(bool vector_decay))(const Job&, int64_t, int64_t, float*) {
-  return vector_decay ? slice<kVectors, kRule, true> : slice<kVectors, kRule, false>;
 }
 
 bool needs_forget(const OpCall& c) { return has_input(c, kGate) || (has_input(c, kDecay) && c.in[kDecay].rank < 3); }
@@ -263,12 +262,7 @@ void run(const OpCall& c) {
         },
         &j);
   }
-  const bool wide = j.value > 16, by_keys = j.decay_rank == 3;
-  switch (j.p.rule) {
-    case RecurrenceRule::kAdd: j.slice = wide ? slice_for<2, RecurrenceRule::kAdd>(by_keys) : slice_for<1, RecurrenceRule::kAdd>(by_keys); break;
-    case RecurrenceRule::kDelta: j.slice = wide ? slice_for<2, RecurrenceRule::kDelta>(by_keys) : slice_for<1, RecurrenceRule::kDelta>(by_keys); break;
-    case RecurrenceRule::kDplr: j.slice = wide ? slice_for<2, RecurrenceRule::kDplr>(by_keys) : slice_for<1, RecurrenceRule::kDplr>(by_keys); break;
-  }
+  j.slice = j.value > 16 ? slice<2> : slice<1>;
   j.slices = (j.value + kColumns - 1) / kColumns;
   const int64_t tasks = j.heads * j.slices;
   const bool small = j.tokens * tasks * j.key * kColumns < 32768;
