@@ -58,6 +58,7 @@ ConvertReport convert(const ConvertOptions& options) {
     find_recipe(c).build(c, builder);
     report.notices = add_tokenizer(c, builder);
   }
+  split_heads(options.head, builder);
   c.refuse_unused();
   if (builder.model.name.empty()) builder.model.name = c.name;
   if (options.context) builder.model.context = uint64_t(options.context);

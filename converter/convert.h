@@ -1,6 +1,7 @@
 // The whole conversion, as the program and the tests call it.
 #pragma once
 
+#include "converter/passes/split_head.h"
 #include "converter/write/write.h"
 
 namespace runnel::convert {
@@ -10,6 +11,7 @@ struct ConvertOptions {
   std::filesystem::path weights_file;  // set: input is a graph in JSON
   std::filesystem::path output;
   Weights weights = Weights::kKeep;
+  Head head = Head::kAuto;
   int64_t context = 0;                 // tokens that the file states; 0: the source's
   int threads = 1;
 };

@@ -27,6 +27,11 @@ inline std::vector<PackedFormat> integer_formats() {
           f.zero_point = uint8_t(has_min ? 0 : 1 << (bits - 1));
           if (f.is_valid()) all.push_back(f);
         }
+  PackedFormat split;
+  split.bits = 8;
+  split.zero_point = 128;
+  split.split = true;
+  all.push_back(split);
   return all;
 }
 
@@ -43,7 +48,7 @@ inline std::vector<PackedFormat> float_formats() {
 inline std::string name_of(const PackedFormat& f) {
   if (f.is_float()) return f.kind == PackedKind::kF32 ? "f32" : f.kind == PackedKind::kF16 ? "f16" : "bf16";
   static const char* const kScales[] = {"f16", "u4", "u6", "s6", "i8"};
-  return "q" + std::to_string(f.bits) + "b" + std::to_string(f.block) + "_" + kScales[int(f.scale)] + (f.has_min ? "_min" : "") + "_zp" +
+  return "q" + std::to_string(f.bits) + "b" + std::to_string(f.block) + "_" + kScales[int(f.scale)] + (f.has_min ? "_min" : "") + (f.split ? "_split" : "") + "_zp" +
          std::to_string(f.zero_point);
 }
 

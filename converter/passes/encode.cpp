@@ -117,7 +117,9 @@ void decode_values(const SourceTensor& t, uint64_t first, uint64_t count, float*
 
 void pack_rows(const SourceTensor& t, const PackedFormat& format, uint64_t first, uint64_t count, uint8_t* out) {
   const uint64_t columns = t.shape.back();
-  if (is_quantised(t.type) && format == format_of(t.type)) {
+  PackedFormat plain_format = format;
+  plain_format.split = false;
+  if (is_quantised(t.type) && plain_format == format_of(t.type)) {
     QuantRow row(format, columns);
     for (uint64_t r = 0; r < count; ++r) {
       split_row(t, first + r, row);
@@ -131,7 +133,7 @@ void pack_rows(const SourceTensor& t, const PackedFormat& format, uint64_t first
   for (uint64_t r = 0; r < count; ++r) {
     decode_values(t, (first + r) * columns, columns, values.data());
     if (row) {
-      if (format == kQ8) quantise_q8(values.data(), *row);
+      if (plain_format == kQ8) quantise_q8(values.data(), *row);
       else quantise_q4(values.data(), *row);
       if (row->first_non_finite() >= 0) fail("tensor \"%s\" holds values too large for the 16-bit scales of %d-bit weights", printable(t.name).c_str(), format.bits);
       pack_row(format, out, int64_t(columns), int64_t(r), row->view());

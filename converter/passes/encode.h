@@ -25,7 +25,7 @@ PackedFormat format_of(SourceType type);
 // Values of elements [first, first + count), which must be whole blocks.
 void decode_values(const SourceTensor& tensor, uint64_t first, uint64_t count, float* out);
 // Packs rows [first, first + count) of the matrix `tensor` [rows, columns] (axes before the last are joined) into tiles: out is the first
-// tile, zeroed, first a multiple of kTileRows.
+// tile, zeroed, first a multiple of kTileRows; of a split format the first group, first a multiple of its rows.
 void pack_rows(const SourceTensor& tensor, const PackedFormat& format, uint64_t first, uint64_t count, uint8_t* out);
 
 }  // namespace runnel::convert

@@ -25,9 +25,16 @@ void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& sourc
   const uint64_t rows = source.count() / columns;
   if (rows == 0 || rows >= (uint64_t(1) << 31)) fail("tensor \"%s\" has a number of rows that cannot be packed", source.describe().c_str());
   if (!is_float(source.type) && !is_quantised(source.type)) fail("tensor \"%s\" is used as a matrix but holds no real numbers", source.describe().c_str());
-  const PackedFormat f = choose_format(source.type, columns, weights_);
-  const uint64_t tile = f.tile_bytes(int64_t(columns));
-  format::TensorT& t = add_tensor(format::SegmentKind::weights, name, format::DType::packed, {rows, columns}, f.matrix_bytes(int64_t(rows), int64_t(columns)));
+  add_tensor(format::SegmentKind::weights, name, format::DType::packed, {rows, columns}, 0);
+  blobs_.back().matrix = &source;
+  pack_matrix(blobs_.size() - 1, choose_format(source.type, columns, weights_));
+}
+
+void ModelBuilder::pack_matrix(size_t tensor, const PackedFormat& f) {
+  format::TensorT& t = *model.tensors[tensor];
+  const uint64_t rows = t.shape[0];
+  const int64_t columns = int64_t(t.shape[1]);
+  t.bytes = f.matrix_bytes(int64_t(rows), columns);
   t.packed = std::make_unique<format::PackedT>();
   t.packed->kind = format::PackedKind(f.kind);
   t.packed->bits = f.bits;
@@ -35,12 +42,29 @@ void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& sourc
   t.packed->zero_point = f.zero_point;
   t.packed->has_min = f.has_min;
   t.packed->scale = format::ScaleKind(f.scale);
-  Blob& blob = blobs_.back();
-  blob.piece_bytes = tile;
-  blob.make = [&source, f, rows](uint64_t first, uint64_t pieces, uint8_t* out) {
-    const uint64_t begin = first * kTileRows;
-    pack_rows(source, f, begin, std::min<uint64_t>(pieces * kTileRows, rows - begin), out);
+  t.packed->split = f.split;
+  Blob& blob = blobs_[tensor];
+  const uint64_t piece_rows = f.split ? uint64_t(SplitLayout::kRows) : kTileRows;
+  blob.bytes = t.bytes;
+  blob.piece_bytes = f.split ? SplitLayout(columns).group : f.tile_bytes(columns);
+  blob.make = [&source = *blob.matrix, f, rows, piece_rows](uint64_t first, uint64_t pieces, uint8_t* out) {
+    const uint64_t begin = first * piece_rows;
+    pack_rows(source, f, begin, std::min<uint64_t>(pieces * piece_rows, rows - begin), out);
   };
+}
+
+const format::PackedT* ModelBuilder::format_of_matrix(const std::string& name) const {
+  const auto it = names_.find(name);
+  return it == names_.end() ? nullptr : model.tensors[it->second]->packed.get();
+}
+
+void ModelBuilder::split_matrix(const std::string& name) {
+  const size_t tensor = names_.at(name);
+  const format::PackedT& p = *model.tensors[tensor]->packed;
+  PackedFormat f{PackedKind(p.kind), p.bits, p.block, p.zero_point, p.has_min, ScaleKind(p.scale), true};
+  if (!f.is_valid()) fail("tensor \"%s\" cannot be split: that needs 8 bits in blocks of 32", printable(name).c_str());
+  pack_matrix(tensor, f);
+  if (std::find(model.features.begin(), model.features.end(), "split") == model.features.end()) model.features.push_back("split");
 }
 
 void ModelBuilder::add_floats(const std::string& name, const SourceTensor& source, float offset) {

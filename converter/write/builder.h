@@ -20,6 +20,7 @@ struct Blob {
   uint64_t bytes;
   uint64_t piece_bytes;
   std::function<void(uint64_t first_piece, uint64_t pieces, uint8_t* out)> make;  // out is zeroed
+  const SourceTensor* matrix = nullptr;  // of packed tensors
 };
 
 class ModelBuilder {
@@ -42,13 +43,18 @@ class ModelBuilder {
   // Bytes as they are.
   void add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes);
   bool has_tensor(const std::string& name) const;
+  // The format of a matrix; null when no matrix has this name.
+  const format::PackedT* format_of_matrix(const std::string& name) const;
+  // Stores a matrix of 8 bits split (format/packed.h) and requires the feature.
+  void split_matrix(const std::string& name);
 
   const std::vector<Blob>& blobs() const { return blobs_; }
 
  private:
   format::TensorT& add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, uint64_t bytes);
+  void pack_matrix(size_t tensor, const PackedFormat& format);
   Weights weights_;
-  std::vector<Blob> blobs_;
+  std::vector<Blob> blobs_;  // as model.tensors
   std::unordered_map<std::string, size_t> names_;
 };
 

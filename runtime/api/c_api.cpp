@@ -203,6 +203,7 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
   Session::RunOptions o;
   o.program = program;
   o.rows_all = all_rows != 0;
+  o.top_logits = session->session->top_logits();
   o.sink_context = &sink;
   o.sink = [](void* context, uint32_t index, const TensorView& block, int64_t first_row) -> Status {
     const Sink& k = *static_cast<Sink*>(context);
@@ -218,6 +219,7 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
   return report(session->session->run(in, input_count, o));
 }
 
+void rnl_session_set_top_logits(rnl_session* session, int32_t k) { session->session->set_top_logits(k); }
 int64_t rnl_session_position(const rnl_session* session) { return session->session->position(); }
 void rnl_session_reset(rnl_session* session) { session->session->reset(); }
 rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) { return report(session ? session->session->rollback(n) : null_argument("session")); }

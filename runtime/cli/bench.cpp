@@ -2,12 +2,14 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "api/handles.h"
 #include "cli/common.h"
 #include "cpu/features.h"
+#include "text/sampler.h"
 
 namespace runnel::cli {
 namespace {
@@ -24,16 +26,15 @@ uint64_t next_random(uint64_t* state) {
 
 struct Argmax {
   int32_t id = 0;
+  bool is_screened = false;  // logits that cannot be the highest were left out
 };
 
 Status take_argmax(void* context, uint32_t, const TensorView& block, int64_t) {
   const float* x = static_cast<const float*>(block.data);
   const int64_t n = int64_t(view_bytes(block) / sizeof(float));
-  float best = x[0];
-  for (int64_t i = 1; i < n; ++i) best = x[i] > best ? x[i] : best;
-  int64_t at = 0;
-  while (x[at] != best) ++at;
-  static_cast<Argmax*>(context)->id = int32_t(at);
+  auto best = argmax(x, int32_t(n));
+  if (!best.is_ok()) return best.take_status();
+  *static_cast<Argmax*>(context) = {best.value(), std::isinf(x[0]) || std::isinf(x[n - 1])};
   return Status::ok();
 }
 
@@ -49,13 +50,18 @@ class Runner {
     Session::RunOptions o;
     o.sink = take_argmax;
     o.sink_context = &best;
+    o.top_logits = 1;
     Status s = session_.run(in, want_token ? 1 : 2, o);
     if (!s.is_ok()) throw Failure(s.message());
+    if (want_token && count == 1) ++(best.is_screened ? screened_ : full_);
     return best.id;
   }
+  // What most of the decoded tokens had.
+  const char* head() const { return screened_ > full_ ? "screened" : "full"; }
 
  private:
   Session& session_;
+  int64_t screened_ = 0, full_ = 0;
 };
 
 int64_t vocabulary_of(const Model& model) {
@@ -78,7 +84,7 @@ int cmd_bench(const Options& o) {
   std::vector<double> load_ms, first_ms, prefill, decode;
   json planned;
   int threads = 0;
-  std::string kv;
+  std::string kv, head;
   std::vector<int32_t> ids;
   for (int r = 0; r < o.repeat; ++r) {
     const uint64_t t0 = now_ns();
@@ -117,6 +123,7 @@ int cmd_bench(const Options& o) {
     planned = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
     threads = opened.engine.threads();
     kv = kv_name(session.plan());
+    head = runner.head();
   }
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
@@ -125,11 +132,11 @@ int cmd_bench(const Options& o) {
   const uint64_t peak = uint64_t(usage.ru_maxrss) * 1024;
   if (o.json) {
     const json out = {{"prefill_tokens_per_s", median(prefill)}, {"decode_tokens_per_s", median(decode)}, {"load_ms", median(load_ms)}, {"first_token_ms", median(first_ms)},
-                      {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", "full"}};
+                      {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", head}};
     std::printf("%s\n", out.dump().c_str());
     return 0;
   }
-  std::printf("%s, %d threads, kv %s\n", cpu, threads, kv.c_str());
+  std::printf("%s, %d threads, kv %s, output matrix %s\n", cpu, threads, kv.c_str(), head.c_str());
   if (!prefill.empty()) std::printf("prefill %lld tokens    %10.1f tokens/s\n", static_cast<long long>(o.prompt_tokens), median(prefill));
   if (!decode.empty()) std::printf("decode %lld at depth %lld %10.1f tokens/s\n", static_cast<long long>(o.gen_tokens), static_cast<long long>(o.depth), median(decode));
   std::printf("load %.2f ms, first token %.1f ms, peak memory %.1f MB\n", median(load_ms), median(first_ms), double(peak) / 1e6);

@@ -31,7 +31,7 @@ std::string packed_text(const PackedFormat& f) {
   if (f.kind == PackedKind::kF16) return "f16";
   if (f.kind == PackedKind::kBF16) return "bf16";
   static const char* const kScales[] = {"f16", "u4", "u6", "s6", "i8"};
-  return std::to_string(f.bits) + " bits, block " + std::to_string(f.block) + ", scales " + kScales[int(f.scale)] + (f.has_min ? ", minimums" : "");
+  return std::to_string(f.bits) + " bits, block " + std::to_string(f.block) + ", scales " + kScales[int(f.scale)] + (f.has_min ? ", minimums" : "") + (f.split ? ", split" : "");
 }
 
 std::string operand_name(const Model& model, const ProgramInfo& p, const Operand& o) {

@@ -17,8 +17,8 @@ Status bad(const char* what) { return Status::make(Code::kInvalidModel, "%s", wh
 
 }  // namespace
 
-const char* const kKnownFeatures[] = {""};
-const int kKnownFeatureCount = 0;
+const char* const kKnownFeatures[] = {"split"};
+const int kKnownFeatureCount = 1;
 
 Result<std::unique_ptr<Model>> Model::open(const char* path, Options options) {
   RNL_ASSIGN(file, FileView::open(path, options.copy));
@@ -88,6 +88,13 @@ Status Model::load() {
   return Status::ok();
 }
 
+bool Model::requires_feature(const char* feature) const {
+  if (root_->features())
+    for (const auto* f : *root_->features())
+      if (std::strcmp(f->c_str(), feature) == 0) return true;
+  return false;
+}
+
 Status Model::load_symbols() {
   if (!root_->symbols()) return Status::ok();
   for (const auto* s : *root_->symbols()) {
@@ -149,10 +156,11 @@ Status Model::load_tensors() {
       const format::Packed* p = t->packed();
       if (!p || rank != 2 || info.view.dims[1] >= int64_t(1) << 31 || info.view.dims[0] >= int64_t(1) << 31)
         return Status::make(Code::kInvalidModel, "packed tensor \"%s\" is not a matrix with a format", name);
-      info.packed = {PackedKind(p->kind()), p->bits(), p->block(), p->zero_point(), p->has_min(), ScaleKind(p->scale())};
+      info.packed = {PackedKind(p->kind()), p->bits(), p->block(), p->zero_point(), p->has_min(), ScaleKind(p->scale()), p->split()};
       if (p->kind() > format::PackedKind::MAX || p->scale() > format::ScaleKind::MAX || !info.packed.is_valid())
         return Status::make(Code::kUnsupported, "tensor \"%s\" has a block format unknown to this runtime (kind %d, %d bits, block %d, scales %d)", name, int(p->kind()),
                             p->bits(), p->block(), int(p->scale()));
+      if (p->split() && !requires_feature("split")) return Status::make(Code::kInvalidModel, "tensor \"%s\" is split, but the model does not require the feature \"split\"", name);
       info.view.packed = &info.packed;
       info.bytes = info.packed.matrix_bytes(info.view.dims[0], info.view.dims[1]);
     } else {

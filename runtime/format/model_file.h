@@ -126,6 +126,7 @@ class Model {
 
  private:
   Status load();
+  bool requires_feature(const char* feature) const;
   Status load_symbols();
   Status load_segments();
   Status load_tensors();

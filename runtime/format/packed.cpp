@@ -62,6 +62,16 @@ void write_six(uint8_t* p, int n, int row, int i, int v) {
   set_bits(p + n * 8 + i / 4 * 16 + row, (i & 3) * 2, 3, v >> 4);
 }
 
+// Where row's tile begins and, of a split format, the row's line.
+struct RowPlace {
+  size_t tile, line = 0;
+  RowPlace(const PackedFormat& f, int64_t columns, int64_t row) {
+    const SplitLayout split(columns);
+    tile = f.split ? split.tile_at(row / kTileRows) : size_t(row / kTileRows) * f.tile_bytes(columns);
+    if (f.split) line = split.line_at(row);
+  }
+};
+
 struct BlockScale {
   float scale, min;
 };
@@ -99,7 +109,8 @@ void write_small(const PackedFormat& f, uint8_t* unit, int row, int i, int scale
 }  // namespace
 
 void unpack_columns(const PackedFormat& f, const void* matrix, int64_t columns, int64_t row, int64_t begin, int64_t end, float* out) {
-  const uint8_t* tile = static_cast<const uint8_t*>(matrix) + size_t(row / kTileRows) * f.tile_bytes(columns);
+  const RowPlace place(f, columns, row);
+  const uint8_t* tile = static_cast<const uint8_t*>(matrix) + place.tile;
   const int r = int(row % kTileRows);
   if (f.is_float()) {
     for (int64_t c = begin; c < end; ++c, ++out) {
@@ -116,8 +127,13 @@ void unpack_columns(const PackedFormat& f, const void* matrix, int64_t columns, 
     const int in_unit = int(first % unit_columns);
     const uint8_t* planes = unit + f.header_bytes() + size_t(in_unit / kBlockColumns) * f.plane_bytes();
     const BlockScale s = read_scale(f, unit, r, in_unit / f.block);
-    for (int64_t c = first; c < end && c < first + f.block; ++c)
-      *out++ = s.scale * float(read_q(f.bits, planes, r, int(c % kBlockColumns)) - f.zero_point) - s.min;
+    const uint8_t* low = static_cast<const uint8_t*>(matrix) + place.line + f.units(columns) * 2 + first / 2;
+    for (int64_t c = first; c < end && c < first + f.block; ++c) {
+      const int at = int(c % kBlockColumns);
+      int q = read_q(f.split ? 4 : f.bits, planes, r, at);
+      if (f.split) q = q << 4 | (low[at % 16] >> at / 16 * 4 & 15);
+      *out++ = s.scale * float(q - f.zero_point) - s.min;
+    }
   }
 }
 
@@ -126,10 +142,12 @@ void unpack_row(const PackedFormat& f, const void* matrix, int64_t columns, int6
 }
 
 void pack_row(const PackedFormat& f, void* matrix, int64_t columns, int64_t row, const PackedRow& from) {
-  uint8_t* tile = static_cast<uint8_t*>(matrix) + size_t(row / kTileRows) * f.tile_bytes(columns);
+  const RowPlace place(f, columns, row);
+  uint8_t* tile = static_cast<uint8_t*>(matrix) + place.tile;
   const int r = int(row % kTileRows);
   const int unit_columns = f.unit_columns(), n = unit_columns / f.block;
   const int64_t blocks = (columns + f.block - 1) / f.block;
+  uint8_t* line = f.split ? static_cast<uint8_t*>(matrix) + place.line : nullptr;
   for (int64_t u = 0; u < f.units(columns); ++u) {
     uint8_t* unit = tile + size_t(u) * f.unit_bytes();
     if (f.scale != ScaleKind::kF16) {
@@ -146,10 +164,15 @@ void pack_row(const PackedFormat& f, void* matrix, int64_t columns, int64_t row,
         write_small(f, unit, r, i, real ? from.scales[b] : 0, real && f.has_min ? from.mins[b] : 0);
       }
     }
+    if (line) write_u16(line + u * 2, from.d[u]);
     for (int c = 0; c < unit_columns; ++c) {
       const int64_t column = u * unit_columns + c;
-      write_q(f.bits, unit + f.header_bytes() + size_t(c / kBlockColumns) * f.plane_bytes(), r, c % kBlockColumns,
-              column < columns ? from.q[column] : f.zero_point);
+      int q = column < columns ? from.q[column] : f.zero_point;
+      if (line) {
+        set_bits(line + f.units(columns) * 2 + u * 16 + c % 16, c / 16 * 4, 15, q & 15);
+        q >>= 4;
+      }
+      write_q(f.split ? 4 : f.bits, unit + f.header_bytes() + size_t(c / kBlockColumns) * f.plane_bytes(), r, c % kBlockColumns, q);
     }
   }
 }

@@ -18,6 +18,12 @@
 //   1-bit plane: 8 x 8 bytes; bit (4 row + column) of the little-endian 64-bit word c belongs to chunk c.
 //   bits 2..7 are the sum of planes 4 + 2 + 1; the widest plane holds the lowest bits of q.
 // The first 16 columns of a block are the low halves, so formats with blocks of 16 read the same planes.
+//
+// Formats with `split` (8 bits, block 32, f16 scales, no minimum) keep the high and the low four bits of q apart, so that a product can
+// look at the high ones of all rows and at the low ones of a few. The matrix is cut into groups of 64 tiles (the last one padded with
+// rows of value 0). In a group come first the tiles, as those of a 4-bit format with q >> 4, then a line for each of the 1024 rows:
+// its scales again [blocks] f16, then for each block 16 bytes: byte i holds q & 15 of column i in its low and of column i + 16 in its
+// high nibble. Four bytes of it stand as four bytes of the row's 4-bit plane do.
 #pragma once
 
 #include <cstddef>
@@ -30,6 +36,7 @@ namespace runnel {
 inline constexpr int kTileRows = 16;
 inline constexpr int kBlockColumns = 32;
 inline constexpr int kSuperColumns = 256;
+inline constexpr int kSplitTiles = 64;  // a group of a split matrix
 
 // Plain copy of format.Packed, validated by the loader. The functions are inlined by force: kernels that are compiled for other
 // instruction sets use them too, and must not leave a copy of their own to the linker.
@@ -41,6 +48,7 @@ struct PackedFormat {
   uint8_t zero_point = 0;
   bool has_min = false;
   ScaleKind scale = ScaleKind::kF16;
+  bool split = false;
 
   bool operator==(const PackedFormat&) const = default;
 
@@ -48,7 +56,7 @@ struct PackedFormat {
   // Columns a unit.
   RNL_PACKED_INLINE int unit_columns() const { return is_float() ? 1 : scale == ScaleKind::kF16 ? kBlockColumns : kSuperColumns; }
   // Bytes of all planes of one block row of a tile.
-  RNL_PACKED_INLINE size_t plane_bytes() const { return bits == 8 ? 512 : size_t(bits) * 64; }
+  RNL_PACKED_INLINE size_t plane_bytes() const { return split ? 256 : bits == 8 ? 512 : size_t(bits) * 64; }
   // Bytes before the planes of a unit.
   RNL_PACKED_INLINE size_t header_bytes() const {
     if (is_float()) return 0;
@@ -70,13 +78,12 @@ struct PackedFormat {
   }
   RNL_PACKED_INLINE int64_t units(int64_t columns) const { return (columns + unit_columns() - 1) / unit_columns(); }
   RNL_PACKED_INLINE int64_t padded_columns(int64_t columns) const { return units(columns) * unit_columns(); }
-  // Bytes of a tile (16 rows). The caller has bounded columns (loader: below 2^31).
+  // Bytes of a tile (16 rows), of a split format without its rows' lines. The caller has bounded columns (loader: below 2^31).
   RNL_PACKED_INLINE size_t tile_bytes(int64_t columns) const { return size_t(units(columns)) * unit_bytes(); }
-  RNL_PACKED_INLINE size_t matrix_bytes(int64_t rows, int64_t columns) const {
-    return size_t((rows + kTileRows - 1) / kTileRows) * tile_bytes(columns);
-  }
+  RNL_PACKED_INLINE size_t matrix_bytes(int64_t rows, int64_t columns) const;
   // Whether the combination is one that the layout defines.
   RNL_PACKED_INLINE bool is_valid() const {
+    if (split && (is_float() || bits != 8 || block != 32 || has_min || scale != ScaleKind::kF16)) return false;
     if (is_float()) return true;
     if (bits < 2 || bits > 8 || (block != 16 && block != 32)) return false;
     if (scale == ScaleKind::kU4) return has_min;
@@ -84,6 +91,27 @@ struct PackedFormat {
     return true;
   }
 };
+
+// Where things lie in a split matrix.
+struct SplitLayout {
+  static constexpr size_t kScales = 32, kUnit = kScales + 256;  // of a tile
+  static constexpr int64_t kRows = kSplitTiles * kTileRows;     // of a group
+  size_t tile, line, group;  // bytes
+
+  RNL_PACKED_INLINE explicit SplitLayout(int64_t columns) {
+    const size_t units = size_t(columns + kBlockColumns - 1) / kBlockColumns;
+    tile = units * kUnit;
+    line = units * 18;
+    group = kSplitTiles * tile + size_t(kRows) * line;
+  }
+  RNL_PACKED_INLINE size_t tile_at(int64_t index) const { return size_t(index) / kSplitTiles * group + size_t(index) % kSplitTiles * tile; }
+  RNL_PACKED_INLINE size_t line_at(int64_t row) const { return size_t(row) / size_t(kRows) * group + kSplitTiles * tile + size_t(row) % size_t(kRows) * line; }
+};
+
+RNL_PACKED_INLINE size_t PackedFormat::matrix_bytes(int64_t rows, int64_t columns) const {
+  if (split) return size_t(rows + SplitLayout::kRows - 1) / size_t(SplitLayout::kRows) * SplitLayout(columns).group;
+  return size_t((rows + kTileRows - 1) / kTileRows) * tile_bytes(columns);
+}
 #undef RNL_PACKED_INLINE
 
 // Values of one row, out [columns]. Scalar; for embeddings, references and tests.

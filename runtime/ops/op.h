@@ -42,6 +42,8 @@ struct OpCall {
   int64_t position;    // tokens that the stream held before this call; states hold exactly these
   unsigned char* scratch;  // 64-byte aligned, as many bytes as the kernel asked for
   ThreadPool* pool;
+  // k > 0: of an operator with one row of output, only the k highest elements are wanted; others may be -infinity. 0: all of them.
+  int32_t best = 0;
 };
 
 // One implementation. name: <op>_<dtypes>__<isa>[_<tile>].

@@ -87,7 +87,7 @@ bool depends_on(const Model& model, const ShapeExpr& shape, int symbol) {
   return false;
 }
 
-// Two checkpoints and the present value; without a rollback window one checkpoint and the present value.
+// Two checkpoints and the present value; without a rollback window the value before the call and the present one.
 Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan& plan, size_t offset, PlannedState& p) {
   std::memcpy(p.dims, v.dims, sizeof p.dims);
   p.dtype = s.dtype;
@@ -167,6 +167,23 @@ uint32_t find_head(const Model& model, const PlannedProgram& program) {
   return begin;
 }
 
+// See PlannedProgram::screened_op. The kernel wants one matrix and no bias.
+int find_screened(const Model& model, const ProgramInfo& info) {
+  int found = -1;
+  for (size_t i = 0; i < info.ops.size(); ++i) {
+    const OpInfo& op = info.ops[i];
+    if (op.in_count < 2 || op.out_count != 1) continue;
+    const Operand &w = info.operands[op.first_operand + 1], &y = info.operands[op.first_operand + op.in_count];
+    if (std::strcmp(op.def->name, "matmul") != 0 || w.kind != Operand::Kind::kTensor || !model.tensors()[w.index].packed.split) continue;
+    int uses = 0;
+    bool is_output = false;
+    for (const Operand& o : info.operands) uses += o.kind == Operand::Kind::kValue && o.index == y.index;
+    for (uint32_t v : info.outputs) is_output = is_output || v == y.index;
+    if (is_output && uses == 1) found = int(i);
+  }
+  return found;
+}
+
 Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(plan.programs.push(PlannedProgram{}));
   PlannedProgram& program = plan.programs.back();
@@ -174,6 +191,7 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   program.stream_symbol = axis_bounded_by(model, "chunk");
   program.rows_symbol = axis_bounded_by(model, "rows");
   program.head_begin = find_head(model, program);
+  program.screened_op = find_screened(model, info);
   RNL_TRY(program.values.assign(info.values.size()));
   RNL_TRY(program.ops.assign(info.ops.size()));
 
@@ -301,7 +319,7 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
   RNL_TRY(check_options(model, plan.options));
   for (const StateInfo& s : model.states()) plan.has_recurrent = plan.has_recurrent || s.is_recurrent();
   const PlanOptions& o = plan.options;
-  if (plan.has_recurrent) plan.reach = o.rollback > 0 ? std::max(o.chunk, o.rollback) + 4 * o.rollback : 2 * kReplayWindow;
+  if (plan.has_recurrent && o.rollback > 0) plan.reach = std::max(o.chunk, o.rollback) + 4 * o.rollback;
   RNL_TRY(bind_symbols(model, plan));
   RNL_TRY(plan_states(model, plan));
   for (const ProgramInfo& p : model.programs()) {

@@ -19,8 +19,6 @@ inline constexpr size_t kArenaAlignment = 64;
 inline constexpr size_t kStateAlignment = 256;
 inline constexpr int64_t kDefaultContext = 4096;
 inline constexpr int64_t kDefaultChunk = 256;
-// Without a rollback window recurrent states keep one checkpoint at most so old, to which a call that fails can go back.
-inline constexpr int64_t kReplayWindow = 64;
 
 struct PlanOptions {
   int64_t context = 0;      // tokens of a stream; 0: min(the model's, 4096)
@@ -62,6 +60,8 @@ struct PlannedProgram {
   uint32_t head_begin = 0;
   int stream_symbol = -1;  // axis symbol bounded by `chunk` alone: the session cuts longer inputs along it
   int rows_symbol = -1;    // axis symbol bounded by `rows` alone
+  // The product with a split matrix whose result is an output of the program and nothing else; -1: there is none.
+  int screened_op = -1;
 };
 
 struct PlannedState {

@@ -14,12 +14,13 @@ uint64_t now_ns() {
   return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
 
-bool all_finite(const float* p, size_t n) {
+// allowed: the bits of a value that is let through though it is not finite.
+bool all_finite(const float* p, size_t n, uint32_t allowed) {
   uint32_t bad = 0;
   for (size_t i = 0; i < n; ++i) {
     uint32_t bits;
     std::memcpy(&bits, p + i, 4);
-    bad |= uint32_t((bits & 0x7f800000u) == 0x7f800000u);
+    bad |= uint32_t((bits & 0x7f800000u) == 0x7f800000u) & uint32_t(bits != allowed);
   }
   return bad == 0;
 }
@@ -232,6 +233,7 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
     BoundOp& b = ops[i];
     const OpDef& def = *p.info->ops[i].def;
     b.call.position = header()->position;
+    b.call.best = int(i) == p.screened_op && pass.options ? pass.options->top_logits : 0;
     if (def.check_data) {
       Status s = def.check_data(b.call);
       if (!s.is_ok()) return std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, i, def.name);
@@ -279,7 +281,9 @@ Status Session::fill_input(Pass& pass, uint32_t value) {
 
 Status Session::check_finite(const Pass& pass, uint32_t value) const {
   const TensorView v = value_view(pass, value);
-  if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4)) return Status::ok();
+  // Minus infinity stands where the best logits alone were wanted.
+  const bool screened = pass.options && pass.options->top_logits > 0 && pass.program->screened_op >= 0;
+  if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4, screened ? 0xff800000u : 0)) return Status::ok();
   return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream", pass.program->info->values[value].name,
                       static_cast<long long>(header()->position), static_cast<long long>(header()->position + pass.tokens - 1));
 }
@@ -470,6 +474,7 @@ Status Session::run_into(const char* program, const IoTensor* inputs, size_t inp
   options.program = program;
   options.sink = copy_block;
   options.sink_context = &sink;
+  options.top_logits = top_logits_;
   return run(inputs, input_count, options);
 }
 

@@ -74,12 +74,18 @@ class Session {
   struct RunOptions {
     const char* program = nullptr;
     bool rows_all = false;
+    // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then those not below the
+    // k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
+    int32_t top_logits = 0;
     OutputFn sink = nullptr;
     void* sink_context = nullptr;
   };
   Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
   // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in).
   Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
+  // top_logits of run_into.
+  void set_top_logits(int32_t k) { top_logits_ = k; }
+  int32_t top_logits() const { return top_logits_; }
 
   int64_t position() const { return header()->position; }
   // Forgets the stream.
@@ -157,6 +163,7 @@ class Session {
   const PlannedProgram* bound_program_ = nullptr;
   bool has_append_ = false;
   unsigned char* journal_ = nullptr;
+  int32_t top_logits_ = 0;
   std::atomic<bool> cancel_{false};
   std::atomic<uint64_t> tokens_{0}, passes_{0}, nanoseconds_{0};
   std::atomic<int64_t> seen_position_{0};

@@ -21,11 +21,12 @@ Status take_logits(void* context, uint32_t, const TensorView& block, int64_t) {
 }
 
 // Feeds ids and records them in the history that penalties look at.
-Status feed(Session& session, const int32_t* ids, size_t count, Logits* logits) {
+Status feed(Session& session, const int32_t* ids, size_t count, int32_t top_logits, Logits* logits) {
   const IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, const_cast<int32_t*>(ids), count * 4};
   Session::RunOptions o;
   o.sink = take_logits;
   o.sink_context = logits;
+  o.top_logits = top_logits;
   const int64_t begin = session.position();
   Status s = session.run(&in, 1, o);
   SamplerState& sampler = text_state(session).sampler;
@@ -105,7 +106,8 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   state.sampler.seed = options.seed;
 
   Logits logits;
-  RNL_TRY(feed(session, prompt.data(), prompt.size(), &logits));
+  const int32_t deciding = deciding_logits(options.sampling);
+  RNL_TRY(feed(session, prompt.data(), prompt.size(), deciding, &logits));
   state.has_pending = 0;
   auto made = Sampler::create(options.sampling, int32_t(logits.count));
   if (!made.is_ok()) return made.take_status();
@@ -135,7 +137,7 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
     if (ends || filter.found() || !go_on) break;
     if (options.max_tokens && *generated >= options.max_tokens) break;
     if (options.max_tokens == 0 && position + 1 >= session.plan().options.context) break;
-    RNL_TRY(feed(session, &id, 1, &logits));
+    RNL_TRY(feed(session, &id, 1, deciding, &logits));
     state.has_pending = 0;
   }
   // What only looked like the beginning of a stop text is text after all.

@@ -9,6 +9,7 @@ namespace runnel {
 namespace {
 
 constexpr int32_t kBlock = 2048;  // logits looked at together: they stay in the first cache for a second look
+constexpr float kLeastTemperature = 1e-30f;  // below, its inverse is not a float; far above, only equal highest logits are left
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // e^x for x <= 0, about 1 unit in the last place; 0 below the normal floats. No library call, so that a loop of it vectorises and every
@@ -92,6 +93,12 @@ Result<int32_t> argmax(const float* logits, int32_t n) {
   return best;
 }
 
+int32_t deciding_logits(const SamplerOptions& o) {
+  const bool penalises = o.penalty_window > 0 && (o.repetition != 1 || o.frequency != 0 || o.presence != 0);
+  if (penalises || o.bias_count > 0) return 0;
+  return o.temperature < kLeastTemperature ? 1 : o.top_k;
+}
+
 inline float Sampler::weight(float logit, float highest) const { return exp_negative((logit - highest) * inverse_temperature_); }
 
 Status SamplerState::unwind(uint64_t n) {
@@ -124,7 +131,7 @@ Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab) {
     RNL_TRY(s.bias_.push(b));
   }
   s.o_.bias = nullptr;
-  s.greedy_ = o.temperature < 1e-30f;  // below, its inverse is not a float; far above, only equal highest logits are left
+  s.greedy_ = o.temperature < kLeastTemperature;
   s.inverse_temperature_ = s.greedy_ ? 0 : 1.0f / o.temperature;
   s.penalises_ = o.penalty_window > 0 && (o.repetition != 1 || o.frequency != 0 || o.presence != 0);
   s.adjusts_ = s.penalises_ || o.bias_count > 0;

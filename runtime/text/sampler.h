@@ -55,6 +55,9 @@ struct SamplerState {
   Status unwind(uint64_t n);
 };
 
+// How many of the highest logits decide every choice with these options, so that others may be -infinity; 0: all of them.
+int32_t deciding_logits(const SamplerOptions& options);
+
 class Sampler {
  public:
   // vocab: logits of each call. All memory of later calls is taken here.

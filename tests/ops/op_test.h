@@ -109,6 +109,7 @@ struct Case {
   std::vector<Array> in;
   std::vector<Array> out;  // shapes; contents are ignored
   int64_t position = 0;
+  int32_t best = 0;
 
   OpCall call(std::vector<Array>& ins, std::vector<Array>& outs, std::vector<TensorView>& views) const {
     views.clear();
@@ -121,6 +122,7 @@ struct Case {
     c.out_count = int32_t(outs.size());
     c.params = &params;
     c.position = position;
+    c.best = best;
     return c;
   }
 };

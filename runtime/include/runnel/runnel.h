@@ -154,6 +154,12 @@ typedef int (*rnl_output_fn)(void* user, const rnl_tensor* tensor, int64_t first
 RNL_API rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows,
                                                rnl_output_fn output, void* user);
 
+/* k > 0: of each row of logits that later calls of rnl_session_run and rnl_session_run_blocks give, only the k highest are wanted. Where
+ * the model's output matrix is stored for it (`runnel inspect` says "split"), k is at most 64 and one row is computed at a time, those not
+ * below the k-th highest (equal ones too) have the same bits as ever and all others are -INFINITY, for about half the memory traffic. In
+ * all other cases every logit is exact. 0, the default: all are wanted. rnl_session_generate chooses by itself. */
+RNL_API void rnl_session_set_top_logits(rnl_session* session, int32_t k);
+
 /* Tokens in the stream. */
 RNL_API int64_t rnl_session_position(const rnl_session* session);
 /* Empties the stream. */

@@ -12,6 +12,8 @@
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef float f32x4 __attribute__((vector_size(16)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
 
 // Inner loops over chunks and tokens become straight code; loops over the columns stay loops, for the size of the library.
 #if defined(__clang__)

@@ -2,6 +2,7 @@
 #include "cpu/call.h"
 #include "format/packed.h"
 #include "ops/matmul/matmul.h"
+#include "ops/matmul/screen.h"
 
 namespace runnel::RNL_ISA {
 namespace {
@@ -9,6 +10,7 @@ namespace {
 #include "ops/matmul/chunks.inl"
 #include "ops/matmul/quantise.inl"
 #include "ops/matmul/one_row.inl"
+#include "ops/matmul/split.inl"
 #include "ops/matmul/many_rows.inl"
 #include "ops/matmul/float_kinds.inl"
 
@@ -17,18 +19,28 @@ RNL_INLINE size_t align_up(size_t n) { return (n + kLine - 1) / kLine * kLine; }
 
 // Where things lie in the scratch memory.
 struct Scratch {
-  size_t q, side, pieces, piece_bytes, total;
-  Scratch(int64_t tokens, int64_t columns, int workers) {
+  size_t q, side, screen, pieces, piece_bytes, total;
+  // split_rows: rows of the largest split matrix.
+  Scratch(int64_t tokens, int64_t columns, int64_t split_rows, int workers) {
     const size_t blocks = size_t((columns + kSuperColumns - 1) / kSuperColumns) * (kSuperColumns / kBlockColumns);
     const size_t padded = size_t(tokens + kGroup - 1) / kGroup * kGroup;
     q = 0;
     side = align_up(q + padded * blocks * kBlockColumns);
-    pieces = align_up(side + padded * blocks * sizeof(Side<1>));
+    screen = align_up(side + padded * blocks * sizeof(Side<1>));
+    pieces = align_up(screen + (split_rows ? screen_bytes(split_rows, int64_t(blocks)) : 0));
     piece_bytes = align_up(sizeof(Piece) > size_t(kFloatPiece) * 64 ? sizeof(Piece) : size_t(kFloatPiece) * 64);
+    if (split_rows && piece_bytes < blocks * (SplitLayout::kUnit + kJoinedUnit)) piece_bytes = align_up(blocks * (SplitLayout::kUnit + kJoinedUnit));
     total = pieces + piece_bytes * size_t(workers);
   }
 };
 static_assert(sizeof(Side<kGroup>) == kGroup * sizeof(Side<1>));
+
+RNL_INLINE int64_t split_rows(const OpCall& c) {
+  int64_t rows = 0;
+  for (int i = 1; i <= c.out_count; ++i)
+    if (c.in[i].packed->split && c.in[i].dims[0] > rows) rows = c.in[i].dims[0];
+  return rows;
+}
 
 struct Call {
   const OpCall* op;
@@ -55,6 +67,9 @@ void run_tiles(const Call& j, int weight, int64_t first, int64_t end, int worker
     const FloatJob job{f.kind, data, tile_bytes, j.columns, w.dims[0], j.tokens, j.x, bias, y};
     if (j.tokens == 1) kOneRowFloat[int(f.kind) - 1](job, first, end);
     else many_rows_float(job, first, end, reinterpret_cast<float*>(piece));
+  } else if (j.tokens == 1 && f.split) {
+    const Joined job{f.units(j.columns), f.zero_point, j.activations.q, static_cast<const Side<1>*>(j.activations.side)};
+    joined_rows(job, data, j.columns, w.dims[0], first, end, piece, bias, y);
   } else if (j.tokens == 1) {
     const OneRow job{f, data, tile_bytes, f.units(j.columns), w.dims[0], j.activations.q, static_cast<const Side<1>*>(j.activations.side), bias, y};
     kOneRow[f.bits - 2][f.block == 32](job, first, end);
@@ -110,6 +125,18 @@ void cut(Call& j, int workers) {
   j.first_task[c.out_count] = task;
 }
 
+// Whether the best few products of the only token were wanted and found without the rest.
+bool screened(const Call& j) {
+  const OpCall& c = *j.op;
+  const TensorView& w = c.in[1];
+  if (c.best < 1 || c.best > kMaxBest || !kScreens || j.tokens != 1 || c.out_count != 1 || !w.packed->split || bias_of(c, 0)) return false;
+  const Side<1>* side = static_cast<const Side<1>*>(j.activations.side);
+  const Joined joined{w.packed->units(j.columns), w.packed->zero_point, j.activations.q, side};
+  return screen({&kScreen, w.packed, static_cast<const uint8_t*>(w.data), w.dims[0], j.columns, c.best, j.activations.q, side->scale,
+                 int64_t(sizeof(Side<1>) / sizeof(float)), output<float>(c, 0), &joined, c.scratch + j.scratch.screen, c.scratch + j.scratch.pieces,
+                 j.scratch.piece_bytes, c.pool});
+}
+
 void run(const OpCall& c) {
   const TensorView& x = c.in[0];
   const int64_t columns = x.dims[x.rank - 1], tokens = rows_of(x);
@@ -121,7 +148,7 @@ void run(const OpCall& c) {
     return;
   }
   const int workers = thread_pool_size(c.pool);
-  Call j{&c, Scratch(tokens, columns, workers), {}, input<float>(c, 0), columns, tokens, 1, {}, {}};
+  Call j{&c, Scratch(tokens, columns, split_rows(c), workers), {}, input<float>(c, 0), columns, tokens, 1, {}, {}};
   j.activations.q = reinterpret_cast<int8_t*>(c.scratch + j.scratch.q);
   j.activations.side = c.scratch + j.scratch.side;
   j.activations.blocks = (columns + kSuperColumns - 1) / kSuperColumns * (kSuperColumns / kBlockColumns);
@@ -129,6 +156,7 @@ void run(const OpCall& c) {
   bool integers = false;
   for (int i = 0; i < c.out_count; ++i) integers = integers || !c.in[1 + i].packed->is_float();
   if (integers) quantise(j, c.pool);
+  if (screened(j)) return;
   cut(j, workers);
   const int64_t tasks = j.first_task[c.out_count];
   parallel_for(c.pool, tasks, product_task, &j);
@@ -136,7 +164,7 @@ void run(const OpCall& c) {
 
 size_t scratch_bytes(const OpCall& c, int workers) {
   const TensorView& x = c.in[0];
-  return Scratch(rows_of(x), x.dims[x.rank - 1], workers).total;
+  return Scratch(rows_of(x), x.dims[x.rank - 1], split_rows(c), workers).total;
 }
 
 // The rows share their code; a name says which weights a call has.

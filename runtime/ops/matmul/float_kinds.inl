@@ -45,7 +45,8 @@ RNL_INLINE void one_row_tiles(const FloatJob& j, int64_t tile) {
 
 template <PackedKind kKind>
 void one_row_float(const FloatJob& j, int64_t first, int64_t end) {
-  for (; end - first >= 4; first += 4) one_row_tiles<kKind, 4>(j, first);
+  if (!kAnyBits)  // there, small code
+    for (; end - first >= 4; first += 4) one_row_tiles<kKind, 4>(j, first);
   for (; first < end; ++first) one_row_tiles<kKind, 1>(j, first);
 }
 

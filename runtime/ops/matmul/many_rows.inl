@@ -27,10 +27,9 @@ using UnpackFn = void (*)(const uint8_t*, int, int, uint8_t*);
 #define RNL_ROW(bits) unpack_blocks<RNL_BITS(bits)>
 constexpr UnpackFn kUnpack[7] = {RNL_ROW(2), RNL_ROW(3), RNL_ROW(4), RNL_ROW(5), RNL_ROW(6), RNL_ROW(7), RNL_ROW(8)};
 #undef RNL_ROW
-#undef RNL_BITS
 
-// Block rows [first, first + blocks) of a tile, whole units.
-void fill_piece(const PackedFormat& f, const uint8_t* tile, int64_t first, int blocks, Piece* piece) {
+// Block rows [first, first + blocks) of a tile, whole units. lines: of the tile's rows when the format is split.
+void fill_piece(const PackedFormat& f, const uint8_t* tile, const uint8_t* const* lines, size_t first_nibble, int64_t first, int blocks, Piece* piece) {
   const int per_unit = f.unit_columns() / kBlockColumns;
   const int scales_per_row = kBlockColumns / f.block * 16;
   const size_t unit_bytes = f.unit_bytes(), header = f.header_bytes();
@@ -38,7 +37,13 @@ void fill_piece(const PackedFormat& f, const uint8_t* tile, int64_t first, int b
   const uint8_t* unit = tile + size_t(first / per_unit) * unit_bytes;
   for (int b = 0; b < blocks; b += per_unit, unit += unit_bytes) {
     expand_scales(f, unit, piece->scales + b * scales_per_row, piece->minus_mins + b * scales_per_row);
-    unpack(unit + header, f.bits, per_unit, piece->bytes + b * kBlockBytes);
+    const uint8_t* planes = unit + header;
+    alignas(64) uint8_t joined[kBlockBytes];
+    if (f.split) {
+      join_planes(planes, lines, first_nibble + size_t(first + b) * 16, joined);
+      planes = joined;
+    }
+    unpack(planes, f.bits, per_unit, piece->bytes + b * kBlockBytes);
   }
   if (kBelowZero && f.bits == 8)
     RNL_KEEP_LOOP for (int b = 0; b < blocks; ++b) {
@@ -65,9 +70,6 @@ struct Terms {
   float scale[kPieceBlocks * kTokens];
   float shift[kPieceBlocks * 2 * kTokens];
 };
-
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef int32_t i32x4 __attribute__((vector_size(16)));
 
 template <int kBlock, int kGroups>
 RNL_INLINE void fill_terms(const Piece& p, const Side<kGroup>* side, int64_t side_stride, Terms<kGroups * kGroup>* out) {
@@ -162,7 +164,9 @@ void many_rows(const ManyRows& j, int64_t first, int64_t end, Piece* piece) {
     const int size = blocks - b0 < kPieceBlocks ? int(blocks - b0) : kPieceBlocks;
     const bool last = b0 + size == blocks;
     for (int64_t tile = first; tile < end; ++tile) {
-      fill_piece(j.format, j.weights + size_t(tile) * j.tile_bytes, b0, size, piece);
+      const uint8_t* lines[kTileRows];
+      const uint8_t* from = j.format.split ? split_tile(j.weights, tile, j.columns, lines) : j.weights + size_t(tile) * j.tile_bytes;
+      fill_piece(j.format, from, lines, size_t(blocks) * 2, b0, size, piece);
       const int64_t row = tile * kTileRows;
       const int n = j.rows - row < kTileRows ? int(j.rows - row) : kTileRows;
       const float* bias = last && j.bias ? j.bias + row : nullptr;
