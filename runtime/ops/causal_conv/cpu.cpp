@@ -14,6 +14,7 @@ struct Job {
   Runs runs;
   int64_t channels, taps, dilation, past, slices_per_task;
   ActivationFn activation;
+  bool is_silu;  // the one that mixers use: without a call
 };
 
 // The inputs of step i of a run (16 channels from ch on); negative steps are in the state.
@@ -31,9 +32,17 @@ void slice(const Job& j, int64_t ch, float* turned) {
     const Run r = run_at(j.runs, n);
     for (int64_t i = 0; i < r.count; ++i) {
       f32x16 sum = bias;
-      for (int64_t t = 0; t < j.taps; ++t) sum = fma(load(turned + t * 16), value_at(j, r, i - (j.taps - 1 - t) * j.dilation, ch, lanes), sum);
+      if (i >= j.past && lanes == 16) {
+        const float* x = j.x + (r.first + (i - j.past) * r.step) * j.channels + ch;
+        const int64_t stride = j.dilation * r.step * j.channels;
+        for (int64_t t = 0; t < j.taps; ++t) sum = fma(load(turned + t * 16), load(x + t * stride), sum);
+      } else {
+        for (int64_t t = 0; t < j.taps; ++t) sum = fma(load(turned + t * 16), value_at(j, r, i - (j.taps - 1 - t) * j.dilation, ch, lanes), sum);
+      }
       float* y = j.y + (r.first + i * r.step) * j.channels + ch;
-      if (j.activation) {
+      if (j.is_silu) {
+        sum = activate<UnaryKind::kSilu>(sum, 1.0f);
+      } else if (j.activation) {
         float part[16];
         store(part, sum);
         j.activation(part, nullptr, part, 16, 1.0f);
@@ -59,6 +68,7 @@ void run(const OpCall& c) {
   j.channels = c.in[0].dims[1], j.taps = c.in[1].dims[1], j.dilation = p.dilation;
   j.past = (j.taps - 1) * p.dilation;
   j.activation = p.activation == UnaryKind::kNone ? nullptr : activation_of(p.activation);
+  j.is_silu = p.activation == UnaryKind::kSilu;
   const int64_t slices = (j.channels + 15) / 16;
   j.slices_per_task = 1 + 1024 / (c.in[0].dims[0] * j.taps + j.past + 1);
   const int64_t tasks = (slices + j.slices_per_task - 1) / j.slices_per_task;
