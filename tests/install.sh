@@ -2,12 +2,14 @@
 # Installs the Debian or Ubuntu packages that a task needs: bash tests/install.sh TASK...
 #   build   the library, the programs and their tests (clang is the reference compiler)
 #   fetch   packages of model files and of the peer
+#   plots   what Python needs to make files of random weights
 #   checks  sanitizers, GCC and the Arm cross builds with their emulator
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
 
 build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev libgtest-dev python3)
 fetch=(ca-certificates python3 python3-pip)
+plots=(python3-venv)
 checks=(binutils g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -22,6 +24,7 @@ for task in "$@"; do
   case $task in
     build) wanted+=("${build[@]}") ;;
     fetch) wanted+=("${fetch[@]}") ;;
+    plots) wanted+=("${plots[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     *) echo "install.sh: unknown task $task" >&2; exit 2 ;;
   esac

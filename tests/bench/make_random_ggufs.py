@@ -216,20 +216,24 @@ MODELS = {"mamba-130m": ("mamba", mamba_130m), "mamba2-130m": ("mamba2", mamba2_
           "lfm2-350m": ("lfm2", lfm2_350m), "qwen3.5-0.8b": ("qwen35", qwen35_08b), "granite-4-h-350m": ("granitehybrid", granite_h_350m)}
 
 
+def make(folder, kind, name):
+    path = os.path.join(folder, f"{name}-{kind}.gguf")
+    if os.path.exists(path):
+        return
+    arch, build = MODELS[name]
+    f = File(path + ".partial", arch, kind)
+    build(f)
+    f.close()
+    os.rename(path + ".partial", path)
+    print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB", file=sys.stderr)
+
+
 def main():
     if len(sys.argv) < 3 or sys.argv[2] not in ("q8_0", "q4_0"):
         sys.exit(__doc__)
     os.makedirs(sys.argv[1], exist_ok=True)
     for name in sys.argv[3:] or MODELS:
-        path = os.path.join(sys.argv[1], f"{name}-{sys.argv[2]}.gguf")
-        if os.path.exists(path):
-            continue
-        arch, build = MODELS[name]
-        f = File(path + ".partial", arch, sys.argv[2])
-        build(f)
-        f.close()
-        os.rename(path + ".partial", path)
-        print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB")
+        make(sys.argv[1], sys.argv[2], name)
 
 
 if __name__ == "__main__":

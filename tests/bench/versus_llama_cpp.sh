@@ -5,8 +5,6 @@
 # (GGML_NATIVE). Needs what examples/quickstart.sh makes, and makes it when it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-version=0.3.36
-peer=build/peer
 gguf=models/gemma-3-270m-q4_k_m.gguf
 requantised=models/gemma-3-270m-q4_0.gguf
 
@@ -15,17 +13,7 @@ if [ ! -f "$gguf" ] || [ ! -f models/gemma-3-270m.rnl ]; then bash examples/quic
 cmake --preset release >/dev/null
 cmake --build --preset release --target runnel_cli >/dev/null
 
-source_dir=$peer/llama_cpp_python-$version/vendor/llama.cpp
-if [ ! -d "$source_dir" ]; then
-  mkdir -p "$peer"
-  python3 -m pip download --no-deps --no-binary llama-cpp-python --dest "$peer" "llama-cpp-python==$version" >&2
-  tar -xzf "$peer/llama_cpp_python-$version.tar.gz" -C "$peer"
-fi
-if [ ! -x "$peer/build/bin/llama-quantize" ]; then
-  cmake -S "$source_dir" -B "$peer/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF \
-    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF >&2
-  cmake --build "$peer/build" --target llama-bench llama-quantize >&2
-fi
+source tests/bench/peer.sh
 if [ ! -x "$peer/first_token" ] || [ tests/bench/peer_first_token.cpp -nt "$peer/first_token" ]; then
   mapfile -t libraries < <(find "$peer/build/" -name 'libllama.a' -o -name 'libggml*.a')
   g++ -std=c++17 -O2 tests/bench/peer_first_token.cpp -I"$source_dir/include" -I"$source_dir/ggml/include" -o "$peer/first_token" \

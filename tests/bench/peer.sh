@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Gets llama.cpp's sources from the llama-cpp-python sdist on PyPI and builds its bench and quantise programs for this very machine
+# (GGML_NATIVE) into build/peer. Prints nothing when all is there. Sourced: sets version, peer and source_dir.
+version=0.3.36
+peer=build/peer
+source_dir=$peer/llama_cpp_python-$version/vendor/llama.cpp
+if [ ! -d "$source_dir" ]; then
+  mkdir -p "$peer"
+  python3 -m pip download --no-deps --no-binary llama-cpp-python --dest "$peer" "llama-cpp-python==$version" >&2
+  tar -xzf "$peer/llama_cpp_python-$version.tar.gz" -C "$peer"
+fi
+if [ ! -x "$peer/build/bin/llama-quantize" ]; then
+  cmake -S "$source_dir" -B "$peer/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF \
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF >&2
+  cmake --build "$peer/build" --target llama-bench llama-quantize >&2
+fi
