@@ -74,6 +74,17 @@ TEST(RoutedMatmul, BitsOfATokenAreItsOwn) {
   }
 }
 
+// An expert's matrix would begin in the middle of a group.
+TEST(RoutedMatmul, RefusesSplitWeights) {
+  PackedFormat split;
+  split.bits = 8;
+  split.zero_point = 128;
+  split.split = true;
+  Routed r;
+  make(r, split, 2, 2, 3, {16}, 32, true);
+  EXPECT_NE(refusal(r.call).find("is split"), std::string::npos) << refusal(r.call);
+}
+
 TEST(RoutedMatmul, RefusesUnknownExpertsByName) {
   Routed r;
   make(r, kFloat, 2, 2, 3, {16}, 8, true);

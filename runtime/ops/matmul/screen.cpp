@@ -12,11 +12,16 @@
 namespace runnel {
 namespace {
 
-constexpr int64_t kTaskTiles = 32;
+constexpr int64_t kTaskTiles = 32;     // of step 1
+constexpr int64_t kRefineTiles = 128;  // of step 2: few rows are left, and they are taken 16 at a time
 constexpr int kCandidates = 256;            // rows that step 3 takes
 constexpr int kSample = 2 * kMaxBest + 16;  // rows that the threshold is taken from, a multiple of 16
 constexpr int64_t kMaxUnits = 1 << 20;      // beyond, the bound of the rounding errors would not hold
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+#define RNL_FOUR(x) x, x, x, x
+constexpr float kNothing[kTileRows] = {RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity)};
+#undef RNL_FOUR
 
 struct Work {
   const ScreenJob* job;
@@ -50,7 +55,7 @@ struct Highest {
 };
 
 int rows_in(const Work& w, int64_t tile) { return int(std::min<int64_t>(kTileRows, w.job->rows - tile * kTileRows)); }
-int64_t task_count(int64_t tiles) { return (tiles + kTaskTiles - 1) / kTaskTiles; }
+int64_t task_count(int64_t tiles, int64_t size = kTaskTiles) { return (tiles + size - 1) / size; }
 
 void bound_task(void* context, int64_t task, int) {
   const Work& w = *static_cast<const Work*>(context);
@@ -83,8 +88,8 @@ void point_at_lines(const Work& w, const int32_t* rows, int n, const uint8_t** l
   for (int i = 0; i < kTileRows; ++i) lines[i] = w.job->matrix + w.at.line_at(rows[i < n ? i : 0]);
 }
 
-// Step 2 for up to 16 rows whose y holds the bound.
-void refine(const Work& w, const int32_t* rows, int n, int worker, float* products) {
+// Step 2 for up to 16 rows with these bounds.
+void refine(const Work& w, const int32_t* rows, const float* bounds, int n, int worker, float* products) {
   const ScreenJob& j = *w.job;
   uint8_t* tile = j.worker_scratch + size_t(worker) * j.worker_bytes;
   const uint8_t* lines[kTileRows];
@@ -92,35 +97,36 @@ void refine(const Work& w, const int32_t* rows, int n, int worker, float* produc
   j.kernels->gather(lines, w.units, tile);
   float sums[kTileRows], reaches[kTileRows];
   j.kernels->nibbles(tile, w.units, j.q, w.terms, 1, -15, sums, reaches);
-  for (int i = 0; i < n; ++i) products[i] = (j.y[rows[i]] - reaches[i] * w.stretch) + sums[i];
+  for (int i = 0; i < n; ++i) products[i] = (bounds[i] - reaches[i] * w.stretch) + sums[i];
 }
 
 void refine_task(void* context, int64_t task, int worker) {
   const Work& w = *static_cast<const Work*>(context);
   const ScreenJob& j = *w.job;
-  int32_t rows[kTaskTiles * kTileRows];
+  int32_t rows[kRefineTiles * kTileRows];
+  float bounds[kRefineTiles * kTileRows];
   int count = 0;
-  const int64_t end = std::min(w.tiles, (task + 1) * kTaskTiles);
-  for (int64_t tile = task * kTaskTiles; tile < end; ++tile) {
+  const int64_t end = std::min(w.tiles, (task + 1) * kRefineTiles);
+  for (int64_t tile = task * kRefineTiles; tile < end; ++tile) {
     float* y = j.y + tile * kTileRows;
     const int n = rows_in(w, tile);
-    const bool none = w.tile_best[tile] < w.threshold;
+    const bool some = w.tile_best[tile] >= w.threshold;
     w.tile_best[tile] = -kInfinity;
-    for (int i = 0; i < n; ++i) {
-      if (none || y[i] < w.threshold) {
-        y[i] = -kInfinity;
-      } else {
-        rows[count] = int32_t(tile * kTileRows + i);
-        if (count < kTileRows) fetch_line(w, rows[count]);
-        ++count;
-      }
+    for (int i = 0; some && i < n; ++i) {
+      if (!(y[i] >= w.threshold)) continue;
+      rows[count] = int32_t(tile * kTileRows + i);
+      bounds[count] = y[i];
+      if (count < 2 * kTileRows) fetch_line(w, rows[count]);
+      ++count;
     }
+    if (n == kTileRows) std::memcpy(y, kNothing, sizeof kNothing);
+    else std::memcpy(y, kNothing, size_t(n) * sizeof(float));
   }
   for (int first = 0; first < count; first += kTileRows) {
-    for (int i = first + kTileRows; i < std::min(count, first + 2 * kTileRows); ++i) fetch_line(w, rows[i]);
+    for (int i = first + 2 * kTileRows; i < std::min(count, first + 3 * kTileRows); ++i) fetch_line(w, rows[i]);
     float products[kTileRows];
     const int n = std::min(kTileRows, count - first);
-    refine(w, rows + first, n, worker, products);
+    refine(w, rows + first, bounds + first, n, worker, products);
     for (int i = 0; i < n; ++i) {
       float& best = w.tile_best[rows[first + i] / kTileRows];
       j.y[rows[first + i]] = products[i];
@@ -162,7 +168,7 @@ float find_threshold(const Work& w) {
   for (int first = 0; first < tiles.count; first += kTileRows) {
     float p[kTileRows];
     const int n = std::min(kTileRows, tiles.count - first);
-    refine(w, tiles.at + first, n, 0, p);
+    refine(w, tiles.at + first, tiles.value + first, n, 0, p);
     for (int i = 0; i < n; ++i) products.add(p[i], tiles.at[first + i]);
   }
   return products.floor() - w.error;
@@ -192,14 +198,14 @@ bool finish(const Work& w) {
   int count = 0;
   for (int64_t t = 0; t < w.tiles; ++t) {
     if (w.tile_best[t] == -kInfinity) continue;
-    for (int i = 0; i < rows_in(w, t); ++i) {
-      float& y = j.y[t * kTileRows + i];
-      if (y >= threshold && y > -kInfinity) {
-        if (count == kCandidates) return false;
-        rows[count++] = int32_t(t * kTileRows + i);
-      }
-      y = -kInfinity;
+    float* y = j.y + t * kTileRows;
+    const int n = rows_in(w, t);
+    for (int i = 0; i < n && w.tile_best[t] >= threshold; ++i) {
+      if (!(y[i] >= threshold) || y[i] == -kInfinity) continue;
+      if (count == kCandidates) return false;
+      rows[count++] = int32_t(t * kTileRows + i);
     }
+    std::memcpy(y, kNothing, size_t(n) * sizeof(float));
   }
   for (int first = 0; first < count; first += kTileRows) {
     const int n = std::min(kTileRows, count - first);
@@ -237,7 +243,7 @@ bool screen(const ScreenJob& job) {
   if (reach >= 0x7f800000) return false;  // a scale is no number
   w.error = relative * std::bit_cast<float>(reach) + 4e-30f;
   w.threshold = find_threshold(w);
-  parallel_for(job.pool, tasks, refine_task, &w);
+  parallel_for(job.pool, task_count(w.tiles, kRefineTiles), refine_task, &w);
   return finish(w);
 }
 

@@ -29,6 +29,7 @@ Status check(const OpCall& c) {
     const int64_t n = y.dims[2];
     RNL_CHECK_ARG(w.dtype == DType::kPacked && w.rank == 2 && w.dims[1] == k && n >= 1 && w.dims[0] > 0 && w.dims[0] % tiled(n) == 0, "%s: weight %d is %s but output %d is %s", kOp, i + 1,
                   describe(w, a, sizeof a), i + 1, describe(y, b, sizeof b));
+    RNL_CHECK_ARG(!w.packed->split, "%s: weight %d is split, which is for output matrices", kOp, i + 1);
     const int64_t own = w.dims[0] / tiled(n);
     RNL_CHECK_ARG(i == 0 || own == experts, "%s: weight %d has %" PRId64 " experts, the first %" PRId64, kOp, i + 1, own, experts);
     experts = own;
