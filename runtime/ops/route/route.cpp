@@ -50,7 +50,8 @@ void row(const RouteParams& p, const float* logits, const float* bias, int64_t e
   bool taken[kMaxExperts] = {};
   if (p.scoring == RouteScoring::kSoftmax && !p.select_first) {
     double largest = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < experts; ++i) largest = std::fmax(largest, double(logits[i]));
+    // Not fmax: GCC 12 for aarch64 crashes on it.
+    for (int64_t i = 0; i < experts; ++i) largest = double(logits[i]) > largest ? double(logits[i]) : largest;
     for (int64_t i = 0; i < experts; ++i) sum += score[i] = std::exp(double(logits[i]) - largest);
     for (int64_t i = 0; i < experts; ++i) score[i] /= sum;
   } else {
