@@ -21,6 +21,7 @@ double median(std::vector<double> values) {
 
 rnl_session_options session_options(const Options& o, int64_t need) {
   rnl_session_options s = rnl::session_options();
+  s.rollback_window = -1;  // no command takes tokens back
   s.context = o.context ? o.context : need;
   s.chunk = o.chunk;
   s.kv = o.kv == "f32" ? RNL_F32 : o.kv == "f16" ? RNL_F16 : o.kv == "q8" ? RNL_Q8 : 0;

@@ -87,7 +87,7 @@ bool depends_on(const Model& model, const ShapeExpr& shape, int symbol) {
   return false;
 }
 
-// Two checkpoints and the present value; without a rollback window the value before the call and the present one.
+// Two checkpoints and the present value; without a rollback window one checkpoint and the present value.
 Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan& plan, size_t offset, PlannedState& p) {
   std::memcpy(p.dims, v.dims, sizeof p.dims);
   p.dtype = s.dtype;
@@ -319,7 +319,7 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
   RNL_TRY(check_options(model, plan.options));
   for (const StateInfo& s : model.states()) plan.has_recurrent = plan.has_recurrent || s.is_recurrent();
   const PlanOptions& o = plan.options;
-  if (plan.has_recurrent && o.rollback > 0) plan.reach = std::max(o.chunk, o.rollback) + 4 * o.rollback;
+  if (plan.has_recurrent) plan.reach = o.rollback > 0 ? std::max(o.chunk, o.rollback) + 4 * o.rollback : 2 * kReplayWindow;
   RNL_TRY(bind_symbols(model, plan));
   RNL_TRY(plan_states(model, plan));
   for (const ProgramInfo& p : model.programs()) {

@@ -19,6 +19,8 @@ inline constexpr size_t kArenaAlignment = 64;
 inline constexpr size_t kStateAlignment = 256;
 inline constexpr int64_t kDefaultContext = 4096;
 inline constexpr int64_t kDefaultChunk = 256;
+// Without a rollback window recurrent states keep one checkpoint at most so old, to which a call that fails can go back.
+inline constexpr int64_t kReplayWindow = 64;
 
 struct PlanOptions {
   int64_t context = 0;      // tokens of a stream; 0: min(the model's, 4096)

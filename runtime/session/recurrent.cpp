@@ -8,7 +8,8 @@
 // From the older mark to the end of the stream there are at most max(chunk, window) + 4 windows: a long call leaves one mark less than
 // max(chunk, window) + window back; the next mark follows when that is a window old, less than a window late; the older one goes when the
 // newer is a window old, again less than a window late.
-// Without a window there are two buffers, the value before the call and the present one.
+// Without a window there are two buffers and both marks are one: set where a call begins when it is kReplayWindow tokens old, or when the call is
+// longer than that. It serves calls that fail.
 #include <algorithm>
 #include <cstring>
 
@@ -29,7 +30,8 @@ void Session::start_recurrent() {
 // Before each pass of a call that began at call_start.
 void Session::mark_recurrent(const Pass& pass, int64_t call_start) {
   StateHeader* h = header();
-  const int64_t window = plan_.options.rollback;
+  const bool has_window = plan_.options.rollback > 0;
+  const int64_t window = has_window ? plan_.options.rollback : kReplayWindow;
   const int64_t end = call_start + pass.total;
   const auto mark = [&](int which) { h->mark[which] = h->position, h->mark_buffer[which] = h->buffer; };
   if (pass.begin == 0 && pass.total >= window) {
@@ -38,7 +40,8 @@ void Session::mark_recurrent(const Pass& pass, int64_t call_start) {
     if (h->position - h->mark[1] < window) return;
     h->mark[0] = h->mark[1], h->mark_buffer[0] = h->mark_buffer[1];
     mark(1);
-  } else if (window > 0 && pass.total >= window && h->position - h->mark[1] >= window && h->position <= end - window) {
+    if (!has_window) mark(0);
+  } else if (has_window && pass.total >= window && h->position - h->mark[1] >= window && h->position <= end - window) {
     mark(1);
   }
 }
@@ -135,7 +138,7 @@ Status Session::rewind_recurrent(int64_t position) {
   if (position < h->mark[0]) return range(h->mark[0]);
   const int which = h->mark[1] <= position ? 1 : 0;
   const int64_t mark = h->mark[which];
-  if (mark < position && (plan_.reach == 0 || h->high_water - mark > plan_.reach)) return range(std::max(mark, h->high_water - plan_.reach));
+  if (mark < position && h->high_water - mark > plan_.reach) return range(std::max(mark, h->high_water - plan_.reach));
   if (which == 0) h->mark[1] = h->mark[0], h->mark_buffer[1] = h->mark_buffer[0];
   h->buffer = h->mark_buffer[which];
   for (int64_t begin = mark; begin < position;) {

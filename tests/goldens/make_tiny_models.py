@@ -24,7 +24,7 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig
+from transformers import AutoConfig, Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig
 
 PINNED = {"transformers": "5.23.0", "torch": "2.15.0"}
 SEED = 20261122
@@ -54,6 +54,86 @@ MODELS = {
         vocab_size=VOCAB, hidden_size=48, intermediate_size=76, num_hidden_layers=3, num_attention_heads=2,
         num_key_value_heads=2, head_dim=28, max_position_embeddings=128, tie_word_embeddings=True),
 }
+
+
+COMMON = {"vocab_size": VOCAB, "hidden_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2}
+SSM2 = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2, "mamba_chunk_size": 16}
+DELTA = {"head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 12}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
+
+# Linear-time layers: model type and configuration. Groups of 1 and more, head ratios, tied and untied, biases, experts.
+LINEAR = {
+    "tiny_mamba": ("mamba", {"hidden_size": 20, "state_size": 16, "num_hidden_layers": 2, "conv_kernel": 3, "use_conv_bias": False,
+                             "use_bias": True, "tie_word_embeddings": False, "intermediate_size": 40, "time_step_rank": 5}),
+    "tiny_falcon_mamba": ("falcon_mamba", {"hidden_size": 24, "num_hidden_layers": 2, "time_step_rank": 4}),
+    "tiny_mamba2": ("mamba2", {"num_heads": 8, "head_dim": 8, "state_size": 12, "n_groups": 2, "num_hidden_layers": 2, "chunk_size": 16,
+                               "tie_word_embeddings": False, "time_step_limit": (0.05, 0.3)}),
+    "tiny_jamba": ("jamba", {**ATTENTION, "intermediate_size": 24, "num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2,
+                             "expert_layer_period": 2, "num_experts": 3, "num_experts_per_tok": 2, "mamba_d_state": 8, "mamba_dt_rank": 4}),
+    "tiny_bamba": ("bamba", {**ATTENTION, **SSM2, "intermediate_size": 40, "num_hidden_layers": 3, "attn_layer_indices": [1], "mamba_n_groups": 2,
+                             "mamba_d_state": 12}),
+    "tiny_zamba2": ("zamba2", {"intermediate_size": 24, "num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+                               "num_attention_heads": 4, "num_key_value_heads": 4, "mamba_d_state": 8, "mamba_ngroups": 2, "n_mamba_heads": 8,
+                               "num_mem_blocks": 2, "adapter_rank": 4, "use_shared_attention_adapter": True, "use_mem_rope": True,
+                               "chunk_size": 16, "attention_hidden_size": 64, "attention_head_dim": 16}),
+    "tiny_granite_hybrid": ("granitemoehybrid", {**ATTENTION, **SSM2, "intermediate_size": 24, "shared_intermediate_size": 20, "num_hidden_layers": 2,
+                                                 "layer_types": ["mamba", "attention"], "num_local_experts": 4, "num_experts_per_tok": 2,
+                                                 "mamba_n_groups": 1, "mamba_d_state": 16, "embedding_multiplier": 3.0, "logits_scaling": 2.0,
+                                                 "residual_multiplier": 0.7, "attention_multiplier": 0.2, "position_embedding_type": "nope",
+                                                 "tie_word_embeddings": True}),
+    "tiny_falcon_h1": ("falcon_h1", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2, "head_dim": 12, "mamba_d_ssm": 48,
+                                     "mamba_n_heads": 6, "mamba_d_head": 8, "mamba_n_groups": 2, "mamba_d_state": 12, "mamba_chunk_size": 16,
+                                     "embedding_multiplier": 1.5, "lm_head_multiplier": 0.7, "key_multiplier": 0.8, "attention_in_multiplier": 1.1,
+                                     "attention_out_multiplier": 0.9, "ssm_in_multiplier": 1.2, "ssm_out_multiplier": 0.6,
+                                     "mlp_multipliers": [0.9, 1.3], "ssm_multipliers": [0.8, 1.1, 0.9, 1.2, 0.7]}),
+    "tiny_nemotron_h": ("nemotron_h", {**ATTENTION, "intermediate_size": 40, "layers_block_type": ["mamba", "mlp", "attention", "moe"],
+                                       "num_hidden_layers": 4, "head_dim": 12, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 2,
+                                       "ssm_state_size": 12, "chunk_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2,
+                                       "moe_intermediate_size": 24, "moe_shared_expert_intermediate_size": 20, "n_group": 1, "topk_group": 1}),
+    "tiny_lfm2": ("lfm2", {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 1,
+                           "conv_L_cache": 4, "conv_bias": True, "layer_types": ["conv", "conv", "full_attention"], "block_multiple_of": 8}),
+    "tiny_lfm2_moe": ("lfm2_moe", {**ATTENTION, **EXPERTS, "intermediate_size": 48, "num_hidden_layers": 2, "layer_types": ["conv", "full_attention"],
+                                   "num_dense_layers": 1, "use_expert_bias": True, "routed_scaling_factor": 1.3}),
+    "tiny_lfm3": ("lfm3", {**ATTENTION, "head_dim": 16, "intermediate_size": 40, "num_hidden_layers": 3, "sliding_window": WINDOW,
+                           "layer_types": ["conv", "full_attention", "sliding_attention"]}),
+    "tiny_recurrent_gemma": ("recurrent_gemma", {"intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 1,
+                                                 "lru_width": 40, "attention_window_size": WINDOW}),
+    "tiny_qwen3_next": ("qwen3_next", {**ATTENTION, **DELTA, **EXPERTS, "intermediate_size": 48, "num_hidden_layers": 4,
+                                       "shared_expert_intermediate_size": 24, "mlp_only_layers": [1], "partial_rotary_factor": 0.25}),
+    "tiny_qwen3_5": ("qwen3_5_text", {**ATTENTION, **DELTA, "intermediate_size": 48, "num_hidden_layers": 4}),
+    "tiny_olmo_hybrid": ("olmo_hybrid", {**ATTENTION, "intermediate_size": 48, "num_hidden_layers": 4, "linear_num_key_heads": 2,
+                                         "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 16}),
+    "tiny_kimi_linear": ("kimi_linear", {"intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
+                                         "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 12, "num_experts": 6,
+                                         "num_experts_per_token": 2, "moe_intermediate_size": 20, "first_k_dense_replace": 1,
+                                         "linear_attn_config": {"num_heads": 3, "head_dim": 8, "short_conv_kernel_size": 4, "kda_layers": [1, 2, 3],
+                                                                "full_attn_layers": [4]}}),
+    "tiny_minimax": ("minimax", {**ATTENTION, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 12, "num_local_experts": 4,
+                                 "num_experts_per_tok": 2, "block_size": 8, "layer_types": ["linear_attention", "full_attention"]}),
+    "tiny_xlstm": ("xlstm", {"num_hidden_layers": 2, "num_blocks": 2, "num_heads": 2, "embedding_dim": 32, "chunk_size": 16, "mode": "inference",
+                             "return_last_states": False, "chunkwise_kernel": "chunkwise--native_autograd", "ffn_round_up_to_multiple_of": 8,
+                             "sequence_kernel": "native_sequence__native", "step_kernel": "native"}),
+}
+
+
+def redraw_linear(model, generator):
+    """Wide random parameters; decays, steps and skips stay near what the model starts with, norms and biases near theirs."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if name.endswith(("A_log", "dt_bias", ".D")):
+                parameter.copy_(parameter + 0.3 * noise)
+            elif parameter.dim() == 1:
+                start = parameter if parameter.abs().sum() > 0 else torch.full_like(parameter, 1.0 if "norm" in name.lower() else 0.0)
+                parameter.copy_(start + 0.3 * noise)
+            elif "embed" in name:
+                parameter.copy_(0.5 * noise)
+            else:
+                parameter.copy_(1.2 * noise / parameter.shape[-1] ** 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith(("correction_bias", "expert_bias")):
+                buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
 
 
 def redraw(model, generator):
@@ -92,11 +172,18 @@ def greedy(model, ids, count):
     return ids[-count:], smallest
 
 
-def make(name, config, folder):
+def make(name, folder):
     generator = torch.Generator().manual_seed(SEED)
     transformers.set_seed(SEED)
+    if name in MODELS:
+        config = MODELS[name]
+    else:
+        kind, options = LINEAR[name]
+        config = AutoConfig.for_model(kind, **{**COMMON, **options})
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
-    redraw(model, generator)
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+    (redraw if name in MODELS else redraw_linear)(model, generator)
     model.eval()
     model.save_pretrained(folder)
     generation = os.path.join(folder, "generation_config.json")
@@ -122,8 +209,8 @@ def main():
         if have != version:
             sys.exit(f"{package} {version} makes these files, found {have}")
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in sys.argv[1:] or MODELS:
-        make(name, MODELS[name], os.path.join(here, name))
+    for name in sys.argv[1:] or [*MODELS, *LINEAR]:
+        make(name, os.path.join(here, name))
 
 
 if __name__ == "__main__":

@@ -144,9 +144,13 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
   const bool before = p.read == RecurrenceRead::kBefore, by_channel = j.decay_rank == 3, is_dplr = p.rule == RecurrenceRule::kDplr;
   for (int64_t run = 0; run < j.runs.count; ++run) {
     const Run r = run_at(j.runs, run);
-    for (int64_t k = 0; k < keys; ++k)
+    for (int64_t k = 0; k < keys; ++k) {
+      // Rows lie far apart: the next ones are asked for while these are copied.
+      if (j.state.in && k + 12 < j.key) __builtin_prefetch(static_cast<const char*>(j.state.in) + ((h * j.key + k + 12) * j.value + col) * (j.state.is_half ? 2 : 4));
+      if (j.state.in && k + 12 < j.key && kVectors > 1) __builtin_prefetch(static_cast<const char*>(j.state.in) + ((h * j.key + k + 12) * j.value + col + 16) * (j.state.is_half ? 2 : 4));
       for (int w = 0; w < kVectors; ++w)
         store(s + (k * kVectors + w) * 16, k < j.key && lanes[w] ? load_state(j.state, (h * j.key + k) * j.value + col + w * 16, lanes[w]) : splat(0.0f));
+    }
     for (int64_t i = 0; i < r.count; ++i) {
       const int64_t t = r.first + i * r.step;
       const float* q = padded(j.q.row(t, h), j.key, keys, pad_q);
