@@ -1,0 +1,177 @@
+// Blocks of 16 channels of a head. A token's products with R are rows times h; heads see only themselves, so with several of them each runs
+// through all tokens by itself. One wide head is shared by the threads token by token.
+#include "ops/cell_recurrence/cell_recurrence.h"
+#include "ops/sequence.inl"
+#include "ops/unary/activations.inl"
+
+namespace runnel::RNL_ISA {
+namespace {
+
+constexpr int64_t kSharedProducts = 32768;  // of a token and head: from here on a parallel region a token pays
+
+struct Job {
+  const float *x, *r, *r_bias;
+  float *y, *scratch;
+  StatePlace states[kCellStates];
+  Runs runs;
+  CellParams params;
+  int64_t gates, heads, dim, padded;  // padded: dim in whole blocks of 16
+  // Of the token at hand, when its blocks are shared.
+  int64_t token, head;
+  bool odd;
+};
+
+// A head's memory: h before and after (which is which alternates), c, n, m.
+RNL_INLINE float* head_at(const Job& j, int64_t head) { return j.scratch + head * 5 * j.padded; }
+
+#define RNL_FOLD(a, b, ...) (__builtin_shufflevector(a, b, __VA_ARGS__))
+// Lane i of the result: the sum of v[i]'s lanes.
+RNL_INLINE f32x16 fold(f32x16* v) {
+  for (int i = 0; i < 8; ++i)
+    v[i] = RNL_FOLD(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) + RNL_FOLD(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  for (int i = 0; i < 4; ++i)
+    v[i] = RNL_FOLD(v[i], v[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) + RNL_FOLD(v[i], v[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+  for (int i = 0; i < 2; ++i)
+    v[i] = RNL_FOLD(v[i], v[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) + RNL_FOLD(v[i], v[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+  return RNL_FOLD(v[0], v[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) + RNL_FOLD(v[0], v[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+}
+#undef RNL_FOLD
+
+// One copy of each for all kinds and gates: for the size of the library.
+#define RNL_ONCE __attribute__((noinline))
+RNL_ONCE f32x16 sigmoid_of(f32x16 x) { return sigmoid(x); }
+RNL_ONCE f32x16 tanh_of(f32x16 x) { return tanh(x); }
+
+// 16 rows (the last block: fewer) of a square matrix times h, which is padded with zeros.
+RNL_ONCE f32x16 products(const float* r, const float* h, int64_t dim, int rows) {
+  f32x16 sums[16];
+  const int64_t body = dim & ~int64_t(15);
+  const int tail = int(dim - body);
+  for (int i = 0; i < 16; i += 4) {
+    // Rows that are not there repeat the last one; their lanes are not used.
+    const float* row[4];
+    for (int k = 0; k < 4; ++k) row[k] = r + (i + k < rows ? i + k : rows - 1) * dim;
+    f32x16 s0 = splat(0.0f), s1 = s0, s2 = s0, s3 = s0;
+    for (int64_t e = 0; e < body; e += 16) {
+      const f32x16 v = load(h + e);
+      s0 = fma(load(row[0] + e), v, s0), s1 = fma(load(row[1] + e), v, s1);
+      s2 = fma(load(row[2] + e), v, s2), s3 = fma(load(row[3] + e), v, s3);
+    }
+    if (tail) {
+      const f32x16 v = load(h + body);
+      s0 = fma(load_n(row[0] + body, tail), v, s0), s1 = fma(load_n(row[1] + body, tail), v, s1);
+      s2 = fma(load_n(row[2] + body, tail), v, s2), s3 = fma(load_n(row[3] + body, tail), v, s3);
+    }
+    sums[i] = s0, sums[i + 1] = s1, sums[i + 2] = s2, sums[i + 3] = s3;
+  }
+  return fold(sums);
+}
+
+// One token of 16 channels.
+RNL_ONCE void step(const Job& j, int64_t t, int64_t head, int64_t ch, bool odd) {
+  float* place = head_at(j, head);
+  const float* before = place + (odd ? j.padded : 0);
+  float *after = place + (odd ? 0 : j.padded), *cells = place + 2 * j.padded + ch;
+  const int lanes = j.dim - ch < 16 ? int(j.dim - ch) : 16;
+  f32x16 x[4], back[4];
+  for (int64_t g = 0; g < j.gates; ++g) {
+    const int64_t row = (g * j.heads + head) * j.dim + ch;
+    x[g] = load_lanes(j.x + t * j.gates * j.heads * j.dim + row, lanes);
+    back[g] = products(j.r + row * j.dim, before, j.dim, lanes);
+    if (j.r_bias) back[g] = back[g] + load_lanes(j.r_bias + row, lanes);
+  }
+  f32x16 h;
+  if (j.params.kind == CellKind::kRnn) {
+    h = tanh_of(x[0] + back[0]);
+  } else if (j.params.kind == CellKind::kLstm) {
+    const f32x16 c = fma(sigmoid_of(x[1] + back[1]), load(cells), sigmoid_of(x[0] + back[0]) * tanh_of(x[2] + back[2]));
+    store(cells, c);
+    h = sigmoid_of(x[3] + back[3]) * tanh_of(c);
+  } else if (j.params.kind == CellKind::kGru) {
+    const f32x16 z = sigmoid_of(x[1] + back[1]), candidate = tanh_of(fma(sigmoid_of(x[0] + back[0]), back[2], x[2]));
+    h = fma(z, load(before + ch) - candidate, candidate);
+  } else {
+    const f32x16 n = load(cells + j.padded), i = x[0] + back[0], f = x[1] + back[1];
+    const f32x16 kept = load(cells + 2 * j.padded) + (j.params.forget_exp ? f : -activate<UnaryKind::kSoftplus>(-f, 1.0f));
+    const i32x16 empty = n == splat(0.0f);
+    const f32x16 m = select(empty, i, max(kept, i));
+    const f32x16 keep = select(empty, splat(0.0f), exp(kept - m)), take = exp(i - m);
+    const f32x16 c = fma(keep, load(cells), take * tanh_of(x[2] + back[2])), sum = fma(keep, n, take);
+    store(cells, c), store(cells + j.padded, sum), store(cells + 2 * j.padded, m);
+    h = sigmoid_of(x[3] + back[3]) * c / sum;
+  }
+  // Lanes behind the head stay 0: they meet columns that are not there.
+  for (int k = lanes; k < 16; ++k) h[k] = 0.0f;
+  store(after + ch, h);
+  store_lanes(j.y + (t * j.heads + head) * j.dim + ch, h, lanes);
+}
+
+// States of a head in and out; scratch holds h in its first half after an even number of tokens.
+RNL_ONCE void fetch(const Job& j, int64_t head) {
+  for (int k = 0; k < kCellStates; ++k)
+    for (int64_t ch = 0; ch < j.dim; ch += 16) {
+      const int lanes = j.dim - ch < 16 ? int(j.dim - ch) : 16;
+      store(head_at(j, head) + (k ? k + 1 : 0) * j.padded + ch, load_state(j.states[k], head * j.dim + ch, lanes));
+    }
+}
+RNL_ONCE void keep(const Job& j, int64_t head, bool odd) {
+  for (int k = 0; k < kCellStates; ++k)
+    for (int64_t ch = 0; ch < j.dim; ch += 16) {
+      const int lanes = j.dim - ch < 16 ? int(j.dim - ch) : 16;
+      store_state(j.states[k], head * j.dim + ch, load(head_at(j, head) + (k ? k + 1 : odd ? 1 : 0) * j.padded + ch), lanes);
+    }
+}
+
+void head_task(void* context, int64_t head, int) {
+  const Job& j = *static_cast<const Job*>(context);
+  for (int64_t s = 0; s < j.runs.count; ++s) {
+    const Run r = run_at(j.runs, s);
+    fetch(j, head);
+    for (int64_t i = 0; i < r.count; ++i)
+      for (int64_t ch = 0; ch < j.dim; ch += 16) step(j, r.first + i * r.step, head, ch, i % 2 != 0);
+    keep(j, head, r.count % 2 != 0);
+  }
+}
+
+void block_task(void* context, int64_t block, int) {
+  const Job& j = *static_cast<const Job*>(context);
+  step(j, j.token, j.head, block * 16, j.odd);
+}
+
+void shared_heads(Job& j, ThreadPool* pool) {
+  for (int64_t s = 0; s < j.runs.count; ++s) {
+    const Run r = run_at(j.runs, s);
+    for (j.head = 0; j.head < j.heads; ++j.head) {
+      fetch(j, j.head);
+      for (int64_t i = 0; i < r.count; ++i) {
+        j.token = r.first + i * r.step, j.odd = i % 2 != 0;
+        parallel_for(pool, j.padded / 16, block_task, &j);
+      }
+      keep(j, j.head, r.count % 2 != 0);
+    }
+  }
+}
+
+RNL_INLINE int64_t padded_dim(const OpCall& c) { return (c.in[0].dims[3] + 15) / 16 * 16; }
+size_t scratch_bytes(const OpCall& c, int) { return size_t(c.in[0].dims[2]) * size_t(padded_dim(c)) * 5 * 4; }
+
+void run(const OpCall& c) {
+  Job j{};
+  j.x = input<float>(c, 0), j.r = input<float>(c, 1), j.r_bias = input<float>(c, 2);
+  j.y = output<float>(c, 0);
+  j.scratch = reinterpret_cast<float*>(c.scratch);
+  for (int k = 0; k < kCellStates; ++k) j.states[k] = state_place(c, 3 + k, 1 + k);
+  j.params = params_of<CellParams>(c);
+  j.runs = runs_of(c, 3 + kCellStates, c.in[0].dims[0], j.params.reverse);
+  j.gates = c.in[0].dims[1], j.heads = c.in[0].dims[2], j.dim = c.in[0].dims[3], j.padded = padded_dim(c);
+  if (j.heads < thread_pool_size(c.pool) && j.gates * j.dim * j.dim >= kSharedProducts) return shared_heads(j, c.pool);
+  parallel_for(j.heads > 1 ? c.pool : nullptr, j.heads, head_task, &j);
+}
+
+constexpr Kernel kRows[] = {{"cell_recurrence_f32__" RNL_ISA_NAME, nullptr, scratch_bytes, run}};
+
+}  // namespace
+
+extern constexpr KernelList cell_recurrence_kernels{kRows, 1};
+
+}  // namespace runnel::RNL_ISA
