@@ -29,7 +29,7 @@ struct Scratch {
     screen = align_up(side + padded * blocks * sizeof(Side<1>));
     pieces = align_up(screen + (split_rows ? screen_bytes(split_rows, int64_t(blocks)) : 0));
     piece_bytes = align_up(sizeof(Piece) > size_t(kFloatPiece) * 64 ? sizeof(Piece) : size_t(kFloatPiece) * 64);
-    if (split_rows && piece_bytes < blocks * (SplitLayout::kUnit + kJoinedUnit)) piece_bytes = align_up(blocks * (SplitLayout::kUnit + kJoinedUnit));
+    if (split_rows && piece_bytes < blocks * SplitLayout::kUnit) piece_bytes = align_up(blocks * SplitLayout::kUnit);
     total = pieces + piece_bytes * size_t(workers);
   }
 };
@@ -69,7 +69,7 @@ void run_tiles(const Call& j, int weight, int64_t first, int64_t end, int worker
     else many_rows_float(job, first, end, reinterpret_cast<float*>(piece));
   } else if (j.tokens == 1 && f.split) {
     const Joined job{f.units(j.columns), f.zero_point, j.activations.q, static_cast<const Side<1>*>(j.activations.side)};
-    joined_rows(job, data, j.columns, w.dims[0], first, end, piece, bias, y);
+    joined_rows(job, data, j.columns, w.dims[0], first, end, bias, y);
   } else if (j.tokens == 1) {
     const OneRow job{f, data, tile_bytes, f.units(j.columns), w.dims[0], j.activations.q, static_cast<const Side<1>*>(j.activations.side), bias, y};
     kOneRow[f.bits - 2][f.block == 32](job, first, end);

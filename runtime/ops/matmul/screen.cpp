@@ -212,7 +212,7 @@ bool finish(const Work& w) {
     const uint8_t* lines[kTileRows];
     point_at_lines(w, rows + first, n, lines);
     gather_high(w, rows + first, n, j.worker_scratch);
-    j.kernels->exact(j.context, j.worker_scratch, lines, j.worker_scratch + w.at.tile, n, products + first);
+    j.kernels->exact(j.context, j.worker_scratch, lines, products + first);
     for (int i = 0; i < n; ++i) exact.add(products[first + i], 0);
   }
   for (int i = 0; i < count; ++i)

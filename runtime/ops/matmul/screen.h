@@ -25,8 +25,8 @@ struct ScreenKernels {
   void (*nibbles)(const uint8_t* tile, int64_t units, const int8_t* q, const ScreenTerm* terms, int shift, int factor, float* sums, float* reaches);
   // The lines' scales and low nibbles as a tile of 4 bits.
   void (*gather)(const uint8_t* const* lines, int64_t units, uint8_t* tile);
-  // The first n (1..16) products as the ordinary kernel has them, from the tile with the high nibbles.
-  void (*exact)(const void* context, const uint8_t* tile, const uint8_t* const* lines, uint8_t* scratch, int n, float* y);
+  // The 16 products as the ordinary kernel has them, from the tile with the high nibbles.
+  void (*exact)(const void* context, const uint8_t* tile, const uint8_t* const* lines, float* y);
 };
 
 struct ScreenJob {
@@ -41,7 +41,7 @@ struct ScreenJob {
   float* y;                  // [rows]
   const void* context;       // of `exact`
   uint8_t* scratch;          // screen_bytes, 64-byte aligned
-  uint8_t* worker_scratch;   // each worker's tile of 4 bits, and behind the first one what `exact` needs
+  uint8_t* worker_scratch;   // each worker's tile of 4 bits
   size_t worker_bytes;
   ThreadPool* pool;
 };

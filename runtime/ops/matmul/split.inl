@@ -4,7 +4,7 @@
 typedef uint8_t u8x64 __attribute__((vector_size(64)));
 
 // Low nibbles of a block of 16 rows as the 4-bit planes of a tile: a transposition of 4 x 4 words in each quarter.
-RNL_NOINLINE void low_planes(const uint8_t* const* lines, size_t at, uint8_t* out) {
+RNL_INLINE void low_planes(const uint8_t* const* lines, size_t at, uint8_t* out) {
   i32x16 r[4];  // r[i]: rows i, i + 4, i + 8, i + 12
   RNL_UNROLL for (int i = 0; i < 4; ++i) {
     i32x4 v[4];
@@ -40,8 +40,6 @@ RNL_NOINLINE void join_planes(const uint8_t* high, const uint8_t* const* lines, 
   }
 }
 
-constexpr size_t kJoinedUnit = 32 + kBlockBytes;
-
 // The beginning of a tile; its rows' lines.
 RNL_NOINLINE const uint8_t* split_tile(const uint8_t* matrix, int64_t tile, int64_t columns, const uint8_t** lines) {
   const SplitLayout at(columns);
@@ -50,31 +48,47 @@ RNL_NOINLINE const uint8_t* split_tile(const uint8_t* matrix, int64_t tile, int6
   return matrix + at.tile_at(tile);
 }
 
-// The products of 16 rows with one token, of which the first n are stored: the tile is put together and goes through the ordinary kernel.
 struct Joined {
   int64_t units;
-  uint8_t zero_point;
+  int zero_point;
   const int8_t* q;
   const Side<1>* side;
 };
-void joined_products(const void* context, const uint8_t* tile, const uint8_t* const* lines, uint8_t* scratch, int n, float* y) {
-  const Joined& j = *static_cast<const Joined*>(context);
-  for (int64_t u = 0; u < j.units; ++u, tile += SplitLayout::kUnit) {
-    uint8_t* out = scratch + size_t(u) * kJoinedUnit;
-    RNL_UNROLL for (int i = 0; i < 6; ++i) __builtin_prefetch(tile + kPrefetchBytes + i * 64);
-    RNL_UNROLL for (int i = 0; i < 4; ++i) __builtin_prefetch(lines[15] + kPrefetchBytes + size_t(u) * 288 + i * 64);
-    __builtin_memcpy(out, tile, SplitLayout::kScales);
-    join_planes(tile + SplitLayout::kScales, lines, size_t(j.units) * 2 + size_t(u) * 16, out + SplitLayout::kScales);
+
+// Dot products of a block of 4-bit planes.
+RNL_INLINE i32x16 nibble_dot(const uint8_t* planes, const int8_t* q) {
+  i32x16 dot{};
+  RNL_UNROLL for (int half = 0; half < 8; half += 4) {
+    Chunk w[4];
+    RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<RNL_BITS(4)>(planes, c + half, 4);
+    dot = dot_chunks<RNL_BITS(4)>(w, q + half * 4, dot);
   }
-  const PackedFormat f{PackedKind::kInteger, 8, 32, j.zero_point};
-  kOneRow[6][1]({f, scratch, size_t(j.units) * kJoinedUnit, j.units, n, j.q, j.side, nullptr, y}, 0, 1);
+  return dot;
 }
 
-void joined_rows(const Joined& j, const uint8_t* matrix, int64_t columns, int64_t rows, int64_t first, int64_t end, uint8_t* scratch, const float* bias, float* y) {
+// The products of 16 rows with one token. Integers are exact and the rest is as in block_row, so the bits are those of the 8-bit kernel.
+void joined_products(const void* context, const uint8_t* tile, const uint8_t* const* lines, float* y) {
+  const Joined& j = *static_cast<const Joined*>(context);
+  f32x16 acc = splat(0);
+  RNL_KEEP_LOOP for (int64_t u = 0; u < j.units; ++u, tile += SplitLayout::kUnit) {
+    RNL_UNROLL for (int i = 0; i < int(SplitLayout::kUnit); i += 64) {
+      __builtin_prefetch(tile + kPrefetchBytes + i);
+      __builtin_prefetch(lines[kTileRows - 1] + kPrefetchBytes + size_t(u) * SplitLayout::kUnit + i);
+    }
+    alignas(64) uint8_t low[256];
+    low_planes(lines, size_t(j.units) * 2 + size_t(u) * 16, low);
+    const int8_t* q = j.q + u * kBlockColumns;
+    const i32x16 dot = (nibble_dot(tile + SplitLayout::kScales, q) << 4) + nibble_dot(low, q) - j.zero_point * (j.side[u].sum[0][0] + j.side[u].sum[1][0]);
+    acc = fma(__builtin_convertvector(dot, f32x16), load_halves(reinterpret_cast<const uint16_t*>(tile)) * j.side[u].scale[0], acc);
+  }
+  store(y, acc);
+}
+
+void joined_rows(const Joined& j, const uint8_t* matrix, int64_t columns, int64_t rows, int64_t first, int64_t end, const float* bias, float* y) {
   for (int64_t tile = first; tile < end; ++tile) {
     const uint8_t* lines[kTileRows];
     float sums[kTileRows];
-    joined_products(&j, split_tile(matrix, tile, columns, lines), lines, scratch, kTileRows, sums);
+    joined_products(&j, split_tile(matrix, tile, columns, lines), lines, sums);
     const int64_t row = tile * kTileRows;
     const int n = rows - row < kTileRows ? int(rows - row) : kTileRows;
     if (bias) store(sums, load(sums) + load_some(bias + row, n));
@@ -88,14 +102,8 @@ RNL_NOINLINE void nibble_sums(const uint8_t* p, int64_t units, const int8_t* q, 
   RNL_KEEP_LOOP for (int64_t u = 0; u < units; ++u, ++term, p += SplitLayout::kUnit, q += kBlockColumns) {
     RNL_UNROLL for (int i = 0; i < int(SplitLayout::kUnit); i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
     const f32x16 scale = load_halves(reinterpret_cast<const uint16_t*>(p));
-    i32x16 dot{};
-    RNL_UNROLL for (int half = 0; half < 8; half += 4) {
-      Chunk w[4];
-      RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<4>(p + SplitLayout::kScales, c + half, 4);
-      dot = dot_chunks<4>(w, q + half * 4, dot);
-    }
     // Below 2^24: exact as a float.
-    sum = fma(__builtin_convertvector((dot << shift) + factor * term->sum, f32x16), scale * term->half_scale, sum);
+    sum = fma(__builtin_convertvector((nibble_dot(p + SplitLayout::kScales, q) << shift) + factor * term->sum, f32x16), scale * term->half_scale, sum);
     reach = fma(abs(scale), splat(term->reach), reach);
   }
   store(sums, sum);
