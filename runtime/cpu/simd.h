@@ -106,8 +106,12 @@ RNL_INLINE float reduce_max(f32x16 v) {
 
 // e^x, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN stays NaN. Cody-Waite reduction, degree 6 polynomial.
 RNL_INLINE f32x16 exp(f32x16 x) {
-  const f32x16 clamped = max(min(x, splat(88.72284f)), splat(-87.33654f));
-  const f32x16 magic = splat(12582912.0f);
+  const f32x16 low = splat(-87.33654f), high = splat(88.722832f), magic = splat(12582912.0f);
+#if defined(__AVX512F__)
+  const f32x16 clamped = (f32x16)_mm512_min_ps((__m512)high + 0.5f, (__m512)x);  // NaN passes; what is too low is masked below
+#else
+  const f32x16 clamped = max(min(x, high), low);
+#endif
   const f32x16 t = fma(clamped, splat(1.44269504f), magic);
   const f32x16 n = t - magic;
   f32x16 r = fma(n, splat(-0.693359375f), clamped);
@@ -118,13 +122,14 @@ RNL_INLINE f32x16 exp(f32x16 x) {
   p = fma(p, r, splat(1.6666665459e-1f));
   p = fma(p, r, splat(5.0000001201e-1f));
   p = fma(p, r * r, r) + 1.0f;
-  // Scale by 2^n in two steps, so that n = 128 does not overflow early.
-  const i32x16 ni = (i32x16)t - 0x4b400000;
-  const i32x16 half = ni >> 1;
-  const f32x16 y = p * (f32x16)((half + 127) << 23) * (f32x16)((ni - half + 127) << 23);
-  f32x16 out = select(x < splat(-87.33654f), splat(0.0f), y);
-  out = select(x > splat(88.72284f), splat(__builtin_inff()), out);
-  return select(x == x, out, x);
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)low, _CMP_NLT_UQ), (__m512)p, (__m512)n);
+#else
+  // n stands in the low bits of t and is added to p's exponent. With n = 128, p is below 1.
+  const f32x16 y = (f32x16)((u32x16)p + ((u32x16)t << 23));
+  const f32x16 out = select(x <= high, y, x * __builtin_inff());
+  return select(x < low, splat(0.0f), out);
+#endif
 }
 
 // 16 halves to floats and back, round to nearest even.
