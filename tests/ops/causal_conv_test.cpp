@@ -1,3 +1,4 @@
+#include "ops/golden.h"
 #include "ops/recurrence_test.h"
 #include "runtime/ops/causal_conv/causal_conv.h"
 
@@ -65,6 +66,16 @@ TEST(CausalConv, RefusesWrongShapesByName) {
   t = make(4, 8, 3);
   t.in[4] = Array::i32({2}, {0, 4});
   EXPECT_NE(refusal(t).find("together with states"), std::string::npos) << refusal(t);
+}
+
+TEST(CausalConv, GoldenOfTransformersMamba) {
+  const Golden golden("causal_conv");
+  Case t;
+  t.op = "causal_conv";
+  *params_of<CausalConvParams>(&t.params) = {UnaryKind::kSilu, false, 1};
+  t.in = {golden["silu.x"], golden["silu.weight"], golden["silu.bias"]};
+  t.out = {golden["silu.y"]};
+  expect_golden(t, 0, golden["silu.y"], 1e-5, "causal_conv1d_fn");
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "ops/golden.h"
 #include "ops/recurrence_test.h"
 #include "runtime/ops/route/route.h"
 
@@ -50,6 +51,27 @@ TEST(Route, TiesAndNanTakeTheLowerId) {
 
 TEST(Route, RefusesMoreThanThereAre) {
   EXPECT_NE(refusal(make({1, 2, 3, 4}, {}, 4, 3, {RouteScoring::kNone, false, false, false, 0, 1, 2, 1})).find("3 experts chosen among 2"), std::string::npos);
+}
+
+TEST(Route, GoldensOfTransformers) {
+  const Golden golden("route");
+  const std::pair<const char*, RouteParams> routers[] = {
+      {"mixtral", {RouteScoring::kSoftmax, false, true, false, 0, 1, 1, 1}},
+      {"qwen3_next", {RouteScoring::kSoftmax, false, true, false, 0, 1, 1, 1}},
+      {"deepseek_v3", {RouteScoring::kSigmoid, false, true, true, 1e-20f, 2.5f, 4, 2}},
+      {"gpt_oss", {RouteScoring::kSoftmax, true, false, false, 0, 1, 1, 1}},
+  };
+  for (const auto& [name, params] : routers) {
+    const std::string n = name;
+    Case t;
+    t.op = "route";
+    *params_of<RouteParams>(&t.params) = params;
+    t.in = {golden[n + ".logits"], n == "deepseek_v3" ? golden[n + ".bias"] : Array()};
+    t.out = {golden[n + ".weights"], golden[n + ".ids"]};
+    const std::vector<Array> want = t.out;
+    expect_golden(t, 0, want[0], 1e-6, n + " weights");
+    expect_golden(t, 1, want[1], 0, n + " ids");
+  }
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "ops/golden.h"
 #include "ops/recurrence_test.h"
 #include "runtime/ops/scan/scan.h"
 
@@ -85,6 +86,31 @@ TEST(Scan, RefusesWrongShapesByName) {
   Case t = linear(ScanKind::kReal, 4, 8, false, 4);
   t.in[0] = Array::random({3, 8}, 1);
   EXPECT_NE(refusal(t).find("a is f32[3, 8], want f32[4, 8]"), std::string::npos) << refusal(t);
+}
+
+TEST(Scan, GoldensOfTransformersAndOfTheLru) {
+  const Golden golden("scan");
+  Case t;
+  t.op = "scan";
+  *params_of<ScanParams>(&t.params) = {ScanKind::kReal, false, false};
+  t.in = {golden["rglru.a"], golden["rglru.b"], golden["rglru.h"]};
+  t.out = {golden["rglru.y"]};
+  expect_golden(t, 0, golden["rglru.y"], 1e-5, "RecurrentGemmaRglru");
+
+  *params_of<ScanParams>(&t.params) = {ScanKind::kComplex, true, false};
+  const TensorView b = golden["lru.b"].view();
+  t.in = {golden.get("lru.a", {1, b.dims[1], 2}), golden["lru.b"]};
+  t.out = {golden["lru.y"]};
+  expect_golden(t, 0, golden["lru.y"], 1e-5, "LRU");
+
+  *params_of<ScanParams>(&t.params) = {ScanKind::kLogSum, false, false};
+  const TensorView k = golden["wkv.k"].view();
+  const std::vector<int64_t> stream = {k.dims[0], 1, k.dims[1]}, weights = {1, k.dims[1]}, state = {3, 1, k.dims[1]};
+  t.in = {golden.get("wkv.w", weights), golden.get("wkv.k", stream), golden.get("wkv.v", stream), golden.get("wkv.u", weights)};
+  t.out = {golden.get("wkv.y", stream), golden.get("wkv.state", state)};
+  const std::vector<Array> want = t.out;
+  expect_golden(t, 0, want[0], 1e-5, "rwkv_linear_attention_cpu");
+  expect_golden(t, 1, want[1], 1e-5, "rwkv_linear_attention_cpu's state");
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "ops/golden.h"
 #include "ops/recurrence_test.h"
 #include "runtime/ops/selective_scan/selective_scan.h"
 
@@ -83,6 +84,23 @@ TEST(SelectiveScan, RefusesWrongShapesByName) {
   t = make(4, 8, 3);
   t.in[7] = Array::random({8, 4}, 1);
   EXPECT_NE(refusal(t).find("state is f32[8, 4]"), std::string::npos) << refusal(t);
+}
+
+TEST(SelectiveScan, GoldenOfTransformersMamba) {
+  const Golden golden("selective_scan");
+  Case t = make(1, 1, 1);
+  t.in = {golden["mamba.x"], golden["mamba.dt"], golden["mamba.a"], golden["mamba.b"], golden["mamba.c"], golden["mamba.d"], golden["mamba.dt_bias"]};
+  t.out = {golden["mamba.y"], golden["mamba.state"]};
+  expect_golden(t, 0, golden["mamba.y"], 1e-5, "mamba_selective_scan");
+  expect_golden(t, 1, golden["mamba.state"], 1e-5, "mamba_selective_scan's state");
+  // The step that follows.
+  const TensorView a = t.in[2].view();
+  const std::vector<int64_t> token = {1, a.dims[0]}, group = {1, a.dims[1]};
+  t.in[0] = golden.get("mamba.next_x", token), t.in[1] = golden.get("mamba.next_dt", token);
+  t.in[3] = golden.get("mamba.next_b", group), t.in[4] = golden.get("mamba.next_c", group);
+  t.in.push_back(golden["mamba.state"]);
+  t.out[0] = golden.get("mamba.next_y", token);
+  expect_golden(t, 0, t.out[0], 1e-5, "mamba_selective_state_update");
 }
 
 }  // namespace

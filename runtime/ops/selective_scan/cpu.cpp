@@ -30,36 +30,43 @@ RNL_INLINE f32x16 step_of(const Job& j, int64_t t, int64_t ch, int lanes) {
   return select(d > splat(j.params.dt_max), splat(j.params.dt_max), d);
 }
 
+// Whole: every row of A, B, C and the state is one full vector.
+template <bool whole>
 void slice_by_rows(const Job& j, int64_t ch, int lanes, float* h) {
+  const int64_t n = whole ? 16 : j.n, row = whole ? 16 : j.blocks * 16;
+  const auto left = [&](int64_t e) { return whole || n - e >= 16 ? 16 : int(n - e); };
   for (int64_t s = 0; s < j.runs.count; ++s) {
     const Run r = run_at(j.runs, s);
     for (int k = 0; k < lanes; ++k)
-      for (int64_t e = 0; e < j.n; e += 16) store(h + k * j.blocks * 16 + e, load_state(j.state, (ch + k) * j.n + e, j.n - e < 16 ? int(j.n - e) : 16));
+      for (int64_t e = 0; e < n; e += 16) store(h + k * row + e, load_state(j.state, (ch + k) * n + e, left(e)));
     for (int64_t i = 0; i < r.count; ++i) {
       const int64_t t = r.first + i * r.step;
-      float step[16], y[16] = {};
-      store(step, step_of(j, t, ch, lanes));
+      int64_t group = ch / j.channels_per_group, in_group = ch - group * j.channels_per_group;
+      const float *b = j.b + (t * j.groups + group) * n, *c = j.c + (t * j.groups + group) * n;
+      float step[16], input[16];
+      f32x16 sums[16];
+      for (int k = lanes; k < 16; ++k) sums[k] = splat(0.0f);
+      const f32x16 x = load_lanes(j.x + t * j.channels + ch, lanes), d = step_of(j, t, ch, lanes);
+      store(step, d);
+      store(input, d * x);
       for (int k = 0; k < lanes; ++k) {
-        const int64_t group = (t * j.groups + (ch + k) / j.channels_per_group) * j.n;
-        const float x = j.x[t * j.channels + ch + k];
-        const f32x16 d = splat(step[k]), dx = splat(step[k] * x);
         f32x16 sum = splat(0.0f);
-        for (int64_t e = 0; e < j.n; e += 16) {
-          const int left = j.n - e < 16 ? int(j.n - e) : 16;
-          float* place = h + k * j.blocks * 16 + e;
-          const f32x16 decayed = exp(d * load_lanes(j.a + (ch + k) * j.n + e, left)) * load(place);
-          const f32x16 v = fma(dx, load_lanes(j.b + group + e, left), decayed);
+        for (int64_t e = 0; e < n; e += 16) {
+          float* place = h + k * row + e;
+          const f32x16 decayed = exp(splat(step[k]) * load_lanes(j.a + (ch + k) * n + e, left(e))) * load(place);
+          const f32x16 v = fma(splat(input[k]), load_lanes(b + e, left(e)), decayed);
           store(place, v);
-          sum = fma(load_lanes(j.c + group + e, left), v, sum);
+          sum = fma(load_lanes(c + e, left(e)), v, sum);
         }
-        y[k] = reduce_add(sum);
+        sums[k] = sum;
+        if (++in_group == j.channels_per_group) in_group = 0, b += n, c += n;
       }
-      const f32x16 out = j.d ? fma(load_lanes(j.d + ch, lanes), load_lanes(j.x + t * j.channels + ch, lanes), load(y)) : load(y);
-      store_lanes(j.y + t * j.channels + ch, out, lanes);
+      const f32x16 y = fold(sums);
+      store_lanes(j.y + t * j.channels + ch, j.d ? fma(load_lanes(j.d + ch, lanes), x, y) : y, lanes);
     }
     if (j.state.out)
       for (int k = 0; k < lanes; ++k)
-        for (int64_t e = 0; e < j.n; e += 16) store_state(j.state, (ch + k) * j.n + e, load(h + k * j.blocks * 16 + e), j.n - e < 16 ? int(j.n - e) : 16);
+        for (int64_t e = 0; e < n; e += 16) store_state(j.state, (ch + k) * n + e, load(h + k * row + e), left(e));
   }
 }
 
@@ -134,7 +141,7 @@ void run(const OpCall& c) {
         for (int64_t s = task * job.slices_per_task; s < (task + 1) * job.slices_per_task && s * 16 < job.channels; ++s) {
           const int lanes = job.channels - s * 16 < 16 ? int(job.channels - s * 16) : 16;
           if (job.by_columns) slice_by_columns(job, s * 16, lanes, h);
-          else slice_by_rows(job, s * 16, lanes, h);
+          else (job.n == 16 ? slice_by_rows<true> : slice_by_rows<false>)(job, s * 16, lanes, h);
         }
       },
       &j);
