@@ -59,7 +59,7 @@ std::string shape_text(const std::vector<uint64_t>& shape);
 
 class Checkpoint {
  public:
-  enum class Kind { kGguf, kDirectory, kGraph };
+  enum class Kind { kGguf, kDirectory, kGraph, kFile };  // kFile: a lone safetensors file
   Kind kind = Kind::kGguf;
   std::filesystem::path path;               // of the file or directory
   std::vector<std::filesystem::path> weight_files;  // in the order in which they are hashed

@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
   ConvertOptions options;
   std::string input, output, weights_file, weights = "keep", head = "auto";
-  app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, or a graph in JSON with --weights-file")->required();
+  app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
   app.add_option("-o,--output", output, "the file to write, for example model.rnl")->required();
   app.add_option("--weights", weights,
                  "f32, f16, q8 (8 bits, a scale for each 32) or q4 (4 bits, a scale for each 32); default keep: what the source holds, exactly (F8 as f16)")

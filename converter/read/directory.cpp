@@ -135,8 +135,11 @@ Checkpoint read_checkpoint(const fs::path& path) {
   const auto bytes = c.map(path);
   if (bytes.size() >= 4 && std::equal(bytes.begin(), bytes.begin() + 4, "GGUF")) {
     read_gguf(bytes, path.string(), c);
+  } else if (path.extension() == ".safetensors") {
+    c.kind = Checkpoint::Kind::kFile;
+    read_safetensors(bytes, path.string(), c);
   } else {
-    fail("%s: neither a GGUF file nor a directory with config.json and safetensors; a graph in JSON needs --weights-file", path.c_str());
+    fail("%s: neither a GGUF file, a safetensors file nor a directory with config.json and safetensors; a graph in JSON needs --weights-file", path.c_str());
   }
   if (c.name.empty()) c.name = path.stem().string();
   c.weight_files.push_back(path);

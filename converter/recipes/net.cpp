@@ -37,10 +37,14 @@ void Net::leave_layers() {
 
 std::string Net::full_name(const std::string& name) const {
   const bool is_absolute = name[0] == '/';
-  if (!is_gguf()) return is_absolute ? name.substr(1) : naming_.root + scope_ + name;
   std::string stem = name, ending;
   for (const char* e : {".weight", ".bias"})
     if (name.size() > std::strlen(e) && name.compare(name.size() - std::strlen(e), std::string::npos, e) == 0) stem = name.substr(0, name.size() - std::strlen(e)), ending = e;
+  if (!is_gguf()) {
+    const auto other = naming_.renamed.find(stem);
+    if (other != naming_.renamed.end()) stem = other->second;
+    return stem[0] == '/' ? stem.substr(1) + ending : naming_.root + scope_ + stem + ending;
+  }
   const auto it = naming_.gguf.find(stem);
   if (it == naming_.gguf.end()) return name;  // no such tensor in a GGUF: looked up under a name that it cannot have
   std::string prefix;
@@ -54,6 +58,20 @@ std::vector<float> Net::values(const std::string& name, const std::vector<int64_
   const SourceTensor& t = take(name, shape);
   std::vector<float> out(size_t(t.count()));
   decode_values(t, 0, t.count(), out.data());
+  return out;
+}
+
+const SourceTensor& Net::find(const std::string& name) {
+  const SourceTensor* t = checkpoint_.find(full_name(name));
+  if (!t) fail("%s: tensor \"%s\" is missing", checkpoint_.path.c_str(), full_name(name).c_str());
+  return *t;
+}
+
+std::vector<float> Net::numbers(const std::string& name, int64_t count) {
+  const SourceTensor& t = find(name);
+  if (t.count() != uint64_t(count)) fail("%s: tensor \"%s\" does not have %lld elements", checkpoint_.path.c_str(), t.describe().c_str(), static_cast<long long>(count));
+  std::vector<float> out(static_cast<size_t>(count));
+  decode_values(t, 0, uint64_t(count), out.data());
   return out;
 }
 
@@ -107,6 +125,17 @@ const SourceTensor& Net::reordered(const SourceTensor& source, const std::vector
   return checkpoint_.derive(std::move(t), std::move(bytes));
 }
 
+const SourceTensor& Net::transposed(const SourceTensor& source) {
+  if (source.shape.size() != 2 || info(source.type).block != 1) fail("tensor \"%s\" is not a plain matrix", source.describe().c_str());
+  SourceTensor t = source;
+  std::swap(t.shape[0], t.shape[1]);
+  const uint64_t rows = source.shape[0], columns = source.shape[1], each = info(source.type).bytes;
+  std::vector<uint8_t> bytes(size_t(source.bytes));
+  for (uint64_t r = 0; r < rows; ++r)
+    for (uint64_t c = 0; c < columns; ++c) std::memcpy(bytes.data() + (c * rows + r) * each, source.data + (r * columns + c) * each, each);
+  return checkpoint_.derive(std::move(t), std::move(bytes));
+}
+
 const SourceTensor& Net::stacked(const std::vector<const SourceTensor*>& parts) {
   SourceTensor t = *parts[0];
   const uint64_t rows = t.shape[0], tiled = (rows + kTileRows - 1) / kTileRows * kTileRows;
@@ -142,9 +171,9 @@ Var Net::embed(const std::string& table, int64_t vocab, int64_t hidden, float sc
   return op("embedding", {"ids", matrix_name}, "T", {hidden}, {}, attrs);
 }
 
-std::string Net::matrix(const std::string& name, const SourceTensor& source) {
+std::string Net::matrix(const std::string& name, const SourceTensor& source, bool is_delicate) {
   const std::string to = own_name(name);
-  if (added_.insert(to).second) builder_.add_matrix(to, source);
+  if (added_.insert(to).second) builder_.add_matrix(to, source, is_delicate);
   return to;
 }
 
@@ -199,7 +228,7 @@ Var Net::times(const Var& x, const std::string& matrix_name, const std::string& 
   return op("matmul", inputs, x.axis, out);
 }
 
-Var Net::by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in) {
+Var Net::by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in, bool is_delicate) {
   std::vector<const SourceTensor*> pointers;
   for (int64_t g = 0; g < groups; ++g) {
     SourceTensor t{own_name(name), SourceType::kF32, {uint64_t(out), uint64_t(in)}, nullptr, 0};
@@ -207,7 +236,7 @@ Var Net::by_group(const Var& x, const std::string& name, const std::vector<float
     std::memcpy(bytes.data(), weights.data() + g * out * in, bytes.size());
     pointers.push_back(&checkpoint_.derive(std::move(t), std::move(bytes)));
   }
-  return op("routed_matmul", {reshape(x, {groups, in}).name, "", matrix(name, stacked(pointers))}, x.axis, {groups, out});
+  return op("routed_matmul", {reshape(x, {groups, in}).name, "", matrix(name, stacked(pointers), is_delicate)}, x.axis, {groups, out});
 }
 
 Var Net::rms_norm(const Var& x, const std::string& weight, double eps, const Var* residual) {

@@ -18,6 +18,7 @@ struct Naming {
   std::string root;                        // "model."
   std::string layer = "layers.";           // scope of layer i is layer + i + "."
   std::map<std::string, std::string> gguf; // short name -> GGUF name; both without ".weight" and ".bias"
+  std::map<std::string, std::string> renamed = {};  // short name -> name in a source that is no GGUF; one that begins with a slash stands without root and scope
 };
 
 // A value of the program: [axis, dims...]. axis is T (all tokens of the call) or R (the wanted rows).
@@ -55,6 +56,10 @@ class Net {
   bool has(const std::string& name) const { return checkpoint_.has(full_name(name)); }
   const SourceTensor& take(const std::string& name, const std::vector<int64_t>& shape);
   std::vector<float> values(const std::string& name, const std::vector<int64_t>& shape);
+  // The same whatever the shape.
+  std::vector<float> numbers(const std::string& name, int64_t count);
+  // Fails when absent.
+  const SourceTensor& find(const std::string& name);
   // The same with any number of rows, each of shape `row`.
   std::vector<float> values_of_rows(const std::string& name, const std::vector<int64_t>& row);
   // A tensor as f32 in the file, `offset` added; returns its name there.
@@ -70,6 +75,8 @@ class Net {
   const SourceTensor& rows_of(const SourceTensor& source, int64_t first, int64_t rows) { return checkpoint_.rows_of(source, uint64_t(first), uint64_t(rows)); }
   // Matrices of the same width one below the other, each filled up to whole tiles of 16 rows with zeros: the experts of routed_matmul.
   const SourceTensor& stacked(const std::vector<const SourceTensor*>& parts);
+  // Rows and columns exchanged.
+  const SourceTensor& transposed(const SourceTensor& source);
   // Rows of the source in this order, as a matrix of the checkpoint: for layouts that mix what belongs to different outputs.
   const SourceTensor& reordered(const SourceTensor& source, const std::vector<int64_t>& rows);
 
@@ -84,9 +91,10 @@ class Net {
   };
   std::vector<Var> products(const Var& x, const std::vector<Weight>& weights);
   Var times(const Var& x, const std::string& matrix, const std::string& bias, const std::vector<int64_t>& dims);
-  std::string matrix(const std::string& name, const SourceTensor& source);
+  // is_delicate: floats even where other matrices are quantised to q8 or q4.
+  std::string matrix(const std::string& name, const SourceTensor& source, bool is_delicate = false);
   // Each of `groups` parts of x, `in` channels wide, through a matrix of its own: weights [groups, out, in]. Gives [groups, out].
-  Var by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in);
+  Var by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in, bool is_delicate = false);
   Var rms_norm(const Var& x, const std::string& weight, double eps, const Var* residual = nullptr);
   Var layer_norm(const Var& x, const std::string& weight, const std::string& bias, double eps);
   Var unary(format::UnaryKind kind, const Var& x, float alpha = 1);

@@ -18,6 +18,7 @@ const std::vector<const Recipe*>& all_recipes() {
 }
 
 std::string architecture_of(const Checkpoint& c) {
+  if (c.kind == Checkpoint::Kind::kFile) return find_recipe(c).name;
   const bool is_gguf = c.kind == Checkpoint::Kind::kGguf;
   const Facts facts(is_gguf ? c.meta : c.meta["config"], c.path.string() + (is_gguf ? "" : "/config.json"));
   const char* key = is_gguf ? "general.architecture" : "model_type";
@@ -27,6 +28,11 @@ std::string architecture_of(const Checkpoint& c) {
 }
 
 const Recipe& find_recipe(const Checkpoint& c) {
+  if (c.kind == Checkpoint::Kind::kFile) {
+    for (const Recipe* r : all_recipes())
+      if (r->tensor && c.has(r->tensor)) return *r;
+    fail("%s: the tensors of this file belong to no architecture that is known by its tensors alone; a directory with config.json says more", c.path.c_str());
+  }
   const std::string architecture = architecture_of(c);
   std::string known;
   for (const Recipe* r : all_recipes()) {

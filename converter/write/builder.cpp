@@ -18,7 +18,7 @@ format::TensorT& ModelBuilder::add_tensor(format::SegmentKind segment, const std
   return *model.tensors.back();
 }
 
-void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& source) {
+void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& source, bool is_delicate) {
   if (source.shape.size() < 2) fail("tensor \"%s\" is not a matrix", source.describe().c_str());
   const uint64_t columns = source.shape.back();
   if (columns == 0 || columns >= (uint64_t(1) << 31)) fail("tensor \"%s\" has rows of a length that cannot be packed", source.describe().c_str());
@@ -27,7 +27,7 @@ void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& sourc
   if (!is_float(source.type) && !is_quantised(source.type)) fail("tensor \"%s\" is used as a matrix but holds no real numbers", source.describe().c_str());
   add_tensor(format::SegmentKind::weights, name, format::DType::packed, {rows, columns}, 0);
   blobs_.back().matrix = &source;
-  pack_matrix(blobs_.size() - 1, choose_format(source.type, columns, weights_));
+  pack_matrix(blobs_.size() - 1, choose_format(source.type, columns, is_delicate && (weights_ == Weights::kQ8 || weights_ == Weights::kQ4) ? Weights::kF16 : weights_));
 }
 
 void ModelBuilder::pack_matrix(size_t tensor, const PackedFormat& f) {

@@ -36,7 +36,8 @@ class ModelBuilder {
 
   // All add a tensor under `name`, in file order. The source tensor must stay mapped.
   // A matrix for products or look-ups: all axes but the last are rows.
-  void add_matrix(const std::string& name, const SourceTensor& source);
+  // is_delicate: where matrices are quantised to q8 or q4, this one becomes f16.
+  void add_matrix(const std::string& name, const SourceTensor& source, bool is_delicate = false);
   // Real numbers as f32, `offset` added to each (Gemma's norms store w of 1 + w).
   void add_floats(const std::string& name, const SourceTensor& source, float offset = 0);
   void add_floats(const std::string& name, const std::vector<float>& values, const std::vector<uint64_t>& shape);

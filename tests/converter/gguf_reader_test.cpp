@@ -138,7 +138,7 @@ TEST(Gguf, AnUnreadablePathIsNamed) {
   write_file(tmp / "empty.gguf", "");
   EXPECT_NE(error_of([&] { read_checkpoint(tmp / "empty.gguf"); }).find("empty.gguf"), std::string::npos);
   write_file(tmp / "other.bin", "something else");
-  EXPECT_NE(error_of([&] { read_checkpoint(tmp / "other.bin"); }).find("neither a GGUF file nor"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_checkpoint(tmp / "other.bin"); }).find("neither a GGUF file, a safetensors file nor"), std::string::npos);
   EXPECT_NE(error_of([&] { read_checkpoint(tmp.path()); }).find("no config.json"), std::string::npos);
 }
 

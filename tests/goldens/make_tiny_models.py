@@ -111,6 +111,9 @@ LINEAR = {
                                                                 "full_attn_layers": [4]}}),
     "tiny_minimax": ("minimax", {**ATTENTION, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 12, "num_local_experts": 4,
                                  "num_experts_per_tok": 2, "block_size": 8, "layer_types": ["linear_attention", "full_attention"]}),
+    # Halves its stream twice; a time mix wider than the stream.
+    "tiny_rwkv": ("rwkv", {"hidden_size": 24, "attention_hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 5, "rescale_every": 2,
+                           "use_cache": False}),
     "tiny_xlstm": ("xlstm", {"num_hidden_layers": 2, "num_blocks": 2, "num_heads": 2, "embedding_dim": 32, "chunk_size": 16, "mode": "inference",
                              "return_last_states": False, "chunkwise_kernel": "chunkwise--native_autograd", "ffn_round_up_to_multiple_of": 8,
                              "sequence_kernel": "native_sequence__native", "step_kernel": "native"}),

@@ -115,6 +115,20 @@ TEST(MatrixRecurrence, StrongDecaysForget) {
   }
 }
 
+TEST(MatrixRecurrence, DecaysByChannelThatAllTokensShare) {
+  for (const RecurrenceRule rule : {RecurrenceRule::kAdd, RecurrenceRule::kDelta, RecurrenceRule::kDplr}) {
+    for (const int64_t tokens : {0, 1, 6}) {
+      Options o;
+      o.rule = rule, o.decay = 3;
+      Case shared = make(tokens, 3, 18, 33, o), repeated = shared;
+      shared.in[kDecay] = make(1, 3, 18, 33, o).in[kDecay];
+      for (int64_t t = 0; t < tokens; ++t) std::copy_n(shared.in[kDecay].data<float>(), 3 * 18, repeated.in[kDecay].data<float>() + t * 3 * 18);
+      compare_all(shared, 2e-5);
+      expect_close(run_reference(shared).out[0], run_reference(repeated).out[0], 0, "shared against repeated");
+    }
+  }
+}
+
 TEST(MatrixRecurrence, DirectionAndSegments) {
   for (const Options& base : all_options()) {
     Options o = base;

@@ -22,6 +22,7 @@ struct Job {
   Shared q, k, v, a, b;
   const float *decay, *beta, *bonus, *gate, *max_in;
   int decay_rank;
+  int64_t decay_step;  // floats from one token's decays by channel to the next one's; 0: they are the same for all
   float *y, *max_out;
   float *forget, *input, *divisor;  // [heads, tokens], made before the columns; null when not needed
   float* scratch;
@@ -57,7 +58,7 @@ void prepare_head(const Job& j, int64_t h, float* n) {
       f32x16 dot = splat(0.0f);
       for (int64_t k = 0; k < j.key; k += 16) {
         const int lanes = j.key - k < 16 ? int(j.key - k) : 16;
-        const f32x16 f = j.decay_rank == 3 ? exp(load_lanes(j.decay + (t * j.heads + h) * j.key + k, lanes)) : splat(forget);
+        const f32x16 f = j.decay_rank == 3 ? exp(load_lanes(j.decay + t * j.decay_step + h * j.key + k, lanes)) : splat(forget);
         const f32x16 v = fma(f, load_lanes(n + k, lanes), splat(gate) * load_lanes(key + k, lanes));
         store_lanes(n + k, v, lanes);
         dot = fma(load_lanes(q + k, lanes), v, dot);
@@ -162,7 +163,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
       }
       const float forget = j.forget ? j.forget[h * j.tokens + t] : 1.0f;
       if (by_channel) {
-        const float* log_decay = j.decay + (t * j.heads + h) * j.key;
+        const float* log_decay = j.decay + t * j.decay_step + h * j.key;
         for (int64_t k = 0; k < j.key; k += 16) {
           const int n = j.key - k < 16 ? int(j.key - k) : 16;
           store_lanes(decays + k, exp(load_lanes(log_decay + k, n)), n);
@@ -244,6 +245,7 @@ void run(const OpCall& c) {
   j.q = shared(c, kQ, j.heads), j.k = shared(c, kK, j.heads), j.v = shared(c, kV, j.heads), j.a = shared(c, kA, j.heads), j.b = shared(c, kB, j.heads);
   j.decay = input<float>(c, kDecay), j.beta = input<float>(c, kBeta), j.bonus = input<float>(c, kBonus), j.gate = input<float>(c, kGate), j.max_in = input<float>(c, kMax);
   j.decay_rank = j.decay ? int(c.in[kDecay].rank) : 0;
+  j.decay_step = j.decay_rank == 3 && c.in[kDecay].dims[0] > 1 ? j.heads * j.key : 0;
   j.y = output<float>(c, 0);
   j.max_out = 3 < c.out_count && c.out[3].dtype != DType::kNone ? output<float>(c, 3) : nullptr;
   j.state = state_place(c, kState, 1);

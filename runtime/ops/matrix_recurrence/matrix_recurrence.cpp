@@ -47,7 +47,7 @@ Status check(const OpCall& c) {
     const TensorView& d = c.in[kDecay];
     if (d.rank == 1) RNL_TRY(check_shape(kOp, "decay", d, DType::kF32, {heads}));
     else if (d.rank == 2) RNL_TRY(check_shape(kOp, "decay", d, DType::kF32, {tokens, heads}));
-    else RNL_TRY(check_shape(kOp, "decay", d, DType::kF32, {tokens, heads, key}));
+    else RNL_TRY(check_shape(kOp, "decay", d, DType::kF32, {d.dims[0] == 1 ? 1 : tokens, heads, key}));
   }
   RNL_CHECK_ARG(!has_input(c, kBeta) || p.rule == RecurrenceRule::kDelta, "%s: beta belongs to the rule delta", kOp);
   if (has_input(c, kBeta)) RNL_TRY(check_shape(kOp, "beta", c.in[kBeta], DType::kF32, {rows, heads}));
@@ -91,7 +91,7 @@ struct Head {
   double decay(int64_t t, int64_t k) const {
     if (!has_input(c, kDecay)) return 0;
     const TensorView& d = c.in[kDecay];
-    const int64_t i = d.rank == 1 ? h : d.rank == 2 ? t * heads + h : (t * heads + h) * key + k;
+    const int64_t i = d.rank == 1 ? h : d.rank == 2 ? t * heads + h : ((d.dims[0] == 1 ? 0 : t) * heads + h) * key + k;
     return double(static_cast<const float*>(d.data)[i]);
   }
   double each(int i, int64_t row) const { return double(static_cast<const float*>(c.in[i].data)[row * heads + h]); }

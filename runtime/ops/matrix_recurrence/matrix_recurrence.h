@@ -9,7 +9,7 @@
 //   n_t = e^decay n_{t-1} + k;  sum: y /= scale q . n + eps;  bounded: y /= max(|scale q . n|, e^-m) + eps, m = 0 without a gate
 //
 // inputs   0 q        [tokens, q_heads, key] f32          1 k  [tokens * steps, k_heads, key] f32      2 v  [tokens * steps, v_heads, value] f32
-//          3 decay    natural log: [heads], [tokens, heads] or [tokens, heads, key] f32, optional
+//          3 decay    natural log: [heads], [tokens, heads] or [tokens | 1, heads, key] f32, optional
 //          4 beta     [tokens * steps, heads] f32: delta (1 when absent)
 //          5 a, 6 b   [tokens * steps, ab_heads, key] f32: dplr
 //          7 bonus    [heads, key] f32, optional, read before
