@@ -74,6 +74,35 @@ void product(benchmark::State& state, const CpuTarget& target, const Shape& s) {
     state.counters["GOP/s"] = Counter(2e-9 * double(s.tokens) * double(s.rows) * double(s.columns), Counter::kIsIterationInvariantRate);
 }
 
+// Gate and up matrices (512 x 2048) of 10 out of 64 experts, and the matrices back.
+void routed(benchmark::State& state, const CpuTarget& target, const PackedFormat& f, bool back, int64_t tokens, int threads) {
+  const int64_t experts = 64, slots = 10, n = back ? 2048 : 512, k = back ? 512 : 2048;
+  const int count = back ? 1 : 2;
+  const Bytes w[2] = {make_weights(f, experts * n, k), make_weights(f, experts * n, k)};
+  const Bytes x = allocate(size_t(tokens * slots * k) * 4), y = allocate(size_t(tokens * slots * n) * 8), ids = allocate(size_t(tokens * slots) * 4);
+  for (int64_t i = 0; i < tokens * slots * k; ++i) reinterpret_cast<float*>(x.get())[i] = float(i % 997) * 0x1p-10f;
+  for (int64_t i = 0; i < tokens * slots; ++i) reinterpret_cast<int32_t*>(ids.get())[i] = int32_t(i * 7 % experts);
+  TensorView in[4] = {{x.get(), nullptr, {tokens, k}, 2, DType::kF32}, {ids.get(), nullptr, {tokens, slots}, 2, DType::kI32}, {w[0].get(), &f, {experts * n, k}, 2, DType::kPacked}, {w[1].get(), &f, {experts * n, k}, 2, DType::kPacked}};
+  if (back) in[0] = {x.get(), nullptr, {tokens, slots, k}, 3, DType::kF32};
+  const TensorView out[2] = {{y.get(), nullptr, {tokens, slots, n}, 3, DType::kF32}, {y.get() + tokens * slots * n * 4, nullptr, {tokens, slots, n}, 3, DType::kF32}};
+  OpParams params{};
+  OpCall c{};
+  c.in = in, c.in_count = 2 + count, c.out = out, c.out_count = count, c.params = &params;
+  ThreadPool* pool = threads > 1 ? thread_pool_create(threads) : nullptr;
+  const Kernel& kernel = target.kernels(find_op_by_name("routed_matmul")->number).rows[0];
+  const Bytes scratch = allocate(kernel.scratch_bytes(c, threads));
+  c.scratch = scratch.get(), c.pool = pool;
+  for (auto _ : state) {
+    kernel.run(c);
+    // Another token's experts: what they need is not in the cache.
+    for (int64_t i = 0; i < tokens * slots; ++i) reinterpret_cast<int32_t*>(ids.get())[i] = (reinterpret_cast<int32_t*>(ids.get())[i] + 11) % int32_t(experts);
+    benchmark::ClobberMemory();
+  }
+  thread_pool_destroy(pool);
+  if (tokens == 1) state.counters["GB/s"] = benchmark::Counter(double(count * slots) * double(f.matrix_bytes(n, k)) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  else state.counters["GOP/s"] = benchmark::Counter(2e-9 * double(count * slots * tokens) * double(n * k), benchmark::Counter::kIsIterationInvariantRate);
+}
+
 void plain_read(benchmark::State& state, size_t bytes, int threads) {
   const Bytes memory = allocate(bytes);
   std::memset(memory.get(), 1, bytes);
@@ -128,6 +157,11 @@ void register_all() {
       for (const PackedFormat& f : {q8, q4s}) add({f, 262144, 640, 1, threads});
       for (const PackedFormat& f : formats) add({f, 2048, 640, 1, threads});
       for (const PackedFormat& f : formats) add({f, 2048, 640, 512, threads});
+      for (bool back : {false, true})
+        for (int64_t tokens : {1, 512}) {
+          const std::string name = std::string(targets[i].name) + (back ? "/routed_back" : "/routed") + "/tokens:" + std::to_string(tokens) + "/threads:" + std::to_string(threads);
+          timed(benchmark::RegisterBenchmark(name.c_str(), routed, targets[i], q4, back, tokens, threads), threads);
+        }
       add({q4s, 640, 2048, 512, threads});
       add({q8, 2048, 2048, 512, threads});
       for (int64_t tokens : {2, 4, 16}) add({q4s, 2048, 640, tokens, threads});

@@ -74,6 +74,24 @@ TEST(RoutedMatmul, BitsOfATokenAreItsOwn) {
   }
 }
 
+// One token goes through another form than several, in several pieces when there are many experts: the bits are the same.
+TEST(RoutedMatmul, ManySlotsWithRowsOfTheirOwn) {
+  Routed all, one;
+  ThreadPool* pool = thread_pool_create(2);
+  for (const PackedFormat& f : {kFloat, kEight}) {
+    make(all, f, 3, 20, 24, {20, 33}, 96, false, true, true);
+    compare_all(all.call, f.is_float() ? 1e-5 : 2e-2);
+    make(one, f, 1, 20, 24, {20, 33}, 96, false, true, true);
+    one.call.in[0] = rows_of(all.call.in[0], 1, 2);
+    one.call.in[1] = Array::i32({1, 20}, std::vector<int32_t>(all.call.in[1].data<int32_t>() + 20, all.call.in[1].data<int32_t>() + 40));
+    for_each_kernel(all.call, [&](const Kernel& k, const std::string&) {
+      const Ran whole = run_kernel(all.call, k, nullptr), own = run_kernel(one.call, k, pool);
+      for (size_t o = 0; o < 2; ++o) EXPECT_EQ(0, std::memcmp(own.out[o].data<char>(), whole.out[o].data<char>() + own.out[o].bytes(), own.out[o].bytes())) << k.name << " output " << o;
+    });
+  }
+  thread_pool_destroy(pool);
+}
+
 // An expert's matrix would begin in the middle of a group.
 TEST(RoutedMatmul, RefusesSplitWeights) {
   PackedFormat split;

@@ -1,6 +1,7 @@
 // Matrix products on packed weights: this file cuts a call into tasks; the .inl files hold the kernels.
 #include "cpu/call.h"
 #include "format/packed.h"
+#include "ops/matmul/joint.inl"
 #include "ops/matmul/matmul.h"
 #include "ops/matmul/screen.h"
 
@@ -48,9 +49,17 @@ struct Call {
   Activations activations;
   const float* x;
   int64_t columns, tokens, groups_per_task;
-  int64_t tiles_per_task[kMaxMatmulWeights];
-  int64_t first_task[kMaxMatmulWeights + 1];  // of each weight; the last entry is their number
+  int64_t tiles_per_task[kMaxJointMatmuls];
+  int64_t first_task[kMaxJointMatmuls + 1];  // of each weight; the last entry is their number
+  const float* const* own_x;               // of each weight; null: x is everyone's
+  int own_row[kMaxJointMatmuls];           // where its rounded values are
 };
+static_assert(kMaxJointMatmuls >= kMaxMatmulWeights);
+
+RNL_INLINE Activations activations_of(const Call& j, int weight) {
+  const Activations& a = j.activations;
+  return {a.q + j.own_row[weight] * a.blocks * kBlockColumns, static_cast<Side<1>*>(a.side) + j.own_row[weight] * a.blocks, a.blocks, a.groups};
+}
 
 RNL_INLINE const float* bias_of(const OpCall& c, int i) { return input<float>(c, RNL_MATMUL_BIAS(c.out_count, i)); }
 
@@ -62,19 +71,21 @@ void run_tiles(const Call& j, int weight, int64_t first, int64_t end, int worker
   const size_t tile_bytes = f.tile_bytes(j.columns);
   unsigned char* piece = c.scratch + j.scratch.pieces + j.scratch.piece_bytes * size_t(worker);
   const float* bias = bias_of(c, weight);
+  const float* x = j.own_x ? j.own_x[weight] : j.x;
+  const Activations activations = activations_of(j, weight);
   float* y = output<float>(c, weight);
   if (f.is_float()) {
-    const FloatJob job{f.kind, data, tile_bytes, j.columns, w.dims[0], j.tokens, j.x, bias, y};
+    const FloatJob job{f.kind, data, tile_bytes, j.columns, w.dims[0], j.tokens, x, bias, y};
     if (j.tokens == 1) kOneRowFloat[int(f.kind) - 1](job, first, end);
     else many_rows_float(job, first, end, reinterpret_cast<float*>(piece));
   } else if (j.tokens == 1 && f.split) {
-    const Joined job{f.units(j.columns), f.zero_point, j.activations.q, static_cast<const Side<1>*>(j.activations.side)};
+    const Joined job{f.units(j.columns), f.zero_point, activations.q, static_cast<const Side<1>*>(activations.side)};
     joined_rows(job, data, j.columns, w.dims[0], first, end, bias, y);
   } else if (j.tokens == 1) {
-    const OneRow job{f, data, tile_bytes, f.units(j.columns), w.dims[0], j.activations.q, static_cast<const Side<1>*>(j.activations.side), bias, y};
+    const OneRow job{f, data, tile_bytes, f.units(j.columns), w.dims[0], activations.q, static_cast<const Side<1>*>(activations.side), bias, y};
     kOneRow[f.bits - 2][f.block == 32](job, first, end);
   } else {
-    many_rows({f, data, tile_bytes, j.columns, w.dims[0], j.tokens, j.activations, bias, y}, first, end, reinterpret_cast<Piece*>(piece));
+    many_rows({f, data, tile_bytes, j.columns, w.dims[0], j.tokens, activations, bias, y}, first, end, reinterpret_cast<Piece*>(piece));
   }
 }
 
@@ -137,29 +148,42 @@ bool screened(const Call& j) {
                  j.scratch.piece_bytes, c.pool});
 }
 
-void run(const OpCall& c) {
-  const TensorView& x = c.in[0];
-  const int64_t columns = x.dims[x.rank - 1], tokens = rows_of(x);
-  if (tokens == 0) return;
-  if (columns == 0) {  // an empty sum: the bias alone
-    for (int i = 0; i < c.out_count; ++i)
-      for (int64_t t = 0; t < tokens; ++t)
-        for (int64_t n = 0; n < c.in[1 + i].dims[0]; ++n) output<float>(c, i)[t * c.in[1 + i].dims[0] + n] = bias_of(c, i) ? bias_of(c, i)[n] : 0.0f;
-    return;
-  }
-  const int workers = thread_pool_size(c.pool);
-  Call j{&c, Scratch(tokens, columns, split_rows(c), workers), {}, input<float>(c, 0), columns, tokens, 1, {}, {}};
+// rounded: rows of x that are kept as integers.
+Call start(const OpCall& c, int64_t tokens, int64_t rounded) {
+  const int64_t columns = c.in[0].dims[c.in[0].rank - 1];
+  Call j{&c, Scratch(rounded, columns, split_rows(c), thread_pool_size(c.pool)), {}, input<float>(c, 0), columns, tokens, 1, {}, {}, nullptr, {}};
   j.activations.q = reinterpret_cast<int8_t*>(c.scratch + j.scratch.q);
   j.activations.side = c.scratch + j.scratch.side;
   j.activations.blocks = (columns + kSuperColumns - 1) / kSuperColumns * (kSuperColumns / kBlockColumns);
   j.activations.groups = tokens == 1 ? 0 : (tokens + kGroup - 1) / kGroup;
-  bool integers = false;
-  for (int i = 0; i < c.out_count; ++i) integers = integers || !c.in[1 + i].packed->is_float();
-  if (integers) quantise(j, c.pool);
-  if (screened(j)) return;
-  cut(j, workers);
-  const int64_t tasks = j.first_task[c.out_count];
-  parallel_for(c.pool, tasks, product_task, &j);
+  return j;
+}
+
+bool has_integers(const OpCall& c) {
+  for (int i = 0; i < c.out_count; ++i)
+    if (!c.in[1 + i].packed->is_float()) return true;
+  return false;
+}
+
+void multiply(Call& j) {
+  cut(j, thread_pool_size(j.op->pool));
+  parallel_for(j.op->pool, j.first_task[j.op->out_count], product_task, &j);
+}
+
+// An empty sum: the bias alone.
+void bias_alone(const OpCall& c, int64_t tokens) {
+  for (int i = 0; i < c.out_count; ++i)
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t n = 0; n < c.in[1 + i].dims[0]; ++n) output<float>(c, i)[t * c.in[1 + i].dims[0] + n] = bias_of(c, i) ? bias_of(c, i)[n] : 0.0f;
+}
+
+void run(const OpCall& c) {
+  const int64_t tokens = rows_of(c.in[0]);
+  if (tokens == 0) return;
+  Call j = start(c, tokens, tokens);
+  if (j.columns == 0) return bias_alone(c, tokens);
+  if (has_integers(c)) quantise(j, c.pool);
+  if (!screened(j)) multiply(j);
 }
 
 size_t scratch_bytes(const OpCall& c, int workers) {
@@ -187,6 +211,21 @@ constexpr Kernel kRowsOfTarget[] = {
 #undef RNL_ROW
 
 }  // namespace
+
+void matmul_joint(const OpCall& c, const float* const* x) {
+  int64_t rows = 1;
+  for (int i = 1; i < c.out_count; ++i) rows += x[i] != x[i - 1];
+  Call j = start(c, 1, rows);
+  if (j.columns == 0) return bias_alone(c, 1);
+  const bool integers = has_integers(c);
+  j.own_x = x;
+  for (int i = 0; i < c.out_count; ++i) {
+    const bool is_new = i == 0 || x[i] != x[i - 1];
+    if (i) j.own_row[i] = j.own_row[i - 1] + is_new;
+    if (integers && is_new) quantise_one(x[i], j.columns, activations_of(j, i));
+  }
+  multiply(j);
+}
 
 extern constexpr KernelList matmul_kernels{kRowsOfTarget, sizeof(kRowsOfTarget) / sizeof(kRowsOfTarget[0])};
 
