@@ -60,8 +60,21 @@ Var gated_attention(Net& net, const Attention& a, const Var& x) {
     return net.matrix(p + name, net.reordered(both, rows));
   };
   const auto plain = [&](const char* name) { return net.matrix(p + name, net.take(p + name + std::string(".weight"), {a.kv_heads * a.head_dim, x.dims[0]})); };
-  const std::vector<Var> in = net.products(x, {{part("q_proj[q]", 0), {a.heads, a.head_dim}}, {plain("k_proj"), {a.kv_heads, a.head_dim}},
-                                               {plain("v_proj"), {a.kv_heads, a.head_dim}}, {part("q_proj[gate]", a.head_dim), {a.heads * a.head_dim}}});
+  // Biases, which published models do without, are added apart.
+  const auto biased = [&](const Var& v, const char* name, int64_t first, int64_t stride) {
+    if (!net.has(p + name + std::string(".bias"))) return v;
+    const std::vector<float> all = net.values_of_rows(p + name + std::string(".bias"), {});
+    std::vector<float> own;
+    for (int64_t h = 0; h * stride < int64_t(all.size()); ++h)
+      for (int64_t i = 0; i < a.head_dim; ++i) own.push_back(all[size_t(h * stride + first + i)]);
+    return net.binary(format::BinaryKind::add, v, net.constant(p + name + ".bias[" + std::to_string(first) + "]", own, v.dims));
+  };
+  std::vector<Var> in = net.products(x, {{part("q_proj[q]", 0), {a.heads, a.head_dim}}, {plain("k_proj"), {a.kv_heads, a.head_dim}},
+                                         {plain("v_proj"), {a.kv_heads, a.head_dim}}, {part("q_proj[gate]", a.head_dim), {a.heads * a.head_dim}}});
+  in[0] = biased(in[0], "q_proj", 0, 2 * a.head_dim);
+  in[1] = biased(in[1], "k_proj", 0, a.head_dim);
+  in[2] = biased(in[2], "v_proj", 0, a.head_dim);
+  in[3] = biased(in[3], "q_proj", a.head_dim, 2 * a.head_dim);
   const auto turned = [&](const Var& v, const char* weight) { return net.rope(net.rms_norm(v, net.plain(p + weight, {a.head_dim}, a.norm_offset), a.eps), a.rope); };
   const Var y = attend(net, {a.scale, 0, 0}, turned(in[0], "q_norm.weight"), turned(in[1], "k_norm.weight"), in[2]);
   return net.linear(net.glu(UnaryKind::sigmoid, net.wanted(in[3]), net.wanted(y)), {p + "o_proj", {x.dims[0]}});

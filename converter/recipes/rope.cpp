@@ -6,7 +6,7 @@ namespace runnel::convert {
 
 std::vector<float> rope_frequencies(double base, int64_t dims) {
   std::vector<float> out;
-  for (int64_t i = 0; i < dims / 2; ++i) out.push_back(1.0f / std::pow(float(base), float(2 * i) / float(dims)));
+  for (int64_t i = 0; i < (dims + 1) / 2; ++i) out.push_back(1.0f / std::pow(float(base), float(2 * i) / float(dims)));
   return out;
 }
 

@@ -5,7 +5,7 @@
 
 namespace runnel::convert {
 
-// 1 / base^(2i / dims) for i < dims / 2, in float32 as the models' own code computes them.
+// 1 / base^(2i / dims) for 2i < dims, in float32 as the models' own code computes them.
 std::vector<float> rope_frequencies(double base, int64_t dims);
 
 // Applies a scaling description of config.json (keys rope_type or type, factor, ...): default, linear and llama3; others are refused by

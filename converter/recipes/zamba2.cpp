@@ -85,13 +85,18 @@ void build(Checkpoint& c, ModelBuilder& b) {
     m.prefix = prefix + "mamba.";
     Var in = x;
     if (is_hybrid) {
-      if (uses < blocks) homes.push_back("/model.layers." + std::to_string(i) + ".shared_transformer.");
-      in = net.add(x, net.linear(shared_block(net, s, homes[uses % homes.size()], uses, x, embedded), {"linear", {hidden}}));
+      const std::string home = "model.layers." + std::to_string(i) + ".shared_transformer.";
+      // A block's weights stand where it is used first, or at every place of its own.
+      const bool is_own = c.has(home + "self_attn.q_proj.weight");
+      if (uses < blocks || is_own) homes.push_back("/" + home);
+      in = net.add(x, net.linear(shared_block(net, s, is_own ? homes.back() : homes[uses % blocks], uses, x, embedded), {"linear", {hidden}}));
       ++uses;
     }
     const Var h = net.rms_norm(in, net.plain(prefix + "input_layernorm.weight", {hidden}), s.eps);
     x = net.add(net.wanted(x), mamba2(net, m, h));
   }
+  // Corrections that belong to other uses of a block.
+  c.ignore_containing("_adapter_list.");
   net.leave_layers();
   x = net.rms_norm(x, net.plain("final_layernorm.weight", {hidden}), s.eps);
   net.head(x, output_matrix(net, "embed_tokens", is_tied, vocab, hidden), vocab);
