@@ -19,6 +19,14 @@ std::optional<Chat> recognise_chat(const VocabSource& s) {
     if (id >= 0 && id != s.eos) chat.end_of_turn.push_back(id);
     return id >= 0;
   };
+  if (s.kind == TokenizerKind::kLongestMatch && (has(t, "rwkv-world") || (has(t, "User: ") && has(t, "Assistant:"))) && ends_with("\n\n")) {
+    chat.name = "RWKV World";
+    f.system_prefix = "System: ";
+    f.user_prefix = "User: ";
+    f.model_prefix = "Assistant:";
+    f.system_suffix = f.user_suffix = f.model_suffix = "\n\n";
+    return chat;
+  }
   if (has(t, "<start_of_turn>") && s.find("<start_of_turn>") >= 0 && ends_with("<end_of_turn>")) {
     chat.name = "Gemma";
     f.user_prefix = "<start_of_turn>user\n";

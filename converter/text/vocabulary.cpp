@@ -53,6 +53,15 @@ void check(const VocabSource& s) {
   if (s.add_eos && s.eos < 0) fail("eos is to be added but the vocabulary names none");
 }
 
+// Any text must be a row of pieces.
+void check_bytes(const VocabSource& s) {
+  std::array<bool, 256> bytes = {};
+  for (size_t i = 0; i < s.pieces.size(); ++i)
+    if (s.pieces[i].size() == 1 && PieceType(s.types[i]) == PieceType::kNormal) bytes[uint8_t(s.pieces[i][0])] = true;
+  for (size_t b = 0; b < 256; ++b)
+    if (!bytes[b]) fail("there is no piece for byte " + std::to_string(b));
+}
+
 // Empty when some piece finds no place within kMaxProbe slots.
 std::vector<uint32_t> place_pieces(const VocabSource& s, uint32_t slot_count, uint32_t id_bits) {
   std::vector<uint32_t> slots(slot_count, 0);
@@ -72,6 +81,10 @@ std::vector<uint32_t> place_pieces(const VocabSource& s, uint32_t slot_count, ui
 // Breadth first, so that the children of a node lie side by side.
 std::vector<TrieNode> build_trie(const VocabSource& s) {
   std::map<std::string, int32_t> keys;
+  const bool is_longest = s.kind == TokenizerKind::kLongestMatch;
+  // Of equal pieces the last one counts, as in the original.
+  for (size_t i = 0; i < s.pieces.size() && is_longest; ++i)
+    if (PieceType(s.types[i]) == PieceType::kNormal) keys[s.pieces[i]] = int32_t(i);
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const PieceType type = PieceType(s.types[i]);
     if (s.pieces[i].empty()) continue;
@@ -80,7 +93,7 @@ std::vector<TrieNode> build_trie(const VocabSource& s) {
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const PieceType type = PieceType(s.types[i]);
     if (s.pieces[i].empty()) continue;
-    if (type == PieceType::kControl || type == PieceType::kUnknown) keys.emplace(escaped(s.pieces[i]), int32_t(i));
+    if (type == PieceType::kControl || type == PieceType::kUnknown) keys.emplace(is_longest ? s.pieces[i] : escaped(s.pieces[i]), int32_t(i));
   }
   const std::vector<std::pair<std::string, int32_t>> sorted(keys.begin(), keys.end());
   struct Range {
@@ -139,7 +152,8 @@ int32_t VocabSource::find(std::string_view piece) const {
 
 VocabData build_vocab(const VocabSource& s) {
   check(s);
-  if (!s.byte_fallback && s.unk < 0) fail("it has neither byte fallback nor an unknown piece");
+  if (s.kind == TokenizerKind::kLongestMatch) check_bytes(s);
+  else if (!s.byte_fallback && s.unk < 0) fail("it has neither byte fallback nor an unknown piece");
   VocabData d;
   d.scores = s.scores;
   d.types = s.types;
@@ -168,6 +182,7 @@ VocabData build_vocab(const VocabSource& s) {
 
 VocabTables tables_of(const VocabSource& s, const VocabData& d) {
   VocabTables t;
+  t.kind = s.kind;
   t.pieces = d.pieces.data();
   t.pieces_size = d.pieces.size();
   t.offsets = d.offsets.data();
@@ -190,7 +205,7 @@ VocabTables tables_of(const VocabSource& s, const VocabData& d) {
 
 format::TokenizerT tokenizer_table(const VocabSource& s, const VocabData& d, const std::vector<int32_t>& end_of_turn) {
   format::TokenizerT t;
-  t.kind = format::TokenizerKind::spm_bpe;
+  t.kind = format::TokenizerKind(s.kind);
   t.pieces = kVocabTensorNames[0];
   t.piece_offsets = kVocabTensorNames[1];
   t.scores = kVocabTensorNames[2];
@@ -224,6 +239,12 @@ format::TokenizerT tokenizer_table(const VocabSource& s, const VocabData& d, con
 }
 
 VocabSource from_gguf(const GgufTokenizer& g) {
+  if (g.model == "rwkv") {
+    if (!g.types.empty() && g.types.size() != g.tokens.size()) fail("the GGUF has " + std::to_string(g.tokens.size()) + " tokens and " + std::to_string(g.types.size()) + " token types");
+    VocabSource s = from_gguf_rwkv(g.tokens, g.types);
+    s.chat_template = g.chat_template;
+    return s;
+  }
   if (g.model != "llama") throw UnsupportedTokenizer("tokenizers of kind \"" + g.model + "\" (tokenizer.ggml.model) are not supported yet");
   if (g.remove_extra_whitespaces.value_or(false)) throw UnsupportedTokenizer("a tokenizer that removes extra white space is not supported yet");
   VocabSource s;

@@ -21,7 +21,8 @@ struct UnsupportedTokenizer : std::runtime_error {
 
 // A vocabulary in memory, whatever it was read from.
 struct VocabSource {
-  std::vector<std::string> pieces;  // spaces as U+2581
+  TokenizerKind kind = TokenizerKind::kSpmBpe;
+  std::vector<std::string> pieces;  // spaces as U+2581, but for longest_match
   std::vector<float> scores;
   std::vector<uint8_t> types;       // PieceType
   int32_t bos = -1, eos = -1, unk = -1;
@@ -58,6 +59,11 @@ VocabSource from_spm_proto(std::string_view bytes);
 VocabSource from_tokenizer_json(std::string_view text);
 // tokenizer_config.json beside either of them: add_bos_token, add_eos_token, bos_token, eos_token, chat_template.
 void apply_tokenizer_config(std::string_view text, VocabSource* source);
+
+// rwkv_vocab_v20230424.txt and its like; pieces are matched longest first.
+VocabSource from_rwkv_vocab(std::string_view text);
+// tokenizer.ggml.tokens and token_type of a GGUF whose tokenizer.ggml.model is "rwkv".
+VocabSource from_gguf_rwkv(const std::vector<std::string>& tokens, const std::vector<int32_t>& types);
 
 // The tokenizer.* metadata of a GGUF. Absent ids are -1, absent flags keep the defaults of the kind.
 struct GgufTokenizer {

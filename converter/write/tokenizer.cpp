@@ -10,6 +10,7 @@ namespace runnel::convert {
 namespace {
 
 constexpr size_t kMaxTokenizerFile = size_t(128) << 20;
+constexpr const char* kRwkvVocab = "rwkv_vocab_v20230424.txt";
 
 template <class T, class Read>
 std::vector<T> array_of(const Facts& f, const char* key, Read read) {
@@ -59,10 +60,26 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   VocabSource source;
   if (exists("tokenizer.model")) source = from_spm_proto(text("tokenizer.model"));
   else if (exists("tokenizer.json")) source = from_tokenizer_json(text("tokenizer.json"));
+  else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
   else return std::nullopt;
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
   return source;
+}
+
+// RWKV's vocabulary names fewer ids than its models have rows.
+void fit(const ModelBuilder& b, VocabSource* source) {
+  for (const auto& op : b.model.programs.at(0)->ops) {
+    if (op->name != "embedding") continue;
+    for (const auto& t : b.model.tensors) {
+      if (t->name != op->inputs.at(1)) continue;
+      const size_t rows = size_t(t->shape.at(0));
+      if (source->pieces.size() > rows) fail("%s has %zu ids and the model %zu: it belongs to another model", kRwkvVocab, source->pieces.size(), rows);
+      source->pieces.resize(rows);
+      source->scores.resize(rows);
+      source->types.resize(rows, uint8_t(PieceType::kUnused));
+    }
+  }
 }
 
 template <class T>
@@ -89,7 +106,10 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
     std::optional<VocabSource> source;
     if (c.kind == Checkpoint::Kind::kGguf && c.meta.contains("tokenizer.ggml.model")) source = gguf_vocabulary(c);
     if (c.kind == Checkpoint::Kind::kDirectory) source = directory_vocabulary(c.path);
+    if (c.kind == Checkpoint::Kind::kFile && std::filesystem::exists(c.path.parent_path() / kRwkvVocab))
+      source = from_rwkv_vocab(read_text(c.path.parent_path() / kRwkvVocab, kMaxTokenizerFile));
     if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
+    if (source->kind == TokenizerKind::kLongestMatch) fit(b, &*source);
     const VocabData data = build_vocab(*source);
     std::optional<Chat> chat = recognise_chat(*source);
     b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat ? chat->end_of_turn : std::vector<int32_t>()));

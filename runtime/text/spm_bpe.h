@@ -25,11 +25,6 @@ struct SpmScratch {
   Vec<uint16_t> splits;    // bytes of the left half of pieces of type kUnused, by id; empty until one is met
 };
 
-// A part of a text, in bytes.
-struct TextRange {
-  size_t begin, end;
-};
-
 // Appends the ids of `text`, without bos and eos. Control pieces written within one of the `special` ranges (ascending, apart) become
 // their ids; each stretch between them is encoded by itself, with its own space prefix where the vocabulary adds one.
 Status spm_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special, size_t special_count, SpmScratch* scratch,

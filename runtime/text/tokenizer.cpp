@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "text/longest_match.h"
 #include "text/utf8.h"
 
 namespace runnel {
@@ -34,6 +35,7 @@ Status Tokenizer::encode_ranges(const uint8_t* text, size_t size, const TextRang
   if (bos) RNL_TRY(ids->push(vocab_.bos));
   switch (vocab_.kind) {
     case TokenizerKind::kSpmBpe: RNL_TRY(spm_encode(vocab_, text, size, special, special_count, &scratch->spm, ids)); break;
+    case TokenizerKind::kLongestMatch: RNL_TRY(longest_match_encode(vocab_, text, size, special, special_count, ids)); break;
   }
   if (eos) RNL_TRY(ids->push(vocab_.eos));
   return Status::ok();
@@ -91,6 +93,11 @@ Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) cons
   Writer w{state, out};
   if (type == PieceType::kControl) {
     for (uint32_t i = 0; state->special && i < p.size; ++i) w.byte(p.data[i]);
+    return w.size;
+  }
+  if (vocab_.kind == TokenizerKind::kLongestMatch) {
+    for (uint32_t i = 0; i < p.size; ++i) w.byte(p.data[i]);
+    state->at_start = 0;
     return w.size;
   }
   const int byte = type == PieceType::kByte ? byte_value(p) : -1;

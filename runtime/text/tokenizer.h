@@ -57,7 +57,8 @@ class Tokenizer {
   static Result<Tokenizer> of_model(const Model& model);
   const Vocab& vocab() const { return vocab_; }
 
-  // Appends the ids of text[0 .. size), any bytes: each maximal invalid part of UTF-8 counts as one U+FFFD.
+  // Appends the ids of text[0 .. size), any bytes: each maximal invalid part of UTF-8 counts as one U+FFFD, but for longest_match,
+  // which is defined on bytes.
   Status encode(const char* text, size_t size, const EncodeOptions& options, EncodeScratch* scratch, Vec<int32_t>* ids) const;
   // The parts as one text: pieces may span them, but control pieces lie within one special part. options.special is not used.
   Status encode_parts(const TextPart* parts, size_t count, const EncodeOptions& options, EncodeScratch* scratch, Vec<int32_t>* ids) const;

@@ -54,7 +54,7 @@ TrieMatch Vocab::match(const uint8_t* data, size_t size, uint32_t type_bits, boo
 
 Status vocab_open(const VocabTables& t, Vocab* out) {
   const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: %s", what); };
-  if (t.kind != TokenizerKind::kSpmBpe) return Status::make(Code::kUnsupported, "tokenizer: kind %d is unknown to this version", int(t.kind));
+  if (t.kind > TokenizerKind::kLongestMatch) return Status::make(Code::kUnsupported, "tokenizer: kind %d is unknown to this version", int(t.kind));
   const size_t n = t.types_size;
   if (n == 0 || n >= kMaxPieces) return bad("the number of pieces is out of range");
   if (t.offsets_size != n + 1 || t.scores_size != n) return bad("the tables have different lengths");

@@ -12,7 +12,7 @@
 // is one that succeeds. Pieces with equal bytes are all entered, lower ids first.
 //
 // nodes: a byte trie of the pieces that are matched before anything is merged: user-defined pieces, and control pieces with their
-// spaces written as U+2581. Node 0 is the root; the children of a node lie side by side, ascending by byte.
+// spaces written as U+2581; for longest_match of all normal pieces too, their bytes as they are. Node 0 is the root; the children of a node lie side by side, ascending by byte.
 //
 // The file is untrusted: ids, offsets and nodes are checked where they are read; wrong contents give wrong ids, never a wild read.
 #pragma once
@@ -26,7 +26,7 @@ namespace runnel {
 
 class Model;
 
-enum class TokenizerKind : uint8_t { kSpmBpe = 0 };
+enum class TokenizerKind : uint8_t { kSpmBpe = 0, kLongestMatch = 1 };
 // Numbers of SentencePiece's model format, which GGUF uses too.
 enum class PieceType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 inline constexpr uint32_t piece_bit(PieceType t) { return 1u << uint32_t(t); }
@@ -84,6 +84,11 @@ struct VocabTables {
 struct PieceView {
   const uint8_t* data;
   uint32_t size;
+};
+
+// A part of a text, in bytes.
+struct TextRange {
+  size_t begin, end;
 };
 
 struct TrieMatch {
