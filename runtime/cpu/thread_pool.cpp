@@ -57,19 +57,18 @@ class ThreadPool {
   ThreadPool() {
     pthread_mutex_init(&callers_, nullptr);
     pthread_mutex_init(&sleep_, nullptr);
-    pthread_cond_init(&work_, nullptr);
     pthread_cond_init(&idle_, nullptr);
   }
   ~ThreadPool() {
     stop_.store(true);
     gate_.fetch_add(uint64_t(1) << 32);  // a new generation that is not open
-    pthread_mutex_lock(&sleep_);
-    pthread_cond_broadcast(&work_);
-    pthread_mutex_unlock(&sleep_);
-    for (int i = 1; i < size_; ++i) pthread_join(threads_[i].id, nullptr);
+    wake(size_);
+    for (int i = 1; i < size_; ++i) {
+      pthread_join(threads_[i].id, nullptr);
+      pthread_cond_destroy(&threads_[i].work);
+    }
     delete[] threads_;
     pthread_cond_destroy(&idle_);
-    pthread_cond_destroy(&work_);
     pthread_mutex_destroy(&sleep_);
     pthread_mutex_destroy(&callers_);
   }
@@ -84,7 +83,11 @@ class ThreadPool {
     for (int i = 1; i < threads; ++i) {
       threads_[i].pool = this;
       threads_[i].index = i;
-      if (pthread_create(&threads_[i].id, nullptr, main, &threads_[i]) != 0) break;
+      pthread_cond_init(&threads_[i].work, nullptr);
+      if (pthread_create(&threads_[i].id, nullptr, main, &threads_[i]) != 0) {
+        pthread_cond_destroy(&threads_[i].work);
+        break;
+      }
       size_ = i + 1;
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -108,30 +111,33 @@ class ThreadPool {
   }
 
  private:
+  // One condition per worker: glibc before 2.41 can lose a wake-up when several threads wait for the same one (its bug 25847).
   struct Worker {
     ThreadPool* pool;
     pthread_t id;
     int index;
+    pthread_cond_t work;
+    bool asleep = false;  // under sleep_
   };
 
   static void* main(void* argument) {
     Worker* self = static_cast<Worker*>(argument);
-    self->pool->serve(self->index);
+    self->pool->serve(*self);
     return nullptr;
   }
 
-  void serve(int index) {
+  void serve(Worker& self) {
     uint32_t seen = 0;
     for (;;) {
       const auto changed = [&] { return generation_of(gate_.load()) != seen; };
-      if (!spin(changed)) sleep_until(changed);
+      if (!spin(changed)) sleep_until(self, changed);
       if (stop_.load()) return;
       uint64_t gate = gate_.load();
       while ((gate & kOpen) && !gate_.compare_exchange_weak(gate, gate + 1)) {
       }
       seen = generation_of(gate);
       if (!(gate & kOpen)) continue;
-      work(index);
+      work(self.index);
       const uint64_t left = gate_.fetch_sub(1) - 1;
       if (!(left & kOpen) && !(left & kInside) && caller_sleeps_.load()) {
         pthread_mutex_lock(&sleep_);
@@ -152,21 +158,27 @@ class ThreadPool {
   // A sleeper counts itself before it looks at the gate for the last time, the caller opens the gate before it looks at the count, all
   // in one total order: one of them sees the other.
   template <class Changed>
-  void sleep_until(const Changed& changed) {
+  void sleep_until(Worker& self, const Changed& changed) {
     pthread_mutex_lock(&sleep_);
     sleepers_.fetch_add(1);
-    while (!changed()) pthread_cond_wait(&work_, &sleep_);
+    while (!changed()) {
+      self.asleep = true;
+      pthread_cond_wait(&self.work, &sleep_);
+    }
+    self.asleep = false;
     sleepers_.fetch_sub(1);
     pthread_mutex_unlock(&sleep_);
   }
 
   void wake(int64_t wanted) {
-    const int64_t asleep = sleepers_.load();
-    if (asleep == 0) return;
+    if (sleepers_.load() == 0) return;
     pthread_mutex_lock(&sleep_);
-    if (wanted >= asleep) pthread_cond_broadcast(&work_);
-    else
-      for (int64_t i = 0; i < wanted; ++i) pthread_cond_signal(&work_);
+    for (int i = 1; i < size_ && wanted > 0; ++i) {
+      if (!threads_[i].asleep) continue;
+      threads_[i].asleep = false;
+      pthread_cond_signal(&threads_[i].work);
+      --wanted;
+    }
     pthread_mutex_unlock(&sleep_);
   }
 
@@ -193,7 +205,7 @@ class ThreadPool {
   std::atomic<bool> caller_sleeps_{false};
   std::atomic<bool> stop_{false};
   pthread_mutex_t callers_, sleep_;
-  pthread_cond_t work_, idle_;
+  pthread_cond_t idle_;
 };
 
 ThreadPool* thread_pool_create(int threads) {

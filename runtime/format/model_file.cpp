@@ -331,6 +331,8 @@ Status Model::check_recurrent_states(const ProgramInfo& program) const {
 
 Status Model::load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced) {
   const OpDef* def = find_op(op.code());
+  if (const char* known = op_name(op.code()); !def && known && std::strcmp(known, op.name()->c_str()) == 0)
+    return Status::make(Code::kUnsupported, "this runtime is built without operator \"%s\"", known);
   if (!def || std::strcmp(def->name, op.name()->c_str()) != 0)
     return Status::make(Code::kUnsupported, "operator \"%.40s\" (number %u) is unknown to this runtime: update the runtime", op.name()->c_str(), op.code());
   if (op.version() == 0 || op.version() > def->version)

@@ -22,6 +22,16 @@ const char* dtype_name(DType t) {
   return "unknown";
 }
 
+// Compiled with the whole registry, unlike the tables of a library with some operators only.
+const char* op_name(uint16_t op_number) {
+  switch (op_number) {
+#define RNL_OP(number, version, name, ...) case number: return #name;
+#include "ops/registry.inc"
+#undef RNL_OP
+    default: return nullptr;
+  }
+}
+
 const char* describe(const TensorView& t, char* buffer, size_t size) {
   size_t n = size_t(std::snprintf(buffer, size, "%s[", dtype_name(t.dtype)));
   for (int i = 0; i < t.rank && n < size; ++i)

@@ -77,6 +77,8 @@ struct OpDef {
 // Registry look-ups; null when unknown.
 const OpDef* find_op(uint16_t number);
 const OpDef* find_op_by_name(const char* name);
+// Name of the operator with this number in the registry, whether or not this library was built with it; null: no such number.
+const char* op_name(uint16_t number);
 // All rows in registry order.
 const OpDef* const* all_ops(int* count);
 

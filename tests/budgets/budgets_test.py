@@ -1,5 +1,6 @@
 """Budgets of the library, measured with binutils on what the build made."""
 
+import ctypes
 import glob
 import os
 import re
@@ -12,8 +13,9 @@ BUILD = os.environ["RUNNEL_BUILD"]
 ARCHIVE = os.environ["RUNNEL_ARCHIVE"]
 SHARED = os.environ["RUNNEL_SHARED_LIBRARY"]
 PROGRAM = os.environ["RUNNEL_PROGRAM"]
-
 SHARED_ALL = os.environ["RUNNEL_SHARED_ALL"]
+CONVERT = os.environ["RUNNEL_CONVERT"]
+GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "goldens")
 
 STRIPPED_BYTES = 600 * 1024  # with the operators of transformers and the kernels of every target of one architecture
 STRIPPED_BYTES_ALL = 1000 * 1024  # with every operator
@@ -40,6 +42,25 @@ class Budgets(unittest.TestCase):
         size = stripped_size(SHARED_ALL)
         print(f"{os.path.basename(SHARED_ALL)}: {size} bytes stripped")
         self.assertLessEqual(size, STRIPPED_BYTES_ALL)
+
+    def test_refuses_what_it_was_built_without(self):
+        """The library with the operators of transformers opens a Llama, and names what a Mamba needs beyond that."""
+        library = ctypes.CDLL(SHARED)
+        library.rnl_last_error.restype = ctypes.c_char_p
+        engine, model = ctypes.c_void_p(), ctypes.c_void_p()
+        self.assertEqual(library.rnl_engine_create(None, ctypes.byref(engine)), 0)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, said in (("llama", None), ("mamba", b'built without operator "causal_conv"')):
+                path = os.path.join(folder, name + ".rnl")
+                subprocess.run([CONVERT, os.path.join(GOLDENS, "tiny_" + name), "-o", path], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                code = library.rnl_model_open(engine, path.encode(), None, ctypes.byref(model))
+                if said is None:
+                    self.assertEqual(code, 0, library.rnl_last_error())
+                    library.rnl_model_close(model)
+                else:
+                    self.assertNotEqual(code, 0)
+                    self.assertIn(said, library.rnl_last_error())
+        library.rnl_engine_destroy(engine)
 
     def test_exports_are_the_c_api(self):
         exported = {line.split()[-1] for line in output("nm", "-D", "--defined-only", SHARED).splitlines()}
