@@ -33,13 +33,14 @@ typedef int32_t i32x16u __attribute__((vector_size(64), aligned(4)));
 RNL_INLINE f32x16 splat(float v) { return f32x16{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 RNL_INLINE f32x16 load(const float* p) { return *reinterpret_cast<const f32x16u*>(p); }
 RNL_INLINE void store(float* p, f32x16 v) { *reinterpret_cast<f32x16u*>(p) = v; }
-// First n (0..16) elements; the rest reads as `fill`.
-RNL_INLINE f32x16 load_n(const float* p, int n, float fill = 0.0f) {
+// First n (0..16) elements; the rest reads as `fill`. Called, not inlined: parts of a tile are rare and their code is long.
+#define RNL_CALLED static __attribute__((noinline, unused))
+RNL_CALLED f32x16 load_n(const float* p, int n, float fill = 0.0f) {
   f32x16 v = splat(fill);
   for (int i = 0; i < n; ++i) v[i] = p[i];
   return v;
 }
-RNL_INLINE void store_n(float* p, f32x16 v, int n) {
+RNL_CALLED void store_n(float* p, f32x16 v, int n) {
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 

@@ -52,7 +52,7 @@ void bench(benchmark::State& state, const Kernel* kernel, Setting s) {
                          {v_state.data(), nullptr, {s.kv_heads, slots, s.dim}, 3, DType::kF16},
                          {y.data(), nullptr, {s.tokens, s.heads, s.dim}, 3, DType::kF32}};
   OpParams params{};
-  *params_of<AttentionParams>(&params) = {0.0625f, 0, 0, true};
+  *params_of<AttentionParams>(&params) = {0.0625f, 0, 0, 1, true};
   OpCall c{views, views + 5, 5, 1, &params, s.context - s.tokens, nullptr, pool};
   Memory scratch(kernel->scratch_bytes(c, threads));
   c.scratch = scratch.data();

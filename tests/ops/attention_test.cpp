@@ -44,7 +44,7 @@ struct Stream {
 };
 
 Stream make_stream(Shape s, int64_t tokens, int64_t window, uint32_t seed = 1) {
-  Stream m{s, {1.0f / std::sqrt(float(s.key)), 0, window, true}, {}, {}, {}, {}, tokens};
+  Stream m{s, {1.0f / std::sqrt(float(s.key)), 0, window, 1, true}, {}, {}, {}, {}, tokens};
   m.q = Array::random({tokens, s.heads, s.key}, seed, 2.0f);
   m.k = Array::random({tokens, s.kv_heads, s.key}, seed + 1);
   m.v = Array::random({tokens, s.kv_heads, s.value}, seed + 2);
@@ -267,7 +267,7 @@ TEST(Attention, LargeScoresDoNotOverflow) {
 TEST(Attention, ReferenceHoldsTheFormula) {
   Case t;
   t.op = "attention";
-  *params_of<AttentionParams>(&t.params) = {0.5f, 3.0f, 0, true};
+  *params_of<AttentionParams>(&t.params) = {0.5f, 3.0f, 0, 1, true};
   t.in = {Array::f32({2, 1, 1}, {1, 2}), Array::f32({2, 1, 1}, {3, -1}), Array::f32({2, 1, 1}, {10, 20}), Array(), Array(), Array::f32({1}, {0.25f})};
   t.out = {Array(DType::kF32, {2, 1})};
   const Ran r = run_reference(t);
@@ -301,6 +301,62 @@ Status checked(const Case& t, bool data = false) {
   const OpCall c = t.call(in, out, views);
   const OpDef* def = find_op_by_name("attention");
   return data ? def->check_data(c) : def->check(c);
+}
+
+// lse is the log of the denominator: two halves of the keys, joined by it, are the whole.
+TEST(Attention, LogSumsJoinParts) {
+  for (int64_t tokens : {1, 9, 70}) {
+    Stream m = make_stream({4, 2, 20, 24}, tokens, 0);
+    Case t;
+    t.op = "attention";
+    m.params.causal = false;
+    *params_of<AttentionParams>(&t.params) = m.params;
+    const int64_t keys = 300, half = 140;
+    const Array k = Array::random({keys, 2, 20}, 5), v = Array::random({keys, 2, 24}, 6);
+    const auto part = [&](int64_t begin, int64_t n) {
+      t.in = {m.q, rows_of(k, begin, n), rows_of(v, begin, n)};
+      t.out = {Array(DType::kF32, {tokens, 4, 24}), Array(DType::kF32, {tokens, 4})};
+      compare_all(t, 2e-5);
+      return run_reference(t);
+    };
+    const Ran all = part(0, keys), a = part(0, half), b = part(half, keys - half);
+    for (int64_t i = 0; i < tokens * 4; ++i) {
+      const float la = a.out[1].data<float>()[i], lb = b.out[1].data<float>()[i], l = all.out[1].data<float>()[i];
+      EXPECT_NEAR(std::exp(la - l) + std::exp(lb - l), 1, 1e-5);
+      for (int64_t d = 0; d < 24; ++d)
+        EXPECT_NEAR(std::exp(la - l) * a.out[0].data<float>()[i * 24 + d] + std::exp(lb - l) * b.out[0].data<float>()[i * 24 + d], all.out[0].data<float>()[i * 24 + d], 1e-5);
+    }
+  }
+}
+
+// With a stride the stream holds every stride-th token, whatever the cut; the plain formula over just those keys.
+TEST(Attention, StrideKeepsOneTokenOfAGroup) {
+  const int64_t tokens = 150, stride = 4;
+  Stream m = make_stream({4, 2, 20, 24}, tokens, 0);
+  m.params.stride = stride;
+  for (DType type : {DType::kF32, DType::kF16}) {
+    const std::vector<float> want = feed(m, type, 64, {tokens}, nullptr, nullptr);
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t keys = (t + 1) / stride;
+      if (type == DType::kF16 || keys > 3) continue;
+      // By hand: head 3 reads kv head 1.
+      double sum = 0, y = 0;
+      for (int64_t j = 0; j < keys; ++j) {
+        const int64_t at = j * stride + stride - 1;
+        double dot = 0;
+        for (int64_t d = 0; d < 20; ++d) dot += double(m.q.data<float>()[(t * 4 + 3) * 20 + d]) * double(m.k.data<float>()[(at * 2 + 1) * 20 + d]);
+        const double w = std::exp(dot * double(m.params.scale));
+        sum += w, y += w * double(m.v.data<float>()[(at * 2 + 1) * 24 + 5]);
+      }
+      EXPECT_NEAR(want[size_t((t * 4 + 3) * 24 + 5)], keys ? y / sum : 0, 1e-5) << t;
+    }
+    Case one = call_of(m, 0, 1, key_state(type, 2, 64, 20), value_state(type, 2, 64, 24));
+    for_each_kernel(one, [&](const Kernel& k, const std::string&) {
+      const std::vector<float> whole = feed(m, type, 64, {tokens}, &k, nullptr);
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(whole[i], want[i], 2e-5) << k.name;
+      for (int64_t chunk : {1, 3, 7, 64}) EXPECT_EQ(feed(m, type, 64, {chunk}, &k, nullptr), whole) << k.name << ", chunk " << chunk;
+    });
+  }
 }
 
 TEST(Attention, RefusesWrongShapesByName) {

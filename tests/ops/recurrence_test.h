@@ -35,6 +35,7 @@ inline void expect_cuts_keep_bits(const Case& t, int64_t tokens, const std::vect
         const TensorView v = t.out[0].view();
         for (int i = 0; i < v.rank; ++i) dims.push_back(i ? v.dims[i] : end - begin);
         part.out[0] = Array(DType::kF32, dims);
+        part.position = t.position + begin;
         const Ran r = run_kernel(part, k, nullptr);
         y.insert(y.end(), r.out[0].data<float>(), r.out[0].data<float>() + r.out[0].bytes() / 4);
         for (const auto& [in, out] : states) part.in[size_t(in)] = r.out[size_t(out)];

@@ -13,11 +13,13 @@ enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments };
 
 Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::AttentionAttrs*>(attrs);
-  AttentionParams p{1.0f, 0.0f, 0, true};
-  if (a) p = {a->scale(), a->softcap(), int64_t(a->window()), a->causal()};
+  AttentionParams p{1.0f, 0.0f, 0, 1, true};
+  if (a) p = {a->scale(), a->softcap(), int64_t(a->window()), int64_t(a->stride()), a->causal()};
   RNL_CHECK_ARG(std::isfinite(p.scale), "attention: scale is not finite");
   RNL_CHECK_ARG(std::isfinite(p.softcap) && p.softcap >= 0, "attention: softcap %g is not a finite value >= 0", double(p.softcap));
   RNL_CHECK_ARG(p.window < (int64_t(1) << 31), "attention: window %" PRId64 " is not below 2^31", p.window);
+  RNL_CHECK_ARG(p.stride >= 1 && p.stride < (int64_t(1) << 31), "attention: stride %" PRId64 " is not in 1 .. 2^31", p.stride);
+  RNL_CHECK_ARG(p.stride == 1 || p.window == 0, "attention: a stride together with a window");
   *params_of<AttentionParams>(out) = p;
   return Status::ok();
 }
@@ -42,9 +44,10 @@ Status check_states(const OpCall& c) {
   whole.dtype = DType::kF32;
   whole.dims[2] = ((key > value ? key : value) + 31) / 32 * 32;
   RNL_TRY(check_dense("attention", "a state", whole));
-  RNL_CHECK_ARG(tokens <= slots, "attention: %" PRId64 " tokens a call but only %" PRId64 " slots", tokens, slots);
+  RNL_CHECK_ARG(p.stride > 1 || tokens <= slots, "attention: %" PRId64 " tokens a call but only %" PRId64 " slots", tokens, slots);
   RNL_CHECK_ARG(p.causal, "attention: states need causal");
   RNL_CHECK_ARG(!has_input(c, kSegments), "attention: segments together with states");
+  RNL_CHECK_ARG(p.stride == 1 || !has_input(c, kBias), "attention: a bias together with a stride");
   return Status::ok();
 }
 
@@ -59,17 +62,25 @@ Status check(const OpCall& c) {
   RNL_CHECK_ARG(floats && q.rank == 3 && k.rank == 3 && v.rank == 3, "attention: q, k and v must be f32 [tokens, heads, dim]; q is %s, k is %s",
                 describe(q, a, sizeof a), describe(k, b, sizeof b));
   const int64_t tokens = q.dims[0], heads = q.dims[1], kv_heads = k.dims[1], key = q.dims[2], value = v.dims[2];
-  RNL_CHECK_ARG(k.dims[0] == tokens && k.dims[2] == key, "attention: k is %s but q is %s", describe(k, a, sizeof a), describe(q, b, sizeof b));
-  RNL_CHECK_ARG(v.dims[0] == tokens && v.dims[1] == kv_heads, "attention: v is %s but k is %s", describe(v, a, sizeof a), describe(k, b, sizeof b));
+  const AttentionParams& p = params_of<AttentionParams>(c);
+  const bool is_cross = !has_input(c, kKeyState) && !has_input(c, kSegments) && !p.causal && p.window == 0;
+  const int64_t keys = is_cross ? k.dims[0] : tokens;
+  RNL_CHECK_ARG(k.dims[0] == keys && k.dims[2] == key, "attention: k is %s but q is %s", describe(k, a, sizeof a), describe(q, b, sizeof b));
+  RNL_CHECK_ARG(v.dims[0] == keys && v.dims[1] == kv_heads, "attention: v is %s but k is %s", describe(v, a, sizeof a), describe(k, b, sizeof b));
   RNL_CHECK_ARG(kv_heads >= 1 && heads >= 1 && heads % kv_heads == 0, "attention: %" PRId64 " heads over %" PRId64 " kv heads", heads, kv_heads);
   constexpr int64_t kLargest = 65536;
-  RNL_CHECK_ARG(key >= 1 && value >= 1 && key <= kLargest && value <= kLargest && heads <= kLargest && tokens < (int64_t(1) << 31),
+  RNL_CHECK_ARG(key >= 1 && value >= 1 && key <= kLargest && value <= kLargest && heads <= kLargest && tokens < (int64_t(1) << 31) && keys < (int64_t(1) << 31),
                 "attention: q is %s, v is %s; heads and dims must be in 1 .. 65536", describe(q, a, sizeof a), describe(v, b, sizeof b));
   const bool whole = y.rank == 3 && y.dims[1] == heads && y.dims[2] == value, flat = y.rank == 2 && y.dims[1] == heads * value;
   RNL_CHECK_ARG((whole || flat) && y.dims[0] == tokens, "attention: y is %s, want [%" PRId64 ", %" PRId64 ", %" PRId64 "]", describe(y, a, sizeof a), tokens, heads, value);
   RNL_CHECK_ARG(has_input(c, kKeyState) == has_input(c, kValueState), "attention: only one of k_state and v_state is given");
   const bool states = has_input(c, kKeyState);
+  RNL_CHECK_ARG(states || p.stride == 1, "attention: a stride needs states");
   if (states) RNL_TRY(check_states(c));
+  if (c.out_count > 1 && c.out[1].dtype != DType::kNone) {
+    const TensorView& s = c.out[1];
+    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 2 && s.dims[0] == tokens && s.dims[1] == heads, "attention: lse is %s, want [%" PRId64 ", %" PRId64 "]", describe(s, a, sizeof a), tokens, heads);
+  }
   if (has_input(c, kSinks)) {
     const TensorView& s = c.in[kSinks];
     RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 1 && s.dims[0] == heads, "attention: sinks is %s but there are %" PRId64 " heads",
@@ -78,7 +89,7 @@ Status check(const OpCall& c) {
   if (has_input(c, kBias)) {
     const TensorView& s = c.in[kBias];
     RNL_TRY(check_dense("attention", "bias", s));
-    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 3 && (s.dims[0] == 1 || s.dims[0] == heads) && s.dims[1] == tokens && (states || s.dims[2] == tokens),
+    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 3 && (s.dims[0] == 1 || s.dims[0] == heads) && s.dims[1] == tokens && (states || s.dims[2] == keys),
                   "attention: bias is %s but q is %s", describe(s, a, sizeof a), describe(q, b, sizeof b));
   }
   if (has_input(c, kSegments)) {
@@ -106,8 +117,8 @@ Status check_data(const OpCall& c) {
   const int64_t slots = c.in[kValueState].dims[1];
   RNL_CHECK_ARG(c.position >= 0 && c.position < (int64_t(1) << 40), "attention: position %" PRId64, c.position);
   const bool ring = p.window > 0 && p.window + tokens - 1 <= slots;
-  if (!ring && c.position + tokens > slots)
-    return Status::make(Code::kContextFull, "the stream would hold %" PRId64 " tokens but the context has room for %" PRId64, c.position + tokens, slots);
+  if (!ring && (c.position + tokens) / p.stride > slots)
+    return Status::make(Code::kContextFull, "the stream would hold %" PRId64 " tokens but the context has room for %" PRId64, c.position + tokens, slots * p.stride);
   if (has_input(c, kBias))
     RNL_CHECK_ARG(c.position + tokens <= c.in[kBias].dims[2], "attention: the stream holds %" PRId64 " tokens but bias only %" PRId64 " keys",
                   c.position + tokens, c.in[kBias].dims[2]);
@@ -176,9 +187,10 @@ double read_slot(const TensorView& state, Index index, Place place) {
 void write_states(const OpCall& c) {
   const TensorView &k = c.in[kK], &v = c.in[kV];
   const int64_t tokens = k.dims[0], kv_heads = k.dims[1], key = k.dims[2], value = v.dims[2], slots = c.in[kValueState].dims[1];
+  const int64_t stride = params_of<AttentionParams>(c).stride;
   for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t h = 0; h < kv_heads; ++h) {
-      const int64_t s = (c.position + t) % slots;
+    for (int64_t h = 0; h < kv_heads && (c.position + t + 1) % stride == 0; ++h) {
+      const int64_t s = (c.position + t) / stride % slots;
       write_slot(c.in[kKeyState], static_cast<const float*>(k.data) + (t * kv_heads + h) * key, key,
                  [=](int64_t d) { return key_index(h, s, d, slots, key); }, [=](int64_t d) { return q8_key(h, s, d, slots, key); });
       write_slot(c.in[kValueState], static_cast<const float*>(v.data) + (t * kv_heads + h) * value, value,
@@ -201,12 +213,12 @@ double value_element(const OpCall& c, int64_t begin, int64_t j, int64_t h, int64
 }
 
 // Token t of the call, at position p of a sequence that starts at token `begin` and whose positions end before `end`.
-void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
+__attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
   const AttentionParams& a = params_of<AttentionParams>(c);
   const TensorView &q = c.in[kQ], &k = c.in[kK], &v = c.in[kV];
   const int64_t heads = q.dims[1], key = q.dims[2], value = v.dims[2], group = heads / k.dims[1];
   const int64_t low = a.window > 0 && p - a.window + 1 > 0 ? p - a.window + 1 : 0;
-  int64_t high = a.causal ? p + 1 : end;
+  int64_t high = a.causal ? (p + 1) / a.stride : end;
   if (a.window > 0 && high > p + a.window) high = p + a.window;
   const auto score = [&](int64_t h, int64_t j) {
     double dot = 0;
@@ -220,6 +232,7 @@ void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
     }
     return s;
   };
+  const bool has_lse = c.out_count > 1 && c.out[1].dtype != DType::kNone;
   for (int64_t h = 0; h < heads; ++h) {
     float* y = static_cast<float*>(c.out[0].data) + (t * heads + h) * value;
     double largest = has_input(c, kSinks) ? double(static_cast<const float*>(c.in[kSinks].data)[h]) : -INFINITY;
@@ -229,6 +242,7 @@ void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
       if (!(s <= largest)) largest = s;  // NaN sticks
     }
     for (int64_t d = 0; d < value; ++d) y[d] = 0;
+    if (has_lse) static_cast<float*>(c.out[1].data)[t * heads + h] = float(largest);
     if (largest == -INFINITY) continue;
     // 64 columns at a time, so that the wide sums need no allocation.
     for (int64_t first = 0; first < value; first += 64) {
@@ -241,6 +255,7 @@ void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
         for (int64_t d = 0; d < n; ++d) acc[d] += weight * value_element(c, begin, j, h / group, first + d);
       }
       for (int64_t d = 0; d < n; ++d) y[first + d] = float(acc[d] / sum);
+      if (has_lse) static_cast<float*>(c.out[1].data)[t * heads + h] = float(largest + std::log(sum));
     }
   }
 }
@@ -250,6 +265,10 @@ void reference(const OpCall& c) {
   if (has_input(c, kKeyState)) {
     write_states(c);
     for (int64_t t = 0; t < tokens; ++t) attend(c, t, 0, c.position + t, c.position + tokens);
+    return;
+  }
+  if (c.in[kK].dims[0] != tokens) {
+    for (int64_t t = 0; t < tokens; ++t) attend(c, t, 0, t, c.in[kK].dims[0]);
     return;
   }
   const int32_t whole[2] = {0, int32_t(tokens)};

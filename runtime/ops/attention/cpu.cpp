@@ -18,11 +18,11 @@ constexpr int kDirectLimit = 8;  // rows up to which states are read in place, e
 struct Job {
   KeyValues kv;
   const float *q, *sinks, *bias;
-  float* y;
+  float *y, *lse;
   const int32_t* bounds;      // of the sequences; null: one
   const int64_t* first_item;  // [sequences + 1], items of one kv head before each sequence
   int64_t sequences, items_per_head;
-  int64_t tokens, heads, group, value_padded, bias_heads, bias_keys, position, window;
+  int64_t tokens, keys, heads, group, value_padded, bias_heads, bias_keys, position, window, stride;
   float scale, softcap;
   bool causal, states;
   float* workers;  // worker_floats each
@@ -71,7 +71,7 @@ Item find_item(const Job& j, int64_t index) {
   it.begin = j.bounds ? j.bounds[low] : 0;
   const int64_t tokens = (j.bounds ? j.bounds[low + 1] : j.tokens) - it.begin;
   it.base = j.states ? j.position : 0;
-  it.end = it.base + tokens;
+  it.end = it.base + (j.keys ? j.keys : tokens);
   it.first = (block - j.first_item[low]) * kItemRows;
   const int64_t rows = tokens * j.group - it.first;
   it.rows = int(rows < kItemRows ? rows : kItemRows);
@@ -112,7 +112,7 @@ void prepare(const Job& j, const Item& item, int worker, Work* w) {
   for (int r = 0; r < item.rows; ++r) {
     const int64_t p = item.base + (item.first + r) / j.group;
     w->low[r] = j.window > 0 && p - j.window + 1 > 0 ? p - j.window + 1 : 0;
-    w->high[r] = j.causal ? p + 1 : item.end;
+    w->high[r] = j.causal ? (j.stride > 1 ? (p + 1) / j.stride : p + 1) : item.end;
     if (j.window > 0 && w->high[r] > p + j.window) w->high[r] = p + j.window;
   }
   for (int b = 0; b < w->block_count; ++b) {
@@ -319,13 +319,17 @@ void clear_row(Work& w, int r, int64_t n) {
 }
 
 // Divides by the denominator, with the sink in it, and writes y.
-void finish_row(const Job& j, const Work& w, int r) {
+__attribute__((noinline)) void finish_row(const Job& j, const Work& w, int r) {
   const int64_t row = w.item.first + r, head = w.item.head * j.group + row % j.group;
   float scale = 1, sum = w.sum[r];
   if (j.sinks) {
     const float sink = j.sinks[head], largest = sink > w.max[r] ? sink : w.max[r];
     scale = weight_of(w.max[r], largest);
     sum = sum * scale + weight_of(sink, largest);
+  }
+  if (j.lse) {
+    const float largest = j.sinks && j.sinks[head] > w.max[r] ? j.sinks[head] : w.max[r];
+    j.lse[(w.item.begin + row / j.group) * j.heads + head] = sum == 0 ? -__builtin_inff() : largest + log(splat(sum))[0];
   }
   const f32x16 factor = splat(sum == 0 ? 0.0f : scale / sum);
   float* y = j.y + ((w.item.begin + row / j.group) * j.heads + head) * j.kv.value;
@@ -406,8 +410,8 @@ void write_states(const Job& j, ThreadPool* pool) {
         const Job& job = *static_cast<const Job*>(context);
         const int64_t begin = (job.position / 16 + task) * 16;
         for (int64_t p = begin; p < begin + 16; ++p)
-          if (p >= job.position && p < job.position + job.tokens)
-            for (int64_t h = 0; h < job.kv.kv_heads; ++h) write_slot(job.kv, p - job.position, h, p % job.kv.slots);
+          if (p >= job.position && p < job.position + job.tokens && (p + 1) % job.stride == 0)
+            for (int64_t h = 0; h < job.kv.kv_heads; ++h) write_slot(job.kv, p - job.position, h, p / job.stride % job.kv.slots);
       },
       const_cast<Job*>(&j));
 }
@@ -452,7 +456,10 @@ void run(const OpCall& c) {
   j.heads = c.in[kQ].dims[1];
   j.group = j.heads / j.kv.kv_heads;
   j.value_padded = (j.kv.value + 15) & ~int64_t(15);
+  j.lse = c.out_count > 1 && c.out[1].dtype != DType::kNone ? output<float>(c, 1) : nullptr;
   j.window = p.window;
+  j.stride = p.stride;
+  j.keys = j.states || j.bounds || p.causal ? 0 : c.in[kK].dims[0];
   j.scale = p.scale;
   j.softcap = p.softcap;
   j.causal = p.causal;
@@ -471,7 +478,7 @@ void run(const OpCall& c) {
   j.partials = j.workers + size_t(workers) * j.worker_floats;
   if (j.states) write_states(j, c.pool);
 
-  const int64_t rows = j.tokens * j.group, end = j.position + j.tokens;
+  const int64_t rows = j.tokens * j.group, end = j.keys ? j.keys : (j.position + j.tokens) / j.stride;
   const int64_t low = j.window > 0 && j.position - j.window + 1 > 0 ? j.position - j.window + 1 : 0;
   j.first_span = low / kSpan;
   j.spans = (end - 1) / kSpan - j.first_span + 1;
