@@ -96,6 +96,13 @@ void add_graph_tensors(Checkpoint& c, ModelBuilder& b) {
         added[name] = use;
       }
   }
+  for (const auto& s : b.model.states) {
+    if (s->initial.empty() || added.count(s->initial)) continue;
+    const SourceTensor* t = c.find(s->initial);
+    if (!t) fail("%s: state \"%s\" starts as \"%s\", which is no tensor of the weights file", c.path.c_str(), printable(s->name).c_str(), printable(s->initial).c_str());
+    add_plain(*t, s->initial, b);
+    added[s->initial] = Use::kPlain;
+  }
   for (const auto& [name, use] : declared)
     if (!added.count(name)) fail("%s: tensor \"%s\" is listed but no operator reads it", c.path.c_str(), printable(name).c_str());
 }

@@ -318,14 +318,17 @@ Status Model::check_state_output(const ProgramInfo& program, const OpInfo& op, u
   return Status::make(Code::kInvalidModel, "recurrent state \"%s\" must be one input and one output of the same operator", s.name);
 }
 
-// No operator but the one that replaces a recurrent state may see it: whether it saw the old or the new one would be chance.
+// Behind the operator that replaces a recurrent state no other may see it: whether it saw the old or the new one would be chance.
 Status Model::check_recurrent_states(const ProgramInfo& program) const {
-  Vec<uint8_t> uses;
-  RNL_TRY(uses.assign(states_.size()));
-  for (const Operand& o : program.operands)
-    if (o.kind == Operand::Kind::kState && states_[o.index].is_recurrent() && ++uses[o.index] > 2) break;
-  for (size_t i = 0; i < uses.size(); ++i)
-    if (uses[i] != 0 && uses[i] != 2) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" must be one input and one output of one operator", states_[i].name);
+  Vec<uint8_t> replaced;
+  RNL_TRY(replaced.assign(states_.size()));
+  for (const OpInfo& op : program.ops)
+    for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
+      const Operand& o = program.operands[op.first_operand + k];
+      if (o.kind != Operand::Kind::kState || !states_[o.index].is_recurrent()) continue;
+      if (replaced[o.index]) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" is used after an operator replaced it", states_[o.index].name);
+      if (k >= op.in_count) replaced[o.index] = 1;
+    }
   return Status::ok();
 }
 

@@ -146,6 +146,7 @@ Status plan_journal(const Model& model, Plan& plan) {
     }
     plan.journal_row = std::max(plan.journal_row, row);
   }
+  if (plan.programs.size() > 254) return Status::make(Code::kUnsupported, "recurrent states with %zu programs, at most 254", plan.programs.size());
   plan.journal_offset = plan.state_bytes;
   plan.state_bytes += align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
   return Status::ok();
@@ -188,7 +189,14 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(plan.programs.push(PlannedProgram{}));
   PlannedProgram& program = plan.programs.back();
   program.info = &info;
-  program.stream_symbol = axis_bounded_by(model, "chunk");
+  const int stream = axis_bounded_by(model, "chunk");
+  for (uint32_t i = 0; i < info.input_count && stream >= 0; ++i)
+    for (int d = 0; d < info.values[i].shape.rank; ++d)
+      if (model.exprs().as_symbol(info.values[i].shape.dims[d]) == stream) program.stream_symbol = stream;
+  for (const OpInfo& op : info.ops)
+    for (uint32_t k = 0; k < op.out_count; ++k) program.replaces_states = program.replaces_states || info.operands[op.first_operand + op.in_count + k].kind == Operand::Kind::kState;
+  if (program.replaces_states && program.stream_symbol < 0)
+    return Status::make(Code::kInvalidModel, "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream could be taken back");
   program.rows_symbol = axis_bounded_by(model, "rows");
   program.head_begin = find_head(model, program);
   program.screened_op = find_screened(model, info);

@@ -60,7 +60,8 @@ struct PlannedProgram {
   Vec<PlannedOp> ops;
   // Operators from head_begin on depend on the rows symbol only, not on the stream's length: the session runs them once a block of rows.
   uint32_t head_begin = 0;
-  int stream_symbol = -1;  // axis symbol bounded by `chunk` alone: the session cuts longer inputs along it
+  int stream_symbol = -1;  // axis symbol bounded by `chunk` alone that an input has: the session cuts longer inputs along it
+  bool replaces_states = false;  // recurrent ones
   int rows_symbol = -1;    // axis symbol bounded by `rows` alone
   // The product with a split matrix whose result is an output of the program and nothing else; -1: there is none.
   int screened_op = -1;

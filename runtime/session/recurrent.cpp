@@ -68,22 +68,25 @@ void Session::point_at_buffers(const Pass& pass, int from, int to) {
   }
 }
 
-// States that this program does not have go along to the new buffer.
+// States that this program does not replace go along to the new buffer.
 void Session::copy_untouched(const Pass& pass, int from, int to) {
   const ProgramInfo& info = *pass.program->info;
   for (uint32_t i = 0; i < plan_.states.size(); ++i) {
     if (!model().states()[i].is_recurrent()) continue;
     bool touched = false;
-    for (const Operand& o : info.operands) touched = touched || (o.kind == Operand::Kind::kState && o.index == i);
+    for (const OpInfo& op : info.ops)
+      for (uint32_t k = 0; k < op.out_count; ++k) {
+        const Operand& o = info.operands[op.first_operand + op.in_count + k];
+        touched = touched || (o.kind == Operand::Kind::kState && o.index == i);
+      }
     if (!touched) std::memcpy(state_data(i, to), state_data(i, from), plan_.states[i].bytes);
   }
 }
 
-// A row: 1 where a pass begins, else 0, then the token's part of each stream input.
+// A row: the program's number + 1 where a pass begins, else 0, then the token's part of each stream input.
 void Session::write_journal(const Pass& pass) {
   const PlannedProgram& p = *pass.program;
-  header()->program = pass.program_index;
-  for (int64_t t = 0; t < pass.tokens; ++t) *journal_row(header()->position + t) = t == 0;
+  for (int64_t t = 0; t < pass.tokens; ++t) *journal_row(header()->position + t) = uint8_t(t == 0 ? pass.program_index + 1 : 0);
   size_t at = 1;
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     if (!is_stream_input(model(), p, p.info->values[i])) continue;
@@ -97,7 +100,10 @@ void Session::write_journal(const Pass& pass) {
 // Tokens [begin, end) of the stream once more, without outputs.
 Status Session::replay_pass(int64_t begin, int64_t end, int from, int to) {
   Pass pass;
-  pass.program_index = header()->program;
+  const uint32_t number = *journal_row(begin);  // may come from a damaged file
+  if (number == 0 || number > plan_.programs.size() || plan_.programs[number - 1].stream_symbol < 0)
+    return Status::make(Code::kInternal, "the journal of inputs is damaged at position %lld", static_cast<long long>(begin));
+  pass.program_index = number - 1;
   const PlannedProgram& p = plan_.programs[pass.program_index];
   pass.program = &p;
   pass.symbols = plan_.bounds;

@@ -338,7 +338,7 @@ Status Session::run_pass(Pass& pass) {
     if (p.info->values[i].role != format::Role::rows) RNL_TRY(fill_input(pass, i));
   StateHeader* h = header();
   if (plan_.reach > 0) write_journal(pass);
-  const int from = h->buffer, to = plan_.has_recurrent ? free_buffer() : 0;
+  const int from = h->buffer, to = p.replaces_states ? free_buffer() : from;
   if (plan_.has_recurrent) point_at_buffers(pass, from, to);
   h->high_water = std::max(h->high_water, h->position + pass.tokens);
   RNL_TRY(run_ops(pass, 0, p.head_begin));

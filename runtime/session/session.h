@@ -19,13 +19,13 @@ namespace runnel {
 
 // Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved, forked and restored.
 inline constexpr size_t kTextStateBytes = 16384;
-inline constexpr uint32_t kStateVersion = 2;
+inline constexpr uint32_t kStateVersion = 3;
 
 // First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and a checksum).
 struct StateHeader {
   char magic[8];         // "RNLSTATE"
   uint32_t version;
-  uint32_t program;      // the one that wrote the journal
+  uint32_t reserved;
   uint64_t model;        // Model::fingerprint
   uint64_t layout;       // hash of the planned states
   int64_t position;      // tokens in the stream

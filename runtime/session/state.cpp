@@ -88,7 +88,6 @@ Status Session::restore(const void* buffer, size_t size) {
   if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
   if (h.layout != layout_hash()) return mismatch("it was saved with another context, chunk, rollback window or KV type");
   if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || (has_append_ && h.position > plan_.options.context)) return mismatch("its position is out of range");
-  if (h.program >= plan_.programs.size()) return mismatch("it was written by a program that the model does not have");
   const int copies = plan_.options.rollback > 0 ? 3 : 2;
   if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 || h.mark[1] < h.mark[0] || h.mark[1] > h.position)
     return mismatch("its checkpoints are out of range");

@@ -22,6 +22,7 @@ Status parse(const void* attrs, OpParams* out) {
 }
 
 Status check_linear(const OpCall& c, bool is_complex) {
+  RNL_CHECK_ARG(c.in_count >= 2, "scan: b is missing");
   const TensorView& b = c.in[kB];
   RNL_TRY(is_complex ? check_shape("scan", "b", b, DType::kF32, {-1, -1, 2}) : check_shape("scan", "b", b, DType::kF32, {-1, -1}));
   RNL_CHECK_ARG(c.in_count <= kLinearSegments + 1, "scan: %d inputs, this kind takes at most 4", c.in_count);
