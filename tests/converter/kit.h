@@ -130,12 +130,13 @@ inline std::unique_ptr<Model> open_model(const fs::path& path) {
   return std::move(model.value());
 }
 
-// Logits of every token of a language model, ids fed in passes of `chunk`.
-inline std::vector<float> all_logits(const Model& model, const std::vector<int32_t>& ids, int64_t chunk) {
+// Logits of every token of a language model, ids fed in passes of `chunk`. kv: of keys and values, kNone: as the file says.
+inline std::vector<float> all_logits(const Model& model, const std::vector<int32_t>& ids, int64_t chunk, DType kv = DType::kNone) {
   PlanOptions options;
   options.context = int64_t(ids.size());
   options.chunk = chunk;
   options.rows = 8;
+  options.kv = kv;
   auto session = Session::create(model, nullptr, options, nullptr, nullptr);
   if (!session.is_ok()) throw std::runtime_error(session.take_status().message());
   IoTensor input{"ids", DType::kI32, 1, {int64_t(ids.size())}, const_cast<int32_t*>(ids.data()), ids.size() * 4};

@@ -56,6 +56,22 @@ ROW(A26, Lfm2Moe, "tiny_lfm2_moe")
 ROW(A26, Lfm3, "tiny_lfm3")
 #undef ROW
 
+// GGUFs of linear-time architectures against llama.cpp (make_linear_ggufs.py).
+class LinearGguf : public testing::TestWithParam<const char*> {};
+TEST_P(LinearGguf, GivesTheLogitsOfLlamaCpp) {
+  TemporaryFolder tmp;
+  const fs::path folder = kGoldens / "gguf_linear";
+  convert_to(folder / (std::string(GetParam()) + ".gguf"), tmp / "m.rnl");
+  Checkpoint c = load_safetensors(folder / (std::string(GetParam()) + ".safetensors"));
+  const SourceTensor* t = c.find("ids");
+  std::vector<int32_t> ids(t->count());
+  std::memcpy(ids.data(), t->data, t->bytes);
+  const auto model = open_model(tmp / "m.rnl");
+  const std::vector<float> wanted = values_of(c, "logits");
+  for (const int64_t chunk : {1, 7, 64}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk, DType::kF32), wanted), 1e-4f * largest(wanted)) << "chunk " << chunk;
+}
+INSTANTIATE_TEST_SUITE_P(All, LinearGguf, testing::Values("mamba", "mamba2", "granite", "lfm2", "qwen35", "qwen35_wide"), [](const auto& info) { return std::string(info.param); });
+
 class LinearStates : public testing::TestWithParam<const char*> {
  protected:
   LinearStates() : model_(converted(GetParam(), &ids_)) {
