@@ -1,5 +1,6 @@
 #include "converter/convert.h"
 
+#include "converter/passes/half_states.h"
 #include "converter/read/graph_json.h"
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
@@ -59,6 +60,7 @@ ConvertReport convert(const ConvertOptions& options) {
     report.notices = add_tokenizer(c, builder);
   }
   split_heads(options.head, builder);
+  if (options.half_states) halve_states(builder);
   c.refuse_unused();
   if (builder.model.name.empty()) builder.model.name = c.name;
   if (options.context) builder.model.context = uint64_t(options.context);

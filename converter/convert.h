@@ -12,6 +12,7 @@ struct ConvertOptions {
   std::filesystem::path output;
   Weights weights = Weights::kKeep;
   Head head = Head::kAuto;
+  bool half_states = false;            // large recurrent states as f16
   int64_t context = 0;                 // tokens that the file states; 0: the source's
   int threads = 1;
 };

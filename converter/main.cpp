@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
   CLI::App app("Turns a trained checkpoint into a Runnel model (.rnl).", "runnel-convert");
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
   ConvertOptions options;
-  std::string input, output, weights_file, weights = "keep", head = "auto";
+  std::string input, output, weights_file, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
   app.add_option("-o,--output", output, "the file to write, for example model.rnl")->required();
   app.add_option("--weights", weights,
@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
                  "how an 8-bit output matrix is stored: split (its high and low 4 bits apart, 6% more room, greedy and top-k decoding read about half of it), whole, or auto (default): "
                  "split when it is large")
       ->check(CLI::IsMember({"auto", "whole", "split"}));
+  app.add_option("--state", state, "type of large recurrent states: f32 (default) or f16 (half the memory and traffic)")->check(CLI::IsMember({"f32", "f16"}));
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
@@ -48,6 +49,7 @@ int main(int argc, char** argv) {
   options.output = output;
   options.weights_file = weights_file;
   options.weights = *parse_weights(weights);
+  options.half_states = state == "f16";
   options.head = head == "split" ? Head::kSplit : head == "whole" ? Head::kWhole : Head::kAuto;
   try {
     return run(options);

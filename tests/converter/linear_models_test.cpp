@@ -197,6 +197,63 @@ TEST_P(LinearStates, AFailedCallLeavesTheStateAsItWas) {
     }
 }
 
+// 32,768 tokens in f32, in 8 bits and with f16 states: gates, decays, norms and convolutions stay f32, so the distance to f32 must not grow along the stream.
+TEST(LinearModels, QuantisedStreamsDoNotDrift) {
+  TemporaryFolder tmp;
+  for (const char* name : {"tiny_mamba2", "tiny_qwen3_5", "tiny_rwkv7"}) {
+    const bool is_file = !fs::exists(kGoldens / name / "config.json");
+    const fs::path source = is_file ? kGoldens / name / "model.safetensors" : kGoldens / name;
+    ConvertOptions options;
+    options.input = source;
+    options.output = tmp / "f32.rnl";
+    convert(options);
+    options.output = tmp / "q8.rnl";
+    options.weights = Weights::kQ8;
+    convert(options);
+    options.output = tmp / "half.rnl";
+    options.weights = Weights::kF32;
+    options.half_states = true;
+    convert(options);
+    const int tokens = 32768, part = 256;
+    std::vector<int32_t> ids(tokens);
+    std::mt19937 rng(11);
+    for (int32_t& id : ids) id = int32_t(rng() % 61);
+    // The last token's logits of each part.
+    const auto along = [&](const char* file) {
+      const auto model = open_model(tmp / file);
+      PlanOptions o;
+      o.context = tokens, o.chunk = 256, o.rollback = 0;
+      auto s = Session::create(*model, nullptr, o, nullptr, nullptr);
+      if (!s.is_ok()) throw std::runtime_error(s.take_status().message());
+      std::vector<std::vector<float>> rows;
+      for (int at = 0; at < tokens; at += part) {
+        IoTensor in{"ids", DType::kI32, 1, {part}, ids.data() + at, size_t(part) * 4};
+        Session::RunOptions run;
+        rows.emplace_back();
+        run.sink_context = &rows.back();
+        run.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
+          const auto* p = static_cast<const float*>(block.data);
+          static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
+          return Status::ok();
+        };
+        const Status status = s.value()->run(&in, 1, run);
+        if (!status.is_ok()) throw std::runtime_error(status.message());
+      }
+      return rows;
+    };
+    const auto exact = along("f32.rnl");
+    for (const char* file : {"q8.rnl", "half.rnl"}) {
+      const auto rows = along(file);
+      double early = 0, late = 0;
+      for (size_t i = 0; i < rows.size(); ++i) (i < rows.size() / 2 ? early : late) += double(largest_difference(rows[i], exact[i])) / double(largest(exact[i]));
+      early /= double(rows.size() / 2), late /= double(rows.size() / 2);
+      std::printf("%s, %s: distance to f32 %.2e in the first half, %.2e in the second\n", name, file, early, late);
+      EXPECT_LE(late, 1.6 * early + 1e-6) << name << ", " << file;
+      EXPECT_LE(late, 0.25) << name << ", " << file;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, LinearStates,
                          testing::Values("tiny_mamba", "tiny_mamba2", "tiny_lfm2", "tiny_recurrent_gemma", "tiny_qwen3_5", "tiny_kimi_linear", "tiny_minimax", "tiny_rwkv4", "tiny_rwkv6", "tiny_rwkv7", "tiny_xlstm", "tiny_zamba2"),
                          [](const auto& info) { return std::string(info.param); });

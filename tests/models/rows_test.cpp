@@ -49,7 +49,7 @@ class Row {
   }
 
   // Rows [first, first + rows) of every input of a call through a program; prefix names the call in the goldens.
-  std::vector<float> run(Session& s, const char* program, const std::string& prefix, int64_t first = 0, int64_t rows = -1) {
+  std::vector<float> run(Session& s, const char* program, const std::string& prefix, int64_t first = 0, int64_t rows = -1, Code* failure = nullptr) {
     const ProgramInfo* info = model_->find_program(program);
     std::vector<IoTensor> in;
     for (uint32_t i = 0; i < info->input_count; ++i)
@@ -59,6 +59,10 @@ class Row {
     for (float& v : y.values) v = NAN;
     IoTensor out = tensor_of(name, y);
     const Status status = s.run_into(program, in.data(), in.size(), &out, 1);
+    if (failure) {
+      *failure = status.code();
+      return {};
+    }
     EXPECT_TRUE(status.is_ok()) << status.message();
     int64_t n = 1;
     for (int d = 0; d < out.rank; ++d) n *= out.dims[d];
@@ -66,6 +70,8 @@ class Row {
     return y.values;
   }
 
+  std::vector<float>& input() { return io_.at("x").values; }
+  int64_t width() const { return io_.at("x").dims[1]; }
   const std::vector<float>& wanted(const std::string& prefix = "") const { return io_.at(prefix + "y").values; }
   int64_t tokens() const { return io_.at("x").dims[0]; }
   bool is_stream() const { return is_stream_; }
@@ -153,6 +159,28 @@ ROW(A22, LongVq, "long_vq")
 ROW(A24, Scout, "scout")
 ROW(A25, ConvTasNet, "conv_tasnet")
 #undef ROW
+
+// NaN in the middle of a call, passes after its start: the call fails, and the stream goes on from where it was before it.
+TEST(Rows, NanInACallLeavesTheStreamAsItWas) {
+  for (const char* name : {"gla", "min_gru", "lru", "ttt_linear", "titans", "sambay", "slstm", "lolcats", "conv_tasnet"}) {
+    Row row(name);
+    for (int64_t rollback : {0, 16}) {
+      auto s = row.session(7, rollback);
+      row.run(*s, nullptr, "", 0, 10);
+      float& poisoned = row.input()[size_t(28 * row.width())];
+      const float good = poisoned;
+      poisoned = NAN;
+      Code code = Code::kOk;
+      row.run(*s, nullptr, "", 10, 25, &code);
+      EXPECT_EQ(code, Code::kNonFinite) << name;
+      EXPECT_EQ(s->position(), 10) << name;
+      poisoned = good;
+      const std::vector<float> rest = row.run(*s, nullptr, "", 10, row.tokens() - 10);
+      const std::vector<float> wanted(row.wanted().end() - long(rest.size()), row.wanted().end());
+      EXPECT_LE(largest_difference(rest, wanted), 1e-4f * largest(row.wanted())) << name << ", rollback " << rollback;
+    }
+  }
+}
 
 // Turns: a program reads the memory, another rewrites it with the turn that was answered; both take part in what can be taken back.
 TEST(A23, ReactiveTransformer) {
