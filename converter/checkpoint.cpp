@@ -61,6 +61,18 @@ const SourceTensor* Checkpoint::find(const std::string& tensor_name) {
   return &tensors_[it->second];
 }
 
+const SourceTensor* Checkpoint::peek(const std::string& tensor_name) const {
+  const auto it = index_.find(tensor_name);
+  return it == index_.end() ? nullptr : &tensors_[it->second];
+}
+
+void Checkpoint::replace(const SourceTensor& tensor, std::vector<uint8_t> bytes) {
+  SourceTensor& t = tensors_[index_.at(tensor.name)];
+  if (bytes.size() != t.bytes) fail("tensor \"%s\" cannot get %zu bytes", t.describe().c_str(), bytes.size());
+  derived_bytes_.push_back(std::move(bytes));
+  t.data = derived_bytes_.back().data();
+}
+
 const SourceTensor& Checkpoint::take(const std::string& tensor_name, const std::vector<uint64_t>& shape) {
   const SourceTensor* t = find(tensor_name);
   if (!t) fail("%s: tensor \"%s\" %s is missing", path.c_str(), tensor_name.c_str(), shape_text(shape).c_str());

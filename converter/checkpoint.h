@@ -72,6 +72,10 @@ class Checkpoint {
   const std::deque<SourceTensor>& tensors() const { return tensors_; }
   // Null when absent. Both mark the tensor as used.
   const SourceTensor* find(const std::string& tensor_name);
+  // The same without marking it.
+  const SourceTensor* peek(const std::string& tensor_name) const;
+  // Other values for one of tensors(); as many bytes.
+  void replace(const SourceTensor& tensor, std::vector<uint8_t> bytes);
   // Fails when absent or of another shape, with both shapes.
   const SourceTensor& take(const std::string& tensor_name, const std::vector<uint64_t>& shape);
   bool has(const std::string& tensor_name) const { return index_.count(tensor_name) != 0; }

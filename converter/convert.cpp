@@ -1,6 +1,7 @@
 #include "converter/convert.h"
 
 #include "converter/passes/half_states.h"
+#include "converter/passes/merge_lora.h"
 #include "converter/read/graph_json.h"
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
@@ -48,6 +49,7 @@ ConvertReport convert(const ConvertOptions& options) {
     c.name = options.input.stem().string();
   } else {
     c = read_checkpoint(options.input);
+    if (!options.lora.empty()) merge_lora(options.lora, c);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
   if (is_graph) {

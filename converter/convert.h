@@ -9,6 +9,7 @@ namespace runnel::convert {
 struct ConvertOptions {
   std::filesystem::path input;
   std::filesystem::path weights_file;  // set: input is a graph in JSON
+  std::filesystem::path lora;          // set: folder of an adapter that is merged into the weights
   std::filesystem::path output;
   Weights weights = Weights::kKeep;
   Head head = Head::kAuto;

@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
   CLI::App app("Turns a trained checkpoint into a Runnel model (.rnl).", "runnel-convert");
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
   ConvertOptions options;
-  std::string input, output, weights_file, weights = "keep", head = "auto", state = "f32";
+  std::string input, output, weights_file, lora, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
   app.add_option("-o,--output", output, "the file to write, for example model.rnl")->required();
   app.add_option("--weights", weights,
@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "whole", "split"}));
   app.add_option("--state", state, "type of large recurrent states: f32 (default) or f16 (half the memory and traffic)")->check(CLI::IsMember({"f32", "f16"}));
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
+  app.add_option("--lora", lora, "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into the weights")->excludes("--weights-file");
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
   app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")->check(CLI::Range(1, 256));
@@ -48,6 +49,7 @@ int main(int argc, char** argv) {
   options.input = input;
   options.output = output;
   options.weights_file = weights_file;
+  options.lora = lora;
   options.weights = *parse_weights(weights);
   options.half_states = state == "f16";
   options.head = head == "split" ? Head::kSplit : head == "whole" ? Head::kWhole : Head::kAuto;

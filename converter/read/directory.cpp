@@ -93,7 +93,25 @@ std::string read_text(const fs::path& file, size_t limit) {
   return text;
 }
 
-Json read_json(const fs::path& file) { return parse_json(read_text(file, kMaxJson), file.string()); }
+// Python writes Infinity, -Infinity and NaN, which JSON does not know: outside of strings they become strings.
+std::string with_quoted_numbers(const std::string& text) {
+  std::string out;
+  bool is_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') is_string = !is_string;
+    if (is_string && text[i] == '\\' && i + 1 < text.size()) out += text[i++];
+    else if (!is_string)
+      for (const std::string_view word : {"-Infinity", "Infinity", "NaN"})
+        if (text.compare(i, word.size(), word) == 0) {
+          out.append("\"").append(word).append("\"");
+          i += word.size();
+        }
+    if (i < text.size()) out += text[i];
+  }
+  return out;
+}
+
+Json read_json(const fs::path& file) { return parse_json(with_quoted_numbers(read_text(file, kMaxJson)), file.string()); }
 
 Checkpoint read_directory(const fs::path& directory) {
   Checkpoint c;

@@ -67,7 +67,8 @@ format::UnaryKind activation_named(const Facts& f, const std::string& key, const
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return format::UnaryKind::gelu_tanh;
   if (name == "gelu") return format::UnaryKind::gelu;
   if (name == "relu") return format::UnaryKind::relu;
-  if (name == "relu2") return format::UnaryKind::relu_squared;
+  if (name == "sigmoid") return format::UnaryKind::sigmoid;
+  if (name == "relu2" || name == "sqrelu") return format::UnaryKind::relu_squared;
   f.refuse(key, "is \"" + printable(name) + "\", an activation that is not supported");
 }
 

@@ -9,15 +9,10 @@ namespace runnel::convert {
 using format::BinaryKind;
 using format::UnaryKind;
 
-namespace {
-
-// x / sqrt(sum of squares + eps), written as a norm to the mean square.
 Var unit_length(Net& net, const Var& x, double eps) {
   const double n = double(x.dims.back());
   return net.scale(net.rms_norm(x, "", eps / n), 1 / std::sqrt(n));
 }
-
-}  // namespace
 
 DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qkv, const std::vector<float>& conv, const std::string& prefix) {
   const int64_t widths[] = {s.key_width(), s.key_width(), s.value_width()};
@@ -32,7 +27,7 @@ DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qk
   }
   DeltaInput in;
   const auto heads = [&](const Var& x) {
-    const Var y = unit_length(net, net.reshape(x, {s.key_heads, s.key_dim}), 1e-6);
+    const Var y = unit_length(net, net.reshape(x, {s.key_heads, s.key_dim}));
     return s.is_round_robin && s.value_heads != s.key_heads ? net.concat(std::vector<Var>(size_t(s.value_heads / s.key_heads), y), 1) : y;
   };
   in.q = heads(out[0]);
@@ -63,8 +58,9 @@ Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::ve
   return net.binary(BinaryKind::mul, net.unary(UnaryKind::softplus, biased), net.constant(prefix + "A", factor, shape));
 }
 
-Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta, const std::string& prefix) {
+Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta, const std::string& prefix, int64_t steps) {
   format::MatrixRecurrenceAttrsT attrs;
+  attrs.steps = uint32_t(steps);
   attrs.rule = format::RecurrenceRule::delta;
   attrs.scale = float(1 / std::sqrt(double(s.key_dim)));
   const std::string state = net.state(prefix + "state", {s.value_heads, s.key_dim, s.value_dim});

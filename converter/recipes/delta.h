@@ -19,14 +19,18 @@ struct DeltaInput {
 };
 DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qkv, const std::vector<float>& conv, const std::string& prefix);
 
+// x / sqrt(sum of squares + eps) over the last axis, written as a norm to the mean square.
+Var unit_length(Net& net, const Var& x, double eps = 1e-6);
+
 // The convolutions' weights [channels, 1, taps] when q, k and v have one each, joined: the pieces may be cut elsewhere than between them.
 std::vector<float> joined_convs(Net& net, const std::string& prefix, const DeltaSizes& s);
 
 // -e^A_log softplus(a + dt_bias), for each head ([heads]) or each channel of a head ([heads, key]); A_log has one value a head.
 Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape);
 
-// The recurrence S = (I - beta k k^T) e^decay S + beta k v^T, read out with q / sqrt(key).
-Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta, const std::string& prefix);
+// The recurrence S = (I - beta k k^T) e^decay S + beta k v^T, read out with q / sqrt(key). Without a decay (a Var without a name) none.
+// k, v and beta may have several steps a token: [T * steps, ...].
+Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta, const std::string& prefix, int64_t steps = 1);
 
 // Norm of each head's output with weight `weight` [value], times activation(gate).
 Var gated_head_norm(Net& net, const Var& y, const Var& gate, const std::string& weight, format::UnaryKind activation, double eps);

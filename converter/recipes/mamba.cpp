@@ -1,4 +1,4 @@
-// Mamba and Falcon-Mamba, Mamba-2: one mixer a layer, nothing else.
+// Mamba and Falcon-Mamba, Mamba-2, Mamba-3: one mixer a layer, nothing else.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -102,10 +102,28 @@ void build_mamba2(Checkpoint& c, ModelBuilder& b) {
   build_stack(c, b, s, context, [&](Net& net, const Var& h) { return mamba2(net, m, h); });
 }
 
+void build_mamba3(Checkpoint& c, ModelBuilder& b) {
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  if (f.boolean("is_mimo", false)) f.refuse("is_mimo", "is set; several inputs and outputs a head are not supported");
+  const Sizes s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("norm_eps", 1e-5), f.boolean("tie_word_embeddings", false)};
+  Mamba3 m;
+  m.head_dim = f.integer("head_dim", 1, 65536, 64);
+  m.heads = s.hidden * f.integer("expand", 1, 64, 2) / m.head_dim;
+  m.state = f.integer("state_size", 2, 65536, 128);
+  m.groups = f.integer("n_groups", 1, 65536, 1);
+  if (m.heads < 1 || m.heads % m.groups) f.refuse("n_groups", "does not divide the number of heads");
+  m.angles = int64_t(double(m.state) * f.number("rope_fraction", 0.5)) / 2;
+  if (m.angles < 1 || 2 * m.angles > m.state) f.refuse("rope_fraction", "leaves no pair of channels to turn");
+  m.a_floor = f.number("A_floor", 1e-4);
+  m.eps = s.eps;
+  build_stack(c, b, s, kContext, [&](Net& net, const Var& h) { return mamba3(net, m, h); });
+}
+
 }  // namespace
 
-extern const Recipe mamba_recipe, mamba2_recipe;
+extern const Recipe mamba_recipe, mamba2_recipe, mamba3_recipe;
 const Recipe mamba_recipe = {"mamba", {"mamba"}, {"mamba", "falcon_mamba"}, build_mamba};
 const Recipe mamba2_recipe = {"mamba2", {"mamba2"}, {"mamba2"}, build_mamba2};
+const Recipe mamba3_recipe = {"mamba3", {}, {"mamba3"}, build_mamba3};
 
 }  // namespace runnel::convert

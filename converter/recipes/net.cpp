@@ -98,11 +98,12 @@ std::string Net::constant(const std::string& name, const std::vector<float>& val
   return to;
 }
 
-std::string Net::state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype) {
+std::string Net::state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype, const std::string& initial) {
   auto s = std::make_unique<format::StateT>();
   s->name = own_name(name);
   s->kind = format::StateKind::recurrent;
   s->dtype = dtype;
+  s->initial = initial;
   for (int64_t d : shape) s->shape.push_back(std::to_string(d));
   builder_.model.states.push_back(std::move(s));
   return own_name(name);
@@ -306,6 +307,13 @@ Var Net::slice(const Var& x, int axis, int64_t begin, int64_t count) {
 }
 
 Var Net::concat(const std::vector<Var>& parts, int axis) {
+  constexpr size_t kMost = 16;  // inputs of the operator
+  if (parts.size() == 1) return parts[0];
+  if (parts.size() > kMost) {
+    std::vector<Var> groups;
+    for (size_t i = 0; i < parts.size(); i += kMost) groups.push_back(concat({parts.begin() + long(i), parts.begin() + long(std::min(i + kMost, parts.size()))}, axis));
+    return concat(groups, axis);
+  }
   format::ConcatAttrsT attrs;
   attrs.axis = uint8_t(axis);
   Names inputs;

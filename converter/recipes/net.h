@@ -68,8 +68,8 @@ class Net {
   std::string plain_as(const std::string& name, const std::vector<int64_t>& source_shape, const std::vector<int64_t>& shape);
   // Numbers that the recipe computed, stored once under scope + name. shape {-1}: one axis, as long as there are values.
   std::string constant(const std::string& name, const std::vector<float>& values, const std::vector<int64_t>& shape);
-  // The name of a recurrent state of this layer.
-  std::string state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype = format::DType::f32);
+  // The name of a recurrent state of this layer. initial: name of a tensor of the file that it starts as; empty: zeros.
+  std::string state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype = format::DType::f32, const std::string& initial = "");
   std::string state_name(const std::string& name) const { return own_name(name); }
   void attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim);
   const SourceTensor& rows_of(const SourceTensor& source, int64_t first, int64_t rows) { return checkpoint_.rows_of(source, uint64_t(first), uint64_t(rows)); }

@@ -39,6 +39,15 @@ struct Mamba2 {
   double factors[5] = {1, 1, 1, 1, 1};
 };
 Var mamba2(Net& net, const Mamba2& m, const Var& x);
+// Mamba-3 (Lahoti et al. 2025), single input and output.
+struct Mamba3 {
+  std::string prefix = "mixer.";
+  int64_t heads = 0, head_dim = 0, state = 0, groups = 1;
+  int64_t angles = 0;  // pairs of state channels that are turned
+  double a_floor = 1e-4, eps = 1e-5;
+};
+Var mamba3(Net& net, const Mamba3& m, const Var& x);
+
 // Sizes from the keys ssm.* of a GGUF.
 void read_gguf_mamba2(const Facts& f, Mamba2& m);
 // time_step_limit [low, high] of a configuration; infinity is written as "Infinity" or as {"__float__": "Infinity"}.

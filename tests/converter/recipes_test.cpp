@@ -166,6 +166,23 @@ TEST(Recipes, ShardsReadAsOne) {
   expect_contains(error_of([&] { convert_to(tmp.path(), tmp / "n.rnl"); }), "not a plain file name");
 }
 
+TEST(Recipes, InfinityAsPythonWritesIt) {
+  const Golden g = golden("tiny_mamba2");
+  ChangedCheckpoint c("tiny_mamba2");
+  c.config["a string"] = "\\\" NaN, Infinity";
+  c.config["time_step_limit"] = {0.0, {{"__float__", "Infinity"}}};  // as newer versions do
+  const std::vector<float> wanted = c.logits(g.ids);
+  c.config["time_step_limit"] = {0.0, "bare"};
+  const fs::path in = c.write();
+  std::string text = c.config.dump();
+  text.replace(text.find("\"bare\""), 6, "Infinity");
+  text.insert(1, "\"other\": [NaN, -Infinity], ");
+  write_file(in / "config.json", text);
+  TemporaryFolder tmp;
+  convert_to(in, tmp / "m.rnl");
+  EXPECT_EQ(all_logits(*open_model(tmp / "m.rnl"), g.ids, 40), wanted);
+}
+
 TEST(Recipes, UnknownArchitectureIsNamed) {
   ChangedCheckpoint c("tiny_llama");
   c.config["model_type"] = "marvin";
