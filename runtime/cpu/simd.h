@@ -133,6 +133,29 @@ RNL_INLINE f32x16 exp(f32x16 x) {
 #endif
 }
 
+// 2^x, relative error below 2.5e-7; 0 below -126, infinity from 128 on, NaN stays NaN. What is left after rounding goes through a polynomial of degree 5.
+RNL_INLINE f32x16 exp2(f32x16 x) {
+  const f32x16 magic = splat(12582912.0f);
+#if defined(__AVX512F__)
+  const f32x16 clamped = (f32x16)_mm512_max_ps((__m512)splat(-200.0f), (__m512)x);  // NaN passes; scalef makes 0 of what is too low, infinity of what is too high
+#else
+  const f32x16 low = splat(-126.0f), high = splat(128.0f), clamped = max(min(x, high), low);
+#endif
+  const f32x16 t = clamped + magic, n = t - magic, r = clamped - n;
+  f32x16 p = fma(splat(1.32647269e-3f), r, splat(9.67151266e-3f));
+  p = fma(p, r, splat(5.55073374e-2f));
+  p = fma(p, r, splat(2.40222421e-1f));
+  p = fma(p, r, splat(6.93146978e-1f));
+  p = fma(p, r, splat(1.0f));
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+  // n stands in the low bits of t and is added to p's exponent.
+  const f32x16 y = (f32x16)((u32x16)p + ((u32x16)t << 23));
+  return select(x < low, splat(0.0f), select(x < high, y, x * __builtin_inff()));
+#endif
+}
+
 // 16 halves to floats and back, round to nearest even.
 RNL_INLINE f32x16 load_half(const uint16_t* p) {
 #if defined(__AVX512F__)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 
+import line_plot
 import make_random_ggufs
 
 ROWS = (("prefill 512", 512, 0, 0), ("prefill 2048", 2048, 0, 0), ("decode 128", 0, 128, 0), ("decode 64 at depth 8192", 0, 64, 8192))
@@ -75,23 +76,6 @@ def compare(o):
                     print(line.format(name, kind, row, threads, f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}", f"{memory:.2f}"), flush=True)
 
 
-def svg(points, path):
-    """Seconds per thousand tokens and peak memory against the length, both axes of the length logarithmic."""
-    import math
-    width, height, left, top = 640, 260, 70, 30
-    xs = [math.log2(p[0]) for p in points]
-    def curve(values, colour, label, row):
-        high = max(values) * 1.25
-        at = lambda i: (left + (xs[i] - xs[0]) / (xs[-1] - xs[0]) * (width - left - 30), top + row * height + (height - 60) * (1 - values[i] / high))
-        text = "".join(f'<circle cx="{at(i)[0]:.1f}" cy="{at(i)[1]:.1f}" r="3" fill="{colour}"/><text x="{at(i)[0]:.1f}" y="{at(i)[1] - 8:.1f}" font-size="10" text-anchor="middle">{values[i]:.3g}</text>'
-                       f'<text x="{at(i)[0]:.1f}" y="{top + row * height + height - 42}" font-size="10" text-anchor="middle">{points[i][0] // 1024}K</text>' for i in range(len(points)))
-        line = " ".join(f"{at(i)[0]:.1f},{at(i)[1]:.1f}" for i in range(len(points)))
-        return f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>{text}<text x="{left}" y="{top + row * height - 8}" font-size="12">{label}</text>'
-    body = curve([p[1] for p in points], "#1f5fa8", "milliseconds a token, prefill", 0) + curve([p[2] / 1e6 for p in points], "#a8411f", "peak memory, MB", 1)
-    with open(path, "w") as f:
-        f.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {2 * height}" font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>{body}</svg>\n')
-
-
 def lengths(o):
     _, model = files(o, o.model, o.types.split(",")[0])
     threads = o.threads.split(",")[-1]
@@ -100,9 +84,11 @@ def lengths(o):
     for tokens in map(int, o.tokens.split(",")):
         # Streams of ids in pieces: the depth is fed as a prompt, then one token is decoded.
         result, peak = run([os.path.join(o.bin, "runnel"), "bench", model, "--prompt", str(tokens), "--gen", "0", "--threads", threads, "--repeat", "1", "--json"])
-        points.append((tokens, 1000 / result["prefill_tokens_per_s"], peak))
-        print(f"{tokens} {points[-1][1]:.4f} {peak / 1e6:.1f}", flush=True)
-    svg(points, o.plot)
+        points.append((tokens, 1000 / result["prefill_tokens_per_s"], peak / 1e6))
+        print(f"{tokens} {points[-1][1]:.4f} {points[-1][2]:.1f}", flush=True)
+    name = lambda tokens: f"{tokens // 1024}K" if tokens < 1 << 20 else f"{tokens >> 20}M"
+    draw = lambda column, title: lambda offset: line_plot.panel({o.model: [(p[0], p[column]) for p in points]}, title, "tokens", name, offset=offset)
+    line_plot.write(o.plot, [draw(1, "Prefill, milliseconds a token"), draw(2, "Peak memory, MB")])
     print(f"drawn: {o.plot}")
 
 

@@ -1,6 +1,6 @@
-// Two forms with the same bits. By rows: one channel, 16 state elements a vector; for calls of a few tokens. By columns: 16 channels, one
-// state element a vector, A and h turned into scratch for the whole call, so that y needs no sum across a vector. Both add the
-// products C h of element 16 b + l into sum l and then fold the 16 sums in halves, as reduce_add does.
+// Two forms with the same bits. By rows: one channel, 16 state elements a vector. By columns, for states of 16 and calls of more than a few
+// tokens: 16 channels, one state element a vector, A and h turned for the whole call, so that y needs no sum across a vector. Both add
+// the products C h of element 16 b + l into sum l and then fold the 16 sums in halves, as reduce_add does.
 #include "ops/selective_scan/selective_scan.h"
 #include "ops/sequence.inl"
 #include "ops/unary/activations.inl"
@@ -9,6 +9,7 @@ namespace runnel::RNL_ISA {
 namespace {
 
 constexpr int64_t kColumnTokens = 8;  // from so many tokens on turning pays
+constexpr float kLog2E = 1.44269504f;
 
 struct Job {
   const float *x, *dt, *a, *b, *c, *d, *bias;
@@ -47,13 +48,13 @@ void slice_by_rows(const Job& j, int64_t ch, int lanes, float* h) {
       f32x16 sums[16];
       for (int k = lanes; k < 16; ++k) sums[k] = splat(0.0f);
       const f32x16 x = load_lanes(j.x + t * j.channels + ch, lanes), d = step_of(j, t, ch, lanes);
-      store(step, d);
+      store(step, d * kLog2E);
       store(input, d * x);
       for (int k = 0; k < lanes; ++k) {
         f32x16 sum = splat(0.0f);
         for (int64_t e = 0; e < n; e += 16) {
           float* place = h + k * row + e;
-          const f32x16 decayed = exp(splat(step[k]) * load_lanes(j.a + (ch + k) * n + e, left(e))) * load(place);
+          const f32x16 decayed = exp2(splat(step[k]) * load_lanes(j.a + (ch + k) * n + e, left(e))) * load(place);
           const f32x16 v = fma(splat(input[k]), load_lanes(b + e, left(e)), decayed);
           store(place, v);
           sum = fma(load_lanes(c + e, left(e)), v, sum);
@@ -70,46 +71,39 @@ void slice_by_rows(const Job& j, int64_t ch, int lanes, float* h) {
   }
 }
 
-// All channels of the slice are of one group.
-void slice_by_columns(const Job& j, int64_t ch, int lanes, float* h) {
-  float* a = h + j.blocks * 256;
-  for (int64_t e = 0; e < j.n; ++e)
-    for (int k = 0; k < 16; ++k) a[e * 16 + k] = k < lanes ? j.a[(ch + k) * j.n + e] : 0.0f;
+// A state of 16 stays in registers. All channels of the slice are of one group.
+void slice_by_columns(const Job& j, int64_t ch, int lanes, float* turned) {
+  float* a = turned + 256;
+  for (int l = 0; l < 16; ++l)
+    for (int k = 0; k < 16; ++k) a[l * 16 + k] = k < lanes ? j.a[(ch + k) * 16 + l] : 0.0f;
   const f32x16 skip = j.d ? load_lanes(j.d + ch, lanes) : splat(0.0f);
   for (int64_t s = 0; s < j.runs.count; ++s) {
     const Run r = run_at(j.runs, s);
-    for (int k = 0; k < 16; ++k)
-      for (int64_t e = 0; e < j.n; e += 16) {
-        const int left = j.n - e < 16 ? int(j.n - e) : 16;
-        float part[16];
-        store(part, k < lanes ? load_state(j.state, (ch + k) * j.n + e, left) : splat(0.0f));
-        for (int l = 0; l < left; ++l) h[(e + l) * 16 + k] = part[l];
-      }
-    for (int64_t i = 0; i < r.count; ++i) {
-      const int64_t t = r.first + i * r.step, group = (t * j.groups + ch / j.channels_per_group) * j.n;
-      const f32x16 d = step_of(j, t, ch, lanes), x = load_lanes(j.x + t * j.channels + ch, lanes), dx = d * x;
-      f32x16 sums[16];
-      for (int l = 0; l < 16; ++l) sums[l] = splat(0.0f);
-      for (int64_t e = 0; e < j.n; e += 16)
-        for (int l = 0; l < 16 && e + l < j.n; ++l) {
-          const int64_t at = e + l;
-          const f32x16 decayed = exp(d * load(a + at * 16)) * load(h + at * 16);
-          const f32x16 v = fma(dx, splat(j.b[group + at]), decayed);
-          store(h + at * 16, v);
-          sums[l] = fma(splat(j.c[group + at]), v, sums[l]);
-        }
-      for (int half = 8; half; half >>= 1)
-        for (int l = 0; l < half; ++l) sums[l] = sums[l] + sums[l + half];
-      store_lanes(j.y + t * j.channels + ch, j.d ? fma(skip, x, sums[0]) : sums[0], lanes);
+    float row[16];
+    for (int k = 0; k < 16; ++k) {
+      store(row, k < lanes ? load_state(j.state, (ch + k) * 16, 16) : splat(0.0f));
+      for (int l = 0; l < 16; ++l) turned[l * 16 + k] = row[l];
     }
-    if (j.state.out)
-      for (int k = 0; k < lanes; ++k)
-        for (int64_t e = 0; e < j.n; e += 16) {
-          const int left = j.n - e < 16 ? int(j.n - e) : 16;
-          float part[16] = {};
-          for (int l = 0; l < left; ++l) part[l] = h[(e + l) * 16 + k];
-          store_state(j.state, (ch + k) * j.n + e, load(part), left);
-        }
+    f32x16 h[16];
+    for (int l = 0; l < 16; ++l) h[l] = load(turned + l * 16);
+    for (int64_t i = 0; i < r.count; ++i) {
+      const int64_t t = r.first + i * r.step, group = (t * j.groups + ch / j.channels_per_group) * 16;
+      const f32x16 d = step_of(j, t, ch, lanes), x = load_lanes(j.x + t * j.channels + ch, lanes), dx = d * x, log_step = d * kLog2E;
+      const float *b = j.b + group, *c = j.c + group;
+      // Products are added in the order of a fold in halves.
+      const auto one = [&](int l) __attribute__((always_inline)) { return h[l] = fma(dx, splat(b[l]), exp2(log_step * load(a + l * 16)) * h[l]), splat(c[l]) * h[l]; };
+      const auto two = [&](int l) __attribute__((always_inline)) { const f32x16 y = one(l); return y + one(l + 8); };
+      const auto four = [&](int l) __attribute__((always_inline)) { const f32x16 y = two(l); return y + two(l + 4); };
+      const auto eight = [&](int l) __attribute__((always_inline)) { const f32x16 y = four(l); return y + four(l + 2); };
+      const f32x16 first = eight(0), y = first + eight(1);
+      store_lanes(j.y + t * j.channels + ch, j.d ? fma(skip, x, y) : y, lanes);
+    }
+    if (!j.state.out) continue;
+    for (int l = 0; l < 16; ++l) store(turned + l * 16, h[l]);
+    for (int k = 0; k < lanes; ++k) {
+      for (int l = 0; l < 16; ++l) row[l] = turned[l * 16 + k];
+      store_state(j.state, (ch + k) * 16, load(row), 16);
+    }
   }
 }
 
@@ -130,7 +124,7 @@ void run(const OpCall& c) {
   j.groups = c.in[3].rank == 3 ? c.in[3].dims[1] : 1;
   if (j.channels == 0) return;
   j.channels_per_group = j.channels / j.groups;
-  j.by_columns = c.in[0].dims[0] / j.runs.count >= kColumnTokens && (j.groups == 1 || j.channels_per_group % 16 == 0);
+  j.by_columns = j.n == 16 && c.in[0].dims[0] / j.runs.count >= kColumnTokens && (j.groups == 1 || j.channels_per_group % 16 == 0);
   j.slices_per_task = 1 + 512 / (c.in[0].dims[0] * j.n + 1);
   const int64_t slices = (j.channels + 15) / 16, tasks = (slices + j.slices_per_task - 1) / j.slices_per_task;
   parallel_for(
