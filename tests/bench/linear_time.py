@@ -1,6 +1,7 @@
 """Measures Runnel and llama.cpp in turn on linear-time models with random weights; called by linear_time.sh.
 
-Figures are medians over the rounds. The peer runs with flash attention on and off in the first round and keeps the better."""
+Figures are medians over the rounds. The peer runs with flash attention on and off in the first round and keeps the better, where the model has
+attention at all."""
 
 import argparse
 import json
@@ -15,6 +16,7 @@ import line_plot
 import make_random_ggufs
 
 ROWS = (("prefill 512", 512, 0, 0), ("prefill 2048", 2048, 0, 0), ("decode 128", 0, 128, 0), ("decode 64 at depth 8192", 0, 64, 8192))
+WITHOUT_ATTENTION = ("mamba-130m", "mamba2-130m", "rwkv7-0.2b")
 
 
 def run(arguments):
@@ -62,11 +64,13 @@ def compare(o):
             gguf, model = files(o, name, kind)
             for threads in map(int, o.threads.split(",")):
                 for row, prompt, gen, depth in ROWS:
+                    if not any(row.startswith(start) for start in o.rows.split(",")):
+                        continue
                     mine, peers, best = [], [], None
                     for _ in range(o.rounds):
                         mine.append(ours(o, model, threads, prompt, gen, depth))
                         if best is None:
-                            tried = {flash: theirs(o, gguf, threads, prompt, gen, depth, flash) for flash in (0, 1)}
+                            tried = {flash: theirs(o, gguf, threads, prompt, gen, depth, flash) for flash in ((0,) if name in WITHOUT_ATTENTION else (0, 1))}
                             best = max(tried, key=lambda flash: tried[flash][0])
                             peers.append(tried[best])
                         else:
@@ -101,6 +105,7 @@ def main():
     p.add_argument("--threads", default="1,2")
     p.add_argument("--types", default="q8_0,q4_0")
     p.add_argument("--models", default=",".join(make_random_ggufs.MODELS))
+    p.add_argument("--rows", default="prefill,decode", help="beginnings of the measures' names")
     p.add_argument("--markdown", action="store_true")
     p.add_argument("--lengths", action="store_true")
     p.add_argument("--tokens", default="2048,8192,32768,131072,1048576")
