@@ -61,8 +61,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.vocab = f.integer("vocab_size");
   d.eps = f.number("rms_norm_eps", 1e-5);
   d.context = f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
-  d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  d.is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   std::vector<std::string> types = layer_types(f, layers, "linear_attention");
   DeltaSizes s;

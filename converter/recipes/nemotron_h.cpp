@@ -70,8 +70,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   e.route.groups = uint32_t(f.integer("n_group", 1, 65536, 1));
   e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
 
-  const bool is_tied = f.boolean("tie_word_embeddings", false);
-  if (is_tied) c.ignore_containing("lm_head.weight");
+  const bool is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
   Net net(c, b, {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", {}}, f.integer("max_position_embeddings"));
   Var x = net.embed("embeddings", vocab, hidden);
   for (size_t i = 0; i < layers; ++i) {

@@ -15,6 +15,15 @@ struct Sizes {
   bool is_fused = false;
 };
 
+// x plus "{norm}.bias" where the source has one.
+Var biased(Net& net, const Var& x, const std::string& norm) {
+  return net.has(norm + ".bias") ? net.binary(format::BinaryKind::add, x, net.plain(norm + ".bias", {x.dims.back()})) : x;
+}
+
+Var normed(Net& net, const Sizes& s, const Var& x, const std::string& norm) {
+  return biased(net, net.rms_norm(x, net.plain(norm + ".weight", {x.dims.back()}), s.norm_eps), norm);
+}
+
 Var mlstm(Net& net, const Sizes& s, const Var& x) {
   const std::string p = "mlstm_layer.";
   const int64_t dk = s.key / s.heads, dv = s.value / s.heads, all = 2 * s.key + 2 * s.value;
@@ -34,15 +43,21 @@ Var mlstm(Net& net, const Sizes& s, const Var& x) {
   attrs.eps = float(s.eps);
   const std::string c = net.state(p + "c", {s.heads, dk, dv}), n = net.state(p + "n", {s.heads, dk}), m = net.state(p + "m", {s.heads});
   const Var y = net.op("matrix_recurrence", {v[0].name, v[1].name, v[2].name, decay.name, "", "", "", "", gate.name, c, n, m}, "T", {s.heads, dv}, {c, n, m}, attrs);
-  const Var normed = net.reshape(net.layer_norm(net.wanted(y), "", "", s.norm_eps), {s.value});
-  const Var weighted = net.binary(format::BinaryKind::mul, normed, net.plain(p + "multihead_norm.weight", {s.value}));
+  const Var centred = net.reshape(net.layer_norm(net.wanted(y), "", "", s.norm_eps), {s.value});
+  const Var weighted = biased(net, net.binary(format::BinaryKind::mul, centred, net.plain(p + "multihead_norm.weight", {s.value})), p + "multihead_norm");
   return net.linear(net.glu(UnaryKind::sigmoid, net.wanted(v[3]), weighted), {p + "out_proj", {x.dims[0]}});
+}
+
+Var feed_forward(Net& net, const FeedForward& f, bool is_fused, const Var& x) {
+  if (!is_fused) return gated_feed_forward(net, f, x);
+  const std::string both = f.prefix + "proj_up_gate_z";
+  const std::vector<Var> in = net.linears(x, {{both, {f.width}, 0, 2 * f.width}, {both, {f.width}, f.width, 2 * f.width}});
+  return net.linear(net.glu(f.activation, in[0], in[1]), {f.prefix + f.down, {x.dims[0]}});
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
   const Facts f(c.meta["config"], c.path.string() + "/config.json");
   const int64_t hidden = f.integer(f.has("hidden_size") ? "hidden_size" : "embedding_dim"), vocab = f.integer("vocab_size");
-  if (f.boolean("use_bias", false)) f.refuse("use_bias", "is true: norms with biases are not supported");
   Sizes s;
   s.heads = f.integer("num_heads", 1, 65536);
   s.key = int64_t(double(hidden) * f.number("qk_dim_factor", 0.5));
@@ -57,18 +72,18 @@ void build(Checkpoint& c, ModelBuilder& b) {
   ffn.prefix = "ffn.";
   ffn.gate = "proj_up_gate", ffn.up = "proj_up", ffn.down = "proj_down";
   ffn.width = (int64_t(double(hidden) * f.number("ffn_proj_factor", 2.667)) + multiple - 1) / multiple * multiple;
-  const bool is_tied = f.boolean("tie_word_embeddings", false);
-  if (is_tied) c.ignore_containing("lm_head.weight");
+  const bool is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
 
   Net net(c, b, {"backbone.", "blocks.", {}}, int64_t(1) << 30);
   Var x = net.embed("embeddings", vocab, hidden);
   for (size_t i = 0; i < layers; ++i) {
     net.layer(i, layers);
-    x = with_residual(net, x, "norm_mlstm", s.norm_eps, [&](const Var& h) { return mlstm(net, s, h); });
-    x = with_residual(net, x, "norm_ffn", s.norm_eps, [&](const Var& h) { return gated_feed_forward(net, ffn, h); });
+    const Var y = mlstm(net, s, normed(net, s, x, "norm_mlstm"));
+    x = net.add(net.wanted(x), y);
+    x = net.add(x, feed_forward(net, ffn, s.is_fused, normed(net, s, x, "norm_ffn")));
   }
   net.leave_layers();
-  if (f.boolean("add_out_norm", true)) x = net.rms_norm(x, net.plain("out_norm.weight", {hidden}), s.norm_eps);
+  if (net.has("out_norm.weight")) x = normed(net, s, x, "out_norm");
   net.head(x, output_matrix(net, "embeddings", is_tied, vocab, hidden), vocab, f.number("output_logit_soft_cap", 0));
 }
 
