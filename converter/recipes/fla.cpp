@@ -28,8 +28,7 @@ struct Sizes {
 };
 
 Sizes read_sizes(Checkpoint& c, const Facts& f) {
-  for (const char* key : {"attnres_block_size"})
-    if (f.has(key)) f.refuse(key, "asks for residuals by attention, which are not supported");
+  if (f.has("attnres_block_size")) f.refuse("attnres_block_size", "asks for residuals by attention, which are not supported");
   const Sizes s = {f.integer("hidden_size"), f.integer("vocab_size"), f.integer("max_position_embeddings", 1, int64_t(1) << 30, int64_t(1) << 30),
                    size_t(f.integer("num_hidden_layers", 1, 4096)), f.number("norm_eps", 1e-6), f.boolean("tie_word_embeddings", false)};
   if (s.is_tied) c.ignore_containing("lm_head.weight");
