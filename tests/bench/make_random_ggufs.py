@@ -31,10 +31,9 @@ class File:
         else: self.w.add_uint32(name, value)
 
     def matrix(self, name, rows, columns):
-        """Rows are drawn from a pool, which is quick and as random as speed needs."""
-        pool = gguf.quants.quantize((RNG.standard_normal((64, columns)) / np.sqrt(columns)).astype(np.float32), self.kind)
-        data = pool[RNG.integers(0, 64, rows)]
-        self.w.add_tensor(name, data, raw_dtype=self.kind)
+        # No two rows are equal: equal logits would be a work of their own for who looks for the highest.
+        data = RNG.standard_normal((rows, columns), dtype=np.float32) / np.float32(np.sqrt(columns))
+        self.w.add_tensor(name, gguf.quants.quantize(data, self.kind), raw_dtype=self.kind)
 
     def plain(self, name, *shape, low=0.9, high=1.1):
         self.w.add_tensor(name, RNG.uniform(low, high, shape).astype(np.float32))

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kTaskTiles = 32;     // of step 1
 constexpr int64_t kRefineTiles = 128;  // of step 2: few rows are left, and they are taken 16 at a time
+constexpr int kManyRows = 6;           // so many of a tile's rows, and step 2 takes the tile as it lies
 constexpr int kCandidates = 256;            // rows that step 3 takes
 constexpr int kSample = 2 * kMaxBest + 16;  // rows that the threshold is taken from, a multiple of 16
 constexpr int64_t kMaxUnits = 1 << 20;      // beyond, the bound of the rounding errors would not hold
@@ -100,6 +101,22 @@ void refine(const Work& w, const int32_t* rows, const float* bounds, int n, int 
   for (int i = 0; i < n; ++i) products[i] = (bounds[i] - reaches[i] * w.stretch) + sums[i];
 }
 
+// Step 2 for a tile as it lies. Rows that cannot win get what they have all the same, which is below what wins.
+void refine_tile(const Work& w, int64_t tile, int n) {
+  const ScreenJob& j = *w.job;
+  const uint8_t* lines[kTileRows];
+  for (int i = 0; i < kTileRows; ++i) lines[i] = j.matrix + w.at.line_at(tile * kTileRows + i);
+  float sums[kTileRows], reaches[kTileRows];
+  j.kernels->own_lines(j.matrix + w.at.tile_at(tile), lines, w.units, j.q, w.terms, sums, reaches);
+  float* y = j.y + tile * kTileRows;
+  float best = -kInfinity;
+  for (int i = 0; i < n; ++i) {
+    y[i] = (y[i] - reaches[i] * w.stretch) + sums[i];
+    best = std::max(best, y[i]);
+  }
+  w.tile_best[tile] = best;
+}
+
 void refine_task(void* context, int64_t task, int worker) {
   const Work& w = *static_cast<const Work*>(context);
   const ScreenJob& j = *w.job;
@@ -112,6 +129,12 @@ void refine_task(void* context, int64_t task, int worker) {
     const int n = rows_in(w, tile);
     const bool some = w.tile_best[tile] >= w.threshold;
     w.tile_best[tile] = -kInfinity;
+    int left = 0;
+    for (int i = 0; some && i < n; ++i) left += y[i] >= w.threshold;
+    if (left >= kManyRows) {
+      refine_tile(w, tile, n);
+      continue;
+    }
     for (int i = 0; some && i < n; ++i) {
       if (!(y[i] >= w.threshold)) continue;
       rows[count] = int32_t(tile * kTileRows + i);

@@ -23,6 +23,8 @@ struct ScreenTerm {
 struct ScreenKernels {
   // sums[16] = sum_b scale_b half_scale_b ((dot_b << shift) + factor * sum_b), reaches[16] = sum_b |scale_b| reach_b
   void (*nibbles)(const uint8_t* tile, int64_t units, const int8_t* q, const ScreenTerm* terms, int shift, int factor, float* sums, float* reaches);
+  // What `nibbles` gives for the low nibbles of a tile's own 16 rows, with shift 1 and factor -15; tile: for the scales.
+  void (*own_lines)(const uint8_t* tile, const uint8_t* const* lines, int64_t units, const int8_t* q, const ScreenTerm* terms, float* sums, float* reaches);
   // The lines' scales and low nibbles as a tile of 4 bits.
   void (*gather)(const uint8_t* const* lines, int64_t units, uint8_t* tile);
   // The 16 products as the ordinary kernel has them, from the tile with the high nibbles.

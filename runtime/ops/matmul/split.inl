@@ -19,10 +19,6 @@ RNL_INLINE void low_planes(const uint8_t* const* lines, size_t at, uint8_t* out)
 #define RNL_SECOND(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
   const i32x16 a = RNL_LOW(r[0], r[1]), b = RNL_LOW(r[2], r[3]), c = RNL_HIGH(r[0], r[1]), d = RNL_HIGH(r[2], r[3]);
   const i32x16 pieces[4] = {RNL_FIRST(a, b), RNL_SECOND(a, b), RNL_FIRST(c, d), RNL_SECOND(c, d)};
-#undef RNL_LOW
-#undef RNL_HIGH
-#undef RNL_FIRST
-#undef RNL_SECOND
   __builtin_memcpy(out, pieces, 256);
 }
 
@@ -66,20 +62,75 @@ RNL_INLINE i32x16 nibble_dot(const uint8_t* planes, const int8_t* q) {
   return dot;
 }
 
+// acc[i] += the products of bytes 4 i .. 4 i + 3; w at most 15.
+typedef int8_t i8x64 __attribute__((vector_size(64)));
+RNL_INLINE i32x16 dot_bytes(u8x64 w, i8x64 x, i32x16 acc) {
+#if defined(__AVX512VNNI__)
+  return (i32x16)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x);
+#elif defined(__AVX2__)
+  const Halves v = __builtin_bit_cast(Halves, w), q = __builtin_bit_cast(Halves, x);
+  Halves sum = __builtin_bit_cast(Halves, acc);
+  RNL_UNROLL for (int i = 0; i < 2; ++i)
+    sum.v[i] = _mm256_add_epi32(sum.v[i], _mm256_madd_epi16(_mm256_maddubs_epi16(v.v[i], q.v[i]), _mm256_set1_epi16(1)));
+  return __builtin_bit_cast(i32x16, sum);
+#elif defined(__ARM_NEON)
+  const Chunk v = __builtin_bit_cast(Chunk, w), q = __builtin_bit_cast(Chunk, x);
+  Quarters sum = __builtin_bit_cast(Quarters, acc);
+  RNL_UNROLL for (int i = 0; i < 4; ++i) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    sum.v[i] = vdotq_s32(sum.v[i], v.v[i], q.v[i]);
+#else
+    sum.v[i] = vaddq_s32(sum.v[i], pairs(vpaddlq_s16(vmull_s8(vget_low_s8(v.v[i]), vget_low_s8(q.v[i]))), vpaddlq_s16(vmull_s8(vget_high_s8(v.v[i]), vget_high_s8(q.v[i])))));
+#endif
+  }
+  return __builtin_bit_cast(i32x16, sum);
+#else
+  for (int i = 0; i < 64; ++i) acc[i / 4] += w[i] * x[i];
+  return acc;
+#endif
+}
+
+// out[block][16 rows] = dot products of the low nibbles of up to kStrip blocks. Four blocks of a row at a time, as they lie; the sums of four
+// rows are then put side by side.
+constexpr int kStrip = 16;
+RNL_NOINLINE void low_dots(const uint8_t* const* lines, size_t at, int units, const int8_t* q, int32_t (*out)[kTileRows]) {
+  RNL_KEEP_LOOP for (int u = 0; u < units; u += 4, at += 64, q += 4 * kBlockColumns) {
+    i32x16 x[2];
+    __builtin_memcpy(x, q, 128);
+    const i8x64 first = (i8x64)__builtin_shufflevector(x[0], x[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+    const i8x64 second = (i8x64)__builtin_shufflevector(x[0], x[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    RNL_KEEP_LOOP for (int r = 0; r < kTileRows; r += 4) {
+      i32x16 s[4];
+      RNL_UNROLL for (int i = 0; i < 4; ++i) {
+        u8x64 v{};
+        if (units - u >= 4) __builtin_memcpy(&v, lines[r + i] + at, 64);
+        else __builtin_memcpy(&v, lines[r + i] + at, size_t(units - u) * 16);
+        __builtin_prefetch(lines[r + i] + at + kPrefetchBytes);
+        s[i] = dot_bytes(v >> 4, second, dot_bytes(v & 15, first, i32x16{}));
+      }
+      const i32x16 a = RNL_LOW(s[0], s[1]) + RNL_HIGH(s[0], s[1]), b = RNL_LOW(s[2], s[3]) + RNL_HIGH(s[2], s[3]);
+      const i32x16 sums = RNL_FIRST(a, b) + RNL_SECOND(a, b);
+      RNL_UNROLL for (int i = 0; i < 4; ++i) __builtin_memcpy(&out[u + i][r], reinterpret_cast<const char*>(&sums) + i * 16, 16);
+    }
+  }
+}
+
 // The products of 16 rows with one token. Integers are exact and the rest is as in block_row, so the bits are those of the 8-bit kernel.
 void joined_products(const void* context, const uint8_t* tile, const uint8_t* const* lines, float* y) {
   const Joined& j = *static_cast<const Joined*>(context);
   f32x16 acc = splat(0);
-  RNL_KEEP_LOOP for (int64_t u = 0; u < j.units; ++u, tile += SplitLayout::kUnit) {
-    RNL_UNROLL for (int i = 0; i < int(SplitLayout::kUnit); i += 64) {
-      __builtin_prefetch(tile + kPrefetchBytes + i);
-      __builtin_prefetch(lines[kTileRows - 1] + kPrefetchBytes + size_t(u) * SplitLayout::kUnit + i);
+  RNL_KEEP_LOOP for (int64_t begin = 0; begin < j.units; begin += kStrip) {
+    const int n = j.units - begin < kStrip ? int(j.units - begin) : kStrip;
+    alignas(64) int32_t low[kStrip][kTileRows];
+    low_dots(lines, size_t(j.units) * 2 + size_t(begin) * 16, n, j.q + begin * kBlockColumns, low);
+    const Side<1>* side = j.side + begin;
+    RNL_KEEP_LOOP for (int u = 0; u < n; ++u, ++side, tile += SplitLayout::kUnit) {
+      RNL_UNROLL for (int i = 0; i < int(SplitLayout::kUnit); i += 64) __builtin_prefetch(tile + kPrefetchBytes + i);
+      i32x16 dot;
+      __builtin_memcpy(&dot, low[u], 64);
+      dot += (nibble_dot(tile + SplitLayout::kScales, j.q + (begin + u) * kBlockColumns) << 4) - j.zero_point * (side->sum[0][0] + side->sum[1][0]);
+      acc = fma(__builtin_convertvector(dot, f32x16), load_halves(reinterpret_cast<const uint16_t*>(tile)) * side->scale[0], acc);
     }
-    alignas(64) uint8_t low[256];
-    low_planes(lines, size_t(j.units) * 2 + size_t(u) * 16, low);
-    const int8_t* q = j.q + u * kBlockColumns;
-    const i32x16 dot = (nibble_dot(tile + SplitLayout::kScales, q) << 4) + nibble_dot(low, q) - j.zero_point * (j.side[u].sum[0][0] + j.side[u].sum[1][0]);
-    acc = fma(__builtin_convertvector(dot, f32x16), load_halves(reinterpret_cast<const uint16_t*>(tile)) * j.side[u].scale[0], acc);
   }
   store(y, acc);
 }
@@ -110,6 +161,24 @@ RNL_NOINLINE void nibble_sums(const uint8_t* p, int64_t units, const int8_t* q, 
   store(reaches, reach);
 }
 
+void own_line_sums(const uint8_t* tile, const uint8_t* const* lines, int64_t units, const int8_t* q, const ScreenTerm* term, float* sums, float* reaches) {
+  f32x16 sum = splat(0), reach = splat(0);
+  RNL_KEEP_LOOP for (int64_t begin = 0; begin < units; begin += kStrip) {
+    const int n = units - begin < kStrip ? int(units - begin) : kStrip;
+    alignas(64) int32_t low[kStrip][kTileRows];
+    low_dots(lines, size_t(units) * 2 + size_t(begin) * 16, n, q + begin * kBlockColumns, low);
+    RNL_KEEP_LOOP for (int u = 0; u < n; ++u, ++term, tile += SplitLayout::kUnit) {
+      const f32x16 scale = load_halves(reinterpret_cast<const uint16_t*>(tile));
+      i32x16 dot;
+      __builtin_memcpy(&dot, low[u], 64);
+      sum = fma(__builtin_convertvector(dot * 2 - 15 * term->sum, f32x16), scale * term->half_scale, sum);
+      reach = fma(abs(scale), splat(term->reach), reach);
+    }
+  }
+  store(sums, sum);
+  store(reaches, reach);
+}
+
 void gather_low(const uint8_t* const* lines, int64_t units, uint8_t* tile) {
   for (int64_t u = 0; u < units; ++u, tile += SplitLayout::kUnit) {
     RNL_KEEP_LOOP for (int i = 0; i < kTileRows; ++i) __builtin_memcpy(tile + i * 2, lines[i] + u * 2, 2);
@@ -118,7 +187,7 @@ void gather_low(const uint8_t* const* lines, int64_t units, uint8_t* tile) {
 }
 
 constexpr bool kScreens = true;
-constexpr ScreenKernels kScreen = {nibble_sums, gather_low, joined_products};
+constexpr ScreenKernels kScreen = {nibble_sums, own_line_sums, gather_low, joined_products};
 #else
 constexpr bool kScreens = false;  // small code: the full product
 constexpr ScreenKernels kScreen{};
