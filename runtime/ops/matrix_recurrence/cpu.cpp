@@ -1,6 +1,6 @@
 // Step form. A task is one head and up to 32 columns of S, which stay in scratch (the first-level cache) while all tokens pass: one pass over
-// the keys for the rules' inner products, one that changes S and reads it. What a whole head shares (decays, gates, denominators) is computed
-// before. Sums over keys run in four interleaved parts, so that they do not wait for each other.
+// the keys for the rules' inner products, one that changes S and reads it. A lone token changes the state where it lies: every byte of it is read
+// and written once, which is all that such a step costs. What a whole head shares (decays, gates, denominators) is computed before. Sums over keys run in four interleaved parts, so that they do not wait for each other.
 #include "ops/matrix_recurrence/matrix_recurrence.h"
 #include "ops/sequence.inl"
 
@@ -87,13 +87,31 @@ struct Sums {
   f32x16 total(int w) const { return (part[0][w] + part[2][w]) + (part[1][w] + part[3][w]); }
 };
 
+// Columns of S: row k of what is read at in + k stride, of what is written at out + k stride.
+struct Columns {
+  const float* in;
+  float* out;
+  int64_t stride;
+};
+
+// Asks for a row that the passes below reach some rows later; it may lie behind the end.
+template <int kVectors>
+RNL_INLINE void ask_for(const float* row) {
+  for (int w = 0; w < kVectors; ++w) __builtin_prefetch(row + w * 16);
+}
+constexpr int64_t kAhead = 12;
+
 // sum_k x[k] s[k], keys padded to a multiple of 4.
 template <int kVectors>
-__attribute__((noinline)) void product(const float* x, const float* s, int64_t keys, Sums<kVectors>& sums) {
+__attribute__((noinline)) void product(const float* x, const Columns& s, int64_t keys, Sums<kVectors>& sums) {
   sums.clear();
+  const int64_t stride = s.stride;
+  const float* row = s.in;
   for (int64_t k = 0; k < keys; k += 4)
-    for (int i = 0; i < 4; ++i)
-      for (int w = 0; w < kVectors; ++w) sums.part[i][w] = fma(splat(x[k + i]), load(s + ((k + i) * kVectors + w) * 16), sums.part[i][w]);
+    for (int i = 0; i < 4; ++i, row += stride) {
+      if (stride != kVectors * 16) ask_for<kVectors>(row + kAhead * stride);
+      for (int w = 0; w < kVectors; ++w) sums.part[i][w] = fma(splat(x[k + i]), load(row + w * 16), sums.part[i][w]);
+    }
 }
 
 // Copies a row of `key` floats and pads it to a multiple of 4.
@@ -106,25 +124,28 @@ RNL_INLINE const float* padded(const float* x, int64_t key, int64_t keys, float*
 
 // S = f S + x d (+ z low), and q . S when kRead.
 template <int kVectors, bool kVectorDecay, bool kLow, bool kRead>
-__attribute__((noinline)) void change(float* s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums<kVectors>& sums) {
+__attribute__((noinline)) void change(const Columns& s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums<kVectors>& sums) {
   f32x16 d[kVectors], low[kVectors];
   for (int w = 0; w < kVectors; ++w) d[w] = added[w], low[w] = lows[w];
   if (kRead) sums.clear();
+  const int64_t stride = s.stride;
+  const float* in = s.in;
+  float* out = s.out;
   for (int64_t k = 0; k < keys; k += 4)
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 4; ++i, in += stride, out += stride) {
+      if (stride != kVectors * 16) ask_for<kVectors>(in + kAhead * stride);
       const f32x16 f = splat(kVectorDecay ? f_keys[k + i] : f_all), xk = splat(x[k + i]);
       for (int w = 0; w < kVectors; ++w) {
-        float* place = s + ((k + i) * kVectors + w) * 16;
-        f32x16 v = fma(xk, d[w], f * load(place));
+        f32x16 v = fma(xk, d[w], f * load(in + w * 16));
         if (kLow) v = fma(splat(z[k + i]), low[w], v);
-        store(place, v);
+        store(out + w * 16, v);
         if (kRead) sums.part[i][w] = fma(splat(q[k + i]), v, sums.part[i][w]);
       }
     }
 }
 
 template <int kVectors>
-using ChangeFn = void (*)(float*, const float*, const f32x16*, const float*, const f32x16*, const float*, float, const float*, int64_t, Sums<kVectors>&);
+using ChangeFn = void (*)(const Columns&, const float*, const f32x16*, const float*, const f32x16*, const float*, float, const float*, int64_t, Sums<kVectors>&);
 #define RNL_PAIR(decay, low) {change<kVectors, decay, low, false>, change<kVectors, decay, low, true>}
 template <int kVectors>
 constexpr ChangeFn<kVectors> kChange[2][2][2] = {{RNL_PAIR(false, false), RNL_PAIR(false, true)}, {RNL_PAIR(true, false), RNL_PAIR(true, true)}};
@@ -145,10 +166,12 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
   const bool before = p.read == RecurrenceRead::kBefore, by_channel = j.decay_rank == 3, is_dplr = p.rule == RecurrenceRule::kDplr;
   for (int64_t run = 0; run < j.runs.count; ++run) {
     const Run r = run_at(j.runs, run);
-    for (int64_t k = 0; k < keys; ++k) {
-      // Rows lie far apart: the next ones are asked for while these are copied.
-      if (j.state.in && k + 12 < j.key) __builtin_prefetch(static_cast<const char*>(j.state.in) + ((h * j.key + k + 12) * j.value + col) * (j.state.is_half ? 2 : 4));
-      if (j.state.in && k + 12 < j.key && kVectors > 1) __builtin_prefetch(static_cast<const char*>(j.state.in) + ((h * j.key + k + 12) * j.value + col + 16) * (j.state.is_half ? 2 : 4));
+    const bool is_lone = r.count == 1 && j.state.in && j.state.out && !j.state.is_half && keys == j.key && lanes[kVectors - 1] == 16;
+    const int64_t corner = h * j.key * j.value + col;
+    Columns columns{s, s, kVectors * 16};
+    if (is_lone) columns = {static_cast<const float*>(j.state.in) + corner, static_cast<float*>(j.state.out) + corner, j.value};
+    for (int64_t k = 0; k < keys && !is_lone; ++k) {
+      if (j.state.in && !j.state.is_half) ask_for<kVectors>(static_cast<const float*>(j.state.in) + corner + (k + kAhead) * j.value);
       for (int w = 0; w < kVectors; ++w)
         store(s + (k * kVectors + w) * 16, k < j.key && lanes[w] ? load_state(j.state, (h * j.key + k) * j.value + col + w * 16, lanes[w]) : splat(0.0f));
     }
@@ -158,7 +181,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
       Sums<kVectors> out;
       f32x16 y[kVectors];
       if (before) {
-        product<kVectors>(q, s, keys, out);
+        product<kVectors>(q, columns, keys, out);
         for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
       }
       const float forget = j.forget ? j.forget[h * j.tokens + t] : 1.0f;
@@ -191,19 +214,20 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
             for (int64_t k = 0; k < keys; ++k) decayed[k] = key[k] * decays[k];
             x = decayed;
           }
-          product<kVectors>(x, s, keys, seen);
+          product<kVectors>(x, columns, keys, seen);
           const f32x16 beta = splat(j.beta ? j.beta[row * j.heads + h] : 1.0f);
           for (int w = 0; w < kVectors; ++w) d[w] = beta * (d[w] - (by_keys ? seen.total(w) : splat(f) * seen.total(w)));
         }
         if (is_dplr) {
           a = padded(j.a.row(row, h), j.key, keys, pad_a), b = padded(j.b.row(row, h), j.key, keys, pad_b);
-          product<kVectors>(a, s, keys, seen);
+          product<kVectors>(a, columns, keys, seen);
           for (int w = 0; w < kVectors; ++w) low[w] = seen.total(w);
         }
         if (j.input)
           for (int w = 0; w < kVectors; ++w) d[w] = splat(j.input[h * j.tokens + t]) * d[w];
         const bool reads = is_last && !before;
-        kChange<kVectors>[by_keys][is_dplr][reads](s, key, d, b, low, decays, f, q, keys, out);
+        kChange<kVectors>[by_keys][is_dplr][reads](columns, key, d, b, low, decays, f, q, keys, out);
+        columns.in = columns.out;
         if (reads)
           for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
       }
@@ -214,7 +238,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
         store_lanes(j.y + (t * j.heads + h) * j.value + col + w * 16, y[w], lanes[w]);
       }
     }
-    if (j.state.out)
+    if (j.state.out && !is_lone)
       for (int64_t k = 0; k < j.key; ++k)
         for (int w = 0; w < kVectors; ++w)
           if (lanes[w]) store_state(j.state, (h * j.key + k) * j.value + col + w * 16, load(s + (k * kVectors + w) * 16), lanes[w]);
