@@ -8,7 +8,8 @@ namespace runnel::RNL_ISA {
 namespace {
 
 enum Input { kQ, kK, kV, kDecay, kBeta, kA, kB, kBonus, kGate, kState, kNorm, kMax, kSegments };
-constexpr int64_t kColumns = 32;
+constexpr int kVectors = 2;
+constexpr int64_t kColumns = 16 * kVectors;
 
 // One of the inputs that several heads may share.
 struct Shared {
@@ -30,7 +31,6 @@ struct Job {
   StatePlace state, norm;
   Runs runs;
   int64_t tokens, heads, key, value, slices;
-  void (*slice)(const Job& j, int64_t h, int64_t col, float* scratch);
 };
 
 // Decay, input gate and denominator of each token of a head; advances norm and max.
@@ -76,8 +76,7 @@ void prepare_head(const Job& j, int64_t h, float* n) {
   }
 }
 
-// kVectors of 16 columns; the four interleaved sums of a pass over the keys.
-template <int kVectors>
+// The four interleaved sums of a pass over the keys, for each column.
 struct Sums {
   f32x16 part[4][kVectors];
   void clear() {
@@ -95,21 +94,19 @@ struct Columns {
 };
 
 // Asks for a row that the passes below reach some rows later; it may lie behind the end.
-template <int kVectors>
 RNL_INLINE void ask_for(const float* row) {
   for (int w = 0; w < kVectors; ++w) __builtin_prefetch(row + w * 16);
 }
 constexpr int64_t kAhead = 12;
 
 // sum_k x[k] s[k], keys padded to a multiple of 4.
-template <int kVectors>
-__attribute__((noinline)) void product(const float* x, const Columns& s, int64_t keys, Sums<kVectors>& sums) {
+__attribute__((noinline)) void product(const float* x, const Columns& s, int64_t keys, Sums& sums) {
   sums.clear();
   const int64_t stride = s.stride;
   const float* row = s.in;
   for (int64_t k = 0; k < keys; k += 4)
     for (int i = 0; i < 4; ++i, row += stride) {
-      if (stride != kVectors * 16) ask_for<kVectors>(row + kAhead * stride);
+      if (stride != kColumns) ask_for(row + kAhead * stride);
       for (int w = 0; w < kVectors; ++w) sums.part[i][w] = fma(splat(x[k + i]), load(row + w * 16), sums.part[i][w]);
     }
 }
@@ -123,8 +120,8 @@ RNL_INLINE const float* padded(const float* x, int64_t key, int64_t keys, float*
 }
 
 // S = f S + x d (+ z low), and q . S when kRead.
-template <int kVectors, bool kVectorDecay, bool kLow, bool kRead>
-__attribute__((noinline)) void change(const Columns& s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums<kVectors>& sums) {
+template <bool kVectorDecay, bool kLow, bool kRead>
+__attribute__((noinline)) void change(const Columns& s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums& sums) {
   f32x16 d[kVectors], low[kVectors];
   for (int w = 0; w < kVectors; ++w) d[w] = added[w], low[w] = lows[w];
   if (kRead) sums.clear();
@@ -133,7 +130,7 @@ __attribute__((noinline)) void change(const Columns& s, const float* x, const f3
   float* out = s.out;
   for (int64_t k = 0; k < keys; k += 4)
     for (int i = 0; i < 4; ++i, in += stride, out += stride) {
-      if (stride != kVectors * 16) ask_for<kVectors>(in + kAhead * stride);
+      if (stride != kColumns) ask_for(in + kAhead * stride);
       const f32x16 f = splat(kVectorDecay ? f_keys[k + i] : f_all), xk = splat(x[k + i]);
       for (int w = 0; w < kVectors; ++w) {
         f32x16 v = fma(xk, d[w], f * load(in + w * 16));
@@ -144,18 +141,15 @@ __attribute__((noinline)) void change(const Columns& s, const float* x, const f3
     }
 }
 
-template <int kVectors>
-using ChangeFn = void (*)(const Columns&, const float*, const f32x16*, const float*, const f32x16*, const float*, float, const float*, int64_t, Sums<kVectors>&);
-#define RNL_PAIR(decay, low) {change<kVectors, decay, low, false>, change<kVectors, decay, low, true>}
-template <int kVectors>
-constexpr ChangeFn<kVectors> kChange[2][2][2] = {{RNL_PAIR(false, false), RNL_PAIR(false, true)}, {RNL_PAIR(true, false), RNL_PAIR(true, true)}};
+using ChangeFn = void (*)(const Columns&, const float*, const f32x16*, const float*, const f32x16*, const float*, float, const float*, int64_t, Sums&);
+#define RNL_PAIR(decay, low) {change<decay, low, false>, change<decay, low, true>}
+constexpr ChangeFn kChange[2][2][2] = {{RNL_PAIR(false, false), RNL_PAIR(false, true)}, {RNL_PAIR(true, false), RNL_PAIR(true, true)}};
 #undef RNL_PAIR
 
-template <int kVectors>
 void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
   const int64_t keys = (j.key + 3) / 4 * 4;
   float* s = scratch;
-  float* rows = s + keys * kVectors * 16;  // six padded rows: decay, decayed k, q, k, a, b
+  float* rows = s + keys * kColumns;  // six padded rows: decay, decayed k, q, k, a, b
   float *decays = rows, *decayed = rows + keys, *pad_q = rows + 2 * keys, *pad_k = rows + 3 * keys, *pad_a = rows + 4 * keys, *pad_b = rows + 5 * keys;
   int lanes[kVectors];
   for (int w = 0; w < kVectors; ++w) {
@@ -168,20 +162,20 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
     const Run r = run_at(j.runs, run);
     const bool is_lone = r.count == 1 && j.state.in && j.state.out && !j.state.is_half && keys == j.key && lanes[kVectors - 1] == 16;
     const int64_t corner = h * j.key * j.value + col;
-    Columns columns{s, s, kVectors * 16};
+    Columns columns{s, s, kColumns};
     if (is_lone) columns = {static_cast<const float*>(j.state.in) + corner, static_cast<float*>(j.state.out) + corner, j.value};
     for (int64_t k = 0; k < keys && !is_lone; ++k) {
-      if (j.state.in && !j.state.is_half) ask_for<kVectors>(static_cast<const float*>(j.state.in) + corner + (k + kAhead) * j.value);
+      if (j.state.in && !j.state.is_half) ask_for(static_cast<const float*>(j.state.in) + corner + (k + kAhead) * j.value);
       for (int w = 0; w < kVectors; ++w)
         store(s + (k * kVectors + w) * 16, k < j.key && lanes[w] ? load_state(j.state, (h * j.key + k) * j.value + col + w * 16, lanes[w]) : splat(0.0f));
     }
     for (int64_t i = 0; i < r.count; ++i) {
       const int64_t t = r.first + i * r.step;
       const float* q = padded(j.q.row(t, h), j.key, keys, pad_q);
-      Sums<kVectors> out;
+      Sums out;
       f32x16 y[kVectors];
       if (before) {
-        product<kVectors>(q, columns, keys, out);
+        product(q, columns, keys, out);
         for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
       }
       const float forget = j.forget ? j.forget[h * j.tokens + t] : 1.0f;
@@ -206,7 +200,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
         }
         const float f = is_first ? forget : 1.0f;
         const bool by_keys = by_channel && is_first;
-        Sums<kVectors> seen;
+        Sums seen;
         const float *a = nullptr, *b = nullptr;
         if (p.rule == RecurrenceRule::kDelta) {
           const float* x = key;
@@ -214,19 +208,19 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
             for (int64_t k = 0; k < keys; ++k) decayed[k] = key[k] * decays[k];
             x = decayed;
           }
-          product<kVectors>(x, columns, keys, seen);
+          product(x, columns, keys, seen);
           const f32x16 beta = splat(j.beta ? j.beta[row * j.heads + h] : 1.0f);
           for (int w = 0; w < kVectors; ++w) d[w] = beta * (d[w] - (by_keys ? seen.total(w) : splat(f) * seen.total(w)));
         }
         if (is_dplr) {
           a = padded(j.a.row(row, h), j.key, keys, pad_a), b = padded(j.b.row(row, h), j.key, keys, pad_b);
-          product<kVectors>(a, columns, keys, seen);
+          product(a, columns, keys, seen);
           for (int w = 0; w < kVectors; ++w) low[w] = seen.total(w);
         }
         if (j.input)
           for (int w = 0; w < kVectors; ++w) d[w] = splat(j.input[h * j.tokens + t]) * d[w];
         const bool reads = is_last && !before;
-        kChange<kVectors>[by_keys][is_dplr][reads](columns, key, d, b, low, decays, f, q, keys, out);
+        kChange[by_keys][is_dplr][reads](columns, key, d, b, low, decays, f, q, keys, out);
         columns.in = columns.out;
         if (reads)
           for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
@@ -292,7 +286,6 @@ void run(const OpCall& c) {
         },
         &j);
   }
-  j.slice = j.value > 16 ? slice<2> : slice<1>;
   j.slices = (j.value + kColumns - 1) / kColumns;
   const int64_t tasks = j.heads * j.slices;
   const bool small = j.tokens * tasks * j.key * kColumns < 32768;
@@ -300,7 +293,7 @@ void run(const OpCall& c) {
       small || tasks < 2 ? nullptr : c.pool, tasks,
       [](void* context, int64_t task, int worker) {
         const Job& job = *static_cast<const Job*>(context);
-        job.slice(job, task / job.slices, task % job.slices * kColumns, job.scratch + size_t(worker) * job.scratch_floats);
+        slice(job, task / job.slices, task % job.slices * kColumns, job.scratch + size_t(worker) * job.scratch_floats);
       },
       &j);
 }
