@@ -131,11 +131,12 @@ class ThreadPool {
     for (;;) {
       const auto changed = [&] { return generation_of(gate_.load()) != seen; };
       if (!spin(changed)) sleep_until(self, changed);
-      if (stop_.load()) return;
       uint64_t gate = gate_.load();
       while ((gate & kOpen) && !gate_.compare_exchange_weak(gate, gate + 1)) {
       }
       seen = generation_of(gate);
+      // Looked at behind the gate: the destructor sets it before the last generation, so whoever has seen that one sees this too.
+      if (stop_.load()) return;
       if (!(gate & kOpen)) continue;
       work(self.index);
       const uint64_t left = gate_.fetch_sub(1) - 1;
