@@ -3,14 +3,14 @@
 #   build   the library, the programs and their tests (clang is the reference compiler)
 #   fetch   packages of model files and of the peer
 #   plots   what Python needs to make files of random weights
-#   checks  sanitizers, GCC and the Arm cross builds with their emulator
+#   checks  sanitizers, GCC, the Arm cross builds with their emulator, and a Vulkan driver that needs no GPU (lavapipe) with the validation layers
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
 
-build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev libgtest-dev python3)
+build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev libgtest-dev libvulkan-dev glslang-tools spirv-tools python3)
 fetch=(ca-certificates python3 python3-pip)
 plots=(python3-venv)
-checks=(binutils g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static)
+checks=(binutils g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 

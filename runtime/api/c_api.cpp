@@ -24,6 +24,8 @@ PlanOptions plan_options(const rnl_session_options* given) {
   p.rollback = o.rollback_window == 0 ? 64 : o.rollback_window == -1 ? 0 : o.rollback_window;
   p.kv = DType(o.kv);
   p.budget_bytes = o.budget_bytes;
+  p.backend = BackendKind(o.backend);
+  if (o.snapshot_every) p.snapshot_every = o.snapshot_every;
   return p;
 }
 
@@ -174,6 +176,26 @@ rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_memory* m
   return RNL_OK;
 }
 
+void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info) {
+  if (!session || !info) return;
+  rnl_backend_info out{};
+  out.device = "";
+  if (const Backend* b = session->session->backend()) {
+    const BackendStats s = b->stats();
+    out.device = b->device_name();
+    out.device_bytes = b->device_bytes();
+    out.submissions = s.submissions, out.recordings = s.recordings, out.cpu_operators = s.cpu_ops, out.copied_bytes = s.copied_bytes;
+  }
+  write_struct(info, out);
+}
+
+rnl_status_code rnl_vulkan_devices(void (*line)(void* user, const char* text), void* user) {
+  if (!line) return report(null_argument("line"));
+  const BackendEntry* entry = vulkan_backend();
+  if (!entry) return report(Status::make(Code::kUnsupported, "this library was built without Vulkan"));
+  return report(entry->devices(line, user));
+}
+
 rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs, size_t output_count) {
   if (!session || (!inputs && input_count) || (!outputs && output_count)) return report(null_argument("session, inputs or outputs"));
   IoTensor in[kMaxIo], out[kMaxIo];
@@ -222,6 +244,7 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
 void rnl_session_set_top_logits(rnl_session* session, int32_t k) { session->session->set_top_logits(k); }
 int64_t rnl_session_position(const rnl_session* session) { return session->session->position(); }
 void rnl_session_reset(rnl_session* session) { session->session->reset(); }
+rnl_status_code rnl_session_recover(rnl_session* session) { return report(session ? session->session->recover() : null_argument("session")); }
 rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) { return report(session ? session->session->rollback(n) : null_argument("session")); }
 size_t rnl_session_snapshot_bytes(const rnl_session* session) { return session->session->snapshot_bytes(); }
 rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size) {

@@ -26,4 +26,10 @@ class Block {
   size_t size_ = 0, mapped_ = 0;
 };
 
+// A part of some memory.
+struct HostRange {
+  unsigned char* data;
+  size_t bytes;
+};
+
 }  // namespace runnel

@@ -24,12 +24,12 @@ rnl_session_options session_options(const Options& o, int64_t need) {
   s.rollback_window = -1;  // no command takes tokens back
   s.context = o.context ? o.context : need;
   s.chunk = o.chunk;
+  s.backend = o.backend == "vulkan" ? RNL_BACKEND_VULKAN : RNL_BACKEND_CPU;
   s.kv = o.kv == "f32" ? RNL_F32 : o.kv == "f16" ? RNL_F16 : o.kv == "q8" ? RNL_Q8 : 0;
   return s;
 }
 
 void open(const Options& o, Opened* opened) {
-  if (o.backend != "cpu") throw Failure("this build has no " + o.backend + " backend; --backend cpu works everywhere");
   check(opened->engine.create(o.threads));
   check(opened->model.open(opened->engine, o.model));
 }

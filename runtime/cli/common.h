@@ -54,7 +54,7 @@ int cmd_devices(const Options& o);
 
 // Options of a session as typed; context 0 becomes `need` tokens.
 rnl_session_options session_options(const Options& o, int64_t need);
-// Engine and model together, with the backend checked.
+// Engine and model together.
 struct Opened {
   rnl::Engine engine;
   rnl::Model model;

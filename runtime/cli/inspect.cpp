@@ -44,7 +44,14 @@ std::string operand_name(const Model& model, const ProgramInfo& p, const Operand
   return "?";
 }
 
-json describe(const Model& model, const Plan& plan, const MemoryReport& m) {
+// Where an operator runs: its CPU kernel, or the device unless that refuses it.
+std::string kernel_text(const PlannedOp& op, const char* refused, bool on_device) {
+  const std::string cpu = op.kernel ? op.kernel->name : "reference";
+  if (op.is_skipped_view) return "view";
+  return !on_device ? cpu : refused ? cpu + " (" + refused + ")" : "vulkan";
+}
+
+json describe(const Model& model, const Plan& plan, const MemoryReport& m, const Backend* backend) {
   const format::Model& root = model.root();
   json out;
   out["name"] = text(root.name());
@@ -68,14 +75,16 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m) {
     out["states"].push_back({{"name", s.name}, {"kind", format::EnumNameStateKind(s.kind)}, {"dtype", dtype_name(p.dtype)}, {"window", s.window},
                              {"shape", std::vector<int64_t>(p.dims, p.dims + s.shape.rank)}, {"slots", p.slots}, {"copies", p.copies}, {"bytes", p.bytes * size_t(p.copies)}});
   }
-  for (const PlannedProgram& p : plan.programs) {
+  if (backend) out["device"] = {{"name", backend->device_name()}, {"bytes", backend->device_bytes()}};
+  for (size_t program = 0; program < plan.programs.size(); ++program) {
+    const PlannedProgram& p = plan.programs[program];
     json ops = json::array();
     for (size_t i = 0; i < p.info->ops.size(); ++i) {
       const OpInfo& op = p.info->ops[i];
       json ins = json::array(), outs = json::array();
       for (uint32_t k = 0; k < op.in_count; ++k) ins.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + k]));
       for (uint32_t k = 0; k < op.out_count; ++k) outs.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + op.in_count + k]));
-      ops.push_back({{"op", op.def->name}, {"kernel", p.ops[i].is_skipped_view ? "view" : p.ops[i].kernel ? p.ops[i].kernel->name : "reference"}, {"inputs", ins}, {"outputs", outs},
+      ops.push_back({{"op", op.def->name}, {"kernel", kernel_text(p.ops[i], backend ? backend->refuses(uint32_t(program), uint32_t(i)) : nullptr, backend != nullptr)}, {"inputs", ins}, {"outputs", outs},
                      {"scratch", p.ops[i].scratch_bytes}, {"part", i < p.head_begin ? "body" : "head"}});
     }
     json inputs = json::array(), outputs = json::array();
@@ -102,6 +111,7 @@ void print_text(const json& d, const Model& model) {
     std::printf("  %-16s %-7s %-4s %-24s %12llu\n", s["name"].get<std::string>().c_str(), s["kind"].get<std::string>().c_str(), s["dtype"].get<std::string>().c_str(),
                 dims_text(shape.data(), int(shape.size())).c_str(), s["bytes"].get<unsigned long long>());
   }
+  if (d.contains("device")) std::printf("\nVulkan device %s: %llu bytes of buffers\n", d["device"]["name"].get<std::string>().c_str(), d["device"]["bytes"].get<unsigned long long>());
   std::printf("\nweights\n");
   for (const TensorInfo& t : model.tensors())
     std::printf("  %-28s %-18s %-36s %12zu\n", t.name, dims_text(t.view.dims, t.view.rank).c_str(), t.view.packed ? packed_text(*t.view.packed).c_str() : dtype_name(t.view.dtype), t.bytes);
@@ -136,7 +146,14 @@ int cmd_inspect(const Options& o) {
   options.kv = o.kv == "f32" ? DType::kF32 : o.kv == "f16" ? DType::kF16 : o.kv == "q8" ? DType::kQ8 : DType::kNone;
   auto plan = make_plan(model, options);
   if (!plan.is_ok()) throw Failure(plan.take_status().message());
-  json d = describe(model, plan.value(), Session::memory_of(plan.value()));
+  std::unique_ptr<Session> session;  // only a device has to be asked
+  if (o.backend == "vulkan") {
+    options.backend = BackendKind::kVulkan;
+    auto created = Session::create(model, opened.engine.get()->pool, options, nullptr, nullptr);
+    if (!created.is_ok()) throw Failure(created.take_status().message());
+    session = std::move(created.value());
+  }
+  json d = describe(model, plan.value(), Session::memory_of(plan.value()), session ? session->backend() : nullptr);
   if (o.verify) d["verified"] = true;
   if (o.json) {
     std::printf("%s\n", d.dump(1).c_str());
@@ -154,7 +171,12 @@ int cmd_devices(const Options&) {
   int count = 0;
   const CpuTarget* targets = cpu_targets(&count);
   for (int i = 0; i < count; ++i) std::printf("     %-14s %s\n", targets[i].name, targets[i].available ? "available" : "not on this machine");
-  std::printf("Vulkan  not in this build\n");
+  const rnl_status_code code = rnl_vulkan_devices(
+      [](void*, const char* text) {
+        std::printf("Vulkan  %s\n", text);
+      },
+      nullptr);
+  if (code != RNL_OK) std::printf("Vulkan  none: %s\n", rnl_last_error());
   return 0;
 }
 

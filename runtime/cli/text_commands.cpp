@@ -58,6 +58,18 @@ struct PromptProgress {
   }
 };
 
+// A lost device does not end an answer: the CPU goes on with it.
+rnl::Status generate(rnl_session* session, std::vector<int32_t> ids, rnl_generate_options g) {
+  int64_t generated = 0;
+  rnl::Status s = rnl_session_generate(session, ids.data(), ids.size(), &g, print_token, nullptr, &generated);
+  if (s.code() != RNL_DEVICE_LOST) return s;
+  std::fprintf(stderr, "\nrunnel: %s\n", s.message().c_str());
+  check(rnl_session_recover(session));
+  if (generated > 0) ids.clear();
+  if (g.max_tokens) g.max_tokens -= generated;
+  return rnl_session_generate(session, ids.data(), ids.size(), &g, print_token, nullptr, nullptr);
+}
+
 }  // namespace
 
 int cmd_run(const Options& o) {
@@ -77,7 +89,7 @@ int cmd_run(const Options& o) {
     PromptProgress progress{Progress("prompt", int64_t(ids.size()))};
     rnl_session_set_progress(session.get(), PromptProgress::step, &progress);
     const rnl_generate_options g = generate_options(o);
-    const rnl::Status s = rnl_session_generate(session.get(), ids.data(), ids.size(), &g, print_token, nullptr, nullptr);
+    const rnl::Status s = generate(session.get(), ids, g);
     rnl_session_set_progress(session.get(), nullptr, nullptr);
     std::fputc('\n', stdout);
     check(s);
@@ -130,7 +142,7 @@ int cmd_chat(const Options& o) {
     first = false;
     const rnl_generate_options g = generate_options(o);
     g_answering = session.get();
-    const rnl::Status s = rnl_session_generate(session.get(), ids.data(), ids.size(), &g, print_token, nullptr, nullptr);
+    const rnl::Status s = generate(session.get(), ids, g);
     g_answering = nullptr;
     std::fputc('\n', stdout);
     std::fflush(stdout);

@@ -11,7 +11,7 @@
 namespace runnel {
 
 namespace registry_row {
-#define RNL_OP(number, version, name, attrs, min_in, max_in, min_out, max_out, cpu)                              \
+#define RNL_OP(number, version, name, attrs, min_in, max_in, min_out, max_out, ...)                              \
   inline constexpr OpDef name{#name,  nullptr, nullptr, nullptr, nullptr, number, version, min_in, max_in, min_out, max_out, \
                               uint8_t(format::Attrs::attrs), false};
 #include "ops/registry.inc"

@@ -131,9 +131,9 @@ Status plan_states(const Model& model, Plan& plan) {
   return Status::ok();
 }
 
-// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again.
+// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again. A session on a device has a log of its own too.
 Status plan_journal(const Model& model, Plan& plan) {
-  if (plan.reach == 0) return Status::ok();
+  if (plan.reach == 0 && plan.options.backend == BackendKind::kCpu) return Status::ok();
   for (const PlannedProgram& p : plan.programs) {
     size_t row = 1;
     for (uint32_t i = 0; i < p.info->input_count; ++i) {
@@ -146,7 +146,7 @@ Status plan_journal(const Model& model, Plan& plan) {
     }
     plan.journal_row = std::max(plan.journal_row, row);
   }
-  if (plan.programs.size() > 254) return Status::make(Code::kUnsupported, "recurrent states with %zu programs, at most 254", plan.programs.size());
+  if (plan.programs.size() > 254) return Status::make(Code::kUnsupported, "%zu programs that can be run again, at most 254", plan.programs.size());
   plan.journal_offset = plan.state_bytes;
   plan.state_bytes += align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
   return Status::ok();
@@ -259,6 +259,7 @@ Status check_options(const Model& model, PlanOptions& o) {
   RNL_CHECK_ARG(o.rows >= 1 && o.rows <= 65536, "%lld rows a pass; 1 to 65536 are possible", static_cast<long long>(o.rows));
   o.rows = std::min(o.rows, o.chunk);
   RNL_CHECK_ARG(o.rollback >= 0 && o.rollback <= int64_t(1) << 31, "a rollback window of %lld tokens", static_cast<long long>(o.rollback));
+  RNL_CHECK_ARG(o.snapshot_every >= 1 && o.snapshot_every <= 1 << 20, "a snapshot every %lld tokens; 1 to 1048576 are possible", static_cast<long long>(o.snapshot_every));
   RNL_CHECK_ARG(o.threads >= 1 && o.threads <= 256, "%d threads; 1 to 256 are possible", o.threads);
   RNL_CHECK_ARG(o.kv == DType::kNone || o.kv == DType::kF32 || o.kv == DType::kF16 || o.kv == DType::kQ8, "KV type %s; f32, f16 and q8 are possible", dtype_name(o.kv));
   return Status::ok();
@@ -281,6 +282,16 @@ Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolVa
       return Status::make(Code::kInvalidModel, "axis %d of \"%s\" is %lld (%s)", d, owner, static_cast<long long>(dim.value()), dim.value() < 0 ? "negative" : "too large");
   }
   return Status::ok();
+}
+
+bool replaces_state(const PlannedProgram& program, uint32_t state) {
+  const ProgramInfo& info = *program.info;
+  for (const OpInfo& op : info.ops)
+    for (uint32_t k = 0; k < op.out_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + op.in_count + k];
+      if (o.kind == Operand::Kind::kState && o.index == state) return true;
+    }
+  return false;
 }
 
 size_t view_bytes(const TensorView& view) {

@@ -22,6 +22,8 @@ inline constexpr int64_t kDefaultChunk = 256;
 // Without a rollback window recurrent states keep one checkpoint at most so old, to which a call that fails can go back.
 inline constexpr int64_t kReplayWindow = 64;
 
+enum class BackendKind : uint8_t { kCpu = 0, kVulkan = 1 };
+
 struct PlanOptions {
   int64_t context = 0;      // tokens of a stream; 0: min(the model's, 4096)
   int64_t chunk = 0;        // tokens of one internal pass; 0: 256, at most the context
@@ -30,6 +32,8 @@ struct PlanOptions {
   DType kv = DType::kNone;  // kNone: as the file says
   int threads = 1;
   uint64_t budget_bytes = 0;  // 0: no limit; else state + arena must fit
+  BackendKind backend = BackendKind::kCpu;
+  int64_t snapshot_every = 256;  // tokens that a session on a device may have to compute again on the CPU when the device is lost
 };
 
 struct MemoryReport {
@@ -86,7 +90,7 @@ struct Plan {
   bool has_recurrent = false;
   // Tokens that may lie between the older checkpoint of recurrent states and the stream's end (session/recurrent.cpp); 0 without them.
   int64_t reach = 0;
-  size_t journal_row = 0;  // bytes of one token's inputs in the journal, a flag in front
+  size_t journal_row = 0;  // bytes of one token's inputs in a log, a flag in front
   size_t journal_offset = 0;
   size_t state_bytes = 0;  // of all states and the journal, without the session's header
   size_t arena_bytes = 0;
@@ -102,6 +106,8 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options);
 Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view);
 // Whether axis 0 of a program's input is the stream (positions aside, which the session fills in).
 bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input);
+// Whether an operator of the program gives state number `state` a new value.
+bool replaces_state(const PlannedProgram& program, uint32_t state);
 // Bytes of a dense view.
 size_t view_bytes(const TensorView& view);
 

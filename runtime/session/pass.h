@@ -16,6 +16,8 @@ struct Session::Pass {
   bool rows_all = false;
   int64_t next_row = 0;  // first entry of rows that no pass has served yet
   const RunOptions* options = nullptr;
+  int from = 0, to = 0;          // buffers of recurrent states
+  bool body_ended = false;       // its values are checked and its outputs given out
 };
 
 }  // namespace runnel

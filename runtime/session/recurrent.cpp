@@ -70,37 +70,35 @@ void Session::point_at_buffers(const Pass& pass, int from, int to) {
 
 // States that this program does not replace go along to the new buffer.
 void Session::copy_untouched(const Pass& pass, int from, int to) {
-  const ProgramInfo& info = *pass.program->info;
-  for (uint32_t i = 0; i < plan_.states.size(); ++i) {
-    if (!model().states()[i].is_recurrent()) continue;
-    bool touched = false;
-    for (const OpInfo& op : info.ops)
-      for (uint32_t k = 0; k < op.out_count; ++k) {
-        const Operand& o = info.operands[op.first_operand + op.in_count + k];
-        touched = touched || (o.kind == Operand::Kind::kState && o.index == i);
-      }
-    if (!touched) std::memcpy(state_data(i, to), state_data(i, from), plan_.states[i].bytes);
-  }
+  if (backend_) return;  // which has done so
+  for (uint32_t i = 0; i < plan_.states.size(); ++i)
+    if (model().states()[i].is_recurrent() && !replaces_state(*pass.program, i)) std::memcpy(state_data(i, to), state_data(i, from), plan_.states[i].bytes);
 }
 
-// A row: the program's number + 1 where a pass begins, else 0, then the token's part of each stream input.
-void Session::write_journal(const Pass& pass) {
+// The first `count` tokens of a pass.
+void Session::write_log(const InputLog& log, const Pass& pass, int64_t count) {
   const PlannedProgram& p = *pass.program;
-  for (int64_t t = 0; t < pass.tokens; ++t) *journal_row(header()->position + t) = uint8_t(t == 0 ? pass.program_index + 1 : 0);
+  for (int64_t t = 0; t < count; ++t) *log.at(header()->position + t) = uint8_t(t == 0 ? pass.program_index + 1 : 0);
   size_t at = 1;
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     if (!is_stream_input(model(), p, p.info->values[i])) continue;
     const TensorView v = value_view(pass, i);
     const size_t row = view_bytes(v) / size_t(pass.tokens);
-    for (int64_t t = 0; t < pass.tokens; ++t) std::memcpy(journal_row(header()->position + t) + at, static_cast<unsigned char*>(v.data) + size_t(t) * row, row);
+    for (int64_t t = 0; t < count; ++t) std::memcpy(log.at(header()->position + t) + at, static_cast<unsigned char*>(v.data) + size_t(t) * row, row);
     at += row;
   }
 }
 
+int64_t Session::end_of_logged_pass(const InputLog& log, int64_t begin, int64_t end) {
+  int64_t at = begin + 1;
+  while (at < end && *log.at(at) == 0) ++at;
+  return at;
+}
+
 // Tokens [begin, end) of the stream once more, without outputs.
-Status Session::replay_pass(int64_t begin, int64_t end, int from, int to) {
+Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end, int from, int to) {
   Pass pass;
-  const uint32_t number = *journal_row(begin);  // may come from a damaged file
+  const uint32_t number = *log.at(begin);  // may come from a damaged file
   if (number == 0 || number > plan_.programs.size() || plan_.programs[number - 1].stream_symbol < 0)
     return Status::make(Code::kInternal, "the journal of inputs is damaged at position %lld", static_cast<long long>(begin));
   pass.program_index = number - 1;
@@ -123,13 +121,15 @@ Status Session::replay_pass(int64_t begin, int64_t end, int from, int to) {
     if (!is_stream_input(model(), p, info)) return Status::make(Code::kUnsupported, "input \"%s\" is no stream, so tokens cannot be computed again", info.name);
     const TensorView v = value_view(pass, i);
     const size_t row = view_bytes(v) / size_t(pass.tokens);
-    for (int64_t t = 0; t < pass.tokens; ++t) std::memcpy(static_cast<unsigned char*>(v.data) + size_t(t) * row, journal_row(begin + t) + at, row);
+    for (int64_t t = 0; t < pass.tokens; ++t) std::memcpy(static_cast<unsigned char*>(v.data) + size_t(t) * row, log.at(begin + t) + at, row);
     at += row;
   }
   point_at_buffers(pass, from, to);
   const int64_t position = header()->position;
   header()->position = begin;
+  pass.from = from, pass.to = to;
   Status s = run_ops(pass, 0, p.head_begin);
+  if (s.is_ok() && backend_) s = backend_->finish();
   header()->position = position;
   if (s.is_ok() && to != from) copy_untouched(pass, from, to);
   return s;
@@ -148,10 +148,9 @@ Status Session::rewind_recurrent(int64_t position) {
   if (which == 0) h->mark[1] = h->mark[0], h->mark_buffer[1] = h->mark_buffer[0];
   h->buffer = h->mark_buffer[which];
   for (int64_t begin = mark; begin < position;) {
-    int64_t end = begin + 1;
-    while (end < position && *journal_row(end) == 0) ++end;
+    const int64_t end = end_of_logged_pass(journal_, begin, position);
     const int from = h->buffer, to = free_buffer();
-    RNL_TRY(replay_pass(begin, end, from, to));
+    RNL_TRY(replay_pass(journal_, begin, end, from, to));
     h->buffer = uint8_t(to);
     begin = end;
   }

@@ -97,7 +97,22 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
   }
   RNL_TRY(s->matched_.assign(inputs));
   for (const StateInfo& info : model.states()) s->has_append_ = s->has_append_ || info.kind == format::StateKind::append;
-  if (s->plan_.reach > 0) s->journal_ = s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset;
+  if (s->plan_.reach > 0) s->journal_ = {s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset, s->plan_.reach, s->plan_.journal_row};
+  RNL_CHECK_ARG(o.backend <= BackendKind::kVulkan, "backend %d is unknown", int(o.backend));
+  if (o.backend == BackendKind::kVulkan) {
+    const BackendEntry* entry = vulkan_backend();
+    if (!entry) return Status::make(Code::kUnsupported, "this library was built without Vulkan");
+    auto backend = entry->create(s->plan_, {s->arena_.data(), s->state_.data() + (block - s->plan_.state_bytes)});
+    if (!backend.is_ok()) return backend.take_status();
+    s->backend_ = std::move(backend.value());
+    s->host_header_.reset(new (std::nothrow) StateHeader);
+    if (!s->host_header_) return Status::make(Code::kOutOfMemory, "no memory for a session");
+    RNL_ASSIGN(fed, Block::allocate(size_t(o.snapshot_every) * s->plan_.journal_row, "log of inputs"));
+    s->fed_memory_ = std::move(fed);
+    s->fed_ = {s->fed_memory_.data(), o.snapshot_every, s->plan_.journal_row};
+    s->reset();
+    RNL_TRY(s->check_backend());
+  }
   s->reset();
   return s;
 }
@@ -110,6 +125,7 @@ void Session::reset() {
   h->model = model().fingerprint();
   h->layout = layout_hash();
   start_recurrent();
+  host_is_newer();
   seen_position_.store(0, std::memory_order_relaxed);
 }
 
@@ -117,6 +133,7 @@ MemoryReport Session::memory_of(const Plan& plan) {
   MemoryReport m = plan.memory;
   m.state = state_block_bytes(plan);
   m.fixed += sizeof(Session);
+  if (plan.options.backend != BackendKind::kCpu) m.fixed += sizeof(StateHeader) + size_t(plan.options.snapshot_every) * plan.journal_row;
   for (const PlannedProgram& p : plan.programs) m.fixed += p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
   return m;
 }
@@ -223,7 +240,43 @@ Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues*
   return Status::ok();
 }
 
+// What depends on data. On a device only program inputs and tensors of the file are at hand; shaders report the rest.
+Status Session::check_op_data(const PlannedProgram& p, uint32_t op, const OpCall& call) const {
+  const OpInfo& info = p.info->ops[op];
+  if (!info.def->check_data) return Status::ok();
+  for (uint32_t k = 0; backend_ && k < info.in_count; ++k) {
+    const Operand& o = p.info->operands[info.first_operand + k];
+    if (o.kind == Operand::Kind::kValue && o.index >= p.info->input_count && call.in[k].dtype == DType::kI32) return Status::ok();
+  }
+  Status s = info.def->check_data(call);
+  return s.is_ok() ? Status::ok() : std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, op, info.def->name);
+}
+
+Status Session::enqueue_ops(Pass& pass, uint32_t begin, uint32_t end) {
+  const PlannedProgram& p = *pass.program;
+  Vec<BoundOp>& ops = ops_[pass.program_index];
+  for (uint32_t i = begin; i < end; ++i) RNL_TRY(check_op_data(p, i, ops[i].call));
+  host_is_old_ = true;
+  const bool is_body = begin < p.head_begin || p.head_begin == 0;
+  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, is_body ? pass.from : 0, is_body ? pass.to : 0}, header()->position);
+}
+
+// Waits for a device; then gives out what the operators before the head computed, unless that is done.
+Status Session::finish_ops(Pass& pass) {
+  if (backend_) RNL_TRY(backend_->finish());
+  if (pass.body_ended) return Status::ok();
+  pass.body_ended = true;
+  const PlannedProgram& p = *pass.program;
+  // What the head would read must be finite also when no row is wanted: the states hold it already.
+  if (!backend_ && p.head_begin > 0 && p.head_begin < p.info->ops.size()) {
+    const OpInfo& op = p.info->ops[p.head_begin - 1];
+    for (uint32_t k = 0; k < op.out_count; ++k) RNL_TRY(check_finite(pass, p.info->operands[op.first_operand + op.in_count + k].index));
+  }
+  return emit(pass, -1);
+}
+
 Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
+  if (backend_) return enqueue_ops(pass, begin, end);
   const PlannedProgram& p = *pass.program;
   Vec<BoundOp>& ops = ops_[pass.program_index];
   for (uint32_t i = begin; i < end; ++i) {
@@ -234,10 +287,7 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
     const OpDef& def = *p.info->ops[i].def;
     b.call.position = header()->position;
     b.call.best = int(i) == p.screened_op && pass.options ? pass.options->top_logits : 0;
-    if (def.check_data) {
-      Status s = def.check_data(b.call);
-      if (!s.is_ok()) return std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, i, def.name);
-    }
+    RNL_TRY(check_op_data(p, i, b.call));
     const uint64_t t0 = trace_ ? now_ns() : 0;
     if (b.kernel) b.kernel->run(b.call);
     else def.reference(b.call);
@@ -322,6 +372,7 @@ Status Session::run_head(Pass& pass) {
       for (int64_t i = 0; i < n; ++i) out[i] = int32_t(row_at(pass.next_row + i) - pass.begin);
     }
     RNL_TRY(run_ops(pass, p.head_begin, uint32_t(p.info->ops.size())));
+    RNL_TRY(finish_ops(pass));
     RNL_TRY(emit(pass, pass.next_row));
     pass.next_row += n;
   }
@@ -337,18 +388,17 @@ Status Session::run_pass(Pass& pass) {
   for (uint32_t i = 0; i < p.info->input_count; ++i)
     if (p.info->values[i].role != format::Role::rows) RNL_TRY(fill_input(pass, i));
   StateHeader* h = header();
-  if (plan_.reach > 0) write_journal(pass);
+  if (plan_.reach > 0) write_log(journal_, pass, pass.tokens);
+  if (backend_) log_for_recovery(pass);
   const int from = h->buffer, to = p.replaces_states ? free_buffer() : from;
+  pass.from = from, pass.to = to, pass.body_ended = false;
   if (plan_.has_recurrent) point_at_buffers(pass, from, to);
   h->high_water = std::max(h->high_water, h->position + pass.tokens);
   RNL_TRY(run_ops(pass, 0, p.head_begin));
-  // What the head would read must be finite also when no row is wanted: the states hold it already.
-  if (p.head_begin > 0 && p.head_begin < p.info->ops.size()) {
-    const OpInfo& op = p.info->ops[p.head_begin - 1];
-    for (uint32_t k = 0; k < op.out_count; ++k) RNL_TRY(check_finite(pass, p.info->operands[op.first_operand + op.in_count + k].index));
-  }
-  RNL_TRY(emit(pass, -1));
+  // A device is given the first rows of the head too before it is waited for.
+  if (!backend_) RNL_TRY(finish_ops(pass));
   if (p.rows_symbol >= 0) RNL_TRY(run_head(pass));
+  if (!pass.body_ended) RNL_TRY(finish_ops(pass));
   if (plan_.has_recurrent && to != from) copy_untouched(pass, from, to);
   h->buffer = uint8_t(to);
   h->position += pass.tokens;
@@ -402,6 +452,8 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
     }
   }
   RNL_CHECK_ARG(!streams || pass.total > 0, "the call has no tokens");
+  RNL_TRY(check_device());
+  if (backend_) RNL_TRY(sync_to_device());
   if (has_append_ && header()->position + pass.total > plan_.options.context)
     return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld", static_cast<long long>(header()->position),
                         static_cast<long long>(pass.total), static_cast<long long>(plan_.options.context));
@@ -410,13 +462,12 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   do {
     pass.tokens = streams ? std::min(plan_.options.chunk, pass.total - pass.begin) : 0;
     if (streams) pass.symbols.v[p.stream_symbol] = pass.tokens;
-    if (plan_.has_recurrent) {
-      if (cancel_.load(std::memory_order_relaxed)) {
-        status = Status::make(Code::kCancelled, "cancelled");
-        break;
-      }
-      mark_recurrent(pass, start);
+    // On the CPU alone, and without recurrent states, run_ops looks between operators.
+    if ((plan_.has_recurrent || backend_) && cancel_.load(std::memory_order_relaxed)) {
+      status = Status::make(Code::kCancelled, "cancelled");
+      break;
     }
+    if (plan_.has_recurrent) mark_recurrent(pass, start);
     status = run_pass(pass);
     if (!status.is_ok()) break;
     pass.begin += pass.tokens;
@@ -426,9 +477,10 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   } while (status.is_ok() && pass.begin < pass.total);
   nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
   cancel_.store(false, std::memory_order_relaxed);
+  if (backend_) status = end_call_on_device(pass, start, std::move(status));
   // A cancelled call keeps its whole passes; any other failure takes the call back.
   if (status.is_ok() && plan_.has_recurrent && pass.total >= plan_.options.rollback) header()->mark[0] = header()->mark[1], header()->mark_buffer[0] = header()->mark_buffer[1];
-  if (status.is_ok() || status.code() == Code::kCancelled) return status;
+  if (status.is_ok() || status.code() == Code::kCancelled || (backend_ && backend_->is_lost())) return status;
   return undo(start, std::move(status));
 }
 

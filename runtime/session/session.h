@@ -14,6 +14,7 @@
 #include "base/vec.h"
 #include "cpu/thread_pool.h"
 #include "plan/plan.h"
+#include "session/backend.h"
 
 namespace runnel {
 
@@ -53,6 +54,15 @@ struct SessionStats {
   uint64_t tokens;      // fed in all calls
   uint64_t passes;
   uint64_t nanoseconds; // inside run
+};
+
+// Inputs of the stream's last tokens, by position. A row: the program's number + 1 where a pass began, else 0, then the token's part of each
+// stream input.
+struct InputLog {
+  unsigned char* data = nullptr;
+  int64_t capacity = 0;  // rows
+  size_t row = 0;        // bytes
+  unsigned char* at(int64_t position) const { return data + size_t(position % capacity) * row; }
 };
 
 // Called between passes of a long call: tokens done and in all. Returning false cancels.
@@ -100,6 +110,9 @@ class Session {
   Status load(const char* path);
   // A second session with the same contents.
   Result<std::unique_ptr<Session>> fork() const;
+  // Leaves the device for the CPU. When it is lost, what the host last had is brought up to the present position with the inputs fed since,
+  // at most snapshot_every tokens. May be called again when it fails. Of no effect on the CPU.
+  Status recover();
 
   void cancel() { cancel_.store(true, std::memory_order_relaxed); }
   SessionStats stats() const;
@@ -108,6 +121,8 @@ class Session {
 
   const Plan& plan() const { return plan_; }
   const Model& model() const { return *plan_.model; }
+  // Null: the session runs on the CPU alone.
+  const Backend* backend() const { return backend_.get(); }
   MemoryReport memory() const { return memory_of(plan_); }
   // The exact bytes of a session with this plan.
   static MemoryReport memory_of(const Plan& plan);
@@ -118,15 +133,34 @@ class Session {
   Session() = default;
   StateHeader* header() const { return reinterpret_cast<StateHeader*>(state_.data()); }
   unsigned char* state_data(uint32_t index, int buffer = 0) const;
-  // Calls fn(data, bytes) for the part of each state that a stream with this header uses, in order.
+  // Calls fn(data, bytes) for the part of each state that a stream with this header uses, in order, but for slots that hold positions before
+  // `from` alone.
+  using RangeFn = void (*)(void* context, unsigned char* data, size_t bytes);
+  void for_each_range_since(const StateHeader& h, int64_t from, RangeFn fn, void* context) const;
   template <class Fn>
-  void for_each_used_range(const StateHeader& h, Fn fn) const;
+  void for_each_used_range(const StateHeader& h, Fn fn) const {
+    for_each_range_since(h, 0, [](void* f, unsigned char* data, size_t bytes) { (*static_cast<Fn*>(f))(data, bytes); }, &fn);
+  }
+  Status used_ranges(int64_t from, Vec<HostRange>* ranges) const;
   uint64_t layout_hash() const;
 
   Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);
   Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;
   Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last);
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
+  Status check_op_data(const PlannedProgram& p, uint32_t op, const OpCall& call) const;
+  Status enqueue_ops(Pass& pass, uint32_t begin, uint32_t end);
+  Status finish_ops(Pass& pass);
+  // The host's and the device's copies of the states; recovery.cpp.
+  Status sync_to_host() const;
+  Status sync_to_device();
+  void host_is_newer();
+  void note_host_copy() const;
+  Status check_device() const;
+  void log_for_recovery(const Pass& pass);
+  Status check_backend();  // self_check.cpp
+  Status check_program(uint32_t number);
+  Status end_call_on_device(const Pass& pass, int64_t start, Status status);
   Status run_pass(Pass& pass);
   Status fill_input(Pass& pass, uint32_t value);
   Status fill_positions(const Pass& pass, uint32_t value, int64_t first);
@@ -142,16 +176,11 @@ class Session {
   int free_buffer() const;
   void point_at_buffers(const Pass& pass, int from, int to);
   void copy_untouched(const Pass& pass, int from, int to);
-  void write_journal(const Pass& pass);
-  unsigned char* journal_row(int64_t position) const { return journal_ + size_t(position % plan_.reach) * plan_.journal_row; }
+  void write_log(const InputLog& log, const Pass& pass, int64_t count);
+  static int64_t end_of_logged_pass(const InputLog& log, int64_t begin, int64_t end);
   Status rewind_recurrent(int64_t position);
-  Status replay_pass(int64_t begin, int64_t end, int from, int to);
+  Status replay_pass(const InputLog& log, int64_t begin, int64_t end, int from, int to);
 
-  struct BoundOp {
-    OpCall call;
-    const Kernel* kernel;
-    uint32_t first_view;
-  };
   Plan plan_;
   ThreadPool* pool_ = nullptr;
   Block state_, arena_;
@@ -162,8 +191,17 @@ class Session {
   SymbolValues body_bound_{}, head_bound_{};
   const PlannedProgram* bound_program_ = nullptr;
   bool has_append_ = false;
-  unsigned char* journal_ = nullptr;
+  InputLog journal_;  // of recurrent states, in the state block
   int32_t top_logits_ = 0;
+  std::unique_ptr<Backend> backend_;  // null: the CPU
+  bool device_is_old_ = true;
+  mutable bool host_is_old_ = false;
+  // What the host's block holds while the device's is newer: the header of that moment, and the inputs fed since.
+  std::unique_ptr<StateHeader> host_header_;
+  Block fed_memory_;
+  InputLog fed_;
+  mutable int64_t same_before_ = 0;  // slots of earlier positions are the same on both sides
+  int64_t recover_to_ = -1;          // position that a recovery has still to reach
   std::atomic<bool> cancel_{false};
   std::atomic<uint64_t> tokens_{0}, passes_{0}, nanoseconds_{0};
   std::atomic<int64_t> seen_position_{0};

@@ -24,7 +24,9 @@ Status Session::rollback(int64_t n) {
   if (n > h->position) return Status::make(Code::kRollbackRange, "rolling back %lld tokens of a stream that holds %lld", static_cast<long long>(n), static_cast<long long>(h->position));
   if (n > plan_.options.rollback)
     return Status::make(Code::kRollbackRange, "rolling back %lld tokens; rollback_window is %lld", static_cast<long long>(n), static_cast<long long>(plan_.options.rollback));
-  const int64_t target = h->position - n;
+  RNL_TRY(check_device());
+  if (backend_) RNL_TRY(sync_to_device());
+  const int64_t target = h->position - n, before = h->position;
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const StateInfo& s = model().states()[i];
     const PlannedState& p = plan_.states[i];
@@ -34,12 +36,21 @@ Status Session::rollback(int64_t n) {
   }
   if (plan_.has_recurrent && n > 0) RNL_TRY(rewind_recurrent(target));
   h->position = target;
+  if (backend_ && target < same_before_) {
+    // The host's copy is of a stream that was not this one.
+    same_before_ = target;
+    Status s = sync_to_host();
+    if (!s.is_ok()) {
+      h->position = before;
+      return s;
+    }
+  }
   seen_position_.store(target, std::memory_order_relaxed);
   return Status::ok();
 }
 
-template <class Fn>
-void Session::for_each_used_range(const StateHeader& h, Fn fn) const {
+void Session::for_each_range_since(const StateHeader& h, int64_t from, RangeFn call, void* context) const {
+  const auto fn = [&](unsigned char* data, size_t bytes) { call(context, data, bytes); };
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const PlannedState& p = plan_.states[i];
     if (model().states()[i].is_recurrent()) {
@@ -48,13 +59,22 @@ void Session::for_each_used_range(const StateHeader& h, Fn fn) const {
       continue;
     }
     // Axis 0 is the heads; within one, memory runs along the slots, in whole tiles.
-    const int64_t used = std::min((h.high_water + kSlotTile - 1) / kSlotTile * kSlotTile, p.slots);
     const int64_t heads = p.dims[0];
-    const size_t head_bytes = heads ? p.bytes / size_t(heads) : 0;
-    const size_t used_bytes = size_t(head_bytes / size_t(p.slots)) * size_t(used);
-    for (int64_t k = 0; k < heads; ++k) fn(state_data(uint32_t(i)) + size_t(k) * head_bytes, used_bytes);
+    const size_t head_bytes = heads ? p.bytes / size_t(heads) : 0, slot_bytes = head_bytes / size_t(p.slots);
+    const auto slots = [&](int64_t begin, int64_t end) {
+      begin = begin / kSlotTile * kSlotTile;
+      end = std::min((end + kSlotTile - 1) / kSlotTile * kSlotTile, p.slots);
+      for (int64_t k = 0; begin < end && k < heads; ++k) fn(state_data(uint32_t(i)) + size_t(k) * head_bytes + size_t(begin) * slot_bytes, size_t(end - begin) * slot_bytes);
+    };
+    if (h.high_water - from >= p.slots || from == 0) {
+      slots(0, std::min(h.high_water, p.slots));
+    } else if (from < h.high_water) {
+      const int64_t begin = from % p.slots, end = (h.high_water - 1) % p.slots + 1;
+      if (begin < end) slots(begin, end);
+      else slots(begin, p.slots), slots(0, end);
+    }
   }
-  if (plan_.reach > 0) fn(journal_, plan_.journal_row * size_t(plan_.reach));
+  if (plan_.reach > 0) fn(journal_.data, journal_.row * size_t(plan_.reach));
 }
 
 size_t Session::snapshot_bytes() const {
@@ -65,6 +85,7 @@ size_t Session::snapshot_bytes() const {
 
 Status Session::snapshot(void* buffer, size_t size) const {
   RNL_CHECK_ARG(size >= snapshot_bytes(), "a snapshot needs %zu bytes, the buffer has %zu", snapshot_bytes(), size);
+  RNL_TRY(sync_to_host());
   auto* out = static_cast<unsigned char*>(buffer);
   std::memcpy(out, header(), sizeof(StateHeader));
   size_t at = sizeof(StateHeader);
@@ -103,11 +124,13 @@ Status Session::restore(const void* buffer, size_t size) {
     std::memcpy(data, in + at, bytes);
     at += bytes;
   });
+  host_is_newer();
   seen_position_.store(h.position, std::memory_order_relaxed);
   return Status::ok();
 }
 
 Status Session::save(const char* path) const {
+  RNL_TRY(sync_to_host());
   AtomicFile file;
   RNL_TRY(file.open(path));
   Xxh64 sum;
@@ -132,6 +155,7 @@ Status Session::load(const char* path) {
 }
 
 Result<std::unique_ptr<Session>> Session::fork() const {
+  RNL_TRY(sync_to_host());
   RNL_ASSIGN(copy, Session::create(model(), pool_, plan_.options, nullptr, nullptr));
   std::memcpy(copy->header(), header(), sizeof(StateHeader));
   // Both blocks have the same layout; only pages in use are touched.

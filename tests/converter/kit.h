@@ -10,6 +10,7 @@
 #include <fstream>
 #include <functional>
 
+#include "backend.h"
 #include "converter/convert.h"
 #include "converter/read/read.h"
 #include "format/model_file.h"
@@ -132,7 +133,7 @@ inline std::unique_ptr<Model> open_model(const fs::path& path) {
 
 // Logits of every token of a language model, ids fed in passes of `chunk`. kv: of keys and values, kNone: as the file says.
 inline std::vector<float> all_logits(const Model& model, const std::vector<int32_t>& ids, int64_t chunk, DType kv = DType::kNone) {
-  PlanOptions options;
+  PlanOptions options = test::plan_options();
   options.context = int64_t(ids.size());
   options.chunk = chunk;
   options.rows = 8;

@@ -80,7 +80,7 @@ class LinearStates : public testing::TestWithParam<const char*> {
     while (ids_.size() < 600) ids_.push_back(int32_t(rng() % 61));
   }
   std::unique_ptr<Session> make(int64_t rollback = 32, int64_t chunk = 16) {
-    PlanOptions o;
+    PlanOptions o = test::plan_options();
     o.context = 1024;
     o.chunk = chunk;
     o.rollback = rollback;
@@ -221,7 +221,7 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
     // The last token's logits of each part.
     const auto along = [&](const char* file) {
       const auto model = open_model(tmp / file);
-      PlanOptions o;
+      PlanOptions o = test::plan_options();
       o.context = tokens, o.chunk = 256, o.rollback = 0;
       auto s = Session::create(*model, nullptr, o, nullptr, nullptr);
       if (!s.is_ok()) throw std::runtime_error(s.take_status().message());

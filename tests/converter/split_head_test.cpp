@@ -29,7 +29,7 @@ bool is_split(const Model& m) {
 // Greedy tokens, and how many of them came from logits with rows left out.
 std::vector<int32_t> greedy(const Model& model, int32_t top_logits, int count, int threads, int* screened) {
   ThreadPool* pool = thread_pool_create(threads);
-  PlanOptions options;
+  PlanOptions options = test::plan_options();
   options.context = count + 1;
   auto session = Session::create(model, pool, options, nullptr, nullptr);
   EXPECT_TRUE(session.is_ok());

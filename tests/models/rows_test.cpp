@@ -39,7 +39,7 @@ class Row {
   }
 
   std::unique_ptr<Session> session(int64_t chunk, int64_t rollback) {
-    PlanOptions o;
+    PlanOptions o = test::plan_options();
     o.context = 128;
     o.chunk = chunk;
     o.rollback = rollback;

@@ -1,8 +1,10 @@
 // One body for every operator test: the same call runs through the reference and through every kernel of every CPU target that this
-// machine has, alone and with two workers, and the results are compared.
+// machine has, alone and with two workers, and the results are compared. In Vulkan mode (vulkan_kernel.h) a device takes their place.
 #pragma once
 
 #include <gtest/gtest.h>
+
+#include "backend.h"
 
 #include <cmath>
 #include <cstring>
@@ -16,6 +18,9 @@
 #include "cpu/thread_pool.h"
 #include "ops/define.h"
 #include "ops/op.h"
+#if RNL_TEST_VULKAN
+#include "vulkan_kernel.h"
+#endif
 
 namespace runnel::test {
 
@@ -131,6 +136,8 @@ struct Ran {
   std::vector<Array> in, out;
 };
 
+inline void compare_kernel(const Case& t, const Kernel& k, const Ran& want, double tolerance);
+
 inline Ran run_reference(const Case& t) {
   Ran r{t.in, t.out};
   std::vector<TensorView> views;
@@ -143,6 +150,10 @@ inline Ran run_reference(const Case& t) {
   Status s = def->check(c);
   EXPECT_TRUE(s.is_ok()) << s.message();
   if (s.is_ok()) def->reference(c);
+#if RNL_TEST_VULKAN
+  if (s.is_ok() && is_vulkan_mode() && is_compared_by_reference(*def))
+    if (const Kernel* k = vulkan_kernel(*def)) compare_kernel(t, *k, r, t.op == "solve" ? 1e-4 : 1e-6);  // solve: the condition counts
+#endif
   return r;
 }
 
@@ -184,11 +195,29 @@ inline void expect_close(const Array& got, const Array& want, double tolerance, 
                                                 << want.data<float>()[at];
 }
 
+inline void compare_kernel(const Case& t, const Kernel& k, const Ran& want, double tolerance) {
+  std::vector<Array> in = t.in, out = t.out;
+  std::vector<TensorView> views;
+  if (k.supports && !k.supports(t.call(in, out, views))) return;
+  const Ran got = run_kernel(t, k, nullptr);
+  for (size_t i = 0; i < want.out.size(); ++i) expect_close(got.out[i], want.out[i], tolerance, k.name);
+}
+
 // Calls body(kernel, target name) for each kernel of the operator that supports the case, on each available target.
 inline int for_each_kernel(const Case& t, const std::function<void(const Kernel&, const std::string&)>& body) {
   int targets = 0, ran = 0;
   const CpuTarget* list = cpu_targets(&targets);
   const OpDef* def = find_op_by_name(t.op.c_str());
+#if RNL_TEST_VULKAN
+  if (is_vulkan_mode()) {
+    const Kernel* k = vulkan_kernel(*def);
+    std::vector<Array> in = t.in, out = t.out;
+    std::vector<TensorView> views;
+    if (!k || !k->supports(t.call(in, out, views))) return 0;
+    body(*k, "vulkan");
+    return 1;
+  }
+#endif
   for (int i = 0; i < targets; ++i) {
     if (!list[i].available) continue;
     const KernelList kernels = list[i].kernels(def->number);

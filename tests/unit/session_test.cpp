@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "backend.h"
 #include "unit/model_builder.h"
 
 namespace runnel::test {
@@ -32,7 +33,7 @@ class SessionTest : public ::testing::Test {
   }
   ~SessionTest() override { thread_pool_destroy(pool_); }
   std::unique_ptr<Session> make(int64_t context = 512, int64_t chunk = 16, int64_t rollback = 64, DType kv = DType::kNone) {
-    PlanOptions o;
+    PlanOptions o = test::plan_options();
     o.context = context;
     o.chunk = chunk;
     o.rollback = rollback;
@@ -285,7 +286,7 @@ TEST_F(SessionTest, WrongInputsAreNamed) {
 }
 
 TEST_F(SessionTest, PlansAreExactAndBudgetsHold) {
-  PlanOptions o;
+  PlanOptions o = test::plan_options();
   o.context = 512;
   o.chunk = 16;
   auto plan = make_plan(*model_, o);

@@ -38,7 +38,7 @@ typedef enum rnl_status_code {
   RNL_BUDGET_EXCEEDED = 7, /* the message says how much is needed */
   RNL_CONTEXT_FULL = 8,
   RNL_CANCELLED = 9,
-  RNL_DEVICE_LOST = 10,
+  RNL_DEVICE_LOST = 10,    /* the stream is as before the call; rnl_session_recover goes on on the CPU */
   RNL_NON_FINITE = 11,     /* an output held NaN or infinity; the stream is as before the call */
   RNL_ROLLBACK_RANGE = 12, /* further back than rollback_window */
   RNL_STATE_MISMATCH = 13, /* a saved state of another model or plan, or a damaged one */
@@ -103,6 +103,8 @@ RNL_API rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_inf
 
 typedef enum rnl_dtype { RNL_F32 = 1, RNL_F16 = 2, RNL_BF16 = 3, RNL_I32 = 4, RNL_I64 = 5, RNL_U8 = 6, RNL_I8 = 7, RNL_Q8 = 9 } rnl_dtype;
 
+typedef enum rnl_backend { RNL_BACKEND_CPU = 0, RNL_BACKEND_VULKAN = 1 } rnl_backend;
+
 typedef struct rnl_session_options {
   size_t struct_size;
   int64_t context;         /* tokens; 0: min(the model's, 4096) */
@@ -113,6 +115,9 @@ typedef struct rnl_session_options {
   uint64_t budget_bytes;   /* 0: no limit; else creation fails when state and arena need more */
   void* state_memory;      /* null: the library allocates. Else rnl_memory.state bytes, aligned to 256 */
   void* arena_memory;      /* null: the library allocates. Else rnl_memory.arena bytes, aligned to 256 */
+  int32_t backend;         /* rnl_backend. Vulkan: on the device that RUNNEL_VULKAN_DEVICE names (a number or a part of its name), else on the most capable one;
+                              operators without a kernel there run on the CPU */
+  int64_t snapshot_every;  /* of a session on a device: tokens that rnl_session_recover may have to compute again; 0: 256. Fewer cost more copies to the host */
 } rnl_session_options;
 
 typedef struct rnl_memory {
@@ -130,6 +135,22 @@ RNL_API rnl_status_code rnl_session_plan(const rnl_model* model, const rnl_sessi
 RNL_API rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_options* options, rnl_session** session);
 RNL_API void rnl_session_destroy(rnl_session* session);
 RNL_API rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_memory* memory);
+
+typedef struct rnl_backend_info {
+  size_t struct_size;
+  const char* device;     /* never null, "" on the CPU; valid while the session is open */
+  uint64_t device_bytes;  /* buffers on the device: weights (shared between sessions), states, activations */
+  uint64_t submissions, recordings; /* command buffers given to the device and recorded */
+  uint64_t cpu_operators, copied_bytes; /* operators that ran on the CPU in between, and what was copied for them */
+} rnl_backend_info;
+RNL_API void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info);
+/* Leaves the device for the CPU, where the session goes on from its present position. After RNL_DEVICE_LOST the host computes from its last
+ * copy of the states what was fed since, at most snapshot_every tokens and those of one call; other sessions on that device need a call of
+ * their own, new sessions open it anew. Of no effect on the CPU. May be called again when it fails. */
+RNL_API rnl_status_code rnl_session_recover(rnl_session* session);
+/* Calls line() with a description of each Vulkan device, usable or not. RNL_UNSUPPORTED: the library was built without Vulkan; RNL_NOT_FOUND:
+ * the machine has no driver. */
+RNL_API rnl_status_code rnl_vulkan_devices(void (*line)(void* user, const char* text), void* user);
 
 /* A dense row-major tensor of the caller. */
 typedef struct rnl_tensor {
@@ -178,7 +199,7 @@ RNL_API rnl_status_code rnl_session_restore(rnl_session* session, const char* pa
 /* A second session with the same contents and options. */
 RNL_API rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy);
 
-/* Asks a running call to stop; it returns RNL_CANCELLED within one operator. Without a running call it stops the next one. Any thread. */
+/* Asks a running call to stop; it returns RNL_CANCELLED within one operator (with recurrent states and on a device: one pass). Without a running call it stops the next one. Any thread. */
 RNL_API void rnl_session_cancel(rnl_session* session);
 
 typedef struct rnl_stats {

@@ -105,6 +105,7 @@ class Session {
   rnl_session* get() const { return handle_.get(); }
   int64_t position() const { return rnl_session_position(handle_.get()); }
   void reset() { rnl_session_reset(handle_.get()); }
+  Status recover() { return rnl_session_recover(handle_.get()); }
   Status rollback(int64_t n) { return rnl_session_rollback(handle_.get(), n); }
   Status save(const std::string& path) const { return rnl_session_save(handle_.get(), path.c_str()); }
   Status restore(const std::string& path) { return rnl_session_restore(handle_.get(), path.c_str()); }

@@ -258,7 +258,7 @@ Job job_of(const OpCall& c) {
   j.p = params_of<InnerModelParams>(c);
   j.tokens = c.in[kQ].dims[0], j.heads = c.in[kQ].dims[1], j.dim = c.in[kQ].dims[2];
   j.inner = j.p.hidden ? j.p.hidden : j.dim;
-  j.parameters = j.p.hidden ? 2 * j.dim * j.inner + (j.p.bias ? j.inner + j.dim : 0) : j.dim * j.dim + (j.p.bias ? j.dim : 0);
+  j.parameters = parameters_of(j.p, j.dim);
   j.planes = has_input(c, kMomentum) ? 3 : 2;
   j.vector = j.dim > j.inner ? j.dim : j.inner;
   j.worker_floats = padded(j.planes * j.parameters) + padded(j.parameters) + kVectors * padded(j.vector);

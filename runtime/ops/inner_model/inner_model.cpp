@@ -31,11 +31,6 @@ Status parse(const void* attrs, OpParams* out) {
   return Status::ok();
 }
 
-int64_t parameters_of(const InnerModelParams& p, int64_t dim) {
-  const int64_t h = p.hidden;
-  return h == 0 ? dim * dim + (p.bias ? dim : 0) : 2 * dim * h + (p.bias ? h + dim : 0);
-}
-
 Status check(const OpCall& c) {
   const InnerModelParams& p = params_of<InnerModelParams>(c);
   RNL_TRY(check_shape(kOp, "q", c.in[kQ], DType::kF32, {-1, -1, -1}));

@@ -37,4 +37,10 @@ struct InnerModelParams {
   float loss_power, loss_delta, map_power, scale, eps;
 };
 
+// Of one plane.
+inline int64_t parameters_of(const InnerModelParams& p, int64_t dim) {
+  const int64_t h = p.hidden;
+  return h == 0 ? dim * dim + (p.bias ? dim : 0) : 2 * dim * h + (p.bias ? h + dim : 0);
+}
+
 }  // namespace runnel

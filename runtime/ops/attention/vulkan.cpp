@@ -1,0 +1,72 @@
+#include "ops/attention/attention.h"
+#include "ops/define.h"
+#include "vulkan/kernel.h"
+
+namespace runnel::vulkan {
+RNL_SHADER(attention)
+RNL_SHADER(attention__append)
+namespace {
+
+struct AppendPush {
+  uint32_t n, tokens, kv_heads, dim, slots, x, state, stride, is_key;
+};
+struct Push {
+  uint32_t tokens, heads, kv_heads, value, keys, slots, window, stride;
+  uint32_t q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, y, lse;
+  float scale, softcap;
+};
+
+constexpr int kKeyState = 3, kValueState = 4, kSinks = 5, kBias = 6, kSegments = 7;
+
+const char* refuses(const OpCall& c) {
+  if (c.in[0].dims[2] > 1024 || c.in[2].dims[2] > 1024) return "heads of more than 1024 dims";
+  if (!has_input(c, kKeyState)) return nullptr;
+  if (c.in[kKeyState].dtype == DType::kQ8) return "keys and values of q8";
+  if (c.in[kKeyState].dtype == DType::kF16 && c.in[2].dims[2] % 2 != 0) return "f16 values of an odd size";
+  return nullptr;
+}
+
+// Writes the call's keys or values into their slots.
+void append(Recorder& r, const OpCall& c, int input, int state, uint32_t stride) {
+  const TensorView &x = c.in[input], &s = c.in[state];
+  const bool half = s.dtype == DType::kF16, is_key = input == 1;
+  const uint32_t tokens = uint32_t(x.dims[0]), heads = uint32_t(x.dims[1]), dim = uint32_t(x.dims[2]);
+  const uint32_t slots = uint32_t(is_key ? s.dims[1] * 16 : s.dims[1]);
+  // Slots that a call may reach; in halves two neighbours are written together.
+  uint32_t entries = stride == 1 ? tokens : tokens / stride + 1, width = dim;
+  if (half && is_key) entries = entries / 2 + 1;
+  if (half && !is_key) width = dim / 2;
+  const AppendPush push{entries * heads * width, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key};
+  r.items(shader_attention__append, {half}, push, push.n);
+}
+
+void record(Recorder& r, const OpCall& c) {
+  const auto& p = params_of<AttentionParams>(c);
+  const TensorView &q = c.in[0], &v = c.in[2];
+  const bool streams = has_input(c, kKeyState);
+  Push push{};
+  push.tokens = uint32_t(q.dims[0]), push.heads = uint32_t(q.dims[1]), push.kv_heads = uint32_t(v.dims[1]), push.value = uint32_t(v.dims[2]);
+  push.keys = uint32_t(c.in[1].dims[0]), push.window = uint32_t(p.window), push.stride = uint32_t(p.stride);
+  push.k_state = push.v_state = kAbsent;
+  if (streams) {
+    r.window({&c.in[kKeyState], &c.in[kValueState]});
+    append(r, c, 1, kKeyState, push.stride);
+    append(r, c, 2, kValueState, push.stride);
+    r.barrier();
+    push.slots = uint32_t(c.in[kValueState].dims[1]);
+    push.k_state = r.state(c.in[kKeyState]), push.v_state = r.state(c.in[kValueState]);
+  }
+  push.q = r.input(c, 0), push.k = r.input(c, 1), push.v = r.input(c, 2), push.sinks = r.input(c, kSinks), push.bias = r.input(c, kBias);
+  if (push.bias != kAbsent) push.bias_heads = uint32_t(c.in[kBias].dims[0]), push.bias_keys = uint32_t(c.in[kBias].dims[2]);
+  push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
+  push.y = r.output(c, 0), push.lse = r.output(c, 1);
+  push.scale = p.scale, push.softcap = p.softcap;
+  const uint32_t source = !streams ? 0 : c.in[kKeyState].dtype == DType::kF32 ? 1 : 2;
+  r.groups(shader_attention, {source, p.causal, uint32_t(q.dims[2]), (push.value + 63) / 64, p.softcap > 0}, push, uint64_t(push.tokens) * push.heads);
+}
+
+}  // namespace
+
+extern const Kernel attention_vulkan_kernel = {refuses, nullptr, record, 1u << kKeyState | 1u << kValueState};
+
+}  // namespace runnel::vulkan

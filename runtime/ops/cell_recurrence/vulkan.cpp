@@ -1,0 +1,38 @@
+#include "ops/cell_recurrence/cell_recurrence.h"
+#include "ops/define.h"
+#include "vulkan/kernel.h"
+
+namespace runnel::vulkan {
+RNL_SHADER(cell_recurrence)
+namespace {
+
+struct Push {
+  uint32_t tokens, heads, x, r, r_bias, bounds, segments, y;
+  uint32_t state[kCellStates], out_state[kCellStates];
+};
+
+constexpr int kStates = 3, kSegments = kStates + kCellStates;
+
+const char* refuses(const OpCall& c) {
+  if (c.in[0].dims[3] > 2048) return "more than 2048 dims a head";
+  for (int i = 0; i < kCellStates; ++i)
+    if (const char* why = refuse_half_state(c, kStates + i, 1 + i)) return why;
+  return nullptr;
+}
+
+void record(Recorder& r, const OpCall& c) {
+  const auto& p = params_of<CellParams>(c);
+  const TensorView& x = c.in[0];
+  r.window({r.has(c.in, c.in_count, 3), r.has(c.in, c.in_count, 4), r.has(c.in, c.in_count, 5), r.has(c.in, c.in_count, 6), r.has(c.out, c.out_count, 1), r.has(c.out, c.out_count, 2),
+            r.has(c.out, c.out_count, 3), r.has(c.out, c.out_count, 4)});
+  Push push{uint32_t(x.dims[0]), uint32_t(x.dims[2]), r.input(c, 0), r.input(c, 1), r.input(c, 2), r.input(c, kSegments), segments_of(c, kSegments), r.output(c, 0), {}, {}};
+  for (int i = 0; i < kCellStates; ++i) push.state[i] = r.state_input(c, kStates + i), push.out_state[i] = r.state_output(c, 1 + i);
+  const uint32_t dim = uint32_t(x.dims[3]);
+  r.groups(shader_cell_recurrence, {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim}, push, push.heads);
+}
+
+}  // namespace
+
+extern const Kernel cell_recurrence_vulkan_kernel = {refuses, nullptr, record};
+
+}  // namespace runnel::vulkan

@@ -1,0 +1,24 @@
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/define.h"
+#include "vulkan/kernel.h"
+
+namespace runnel::vulkan {
+RNL_SHADER(layer_norm)
+namespace {
+
+struct Push {
+  uint32_t rows, channels, x, weight, bias, y;
+  float eps;
+};
+
+void record(Recorder& r, const OpCall& c) {
+  const uint32_t n = elements(c.out[0]), channels = last_axis(c.in[0]);
+  if (n == 0) return;
+  r.groups(shader_layer_norm, {}, Push{n / channels, channels, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), params_of<LayerNormParams>(c).eps}, n / channels);
+}
+
+}  // namespace
+
+extern const Kernel layer_norm_vulkan_kernel = {refuse_nothing, nullptr, record};
+
+}  // namespace runnel::vulkan

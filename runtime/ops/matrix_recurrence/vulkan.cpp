@@ -1,0 +1,60 @@
+#include "ops/matrix_recurrence/matrix_recurrence.h"
+#include "ops/define.h"
+#include "vulkan/kernel.h"
+
+namespace runnel::vulkan {
+RNL_SHADER(matrix_recurrence)
+RNL_SHADER(copy)
+namespace {
+
+struct Push {
+  uint32_t tokens, heads, value, heads_q, heads_k, heads_v, heads_ab;
+  uint32_t q, k, v, decay, decay_step, beta, a, b, bonus, gate, state, norm, largest, bounds, segments;
+  uint32_t y, out_state, out_norm, out_largest;
+  float scale, eps;
+};
+struct CopyPush {
+  uint32_t n, from, to, inner, from_stride, to_stride;
+};
+
+enum Input { kQ, kK, kV, kDecay, kBeta, kA, kB, kBonus, kGate, kState, kNorm, kMax, kSegments };
+
+const char* refuses(const OpCall& c) {
+  if (last_axis(c.in[kQ]) > 256) return "keys of more than 256 dims";
+  for (int i = 0; i < 3; ++i)
+    if (const char* why = refuse_half_state(c, kState + i, 1 + i)) return why;
+  return nullptr;
+}
+
+// Norms and maxima after the call, until all columns have read those before it.
+uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.out[0].dims[1] * (c.in[kQ].dims[2] + 1)) * 4; }
+
+void record(Recorder& r, const OpCall& c) {
+  const auto& p = params_of<MatrixRecurrenceParams>(c);
+  const TensorView& y = c.out[0];
+  const uint32_t tokens = uint32_t(y.dims[0]), heads = uint32_t(y.dims[1]), value = uint32_t(y.dims[2]), key = last_axis(c.in[kQ]);
+  const auto heads_of = [&](int i) { return has_input(c, i) ? uint32_t(c.in[i].dims[1]) : 1u; };
+  const uint32_t decay_rank = has_input(c, kDecay) ? uint32_t(c.in[kDecay].rank) : 0;
+  r.window({r.has(c.in, c.in_count, kState), r.has(c.in, c.in_count, kNorm), r.has(c.in, c.in_count, kMax), r.has(c.out, c.out_count, 1), r.has(c.out, c.out_count, 2), r.has(c.out, c.out_count, 3)});
+  Push push{tokens, heads, value, heads_of(kQ), heads_of(kK), heads_of(kV), heads_of(kA), r.input(c, kQ), r.input(c, kK), r.input(c, kV), r.input(c, kDecay)};
+  push.decay_step = decay_rank == 3 && c.in[kDecay].dims[0] > 1 ? heads : 0;
+  push.beta = r.input(c, kBeta), push.a = r.input(c, kA), push.b = r.input(c, kB), push.bonus = r.input(c, kBonus), push.gate = r.input(c, kGate);
+  push.state = r.state_input(c, kState), push.norm = r.state_input(c, kNorm), push.largest = r.state_input(c, kMax);
+  push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
+  const uint32_t out_norm = r.state_output(c, 2), out_largest = r.state_output(c, 3);
+  push.y = r.output(c, 0), push.out_state = r.state_output(c, 1);
+  push.out_norm = out_norm == kAbsent ? kAbsent : r.scratch(), push.out_largest = out_largest == kAbsent ? kAbsent : r.scratch() + heads * key;
+  push.scale = p.scale, push.eps = p.eps;
+  r.items(shader_matrix_recurrence, {key, uint32_t(p.rule), p.read == RecurrenceRead::kBefore, uint32_t(p.normalise), decay_rank, push.gate != kAbsent, p.reverse, uint32_t(p.steps)}, push,
+          uint64_t(heads) * value);
+  if (out_norm == kAbsent && out_largest == kAbsent) return;
+  r.barrier();
+  if (out_norm != kAbsent) r.items(shader_copy, {1}, CopyPush{heads * key, push.out_norm, out_norm, heads * key, 0, 0}, heads * key);
+  if (out_largest != kAbsent) r.items(shader_copy, {1}, CopyPush{heads, push.out_largest, out_largest, heads, 0, 0}, heads);
+}
+
+}  // namespace
+
+extern const Kernel matrix_recurrence_vulkan_kernel = {refuses, scratch_bytes, record};
+
+}  // namespace runnel::vulkan

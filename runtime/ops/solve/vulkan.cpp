@@ -1,0 +1,26 @@
+#include "ops/solve/solve.h"
+#include "ops/define.h"
+#include "vulkan/kernel.h"
+
+namespace runnel::vulkan {
+RNL_SHADER(solve)
+namespace {
+
+struct Push {
+  uint32_t batch, n, columns, a, b, x, l;
+  float ridge;
+};
+
+uint64_t scratch_bytes(const OpCall& c) { return uint64_t(element_count(c.in[0])) * 4; }
+
+void record(Recorder& r, const OpCall& c) {
+  const TensorView &a = c.in[0], &b = c.in[1];
+  const uint32_t n = last_axis(a), batch = n ? elements(a) / (n * n) : 0;
+  r.groups(shader_solve, {}, Push{batch, n, last_axis(b), r.input(c, 0), r.input(c, 1), r.output(c, 0), r.scratch(), params_of<SolveParams>(c).ridge}, batch);
+}
+
+}  // namespace
+
+extern const Kernel solve_vulkan_kernel = {refuse_nothing, scratch_bytes, record};
+
+}  // namespace runnel::vulkan

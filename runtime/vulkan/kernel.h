@@ -1,0 +1,60 @@
+// What an operator brings for Vulkan: runtime/ops/<op>/vulkan.cpp with its shaders in shaders/<op>.
+#pragma once
+
+#include "format/packed.h"
+#include "ops/define.h"
+#include "vulkan/recorder.h"
+
+// Names a row of shaders/variants.inc that the file uses.
+#define RNL_SHADER(name) extern const ShaderCode shader_##name;
+
+namespace runnel::vulkan {
+
+struct Kernel {
+  // Why a call of these shapes and types cannot run; null: it can.
+  const char* (*refuses)(const OpCall& call);
+  // Bytes of scratch on the device. Null: none. Must not shrink when a dimension grows.
+  uint64_t (*scratch_bytes)(const OpCall& call);
+  void (*record)(Recorder& r, const OpCall& call);
+  uint32_t written_inputs = 0;  // bits of inputs that it writes
+};
+
+// The kernel of the operator with this registry number; null when it has none.
+const Kernel* find_vulkan_kernel(uint16_t op_number);
+
+inline uint32_t elements(const TensorView& v) { return uint32_t(element_count(v)); }
+inline uint32_t last_axis(const TensorView& v) { return uint32_t(v.dims[v.rank - 1]); }
+inline bool has_output(const OpCall& c, int i) { return i < c.out_count && c.out[i].dtype != DType::kNone; }
+// Independent sequences of a call with segments, else 1.
+inline uint32_t segments_of(const OpCall& c, int i) { return has_input(c, i) ? uint32_t(c.in[i].dims[0] - 1) : 1; }
+
+// Refusals that several operators share.
+inline const char* refuse_nothing(const OpCall&) { return nullptr; }
+// Data is moved in words.
+inline const char* refuse_small_elements(const OpCall& c) { return dtype_bytes(c.in[0].dtype) == 4 ? nullptr : "elements are not of 4 bytes"; }
+inline const char* refuse_half_state(const OpCall& c, int i, int o) {
+  const bool half = (has_input(c, i) && c.in[i].dtype != DType::kF32) || (has_output(c, o) && c.out[o].dtype != DType::kF32);
+  return half ? "recurrent states of f16" : nullptr;
+}
+
+// Rows of a packed matrix that one binding reaches; a matrix larger than the device binds is used in several.
+struct WeightWindow {
+  uint32_t at, first_tile, tiles, tile_words;
+};
+template <class Fn>
+void for_each_window(Recorder& r, const TensorView& w, Fn fn) {
+  const uint32_t tiles = uint32_t((w.dims[0] + kTileRows - 1) / kTileRows);
+  const uint64_t tile_bytes = format_on_device(*w.packed).tile_bytes(w.dims[1]);
+  if (tile_bytes == 0) return fn(WeightWindow{0, 0, tiles, 0});  // sums of nothing
+  const uint64_t most = r.weight_window() / tile_bytes;
+  if (most == 0) return r.refuse(Status::make(Code::kUnsupported, "Vulkan: rows of %lld columns are larger than a binding", static_cast<long long>(w.dims[1])));
+  for (uint32_t first = 0; first < tiles; first += uint32_t(most)) {
+    const uint32_t n = tiles - first < most ? tiles - first : uint32_t(most);
+    fn(WeightWindow{r.weights(w, first * tile_bytes, n * tile_bytes), first, n, uint32_t(tile_bytes / 4)});
+  }
+}
+inline Constants format_constants(const PackedFormat& f) {
+  return {uint32_t(f.kind), f.bits, f.block, f.zero_point, f.has_min, uint32_t(f.scale)};
+}
+
+}  // namespace runnel::vulkan

@@ -1,0 +1,58 @@
+// Compute pipelines, made when they are first wanted and kept with the device; their compiled form is kept on disk.
+//
+// All shaders share one layout, so that any device's least limits do: four storage buffers (binding 0: the heap with activations and
+// constants; 1: a window of the heap for states; 2: a window of packed weights; 3: words of the call) and 128 bytes of push constants.
+#pragma once
+
+#include "vulkan/device.h"
+
+namespace runnel::vulkan {
+
+// SPIR-V of one variant (shaders/variants.inc), embedded by the build. Its address is its identity.
+struct ShaderCode {
+  const char* name;
+  const uint32_t* words;
+  uint32_t count;
+};
+
+// Of the sources of all shaders and of what records them; part of the name of cache files.
+extern const char kShadersHash[];
+
+inline constexpr int kMaxConstants = 12;
+
+class Pipelines {
+ public:
+  static Result<std::unique_ptr<Pipelines>> create(Device& device);
+  ~Pipelines();
+  // constants: values of the specialisation constants 0 .. count - 1.
+  Result<VkPipeline> get(const ShaderCode& shader, const uint32_t* constants, int count);
+  VkPipelineLayout layout() const { return layout_; }
+  VkDescriptorSetLayout set_layout() const { return set_layout_; }
+  // Writes the cache file when pipelines were made since it was read. A folder that cannot be written is no failure.
+  void save();
+  uint32_t made() const { return made_; }
+  // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, shaders and `name`. False: no folder.
+  bool cache_file(const char* name, char* out, size_t size) const;
+  // False: not written, as on a full disk; nothing is left then.
+  static bool write_cache_file(const char* path, const void* data, size_t size);
+
+ private:
+  explicit Pipelines(Device& device) : device_(device) {}
+  void load();
+  struct Entry {
+    const ShaderCode* shader;
+    int count;
+    uint32_t constants[kMaxConstants];
+    VkPipeline pipeline;
+  };
+  Device& device_;
+  std::mutex mutex_;
+  VkDescriptorSetLayout set_layout_ = VK_NULL_HANDLE;
+  VkPipelineLayout layout_ = VK_NULL_HANDLE;
+  VkPipelineCache cache_ = VK_NULL_HANDLE;
+  Vec<Entry> entries_;
+  char path_[512] = {};
+  uint32_t made_ = 0, saved_ = 0;
+};
+
+}  // namespace runnel::vulkan

@@ -1,0 +1,119 @@
+#include "vulkan_session/model_on_device.h"
+
+#include <cstdio>
+#include <cstring>
+
+#include "base/file.h"
+
+namespace runnel::vulkan {
+namespace {
+
+std::mutex g_mutex;
+
+struct Opened {
+  const Model* model;
+  uint64_t fingerprint;  // another model may come to lie at the same address
+  std::weak_ptr<ModelOnDevice> on_device;
+};
+// Made at the first use and kept: it may outlive every static object.
+struct Open {
+  std::weak_ptr<Device> device;
+  Vec<Opened> models;
+};
+Open* g_open = nullptr;
+
+Open* all_open() {
+  if (!g_open) g_open = new (std::nothrow) Open;
+  return g_open;
+}
+
+Result<std::shared_ptr<Device>> device_locked() {
+  Open* open = all_open();
+  if (!open) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan device");
+  auto device = open->device.lock();
+  if (device && !device->is_lost()) return device;
+  RNL_ASSIGN(opened, Device::open(nullptr));
+  device = std::move(opened);
+  open->device = device;
+  return device;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Device>> shared_device() {
+  std::lock_guard<std::mutex> lock(g_mutex);
+  return device_locked();
+}
+
+Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
+  std::lock_guard<std::mutex> lock(g_mutex);
+  Open* open = all_open();
+  if (!open) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan device");
+  Vec<Opened> alive;
+  std::shared_ptr<ModelOnDevice> found;
+  for (Opened& o : open->models) {
+    auto m = o.on_device.lock();
+    if (!m) continue;
+    if (o.model == &model && !m->device().is_lost() && o.fingerprint == model.fingerprint()) found = m;
+    RNL_TRY(alive.push(o));
+  }
+  open->models = std::move(alive);
+  if (found) return found;
+  RNL_ASSIGN(device, device_locked());
+  std::shared_ptr<ModelOnDevice> m(new (std::nothrow) ModelOnDevice);
+  if (!m) return Status::make(Code::kOutOfMemory, "no memory for weights on a device");
+  m->device_ = std::move(device);
+  m->weights_.reset(new (std::nothrow) WeightBuffers(*m->device_));
+  if (!m->weights_) return Status::make(Code::kOutOfMemory, "no memory for weights on a device");
+  for (const TensorInfo& t : model.tensors())
+    if (t.view.dtype == DType::kPacked) RNL_TRY(m->weights_->add(t.view));
+  RNL_TRY(m->weights_->upload());
+  m->fingerprint_ = model.fingerprint();
+  m->read_verdict();
+  RNL_TRY(open->models.push({&model, model.fingerprint(), m}));
+  return m;
+}
+
+namespace {
+
+constexpr uint32_t kVerdictMagic = 0x4b434e52;  // "RNCK", then the number of operators and each one's program and number
+
+bool verdict_file(Device& device, uint64_t fingerprint, char* out, size_t size) {
+  char name[40];
+  std::snprintf(name, sizeof name, "%016llx.checked", static_cast<unsigned long long>(fingerprint));
+  return device.pipelines().cache_file(name, out, size);
+}
+
+}  // namespace
+
+// A file that cannot be read or is damaged means that the check is made again.
+void ModelOnDevice::read_verdict() {
+  char path[512];
+  if (!verdict_file(*device_, fingerprint_, path, sizeof path)) return;
+  auto file = FileView::open(path, true);
+  uint32_t head[2];
+  if (!file.is_ok() || file.value().size() < sizeof head) return;
+  std::memcpy(head, file.value().data(), sizeof head);
+  if (head[0] != kVerdictMagic || file.value().size() != sizeof head + uint64_t(head[1]) * sizeof(Operator) || !failed_.assign(head[1]).is_ok()) return;
+  if (head[1]) std::memcpy(failed_.data(), static_cast<const unsigned char*>(file.value().data()) + sizeof head, head[1] * sizeof(Operator));
+  is_checked_ = true;
+}
+
+Status ModelOnDevice::set_checked(Vec<Operator> failed) {
+  std::lock_guard<std::mutex> lock(g_mutex);
+  if (is_checked_) return Status::ok();
+  Vec<uint32_t> data;
+  RNL_TRY(data.push(kVerdictMagic));
+  RNL_TRY(data.push(uint32_t(failed.size())));
+  for (const Operator& o : failed) {
+    RNL_TRY(data.push(o.program));
+    RNL_TRY(data.push(o.op));
+  }
+  failed_ = std::move(failed);
+  is_checked_ = true;
+  char path[512];
+  if (verdict_file(*device_, fingerprint_, path, sizeof path)) (void)Pipelines::write_cache_file(path, data.data(), data.size() * 4);
+  return Status::ok();
+}
+
+}  // namespace runnel::vulkan

@@ -1,0 +1,357 @@
+#include "vulkan_session/runner.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace runnel::vulkan {
+RNL_SHADER(check_finite)
+namespace {
+
+constexpr size_t kMostRecordings = 24;
+constexpr uint32_t kOpsOfShortSubmission = 32;
+constexpr uint64_t kNoPlace = UINT64_MAX;
+// Values of the fault word, as in shaders/common/common.glsl.
+enum Fault : uint32_t { kFaultIndex = 1, kFaultNonFinite = 2 };
+constexpr uint64_t kStagedAlignment = 256;
+
+struct FinitePush {
+  uint32_t n, x;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> create_runner(const Plan& plan, const BackendMemory& memory) {
+  RNL_ASSIGN(runner, Runner::create(plan, memory));
+  return std::unique_ptr<Backend>(std::move(runner));
+}
+
+Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMemory& memory) {
+  std::unique_ptr<Runner> r(new (std::nothrow) Runner(plan, memory));
+  if (!r) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan session");
+  RNL_ASSIGN(model, ModelOnDevice::open(*plan.model));
+  r->model_ = std::move(model);
+  Device& device = r->model_->device();
+  r->shadow_.reset(new (std::nothrow) Shadow(device));
+  if (!r->shadow_) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan session");
+  RNL_TRY(r->plan_programs());
+  // What every shader reads comes first, so that one binding reaches it; states have a window of their own.
+  RNL_TRY(r->shadow_->add(memory.arena, plan.arena_bytes));
+  r->scratch_offset_ = r->shadow_->bytes();
+  r->shadow_->reserve(r->scratch_bytes_);
+  RNL_TRY(r->add_constants());
+  RNL_TRY(r->shadow_->add(memory.states, plan.reach > 0 ? plan.journal_offset : plan.state_bytes));
+  RNL_TRY(r->shadow_->allocate());
+  for (const TensorInfo& t : plan.model->tensors()) {
+    uint64_t offset = 0;
+    if (t.view.dtype != DType::kPacked && r->shadow_->find(t.view.data, &offset)) RNL_TRY(r->shadow_->push(t.view.data, t.bytes));
+  }
+  RNL_ASSIGN(words, device.create_buffer(kCallWords * 4, MemoryKind::kReadback, "the words of a call"));
+  r->call_words_ = words;
+  std::memset(r->call_words_.mapped, 0, kCallWords * 4);
+  VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
+  pool.flags = device.info().quirks.has_resettable_pools ? VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT : 0;
+  pool.queueFamilyIndex = device.queue_family();
+  RNL_VK_TRY(device.api().vkCreateCommandPool(device.handle(), &pool, nullptr, &r->command_pool_), "creating a command pool");
+  RNL_TRY(r->recordings_.reserve(kMostRecordings));
+  r->take_verdict();
+  return r;
+}
+
+Runner::~Runner() {
+  if (!model_) return;
+  Device& device = model_->device();
+  for (Recording& r : recordings_) free_recording(&r);
+  if (command_pool_) device.api().vkDestroyCommandPool(device.handle(), command_pool_, nullptr);
+  device.destroy(&io_in_);
+  device.destroy(&io_out_);
+  device.destroy(&call_words_);
+  device.pipelines().save();
+}
+
+bool Runner::is_lost() const { return model_->device().is_lost(); }
+uint64_t Runner::device_bytes() const { return shadow_->bytes() + io_in_.bytes + io_out_.bytes + model_->weights().bytes(); }
+const char* Runner::device_name() const { return model_->device().info().name; }
+
+// What runs where, scratch, and places of inputs and outputs, at the upper bounds of all sizes.
+Status Runner::plan_programs() {
+  Device& device = model_->device();
+  uint64_t in = 0, out = 0;
+  RNL_TRY(refusals_.assign(plan_.programs.size()));
+  RNL_TRY(io_offsets_.assign(plan_.programs.size()));
+  for (size_t i = 0; i < plan_.programs.size(); ++i) {
+    const PlannedProgram& p = plan_.programs[i];
+    const ProgramInfo& info = *p.info;
+    RNL_TRY(refusals_[i].assign(info.ops.size()));
+    Vec<TensorView> views;
+    for (size_t k = 0; k < info.ops.size(); ++k) {
+      const OpInfo& op = info.ops[k];
+      RNL_TRY(views.assign(size_t(op.in_count) + op.out_count));
+      RNL_TRY(operand_views(plan_, p, op, plan_.bounds, views.data()));
+      const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
+      const Kernel* kernel = find_vulkan_kernel(op.def->number);
+      refusals_[i][k] = kernel ? kernel->refuses(call) : "no shader";
+      if (!refusals_[i][k] && kernel->scratch_bytes) scratch_bytes_ = std::max(scratch_bytes_, kernel->scratch_bytes(call));
+    }
+    RNL_TRY(io_offsets_[i].assign(info.values.size()));
+    for (uint64_t& o : io_offsets_[i]) o = kNoPlace;
+    const auto place = [&](uint32_t value, uint64_t* end) {
+      io_offsets_[i][value] = *end;
+      *end += (p.values[value].bytes + kStagedAlignment - 1) / kStagedAlignment * kStagedAlignment;
+    };
+    uint64_t own_in = 0, own_out = 0;
+    for (uint32_t v = 0; v < info.input_count; ++v) place(v, &own_in);
+    for (uint32_t v : info.outputs)
+      if (io_offsets_[i][v] == kNoPlace) place(v, &own_out);
+    in = std::max(in, own_in), out = std::max(out, own_out);
+  }
+  RNL_ASSIGN(a, device.create_buffer(in, MemoryKind::kUpload, "inputs of calls"));
+  io_in_ = a;
+  RNL_ASSIGN(b, device.create_buffer(out, MemoryKind::kReadback, "outputs of calls"));
+  io_out_ = b;
+  return Status::ok();
+}
+
+// Dense tensors that operators use.
+Status Runner::add_constants() {
+  for (const PlannedProgram& p : plan_.programs)
+    for (const Operand& o : p.info->operands) {
+      if (o.kind != Operand::Kind::kTensor) continue;
+      const TensorInfo& t = plan_.model->tensors()[o.index];
+      uint64_t offset = 0;
+      if (t.view.dtype != DType::kPacked && !shadow_->find(t.view.data, &offset)) RNL_TRY(shadow_->add(t.view.data, t.bytes));
+    }
+  return Status::ok();
+}
+
+void Runner::free_recording(Recording* r) {
+  Device& device = model_->device();
+  for (Part& part : r->parts)
+    if (part.commands) device.api().vkFreeCommandBuffers(device.handle(), command_pool_, 1, &part.commands);
+  if (r->pool) device.api().vkDestroyDescriptorPool(device.handle(), r->pool, nullptr);
+  *r = Recording();
+}
+
+Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
+  ++clock_;
+  for (Recording& r : recordings_)
+    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from && r.to == range.to && std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
+      r.last_used = clock_;
+      return &r;
+    }
+  Recording* r = nullptr;
+  if (recordings_.size() < kMostRecordings) {
+    RNL_TRY(recordings_.push(Recording()));
+    r = &recordings_[recordings_.size() - 1];
+  } else {
+    RNL_TRY(finish());
+    r = std::min_element(recordings_.begin(), recordings_.end(), [](const Recording& a, const Recording& b) { return a.last_used < b.last_used; });
+    free_recording(r);
+  }
+  Status s = record(range, r);
+  if (!s.is_ok()) {
+    free_recording(r);
+    r->end = UINT32_MAX;  // matches nothing
+    return s;
+  }
+  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to, r->symbols = range.symbols;
+  r->last_used = clock_;
+  ++stats_.recordings;
+  return r;
+}
+
+Status Runner::record(const OpRange& range, Recording* r) {
+  Device& device = model_->device();
+  const Api& api = device.api();
+  const PlannedProgram& p = *range.program;
+  // Sets differ in their windows; an operator has as many as its weights at most, each in as many pieces as the device's bindings need.
+  const uint32_t sets = 64 + 2 * (range.end - range.begin);
+  const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, sets * kBaseBuffers};
+  VkDescriptorPoolCreateInfo pool{VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO};
+  pool.maxSets = sets;
+  pool.poolSizeCount = 1;
+  pool.pPoolSizes = &size;
+  RNL_VK_TRY(api.vkCreateDescriptorPool(device.handle(), &pool, nullptr, &r->pool), "creating a descriptor pool");
+  Part part;
+  part.begin = range.begin;
+  for (uint32_t i = range.begin; i < range.end; ++i) {
+    const bool on_cpu = refusals_[range.program_index][i] && !p.ops[i].is_skipped_view;
+    if (!on_cpu && !(device.info().quirks.has_short_submissions && i + 1 - part.begin == kOpsOfShortSubmission)) continue;
+    part.end = on_cpu ? i : i + 1;
+    part.cpu_op = on_cpu ? int64_t(i) : -1;
+    RNL_TRY(r->parts.push(part));
+    part = Part();
+    part.begin = i + 1;
+  }
+  part.end = range.end;
+  RNL_TRY(r->parts.push(part));
+  // Inputs that these operators read; those that an operator on the CPU reads are in the arena anyway.
+  const auto io = [&](uint32_t value, Vec<IoCopy>* list) {
+    const TensorView* view = nullptr;
+    for (uint32_t i = range.begin; i < range.end && !view; ++i) {
+      const OpInfo& op = p.info->ops[i];
+      for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count && !view; ++k) {
+        const Operand& o = p.info->operands[op.first_operand + k];
+        const bool fits = list == &r->inputs ? k < op.in_count : k >= op.in_count;
+        if (fits && o.kind == Operand::Kind::kValue && o.index == value) view = &range.ops[i].call.in[k];
+      }
+    }
+    return view ? list->push({static_cast<unsigned char*>(view->data), view_bytes(*view), io_offsets_[range.program_index][value]}) : Status::ok();
+  };
+  for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
+  for (uint32_t v : p.info->outputs)
+    if (v >= p.info->input_count) RNL_TRY(io(v, &r->outputs));
+  for (Part& one : r->parts) RNL_TRY(record_part(range, r, &one));
+  return Status::ok();
+}
+
+Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
+  const PlannedProgram& p = *range.program;
+  const bool is_first = part == r->parts.begin(), is_last = part + 1 == r->parts.end();
+  Device& device = model_->device();
+  VkCommandBufferAllocateInfo info{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
+  info.commandPool = command_pool_;
+  info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+  info.commandBufferCount = 1;
+  RNL_VK_TRY(device.api().vkAllocateCommandBuffers(device.handle(), &info, &part->commands), "allocating a command buffer");
+  Recorder recorder(device, *shadow_, model_->weights(), call_words_, r->pool);
+  recorder.set_scratch(scratch_offset_, scratch_bytes_);
+  RNL_TRY(recorder.begin(part->commands));
+  if (is_first)
+    for (const IoCopy& c : r->inputs) recorder.copy_in(io_in_, c.offset, c.host, c.bytes);
+  for (uint32_t i = part->begin; i < part->end; ++i) {
+    if (p.ops[i].is_skipped_view) continue;
+    const Kernel* kernel = find_vulkan_kernel(p.info->ops[i].def->number);
+    const OpCall& call = range.ops[i].call;
+    recorder.start_op(call, kernel->written_inputs, kernel->scratch_bytes ? kernel->scratch_bytes(call) : 0);
+    kernel->record(recorder, call);
+  }
+  if (is_last) {
+    // States that the program does not replace go along to the new buffer.
+    if (range.from != range.to && range.begin == 0)
+      for (uint32_t s = 0; s < plan_.states.size(); ++s) {
+        if (!plan_.model->states()[s].is_recurrent() || replaces_state(p, s)) continue;
+        unsigned char* at = memory_.states + plan_.states[s].offset;
+        recorder.copy(at + size_t(range.from) * plan_.states[s].stride, at + size_t(range.to) * plan_.states[s].stride, plan_.states[s].bytes);
+      }
+    // What a later range reads must be finite: the last values before the head.
+    if (range.end == p.head_begin && range.end > 0 && range.end < p.info->ops.size()) {
+      const OpCall& last = range.ops[range.end - 1].call;
+      for (int k = 0; k < last.out_count; ++k) {
+        if (last.out[k].dtype != DType::kF32) continue;
+        const uint32_t n = elements(last.out[k]);
+        const TensorView view = last.out[k];
+        const OpCall read{&view, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
+        recorder.start_op(read, 0, 0);
+        recorder.items(shader_check_finite, {}, FinitePush{n, recorder.at(view)}, n);
+      }
+    }
+    for (const IoCopy& c : r->outputs) recorder.copy_out(c.host, io_out_, c.offset, c.bytes);
+  }
+  stats_.dispatches += recorder.dispatches(), stats_.barriers += recorder.barriers();
+  return recorder.end();
+}
+
+Status Runner::submit() {
+  if (waiting_.empty()) return Status::ok();
+  auto* words = static_cast<uint32_t*>(call_words_.mapped);
+  words[kPosition] = uint32_t(position_);
+  words[kFault] = 0;
+  Status s = model_->device().submit(waiting_.data(), uint32_t(waiting_.size()));
+  waiting_.clear();
+  ++stats_.submissions;
+  RNL_TRY(std::move(s));
+  switch (words[kFault]) {
+    case 0: return Status::ok();
+    case kFaultIndex: return Status::make(Code::kInvalidArgument, "an index that the model computed is out of range, for tokens from %lld of the stream on", static_cast<long long>(position_));
+    default: return Status::make(Code::kNonFinite, "a value holds NaN or infinity for tokens from %lld of the stream on", static_cast<long long>(position_));
+  }
+}
+
+Status Runner::enqueue(const OpRange& range, int64_t position) {
+  RNL_CHECK_ARG(position >= 0 && position <= int64_t(UINT32_MAX), "Vulkan: position %lld of the stream is beyond what shaders count", static_cast<long long>(position));
+  RNL_ASSIGN(r, recording_of(range));
+  if (!waiting_.empty()) {
+    bool again = position != position_;
+    for (const Recording* f : finishing_) again = again || f == r;
+    if (again) RNL_TRY(finish());
+  }
+  position_ = position;
+  for (const IoCopy& c : r->inputs) std::memcpy(static_cast<unsigned char*>(io_in_.mapped) + c.offset, c.host, c.bytes);
+  for (const Part& part : r->parts) {
+    RNL_TRY(waiting_.push(part.commands));
+    if (&part + 1 == r->parts.end()) break;
+    RNL_TRY(submit());
+    if (part.cpu_op >= 0) RNL_TRY(run_on_cpu(range, uint32_t(part.cpu_op), position));
+  }
+  return finishing_.push(r);
+}
+
+Status Runner::finish() {
+  Status s = submit();
+  if (s.is_ok())
+    for (const Recording* r : finishing_)
+      for (const IoCopy& c : r->outputs) std::memcpy(c.host, static_cast<const unsigned char*>(io_out_.mapped) + c.offset, c.bytes);
+  finishing_.clear();
+  return s;
+}
+
+// All operands are on the device; this one operator has them on the host.
+Status Runner::run_on_cpu(const OpRange& range, uint32_t op, int64_t position) {
+  const OpInfo& info = range.program->info->ops[op];
+  BoundOp& b = range.ops[op];
+  const auto bytes_of = [&](int k) -> uint64_t {
+    const Operand& o = range.program->info->operands[info.first_operand + uint32_t(k)];
+    if (o.kind == Operand::Kind::kState) return plan_.states[o.index].bytes;
+    return o.kind == Operand::Kind::kValue ? view_bytes(b.call.in[k]) : 0;
+  };
+  const int count = info.in_count + info.out_count;
+  for (int k = 0; k < info.in_count; ++k)
+    if (const uint64_t n = bytes_of(k)) {
+      RNL_TRY(shadow_->pull(b.call.in[k].data, n));
+      stats_.copied_bytes += n;
+    }
+  b.call.position = position;
+  if (info.def->check_data) RNL_TRY(info.def->check_data(b.call));
+  if (b.kernel) b.kernel->run(b.call);
+  else info.def->reference(b.call);
+  ++stats_.cpu_ops;
+  for (int k = 0; k < count; ++k) {
+    const bool is_state = range.program->info->operands[info.first_operand + uint32_t(k)].kind == Operand::Kind::kState;
+    const uint64_t n = k < info.in_count && !is_state ? 0 : bytes_of(k);
+    if (n == 0) continue;
+    RNL_TRY(shadow_->push(b.call.in[k].data, n));
+    stats_.copied_bytes += n;
+  }
+  return Status::ok();
+}
+
+Status Runner::to_host(const HostRange* ranges, size_t count) {
+  RNL_TRY(finish());
+  return shadow_->pull_all(ranges, count);
+}
+
+Status Runner::to_device(const HostRange* ranges, size_t count) {
+  RNL_TRY(finish());
+  return shadow_->push_all(ranges, count);
+}
+
+Status describe_devices(void (*line)(void* context, const char* text), void* context) {
+  RNL_ASSIGN(instance, Instance::create());
+  Vec<DeviceInfo> list;
+  Vec<VkPhysicalDevice> handles;
+  RNL_TRY(instance->list(&list, &handles));
+  char text[1024];
+  for (size_t i = 0; i < list.size(); ++i) {
+    const DeviceInfo& d = list[i];
+    std::snprintf(text, sizeof text, "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, subgroup %u\n        int dot %s, f16 %s, 16-bit storage %s, cooperative matrix %s%s%s%s%s", i, d.name,
+                  VK_API_VERSION_MAJOR(d.api_version), VK_API_VERSION_MINOR(d.api_version), d.driver, double(d.memory_bytes) / (1 << 30), double(d.storage_range) / (1 << 20), d.shared_bytes / 1024,
+                  d.subgroup_size, d.has_int_dot ? "yes" : "no", d.has_f16 ? "yes" : "no", d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
+                  d.quirks.has_short_submissions ? "\n        work-around: short submissions" : "", d.quirks.has_resettable_pools ? "\n        work-around: resettable pools" : "",
+                  d.refused ? "\n        not usable: " : "", d.refused ? d.refused : "");
+    line(context, text);
+  }
+  return Status::ok();
+}
+
+}  // namespace runnel::vulkan

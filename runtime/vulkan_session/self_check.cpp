@@ -1,0 +1,115 @@
+// The device's side of the self-check (session/self_check.cpp).
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/log.h"
+#include "vulkan_session/runner.h"
+
+namespace runnel::vulkan {
+namespace {
+
+// Kernels of the CPU round activations to 8 bits; a driver that is wrong is so by far more.
+constexpr float kTolerance = 0.05f;
+
+bool floats_differ(const float* seen, const float* wanted, size_t n) {
+  float largest = 0, apart = 0;
+  bool is_finite = true;
+  for (size_t i = 0; i < n; ++i) {
+    if (!std::isfinite(wanted[i])) continue;
+    is_finite = is_finite && std::isfinite(seen[i]);
+    largest = std::fmax(largest, std::fabs(wanted[i]));
+    apart = std::fmax(apart, std::fabs(seen[i] - wanted[i]));
+  }
+  return !is_finite || apart > kTolerance * largest;
+}
+
+// Choices may differ where two are nearly the same.
+bool integers_differ(const int32_t* seen, const int32_t* wanted, size_t n) {
+  size_t differing = 0;
+  for (size_t i = 0; i < n; ++i) differing += seen[i] != wanted[i];
+  return differing * 2 > n;
+}
+
+}  // namespace
+
+bool Runner::is_checked() const {
+  const char* wish = std::getenv("RUNNEL_VULKAN_SELF_CHECK");
+  return model_->is_checked() || (wish && std::strcmp(wish, "0") == 0);
+}
+
+void Runner::take_verdict() {
+  if (!model_->is_checked()) return;
+  for (const ModelOnDevice::Operator& o : model_->failed())
+    if (o.program < refusals_.size() && o.op < refusals_[o.program].size()) refusals_[o.program][o.op] = "it failed the self-check";
+}
+
+// The CPU's results are in the arena.
+bool Runner::has_lied(const OpRange& range, const OpInfo& op, const Vec<Vec<unsigned char>>& seen) const {
+  const OpCall& call = range.ops[range.begin].call;
+  for (int k = 0; k < op.out_count; ++k) {
+    const TensorView& v = call.out[k];
+    const size_t n = seen[size_t(k)].size() / 4;
+    if (v.dtype == DType::kF32 && floats_differ(reinterpret_cast<const float*>(seen[size_t(k)].data()), static_cast<const float*>(v.data), n)) return true;
+    if (v.dtype == DType::kI32 && integers_differ(reinterpret_cast<const int32_t*>(seen[size_t(k)].data()), static_cast<const int32_t*>(v.data), n)) return true;
+  }
+  return false;
+}
+
+Status Runner::check_op(const OpRange& range) {
+  const uint32_t number = range.begin;
+  const OpInfo& op = range.program->info->ops[number];
+  BoundOp& b = range.ops[number];
+  b.call.position = 0;
+  const auto state_of = [&](int k) -> const Operand* {
+    const Operand& o = range.program->info->operands[op.first_operand + uint32_t(k)];
+    return o.kind == Operand::Kind::kState ? &o : nullptr;
+  };
+  const auto run_on_host = [&] { b.kernel ? b.kernel->run(b.call) : op.def->reference(b.call); };
+  if (refusals_[range.program_index][number]) {
+    run_on_host();
+    return Status::ok();
+  }
+  // Slots of rings are not read at position 0.
+  Vec<HostRange> inputs;
+  for (int k = 0; k < op.in_count; ++k) {
+    const Operand& o = range.program->info->operands[op.first_operand + uint32_t(k)];
+    const bool is_recurrent = o.kind == Operand::Kind::kState && plan_.model->states()[o.index].is_recurrent();
+    if (o.kind == Operand::Kind::kValue || is_recurrent)
+      RNL_TRY(inputs.push({static_cast<unsigned char*>(b.call.in[k].data), is_recurrent ? plan_.states[o.index].bytes : view_bytes(b.call.in[k])}));
+  }
+  RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
+  RNL_TRY(enqueue(range, 0));
+  Status s = finish();
+  if (!s.is_ok() && s.code() != Code::kNonFinite) return s;
+  Vec<Vec<unsigned char>> seen;
+  RNL_TRY(seen.assign(op.out_count));
+  for (int k = 0; k < op.out_count; ++k) {
+    const TensorView& v = b.call.out[k];
+    const Operand* state = state_of(op.in_count + k);
+    if (v.dtype == DType::kNone || (state && !plan_.model->states()[state->index].is_recurrent())) continue;
+    const size_t bytes = view_bytes(v);
+    uint64_t offset = 0;
+    RNL_TRY(seen[size_t(k)].assign(bytes));
+    if (bytes == 0 || !shadow_->find(v.data, &offset)) continue;
+    const CopyPiece piece{seen[size_t(k)].data(), bytes, offset};
+    RNL_TRY(model_->device().download(shadow_->heap(), &piece, 1));
+  }
+  run_on_host();
+  if (!has_lied(range, op, seen)) return Status::ok();
+  log(LogLevel::kWarning, "Vulkan: %s: operator %u (%s) of program \"%s\" gives other results than on the CPU, which keeps it", model_->device().info().name, number, op.def->name,
+      range.program->info->name);
+  return failed_.push({range.program_index, number});
+}
+
+Status Runner::end_check() {
+  for (Recording& r : recordings_) free_recording(&r);
+  recordings_.clear();
+  RNL_TRY(model_->set_checked(std::move(failed_)));
+  failed_ = Vec<ModelOnDevice::Operator>();
+  take_verdict();
+  stats_ = BackendStats();
+  return Status::ok();
+}
+
+}  // namespace runnel::vulkan

@@ -1,0 +1,92 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// One workgroup a token and head: online softmax over tiles of 64 keys at absolute positions, so that a query's bits do not depend on how
+// the stream is cut. An invocation scores one key of a tile, then gathers its own dims of the values.
+#include "../common/common.glsl"
+#include "../common/math.glsl"
+#include "../common/reduce.glsl"
+#include "../common/segments.glsl"
+
+layout(constant_id = 0) const uint kSource = 0;  // of keys: 0 the call's own, 1 f32 states, 2 f16 states
+layout(constant_id = 1) const uint kCausal = 1;
+layout(constant_id = 2) const uint kKey = 64;
+layout(constant_id = 3) const uint kDims = 1;  // dims of the values an invocation has: value / 64, rounded up
+layout(constant_id = 4) const uint kSoftcap = 0;
+layout(push_constant) uniform Push {
+  uint tokens, heads, kv_heads, value, keys, slots, window, stride;
+  uint q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, y, lse;
+  float scale, softcap;
+} p;
+
+#define kMinusInfinity uintBitsToFloat(0xff800000u)
+shared float query[kKey];
+shared float weight[LOCAL];
+
+float key_at(uint begin, uint j, uint head, uint d) {
+  if (kSource == 0u) return heap_f[p.k + ((begin + j) * p.kv_heads + head) * kKey + d];
+  const uint s = j % p.slots, i = ((head * (p.slots / 16u) + s / 16u) * kKey + d) * 16u + s % 16u;
+  return kSource == 1u ? state_f[p.k_state + i] : state_half(p.k_state, i);
+}
+float value_at(uint begin, uint j, uint head, uint d) {
+  if (kSource == 0u) return heap_f[p.v + ((begin + j) * p.kv_heads + head) * p.value + d];
+  const uint i = (head * p.slots + j % p.slots) * p.value + d;
+  return kSource == 1u ? state_f[p.v_state + i] : state_half(p.v_state, i);
+}
+
+void main() {
+  const uint t = group() / p.heads, head = group() % p.heads, kv = head / (p.heads / p.kv_heads), lane = gl_LocalInvocationIndex;
+  if (t >= p.tokens) return;
+  uint begin = 0, position = t, end = p.keys;
+  if (kSource != 0u) position = call_word[kPosition] + t;
+  if (p.bounds != kAbsent)
+    for (uint s = 0; s < p.segments; ++s) {
+      const uvec2 own = segment(p.bounds, s, p.tokens);
+      if (t >= own.x && t < own.x + own.y) {
+        begin = own.x;
+        position = t - own.x;
+        end = own.y;
+      }
+    }
+  const uint low = p.window > 0u && position + 1u > p.window ? position + 1u - p.window : 0u;
+  uint high = kCausal != 0u ? (position + 1u) / p.stride : end;
+  if (p.window > 0u) high = min(high, position + p.window);
+  for (uint d = lane; d < kKey; d += LOCAL) query[d] = heap_f[p.q + (t * p.heads + head) * kKey + d];
+  barrier();
+  float largest = p.sinks != kAbsent ? heap_f[p.sinks + head] : kMinusInfinity, sum = p.sinks != kAbsent ? 1.0 : 0.0;
+  float acc[kDims];
+  for (uint e = 0; e < kDims; ++e) acc[e] = 0.0;
+  for (uint tile = low / LOCAL * LOCAL; tile < high; tile += LOCAL) {
+    const uint j = tile + lane;
+    float score = kMinusInfinity;
+    if (j >= low && j < high) {
+      float dot = 0.0;
+      for (uint d = 0; d < kKey; ++d) dot += query[d] * key_at(begin, j, kv, d);
+      score = dot * p.scale;
+      if (kSoftcap != 0u) score = p.softcap * tanh_exact(score / p.softcap);
+      if (p.bias != kAbsent) score += heap_f[p.bias + ((p.bias_heads == 1u ? 0u : head) * p.tokens + t) * p.bias_keys + (kSource != 0u ? j : begin + j)];
+    }
+    const float most = max(largest, group_max(score));
+    // Nothing seen yet: every difference would be of infinities.
+    const bool nothing = floatBitsToUint(most) == 0xff800000u;
+    const float fade = nothing || floatBitsToUint(largest) == 0xff800000u ? 0.0 : exp_exact(largest - most);
+    const float own = nothing || floatBitsToUint(score) == 0xff800000u ? 0.0 : exp_exact(score - most);
+    weight[lane] = own;
+    sum = sum * fade + group_sum(own);
+    largest = most;
+    const uint from = max(tile, low) - tile, to = min(tile + LOCAL, high) - tile;
+    for (uint e = 0; e < kDims; ++e) {
+      const uint d = e * LOCAL + lane;
+      float a = acc[e] * fade;
+      if (d < p.value)
+        for (uint n = from; n < to; ++n)
+          if (weight[n] != 0.0) a += weight[n] * value_at(begin, tile + n, kv, d);
+      acc[e] = a;
+    }
+    barrier();
+  }
+  for (uint e = 0; e < kDims; ++e) {
+    const uint d = e * LOCAL + lane;
+    if (d < p.value) heap_f[p.y + (t * p.heads + head) * p.value + d] = sum == 0.0 ? 0.0 : acc[e] / sum;
+  }
+  if (lane == 0u && p.lse != kAbsent) heap_f[p.lse + t * p.heads + head] = floatBitsToUint(largest) == 0xff800000u ? largest : largest + log_exact(sum);
+}

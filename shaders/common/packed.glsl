@@ -1,0 +1,114 @@
+// Reads packed matrices; the layout is that of runtime/format/packed.h (split ones are made whole
+// when they are copied to the device). The format is given by specialisation constants, so that one shader
+// serves all formats and none pays for the others.
+layout(constant_id = 0) const uint kKind = 0;    // 0 integer, 1 f32, 2 f16, 3 bf16
+layout(constant_id = 1) const uint kBits = 8;
+layout(constant_id = 2) const uint kBlock = 32;  // columns that share a scale: 16 or 32
+layout(constant_id = 3) const uint kZeroPoint = 0;
+layout(constant_id = 4) const uint kHasMin = 0;
+layout(constant_id = 5) const uint kScale = 0;   // 0 f16, 1 u4, 2 u6, 3 s6, 4 i8
+
+uint weight_byte(uint at, uint i) { return weight_u[at + (i >> 2)] >> ((i & 3u) * 8u) & 255u; }
+float weight_half(uint at, uint i) { return unpackHalf2x16(weight_u[at + (i >> 1)])[i & 1u]; }
+uvec4 four_bytes(uint word) { return uvec4(word, word >> 8, word >> 16, word >> 24) & 255u; }
+
+// q of four columns of a block row of 32 columns.
+uvec4 read_q(uint planes, uint chunk, uint row) {
+  if (kBits == 8u) return four_bytes(weight_u[planes + chunk * 16u + row]);
+  uvec4 q = uvec4(0);
+  uint at = planes, shift = 0;
+  if ((kBits & 4u) != 0u) {
+    q = (four_bytes(weight_u[at + (chunk & 3u) * 16u + row]) >> (chunk & 4u)) & 15u;
+    at += 64u;
+    shift = 4u;
+  }
+  if ((kBits & 2u) != 0u) {
+    q |= ((four_bytes(weight_u[at + (chunk & 1u) * 16u + row]) >> (chunk & 6u)) & 3u) << shift;
+    at += 32u;
+    shift += 2u;
+  }
+  if ((kBits & 1u) != 0u) {
+    const uint bits = weight_u[at + chunk * 2u + (row >> 3)] >> ((row & 7u) * 4u);
+    q |= (uvec4(bits, bits >> 1, bits >> 2, bits >> 3) & 1u) << shift;
+  }
+  return q;
+}
+
+// q of columns 4 j .. 4 j + 3 of a block row and of columns 16 + 4 j ..., which share their words; j < 4.
+void read_pair(uint planes, uint j, uint row, out uvec4 low, out uvec4 high) {
+  if (kBits == 8u) {
+    low = four_bytes(weight_u[planes + j * 16u + row]);
+    high = four_bytes(weight_u[planes + (j + 4u) * 16u + row]);
+    return;
+  }
+  low = high = uvec4(0);
+  uint at = planes, shift = 0;
+  if ((kBits & 4u) != 0u) {
+    const uvec4 v = four_bytes(weight_u[at + j * 16u + row]);
+    low = v & 15u;
+    high = v >> 4;
+    at += 64u;
+    shift = 4u;
+  }
+  if ((kBits & 2u) != 0u) {
+    const uvec4 v = four_bytes(weight_u[at + (j & 1u) * 16u + row]);
+    low |= ((v >> (j & 2u)) & 3u) << shift;
+    high |= ((v >> ((j & 2u) + 4u)) & 3u) << shift;
+    at += 32u;
+    shift += 2u;
+  }
+  if ((kBits & 1u) != 0u) {
+    const uint move = (row & 7u) * 4u, a = weight_u[at + j * 2u + (row >> 3)] >> move, b = weight_u[at + (j + 4u) * 2u + (row >> 3)] >> move;
+    low |= (uvec4(a, a >> 1, a >> 2, a >> 3) & 1u) << shift;
+    high |= (uvec4(b, b >> 1, b >> 2, b >> 3) & 1u) << shift;
+  }
+}
+
+uint read_six(uint at, uint n, uint row, uint i) {
+  const uint low = weight_byte(at, i / 2u * 16u + row) >> ((i & 1u) * 4u) & 15u;
+  return low | (weight_byte(at, n * 8u + i / 4u * 16u + row) >> ((i & 3u) * 2u) & 3u) << 4;
+}
+
+// Scale and minimum of block i of a unit.
+vec2 read_scale(uint unit, uint i, uint row) {
+  if (kScale == 0u) return vec2(weight_half(unit + i * 8u, row), kHasMin != 0u ? weight_half(unit + (32u / kBlock + i) * 8u, row) : 0.0);
+  const uint n = 256u / kBlock, small = unit + (kHasMin != 0u ? 16u : 8u);
+  const float d = weight_half(unit, row), dmin = kHasMin != 0u ? weight_half(unit + 8u, row) : 0.0;
+  if (kScale == 1u) {
+    const uint v = weight_byte(small, i * 16u + row);
+    return vec2(d * float(v & 15u), dmin * float(v >> 4));
+  }
+  if (kScale == 4u) return vec2(d * float(bitfieldExtract(int(weight_byte(small, i * 16u + row)), 0, 8)), 0.0);
+  const float scale = float(read_six(small, n, row, i)) - (kScale == 3u ? 32.0 : 0.0);
+  return vec2(d * scale, kHasMin != 0u ? dmin * float(read_six(small + n * 3u, n, row, i)) : 0.0);
+}
+
+uint unit_words() {
+  const uint plane = kBits == 8u ? 128u : kBits * 16u, sides = kHasMin != 0u ? 2u : 1u;
+  if (kScale == 0u) return 32u / kBlock * 8u * sides + plane;
+  const uint n = 256u / kBlock;
+  return (kScale == 1u ? 8u * sides + n * 4u : kScale == 4u ? 8u + n * 4u : (8u + n * 3u) * sides) + plane * 8u;
+}
+uint planes_words() { return kBits == 8u ? 128u : kBits * 16u; }  // of a block row
+uint header_words() { return unit_words() - (kBits == 8u ? 128u : kBits * 16u) * (kScale == 0u ? 1u : 8u); }
+
+// Where block row `block` of a tile has its scales and its planes.
+uint unit_of(uint tile, uint block) { return tile + (kScale == 0u ? block : block >> 3) * unit_words(); }
+uint inside_unit(uint block) { return kScale == 0u ? 0u : block & 7u; }
+// The four weights of `row` (0 .. 15) of the tile at word `at`, columns 32 block + 4 chunk ...
+vec4 read_weights(uint at, uint row, uint block, uint chunk) {
+  if (kKind != 0u) {
+    const uint column = block * 32u + chunk * 4u;
+    vec4 v;
+    for (uint i = 0; i < 4u; ++i) {
+      if (kKind == 1u) v[i] = uintBitsToFloat(weight_u[at + (column + i) * 16u + row]);
+      else if (kKind == 2u) v[i] = weight_half(at + (column + i) * 8u, row);
+      else v[i] = uintBitsToFloat((weight_u[at + (column + i) * 8u + (row >> 1)] >> ((row & 1u) * 16u)) << 16);
+    }
+    return v;
+  }
+  const uint per_unit = kScale == 0u ? 1u : 8u, unit = at + block / per_unit * unit_words(), inside = block % per_unit;
+  const uvec4 q = read_q(unit + header_words() + inside * (kBits == 8u ? 128u : kBits * 16u), chunk, row);
+  const vec2 s = read_scale(unit, kBlock == 32u ? inside : inside * 2u + chunk / 4u, row);
+  return s.x * (vec4(q) - float(kZeroPoint)) - s.y;
+}

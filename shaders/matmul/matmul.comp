@@ -1,0 +1,109 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+// One workgroup: 64 kRows rows of the weights, kRows an invocation, times kTokens tokens. All invocations are at the same column, so x is read
+// from one place, once for kRows rows. A sum is taken in parts along the columns, each from 0 on, and the parts are added in their order: the
+// bits of a row are the same for any number of tokens, whether one workgroup takes all parts or each has its own and matmul__parts adds them.
+#include "../common/common.glsl"
+#include "../common/packed.glsl"
+
+layout(constant_id = 6) const uint kTokens = 1;  // 1 with experts
+layout(constant_id = 7) const uint kRows = 1;
+layout(constant_id = 8) const uint kRagged = 1;  // columns are no multiple of 32
+// As MatmulPush in runtime/ops/matmul/vulkan.h.
+layout(push_constant) uniform Push {
+  uint x, y, bias, columns, rows, pairs, part_blocks, part_words;
+  uint at, tile_words, window_first, window_tiles, tile_offset;
+  uint ids, slots, x_token, x_slot, expert_tiles, experts;
+} p;
+
+const uint kSums = kTokens * kRows;  // [token][row]
+
+vec4 input_at(uint at, uint left) {
+  if (kRagged == 0u || left >= 4u) return vec4(heap_f[at], heap_f[at + 1u], heap_f[at + 2u], heap_f[at + 3u]);
+  return vec4(left > 0u ? heap_f[at] : 0.0, left > 1u ? heap_f[at + 1u] : 0.0, left > 2u ? heap_f[at + 2u] : 0.0, 0.0);
+}
+
+void main() {
+  const uint lane = gl_LocalInvocationIndex, row = lane % 16u, first = gl_WorkGroupID.y * kTokens, token = first / p.slots, slot = first % p.slots;
+  uint expert = 0;
+  if (p.experts != 0u) {
+    expert = p.ids == kAbsent ? slot : heap_u[p.ids + first];
+    if (expert >= p.experts) {
+      fault(kFaultIndex);
+      expert = 0;
+    }
+  }
+  const uint first_tile = p.tile_offset + gl_WorkGroupID.x * 4u * kRows + lane / 16u;
+  // Rows that are not here take those of the window's first tile and drop the result.
+  uint tile_word[kRows];
+  for (uint r = 0; r < kRows; ++r) {
+    const uint tile = first_tile + r * 4u, inside = expert * p.expert_tiles + tile - p.window_first;
+    tile_word[r] = p.at + (inside < p.window_tiles && tile * 16u + row < p.rows ? inside : 0u) * p.tile_words;
+  }
+  uint x[kTokens];  // tokens beyond the last one repeat it
+  for (uint t = 0; t < kTokens; ++t) x[t] = p.x + (token + min(t, p.pairs - 1u - first)) * p.x_token + slot * p.x_slot;
+  const uint blocks = (p.columns + 31u) / 32u;
+  const uint part_begin = p.part_words != 0u ? gl_WorkGroupID.z : 0u, part_end = p.part_words != 0u ? part_begin + 1u : (blocks + p.part_blocks - 1u) / p.part_blocks;
+  float all[kSums];
+  for (uint i = 0; i < kSums; ++i) all[i] = 0.0;
+  [[dont_unroll]] for (uint part = part_begin; part < part_end; ++part) {
+    float sum[kSums];
+    for (uint i = 0; i < kSums; ++i) sum[i] = 0.0;
+    const uint block_end = min(blocks, (part + 1u) * p.part_blocks);
+    [[dont_unroll]] for (uint b = part * p.part_blocks; b < block_end; ++b) {
+      if (kKind != 0u) {
+        [[dont_unroll]] for (uint c = 0; c < 8u; ++c) {
+          const uint column = b * 32u + c * 4u;
+          if (kRagged != 0u && column >= p.columns) break;
+          vec4 v[kTokens];
+          for (uint t = 0; t < kTokens; ++t) v[t] = input_at(x[t] + column, p.columns - column);
+          for (uint r = 0; r < kRows; ++r) {
+            vec4 w = vec4(0);
+            for (uint i = 0; i < 4u; ++i)
+              if (kRagged == 0u || column + i < p.columns) {
+                const uint at = tile_word[r] + (column + i) * (kKind == 1u ? 16u : 8u);
+                if (kKind == 1u) w[i] = uintBitsToFloat(weight_u[at + row]);
+                else if (kKind == 2u) w[i] = weight_half(at, row);
+                else w[i] = uintBitsToFloat((weight_u[at + (row >> 1)] >> ((row & 1u) * 16u)) << 16);
+              }
+            for (uint t = 0; t < kTokens; ++t) sum[t * kRows + r] += dot(w, v[t]);
+          }
+        }
+        continue;
+      }
+      const uint planes = header_words() + inside_unit(b) * planes_words();
+      vec2 scale_low[kRows], scale_high[kRows];  // and minimum, of the first and the second 16 columns
+      for (uint r = 0; r < kRows; ++r) {
+        const uint unit = unit_of(tile_word[r], b), i = kBlock == 32u ? inside_unit(b) : inside_unit(b) * 2u;
+        scale_low[r] = read_scale(unit, i, row);
+        scale_high[r] = kBlock == 32u ? scale_low[r] : read_scale(unit, i + 1u, row);
+      }
+      [[dont_unroll]] for (uint j = 0; j < 4u; ++j) {
+        const uint column = b * 32u + j * 4u, left = p.columns > column ? p.columns - column : 0u, left_high = left > 16u ? left - 16u : 0u;
+        vec4 u[kTokens], v[kTokens];
+        for (uint t = 0; t < kTokens; ++t) {
+          u[t] = input_at(x[t] + column, left);
+          v[t] = input_at(x[t] + column + 16u, left_high);
+        }
+        for (uint r = 0; r < kRows; ++r) {
+          uvec4 low, high;
+          read_pair(unit_of(tile_word[r], b) + planes, j, row, low, high);
+          const vec4 w_low = scale_low[r].x * (vec4(low) - float(kZeroPoint)) - scale_low[r].y;
+          const vec4 w_high = scale_high[r].x * (vec4(high) - float(kZeroPoint)) - scale_high[r].y;
+          for (uint t = 0; t < kTokens; ++t) sum[t * kRows + r] += dot(w_low, u[t]) + dot(w_high, v[t]);
+        }
+      }
+    }
+    for (uint i = 0; i < kSums; ++i) all[i] += sum[i];
+  }
+  for (uint r = 0; r < kRows; ++r) {
+    const uint tile = first_tile + r * 4u, n = tile * 16u + row;
+    if (expert * p.expert_tiles + tile - p.window_first >= p.window_tiles || n >= p.rows) continue;
+    for (uint t = 0; t < kTokens && first + t < p.pairs; ++t) {
+      const uint at = (first + t) * p.rows + n;
+      if (p.part_words != 0u) heap_f[p.y + gl_WorkGroupID.z * p.part_words + at] = all[t * kRows + r];
+      else heap_f[p.y + at] = all[t * kRows + r] + (p.bias != kAbsent ? heap_f[p.bias + expert * p.rows + n] : 0.0);
+    }
+  }
+}

@@ -1,0 +1,20 @@
+// With RUNNEL_TEST_BACKEND=vulkan tests run on a Vulkan device (RUNNEL_VULKAN_DEVICE) instead of the CPU. The device stays open until they
+// end; then it must have been used, and the validation layers must have said nothing. With RUNNEL_TEST_SMALL=1 it is taken for a GPU with small
+// bindings and allocations, whose driver needs every work-around.
+#pragma once
+
+#include "plan/plan.h"
+
+namespace runnel::test {
+
+bool is_vulkan_mode();
+// Failures of the self-check that the tests of this program make.
+extern int g_expected_lies;
+// Options of a session on the backend under test.
+inline PlanOptions plan_options() {
+  PlanOptions o;
+  o.backend = is_vulkan_mode() ? BackendKind::kVulkan : BackendKind::kCpu;
+  return o;
+}
+
+}  // namespace runnel::test
