@@ -46,6 +46,17 @@ TEST(ThreadPool, RunsEachTaskOnce) {
   }
 }
 
+// A worker may be anywhere on its way when the pool ends.
+TEST(ThreadPool, EndsRightAfterAJob) {
+  for (int i = 0; i < 3000; ++i) {
+    Pool pool(thread_pool_create(2));
+    Counts c;
+    c.workers = 2;
+    c.runs.assign(2, 0);
+    for (int round = 0; round < i % 4; ++round) parallel_for(pool.get(), 2, count, &c);
+  }
+}
+
 TEST(ThreadPool, WithoutAPoolTheCallerDoesEverything) {
   Counts c;
   c.workers = 1;
