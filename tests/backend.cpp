@@ -38,7 +38,7 @@ class OpenDevice : public ::testing::Environment {
       vulkan::g_pretence.weight_window = 128 << 10;
       vulkan::g_pretence.weight_allocation = 256 << 10;
       vulkan::g_pretence.storage_range = 4 << 20;
-      vulkan::g_pretence.is_gpu = true;
+      vulkan::g_pretence.is_gpu = vulkan::g_pretence.has_no_import = true;
       vulkan::g_pretence.quirks = {true, true};
     }
     auto opened = vulkan::shared_device();

@@ -3,6 +3,7 @@
 #   build   the library, the programs and their tests (clang is the reference compiler)
 #   fetch   packages of model files and of the peer
 #   plots   what Python needs to make files of random weights
+#   peer    what llama.cpp's Vulkan backend needs to be built
 #   checks  sanitizers, GCC, the Arm cross builds with their emulator, and a Vulkan driver that needs no GPU (lavapipe) with the validation layers
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
@@ -10,6 +11,7 @@ set -euo pipefail
 build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev libgtest-dev libvulkan-dev glslang-tools spirv-tools python3)
 fetch=(ca-certificates python3 python3-pip)
 plots=(python3-venv)
+peer=(glslc spirv-headers libvulkan-dev)
 checks=(binutils g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -25,6 +27,7 @@ for task in "$@"; do
     build) wanted+=("${build[@]}") ;;
     fetch) wanted+=("${fetch[@]}") ;;
     plots) wanted+=("${plots[@]}") ;;
+    peer) wanted+=("${peer[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     *) echo "install.sh: unknown task $task" >&2; exit 2 ;;
   esac

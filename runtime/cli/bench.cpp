@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/handles.h"
+#include "base/clock.h"
 #include "cli/common.h"
 #include "cpu/features.h"
 #include "text/sampler.h"
@@ -85,6 +86,7 @@ int cmd_bench(const Options& o) {
   json planned;
   int threads = 0;
   std::string kv, head;
+  json device;
   std::vector<int32_t> ids;
   for (int r = 0; r < o.repeat; ++r) {
     const uint64_t t0 = now_ns();
@@ -124,6 +126,11 @@ int cmd_bench(const Options& o) {
     threads = opened.engine.threads();
     kv = kv_name(session.plan());
     head = runner.head();
+    if (const Backend* b = session.backend()) {
+      const BackendStats s = b->stats();
+      device = {{"name", b->device_name()}, {"bytes", b->device_bytes()}, {"driver_ms", double(s.driver_ns) / 1e6}, {"pipeline_ms", double(s.pipeline_ns) / 1e6}, {"pipelines", s.pipelines}, {"pipelines_cached", s.pipelines_cached},
+                {"submissions", s.submissions}, {"cpu_operators", s.cpu_ops}, {"copied_bytes", s.copied_bytes}};
+    }
   }
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
@@ -131,8 +138,9 @@ int cmd_bench(const Options& o) {
   cpu_name(cpu, sizeof cpu);
   const uint64_t peak = uint64_t(usage.ru_maxrss) * 1024;
   if (o.json) {
-    const json out = {{"prefill_tokens_per_s", median(prefill)}, {"decode_tokens_per_s", median(decode)}, {"load_ms", median(load_ms)}, {"first_token_ms", median(first_ms)},
+    json out = {{"prefill_tokens_per_s", median(prefill)}, {"decode_tokens_per_s", median(decode)}, {"load_ms", median(load_ms)}, {"first_token_ms", median(first_ms)},
                       {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", head}};
+    if (!device.is_null()) out["device"] = device;
     std::printf("%s\n", out.dump().c_str());
     return 0;
   }

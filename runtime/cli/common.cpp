@@ -3,14 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
-namespace runnel::cli {
+#include "base/clock.h"
 
-uint64_t now_ns() {
-  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
-}
+namespace runnel::cli {
 
 double median(std::vector<double> values) {
   if (values.empty()) return 0;

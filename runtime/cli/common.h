@@ -92,7 +92,6 @@ class Progress {
   bool drawn_ = false, terminal_;
 };
 
-uint64_t now_ns();
 double median(std::vector<double> values);
 
 }  // namespace runnel::cli

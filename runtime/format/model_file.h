@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/status.h"
 #include "base/vec.h"
 #include "format/enums.h"
@@ -116,6 +117,8 @@ class Model {
   const ProgramInfo* find_program(const char* name) const;  // null: unknown. name null: the first
   const TensorInfo* find_tensor(const char* name) const;
   size_t file_bytes() const { return file_.size(); }
+  // The mapped file; empty when the model lies in other memory.
+  HostRange mapping() const { return file_.is_mapped() ? HostRange{const_cast<unsigned char*>(file_.data()), file_.size()} : HostRange{nullptr, 0}; }
   // Bytes of all segments of a kind.
   uint64_t segment_bytes(format::SegmentKind kind) const;
   uint64_t fingerprint() const { return fingerprint_; }  // checksum of the flatbuffer, which holds the segments' checksums

@@ -1,18 +1,14 @@
 #include "session/session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/xxh64.h"
 #include "session/pass.h"
 
 namespace runnel {
 namespace {
-
-uint64_t now_ns() {
-  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
-}
 
 // allowed: the bits of a value that is let through though it is not finite.
 bool all_finite(const float* p, size_t n, uint32_t allowed) {

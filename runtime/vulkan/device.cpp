@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/clock.h"
 #include "vulkan/pipelines.h"
 
 namespace runnel::vulkan {
@@ -43,6 +44,7 @@ void pretend(DeviceInfo* d) {
   if (p.storage_range) d->storage_range = p.storage_range;
   if (p.weight_window) d->weight_window = p.weight_window;
   if (p.weight_allocation) d->weight_allocation = p.weight_allocation;
+  if (p.has_no_import) d->has_host_import = false;
   if (p.is_gpu) d->type = VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
   d->quirks.has_short_submissions |= p.quirks.has_short_submissions;
   d->quirks.has_resettable_pools |= p.quirks.has_resettable_pools;
@@ -56,7 +58,9 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
   if (!wanted) wanted = std::getenv("RUNNEL_VULKAN_DEVICE");
   std::unique_ptr<Device> d(new (std::nothrow) Device);
   if (!d) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan device");
+  uint64_t begin = now_ns();
   RNL_ASSIGN(instance, Instance::create());
+  d->driver_ns_ = now_ns() - begin;
   d->instance_ = std::move(instance);
   d->api_ = d->instance_->api();
   d->is_validated_ = Instance::wants_validation();
@@ -97,14 +101,20 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
   VkDeviceCreateInfo info{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO};
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
-#if defined(__APPLE__)
-  const char* const extensions[] = {"VK_KHR_portability_subset"};
-  info.enabledExtensionCount = 1;
+  const char* extensions[3];
   info.ppEnabledExtensionNames = extensions;
+#if defined(__APPLE__)
+  extensions[info.enabledExtensionCount++] = "VK_KHR_portability_subset";
 #endif
+  if (d->info_.has_cache_feedback) extensions[info.enabledExtensionCount++] = VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME;
+  if (d->info_.has_host_import) extensions[info.enabledExtensionCount++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+  begin = now_ns();
   RNL_VK_TRY(d->instance_->api().vkCreateDevice(physical, &info, nullptr, &d->device_), "opening the device");
+  d->driver_ns_ += now_ns() - begin;
   RNL_TRY(load_device_functions(d->device_, &api));
   api.vkGetDeviceQueue(d->device_, d->family_, 0, &d->queue_);
+  if (d->info_.has_host_import)
+    d->import_ = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(d->instance_->api().vkGetDeviceProcAddr(d->device_, "vkGetMemoryHostPointerPropertiesEXT"));
   VkFenceCreateInfo fence{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
   RNL_VK_TRY(api.vkCreateFence(d->device_, &fence, nullptr, &d->fence_), "creating a fence");
   RNL_ASSIGN(pipelines, Pipelines::create(*d));
@@ -121,6 +131,44 @@ Device::~Device() {
   if (pool_) api_.vkDestroyCommandPool(device_, pool_, nullptr);
   if (fence_) api_.vkDestroyFence(device_, fence_, nullptr);
   if (api_.vkDestroyDevice) api_.vkDestroyDevice(device_, nullptr);
+}
+
+int Device::memory_type(uint32_t among, VkMemoryPropertyFlags needed) const {
+  for (uint32_t i = 0; i < memory_.memoryTypeCount; ++i)
+    if ((among >> i & 1) && (memory_.memoryTypes[i].propertyFlags & needed) == needed) return int(i);
+  return -1;
+}
+
+Result<Buffer> Device::import(void* data, uint64_t bytes) {
+  constexpr VkExternalMemoryHandleTypeFlagBits kind = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT;
+  VkMemoryHostPointerPropertiesEXT properties{VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
+  RNL_VK_TRY(import_(device_, kind, data, &properties), "importing memory");
+  Buffer b;
+  b.bytes = bytes;
+  VkExternalMemoryBufferCreateInfo external{VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO};
+  external.handleTypes = kind;
+  VkBufferCreateInfo info{VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO};
+  info.pNext = &external;
+  info.size = bytes;
+  info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT;
+  info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+  RNL_VK_TRY(api_.vkCreateBuffer(device_, &info, nullptr, &b.handle), "importing memory");
+  VkMemoryRequirements need;
+  api_.vkGetBufferMemoryRequirements(device_, b.handle, &need);
+  VkImportMemoryHostPointerInfoEXT host{VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT};
+  host.handleType = kind;
+  host.pHostPointer = data;
+  VkMemoryAllocateInfo allocate{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO};
+  allocate.pNext = &host;
+  allocate.allocationSize = bytes;
+  const int type = memory_type(need.memoryTypeBits & properties.memoryTypeBits, 0);
+  VkResult r = type < 0 || need.size > bytes ? VK_ERROR_FEATURE_NOT_PRESENT : VK_SUCCESS;
+  allocate.memoryTypeIndex = uint32_t(type);
+  if (r == VK_SUCCESS) r = api_.vkAllocateMemory(device_, &allocate, nullptr, &b.memory);
+  if (r == VK_SUCCESS) r = api_.vkBindBufferMemory(device_, b.handle, b.memory, 0);
+  if (r == VK_SUCCESS) return b;
+  destroy(&b);
+  return fail(r, "importing memory");
 }
 
 Result<Buffer> Device::create_buffer(uint64_t bytes, MemoryKind kind, const char* what) {
@@ -142,13 +190,9 @@ Result<Buffer> Device::create_buffer(uint64_t bytes, MemoryKind kind, const char
   }
   const VkMemoryPropertyFlags visible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
   const VkMemoryPropertyFlags needed = kind == MemoryKind::kDevice ? 0 : visible;
-  const VkMemoryPropertyFlags wished = kind == MemoryKind::kDevice ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT : kind == MemoryKind::kReadback ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : 0;
-  int type = -1;
-  for (int round = 0; round < 2 && type < 0; ++round)
-    for (uint32_t i = 0; i < memory_.memoryTypeCount && type < 0; ++i) {
-      const VkMemoryPropertyFlags wanted = needed | (round == 0 ? wished : 0);
-      if ((need.memoryTypeBits >> i & 1) && (memory_.memoryTypes[i].propertyFlags & wanted) == wanted) type = int(i);
-    }
+  const VkMemoryPropertyFlags wished = kind == MemoryKind::kDevice || kind == MemoryKind::kUnified ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT : kind == MemoryKind::kReadback ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : 0;
+  int type = memory_type(need.memoryTypeBits, needed | wished);
+  if (type < 0) type = memory_type(need.memoryTypeBits, needed);
   if (type < 0) {
     destroy(&b);
     return named(Status::make(Code::kUnsupported, "Vulkan: %s has no fitting kind of memory", info_.name));

@@ -39,6 +39,8 @@ struct DeviceInfo {
   uint64_t weight_window;      // bytes of weights that one binding reaches
   uint64_t weight_allocation;  // bytes of one allocation of weights
   Quirks quirks;
+  bool has_cache_feedback, has_host_import;
+  uint64_t import_alignment;  // bytes
   bool has_int_dot, has_f16, has_16bit_storage, has_cooperative_matrix;
   const char* refused;  // why it cannot be used; null: it can
 };
@@ -46,7 +48,7 @@ struct DeviceInfo {
 // What tests pretend of the devices that are opened from now on: less than they have, and that they are no CPU. 0: as it is.
 struct Pretence {
   uint64_t storage_range = 0, weight_window = 0, weight_allocation = 0;
-  bool is_gpu = false;
+  bool is_gpu = false, has_no_import = false;
   Quirks quirks;
   const char* dropped_shader = nullptr;  // dispatches of it do nothing, as if the driver were wrong
 };
@@ -64,7 +66,8 @@ struct CopyPiece {
   unsigned char* host;
   uint64_t bytes, offset;
 };
-enum class MemoryKind { kDevice, kUpload, kReadback };
+// kUnified: the device's own, and mapped; for devices that share the host's memory.
+enum class MemoryKind { kDevice, kUnified, kUpload, kReadback };
 
 class Instance {
  public:
@@ -93,6 +96,12 @@ class Device {
   ~Device();
 
   Result<Buffer> create_buffer(uint64_t bytes, MemoryKind kind, const char* what);
+  // Memory of the host as a buffer, without a copy; it stays where it is until the buffer is destroyed. data and bytes are multiples of
+  // info().import_alignment. Fails where the driver cannot.
+  Result<Buffer> import(void* data, uint64_t bytes);
+  // The host's memory is as near as the device's own.
+  bool is_unified() const { return info_.type != VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU; }
+  bool can_import() const { return import_ && is_unified(); }
   void destroy(Buffer* buffer);
   // Runs the command buffers and waits for them. After kDeviceLost every later call fails the same way.
   Status submit(const VkCommandBuffer* commands, uint32_t count);
@@ -102,6 +111,8 @@ class Device {
 
   bool is_lost() const { return lost_; }
   uint64_t submissions() const { return submissions_; }
+  // Nanoseconds that the driver took to make instance and device.
+  uint64_t driver_ns() const { return driver_ns_; }
   const DeviceInfo& info() const { return info_; }
   const Api& api() const { return api_; }
   Api& api_for_tests() { return api_; }
@@ -116,6 +127,7 @@ class Device {
   Device() = default;
   Status transfer(VkBuffer from, VkBuffer to, const VkBufferCopy* regions, uint32_t count);
   Status ensure_staging();
+  int memory_type(uint32_t among, VkMemoryPropertyFlags needed) const;  // -1: none
 
   std::unique_ptr<Instance> instance_;
   Api api_;
@@ -125,13 +137,14 @@ class Device {
   VkQueue queue_ = VK_NULL_HANDLE;
   uint32_t family_ = 0;
   VkFence fence_ = VK_NULL_HANDLE;
+  PFN_vkGetMemoryHostPointerPropertiesEXT import_ = nullptr;
   VkCommandPool pool_ = VK_NULL_HANDLE;
   VkCommandBuffer transfer_ = VK_NULL_HANDLE;
   Buffer staging_up_, staging_down_;
   std::mutex queue_mutex_, transfer_mutex_;
   std::unique_ptr<Pipelines> pipelines_;
   int64_t lose_after_ = 0;
-  uint64_t submissions_ = 0;
+  uint64_t submissions_ = 0, driver_ns_ = 0;
   std::atomic<bool> lost_{false};
   bool is_validated_ = false;
 };

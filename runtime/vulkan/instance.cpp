@@ -27,7 +27,8 @@ bool has_extension(const VkExtensionProperties* list, uint32_t count, const char
 DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
   DeviceInfo d{};
   VkPhysicalDeviceDriverProperties driver{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
-  VkPhysicalDeviceMaintenance3Properties maintenance{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, &driver};
+  VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT, &driver};
+  VkPhysicalDeviceMaintenance3Properties maintenance{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, &host};
   VkPhysicalDeviceSubgroupProperties subgroup{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, &maintenance};
   VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &subgroup};
   api.vkGetPhysicalDeviceProperties2(physical, &properties);
@@ -62,6 +63,9 @@ DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
   if (api.vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr) == VK_SUCCESS && list.assign(count).is_ok() && count > 0)
     if (api.vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, list.data()) != VK_SUCCESS) count = 0;
   d.has_cooperative_matrix = has_extension(list.data(), count, "VK_KHR_cooperative_matrix");
+  d.has_cache_feedback = has_extension(list.data(), count, VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME);
+  d.has_host_import = has_extension(list.data(), count, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+  d.import_alignment = host.minImportedHostPointerAlignment;
   d.has_int_dot = has_extension(list.data(), count, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
   if (d.api_version >= VK_API_VERSION_1_2) {
     VkPhysicalDeviceVulkan12Features features12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};

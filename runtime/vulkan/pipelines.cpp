@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/file.h"
 
 namespace runnel::vulkan {
@@ -106,13 +107,13 @@ void Pipelines::load() {
 
 void Pipelines::save() {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (!cache_ || !path_[0] || made_ == saved_) return;
+  if (!cache_ || !path_[0] || stats_.made == saved_) return;
   const Api& api = device_.api();
   size_t size = 0;
   Vec<unsigned char> data;
   if (api.vkGetPipelineCacheData(device_.handle(), cache_, &size, nullptr) != VK_SUCCESS || !data.assign(size).is_ok()) return;
   if (api.vkGetPipelineCacheData(device_.handle(), cache_, &size, data.data()) != VK_SUCCESS) return;
-  if (write_cache_file(path_, data.data(), size)) saved_ = made_;
+  if (write_cache_file(path_, data.data(), size)) saved_ = stats_.made;
 }
 
 Result<VkPipeline> Pipelines::get(const ShaderCode& shader, const uint32_t* constants, int count) {
@@ -136,10 +137,18 @@ Result<VkPipeline> Pipelines::get(const ShaderCode& shader, const uint32_t* cons
   info.stage.pSpecializationInfo = count ? &special : nullptr;
   info.layout = layout_;
   RNL_VK_TRY(api.vkCreateShaderModule(device_.handle(), &module, nullptr, &info.stage.module), shader.name);
+  VkPipelineCreationFeedbackEXT feedback{};
+  VkPipelineCreationFeedbackCreateInfoEXT asked{VK_STRUCTURE_TYPE_PIPELINE_CREATION_FEEDBACK_CREATE_INFO_EXT};
+  asked.pPipelineCreationFeedback = &feedback;
+  if (device_.info().has_cache_feedback) info.pNext = &asked;
+  const uint64_t begin = now_ns();
   const VkResult r = api.vkCreateComputePipelines(device_.handle(), cache_, 1, &info, nullptr, &e.pipeline);
+  stats_.ns += now_ns() - begin;
   api.vkDestroyShaderModule(device_.handle(), info.stage.module, nullptr);
   if (r != VK_SUCCESS) return fail(r, shader.name);
-  ++made_;
+  ++stats_.made;
+  constexpr VkPipelineCreationFeedbackFlagsEXT hit = VK_PIPELINE_CREATION_FEEDBACK_VALID_BIT_EXT | VK_PIPELINE_CREATION_FEEDBACK_APPLICATION_PIPELINE_CACHE_HIT_BIT_EXT;
+  if ((feedback.flags & hit) == hit) ++stats_.from_cache;
   const VkPipeline pipeline = e.pipeline;
   Status s = entries_.push(e);
   if (!s.is_ok()) {

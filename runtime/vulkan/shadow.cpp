@@ -68,7 +68,7 @@ Status WeightBuffers::add(const TensorView& matrix) {
   WeightBuffers::Place place;
   const uint64_t bytes = format_on_device(*matrix.packed).matrix_bytes(matrix.dims[0], matrix.dims[1]);
   if (bytes == 0 || find(matrix.data, &place)) return Status::ok();
-  return matrices_.push({matrix, bytes, 0, 0});
+  return matrices_.push({matrix, bytes, 0});
 }
 
 namespace {
@@ -82,12 +82,14 @@ void make_whole(const SplitLayout& split, const unsigned char* matrix, int64_t c
     out += SplitLayout::kScales;
     for (int row = 0; row < kTileRows; ++row) {
       const unsigned char* low = matrix + split.line_at(tile * kTileRows + row) + units * 2 + u * 16;
-      for (int j = 0; j < 4; ++j)
-        for (int i = 0; i < 4; ++i) {
-          const unsigned char high = in[SplitLayout::kScales + size_t(j * 64 + row * 4 + i)];
-          out[j * 64 + row * 4 + i] = static_cast<unsigned char>(high << 4 | (low[j * 4 + i] & 15));
-          out[(j + 4) * 64 + row * 4 + i] = static_cast<unsigned char>((high & 0xf0) | low[j * 4 + i] >> 4);
-        }
+      for (int j = 0; j < 4; ++j) {
+        uint32_t h, l;
+        std::memcpy(&h, in + SplitLayout::kScales + j * 64 + row * 4, 4);
+        std::memcpy(&l, low + j * 4, 4);
+        const uint32_t front = (h & 0x0f0f0f0f) << 4 | (l & 0x0f0f0f0f), back = (h & 0xf0f0f0f0) | (l >> 4 & 0x0f0f0f0f);
+        std::memcpy(out + j * 64 + row * 4, &front, 4);
+        std::memcpy(out + (j + 4) * 64 + row * 4, &back, 4);
+      }
     }
     out += 512;
   }
@@ -99,6 +101,10 @@ Status WeightBuffers::upload_split(const Matrix& m) {
   const int64_t columns = m.view.dims[1], tiles = (m.view.dims[0] + kTileRows - 1) / kTileRows;
   const size_t tile_bytes = format_on_device(*m.view.packed).tile_bytes(columns);
   const SplitLayout split(columns);
+  if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {
+    for (int64_t i = 0; i < tiles; ++i) make_whole(split, static_cast<const unsigned char*>(m.view.data), columns, i, mapped + m.offset + size_t(i) * tile_bytes);
+    return Status::ok();
+  }
   const int64_t most = tile_bytes < (4u << 20) ? int64_t((4u << 20) / tile_bytes) : 1;  // tiles at once
   Vec<unsigned char> whole;
   RNL_TRY(whole.assign(size_t(most) * tile_bytes));
@@ -111,23 +117,57 @@ Status WeightBuffers::upload_split(const Matrix& m) {
   return Status::ok();
 }
 
-Status WeightBuffers::upload() {
+// Neighbours share a buffer, from one multiple of the alignment to another. What does not work is left to be copied.
+Status WeightBuffers::import_from(HostRange host) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t alignment = uintptr_t(device_.info().import_alignment), first = uintptr_t(host.data), last = (first + host.bytes + kPage - 1) / kPage * kPage;
+  if (alignment == 0) return Status::ok();
+  const auto begin_of = [&](const Matrix& m) { return uintptr_t(m.view.data) / alignment * alignment; };
+  const auto end_of = [&](const Matrix& m) { return (uintptr_t(m.view.data) + m.bytes + alignment - 1) / alignment * alignment; };
+  const auto fits = [&](const Matrix& m) { return !m.view.packed->split && begin_of(m) >= first && end_of(m) <= last; };
+  for (size_t i = 0; i < matrices_.size();) {
+    const uintptr_t begin = begin_of(matrices_[i]);
+    uintptr_t end = begin;
+    size_t n = i;
+    while (n < matrices_.size() && fits(matrices_[n]) && begin_of(matrices_[n]) >= begin && end_of(matrices_[n]) - begin <= device_.info().weight_allocation) end = end_of(matrices_[n++]);
+    if (n == i) {
+      ++i;
+      continue;
+    }
+    auto buffer = device_.import(reinterpret_cast<void*>(begin), end - begin);
+    if (!buffer.is_ok()) return Status::ok();
+    RNL_TRY(buffers_.push(buffer.value()));
+    for (; i < n; ++i) matrices_[i].buffer = uint32_t(buffers_.size() - 1), matrices_[i].offset = uintptr_t(matrices_[i].view.data) - begin;
+  }
+  return Status::ok();
+}
+
+Status WeightBuffers::upload(HostRange host) {
+  if (host.bytes && device_.can_import()) RNL_TRY(import_from(host));
   const uint64_t largest = device_.info().weight_allocation;
+  const size_t imported = buffers_.size();
+  const auto is_copied = [&](const Matrix& m) { return m.buffer >= imported; };
   Vec<uint64_t> sizes;
   for (Matrix& m : matrices_) {
+    if (!is_copied(m)) continue;
     if (sizes.empty() || sizes.back() + align_up(m.bytes) > largest) RNL_TRY(sizes.push(0));
-    m.buffer = uint32_t(sizes.size() - 1);
+    m.buffer = uint32_t(imported + sizes.size() - 1);
     m.offset = sizes.back();
     sizes.back() += align_up(m.bytes);
     bytes_ += m.bytes;
   }
   for (uint64_t size : sizes) {
-    RNL_ASSIGN(b, device_.create_buffer(size, MemoryKind::kDevice, "weights on the device"));
+    RNL_ASSIGN(b, device_.create_buffer(size, device_.is_unified() ? MemoryKind::kUnified : MemoryKind::kDevice, "weights on the device"));
     RNL_TRY(buffers_.push(b));
   }
   for (const Matrix& m : matrices_) {
+    if (!is_copied(m)) continue;
     if (m.view.packed->split) {
       RNL_TRY(upload_split(m));
+      continue;
+    }
+    if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {
+      std::memcpy(mapped + m.offset, m.view.data, m.bytes);
       continue;
     }
     const CopyPiece piece{static_cast<unsigned char*>(m.view.data), m.bytes, m.offset};

@@ -61,14 +61,15 @@ class WeightBuffers {
   WeightBuffers& operator=(const WeightBuffers&) = delete;
   // A packed matrix that stays where it is, before upload().
   Status add(const TensorView& matrix);
-  // As few allocations as the device's limit allows.
-  Status upload();
+  // Uses the matrices where they lie when they are in `host` (a mapped file; may be empty) and the driver can; copies the others, in as few
+  // allocations as the device's limit allows.
+  Status upload(HostRange host = {nullptr, 0});
   struct Place {
     VkBuffer buffer;
     uint64_t offset;
   };
   bool find(const void* host, Place* place) const;
-  uint64_t bytes() const { return bytes_; }
+  uint64_t bytes() const { return bytes_; }  // copied ones
   size_t allocations() const { return buffers_.size(); }
   uint64_t buffer_bytes(VkBuffer handle) const;
 
@@ -76,8 +77,10 @@ class WeightBuffers {
   struct Matrix {
     TensorView view;
     uint64_t bytes, offset;
-    uint32_t buffer;
+    uint32_t buffer = kNowhere;
   };
+  static constexpr uint32_t kNowhere = UINT32_MAX;
+  Status import_from(HostRange host);
   Status upload_split(const Matrix& m);
   Device& device_;
   Vec<Matrix> matrices_;

@@ -67,7 +67,7 @@ Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
   if (!m->weights_) return Status::make(Code::kOutOfMemory, "no memory for weights on a device");
   for (const TensorInfo& t : model.tensors())
     if (t.view.dtype == DType::kPacked) RNL_TRY(m->weights_->add(t.view));
-  RNL_TRY(m->weights_->upload());
+  RNL_TRY(m->weights_->upload(model.mapping()));
   m->fingerprint_ = model.fingerprint();
   m->read_verdict();
   RNL_TRY(open->models.push({&model, model.fingerprint(), m}));

@@ -69,6 +69,13 @@ Runner::~Runner() {
   device.pipelines().save();
 }
 
+BackendStats Runner::stats() const {
+  BackendStats s = stats_;
+  const Pipelines::Stats p = model_->device().pipelines().stats();
+  s.driver_ns = model_->device().driver_ns();
+  s.pipeline_ns = p.ns, s.pipelines = p.made, s.pipelines_cached = p.from_cache;
+  return s;
+}
 bool Runner::is_lost() const { return model_->device().is_lost(); }
 uint64_t Runner::device_bytes() const { return shadow_->bytes() + io_in_.bytes + io_out_.bytes + model_->weights().bytes(); }
 const char* Runner::device_name() const { return model_->device().info().name; }

@@ -24,7 +24,7 @@ class Runner final : public Backend {
   Status to_host(const HostRange* ranges, size_t count) override;
   Status to_device(const HostRange* ranges, size_t count) override;
   bool is_lost() const override;
-  BackendStats stats() const override { return stats_; }
+  BackendStats stats() const override;
   uint64_t device_bytes() const override;
   const char* device_name() const override;
 

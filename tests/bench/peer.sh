@@ -9,8 +9,13 @@ if [ ! -d "$source_dir" ]; then
   python3 -m pip download --no-deps --no-binary llama-cpp-python --dest "$peer" "llama-cpp-python==$version" >&2
   tar -xzf "$peer/llama_cpp_python-$version.tar.gz" -C "$peer"
 fi
-if [ ! -x "$peer/build/bin/llama-quantize" ]; then
-  cmake -S "$source_dir" -B "$peer/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF \
-    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF >&2
-  cmake --build "$peer/build" --target llama-bench llama-quantize >&2
-fi
+# build_peer FOLDER "TARGETS" [CMAKE OPTION...]
+build_peer() {
+  local folder=$1 targets=$2
+  shift 2
+  cmake -S "$source_dir" -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF \
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_APP=OFF "$@" >&2
+  # shellcheck disable=SC2086  # several targets
+  cmake --build "$folder" --target $targets >&2
+}
+if [ ! -x "$peer/build/bin/llama-quantize" ]; then build_peer "$peer/build" "llama-bench llama-quantize"; fi

@@ -165,6 +165,7 @@ class FullDevice {
 
 TEST_F(Device, ASessionThatFindsNoMemoryIsAStatus) {
   FullDevice full;
+  int imports = 0;
   for (int64_t n = 0;; n += n < 12 ? 1 : 37) {
     g_left = n;
     auto s = open();
@@ -175,7 +176,10 @@ TEST_F(Device, ASessionThatFindsNoMemoryIsAStatus) {
       EXPECT_GT(n, 12);
       break;
     }
-    ASSERT_FALSE(s.is_ok()) << n;
+    if (s.is_ok()) {
+      EXPECT_EQ(++imports, 1);  // weights that cannot be used where they lie are copied
+      continue;
+    }
     const Status status = s.take_status();
     EXPECT_EQ(status.code(), Code::kOutOfMemory) << status.message();
   }

@@ -142,6 +142,8 @@ typedef struct rnl_backend_info {
   uint64_t device_bytes;  /* buffers on the device: weights (shared between sessions), states, activations */
   uint64_t submissions, recordings; /* command buffers given to the device and recorded */
   uint64_t cpu_operators, copied_bytes; /* operators that ran on the CPU in between, and what was copied for them */
+  uint64_t driver_ns, pipeline_ns;      /* the driver's time to open the device and to make its pipelines so far */
+  uint64_t pipelines, pipelines_cached; /* how many, and how many of them the driver says it found in the cache */
 } rnl_backend_info;
 RNL_API void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info);
 /* Leaves the device for the CPU, where the session goes on from its present position. After RNL_DEVICE_LOST the host computes from its last

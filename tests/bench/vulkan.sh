@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The Vulkan backend: bytes of its shaders, time to start, and speed beside llama.cpp's on the same device.
+#   bash tests/bench/vulkan.sh [--rounds 3] [--prompt 64] [--gen 16] [--models mamba-130m,...] [--no-peer] [--markdown]
+# The device is the one that RUNNEL_VULKAN_DEVICE names, else the most capable one; the peer is told to take the first device that its driver
+# lists. Gemma 3 270M takes part when examples/quickstart.sh has been run; the other models have random weights of real shapes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+bash tests/install.sh build fetch
+cmake --preset release >/dev/null
+cmake --build --preset release --target runnel_cli runnel_convert >/dev/null
+llama=
+if [[ " $* " != *" --no-peer "* ]]; then
+  bash tests/install.sh peer
+  source tests/bench/peer.sh
+  llama=$peer/build_vulkan/bin/llama-bench
+  if [ ! -x "$llama" ]; then build_peer "$peer/build_vulkan" llama-bench -DGGML_VULKAN=ON; fi
+fi
+if [ ! -x build/bench-venv/bin/python ]; then
+  python3 -m venv build/bench-venv 2>/dev/null || { bash tests/install.sh plots; python3 -m venv build/bench-venv; }
+  build/bench-venv/bin/python -m pip install -q gguf==0.19.0 >&2
+fi
+exec build/bench-venv/bin/python tests/bench/vulkan.py --bin build/release/bin --peer "$llama" --folder build/random --shaders build/release/gen/shaders "$@"
