@@ -45,10 +45,10 @@ std::string operand_name(const Model& model, const ProgramInfo& p, const Operand
 }
 
 // Where an operator runs: its CPU kernel, or the device unless that refuses it.
-std::string kernel_text(const PlannedOp& op, const char* refused, bool on_device) {
+std::string kernel_text(const PlannedOp& op, const char* name, const char* refused, bool on_device) {
   const std::string cpu = op.kernel ? op.kernel->name : "reference";
   if (op.is_skipped_view) return "view";
-  return !on_device ? cpu : refused ? cpu + " (" + refused + ")" : "vulkan";
+  return !on_device ? cpu : refused ? cpu + " (" + refused + ")" : std::string(name) + "__vulkan";
 }
 
 json describe(const Model& model, const Plan& plan, const MemoryReport& m, const Backend* backend) {
@@ -84,7 +84,7 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m, const
       json ins = json::array(), outs = json::array();
       for (uint32_t k = 0; k < op.in_count; ++k) ins.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + k]));
       for (uint32_t k = 0; k < op.out_count; ++k) outs.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + op.in_count + k]));
-      ops.push_back({{"op", op.def->name}, {"kernel", kernel_text(p.ops[i], backend ? backend->refuses(uint32_t(program), uint32_t(i)) : nullptr, backend != nullptr)}, {"inputs", ins}, {"outputs", outs},
+      ops.push_back({{"op", op.def->name}, {"kernel", kernel_text(p.ops[i], op.def->name, backend ? backend->refuses(uint32_t(program), uint32_t(i)) : nullptr, backend != nullptr)}, {"inputs", ins}, {"outputs", outs},
                      {"scratch", p.ops[i].scratch_bytes}, {"part", i < p.head_begin ? "body" : "head"}});
     }
     json inputs = json::array(), outputs = json::array();

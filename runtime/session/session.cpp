@@ -259,7 +259,11 @@ Status Session::enqueue_ops(Pass& pass, uint32_t begin, uint32_t end) {
 
 // Waits for a device; then gives out what the operators before the head computed, unless that is done.
 Status Session::finish_ops(Pass& pass) {
-  if (backend_) RNL_TRY(backend_->finish());
+  if (backend_) {
+    const uint64_t t0 = now_ns();
+    RNL_TRY(backend_->finish());
+    if (trace_) trace_(trace_context_, "submission", backend_->device_name(), t0, now_ns());
+  }
   if (pass.body_ended) return Status::ok();
   pass.body_ended = true;
   const PlannedProgram& p = *pass.program;

@@ -65,12 +65,13 @@ Pipelines::~Pipelines() {
   if (set_layout_) api.vkDestroyDescriptorSetLayout(device_.handle(), set_layout_, nullptr);
 }
 
-// The file's name holds the driver's own cache identity and a hash of all shaders.
+// The file's name holds the driver's version, its own cache identity and a hash of all shaders.
 bool Pipelines::cache_file(const char* name, char* out, size_t size) const {
   char folder[400], uuid[2 * VK_UUID_SIZE + 1];
   if (!cache_folder(folder, sizeof folder)) return false;
   for (int i = 0; i < int(VK_UUID_SIZE); ++i) std::snprintf(uuid + 2 * i, 3, "%02x", device_.info().cache_uuid[i]);
-  return std::snprintf(out, size, "%s/vulkan-%s-%s-%s", folder, uuid, kShadersHash, name) < int(size);
+  // Some drivers have the same identity in all versions.
+  return std::snprintf(out, size, "%s/vulkan-%x-%x-%s-%s-%s", folder, device_.info().vendor, device_.info().driver_version, uuid, kShadersHash, name) < int(size);
 }
 
 bool Pipelines::write_cache_file(const char* path, const void* data, size_t size) {

@@ -217,7 +217,7 @@ RNL_API void rnl_session_stats(const rnl_session* session, rnl_stats* stats);
 /* Called between the passes of a long call. Returning non-zero cancels it. */
 typedef int (*rnl_progress_fn)(void* user, int64_t done, int64_t total);
 RNL_API void rnl_session_set_progress(rnl_session* session, rnl_progress_fn progress, void* user);
-/* Called after every operator with its kernel's name and steady-clock times. */
+/* Called after every operator with its kernel's name and steady-clock times; on a device after every submission, with the device's name. */
 typedef void (*rnl_trace_fn)(void* user, const char* op, const char* kernel, uint64_t begin_ns, uint64_t end_ns);
 RNL_API void rnl_session_set_trace(rnl_session* session, rnl_trace_fn trace, void* user);
 
