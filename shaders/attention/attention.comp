@@ -7,7 +7,7 @@
 #include "../common/reduce.glsl"
 #include "../common/segments.glsl"
 
-layout(constant_id = 0) const uint kSource = 0;  // of keys: 0 the call's own, 1 f32 states, 2 f16 states
+layout(constant_id = 0) const uint kSource = 0;  // of keys: 0 the call's own, 1 f32 states, 2 f16 states, 3 q8 states
 layout(constant_id = 1) const uint kCausal = 1;
 layout(constant_id = 2) const uint kKey = 64;
 layout(constant_id = 3) const uint kDims = 1;  // dims of the values an invocation has: value / 64, rounded up
@@ -22,13 +22,28 @@ layout(push_constant) uniform Push {
 shared float query[kKey];
 shared float weight[LOCAL];
 
+// Element of a q8 state: the byte and its block's scale, both at bytes of the state.
+float state_q8(uint state, uint element, uint scale) {
+  const int q = bitfieldExtract(int(state_u[state + element / 4u]), int(element % 4u * 8u), 8);
+  return float(q) * state_half(state, scale / 2u);
+}
+
 float key_at(uint begin, uint j, uint head, uint d) {
   if (kSource == 0u) return heap_f[p.k + ((begin + j) * p.kv_heads + head) * kKey + d];
-  const uint s = j % p.slots, i = ((head * (p.slots / 16u) + s / 16u) * kKey + d) * 16u + s % 16u;
+  const uint s = j % p.slots;
+  if (kSource == 3u) {
+    const uint block = ((head * (p.slots / 16u) + s / 16u) * ((kKey + 31u) / 32u) + d / 32u) * 544u;
+    return state_q8(p.k_state, block + d % 32u * 16u + s % 16u, block + 512u + s % 16u * 2u);
+  }
+  const uint i = ((head * (p.slots / 16u) + s / 16u) * kKey + d) * 16u + s % 16u;
   return kSource == 1u ? state_f[p.k_state + i] : state_half(p.k_state, i);
 }
 float value_at(uint begin, uint j, uint head, uint d) {
   if (kSource == 0u) return heap_f[p.v + ((begin + j) * p.kv_heads + head) * p.value + d];
+  if (kSource == 3u) {
+    const uint block = ((head * p.slots + j % p.slots) * ((p.value + 31u) / 32u) + d / 32u) * 34u;
+    return state_q8(p.v_state, block + d % 32u, block + 32u);
+  }
   const uint i = (head * p.slots + j % p.slots) * p.value + d;
   return kSource == 1u ? state_f[p.v_state + i] : state_half(p.v_state, i);
 }

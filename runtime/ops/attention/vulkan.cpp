@@ -5,6 +5,7 @@
 namespace runnel::vulkan {
 RNL_SHADER(attention)
 RNL_SHADER(attention__append)
+RNL_SHADER(attention__append_q8)
 namespace {
 
 struct AppendPush {
@@ -21,7 +22,8 @@ constexpr int kKeyState = 3, kValueState = 4, kSinks = 5, kBias = 6, kSegments =
 const char* refuses(const OpCall& c) {
   if (c.in[0].dims[2] > 1024 || c.in[2].dims[2] > 1024) return "heads of more than 1024 dims";
   if (!has_input(c, kKeyState)) return nullptr;
-  if (c.in[kKeyState].dtype == DType::kQ8) return "keys and values of q8";
+  // Their slots would begin in the middle of a word.
+  if (c.in[kKeyState].dtype == DType::kQ8 && (c.in[2].dims[2] + 31) / 32 % 2 != 0) return "q8 values of an odd number of blocks";
   if (c.in[kKeyState].dtype == DType::kF16 && c.in[2].dims[2] % 2 != 0) return "f16 values of an odd size";
   return nullptr;
 }
@@ -36,6 +38,11 @@ void append(Recorder& r, const OpCall& c, int input, int state, uint32_t stride)
   uint32_t entries = stride == 1 ? tokens : tokens / stride + 1, width = dim;
   if (half && is_key) entries = entries / 2 + 1;
   if (half && !is_key) width = dim / 2;
+  if (s.dtype == DType::kQ8) {
+    const uint32_t items = heads * (is_key ? (entries / 4 + 2) * ((dim + 31) / 32) : entries);
+    r.items(shader_attention__append_q8, {}, AppendPush{items, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key}, items);
+    return;
+  }
   const AppendPush push{entries * heads * width, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key};
   r.items(shader_attention__append, {half}, push, push.n);
 }
@@ -61,7 +68,7 @@ void record(Recorder& r, const OpCall& c) {
   push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
   push.y = r.output(c, 0), push.lse = r.output(c, 1);
   push.scale = p.scale, push.softcap = p.softcap;
-  const uint32_t source = !streams ? 0 : c.in[kKeyState].dtype == DType::kF32 ? 1 : 2;
+  const uint32_t source = !streams ? 0 : c.in[kKeyState].dtype == DType::kF32 ? 1 : c.in[kKeyState].dtype == DType::kF16 ? 2 : 3;
   r.groups(shader_attention, {source, p.causal, uint32_t(q.dims[2]), (push.value + 63) / 64, p.softcap > 0}, push, uint64_t(push.tokens) * push.heads);
 }
 
