@@ -14,6 +14,8 @@ if [[ " $* " != *" --no-peer "* ]]; then
   bash tests/install.sh peer
   source tests/bench/peer.sh
   llama=$peer/build_vulkan/bin/llama-bench
+  # Debian 12's headers do not know VK_EXT_layer_settings, which the peer uses for its own validation runs alone.
+  sed -i -e '/std::vector<vk::LayerSettingEXT> settings/,/layer_setting_info(settings);/d' -e 's/, &layer_setting_info);/);/' "$source_dir/ggml/src/ggml-vulkan/ggml-vulkan.cpp"
   if [ ! -x "$llama" ]; then build_peer "$peer/build_vulkan" llama-bench -DGGML_VULKAN=ON; fi
 fi
 if [ ! -x build/bench-venv/bin/python ]; then

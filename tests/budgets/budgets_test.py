@@ -21,6 +21,8 @@ GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden
 STRIPPED_BYTES = 600 * 1024  # with the operators of transformers and the kernels of every target of one architecture
 STRIPPED_BYTES_CPU = 1000 * 1024  # with every operator
 STRIPPED_BYTES_ALL = 1350 * 1024  # and with Vulkan, of which some 220 KiB are shaders
+SHADER_BYTES = 40 * 1024  # SPIR-V of one operator
+SHADER_BYTES_ALL = 272 * 1024
 
 
 def output(*command):
@@ -41,6 +43,23 @@ class Budgets(unittest.TestCase):
             size = stripped_size(path)
             print(f"{os.path.basename(path)}: {size} bytes stripped")
             self.assertLessEqual(size, most, path)
+
+    def test_shaders(self):
+        folder = os.path.join(BUILD, "gen", "shaders")
+        if not os.path.isdir(folder):
+            self.skipTest("built without Vulkan")
+        sizes = {}
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "shaders", "variants.txt")) as f:
+            for line in f:
+                if line.strip() and not line.startswith("#"):
+                    name, source = line.split()[:2]
+                    operator = source.split("/")[0]
+                    sizes[operator] = sizes.get(operator, 0) + os.path.getsize(os.path.join(folder, name + ".small.spv"))
+        self.assertGreater(len(sizes), 20)
+        for operator, size in sizes.items():
+            self.assertLessEqual(size, SHADER_BYTES, operator)
+        print(f"shaders: {sum(sizes.values())} bytes")
+        self.assertLessEqual(sum(sizes.values()), SHADER_BYTES_ALL)
 
     def test_refuses_what_it_was_built_without(self):
         """The library with the operators of transformers opens a Llama, and names what a Mamba needs beyond that."""
