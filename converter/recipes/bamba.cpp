@@ -40,11 +40,11 @@ void build_bamba(Checkpoint& c, ModelBuilder& b) {
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   // Half of each head turns where the configuration does not say.
-  d.attention.rope = net.constant("rope", config_rope(f, "", 10000, f.has("rope_parameters") || f.has("partial_rotary_factor") ? d.attention.head_dim : d.attention.head_dim / 2), {-1});
+  set_rope(net, d.attention, config_rope(f, "", 10000, f.has("rope_parameters") || f.has("partial_rotary_factor") ? d.attention.head_dim : d.attention.head_dim / 2));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return is_attention[i] ? attention(net, d.attention, h) : mamba2(net, m, h); });
-    x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) { return gated_feed_forward(net, d.ffn, h); });
+    x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) { return feed_forward(net, d.ffn, h); });
   }
   finish(net, d, x, "final_layernorm");
 }
@@ -54,7 +54,7 @@ struct Granite {
   Mamba2 m;
   Experts experts;
   std::vector<bool> is_attention;
-  std::vector<float> rope;  // empty: no positions
+  Rope rope;  // no frequencies: no positions
   double residual = 1, logits = 1;
   int64_t shared = 0;  // width of the feed-forward beside the experts, or of the only one
 };
@@ -84,7 +84,7 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
   read_gguf_mamba2(f, g.m);
   g.m.prefix = "mamba.";
   g.m.eps = d.eps;
-  if (f.boolean("rope.scaling.finetuned", false)) g.rope = rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim);
+  if (f.boolean("rope.scaling.finetuned", false)) g.rope.frequencies = rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim);
   g.experts.count = f.integer("expert_count", 0, 65536, 0);
   g.experts.chosen = f.integer("expert_used_count", 0, 65536, 0);
   g.experts.width = d.ffn.width = f.integer("feed_forward_length");
@@ -127,12 +127,12 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
   g.experts.route.select_first = true;
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
-  if (!g.rope.empty()) d.attention.rope = net.constant("rope", g.rope, {-1});
+  if (!g.rope.frequencies.empty()) set_rope(net, d.attention, g.rope);
   const auto shared_feed_forward = [&](const Var& h) {
     const std::string in = "shared_mlp.input_linear";
     FeedForward own = d.ffn;
     own.width = g.shared;
-    if (net.is_gguf()) return gated_feed_forward(net, own, h);
+    if (net.is_gguf()) return feed_forward(net, own, h);
     const std::vector<Var> y = net.linears(h, {{in, {g.shared}, 0, 2 * g.shared}, {in, {g.shared}, g.shared, 2 * g.shared}});
     return net.linear(net.glu(d.ffn.activation, y[0], y[1]), {"shared_mlp.output_linear", {d.hidden}});
   };
@@ -171,7 +171,7 @@ void build_falcon_h1(Checkpoint& c, ModelBuilder& b) {
 
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, float(f.number("embedding_multiplier", 1)));
-  d.attention.rope = net.constant("rope", config_rope(f, "", 10000, d.attention.head_dim), {-1});
+  set_rope(net, d.attention, config_rope(f, "", 10000, d.attention.head_dim));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) {

@@ -16,6 +16,10 @@ Var attention(Net& net, const Attention& a, const Var& x) {
   if (a.kv_heads < 1 || a.heads % a.kv_heads)
     fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(), static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
   std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}, {a.prefix + a.k, {a.kv_heads, a.head_dim}}, {a.prefix + a.v, {a.kv_heads, a.head_dim}}};
+  if (!a.qkv.empty()) {
+    const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
+    for (size_t i = 0; i < 3; ++i) products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv, products[i].rows_in_all = q + 2 * kv;
+  }
   if (!a.gate.empty()) products.push_back({a.prefix + a.gate, {a.gate_is_per_head ? a.heads : a.heads * a.head_dim}});
   const std::vector<Var> qkv = net.linears(x, products);
   Var q = head_norm(net, a, qkv[0], a.q_norm), k = head_norm(net, a, qkv[1], a.k_norm);
@@ -23,7 +27,7 @@ Var attention(Net& net, const Attention& a, const Var& x) {
     q = net.rope(q, a.rope, a.is_interleaved, a.rope_scale);
     k = net.rope(k, a.rope, a.is_interleaved, a.rope_scale);
   }
-  const Var y = attend(net, {a.scale, a.softcap, a.window}, q, k, qkv[2]);
+  const Var y = attend(net, {a.scale, a.softcap, a.window}, q, k, qkv[2], a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads}));
   Var out = net.wanted(y);
   if (!a.gate.empty()) {
     Var gate = net.unary(format::UnaryKind::sigmoid, net.wanted(qkv[3]));
@@ -44,27 +48,82 @@ Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v,
   return net.op("attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
 }
 
-Var gated_feed_forward(Net& net, const FeedForward& f, const Var& x) {
-  const std::vector<Var> h = net.linears(x, {{f.prefix + f.gate, {f.width}}, {f.prefix + f.up, {f.width}}});
+void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name) {
+  a.rope = net.constant(name, rope.frequencies, {-1});
+  a.rope_scale = rope.scale;
+}
+
+Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
+  if (!f.is_gated) return net.linear(net.unary(f.activation, net.linear(x, {f.prefix + f.up, {f.width}})), {f.prefix + f.down, {x.dims.back()}});
+  std::vector<Product> products = {{f.prefix + f.gate, {f.width}}, {f.prefix + f.up, {f.width}}};
+  if (!f.gate_up.empty())
+    for (size_t i = 0; i < 2; ++i) products[i] = {f.prefix + f.gate_up, {f.width}, int64_t(i) * f.width, 2 * f.width};
+  const std::vector<Var> h = net.linears(x, products);
   return net.linear(net.glu(f.activation, h[0], h[1]), {f.prefix + f.down, {x.dims.back()}});
 }
 
 namespace {
 
-// Rows [first, first + rows) of every expert's matrix [all, columns], stacked.
-std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern, int64_t first, int64_t rows, int64_t all, int64_t columns, const std::string& part) {
+// Rows first, first + step, .. (`rows` of them) of every expert's matrix [all, columns], stacked.
+struct ExpertRows {
+  int64_t first, rows, all, step = 1;
+};
+std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern, const ExpertRows& r, int64_t columns, const std::string& part) {
   std::vector<const SourceTensor*> parts;
   const size_t hole = pattern.find("{}");
-  if (hole == std::string::npos) {
-    const std::string name = e.prefix + pattern + (net.has(e.prefix + pattern) ? "" : ".weight");
-    SourceTensor flat = net.take(name, {e.count, all, columns});
-    flat.shape = {uint64_t(e.count * all), uint64_t(columns)};
-    for (int64_t i = 0; i < e.count; ++i) parts.push_back(&net.rows_of(flat, i * all + first, rows));
-  } else {
+  if (hole != std::string::npos) {
     for (int64_t i = 0; i < e.count; ++i)
-      parts.push_back(&net.rows_of(net.take(e.prefix + pattern.substr(0, hole) + std::to_string(i) + pattern.substr(hole + 2) + ".weight", {all, columns}), first, rows));
+      parts.push_back(&net.rows_of(net.take(e.prefix + pattern.substr(0, hole) + std::to_string(i) + pattern.substr(hole + 2) + ".weight", {r.all, columns}), r.first, r.rows));
+    return net.matrix(e.prefix + "experts." + part, net.stacked(parts));
   }
+  const std::string name = e.prefix + pattern + (net.has(e.prefix + pattern) ? "" : ".weight");
+  const int64_t height = e.is_clamped ? columns : r.all, width = e.is_clamped ? r.all : columns;
+  SourceTensor flat = net.take(name, {e.count, height, width});
+  flat.shape = {uint64_t(e.count * height), uint64_t(width)};
+  std::vector<int64_t> rows;
+  for (int64_t i = 0; i < r.rows; ++i) rows.push_back(r.first + i * r.step);
+  for (int64_t i = 0; i < e.count; ++i)
+    parts.push_back(e.is_clamped ? &net.reordered(net.transposed(net.rows_of(flat, i * height, height)), rows) : &net.rows_of(flat, i * r.all + r.first, r.rows));
   return net.matrix(e.prefix + "experts." + part, net.stacked(parts));
+}
+
+// The same rows of a bias [experts, all].
+std::string expert_bias(Net& net, const Experts& e, const std::string& name, const ExpertRows& r, const std::string& part) {
+  const std::vector<float> all = net.values(e.prefix + name + "_bias", {e.count, r.all});
+  std::vector<float> out;
+  for (int64_t i = 0; i < e.count; ++i)
+    for (int64_t k = 0; k < r.rows; ++k) out.push_back(all[size_t(i * r.all + r.first + k * r.step)]);
+  return net.constant(e.prefix + "experts." + part + "_bias", out, {e.count, r.rows});
+}
+
+Var clamped_glu(Net& net, const Experts& e, Var gate, Var up) {
+  const auto number = [&](const char* name, double value) { return net.constant(std::string("/") + name, {float(value)}, {1}); };
+  const std::string limit = number("clamp_limit", e.clamp_limit), least = number("clamp_least", -e.clamp_limit), one = number("one", 1);
+  gate = net.binary(format::BinaryKind::min, gate, limit);
+  up = net.binary(format::BinaryKind::max, net.binary(format::BinaryKind::min, up, limit), least);
+  const Var h = net.glu(format::UnaryKind::silu, net.scale(gate, e.clamp_alpha), net.binary(format::BinaryKind::add, up, one));
+  return net.scale(h, 1 / e.clamp_alpha);
+}
+
+// What the chosen experts make of x: [chosen, width].
+Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids) {
+  const int64_t columns = in.dims.back(), w = e.width;
+  const bool is_gated = !e.gate.empty() || !e.gate_up.empty();
+  Names inputs = {in.name, ids.name}, biases;
+  if (!e.gate_up.empty()) {
+    const ExpertRows gate = e.is_clamped ? ExpertRows{0, w, 2 * w, 2} : ExpertRows{0, w, 2 * w}, up = e.is_clamped ? ExpertRows{1, w, 2 * w, 2} : ExpertRows{w, w, 2 * w};
+    inputs.push_back(expert_matrix(net, e, e.gate_up, gate, columns, "gate"));
+    inputs.push_back(expert_matrix(net, e, e.gate_up, up, columns, "up"));
+    if (e.is_clamped) biases = {expert_bias(net, e, e.gate_up, gate, "gate"), expert_bias(net, e, e.gate_up, up, "up")};
+  } else {
+    if (is_gated) inputs.push_back(expert_matrix(net, e, e.gate, {0, w, w}, columns, "gate"));
+    inputs.push_back(expert_matrix(net, e, e.up, {0, w, w}, columns, "up"));
+  }
+  inputs.insert(inputs.end(), biases.begin(), biases.end());
+  if (!is_gated) return net.unary(e.activation, net.op("routed_matmul", inputs, in.axis, {e.chosen, w}));
+  const Var up = net.make(e.prefix + "up", in.axis, {e.chosen, w}, true);
+  const Var gate = net.op("routed_matmul", inputs, in.axis, {e.chosen, w}, {up.name});
+  return e.is_clamped ? clamped_glu(net, e, gate, up) : net.glu(e.activation, gate, up);
 }
 
 }  // namespace
@@ -85,24 +144,11 @@ Var experts(Net& net, const Experts& e, const Var& x) {
   Names route_inputs = {logits.name};
   if (!e.choice_bias.empty()) route_inputs.push_back(net.plain(e.prefix + e.choice_bias, {e.count}));
   const Var weights = net.op("route", route_inputs, x.axis, {e.chosen}, {ids.name}, e.route);
-  const bool is_gated = !e.gate.empty() || !e.gate_up.empty();
-  Names inputs = {in.name, ids.name};
-  if (!e.gate_up.empty()) {
-    inputs.push_back(expert_matrix(net, e, e.gate_up, 0, e.width, 2 * e.width, hidden, "gate"));
-    inputs.push_back(expert_matrix(net, e, e.gate_up, e.width, e.width, 2 * e.width, hidden, "up"));
-  } else {
-    if (is_gated) inputs.push_back(expert_matrix(net, e, e.gate, 0, e.width, e.width, hidden, "gate"));
-    inputs.push_back(expert_matrix(net, e, e.up, 0, e.width, e.width, hidden, "up"));
-  }
-  Var h;
-  if (is_gated) {
-    const Var up = net.make(e.prefix + "up", x.axis, {e.chosen, e.width}, true);
-    const Var gate = net.op("routed_matmul", inputs, x.axis, {e.chosen, e.width}, {up.name});
-    h = net.glu(e.activation, gate, up);
-  } else {
-    h = net.unary(e.activation, net.op("routed_matmul", inputs, x.axis, {e.chosen, e.width}));
-  }
-  const Var each = net.op("routed_matmul", {h.name, ids.name, expert_matrix(net, e, e.down, 0, hidden, hidden, e.width, "down")}, x.axis, {e.chosen, hidden});
+  const Var h = expert_hidden(net, e, in, ids);
+  const ExpertRows all = {0, hidden, hidden};
+  Names down = {h.name, ids.name, expert_matrix(net, e, e.down, all, e.width, "down")};
+  if (e.is_clamped) down.push_back(expert_bias(net, e, e.down, all, "down"));
+  const Var each = net.op("routed_matmul", down, x.axis, {e.chosen, hidden});
   format::ReduceAttrsT sum;
   sum.kind = format::ReduceKind::sum;
   sum.axis = 1;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "converter/recipes/net.h"
+#include "converter/recipes/rope.h"
 
 namespace runnel::convert {
 
@@ -22,7 +23,11 @@ struct Attention {
   float norm_offset = 0;
   std::string gate;         // short name of a projection whose sigmoid multiplies the heads' output; empty: none
   bool gate_is_per_head = false;  // one value a head instead of one a channel
+  std::string qkv;          // short name of one matrix with the rows of q, k and v; empty: one each
+  std::string sinks;        // short name of a learned logit for each head; empty: none
 };
+// Puts the frequencies into the file as `name` and lets the attention use them.
+void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name = "rope");
 Var attention(Net& net, const Attention& a, const Var& x);
 
 // The attention operator with states of its own, called `name` within the layer: q [heads, key], k [kv_heads, key], v [kv_heads, value] to
@@ -38,8 +43,10 @@ struct FeedForward {
   const char *gate = "gate_proj", *up = "up_proj", *down = "down_proj";
   int64_t width = 0;
   format::UnaryKind activation = format::UnaryKind::silu;
+  std::string gate_up;  // short name of one matrix with the rows of gate and up; empty: one each
+  bool is_gated = true;
 };
-Var gated_feed_forward(Net& net, const FeedForward& f, const Var& x);
+Var feed_forward(Net& net, const FeedForward& f, const Var& x);
 
 // A mixture of experts. Experts come one tensor each ({} in the names stands for the expert), or as one tensor [experts, rows, columns];
 // gate and up may be one tensor, gate first (`gate_up`).
@@ -52,6 +59,10 @@ struct Experts {
   std::string latent_in, latent_out;
   format::RouteAttrsT route;
   format::UnaryKind activation = format::UnaryKind::silu;
+  // Of gpt-oss: gate_up and down are [experts, columns, rows] with biases `name`_bias, rows of gate and up alternate, and what they give is
+  // clamped: (max(min(up, limit), -limit) + 1) * g * sigmoid(alpha g), g = min(gate, limit).
+  bool is_clamped = false;
+  double clamp_limit = 7, clamp_alpha = 1.702;
 };
 Var experts(Net& net, const Experts& e, const Var& x);
 

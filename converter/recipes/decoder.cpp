@@ -1,5 +1,7 @@
 #include "converter/recipes/decoder.h"
 
+#include <cmath>
+
 namespace runnel::convert {
 
 const std::map<std::string, std::string> kGgufNames = {
@@ -35,7 +37,7 @@ void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
   a.kv_heads = f.integer("attention.head_count_kv", 1, 65536, a.heads);
   d.ffn.width = f.integer("feed_forward_length");
   d.context = f.integer("context_length");
-  d.eps = a.eps = f.number("attention.layer_norm_rms_epsilon");
+  d.eps = a.eps = f.number(f.has("attention.layer_norm_epsilon") ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
   a.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
   if (f.integer("attention.value_length", 2, 65536, a.head_dim) != a.head_dim) f.refuse("attention.value_length", "differs from attention.key_length, which this recipe cannot");
@@ -47,6 +49,17 @@ void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
   d.is_tied = !checkpoint.has(kGgufNames.at("/lm_head") + ".weight");
 }
 
+void read_gguf_experts(const Facts& f, Decoder& d) {
+  Experts& e = d.experts;
+  e.count = f.integer("expert_count", 0, 65536, 0);
+  if (e.count == 0) return;
+  e.chosen = f.integer("expert_used_count", 1, e.count);
+  e.width = f.integer("expert_feed_forward_length", 1, int64_t(1) << 30, d.ffn.width);
+  e.router = "router", e.gate = "experts.gate", e.up = "experts.up", e.down = "experts.down";
+  d.naming.gguf.insert({{"mlp.router", "ffn_gate_inp"}, {"mlp.experts.gate", "ffn_gate_exps"}, {"mlp.experts.up", "ffn_up_exps"}, {"mlp.experts.down", "ffn_down_exps"}});
+  for (Layer& layer : d.layers) layer.has_experts = true;
+}
+
 void read_config_sizes(const Facts& f, Decoder& d) {
   Attention& a = d.attention;
   d.hidden = f.integer("hidden_size");
@@ -54,7 +67,7 @@ void read_config_sizes(const Facts& f, Decoder& d) {
   a.kv_heads = f.integer("num_key_value_heads", 1, 65536, a.heads);
   d.ffn.width = f.integer("intermediate_size");
   d.context = f.integer("max_position_embeddings");
-  d.eps = a.eps = f.number("rms_norm_eps", 1e-6);
+  d.eps = a.eps = f.number(f.has("layer_norm_eps") ? "layer_norm_eps" : f.has("norm_epsilon") ? "norm_epsilon" : "rms_norm_eps", 1e-6);
   a.head_dim = f.integer("head_dim", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
   d.vocab = f.integer("vocab_size");
@@ -76,30 +89,66 @@ std::string output_matrix(Net& net, const std::string& table, bool is_tied, int6
   return is_tied ? table + ".weight" : net.matrix("/lm_head.weight", net.take("/lm_head.weight", {vocab, hidden}));
 }
 
+void read_config_basics(Checkpoint& c, const Facts& f, Decoder& d) {
+  read_config_sizes(f, d);
+  d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+  d.ffn.activation = activation_named(f, "hidden_act", "silu");
+  d.is_tied = f.boolean("tie_word_embeddings", false);
+  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  c.ignore_containing("rotary_emb.inv_freq");
+}
+
+namespace {
+
+class Builder {
+ public:
+  Builder(Net& net, const Decoder& d) : net_(net), d_(d) {}
+
+  Var norm(const Var& x, const char* name, const Var* residual = nullptr) {
+    if (!name) return x;
+    const std::string weight = net_.plain(name + std::string(".weight"), {d_.hidden}, d_.norm_offset);
+    if (!d_.is_layer_norm) return net_.rms_norm(x, weight, d_.eps, residual);
+    const std::string bias = name + std::string(".bias");
+    const Var y = net_.layer_norm(x, weight, net_.has(bias) ? net_.plain(bias, {d_.hidden}) : "", d_.eps);
+    return residual ? net_.add(*residual, y) : y;
+  }
+  // The residual plus y, y through a norm of its own where the architecture has one.
+  Var join(const Var& x, const Var& y, const char* post_norm) {
+    const Var residual = net_.wanted(x);
+    if (!post_norm) return net_.add(residual, net_.scale(y, d_.residual_factor));
+    return norm(y, post_norm, &residual);
+  }
+  Var half(const Layer& layer, const Var& x) { return layer.has_experts ? experts(net_, d_.experts, x) : feed_forward(net_, d_.ffn, x); }
+  Var layer(const Layer& layer, const Attention& a, const Var& x) {
+    const Var in = norm(x, d_.attn_norm);
+    if (d_.is_parallel) return join(x, net_.add(attention(net_, a, in), half(layer, net_.wanted(in))), nullptr);
+    const Var y = join(x, attention(net_, a, in), d_.attn_post_norm);
+    return join(y, half(layer, norm(y, d_.ffn_norm)), d_.ffn_post_norm);
+  }
+
+ private:
+  Net& net_;
+  const Decoder& d_;
+};
+
+}  // namespace
+
 void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& builder) {
   Net net(checkpoint, builder, d.naming, d.context);
-  const auto norm = [&](const Var& x, const char* name, const Var* residual = nullptr) {
-    return net.rms_norm(x, net.plain(name + std::string(".weight"), {d.hidden}, d.norm_offset), d.eps, residual);
-  };
-  // The residual plus y, y through a norm of its own where the architecture has one.
-  const auto join = [&](const Var& x, const Var& y, const char* post_norm) {
-    const Var residual = net.wanted(x);
-    return post_norm ? norm(y, post_norm, &residual) : net.add(residual, y);
-  };
+  Builder make(net, d);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
   std::vector<std::string> ropes;
-  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i], {-1}));
+  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i].frequencies, {-1}));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     Attention a = d.attention;
     a.window = d.layers[i].window;
-    a.rope = ropes[size_t(d.layers[i].rope)];
-    x = join(x, attention(net, a, norm(x, d.attn_norm)), d.attn_post_norm);
-    x = join(x, gated_feed_forward(net, d.ffn, norm(x, d.ffn_norm)), d.ffn_post_norm);
+    if (const int rope = d.layers[i].rope; rope >= 0) a.rope = ropes[size_t(rope)], a.rope_scale = d.ropes[size_t(rope)].scale;
+    x = make.layer(d.layers[i], a, x);
   }
   net.leave_layers();
-  x = norm(x, "norm");
-  net.head(x, output_matrix(net, "embed_tokens", d.is_tied, d.vocab, d.hidden), d.vocab, d.output_softcap);
+  x = make.norm(x, "norm");
+  net.head(x, output_matrix(net, "embed_tokens", d.is_tied, d.vocab, d.hidden), d.vocab, d.output_softcap, d.logit_factor);
 }
 
 }  // namespace runnel::convert

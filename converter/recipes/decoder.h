@@ -11,23 +11,29 @@ extern const std::map<std::string, std::string> kGgufNames;
 
 struct Layer {
   int64_t window = 0;  // newest positions that are seen, the own one included; 0: all
-  int rope = 0;        // index into Decoder::ropes
+  int rope = 0;        // index into Decoder::ropes; -1: no positions
+  bool has_experts = false;
 };
 
 struct Decoder {
   Naming naming = {"model.", "layers.", kGgufNames};
-  // Short names of norm weights; with post norms, those behind attention and feed-forward.
+  // Short names of norm weights, null for none; with post norms, those behind attention and feed-forward.
   const char *attn_norm = "input_layernorm", *ffn_norm = "post_attention_layernorm";
   const char *attn_post_norm = nullptr, *ffn_post_norm = nullptr;
   int64_t context = 0, vocab = 0, hidden = 0;
   double eps = 1e-6;
   float norm_offset = 0;  // added to norm weights
+  bool is_layer_norm = false;   // norms subtract the mean and may have a bias
+  bool is_parallel = false;     // both halves of a layer see the same normed input
+  float residual_factor = 1;    // of what both halves add
+  float logit_factor = 1;
   float embedding_scale = 1;
   float output_softcap = 0;
   bool is_tied = true;    // output matrix = embedding
   Attention attention;    // window and rope are set layer by layer
   FeedForward ffn;
-  std::vector<std::vector<float>> ropes;
+  Experts experts;
+  std::vector<Rope> ropes;
   std::vector<Layer> layers;
 };
 
@@ -36,9 +42,14 @@ void add_post_norms(Decoder& decoder);
 // Sizes that every description of these models has. Axes, layers and eps of a GGUF; fills hidden, heads, kv_heads, head_dim, ffn, context,
 // eps, the vocabulary from the embedding, and as many layers as there are.
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
+// A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
+void read_gguf_experts(const Facts& facts, Decoder& decoder);
 // The same from config.json's keys.
 void read_config_sizes(const Facts& facts, Decoder& decoder);
 format::UnaryKind activation_named(const Facts& facts, const std::string& key, const std::string& otherwise);
+
+// What most recipes for config.json share: sizes, scale, activation, tied output matrix.
+void read_config_basics(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
 
 // Adds symbols, tensors, states and the program "main".
 void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder& builder);

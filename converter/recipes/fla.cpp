@@ -65,7 +65,7 @@ Var feed_forward(Net& net, const Facts& f, const Var& x) {
   FeedForward ffn;
   ffn.width = fla_rows(net, "mlp.gate_proj.weight");
   if (activation_named(f, "hidden_act", "swish") != format::UnaryKind::silu) f.refuse("hidden_act", "is not \"swish\"");
-  return gated_feed_forward(net, ffn, x);
+  return feed_forward(net, ffn, x);
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {

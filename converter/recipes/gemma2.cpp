@@ -20,8 +20,7 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   // The file leaves out the attention scale. Of the published sizes only 27B scales by the width over the heads.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
   d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim));
-  apply_gguf_rope_scaling(f, d.ropes[0]);
+  d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
   set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30, 4096), 2, d.layers);
 }
 

@@ -21,9 +21,8 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
   d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", kGlobalBase), d.attention.head_dim));
-  apply_gguf_rope_scaling(f, d.ropes[0]);
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.attention.head_dim));
+  d.ropes.push_back(gguf_rope(f, kGlobalBase, d.attention.head_dim));
+  d.ropes.push_back({rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.attention.head_dim)});
   set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30), kPattern, d.layers);
 }
 

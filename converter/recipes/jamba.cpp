@@ -43,7 +43,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
     const bool is_attention = int64_t(i) % attention_period == attention_offset;
     const bool has_experts = e.count > 1 && int64_t(i) % expert_period == expert_offset;
     x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return is_attention ? attention(net, d.attention, h) : mamba(net, m, h); });
-    x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) { return has_experts ? experts(net, e, h) : gated_feed_forward(net, d.ffn, h); });
+    x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) { return has_experts ? experts(net, e, h) : feed_forward(net, d.ffn, h); });
   }
   net.leave_layers();
   x = net.rms_norm(x, net.plain("final_layernorm.weight", {d.hidden}), d.eps);

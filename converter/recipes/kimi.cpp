@@ -118,7 +118,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
     const bool is_sparse = e.count && net.has("block_sparse_moe.gate.weight");
     if (is_sparse != (e.count && int64_t(i) >= dense)) f.refuse("first_k_dense_replace", "does not agree with the tensors of layer " + std::to_string(i));
     x = with_residual(net, x, "post_attention_layernorm", d.eps, [&](const Var& h) {
-      return is_sparse ? net.add(experts(net, e, h), gated_feed_forward(net, shared, h)) : gated_feed_forward(net, own, h);
+      return is_sparse ? net.add(experts(net, e, h), feed_forward(net, shared, h)) : feed_forward(net, own, h);
     });
   }
   net.leave_layers();

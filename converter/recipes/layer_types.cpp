@@ -27,6 +27,14 @@ void set_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& laye
   }
 }
 
+void set_late_window_layers(const Facts& f, std::vector<Layer>& layers) {
+  if (!f.boolean("use_sliding_window", false)) return;
+  set_window_layers(f, 0, layers);
+  if (f.has("layer_types")) return;
+  const int64_t first = f.integer("max_window_layers", 0, 4096, 28);
+  for (size_t i = 0; i < layers.size() && int64_t(i) < first; ++i) layers[i].window = 0;
+}
+
 std::vector<std::string> layer_types(const Facts& f, size_t layers, const std::string& otherwise) {
   const char* key = f.has("layer_types") ? "layer_types" : "layers_block_type";
   const Json* types = f.find(key);
@@ -54,7 +62,7 @@ std::vector<float> proportional_frequencies(const Facts& f, double theta, double
 
 }  // namespace
 
-std::vector<float> config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim) {
+Rope config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim) {
   const bool is_local = layer_type == "sliding_attention";
   const Json* parameters = f.find("rope_parameters");
   if (parameters && !parameters->is_object()) f.refuse("rope_parameters", "is not an object");
@@ -76,9 +84,9 @@ std::vector<float> config_rope(const Facts& f, const std::string& layer_type, do
   }
   if (theta <= 0) f.refuse(base_key, "is not positive");
   if (partial <= 0 || partial > 1) f.refuse("partial_rotary_factor", "is not in 0 to 1");
-  if (scaling && scaling->is_object() && scaling->value("rope_type", "") == "proportional") return proportional_frequencies(Facts(*scaling, "rope_parameters", ""), theta, partial, head_dim);
-  std::vector<float> out = rope_frequencies(theta, int64_t(double(head_dim) * partial));
-  apply_rope_scaling(scaling, scaling == parameters && parameters ? "rope_parameters" : "rope_scaling", out);
+  if (scaling && scaling->is_object() && scaling->value("rope_type", "") == "proportional") return {proportional_frequencies(Facts(*scaling, "rope_parameters", ""), theta, partial, head_dim)};
+  Rope out = {rope_frequencies(theta, int64_t(double(head_dim) * partial))};
+  apply_rope_scaling(scaling, scaling == parameters && parameters ? "rope_parameters" : "rope_scaling", theta, f.integer("max_position_embeddings", 1, int64_t(1) << 30, 0), out);
   return out;
 }
 

@@ -9,10 +9,12 @@ namespace runnel::convert {
 void set_window_layers(int64_t window, int64_t pattern, std::vector<Layer>& layers);
 // From layer_types, else from sliding_window_pattern or `pattern`; the width is sliding_window, which counts the own position.
 void set_window_layers(const Facts& config, int64_t pattern, std::vector<Layer>& layers);
+// Qwen2's way: without use_sliding_window no window, else from layer max_window_layers on (or as layer_types says).
+void set_late_window_layers(const Facts& config, std::vector<Layer>& layers);
 // The names in layer_types (or the older layers_block_type), one a layer; `otherwise` for every layer when the configuration has neither.
 std::vector<std::string> layer_types(const Facts& config, size_t layers, const std::string& otherwise);
 // Frequencies from rope_parameters (one object, or one for each layer type) or from rope_theta, rope_local_base_freq and rope_scaling.
 // layer_type is empty for models with one kind.
-std::vector<float> config_rope(const Facts& config, const std::string& layer_type, double base, int64_t head_dim);
+Rope config_rope(const Facts& config, const std::string& layer_type, double base, int64_t head_dim);
 
 }  // namespace runnel::convert

@@ -51,8 +51,7 @@ void read_gguf(Checkpoint& c, Lfm& m) {
   d.ffn.width = f.integer("feed_forward_length");
   d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
   m.taps = f.integer("shortconv.l_cache", 1, 64);
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", 1000000), a.head_dim));
-  apply_gguf_rope_scaling(f, d.ropes[0]);
+  d.ropes.push_back(gguf_rope(f, 1000000, a.head_dim));
   // One number a layer; 0 means a convolution.
   const Json* kv = f.find("attention.head_count_kv");
   for (size_t i = 0; i < d.layers.size(); ++i) {
@@ -143,7 +142,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   std::vector<std::string> ropes;
-  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i], {-1}));
+  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i].frequencies, {-1}));
   const auto half = [&](const Var& v, const char* norm, const char* post_norm, auto part) {
     return with_residual(net, v, norm, d.eps, [&](const Var& h) {
       const Var y = part(h);
@@ -153,11 +152,11 @@ void build(Checkpoint& c, ModelBuilder& b) {
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     a.window = d.layers[i].window;
-    a.rope = ropes[size_t(d.layers[i].rope)];
+    a.rope = ropes[size_t(d.layers[i].rope)], a.rope_scale = d.ropes[size_t(d.layers[i].rope)].scale;
     // Two names of the same tensor.
     if (!a.gate.empty()) a.gate = net.has("self_attn.gate_proj.weight") ? "gate_proj" : "g_proj";
     x = half(x, "operator_norm", "post_operator_norm", [&](const Var& h) { return m.is_attention[i] ? attention(net, a, h) : gated_conv(net, m.taps, h); });
-    x = half(x, "ffn_norm", "post_ffn_norm", [&](const Var& h) { return m.experts.count && int64_t(i) >= m.dense_layers ? experts(net, m.experts, h) : gated_feed_forward(net, d.ffn, h); });
+    x = half(x, "ffn_norm", "post_ffn_norm", [&](const Var& h) { return m.experts.count && int64_t(i) >= m.dense_layers ? experts(net, m.experts, h) : feed_forward(net, d.ffn, h); });
   }
   net.leave_layers();
   x = net.rms_norm(x, net.plain("embedding_norm.weight", {d.hidden}), d.eps);

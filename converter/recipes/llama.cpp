@@ -1,59 +1,150 @@
-// Llama and Mistral: norms before both halves of a layer, rotary positions, gated SiLU; Mistral adds a window to every layer.
+// Llama and its relatives: norms before both halves of a layer, rotary positions, gated SiLU. Mistral and Ministral add a window, Qwen2 biases
+// and a window from some layer on, Qwen3 norms on queries and keys, SmolLM3 layers without positions, Granite constant factors, Phi-3
+// matrices in one piece. A GGUF of these families may have experts: Mixtral is a Llama there, Qwen3-MoE a Qwen3.
 #include <cmath>
 
 #include "converter/passes/encode.h"
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
-#include "converter/recipes/rope.h"
 
 namespace runnel::convert {
 namespace {
 
-void read_gguf_facts(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta, c.path.string(), "llama.");
-  read_gguf_sizes(c, f, d);
-  if (f.integer("expert_count", 0, 65536, 0) != 0) f.refuse("expert_count", "is not 0: mixtures of experts are not supported");
-  // GGUF files of this family hold rows of q and k reordered for neighbouring pairs.
-  d.attention.is_interleaved = true;
-  d.attention.scale = float(f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim))));
-  const int64_t dims = f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim);
-  d.ropes.push_back(rope_frequencies(f.number("rope.freq_base", 10000), dims));
-  apply_gguf_rope_scaling(f, d.ropes[0]);
-  if (c.has("rope_freqs.weight")) {  // divisors that stand for Llama 3.1's scaling
-    const SourceTensor& t = c.take("rope_freqs.weight", {uint64_t(dims / 2)});
-    std::vector<float> divisors(d.ropes[0].size());
-    decode_values(t, 0, divisors.size(), divisors.data());
-    for (size_t i = 0; i < divisors.size(); ++i) {
-      if (divisors[i] <= 0) fail("%s: tensor \"rope_freqs.weight\" holds a divisor that is not positive", c.path.c_str());
-      d.ropes[0][i] /= divisors[i];
-    }
+constexpr int64_t kMostWindow = int64_t(1) << 30;
+
+// Divisors of the frequencies, which stand for Llama 3.1's scaling.
+void apply_rope_divisors(Checkpoint& c, Rope& rope) {
+  if (!c.has("rope_freqs.weight")) return;
+  const SourceTensor& t = c.take("rope_freqs.weight", {uint64_t(rope.frequencies.size())});
+  std::vector<float> divisors(rope.frequencies.size());
+  decode_values(t, 0, divisors.size(), divisors.data());
+  for (size_t i = 0; i < divisors.size(); ++i) {
+    if (divisors[i] <= 0) fail("%s: tensor \"rope_freqs.weight\" holds a divisor that is not positive", c.path.c_str());
+    rope.frequencies[i] /= divisors[i];
   }
-  set_window_layers(f.integer("attention.sliding_window", 0, 1 << 30, 0), 0, d.layers);
 }
 
-void read_config_facts(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
-  read_config_sizes(f, d);
-  d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-  d.ffn.activation = activation_named(f, "hidden_act", "silu");
-  d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
-  d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-  set_window_layers(f, 0, d.layers);
+void read_gguf_facts(Checkpoint& c, const std::string& family, Decoder& d) {
+  const Facts f(c.meta, c.path.string(), family + ".");
+  read_gguf_sizes(c, f, d);
+  read_gguf_experts(f, d);
+  d.experts.route.renormalise = true;  // Mixtral and Qwen3-MoE
+  d.attention.scale = f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim)));
+  d.embedding_scale = float(f.number("embedding_scale", 1));
+  d.residual_factor = float(f.number("residual_scale", 1));
+  d.logit_factor = float(1 / f.number("logit_scale", 1));
+  d.ropes.push_back(gguf_rope(f, 10000, f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim)));
+  apply_rope_divisors(c, d.ropes[0]);
 }
 
-void build(Checkpoint& c, ModelBuilder& b) {
+// Files of the family "llama" hold rows of q and k reordered for neighbouring pairs, and so do those of some relatives.
+void build_llama(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
-  else read_config_facts(c, d);
-  if (c.kind == Checkpoint::Kind::kDirectory) c.ignore_containing("rotary_emb.inv_freq");
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    read_gguf_facts(c, "llama", d);
+    d.attention.is_interleaved = true;
+    set_window_layers(Facts(c.meta, c.path.string(), "llama.").integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    set_window_layers(f, 0, d.layers);
+  }
+  build_decoder(c, d, b);
+}
+
+void build_granite(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    read_gguf_facts(c, "granite", d);
+    d.attention.is_interleaved = true;
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    d.attention.scale = f.number("attention_multiplier", 1);
+    d.embedding_scale = float(f.number("embedding_multiplier", 1));
+    d.residual_factor = float(f.number("residual_multiplier", 1));
+    const double scaling = f.number("logits_scaling", 1);
+    if (scaling == 0) f.refuse("logits_scaling", "is 0");
+    d.logit_factor = float(1 / scaling);
+  }
+  build_decoder(c, d, b);
+}
+
+void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
+  Decoder d;
+  if (family != "qwen2") d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    read_gguf_facts(c, family, d);
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    if (family == "qwen3" && !f.has("head_dim")) d.attention.head_dim = 128, d.attention.scale = 1 / std::sqrt(128.0);
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    set_late_window_layers(f, d.layers);
+  }
+  build_decoder(c, d, b);
+}
+void build_qwen2(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen2", b); }
+void build_qwen3(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen3", b); }
+void build_qwen3_moe_gguf(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen3moe", b); }
+
+// Some layers have no positions: each fourth one, or those with a 0 in no_rope_layers. A window, when it is used, is theirs.
+void build_smollm3(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const auto stands_still = [](size_t i, int64_t interval) { return (int64_t(i) + 1) % interval == 0; };
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    read_gguf_facts(c, "smollm3", d);
+    d.attention.is_interleaved = true;
+    for (size_t i = 0; i < d.layers.size(); ++i)
+      if (stands_still(i, 4)) d.layers[i].rope = -1;
+    return build_decoder(c, d, b);
+  }
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  read_config_basics(c, f, d);
+  if (!f.has("tie_word_embeddings")) d.is_tied = true;
+  d.ropes.push_back(config_rope(f, "", 2000000, d.attention.head_dim));
+  const Json* list = f.find("no_rope_layers");
+  if (list && (!list->is_array() || list->size() < d.layers.size())) f.refuse("no_rope_layers", "does not have a value for each layer");
+  for (size_t i = 0; i < d.layers.size(); ++i)
+    if (list ? (*list)[i] == 0 : stands_still(i, f.integer("no_rope_layer_interval", 1, 4096, 4))) d.layers[i].rope = -1;
+  if (f.boolean("use_sliding_window", false)) {
+    set_window_layers(f, 0, d.layers);
+    for (Layer& layer : d.layers)
+      if (!f.has("layer_types") && layer.rope >= 0) layer.window = 0;
+  }
+  build_decoder(c, d, b);
+}
+
+void build_phi3(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  d.attention.qkv = "qkv_proj";
+  d.ffn.gate_up = "gate_up_proj";
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    d.naming.gguf["self_attn.qkv_proj"] = "attn_qkv";
+    d.naming.gguf["mlp.gate_up_proj"] = "ffn_up";
+    read_gguf_facts(c, "phi3", d);
+    set_window_layers(Facts(c.meta, c.path.string(), "phi3.").integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    set_window_layers(f, 0, d.layers);
+  }
   build_decoder(c, d, b);
 }
 
 }  // namespace
 
-extern const Recipe llama_recipe;
-const Recipe llama_recipe = {"llama", {"llama"}, {"llama", "mistral"}, build};
+extern const Recipe llama_recipe, granite_recipe, qwen2_recipe, qwen3_recipe, qwen3_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
+const Recipe llama_recipe = {"llama", {"llama"}, {"llama", "mistral", "ministral"}, build_llama};
+const Recipe granite_recipe = {"granite", {"granite"}, {"granite"}, build_granite};
+const Recipe qwen2_recipe = {"qwen2", {"qwen2"}, {"qwen2"}, build_qwen2};
+const Recipe qwen3_recipe = {"qwen3", {"qwen3"}, {"qwen3"}, build_qwen3};
+const Recipe qwen3_moe_gguf_recipe = {"qwen3_moe", {"qwen3moe"}, {}, build_qwen3_moe_gguf};
+const Recipe smollm3_recipe = {"smollm3", {"smollm3"}, {"smollm3"}, build_smollm3};
+const Recipe phi3_recipe = {"phi3", {"phi3"}, {"phi3"}, build_phi3};
 
 }  // namespace runnel::convert

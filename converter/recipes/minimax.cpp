@@ -70,7 +70,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   const int64_t rotary = f.integer("rotary_dim", 2, d.attention.head_dim, d.attention.head_dim);
-  d.attention.rope = net.constant("rope", config_rope(f, "", 1000000, rotary), {-1});
+  set_rope(net, d.attention, config_rope(f, "", 1000000, rotary));
   // Residuals start from the normed input.
   const auto half = [&](const Var& v, const char* norm, double alpha, double beta, auto part) {
     const Var h = net.rms_norm(v, net.plain(norm + std::string(".weight"), {d.hidden}), d.eps);

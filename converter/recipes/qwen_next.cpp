@@ -89,7 +89,7 @@ struct Qwen {
   Decoder d;
   DeltaSizes s;
   std::vector<bool> is_linear, is_sparse;
-  std::vector<float> rope;
+  Rope rope;
   Experts experts;
   int64_t shared = 0;
 };
@@ -107,7 +107,7 @@ void read_qwen_gguf(Checkpoint& c, Qwen& q) {
          f.integer("ssm.conv_kernel", 1, 64)};
   // Value heads of such files go round the key heads; with one each there is nothing to tell.
   q.s.is_round_robin = true;
-  q.rope = rope_frequencies(f.number("rope.freq_base", 10000000), f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim / 4));
+  q.rope.frequencies = rope_frequencies(f.number("rope.freq_base", 10000000), f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim / 4));
 }
 
 void read_qwen_config(Checkpoint& c, Qwen& q) {
@@ -166,7 +166,7 @@ void build_qwen(Checkpoint& c, ModelBuilder& b) {
   shared.width = q.shared;
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
-  d.attention.rope = net.constant("rope", q.rope, {-1});
+  set_rope(net, d.attention, q.rope);
   const auto norm = [&](const Var& v, const char* name) { return net.rms_norm(v, net.plain(name + std::string(".weight"), {d.hidden}, d.norm_offset), d.eps); };
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
@@ -174,11 +174,11 @@ void build_qwen(Checkpoint& c, ModelBuilder& b) {
     x = net.add(net.wanted(x), q.is_linear[i] ? qwen_delta(net, q.s, d.eps, h) : gated_attention(net, d.attention, h));
     const Var g = norm(x, "post_attention_layernorm");
     if (!q.is_sparse[i]) {
-      x = net.add(x, gated_feed_forward(net, d.ffn, g));
+      x = net.add(x, feed_forward(net, d.ffn, g));
       continue;
     }
     const Var weight = net.unary(UnaryKind::sigmoid, net.linear(g, {"mlp.shared_expert_gate", {1}}));
-    x = net.add(x, net.add(experts(net, q.experts, g), net.mul(gated_feed_forward(net, shared, g), weight)));
+    x = net.add(x, net.add(experts(net, q.experts, g), net.mul(feed_forward(net, shared, g), weight)));
   }
   net.leave_layers();
   x = norm(x, "norm");
@@ -215,7 +215,7 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   const Json* rope = f.find("rope_parameters");
   if (f.has("rope_theta") || (rope && rope->is_object() && rope->contains("rope_theta") && !(*rope)["rope_theta"].is_null()))
-    d.attention.rope = net.constant("rope", config_rope(f, "", 500000, d.attention.head_dim), {-1});
+    set_rope(net, d.attention, config_rope(f, "", 500000, d.attention.head_dim));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     const auto norm = [&](const Var& v, const char* name) { return net.rms_norm(v, net.plain(name + std::string(".weight"), {d.hidden}), d.eps); };
@@ -223,12 +223,12 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
       const Var y = attention(net, d.attention, x);
       // transformers saves the first of these norms under the name that it has in the other layers.
       x = net.add(net.wanted(x), norm(y, net.has("post_attention_layernorm.weight") ? "post_attention_layernorm" : "feedforward_layer_norm"));
-      x = net.add(x, norm(gated_feed_forward(net, d.ffn, x), "post_feedforward_layernorm"));
+      x = net.add(x, norm(feed_forward(net, d.ffn, x), "post_feedforward_layernorm"));
     } else {
       // Published names differ from those of the modelling code.
       const bool is_long = net.has("attention_layer_norm.weight");
       x = with_residual(net, x, is_long ? "attention_layer_norm" : "input_layernorm", d.eps, [&](const Var& h) { return olmo_delta(net, s, is_doubled, h); });
-      x = with_residual(net, x, is_long ? "feedforward_layer_norm" : "post_attention_layernorm", d.eps, [&](const Var& h) { return gated_feed_forward(net, d.ffn, h); });
+      x = with_residual(net, x, is_long ? "feedforward_layer_norm" : "post_attention_layernorm", d.eps, [&](const Var& h) { return feed_forward(net, d.ffn, h); });
     }
   }
   net.leave_layers();

@@ -74,7 +74,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   Var x = net.embed("embed_tokens", vocab, hidden, bf16_to_float(float_to_bf16(float(std::sqrt(double(hidden))))));
   // The rotated part of a head where the configuration does not say: half.
   const bool is_said = f.has("rope_parameters") || f.has("partial_rotary_factor");
-  a.rope = net.constant("rope", config_rope(f, "", 10000, is_said ? a.head_dim : a.head_dim / 2), {-1});
+  set_rope(net, a, config_rope(f, "", 10000, is_said ? a.head_dim : a.head_dim / 2));
   // 1 - (1 one token ago): a convolution over ones, whose tail is 0 before the first token.
   const Var zero = net.scale(net.slice(x, 1, 0, 1), 0);
   const Var ones = net.binary(BinaryKind::add, zero, net.constant("one", {1}, {1}));
@@ -85,7 +85,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
     const bool is_attention = pattern[i % pattern.size()] == "attention";
     const Var h = norm(x, "temporal_pre_norm");
     x = net.add(net.wanted(x), is_attention ? attention(net, a, h) : recurrent_block(net, a.heads, width, taps, ffn.activation, first, h));
-    x = net.add(x, gated_feed_forward(net, ffn, norm(x, "channel_pre_norm")));
+    x = net.add(x, feed_forward(net, ffn, norm(x, "channel_pre_norm")));
   }
   net.leave_layers();
   x = norm(x, "final_norm");

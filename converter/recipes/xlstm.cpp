@@ -49,7 +49,7 @@ Var mlstm(Net& net, const Sizes& s, const Var& x) {
 }
 
 Var feed_forward(Net& net, const FeedForward& f, bool is_fused, const Var& x) {
-  if (!is_fused) return gated_feed_forward(net, f, x);
+  if (!is_fused) return feed_forward(net, f, x);
   const std::string both = f.prefix + "proj_up_gate_z";
   const std::vector<Var> in = net.linears(x, {{both, {f.width}, 0, 2 * f.width}, {both, {f.width}, f.width, 2 * f.width}});
   return net.linear(net.glu(f.activation, in[0], in[1]), {f.prefix + f.down, {x.dims[0]}});

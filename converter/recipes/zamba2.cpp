@@ -75,7 +75,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
 
   Net net(c, b, {"model.", "layers.", {}}, f.integer("max_position_embeddings", 1, 1 << 30, 4096));
   const Var embedded = net.embed("embed_tokens", vocab, hidden);
-  if (f.boolean("use_mem_rope", false)) a.rope = net.constant("rope", config_rope(f, "", 10000, a.head_dim), {-1});
+  if (f.boolean("use_mem_rope", false)) set_rope(net, a, config_rope(f, "", 10000, a.head_dim));
   Var x = embedded;
   std::vector<std::string> homes;  // where the weights of each shared block stand
   for (size_t i = 0, uses = 0; i < layers; ++i) {

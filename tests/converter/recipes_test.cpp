@@ -32,6 +32,13 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& w
   return std::sqrt(error / energy);
 }
 
+std::string test_name(const testing::TestParamInfo<const char*>& info) {
+  std::string name = info.param;
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+
 class TinyModels : public testing::TestWithParam<const char*> {};
 
 TEST_P(TinyModels, EveryLogitIsThatOfTheOriginal) {
@@ -62,12 +69,38 @@ TEST_P(TinyModels, NarrowWeightsStayClose) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TinyModels, testing::Values("tiny_gemma2", "tiny_gemma3", "tiny_gemma3/model-f32.gguf", "tiny_mistral", "tiny_llama", "tiny_llama/model-f32.gguf"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           for (char& c : name)
-                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-                           return name;
-                         });
+                         test_name);
+
+// Families of transformers: all logits, and the greedy continuation fed back.
+class TinyDecoders : public testing::TestWithParam<const char*> {};
+
+TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
+  const fs::path input = GetParam();
+  const std::string folder = input.begin()->string();
+  const Golden g = golden(folder);
+  Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
+  const SourceTensor* t = c.find("greedy");
+  std::vector<int32_t> greedy(t->count());
+  std::memcpy(greedy.data(), t->data, t->bytes);
+  TemporaryFolder tmp;
+  convert_to(kGoldens / input, tmp / "m.rnl");
+  const auto model = open_model(tmp / "m.rnl");
+  for (const int64_t chunk : {1, 7, 40}) EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
+  std::vector<int32_t> all = g.ids;
+  all.insert(all.end(), greedy.begin(), greedy.end());
+  const std::vector<float> logits = all_logits(*model, all, 40);
+  const size_t vocab = g.logits.size() / g.ids.size();
+  for (size_t i = 0; i < greedy.size(); ++i) {
+    const auto row = logits.begin() + long((g.ids.size() - 1 + i) * vocab);
+    EXPECT_EQ(std::max_element(row, row + long(vocab)) - row, greedy[i]) << "step " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
+                         testing::Values("tiny_qwen2", "tiny_qwen3", "tiny_qwen3_moe", "tiny_mixtral", "tiny_ministral", "tiny_phi3", "tiny_smollm3", "tiny_granite", "tiny_olmo2", "tiny_olmo3",
+                                         "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
+                                         "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf"),
+                         test_name);
 
 // A copy of a tiny checkpoint whose config.json and tensors a test may change.
 class ChangedCheckpoint {
@@ -225,8 +258,8 @@ TEST(Recipes, NonFiniteWeightIsNamed) {
 
 TEST(Recipes, ScalingThatIsNotSupportedIsNamed) {
   ChangedCheckpoint c("tiny_llama");
-  c.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "yarn"}, {"factor", 4.0}};
-  expect_contains(c.convert_error(), "\"yarn\" is not supported");
+  c.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "longrope"}, {"factor", 4.0}};
+  expect_contains(c.convert_error(), "\"longrope\" is not supported");
 }
 
 TEST(Recipes, ConfigWithWrongTypesIsRefused) {

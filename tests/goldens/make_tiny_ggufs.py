@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Writes GGUF files for the reader tests with the gguf package (0.19.0, numpy 2.4.6).
 
-  tiny_gemma3/model-f32.gguf, tiny_llama/model-f32.gguf
-      the checkpoints of make_tiny_models.py with the names, the folded norms (1 + w of Gemma) and the permuted rows of
-      q and k (Llama) that GGUF files have; logits.safetensors beside them serves both forms
+  tiny_<family>/model-f32.gguf for the families of TWINS
+      the checkpoints of make_tiny_models.py with the names of the gguf package, the folded norms (1 + w of Gemma) and the
+      permuted rows of q and k (Llama) that GGUF files have; logits.safetensors beside them serves both forms
   gguf_types/every_type.gguf, gguf_types/expected.safetensors
       one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K; the expected values are the package's dequantisation.
       The package can quantise to the Q*_0 and Q*_1 types; the blocks of the K types are random bytes with tame scales.
 
-  python3 tests/goldens/make_tiny_ggufs.py
+  python3 tests/goldens/make_tiny_ggufs.py [name folder]      with a name: that twin alone, into the folder
 """
 
 import json
 import os
+import re
 import sys
 
 import gguf
@@ -23,27 +24,17 @@ from safetensors.numpy import load_file, save_file
 SEED = 20261122
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-BLOCK_NAMES = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
+# Architecture of the GGUF and whether its rows of q and k are reordered.
+TWINS = {
+    "tiny_gemma3": ("gemma3", False), "tiny_llama": ("llama", True), "tiny_granite": ("granite", True),
+    "tiny_phi3": ("phi3", False), "tiny_mixtral": ("llama", True), "tiny_starcoder2": ("starcoder2", False),
 }
-GEMMA_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
-               "post_feedforward_layernorm": "post_ffw_norm"}
-LLAMA_NORMS = {"post_attention_layernorm": "ffn_norm"}
-
-
-def gguf_name(name, norms):
-    name = name.removeprefix("model.")
-    if name == "embed_tokens.weight":
-        return "token_embd.weight"
-    if name == "norm.weight":
-        return "output_norm.weight"
-    if name == "lm_head.weight":
-        return "output.weight"
-    _, layer, rest = name.split(".", 2)
-    part = rest.removesuffix(".weight")
-    return f"blk.{layer}.{(BLOCK_NAMES | norms)[part]}.weight"
+# Not kept: the names and keys of further families, to compare by hand.
+MORE = {
+    "tiny_qwen3": ("qwen3", False), "tiny_olmo2": ("olmo2", False), "tiny_cohere2": ("cohere2", False),
+    "tiny_smollm3": ("smollm3", True), "tiny_exaone4": ("exaone4", False), "tiny_qwen3_moe": ("qwen3moe", False),
+}
+EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*)\.weight")
 
 
 def interleave(rows, heads):
@@ -64,39 +55,79 @@ def add_vocabulary(writer, size):
     writer.add_pad_token_id(0)
 
 
-def write_checkpoint(name, arch):
-    folder = os.path.join(HERE, name)
-    config = json.load(open(os.path.join(folder, "config.json")))
-    weights = load_file(os.path.join(folder, "model.safetensors"))
-    writer = gguf.GGUFWriter(os.path.join(folder, "model-f32.gguf"), arch)
-    writer.add_name(name)
+def with_stacked_experts(weights):
+    """One tensor [experts, rows, columns] in place of a matrix for each expert."""
+    out, parts = {}, {}
+    for name, tensor in weights.items():
+        expert = EXPERT.fullmatch(name)
+        if expert:
+            parts.setdefault(f"{expert[1]}.{expert[3]}.weight", {})[int(expert[2])] = tensor
+        else:
+            out[name] = tensor
+    for name, tensors in parts.items():
+        out[name] = np.stack([tensors[i] for i in range(len(tensors))])
+    return out
+
+
+def add_sizes(writer, arch, config):
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count(heads)
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    for key in ("layer_norm_eps", "norm_epsilon"):
+        if key in config:
+            writer.add_layer_norm_eps(config[key])
+    if "rms_norm_eps" in config:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     rope = config["rope_parameters"]
-    if arch == "gemma3":
-        writer.add_sliding_window(config["sliding_window"])
-        writer.add_rope_freq_base(rope["full_attention"]["rope_theta"])
-    else:
-        writer.add_rope_freq_base(rope["rope_theta"])
-        writer.add_rope_dimension_count(config["head_dim"])
+    rope = rope.get("full_attention", rope)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if arch != "gemma3":
+        writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
         writer.add_vocab_size(config["vocab_size"])
+    if config.get("sliding_window") and arch in ("gemma3", "phi3", "cohere2", "starcoder2", "exaone4", "llama"):
+        writer.add_sliding_window(config["sliding_window"])
+    experts = config.get("num_local_experts", config.get("num_experts"))
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        if "moe_intermediate_size" in config:
+            writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    if arch == "granite":
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+        writer.add_logit_scale(config["logits_scaling"])
+    if arch == "cohere2":
+        writer.add_logit_scale(config["logit_scale"])
+
+
+def write_checkpoint(name, arch, is_reordered, to):
+    folder = os.path.join(HERE, name)
+    config = json.load(open(os.path.join(folder, "config.json")))
+    names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config["num_hidden_layers"])
+    writer = gguf.GGUFWriter(os.path.join(to, "model-f32.gguf"), arch)
+    writer.add_name(name)
+    add_sizes(writer, arch, config)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     add_vocabulary(writer, config["vocab_size"])
-    for source, tensor in sorted(weights.items()):
+    for source, tensor in sorted(with_stacked_experts(load_file(os.path.join(folder, "model.safetensors"))).items()):
         if arch == "gemma3" and tensor.ndim == 1:
             tensor = tensor + np.float32(1)
-        if arch == "llama" and ".q_proj." in source:
+        if is_reordered and ".q_proj." in source:
             tensor = interleave(tensor, config["num_attention_heads"])
-        if arch == "llama" and ".k_proj." in source:
+        if is_reordered and ".k_proj." in source:
             tensor = interleave(tensor, config["num_key_value_heads"])
-        writer.add_tensor(gguf_name(source, GEMMA_NORMS if arch == "gemma3" else LLAMA_NORMS), np.ascontiguousarray(tensor))
+        found = names.get_name(source, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            sys.exit(f"{name}: the gguf package has no name for {source}")
+        writer.add_tensor(found, np.ascontiguousarray(tensor))
     finish(writer)
 
 
@@ -149,8 +180,11 @@ def main():
     have = importlib.metadata.version("gguf")
     if have != "0.19.0":
         sys.exit(f"gguf 0.19.0 makes these files, found {have}")
-    write_checkpoint("tiny_gemma3", "gemma3")
-    write_checkpoint("tiny_llama", "llama")
+    if len(sys.argv) > 2:
+        write_checkpoint(sys.argv[1], *{**TWINS, **MORE}[sys.argv[1]], sys.argv[2])
+        return
+    for name, form in TWINS.items():
+        write_checkpoint(name, *form, os.path.join(HERE, name))
     write_types()
 
 

@@ -62,6 +62,33 @@ SSM2 = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2, "mamba_chunk_s
 DELTA = {"head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 12}
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
 
+# Transformers: model type and configuration. Ratios 1, 3 and 4 of query to key heads, tied and untied, with and without biases.
+DECODERS = {
+    "tiny_qwen2": ("qwen2", {"hidden_size": 36, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 1,
+                             "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1, "tie_word_embeddings": True}),
+    "tiny_qwen3": ("qwen3", {**ATTENTION, "head_dim": 12, "intermediate_size": 40, "num_hidden_layers": 2, "attention_bias": True}),
+    "tiny_qwen3_moe": ("qwen3_moe", {**ATTENTION, **EXPERTS, "head_dim": 12, "intermediate_size": 40, "num_hidden_layers": 3, "mlp_only_layers": [1],
+                                     "norm_topk_prob": True}),
+    "tiny_mixtral": ("mixtral", {**ATTENTION, "intermediate_size": 24, "num_hidden_layers": 2, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "tiny_ministral": ("ministral", {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 12, "intermediate_size": 40, "num_hidden_layers": 2,
+                                     "sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
+    "tiny_phi3": ("phi3", {"hidden_size": 36, "num_attention_heads": 3, "num_key_value_heads": 3, "intermediate_size": 40, "num_hidden_layers": 2,
+                           "sliding_window": WINDOW, "partial_rotary_factor": 0.5}),
+    "tiny_smollm3": ("smollm3", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 4, "attention_bias": True, "mlp_bias": True}),
+    "tiny_granite": ("granite", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2, "embedding_multiplier": 3.0, "logits_scaling": 2.0,
+                                 "residual_multiplier": 0.7, "attention_multiplier": 0.2}),
+    "tiny_olmo2": ("olmo2", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}),
+    "tiny_olmo3": ("olmo3", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 4, "sliding_window": WINDOW, "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}}}),
+    "tiny_exaone4": ("exaone4", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 4, "sliding_window": WINDOW}),
+    "tiny_cohere2": ("cohere2", {"hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 1, "intermediate_size": 40, "num_hidden_layers": 4,
+                                 "sliding_window": WINDOW, "attention_bias": True, "tie_word_embeddings": True}),
+    "tiny_starcoder2": ("starcoder2", {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2, "sliding_window": WINDOW, "tie_word_embeddings": True}),
+    "tiny_gpt_oss": ("gpt_oss", {**ATTENTION, "head_dim": 12, "intermediate_size": 24, "num_hidden_layers": 2, "num_local_experts": 4,
+                                 "num_experts_per_tok": 2, "sliding_window": WINDOW, "swiglu_limit": 1.5}),
+}
+
 # Linear-time layers: model type and configuration. Groups of 1 and more, head ratios, tied and untied, biases, experts.
 LINEAR = {
     "tiny_mamba": ("mamba", {"hidden_size": 20, "state_size": 16, "num_hidden_layers": 2, "conv_kernel": 3, "use_conv_bias": False,
@@ -181,7 +208,7 @@ def make(name, folder):
     if name in MODELS:
         config = MODELS[name]
     else:
-        kind, options = LINEAR[name]
+        kind, options = {**DECODERS, **LINEAR}[name]
         config = AutoConfig.for_model(kind, **{**COMMON, **options})
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     if hasattr(model, "set_experts_implementation"):
@@ -212,7 +239,7 @@ def main():
         if have != version:
             sys.exit(f"{package} {version} makes these files, found {have}")
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in sys.argv[1:] or [*MODELS, *LINEAR]:
+    for name in sys.argv[1:] or [*MODELS, *DECODERS, *LINEAR]:
         make(name, os.path.join(here, name))
 
 

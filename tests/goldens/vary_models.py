@@ -20,7 +20,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from make_tiny_models import COMMON, LINEAR, logits_of, redraw_linear
+from make_tiny_models import COMMON, DECODERS, LINEAR, WINDOW, logits_of, redraw_linear
 
 BOTH = (True, False)
 # name -> option -> values to choose from.
@@ -49,14 +49,31 @@ OPTIONS = {
                     "num_shared_experts": (1, 2)},
     "minimax": {"full_attn_alpha_factor": (1, 1.3), "full_attn_beta_factor": (1, 0.8), "linear_attn_alpha_factor": (1, 1.2), "linear_attn_beta_factor": (1, 0.9), "mlp_alpha_factor": (1, 1.1),
                 "mlp_beta_factor": (1, 0.7), "tie_word_embeddings": (False,)},
+    "qwen2": {"max_window_layers": (0, 1, 3), "use_sliding_window": BOTH},
+    "qwen3": {"attention_bias": BOTH, "rope_parameters": ({"rope_type": "default", "rope_theta": 5000.0}, {"rope_type": "linear", "rope_theta": 5000.0, "factor": 3.0}, {
+        "rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 16}, {
+        "rope_type": "llama3", "rope_theta": 5000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16})},
+    "qwen3_moe": {"norm_topk_prob": BOTH, "decoder_sparse_step": (1, 2), "mlp_only_layers": ([], [0]), "attention_bias": BOTH},
+    "mixtral": {"sliding_window": (None, WINDOW), "num_local_experts": (3, 4)},
+    "ministral": {"layer_types": (None, ["full_attention", "sliding_attention"])},
+    "phi3": {"sliding_window": (None, WINDOW), "partial_rotary_factor": (1.0, 0.5)},
+    "smollm3": {"attention_bias": BOTH, "mlp_bias": BOTH, "use_sliding_window": BOTH, "sliding_window": (WINDOW,), "no_rope_layers": (None, [1, 0, 0, 1])},
+    "granite": {"attention_bias": BOTH, "mlp_bias": BOTH, "attention_multiplier": (0.1, 0.3)},
+    "olmo2": {"attention_bias": BOTH},
+    "olmo3": {"attention_bias": BOTH, "rope_parameters": (None, {"sliding_attention": {"rope_type": "default", "rope_theta": 8000.0}, "full_attention": {
+        "rope_type": "yarn", "rope_theta": 8000.0, "factor": 4.0, "attention_factor": 1.3, "original_max_position_embeddings": 16, "beta_fast": 8.0}})},
+    "exaone4": {"sliding_window": (None, WINDOW), "sliding_window_pattern": (2, 4)},
+    "cohere2": {"attention_bias": BOTH, "logit_scale": (0.1, 1.0)},
+    "starcoder2": {"use_bias": BOTH, "sliding_window": (None, WINDOW)},
+    "gpt_oss": {"num_experts_per_tok": (1, 3), "swiglu_limit": (0.7, 7.0), "attention_bias": BOTH, "rope_parameters": (None, {"rope_type": "default", "rope_theta": 9000.0})},
     "rwkv": {"rescale_every": (0, 2, 6), "attention_hidden_size": (24, 32), "num_hidden_layers": (2, 5)},
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
-OWN_HEAD_SIZE = ("qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h")
+OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h")
 
 
 def varied(rng, name):
-    kind, options = LINEAR["tiny_" + name]
+    kind, options = {**DECODERS, **LINEAR}["tiny_" + name]
     o = {**COMMON, **copy.deepcopy(options), "vocab_size": rng.choice((97, 131, 200)), "tie_word_embeddings": rng.choice(BOTH)}
     if "num_attention_heads" in o and name not in ("recurrent_gemma", "zamba2", "kimi_linear"):
         o["num_key_value_heads"] = rng.choice((1, 2, 3))
@@ -66,6 +83,8 @@ def varied(rng, name):
         else:
             o["hidden_size"] = o["num_attention_heads"] * rng.choice((4, 8, 12))
     o.update({option: rng.choice(values) for option, values in OPTIONS[name].items()})
+    if name == "exaone4" and o["sliding_window"] is None:
+        o["layer_types"] = ["full_attention"] * o["num_hidden_layers"]
     if name == "mamba2":
         groups, size = rng.choice((1, 2, 3)), rng.choice((4, 8, 12))
         o.update(n_groups=groups, num_heads=groups * rng.choice((1, 2, 4)), head_dim=size, expand=2)

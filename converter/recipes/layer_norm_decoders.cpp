@@ -1,0 +1,64 @@
+// Decoders with layer norms. Cohere 2 (Command R7B): both halves of a layer see the same normed input, positions only in layers with a window.
+// StarCoder 2: biases everywhere, a feed-forward without a gate.
+#include <cmath>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/layer_types.h"
+#include "converter/recipes/recipe.h"
+
+namespace runnel::convert {
+namespace {
+
+void build_cohere2(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  d.is_layer_norm = d.is_parallel = true;
+  d.attention.is_interleaved = true;
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    const Facts f(c.meta, c.path.string(), "cohere2.");
+    read_gguf_sizes(c, f, d);
+    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+    d.logit_factor = float(f.number("logit_scale", 1));
+    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+    set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 4, d.layers);
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    if (!f.has("tie_word_embeddings")) d.is_tied = true;
+    d.logit_factor = float(f.number("logit_scale", 0.0625));
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    set_window_layers(f, 4, d.layers);
+  }
+  for (Layer& layer : d.layers) layer.rope = layer.window ? 0 : -1;
+  build_decoder(c, d, b);
+}
+
+void build_starcoder2(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  d.is_layer_norm = true;
+  d.ffn.is_gated = false;
+  d.ffn.activation = format::UnaryKind::gelu_tanh;
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    const Facts f(c.meta, c.path.string(), "starcoder2.");
+    read_gguf_sizes(c, f, d);
+    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+    set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 0, d.layers);
+  } else {
+    d.ffn.up = "c_fc", d.ffn.down = "c_proj";
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    if (!f.has("tie_word_embeddings")) d.is_tied = true;
+    d.ffn.activation = activation_named(f, "hidden_act", "gelu_pytorch_tanh");
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    set_window_layers(f, 0, d.layers);
+  }
+  build_decoder(c, d, b);
+}
+
+}  // namespace
+
+extern const Recipe cohere2_recipe, starcoder2_recipe;
+const Recipe cohere2_recipe = {"cohere2", {"cohere2"}, {"cohere2"}, build_cohere2};
+const Recipe starcoder2_recipe = {"starcoder2", {"starcoder2"}, {"starcoder2"}, build_starcoder2};
+
+}  // namespace runnel::convert

@@ -1,0 +1,81 @@
+// Decoders whose feed-forward is a mixture of experts: Mixtral, Qwen3-MoE, and gpt-oss with learned sinks, biases everywhere, a clamped gated
+// unit and every other layer with a window.
+#include <algorithm>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/layer_types.h"
+#include "converter/recipes/recipe.h"
+
+namespace runnel::convert {
+namespace {
+
+void read_experts(const Facts& f, const char* count, Decoder& d) {
+  d.experts.count = f.integer(count, 1, 65536);
+  d.experts.chosen = f.integer("num_experts_per_tok", 1, d.experts.count);
+  d.experts.activation = activation_named(f, "hidden_act", "silu");
+}
+
+void build_mixtral(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  read_config_basics(c, f, d);
+  read_experts(f, "num_local_experts", d);
+  Experts& e = d.experts;
+  e.prefix = "block_sparse_moe.";
+  e.gate = "experts.{}.w1", e.up = "experts.{}.w3", e.down = "experts.{}.w2";
+  e.width = d.ffn.width;
+  e.route.renormalise = true;
+  d.ropes.push_back(config_rope(f, "", 1000000, d.attention.head_dim));
+  set_window_layers(f, 0, d.layers);
+  for (Layer& layer : d.layers) layer.has_experts = true;
+  build_decoder(c, d, b);
+}
+
+void build_qwen3_moe(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  read_config_basics(c, f, d);
+  read_experts(f, f.has("num_experts") ? "num_experts" : "num_local_experts", d);
+  d.experts.width = f.integer("moe_intermediate_size");
+  d.experts.route.renormalise = f.boolean("norm_topk_prob", false);
+  d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+  set_late_window_layers(f, d.layers);
+  const int64_t step = f.integer("decoder_sparse_step", 1, 4096, 1);
+  const Json* dense = f.find("mlp_only_layers");
+  for (size_t i = 0; i < d.layers.size(); ++i) {
+    const bool is_dense = dense && dense->is_array() && std::find(dense->begin(), dense->end(), Json(i)) != dense->end();
+    d.layers[i].has_experts = !is_dense && (int64_t(i) + 1) % step == 0;
+  }
+  build_decoder(c, d, b);
+}
+
+void build_gpt_oss(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  read_config_basics(c, f, d);
+  read_experts(f, "num_local_experts", d);
+  d.attention.sinks = "sinks";
+  Experts& e = d.experts;
+  e.router = "router";
+  e.gate_up = "experts.gate_up_proj", e.down = "experts.down_proj";
+  e.width = d.ffn.width;
+  e.route.select_first = true;
+  e.is_clamped = true;
+  e.clamp_limit = f.number("swiglu_limit", 7);
+  e.clamp_alpha = f.number("swiglu_alpha", 1.702);
+  if (e.clamp_limit <= 0 || e.clamp_alpha == 0) f.refuse("swiglu_limit", "and swiglu_alpha make no gate");
+  d.ropes.push_back(config_rope(f, "", 150000, d.attention.head_dim));
+  set_window_layers(f, 2, d.layers);
+  for (Layer& layer : d.layers) layer.has_experts = true;
+  build_decoder(c, d, b);
+}
+
+}  // namespace
+
+extern const Recipe mixtral_recipe, qwen3_moe_recipe, gpt_oss_recipe;
+const Recipe mixtral_recipe = {"mixtral", {}, {"mixtral"}, build_mixtral};
+const Recipe qwen3_moe_recipe = {"qwen3_moe", {}, {"qwen3_moe"}, build_qwen3_moe};
+const Recipe gpt_oss_recipe = {"gpt_oss", {}, {"gpt_oss"}, build_gpt_oss};
+
+}  // namespace runnel::convert

@@ -1,0 +1,85 @@
+// OLMo 2 and 3 and EXAONE 4: no norm before the halves of a layer but one behind each, and norms on queries and keys: over all heads at once in
+// OLMo, head by head in EXAONE. OLMo 3 and EXAONE 4 alternate layers with and without a window.
+#include <cmath>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/layer_types.h"
+#include "converter/recipes/recipe.h"
+
+namespace runnel::convert {
+namespace {
+
+void set_norms(Decoder& d) {
+  add_post_norms(d);
+  d.attn_norm = d.ffn_norm = nullptr;
+  d.attention.q_norm = "q_norm";
+  d.attention.k_norm = "k_norm";
+}
+
+void build_olmo(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  set_norms(d);
+  d.attention.norm_is_whole = true;
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    const Facts f(c.meta, c.path.string(), "olmo2.");
+    read_gguf_sizes(c, f, d);
+    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+    // Layers with a window are not scaled.
+    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+    d.ropes.push_back({rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim)});
+    set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 4, d.layers);
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    const bool is_3 = f.text("model_type", "") == "olmo3";
+    const double base = is_3 ? 500000 : 10000;
+    d.ropes.push_back(config_rope(f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
+    if (is_3) {
+      d.ropes.push_back(config_rope(f, "sliding_attention", f.number("rope_theta", base), d.attention.head_dim));
+      set_window_layers(f, 4, d.layers);
+    }
+  }
+  for (Layer& layer : d.layers) layer.rope = layer.window ? 1 : 0;
+  build_decoder(c, d, b);
+}
+
+// L is a layer with a window, G one without; the last layer sees everything.
+void set_lettered_layers(const Facts& f, const std::string& pattern, std::vector<Layer>& layers) {
+  if (pattern.empty() || pattern.find_first_not_of("LG") != std::string::npos) f.refuse("sliding_window_pattern", "is \"" + printable(pattern) + "\", not a row of L and G");
+  const int64_t window = f.integer("sliding_window", 1, int64_t(1) << 30);
+  for (size_t i = 0; i + 1 < layers.size(); ++i)
+    if (pattern[i % pattern.size()] == 'L') layers[i].window = window;
+}
+
+void build_exaone4(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  set_norms(d);
+  int64_t window = 0;
+  if (c.kind == Checkpoint::Kind::kGguf) {
+    const Facts f(c.meta, c.path.string(), "exaone4.");
+    read_gguf_sizes(c, f, d);
+    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+    d.ropes.push_back(gguf_rope(f, 1000000, d.attention.head_dim));
+    window = f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0);
+    set_window_layers(window, 4, d.layers);
+  } else {
+    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    read_config_basics(c, f, d);
+    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+    window = f.integer("sliding_window", 1, int64_t(1) << 30, 0);
+    const Json* pattern = f.find("sliding_window_pattern");
+    if (window && !f.has("layer_types") && pattern && pattern->is_string()) set_lettered_layers(f, pattern->get<std::string>(), d.layers);
+    else if (window) set_window_layers(f, 4, d.layers);
+  }
+  // Where some layers have a window, the others have no positions.
+  for (Layer& layer : d.layers) layer.rope = window && !layer.window ? -1 : 0;
+  build_decoder(c, d, b);
+}
+
+}  // namespace
+
+extern const Recipe olmo_recipe, exaone4_recipe;
+const Recipe olmo_recipe = {"olmo", {"olmo2"}, {"olmo2", "olmo3"}, build_olmo};
+const Recipe exaone4_recipe = {"exaone4", {"exaone4"}, {"exaone4"}, build_exaone4};
+
+}  // namespace runnel::convert
