@@ -5,6 +5,7 @@
 #include "converter/read/graph_json.h"
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
+#include "converter/write/describe.h"
 #include "converter/write/tokenizer.h"
 
 namespace runnel::convert {
@@ -67,6 +68,10 @@ ConvertReport convert(const ConvertOptions& options) {
   if (builder.model.name.empty()) builder.model.name = c.name;
   if (options.context) builder.model.context = uint64_t(options.context);
   state_provenance(c, options, report.architecture, builder, &report.source_tensor_bytes);
+  if (options.is_dry) {
+    report.plan = describe_plan(builder);
+    return report;
+  }
   report.written = write_model(builder, c.weight_files, options.output, options.threads);
   return report;
 }

@@ -16,12 +16,14 @@ struct ConvertOptions {
   bool half_states = false;            // large recurrent states as f16
   int64_t context = 0;                 // tokens that the file states; 0: the source's
   int threads = 1;
+  bool is_dry = false;                 // only the plan is made, nothing is written
 };
 
 struct ConvertReport {
   WriteReport written;
   std::string architecture;
   uint64_t source_tensor_bytes = 0;
+  std::string plan;                  // of a dry run
   std::vector<std::string> notices;  // what the user should know though the conversion succeeded
 };
 

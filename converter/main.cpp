@@ -13,6 +13,10 @@ namespace {
 int run(const ConvertOptions& options) {
   const ConvertReport r = convert(options);
   for (const std::string& notice : r.notices) std::fprintf(stderr, "note: %s\n", notice.c_str());
+  if (options.is_dry) {
+    std::printf("architecture %s\n%snothing was written\n", r.architecture.c_str(), r.plan.c_str());
+    return 0;
+  }
   const double mb = 1e-6;
   std::printf("%s: %s, %.1f MB (weights %.1f MB, source's tensors %.1f MB, vocabulary %.1f MB)\n", options.output.c_str(), r.architecture.c_str(), double(r.written.file_bytes) * mb,
               double(r.written.weight_bytes) * mb, double(r.source_tensor_bytes) * mb, double(r.written.tokenizer_bytes) * mb);
@@ -27,7 +31,8 @@ int main(int argc, char** argv) {
   ConvertOptions options;
   std::string input, output, weights_file, lora, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
-  app.add_option("-o,--output", output, "the file to write, for example model.rnl")->required();
+  CLI::Option* to = app.add_option("-o,--output", output, "the file to write, for example model.rnl");
+  app.add_flag("--dry-run", options.is_dry, "reads the source and prints what the file would hold: operators, states, tensors; writes nothing");
   app.add_option("--weights", weights,
                  "f32, f16, q8 (8 bits, a scale for each 32) or q4 (4 bits, a scale for each 32); default keep: what the source holds, exactly (F8 as f16)")
       ->check(CLI::IsMember({"keep", "f32", "f16", "q8", "q4"}));
@@ -43,6 +48,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")->check(CLI::Range(1, 256));
   try {
     app.parse(argc, argv);
+    if (!options.is_dry && to->count() == 0) throw CLI::RequiredError("--output");
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
