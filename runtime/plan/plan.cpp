@@ -198,6 +198,9 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   if (program.replaces_states && program.stream_symbol < 0)
     return Status::make(Code::kInvalidModel, "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream could be taken back");
   program.rows_symbol = axis_bounded_by(model, "rows");
+  for (uint32_t i = 0; i < info.input_count && program.rows_symbol >= 0; ++i)
+    if (info.values[i].role == format::Role::rows && model.exprs().as_symbol(info.values[i].shape.dims[0]) != program.rows_symbol)
+      return Status::make(Code::kInvalidModel, "value \"%s\" has role rows, but its axis is not the one that is bounded by rows", info.values[i].name);
   program.head_begin = find_head(model, program);
   program.screened_op = find_screened(model, info);
   RNL_TRY(program.values.assign(info.values.size()));

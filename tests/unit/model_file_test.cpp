@@ -136,6 +136,15 @@ TEST(ModelFile, GraphErrorsAreNamed) {
   b = attention_model(1, 0);
   b.program().values[0]->shape[1] = "47";
   expect_refused(b, Code::kInvalidArgument, "rms_norm");
+  // The session fills such inputs by itself: a narrower or longer one would be written past its end.
+  for (const auto role : {format::Role::positions, format::Role::rows}) {
+    b = attention_model(1, 0);
+    b.add_input("own", {"T"}, format::DType::u8, role);
+    expect_refused(b, Code::kInvalidModel, "no vector of i32");
+    b = attention_model(1, 0);
+    b.add_input("own", {"T", "2"}, format::DType::i32, role);
+    expect_refused(b, Code::kInvalidModel, "no vector of i32");
+  }
 }
 
 TEST(ModelFile, TensorsAndSegmentsAreBounded) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <thread>
 
@@ -104,6 +106,18 @@ TEST_F(SessionTest, RowsDefaultToTheLastTokenAndMayBePicked) {
   int64_t falling[2] = {5, 4};
   in[1] = {"rows", DType::kI64, 1, {2}, falling, sizeof falling};
   EXPECT_EQ(s->run_into(nullptr, in, 2, &out, 1).code(), Code::kInvalidArgument);
+}
+
+TEST(Plan, RowsThatAreNotBoundedByRowsAreRefused) {
+  test::ModelBuilder b = test::attention_model(1, 0);
+  b.add_input("own", {"1"}, format::DType::i32, format::Role::rows);
+  std::rotate(b.program().inputs.begin(), b.program().inputs.end() - 1, b.program().inputs.end());  // found first, and filled by the session
+  AlignedBytes bytes(b.build());
+  auto model = Model::open_memory(bytes.data(), bytes.size());
+  ASSERT_TRUE(model.is_ok()) << model.take_status().message();
+  auto plan = make_plan(*model.value(), test::plan_options());
+  ASSERT_FALSE(plan.is_ok());
+  EXPECT_NE(std::strstr(plan.take_status().message(), "bounded by rows"), nullptr);
 }
 
 TEST_F(SessionTest, RollbackIsBitForBit) {
