@@ -33,7 +33,7 @@ std::string printable(std::string_view text, size_t limit = 120);
 // Element types of sources. Quantised ones hold blocks of `block` elements in `bytes` bytes.
 enum class SourceType : uint8_t {
   kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU8, kBool,
-  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
+  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kMXFP4,
 };
 struct SourceTypeInfo {
   const char* name;

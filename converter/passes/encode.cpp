@@ -83,6 +83,9 @@ PackedFormat format_of(SourceType type) {
     case SourceType::kQ4_K: return integer(4, 32, 0, true, ScaleKind::kU6);
     case SourceType::kQ5_K: return integer(5, 32, 0, true, ScaleKind::kU6);
     case SourceType::kQ6_K: return integer(6, 16, 32, false, ScaleKind::kI8);
+    // Both have four bits that stand for unevenly spaced integers.
+    case SourceType::kIQ4_NL: return kQ8;
+    case SourceType::kMXFP4: return integer(5, 32, 16, false, ScaleKind::kF16);
     case SourceType::kF16:
     case SourceType::kF8E4M3:
     case SourceType::kF8E5M2: return plain(PackedKind::kF16);

@@ -29,10 +29,33 @@ void fifth_bits(const uint8_t* from, uint8_t* q) {
   for (int i = 0; i < 32; ++i) q[i] |= uint8_t((bits >> i & 1) << 4);
 }
 
+constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr int8_t kFp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};  // twice the value
+
+// 2^(exponent - 128) as f16: half of a scale of MXFP4, whose exponent is biased by 127. Blocks below 2^-24 become zeros, too large ones infinite.
+uint16_t half_of_power(int exponent) {
+  const int power = exponent - 128;
+  if (power > 15) return 0x7c00;
+  if (power >= -14) return uint16_t((power + 15) << 10);
+  return power >= -24 ? uint16_t(1u << (power + 24)) : uint16_t(0);
+}
+
+void look_up(const int8_t* values, int zero_point, uint8_t* q) {
+  for (int i = 0; i < 32; ++i) q[i] = uint8_t(values[q[i]] + zero_point);
+}
+
 void split_small(SourceType type, const uint8_t* b, size_t block, QuantRow& row) {
   uint8_t* q = row.q.data() + block * 32;
-  row.d[block] = half_at(b);
+  row.d[block] = type == SourceType::kMXFP4 ? half_of_power(b[0]) : half_at(b);
   switch (type) {
+    case SourceType::kIQ4_NL:
+      nibbles32(b + 2, q);
+      look_up(kIq4Values, 128, q);
+      break;
+    case SourceType::kMXFP4:
+      nibbles32(b + 1, q);
+      look_up(kFp4Values, 16, q);
+      break;
     case SourceType::kQ4_0:
       nibbles32(b + 2, q);
       break;

@@ -22,6 +22,7 @@ struct GgmlType {
 constexpr GgmlType kGgmlTypes[] = {
     {0, SourceType::kF32},   {1, SourceType::kF16},   {2, SourceType::kQ4_0},  {3, SourceType::kQ4_1},  {6, SourceType::kQ5_0},  {7, SourceType::kQ5_1},
     {8, SourceType::kQ8_0},  {10, SourceType::kQ2_K}, {11, SourceType::kQ3_K}, {12, SourceType::kQ4_K}, {13, SourceType::kQ5_K}, {14, SourceType::kQ6_K},
+    {20, SourceType::kIQ4_NL}, {39, SourceType::kMXFP4},
     {24, SourceType::kI8},   {25, SourceType::kI16},  {26, SourceType::kI32},  {27, SourceType::kI64},  {28, SourceType::kF64},  {30, SourceType::kBF16},
 };
 // Names of what is not supported, for the message.
@@ -35,14 +36,13 @@ const char* other_type_name(uint32_t number) {
     case 17: return "IQ2_XS";
     case 18: return "IQ3_XXS";
     case 19: return "IQ1_S";
-    case 20: return "IQ4_NL";
     case 21: return "IQ3_S";
     case 22: return "IQ2_S";
     case 23: return "IQ4_XS";
     case 29: return "IQ1_M";
     case 34: return "TQ1_0";
     case 35: return "TQ2_0";
-    case 39: return "MXFP4";
+    case 40: return "NVFP4";
     default: return "unknown";
   }
 }

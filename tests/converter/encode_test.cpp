@@ -19,7 +19,7 @@ class EveryType : public testing::Test {
 };
 
 TEST_F(EveryType, ValuesHaveTheBitsOfTheFormatsOwnDequantisation) {
-  ASSERT_EQ(source.tensors().size(), 13u);
+  ASSERT_EQ(source.tensors().size(), 15u);
   for (const SourceTensor& t : source.tensors()) {
     const std::vector<float> want = values_of(expected, t.name), got = values_of(source, t.name);
     ASSERT_EQ(got.size(), want.size());
@@ -45,6 +45,7 @@ TEST_F(EveryType, PackedMatricesHoldTheSameBits) {
 
 TEST_F(EveryType, PackedSizeIsThatOfTheSource) {
   for (const SourceTensor& t : source.tensors()) {
+    if (t.type == SourceType::kIQ4_NL || t.type == SourceType::kMXFP4) continue;  // become 8 and 5 bits
     const PackedFormat f = choose_format(t.type, 512, Weights::kKeep);
     EXPECT_EQ(f.tile_bytes(512), 16 * t.bytes / t.shape[0]) << t.name;
   }

@@ -111,7 +111,7 @@ TEST(Gguf, Tensors) {
   expect_error((g = {}, g.rank = 4, g.dims = {1 << 30, 1 << 30, 1 << 30, 1 << 30}, g), "which cannot be");
   expect_error((g = {}, g.dims = {33, 2}, g), "whole blocks of 32");
   expect_error((g = {}, g.type = 16, g), "IQ2_XXS");
-  expect_error((g = {}, g.type = 39, g), "MXFP4");
+  expect_error((g = {}, g.type = 40, g), "NVFP4");
   expect_error((g = {}, g.type = 12345, g), "type 12345 (unknown)");
   expect_error((g = {}, g.offset = 1, g), "offset 1, not a multiple of 32");
   expect_error((g = {}, g.offset = 32, g), "ends behind the end of the file");

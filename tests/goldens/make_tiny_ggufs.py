@@ -5,7 +5,7 @@
       the checkpoints of make_tiny_models.py with the names of the gguf package, the folded norms (1 + w of Gemma) and the
       permuted rows of q and k (Llama) that GGUF files have; logits.safetensors beside them serves both forms
   gguf_types/every_type.gguf, gguf_types/expected.safetensors
-      one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K; the expected values are the package's dequantisation.
+      one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K, IQ4_NL and MXFP4; the expected values are the package's dequantisation.
       The package can quantise to the Q*_0 and Q*_1 types; the blocks of the K types are random bytes with tame scales.
 
   python3 tests/goldens/make_tiny_ggufs.py [name folder]      with a name: that twin alone, into the folder
@@ -154,7 +154,7 @@ def write_types():
     writer = gguf.GGUFWriter(os.path.join(folder, "every_type.gguf"), "llama")
     rng = np.random.default_rng(SEED)
     expected = {}
-    for kind in (Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, *K_SCALES):
+    for kind in (Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, *K_SCALES, Type.IQ4_NL, Type.MXFP4):
         name = kind.name.lower()
         values = rng.standard_normal((3, 512)).astype(np.float32)
         if kind in K_SCALES:
@@ -162,6 +162,10 @@ def write_types():
             blocks = rng.integers(0, 256, (values.size // block_values, block_bytes), dtype=np.uint8)
             for offset in K_SCALES[kind]:
                 tame(blocks, offset)
+            data = blocks.reshape(3, -1)
+        elif kind == Type.IQ4_NL:  # an f16 scale, then 16 bytes
+            blocks = rng.integers(0, 256, (values.size // 32, 18), dtype=np.uint8)
+            tame(blocks, 0)
             data = blocks.reshape(3, -1)
         else:
             data = gguf.quants.quantize(values, kind)
