@@ -14,6 +14,8 @@
 
 namespace runnel::test {
 
+const char* const kSourceDir = RNL_SOURCE_DIR;
+
 bool is_vulkan_mode() {
   const char* backend = std::getenv("RUNNEL_TEST_BACKEND");
   return backend && std::strcmp(backend, "vulkan") == 0;

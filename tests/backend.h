@@ -7,6 +7,9 @@
 
 namespace runnel::test {
 
+// The root of the source tree, where the goldens lie.
+extern const char* const kSourceDir;
+
 bool is_vulkan_mode();
 // Failures of the self-check that the tests of this program make.
 extern int g_expected_lies;

@@ -6,14 +6,14 @@ namespace runnel::convert {
 
 #define RNL_RECIPE(name) extern const Recipe name##_recipe;
 #include "converter/recipes/recipes.inc"
-#include RNL_MORE_RECIPES
+#include "more_recipes.inc"
 #undef RNL_RECIPE
 
 const std::vector<const Recipe*>& all_recipes() {
   static const std::vector<const Recipe*> kRecipes = {
 #define RNL_RECIPE(name) &name##_recipe,
 #include "converter/recipes/recipes.inc"
-#include RNL_MORE_RECIPES
+#include "more_recipes.inc"
 #undef RNL_RECIPE
   };
   return kRecipes;

@@ -60,7 +60,7 @@ TEST_F(GraphJson, RunsAsWritten) {
 }
 
 TEST_F(GraphJson, TheExampleOfTheFormatDocumentConverts) {
-  const std::string text = read_text(fs::path(RNL_SOURCE_DIR) / "runtime/format/FORMAT.md", 1 << 20);
+  const std::string text = read_text(fs::path(test::kSourceDir) / "runtime/format/FORMAT.md", 1 << 20);
   const size_t begin = text.find("```json\n");
   ASSERT_NE(begin, std::string::npos);
   const std::string json = text.substr(begin + 8, text.find("```", begin + 8) - begin - 8);

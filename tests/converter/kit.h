@@ -19,7 +19,7 @@
 namespace runnel::convert {
 
 namespace fs = std::filesystem;
-inline const fs::path kGoldens = fs::path(RNL_SOURCE_DIR) / "tests/goldens";
+inline const fs::path kGoldens = fs::path(test::kSourceDir) / "tests/goldens";
 
 class TemporaryFolder {
  public:

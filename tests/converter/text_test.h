@@ -9,13 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "backend.h"
 #include "converter/text/vocabulary.h"
 #include "text/tokenizer.h"
 
 namespace runnel::convert {
 
 inline std::string read_golden(const std::string& name) {
-  std::ifstream in(std::string(RNL_SOURCE_DIR "/tests/goldens/") + name, std::ios::binary);
+  std::ifstream in(std::string(test::kSourceDir) + "/tests/goldens/" + name, std::ios::binary);
   EXPECT_TRUE(in.good()) << name;
   return {std::istreambuf_iterator<char>(in), {}};
 }
@@ -28,7 +29,7 @@ struct Case {
 
 inline std::vector<Case> read_cases(const std::string& name) {
   std::vector<Case> out;
-  std::ifstream in(std::string(RNL_SOURCE_DIR "/tests/goldens/") + name);
+  std::ifstream in(std::string(test::kSourceDir) + "/tests/goldens/" + name);
   for (std::string line; std::getline(in, line);) {
     const auto j = nlohmann::json::parse(line);
     Case c;

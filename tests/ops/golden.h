@@ -11,7 +11,7 @@ namespace runnel::test {
 class Golden {
  public:
   explicit Golden(const std::string& name) {
-    std::ifstream in(std::string(RNL_SOURCE_DIR) + "/tests/goldens/operators/" + name + ".safetensors", std::ios::binary);
+    std::ifstream in(std::string(kSourceDir) + "/tests/goldens/operators/" + name + ".safetensors", std::ios::binary);
     bytes_.assign(std::istreambuf_iterator<char>(in), {});
     uint64_t header = 0;
     if (bytes_.size() >= 8) std::memcpy(&header, bytes_.data(), 8);

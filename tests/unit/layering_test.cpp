@@ -10,11 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "backend.h"
+
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = RNL_SOURCE_DIR;
+const fs::path kRoot = runnel::test::kSourceDir;
 
 // A folder of the runtime may include its own level and lower ones.
 const std::map<std::string, int> kLevels = {{"base", 0}, {"format", 1}, {"ops", 2}, {"cpu", 2}, {"vulkan", 2}, {"plan", 3}, {"session", 4}, {"vulkan_session", 5}, {"text", 5}, {"api", 6}, {"cli", 7}};
