@@ -15,8 +15,9 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     if (own.boolean(option, false)) own.refuse(option, "is true, which is not supported");
   Json plain = c.meta["config"];  // under the names that others have
-  for (const auto& [name, other] : {std::pair{"n_embd", "hidden_size"}, {"n_head", "num_attention_heads"}, {"n_layer", "num_hidden_layers"}, {"n_positions", "max_position_embeddings"},
-                                    {"activation_function", "hidden_act"}, {"n_inner", "intermediate_size"}})
+  static const std::map<std::string, std::string> kOthers = {{"n_embd", "hidden_size"}, {"n_head", "num_attention_heads"}, {"n_layer", "num_hidden_layers"},
+                                                             {"n_positions", "max_position_embeddings"}, {"activation_function", "hidden_act"}, {"n_inner", "intermediate_size"}};
+  for (const auto& [name, other] : kOthers)
     if (own.has(name)) plain[other] = *own.find(name);
   if (!own.has("n_inner")) plain["intermediate_size"] = 4 * own.integer("n_embd");
   const Facts f(plain, c.path.string() + "/config.json");

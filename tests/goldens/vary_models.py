@@ -269,7 +269,7 @@ def main():
     p.add_argument("names", nargs="*")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seed", type=int, default=1)
-    o = p.parse_args()
+    o = p.parse_intermixed_args()
     transformers.logging.set_verbosity_error()
     os.environ.setdefault("TQDM_DISABLE", "1")
     rng = random.Random(o.seed)
