@@ -156,8 +156,9 @@ Status Matcher::match(size_t* begin, bool* found) {
       case RegexOp::kRun: RNL_TRY(run_op(i, &pc, &at, &ok)); break;
       case RegexOp::kSplit: {
         const Char c = next(at);
-        if (c.length ? i.set >> c.cls & 1 : i.mode) RNL_TRY(push(i.target, kChoice, at, 0)), ++pc;
-        else pc = i.target;
+        const bool may = c.length ? i.set >> c.cls & 1 : i.mode;
+        if (may) RNL_TRY(push(i.target, kChoice, at, 0));
+        pc = may ? pc + 1 : i.target;
         break;
       }
       case RegexOp::kJump: pc = i.target; break;
