@@ -50,13 +50,15 @@ PreTokenizerStep text_step(PreKind kind, std::string text, bool first_only = fal
   return s;
 }
 
-void read_metaspace(const Json& j, std::vector<PreTokenizerStep>* steps) {
+void read_metaspace(const Json& j, VocabSource* s) {
+  std::vector<PreTokenizerStep>* steps = &s->pre_tokenizer;
   const std::string mark = text_of(j, "replacement").empty() ? kSpaceMark : text_of(j, "replacement");
   std::string scheme = text_of(j, "prepend_scheme");
   if (scheme.empty()) scheme = flag_of(j, "add_prefix_space", true) ? "always" : "never";
   if (scheme != "always" && scheme != "first" && scheme != "never") unsupported("the prepend_scheme " + scheme);
   steps->push_back(text_step(PreKind::kReplaceSpace, mark));
   if (scheme != "never") steps->push_back(text_step(PreKind::kPrepend, mark, scheme == "first"));
+  s->add_space_prefix = scheme != "never";
   if (flag_of(j, "split", true)) steps->push_back(split(regex_escape(mark), SplitBehaviour::kMergedWithNext));
 }
 
@@ -64,7 +66,11 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
   std::vector<PreTokenizerStep>* steps = &s->pre_tokenizer;
   const std::string type = text_of(j, "type");
   const std::string punctuation = "[!-/:-@\\[-`{-~\\p{P}]";
-  if (*byte_level) unsupported("the pre-tokenizer " + type + " after ByteLevel");
+  // Steps after ByteLevel see its letters in place of bytes.
+  const bool after = *byte_level;
+  if (after && (type == "ByteLevel" || type == "Metaspace")) unsupported("the pre-tokenizer " + type + " after ByteLevel");
+  if (after && !steps->empty() && steps->back().kind == PreKind::kFromAlphabet) steps->pop_back();
+  else if (after) steps->push_back(text_step(PreKind::kToAlphabet, ""));
   if (type == "Split") {
     const auto pattern = j.find("pattern");
     if (pattern == j.end() || !pattern->is_object()) fail("a Split pre-tokenizer has no pattern");
@@ -92,10 +98,11 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
     if (length == j.end() || !length->is_number_integer() || length->get<int64_t>() < 1 || length->get<int64_t>() > 1000) unsupported("a FixedLength pre-tokenizer of this length");
     steps->push_back(split("[\\s\\S]{1," + std::to_string(length->get<int64_t>()) + "}", SplitBehaviour::kIsolated));
   } else if (type == "Metaspace") {
-    read_metaspace(j, steps);
+    read_metaspace(j, s);
   } else {
     unsupported("the pre-tokenizer " + (type.empty() ? "?" : type));
   }
+  if (after) steps->push_back(text_step(PreKind::kFromAlphabet, ""));
 }
 
 }  // namespace

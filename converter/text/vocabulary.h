@@ -46,6 +46,7 @@ struct VocabSource {
   std::vector<int32_t> ends;        // further ids that end a turn
 
   // Of the kinds with a pipeline.
+  std::string normalizer;                 // as tokenizer.json writes it, empty: none
   std::vector<PreTokenizerStep> pre_tokenizer;
   std::vector<MergeRule> merges;
   std::map<int32_t, uint8_t> added;       // added tokens and their flags (kAddedStripLeft and so on)

@@ -1,5 +1,6 @@
 #include "converter/write/tokenizer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "converter/read/read.h"
@@ -41,10 +42,17 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
     if (!v.is_number_integer() || v.get<int64_t>() < 0 || v.get<int64_t>() > 255) f.refuse("ggml.token_type", "holds something else than small integers");
     return v.get<int32_t>();
   });
+  g.merges = array_of<std::string>(f, "ggml.merges", [&](const Json& v) {
+    if (!v.is_string()) f.refuse("ggml.merges", "holds something else than strings");
+    return v.get<std::string>();
+  });
+  g.pre = f.text("ggml.pre", "");
   constexpr int64_t kNone = -1, kLast = INT32_MAX;
   g.bos = f.integer("ggml.bos_token_id", 0, kLast, kNone);
   g.eos = f.integer("ggml.eos_token_id", 0, kLast, kNone);
   g.unk = f.integer("ggml.unknown_token_id", 0, kLast, kNone);
+  g.eot = f.integer("ggml.eot_token_id", 0, kLast, kNone);
+  g.eom = f.integer("ggml.eom_token_id", 0, kLast, kNone);
   g.add_bos = flag(f, "ggml.add_bos_token");
   g.add_eos = flag(f, "ggml.add_eos_token");
   g.add_space_prefix = flag(f, "ggml.add_space_prefix");
@@ -53,15 +61,32 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   return from_gguf(g);
 }
 
+// The first file of a directory whose name begins and ends so; empty: there is none.
+std::string name_of(const std::filesystem::path& directory, std::string_view begin, std::string_view end) {
+  std::string best;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() < begin.size() + end.size() || name.compare(0, begin.size(), begin) != 0 || name.compare(name.size() - end.size(), end.size(), end) != 0) continue;
+    if (best.empty() || name < best) best = name;
+  }
+  return best;
+}
+
 // Empty optional: the directory has no tokenizer files.
 std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& directory) {
   const auto exists = [&](const char* name) { return std::filesystem::exists(directory / name); };
   const auto text = [&](const char* name) { return read_text(directory / name, kMaxTokenizerFile); };
   VocabSource source;
-  if (exists("tokenizer.model")) source = from_spm_proto(text("tokenizer.model"));
+  const std::string model = exists("tokenizer.model") ? text("tokenizer.model") : std::string();
+  const std::string ranks = name_of(directory, "", ".tiktoken"), tekken = name_of(directory, "tekken", ".json");
+  if (!model.empty() && !is_rank_file(model)) source = from_spm_proto(model);
   else if (exists("tokenizer.json")) source = from_tokenizer_json(text("tokenizer.json"));
+  else if (!model.empty()) source = from_ranks(model, "tokenizer.model");
+  else if (!tekken.empty()) source = from_tekken(text(tekken.c_str()));
+  else if (!ranks.empty()) source = from_ranks(text(ranks.c_str()), ranks);
   else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
   else return std::nullopt;
+  if (exists("generation_config.json")) apply_generation_config(text("generation_config.json"), &source);
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
   return source;
@@ -94,9 +119,11 @@ void add_tables(const VocabData& data, ModelBuilder& b) {
   using format::SegmentKind;
   b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[0], DType::u8, {data.pieces.size()}, data.pieces);
   b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[1], DType::i32, {data.offsets.size()}, bytes_of(data.offsets));
-  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[2], DType::f32, {data.scores.size()}, bytes_of(data.scores));
+  if (!data.scores.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[2], DType::f32, {data.scores.size()}, bytes_of(data.scores));
   b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[3], DType::u8, {data.types.size()}, data.types);
   b.add_bytes(SegmentKind::index, kVocabTensorNames[4], DType::u8, {data.index.size()}, data.index);
+  if (!data.pre_tokenizer.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[5], DType::u8, {data.pre_tokenizer.size()}, data.pre_tokenizer);
+  if (!data.merges.empty()) b.add_bytes(SegmentKind::index, kVocabTensorNames[6], DType::u8, {data.merges.size()}, data.merges);
 }
 
 }  // namespace
@@ -112,7 +139,10 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
     if (source->kind == TokenizerKind::kLongestMatch) fit(b, &*source);
     const VocabData data = build_vocab(*source);
     std::optional<Chat> chat = recognise_chat(*source);
-    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat ? chat->end_of_turn : std::vector<int32_t>()));
+    std::vector<int32_t> ends = chat ? chat->end_of_turn : std::vector<int32_t>();
+    for (const int32_t id : source->ends)
+      if (id != source->eos && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, ends));
     add_tables(data, b);
     if (chat) b.model.chat = std::make_unique<format::ChatFormatT>(std::move(chat->format));
     if (!chat && !source->chat_template.empty()) return {"the chat template is of a kind that is not known: the model is written without a chat format"};

@@ -14,6 +14,19 @@ bool is_space(uint32_t c) {
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+// The alphabet of byte-level BPE: printable characters of Latin-1 for themselves, those from U+0100 on for the other bytes in order.
+uint32_t letter_of(uint8_t b) {
+  if (b < 0x21) return 256u + b;
+  if (b >= 0x7F && b <= 0xA0) return 256u + 33 + b - 0x7F;
+  return b == 0xAD ? 256u + 67 : b;
+}
+
+uint8_t byte_of(uint32_t letter) {
+  if (letter < 256) return uint8_t(letter);
+  const uint32_t other = letter - 256;
+  return uint8_t(other < 33 ? other : other < 67 ? other - 33 + 0x7F : 0xAD);
+}
+
 constexpr uint32_t kControlTypes = piece_bit(PieceType::kControl) | piece_bit(PieceType::kUnknown);
 constexpr uint64_t kStepsPerByte = 512, kStepsPerText = 1 << 16;  // of patterns; those of real models take about ten a byte
 
@@ -211,6 +224,18 @@ Status Pipeline::rewrite(const PreStep& step, size_t* begin, size_t* end, bool f
     RNL_TRY(s_.text.reserve(made + step.size + size));
     RNL_TRY(s_.text.append(string, step.size));
     RNL_TRY(s_.text.append(s_.text.data() + *begin, size));
+  } else if (step.kind == PreKind::kToAlphabet) {
+    for (size_t i = *begin; i < *end; ++i) {
+      const uint32_t c = letter_of(s_.text[i]);
+      if (c >= 0x80) RNL_TRY(s_.text.push(uint8_t(0xC0 | c >> 6)));
+      RNL_TRY(s_.text.push(uint8_t(c < 0x80 ? c : 0x80 | (c & 0x3F))));
+    }
+  } else if (step.kind == PreKind::kFromAlphabet) {
+    for (size_t i = *begin; i < *end;) {
+      const CodePoint c = code_point_at(s_.text.data() + i, *end - i);
+      RNL_TRY(s_.text.push(byte_of(c.value)));
+      i += c.length;
+    }
   } else {
     for (size_t i = *begin; i < *end; ++i) {
       const uint8_t byte = s_.text[i];

@@ -18,7 +18,7 @@ Status pre_open(const uint8_t* tables, size_t size, PreTokenizer* out) {
   out->step_count = h->step_count;
   for (uint32_t i = 0; i < h->step_count; ++i) {
     const PreStep& s = out->steps[i];
-    if (s.kind > PreKind::kReplaceSpace || s.behaviour > SplitBehaviour::kContiguous)
+    if (s.kind > PreKind::kFromAlphabet || s.behaviour > SplitBehaviour::kContiguous)
       return Status::make(Code::kUnsupported, "tokenizer: the pre-tokenizer's step %u is unknown to this version", i);
     if (s.kind != PreKind::kSplit && (s.offset > size || size - s.offset < s.size)) return bad("has a string outside of its table");
   }

@@ -15,6 +15,8 @@ enum class PreKind : uint8_t {
   kSplit = 0,         // at the matches of a pattern
   kPrepend = 1,       // a string, unless the text begins with it
   kReplaceSpace = 2,  // each space by a string
+  kToAlphabet = 3,    // each byte by the printable character that stands for it, for steps that are defined on those
+  kFromAlphabet = 4,  // and back
 };
 // What becomes of the matches: parts of their own, dropped, or joined to the part before or after; contiguous: neighbours of one kind are joined.
 enum class SplitBehaviour : uint8_t { kIsolated = 0, kRemoved = 1, kMergedWithPrevious = 2, kMergedWithNext = 3, kContiguous = 4 };

@@ -131,25 +131,37 @@ TEST(TokenizerJson, OtherKindsAreRefusedByName) {
   };
   EXPECT_EQ(why([](Json&) {}), "");
   EXPECT_NE(why([](Json& j) { j["model"]["type"] = "WordPiece"; }).find("WordPiece"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["model"]["byte_fallback"] = false; }).find("byte-level"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["model"]["ignore_merges"] = true; }).find("ignore_merges"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["normalizer"] = {{"type", "NFC"}}; }).find("NFC"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "ByteLevel"}}; }).find("ByteLevel"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["normalizer"] = nullptr; }), "");
+  EXPECT_NE(why([](Json& j) { j["model"]["dropout"] = 0.1, j["normalizer"] = nullptr; }).find("dropout"), std::string::npos);
+  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }).find("UnicodeScripts"), std::string::npos);
+  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(?<name>a)"}}}}, build_vocab(from_tokenizer_json(j.dump())); }).find("(?<name>a)"), std::string::npos);
+}
+
+// Merges that are not SentencePiece's are those of an ordinary BPE model.
+TEST(TokenizerJson, OtherMergesMakeAnotherKind) {
+  const Json good = tokenizer_json(small());
+  const auto is_other = [&](auto change) {
+    Json j = good;
+    change(j);
+    return from_tokenizer_json(j.dump()).kind == TokenizerKind::kByteBpe;
+  };
+  EXPECT_FALSE(is_other([](Json&) {}));
+  EXPECT_TRUE(is_other([](Json& j) { j["model"]["byte_fallback"] = false; }));
+  EXPECT_TRUE(is_other([](Json& j) { j["model"]["ignore_merges"] = true; }));
+  EXPECT_TRUE(is_other([](Json& j) { j["pre_tokenizer"] = {{"type", "ByteLevel"}}; }));
   // A pair that SentencePiece would merge is missing, or a piece's pairs are not together.
   const auto joined = [](const Json& pair) { return pair[0].get<std::string>() + pair[1].get<std::string>(); };
   const auto first_of_two = [&](const Json& merges) {
     for (size_t i = 0;; ++i)
       if (std::isalpha(joined(merges.at(i))[0]) && joined(merges[i]) == joined(merges.at(i + 1))) return i;
   };
-  EXPECT_NE(why([&](Json& j) { j["model"]["merges"].erase(first_of_two(j["model"]["merges"])); }).find("merges"), std::string::npos);
-  EXPECT_NE(why([&](Json& j) {
+  EXPECT_TRUE(is_other([&](Json& j) { j["model"]["merges"].erase(first_of_two(j["model"]["merges"])); }));
+  EXPECT_TRUE(is_other([&](Json& j) {
               Json& merges = j["model"]["merges"];
               const size_t at = first_of_two(merges);
               const Json moved = merges[at];
               merges.erase(at);
               merges.push_back(moved);
-            }).find("merges"), std::string::npos);
+            }));
 }
 
 TEST(TokenizerJson, BrokenFilesAreRefused) {
@@ -234,9 +246,14 @@ TEST(Gguf, OtherKindsAndBrokenMetadataAreRefused) {
   EXPECT_EQ(why([](auto&) {}), "");
   EXPECT_NE(message_of<UnsupportedTokenizer>([&] {
               GgufTokenizer g = good;
-              g.model = "gpt2";
+              g.model = "gpt2", g.pre = "later";
               from_gguf(g);
-            }).find("gpt2"), std::string::npos);
+            }).find("later"), std::string::npos);
+  EXPECT_NE(message_of<UnsupportedTokenizer>([&] {
+              GgufTokenizer g = good;
+              g.model = "t6";
+              from_gguf(g);
+            }).find("t6"), std::string::npos);
   EXPECT_NE(why([](auto& g) { g.scores.pop_back(); }), "");
   EXPECT_NE(why([](auto& g) { g.types.pop_back(); }), "");
   EXPECT_NE(why([](auto& g) { g.types[9] = 0; }), "");
