@@ -21,7 +21,7 @@ struct Answers {
 
 std::vector<Answers> read_answers(const std::string& name) {
   std::vector<Answers> out;
-  std::ifstream in(std::string(RNL_SOURCE_DIR "/tests/goldens/") + name);
+  std::ifstream in(std::string(test::kSourceDir) + "/tests/goldens/" + name);
   for (std::string line; std::getline(in, line);) {
     const Json j = Json::parse(line);
     Answers a;
