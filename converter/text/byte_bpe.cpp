@@ -246,6 +246,8 @@ VocabSource bpe_from_gguf(const GgufTokenizer& g) {
     step.flavour = RegexFlavour::kOniguruma;
     s.pre_tokenizer.push_back(step);
   }
+  bool byte_level = false;
+  if (pre->json) read_pre_tokenizer(Json::parse(pre->json), &s, &byte_level);
   if (pre->sentence_piece) {
     PreTokenizerStep step;
     step.kind = PreKind::kReplaceSpace;

@@ -19,6 +19,7 @@ struct NamedPreTokenizer {
   std::vector<const char*> names;
   std::vector<const char*> patterns;
   bool nfc = false, whole_words_first = false, add_bos = false;
+  const char* json = nullptr;   // in place of patterns, a pre_tokenizer as tokenizer.json writes it
   bool sentence_piece = false;  // no patterns: pieces have spaces as U+2581, unknown characters are bytes
 };
 // Null: the name is not known.
