@@ -61,6 +61,7 @@ ConvertReport convert(const ConvertOptions& options) {
     report.architecture = architecture_of(c);
     find_recipe(c).build(c, builder);
     report.notices = add_tokenizer(c, builder);
+    report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);

@@ -15,22 +15,32 @@ Var head_norm(Net& net, const Attention& a, const Var& x, const std::string& wei
 Var attention(Net& net, const Attention& a, const Var& x) {
   if (a.kv_heads < 1 || a.heads % a.kv_heads)
     fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(), static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
-  std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}, {a.prefix + a.k, {a.kv_heads, a.head_dim}}, {a.prefix + a.v, {a.kv_heads, a.head_dim}}};
+  std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}};
+  if (a.shared.empty()) products.push_back({a.prefix + a.k, {a.kv_heads, a.head_dim}});
+  if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, a.head_dim}});
   if (!a.qkv.empty()) {
     const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
     for (size_t i = 0; i < 3; ++i) products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv, products[i].rows_in_all = q + 2 * kv;
   }
   if (!a.gate.empty()) products.push_back({a.prefix + a.gate, {a.gate_is_per_head ? a.heads : a.heads * a.head_dim}});
   const std::vector<Var> qkv = net.linears(x, products);
-  Var q = head_norm(net, a, qkv[0], a.q_norm), k = head_norm(net, a, qkv[1], a.k_norm);
-  if (!a.rope.empty()) {
-    q = net.rope(q, a.rope, a.is_interleaved, a.rope_scale);
-    k = net.rope(k, a.rope, a.is_interleaved, a.rope_scale);
+  const auto ready = [&](const Var& heads, const std::string& norm) {
+    const Var normed = head_norm(net, a, heads, norm);
+    return a.rope.empty() ? normed : net.rope(normed, a.rope, a.is_interleaved, a.rope_scale);
+  };
+  const std::string sinks = a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads});
+  const Softmax softmax = {a.scale, a.softcap, a.window};
+  const Var q = ready(qkv[0], a.q_norm);
+  Var y;
+  if (a.shared.empty()) {
+    const Var k = ready(qkv[1], a.k_norm), &v = qkv[a.k_is_v ? 1 : 2];
+    y = attend(net, softmax, q, k, a.v_norm ? net.rms_norm(v, "", a.eps) : v, sinks);
+  } else {
+    y = attend_shared(net, softmax, q, a.shared, a.head_dim, sinks);
   }
-  const Var y = attend(net, {a.scale, a.softcap, a.window}, q, k, qkv[2], a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads}));
   Var out = net.wanted(y);
   if (!a.gate.empty()) {
-    Var gate = net.unary(format::UnaryKind::sigmoid, net.wanted(qkv[3]));
+    Var gate = net.unary(format::UnaryKind::sigmoid, net.wanted(qkv.back()));
     if (a.gate_is_per_head) gate = net.reshape(gate, {a.heads, 1}), out = net.reshape(out, {a.heads, a.head_dim});
     out = net.reshape(net.mul(out, gate), {a.heads * a.head_dim});
   }
@@ -46,6 +56,20 @@ Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v,
   Names inputs = {q.name, k.name, v.name, net.state_name(name + ".k"), net.state_name(name + ".v")};
   if (!sinks.empty()) inputs.push_back(sinks);
   return net.op("attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
+}
+
+Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim, const std::string& sinks) {
+  format::AttentionAttrsT attrs;
+  attrs.scale = float(s.scale);
+  attrs.window = uint32_t(s.window);
+  attrs.softcap = float(s.softcap);
+  Names inputs = {q.name, "", "", states + ".k", states + ".v"};
+  if (!sinks.empty()) inputs.push_back(sinks);
+  if (q.axis == "R") {
+    inputs.resize(8);
+    inputs.push_back("rows");
+  }
+  return net.op("attention", inputs, q.axis, {q.dims[0] * value_dim}, {}, attrs);
 }
 
 void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name) {
@@ -136,10 +160,10 @@ void read_sigmoid_route(const Facts& f, format::RouteAttrsT& route) {
   route.group_score = format::GroupScore::top2;
 }
 
-Var experts(Net& net, const Experts& e, const Var& x) {
+Var experts(Net& net, const Experts& e, const Var& x, const Var* scored) {
   const Var in = e.latent ? net.linear(x, {e.prefix + e.latent_in, {e.latent}}) : x;
   const int64_t hidden = in.dims.back();
-  const Var logits = net.linear(x, {e.prefix + e.router, {e.count}});
+  const Var logits = net.linear(scored ? *scored : x, {e.prefix + e.router, {e.count}});
   const Var ids = net.make(e.prefix + "ids", x.axis, {e.chosen}, true, format::DType::i32);
   Names route_inputs = {logits.name};
   if (!e.choice_bias.empty()) route_inputs.push_back(net.plain(e.prefix + e.choice_bias, {e.count}));
@@ -149,10 +173,12 @@ Var experts(Net& net, const Experts& e, const Var& x) {
   Names down = {h.name, ids.name, expert_matrix(net, e, e.down, all, e.width, "down")};
   if (e.is_clamped) down.push_back(expert_bias(net, e, e.down, all, "down"));
   const Var each = net.op("routed_matmul", down, x.axis, {e.chosen, hidden});
+  Var shares = net.reshape(weights, {e.chosen, 1});
+  if (!e.factors.empty()) shares = net.mul(shares, net.op("embedding", {ids.name, net.plain_as(e.prefix + e.factors, {e.count}, {e.count, 1})}, x.axis, {e.chosen, 1}));
   format::ReduceAttrsT sum;
   sum.kind = format::ReduceKind::sum;
   sum.axis = 1;
-  const Var y = net.op("reduce", {net.mul(each, net.reshape(weights, {e.chosen, 1})).name}, x.axis, {hidden}, {}, sum);
+  const Var y = net.op("reduce", {net.mul(each, shares).name}, x.axis, {hidden}, {}, sum);
   return e.latent ? net.linear(y, {e.prefix + e.latent_out, {x.dims.back()}}) : y;
 }
 

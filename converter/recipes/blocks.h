@@ -25,6 +25,9 @@ struct Attention {
   bool gate_is_per_head = false;  // one value a head instead of one a channel
   std::string qkv;          // short name of one matrix with the rows of q, k and v; empty: one each
   std::string sinks;        // short name of a learned logit for each head; empty: none
+  bool k_is_v = false;      // values are the keys' product, before norm and rotation
+  bool v_norm = false;      // values go through a norm without a weight
+  std::string shared;       // keys and values are those that another layer wrote into states of this name; empty: own ones
 };
 // Puts the frequencies into the file as `name` and lets the attention use them.
 void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name = "rope");
@@ -37,6 +40,8 @@ struct Softmax {
   int64_t window = 0;
 };
 Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks = "", const std::string& name = "kv");
+// The same with keys and values that an operator before wrote into `states`.k and .v. q may be on the wanted rows.
+Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim, const std::string& sinks = "");
 
 struct FeedForward {
   std::string prefix = "mlp.";
@@ -53,6 +58,7 @@ Var feed_forward(Net& net, const FeedForward& f, const Var& x);
 struct Experts {
   std::string prefix = "mlp.";
   std::string router = "gate", choice_bias;  // choice_bias: whole short name, added to the scores for the choice only
+  std::string factors;                       // whole short name of a factor for what each expert gives; empty: none
   std::string gate = "experts.{}.gate_proj", up = "experts.{}.up_proj", down = "experts.{}.down_proj", gate_up;
   int64_t count = 0, chosen = 0, width = 0;
   int64_t latent = 0;  // width of the space in which the experts work; 0: that of x
@@ -64,7 +70,8 @@ struct Experts {
   bool is_clamped = false;
   double clamp_limit = 7, clamp_alpha = 1.702;
 };
-Var experts(Net& net, const Experts& e, const Var& x);
+// scored: what the router sees; null: x.
+Var experts(Net& net, const Experts& e, const Var& x, const Var* scored = nullptr);
 
 // Sigmoid scores as DeepSeek-V3 routes by: norm_topk_prob, routed_scaling_factor.
 void read_sigmoid_route(const Facts& f, format::RouteAttrsT& route);
