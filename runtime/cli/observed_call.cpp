@@ -1,5 +1,6 @@
 #include "cli/observed_call.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace runnel::cli {
@@ -11,6 +12,11 @@ ObservedCall::ObservedCall(const Options& o, const std::vector<NamedTensor>& ten
   for (const NamedTensor& t : tensors)
     for (uint32_t i = 0; i < program_->input_count; ++i)
       if (t.name == program_->values[i].name) given_.push_back(t);
+  for (uint32_t i = 0; i < program_->input_count; ++i) {
+    const ValueInfo& v = program_->values[i];
+    const bool is_given = std::any_of(given_.begin(), given_.end(), [&](const NamedTensor& t) { return t.name == v.name; });
+    if (!is_given && (v.role == format::Role::none || v.role == format::Role::tokens)) throw Failure(std::string("input \"") + v.name + "\" is missing");
+  }
   for (const NamedTensor& t : given_) tensors_.push_back(to_tensor(t));
   rnl_session_options so = session_options(o, longest_axis(given_));
   so.rows = kRowsPerBlock;
