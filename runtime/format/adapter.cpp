@@ -34,7 +34,7 @@ Status Model::take_from_base(const format::Tensor& t, TensorInfo& info, size_t* 
     const TensorView& v = all[at].view;
     bool fits = v.rank == info.view.rank && v.dtype == DType(t.dtype());
     for (int d = 0; fits && d < v.rank; ++d) fits = v.dims[d] == info.view.dims[d];
-    if (!fits) return Status::make(Code::kInvalidModel, "tensor \"%s\" has another shape or type in the model that is adapted", info.name);
+    if (!fits) return Status::make(Code::kInvalidModel, "tensor \"%s\" has another shape or type in the model that is adapted: convert it and the adapter with the same version", info.name);
     info.view = v;
     info.packed = all[at].packed;
     if (v.packed) info.view.packed = &info.packed;
