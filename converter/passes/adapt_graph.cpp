@@ -88,8 +88,9 @@ class Adapter {
     if (!pieces) pieces = tied_head(pair);
     if (!pieces && !pair.target) fail("%s: the model has no matrix \"%s.weight\" to adapt", lora_.file.c_str(), printable(pair.module).c_str());
     if (!pieces) refuse(pair, kOtherwise);
-    if (!pair.target) lora_.check(pair, *pieces->front().matrix);
-    if (pair.base && pair.target && values_of(*pair.base) != values_of(*pair.target)) refuse(pair, "the adapter brings another matrix along");
+    const SourceTensor& target = pair.target ? *pair.target : *pieces->front().matrix;
+    lora_.check(pair, target);
+    if (pair.base && values_of(*pair.base) != values_of(target)) refuse(pair, "the adapter brings another matrix along");
     std::vector<bool> covered(size_t(pair.out));
     std::string shared;  // the half that all pieces have in common
     for (const Piece& piece : *pieces) {
@@ -99,8 +100,8 @@ class Adapter {
       for (const uint64_t r : rows) covered[size_t(r)] = true;
       Adapted& adapted = (pair.is_embedding ? tables_ : products_)[piece.tensor];
       if (!adapted.a.empty()) refuse(pair, "another pair is for the same matrix");
-      const std::string stem = piece.tensor.size() > 7 && piece.tensor.compare(piece.tensor.size() - 7, 7, ".weight") == 0 ? piece.tensor.substr(0, piece.tensor.size() - 7) : piece.tensor;
-      adapted = {stem + ".lora_A.weight", stem + ".lora_B.weight", pair.rank};
+      const std::string kind = pair.is_embedding ? ".lora_embedding_" : ".lora_", stem = piece.tensor.size() > 7 && piece.tensor.compare(piece.tensor.size() - 7, 7, ".weight") == 0 ? piece.tensor.substr(0, piece.tensor.size() - 7) : piece.tensor;
+      adapted = {stem + kind + "A.weight", stem + kind + "B.weight", pair.rank};
       if (pair.is_embedding) {
         out.push_back({adapted.a, &table_half(pair, rows)});
         if (shared.empty()) out.push_back({shared = adapted.b, &scaled(pair, {})});
