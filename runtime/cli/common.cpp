@@ -28,7 +28,7 @@ rnl_session_options session_options(const Options& o, int64_t need) {
 
 void open(const Options& o, Opened* opened) {
   check(opened->engine.create(o.threads));
-  check(opened->model.open(opened->engine, o.model));
+  check(opened->model.open(opened->engine, o.model, false, o.adapter));
 }
 
 Trace::Trace(const Options& o, rnl_session* session) : path_(o.trace) {

@@ -19,7 +19,7 @@ inline void check(const rnl::Status& s) {
 }
 
 struct Options {
-  std::string model;
+  std::string model, adapter;
   std::string backend = "cpu";
   int threads = 0;
   int64_t context = 0;  // 0: what the command needs
@@ -41,6 +41,8 @@ struct Options {
   int repeat = 3;
   // inspect
   bool verify = false;
+  std::string compare, dump;
+  double tolerance = 1e-4;
 };
 
 int cmd_run(const Options& o);

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
     sub->add_option("--threads", o.threads, "threads; default: the performance cores, at most 4")->check(CLI::Range(1, 256));
     sub->add_option("--context", o.context, "tokens that the state holds; default: what the call needs")->check(CLI::Range(int64_t(1), int64_t(1) << 31));
     sub->add_option("--kv", o.kv, "type of keys and values; default: as the file says")->check(CLI::IsMember({"f32", "f16", "q8"}));
+    sub->add_option("--adapter", o.adapter, "a file of runnel-convert --adapter for this model, whose low-rank products are added");
     sub->add_option("--trace", o.trace, "write the time of every operator as a Chrome trace");
   };
   auto sampling = [&](CLI::App* sub) {
@@ -84,6 +85,12 @@ int main(int argc, char** argv) {
   inspect->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
   inspect->add_flag("--json", o.json, "print one JSON object");
   inspect->add_flag("--verify", o.verify, "read everything and check every checksum");
+  inspect->add_option("--program", o.program, "the program that --compare and --dump run; default: the first");
+  auto* in = inspect->add_option("--in", o.in, "inputs of --dump, a .safetensors file");
+  auto* dump = inspect->add_option("--dump", o.dump, "run the inputs and write them and every value of the graph by its name to this .safetensors file")->needs(in);
+  in->needs(dump);
+  auto* compare = inspect->add_option("--compare", o.compare, "run the inputs of this .safetensors file and compare every value that it holds too; shows the first operator that differs")->excludes(dump);
+  inspect->add_option("--tol", o.tolerance, "largest difference, in parts of a value's largest element")->check(CLI::NonNegativeNumber)->capture_default_str()->needs(compare);
   device(inspect);
 
   add("devices", "Show what this machine offers", cmd_devices, false);

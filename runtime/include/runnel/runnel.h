@@ -76,6 +76,8 @@ RNL_API int32_t rnl_engine_threads(const rnl_engine* engine);
 typedef struct rnl_model_options {
   size_t struct_size;
   int32_t copy; /* 1: read the file into memory. 0: map it; a mapped file must not be changed in place while the model is open */
+  const char* adapter; /* null: none. A file of runnel-convert --adapter, made from the same source as the model's, whose low-rank products are added. States are those of
+                          model and adapter together: they do not fit the model without it */
 } rnl_model_options;
 
 /* options may be null. Opening maps the file and reads its header only. */

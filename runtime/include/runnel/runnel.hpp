@@ -48,11 +48,12 @@ class Engine {
 
 class Model {
  public:
-  // The engine must outlive the model. copy: read the file into memory instead of mapping it.
-  Status open(const Engine& engine, const std::string& path, bool copy = false) {
+  // The engine must outlive the model. copy: read the file into memory instead of mapping it. adapter: a file that adapts this one; empty: none.
+  Status open(const Engine& engine, const std::string& path, bool copy = false, const std::string& adapter = "") {
     rnl_model_options o{};
     o.struct_size = sizeof o;
     o.copy = copy;
+    o.adapter = adapter.empty() ? nullptr : adapter.c_str();
     rnl_model* m = nullptr;
     const rnl_status_code code = rnl_model_open(engine.get(), path.c_str(), &o, &m);
     handle_.reset(m);
