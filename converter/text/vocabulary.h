@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -28,6 +29,7 @@ struct VocabSource {
   int32_t bos = -1, eos = -1, unk = -1;
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
   std::string chat_template;        // as the source has it, empty: none
+  std::vector<int32_t> end_ids;     // further ids that end an answer, as the source lists them
 
   int32_t find(std::string_view piece) const;  // -1: none
 };
@@ -78,11 +80,13 @@ struct GgufTokenizer {
 VocabSource from_gguf(const GgufTokenizer& g);
 
 struct Chat {
-  format::ChatFormatT format;
+  std::unique_ptr<format::ChatProgramT> program;  // null: there is no template, or it is refused
   std::vector<int32_t> end_of_turn;
-  std::string name;                 // of the recognised format
+  std::vector<std::string> notices;
 };
-// Recognises Gemma, ChatML, Llama 2 and Mistral by their markup. Nothing: no template, or one of another kind.
-std::optional<Chat> recognise_chat(const VocabSource& source);
+// Compiles the chat template and tries it; end_of_turn holds end_ids and what the template writes behind an answer.
+Chat compile_chat(const VocabSource& source);
+// generation_config.json beside a vocabulary: eos_token_id, one or several.
+void apply_generation_config(std::string_view text, VocabSource* source);
 
 }  // namespace runnel::convert

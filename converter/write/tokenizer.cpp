@@ -50,7 +50,10 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   g.add_space_prefix = flag(f, "ggml.add_space_prefix");
   g.remove_extra_whitespaces = flag(f, "ggml.remove_extra_whitespaces");
   g.chat_template = f.text("chat_template", "");
-  return from_gguf(g);
+  VocabSource source = from_gguf(g);
+  for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
+    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0 && id < int64_t(source.pieces.size())) source.end_ids.push_back(int32_t(id));
+  return source;
 }
 
 // Empty optional: the directory has no tokenizer files.
@@ -64,6 +67,7 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   else return std::nullopt;
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
+  if (exists("generation_config.json")) apply_generation_config(text("generation_config.json"), &source);
   return source;
 }
 
@@ -111,12 +115,11 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
     if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
     if (source->kind == TokenizerKind::kLongestMatch) fit(b, &*source);
     const VocabData data = build_vocab(*source);
-    std::optional<Chat> chat = recognise_chat(*source);
-    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat ? chat->end_of_turn : std::vector<int32_t>()));
+    Chat chat = compile_chat(*source);
+    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat.end_of_turn));
     add_tables(data, b);
-    if (chat) b.model.chat = std::make_unique<format::ChatFormatT>(std::move(chat->format));
-    if (!chat && !source->chat_template.empty()) return {"the chat template is of a kind that is not known: the model is written without a chat format"};
-    return {};
+    b.model.chat_program = std::move(chat.program);
+    return chat.notices;
   } catch (const UnsupportedTokenizer& e) {
     return {std::string(e.what()) + ": the model is written without a tokenizer"};
   }
