@@ -15,8 +15,9 @@ constexpr const char* kRefused = " is not supported";
 
 // RWKV's conversion to GGUF names its format instead of writing a template.
 constexpr const char* kRwkvWorld =
-    "{% for message in messages %}{% if message.role == 'system' %}System: {% elif message.role == 'user' %}User: {% elif message.role == 'assistant' %}Assistant:{{ ' ' if not message.content.startswith(' ') }}"
-    "{% else %}{{ raise_exception('messages are of system, user and assistant') }}{% endif %}{{ message.content }}{{ '\\n\\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}";
+    "{% for m in messages %}{% if m.role == 'system' %}System: {% elif m.role == 'user' %}User: "
+    "{% elif m.role == 'assistant' %}Assistant:{{ ' ' if not m.content.startswith(' ') }}{% else %}{{ raise_exception('messages are of system, user and assistant') }}{% endif %}"
+    "{{ m.content }}{{ '\\n\\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}";
 
 struct Packed {
   flatbuffers::FlatBufferBuilder builder;
@@ -83,7 +84,7 @@ Chat compile_chat(const VocabSource& s) {
     const bool is_named = s.chat_template == "rwkv-world";
     CompiledTemplate compiled = compile_template(is_named ? kRwkvWorld : s.chat_template);
     const Packed packed(compiled.program);
-    const auto token = [&](int32_t id) { return id < 0 ? chat::Value() : chat::Value::string(s.pieces[size_t(id)].data(), s.pieces[size_t(id)].size()); };
+    const auto token = [&](int32_t id) { return id < 0 || size_t(id) >= s.pieces.size() ? chat::Value() : chat::Value::string(s.pieces[size_t(id)].data(), s.pieces[size_t(id)].size()); };
     const ChatTokens tokens{token(s.bos), token(s.eos), token(s.unk)};
     try_conversations(packed.get(), tokens);
     add_end(first_token(s, behind_answer(packed.get(), tokens)));

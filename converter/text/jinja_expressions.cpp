@@ -21,26 +21,53 @@ struct Simple {
   bool is_text;
 };
 constexpr Simple kFilters[] = {
-    {"trim", "strip", "chars", true},      {"upper", "upper", "", true},       {"lower", "lower", "", true},        {"capitalize", "capitalize", "", true},
-    {"replace", "replace", "old new count", true}, {"string", "text", "", false}, {"length", "length", "", false},  {"count", "length", "", false},
-    {"default", "default", "default_value boolean", false}, {"d", "default", "default_value boolean", false}, {"first", "first", "", false}, {"last", "last", "", false},
-    {"join", "join", "d", false},          {"items", "items", "", false},      {"list", "list", "", false},         {"int", "int", "default", false},
+    {"trim", "strip", "chars", true},
+    {"upper", "upper", "", true},
+    {"lower", "lower", "", true},
+    {"capitalize", "capitalize", "", true},
+    {"replace", "replace", "old new count", true},
+    {"string", "text", "", false},
+    {"length", "length", "", false},
+    {"count", "length", "", false},
+    {"default", "default", "default_value boolean", false},
+    {"d", "default", "default_value boolean", false},
+    {"first", "first", "", false},
+    {"last", "last", "", false},
+    {"join", "join", "d", false},
+    {"items", "items", "", false},
+    {"list", "list", "", false},
+    {"int", "int", "default", false},
     {"dictsort", "dictsort", "", false},
 };
 constexpr Simple kMethods[] = {
-    {"strip", "strip", "", false},   {"lstrip", "lstrip", "", false},         {"rstrip", "rstrip", "", false},     {"split", "split", "sep maxsplit", false},
-    {"startswith", "startswith", "", false}, {"endswith", "endswith", "", false}, {"replace", "replace", "", false}, {"upper", "upper", "", false},
-    {"lower", "lower", "", false},   {"title", "title", "", false},           {"capitalize", "capitalize", "", false}, {"find", "find", "", false},
-    {"count", "count", "", false},   {"items", "items", "", false},           {"keys", "keys", "", false},         {"values", "values", "", false},
-    {"get", "get", "", false},       {"format", "format", "", false},
+    {"strip", "strip", "", false},
+    {"lstrip", "lstrip", "", false},
+    {"rstrip", "rstrip", "", false},
+    {"split", "split", "sep maxsplit", false},
+    {"startswith", "startswith", "", false},
+    {"endswith", "endswith", "", false},
+    {"replace", "replace", "", false},
+    {"upper", "upper", "", false},
+    {"lower", "lower", "", false},
+    {"title", "title", "", false},
+    {"capitalize", "capitalize", "", false},
+    {"find", "find", "", false},
+    {"count", "count", "", false},
+    {"items", "items", "", false},
+    {"keys", "keys", "", false},
+    {"values", "values", "", false},
+    {"get", "get", "", false},
+    {"format", "format", "", false},
 };
 constexpr Simple kFunctions[] = {{"range", "range", "", false}, {"raise_exception", "raise_exception", "message", false}, {"strftime_now", "strftime_now", "format", false}};
 constexpr std::pair<const char*, const char*> kTests[] = {
-    {"defined", "is_defined"}, {"none", "is_none"},       {"string", "is_string"},   {"mapping", "is_mapping"}, {"iterable", "is_iterable"}, {"sequence", "is_sequence"}, {"number", "is_number"},
-    {"integer", "is_integer"}, {"boolean", "is_boolean"}, {"true", "is_true"},       {"false", "is_false"},     {"odd", "is_odd"},           {"even", "is_even"},         {"divisibleby", "is_divisible"},
+    {"defined", "is_defined"},   {"none", "is_none"},       {"string", "is_string"},   {"mapping", "is_mapping"}, {"iterable", "is_iterable"},
+    {"sequence", "is_sequence"}, {"number", "is_number"},   {"integer", "is_integer"}, {"boolean", "is_boolean"}, {"true", "is_true"},
+    {"false", "is_false"},       {"odd", "is_odd"},         {"even", "is_even"},       {"divisibleby", "is_divisible"},
 };
-constexpr std::pair<const char*, const char*> kComparisons[] = {{"equalto", "=="}, {"eq", "=="}, {"==", "=="}, {"ne", "!="}, {"!=", "!="},          {"lt", "<"},  {"lessthan", "<"}, {"<", "<"},
-                                                                {"le", "<="},      {"<=", "<="}, {"gt", ">"},  {">", ">"},   {"greaterthan", ">"}, {"ge", ">="}, {">=", ">="},      {"in", "in"}};
+constexpr std::pair<const char*, const char*> kComparisons[] = {
+    {"equalto", "=="}, {"eq", "=="}, {"==", "=="}, {"ne", "!="}, {"!=", "!="},          {"lt", "<"},  {"lessthan", "<"}, {"<", "<"},
+    {"le", "<="},      {"<=", "<="}, {"gt", ">"},  {">", ">"},   {"greaterthan", ">"}, {"ge", ">="}, {">=", ">="},      {"in", "in"}};
 constexpr const char* kLoopFields[] = {"index", "index0", "first", "last", "length", "revindex", "revindex0", "previtem", "nextitem"};
 constexpr const char* kItem = "\1item";
 
@@ -146,7 +173,8 @@ void Compiler::expression(const Node& n) {
 }
 
 void Compiler::binary(const Node& n) {
-  const Op op = n.name == "+" ? Op::kAdd : n.name == "-" ? Op::kSubtract : n.name == "*" ? Op::kMultiply : n.name == "//" ? Op::kFloorDivide : n.name == "%" ? Op::kModulo : Op::kFail;
+  const Op op = n.name == "+" ? Op::kAdd : n.name == "-" ? Op::kSubtract : n.name == "*" ? Op::kMultiply : n.name == "//" ? Op::kFloorDivide
+                : n.name == "%" ? Op::kModulo : Op::kFail;
   if (op == Op::kFail) return fail(n, "the operator " + n.name);
   expression(*n.parts[0]);
   expression(*n.parts[1]);
@@ -154,7 +182,8 @@ void Compiler::binary(const Node& n) {
 }
 
 void Compiler::compare_op(const std::string& op, int line) {
-  const Op code = op == "==" ? Op::kEqual : op == "!=" ? Op::kNotEqual : op == "<" ? Op::kLess : op == "<=" ? Op::kLessEqual : op == ">" ? Op::kGreater : op == ">=" ? Op::kGreaterEqual : Op::kContains;
+  const Op code = op == "==" ? Op::kEqual : op == "!=" ? Op::kNotEqual : op == "<" ? Op::kLess : op == "<=" ? Op::kLessEqual : op == ">" ? Op::kGreater
+                  : op == ">=" ? Op::kGreaterEqual : Op::kContains;
   emit(code, 0, line);
   if (op == "not in") emit(Op::kNot, 0, line);
 }
@@ -292,7 +321,10 @@ void Compiler::filter(const Node& n) {
     return builtin("title", 2, n.line);
   }
   if (n.name == "tojson") {
-    const auto is_default = [](const auto& k) { return k.second->kind == Kind::kPlain && ((k.first == "ensure_ascii" && Plain(k.second->integer) == Plain::kFalse) || (k.first == "indent" && Plain(k.second->integer) == Plain::kNone)); };
+    const auto is_default = [](const auto& k) {
+      const Plain wanted = k.first == "ensure_ascii" ? Plain::kFalse : Plain::kNone;
+      return (k.first == "ensure_ascii" || k.first == "indent") && k.second->kind == Kind::kPlain && Plain(k.second->integer) == wanted;
+    };
     if (n.parts.size() > 1 || !std::all_of(n.keywords.begin(), n.keywords.end(), is_default)) return fail(n, "an argument of the filter \"tojson\"");
     return builtin("tojson", 1, n.line);
   }

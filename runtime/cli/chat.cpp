@@ -163,7 +163,8 @@ void Chat::turn(const std::string& message, bool terminal) {
   std::fflush(stdout);
   if (result.dropped > 0 && !told_ && o_.stop.empty()) {
     told_ = true;
-    std::fprintf(stderr, "runnel: the chat template writes earlier turns in another way than they were generated: %lld tokens were fed again\n", static_cast<long long>(result.fed));
+    std::fprintf(stderr, "runnel: the conversation does not go on where the stream was (the chat template may write earlier turns in another way): %lld tokens were fed again\n",
+                 static_cast<long long>(result.fed));
   }
   // What was said stays said, also when Ctrl-C cut it off; a question without any answer is taken back.
   if (result.generated > 0) chat_.messages.emplace_back("assistant", text);
@@ -176,11 +177,11 @@ void Chat::turn(const std::string& message, bool terminal) {
 
 int Chat::run() {
   Trace trace(o_, session_.get());
+  const bool terminal = isatty(0);
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;
-  sigaction(SIGINT, &action, nullptr);
-  const bool terminal = isatty(0);
+  if (terminal) sigaction(SIGINT, &action, nullptr);
   if (terminal) std::fprintf(stderr, "End a line with \\ to go on writing. Ctrl-C stops an answer, /reset starts anew, /save FILE saves the conversation, Ctrl-D ends.\n");
   for (std::string message; read_message(terminal, &message);) {
     if (message.empty()) continue;

@@ -28,7 +28,7 @@ struct Options {
   uint64_t seed = 0;
   // run, chat
   std::string prompt, system, load_state, save_state;
-  int64_t max_tokens = 128;
+  int64_t max_tokens = -1;  // not given
   float temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
   int top_k = 0;
   bool special = false;

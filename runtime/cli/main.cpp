@@ -26,14 +26,14 @@ int main(int argc, char** argv) {
     sub->add_option("--kv", o.kv, "type of keys and values; default: as the file says")->check(CLI::IsMember({"f32", "f16", "q8"}));
     sub->add_option("--trace", o.trace, "write the time of every operator as a Chrome trace");
   };
-  auto sampling = [&](CLI::App* sub, int64_t tokens) {
+  auto sampling = [&](CLI::App* sub) {
     sub->add_option("--temp", o.temperature, "temperature; 0 is greedy")->check(CLI::Range(0.0f, 100.0f))->capture_default_str();
     sub->add_option("--top-k", o.top_k, "keep the k best tokens; 0 keeps all")->check(CLI::NonNegativeNumber);
     sub->add_option("--top-p", o.top_p, "keep the smallest set with this probability")->check(CLI::Range(0.0f, 1.0f));
     sub->add_option("--min-p", o.min_p, "drop tokens below this share of the best one's probability")->check(CLI::Range(0.0f, 1.0f));
     sub->add_option("--repetition-penalty", o.repetition_penalty, "divide logits of recent tokens; 1 is off")->check(CLI::PositiveNumber);
     sub->add_option("--seed", o.seed, "seed of the draws");
-    sub->add_option("-n", o.max_tokens, "tokens to generate at most")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->default_val(tokens);
+    sub->add_option("-n", o.max_tokens, "tokens to generate at most; 0: until the context is full; default 128, for chat 1024")->check(CLI::Range(int64_t(0), int64_t(1) << 31));
     sub->add_option("--stop", o.stop, "a text that ends the answer; may be given several times")->take_all();
   };
 
@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
   run->add_flag("--special", o.special, "special tokens written in the prompt count as tokens");
   run->add_option("--load-state", o.load_state, "restore the stream from this file before the prompt");
   run->add_option("--save-state", o.save_state, "save the stream to this file at the end");
-  sampling(run, 128);
+  sampling(run);
   device(run);
 
   CLI::App* chat = add("chat", "Talk to a model that has a chat format", cmd_chat);
@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
   chat->add_option("--set", o.variables, "NAME=VALUE: a variable of the chat template, such as enable_thinking=false; may be given several times")->take_all();
   chat->add_option("--load-state", o.load_state, "go on with the conversation saved in this file");
   chat->add_option("--save-state", o.save_state, "save the conversation to this file at the end");
-  sampling(chat, 1024);
+  sampling(chat);
   device(chat);
 
   CLI::App* eval = add("eval", "Run tensors through a program", cmd_eval);
@@ -97,6 +97,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  if (o.max_tokens < 0) o.max_tokens = command == cmd_chat ? 1024 : 128;
   for (const std::string& text : o.stop) o.stops.push_back(text.c_str());
   if (command == cmd_perplexity && o.file.empty() == o.in.empty()) {
     std::fprintf(stderr, "perplexity: give either --file or --in\n");

@@ -119,7 +119,7 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   state.decode.at_start = 0;
   state.sampler.seed = options.seed;
 
-  ChatMark mark;
+  ChatMark mark{};
   const bool is_chat = chat_goes_on(state, session.position(), count, options.chat, &mark);
   if (!is_chat) state.chat.count = 0;
 
