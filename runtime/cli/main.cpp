@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
     sub->add_option("--repetition-penalty", o.repetition_penalty, "divide logits of recent tokens; 1 is off")->check(CLI::PositiveNumber);
     sub->add_option("--seed", o.seed, "seed of the draws");
     sub->add_option("-n", o.max_tokens, "tokens to generate at most; 0: until the context is full; default 128, for chat 1024")->check(CLI::Range(int64_t(0), int64_t(1) << 31));
-    sub->add_option("--stop", o.stop, "a text that ends the answer; may be given several times")->take_all();
+    sub->add_option("--stop", o.stop, "a text that ends the answer; may be given several times")->allow_extra_args(false);
   };
 
   CLI::App* run = add("run", "Continue a text; streams the continuation", cmd_run);
@@ -47,7 +47,7 @@ int main(int argc, char** argv) {
 
   CLI::App* chat = add("chat", "Talk to a model that has a chat format", cmd_chat);
   chat->add_option("--system", o.system, "system message");
-  chat->add_option("--set", o.variables, "NAME=VALUE: a variable of the chat template, such as enable_thinking=false; may be given several times")->take_all();
+  chat->add_option("--set", o.variables, "NAME=VALUE: a variable of the chat template, such as enable_thinking=false; may be given several times")->allow_extra_args(false);
   chat->add_option("--load-state", o.load_state, "go on with the conversation saved in this file");
   chat->add_option("--save-state", o.save_state, "save the conversation to this file at the end");
   sampling(chat);

@@ -196,6 +196,7 @@ Result<Value> parts_of_dict(Builtin what, const Value& v, Arena* arena) {
 
 // By key, text without regard to case.
 Result<Value> sorted_items(const Value& v, Arena* arena) {
+  if (!v.is(Type::kDict)) return Status::make(Code::kInvalidArgument, "dictsort of %s", type_name(v.type));
   RNL_ASSIGN(items, parts_of_dict(Builtin::k_items, v, arena));
   auto* rows = const_cast<Value*>(items.items);
   const auto key = [&](const Value& row) -> Result<Value> { return row.items[0].is(Type::kText) ? change_case(Builtin::k_lower, false, row.items[0], arena) : Result<Value>(row.items[0]); };

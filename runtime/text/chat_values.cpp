@@ -162,12 +162,12 @@ Result<Value> add(const Value& a, const Value& b, Arena* arena) {
 
 Result<Value> arithmetic(uint8_t op, const Value& a, const Value& b, Arena* arena) {
   const Op o = Op(op);
-  if (o == Op::kMultiply && (a.is(Type::kText) || b.is(Type::kText)) && (a.is_integer() || b.is_integer())) {
-    const Value& text = a.is(Type::kText) ? a : b;
-    const int64_t times = a.is(Type::kText) ? b.integer : a.integer;
-    Value out = Value::string("", 0);
-    for (int64_t i = 0; i < times && text.size; ++i) {
-      RNL_ASSIGN(more, concat(out, text, arena));
+  const Value& counted = a.is_integer() ? b : a;
+  if (o == Op::kMultiply && (counted.is(Type::kText) || counted.is(Type::kList)) && (a.is_integer() || b.is_integer())) {
+    const int64_t times = a.is_integer() ? a.integer : b.integer;
+    Value out = counted.is(Type::kText) ? Value::string("", 0) : Value::list(nullptr, 0);
+    for (int64_t i = 0; i < times && counted.size; ++i) {
+      RNL_ASSIGN(more, add(out, counted, arena));
       out = more;
     }
     return out;
@@ -292,10 +292,7 @@ Result<Value> element(const Value& object, const Value& key, Arena* arena) {
 Result<Value> slice(const Value& object, const Value& start, const Value& stop, const Value& step, Arena* arena) {
   for (const Value* v : {&start, &stop, &step})
     if (!v->is_integer() && !v->is(Type::kNone)) return Status::make(Code::kInvalidArgument, "a slice by %s", type_name(v->type));
-  if (!object.is(Type::kList) && !object.is(Type::kText)) {
-    if (object.is(Type::kUndefined)) return Status::make(Code::kInvalidArgument, "a slice of something undefined");
-    return Value();
-  }
+  if (!object.is(Type::kList) && !object.is(Type::kText)) return Status::make(Code::kInvalidArgument, "a slice of %s", type_name(object.type));
   RNL_TRY(arena->step(object.size));
   const int64_t n = int64_t(length(object)), by = step.is_integer() ? step.integer : 1;
   if (by == 0) return Status::make(Code::kInvalidArgument, "a slice with step 0");
