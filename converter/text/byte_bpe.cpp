@@ -289,8 +289,6 @@ VocabSource bpe_from_gguf(const GgufTokenizer& g) {
   if (!s.char_units) s.unk = -1;
   s.add_bos = g.add_bos.value_or(pre->add_bos) && s.bos >= 0;
   s.add_eos = g.add_eos.value_or(false) && s.eos >= 0;
-  for (const int64_t end : {g.eot, g.eom})
-    if (end >= 0) s.ends.push_back(id(end, "eot_token_id"));
   s.chat_template = g.chat_template;
   return s;
 }

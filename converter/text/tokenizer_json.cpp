@@ -199,13 +199,6 @@ VocabSource from_tokenizer_json(std::string_view text) {
   }
 }
 
-void apply_generation_config(std::string_view text, VocabSource* s) {
-  const Json root = parse(text, "generation_config.json");
-  const Json& ids = member(root, "eos_token_id");
-  for (const Json& id : ids.is_array() ? ids : Json::array({ids}))
-    if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < int64_t(s->pieces.size())) s->ends.push_back(id.get<int32_t>());
-}
-
 void apply_tokenizer_config(std::string_view text, VocabSource* s) {
   const Json root = parse(text, "tokenizer_config.json");
   const auto id_of = [&](const char* key) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -43,7 +44,7 @@ struct VocabSource {
   int32_t bos = -1, eos = -1, unk = -1;
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
   std::string chat_template;        // as the source has it, empty: none
-  std::vector<int32_t> ends;        // further ids that end a turn
+  std::vector<int32_t> ends;        // further ids that end an answer, as the source lists them
 
   // Of the kinds with a pipeline.
   std::string normalizer;                 // as tokenizer.json writes it, empty: none
@@ -87,8 +88,6 @@ format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& d
 VocabSource from_spm_proto(std::string_view bytes);
 // tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and BPE with a pipeline.
 VocabSource from_tokenizer_json(std::string_view text);
-// generation_config.json or config.json: further ids that end a turn.
-void apply_generation_config(std::string_view text, VocabSource* source);
 // tokenizer_config.json beside either of them: add_bos_token, add_eos_token, bos_token, eos_token, chat_template.
 void apply_tokenizer_config(std::string_view text, VocabSource* source);
 
@@ -111,18 +110,20 @@ struct GgufTokenizer {
   std::vector<float> scores;
   std::vector<int32_t> types;       // token_type
   std::vector<std::string> merges;
-  int64_t bos = -1, eos = -1, unk = -1, eot = -1, eom = -1;
+  int64_t bos = -1, eos = -1, unk = -1;
   std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
   std::string chat_template;
 };
 VocabSource from_gguf(const GgufTokenizer& g);
 
 struct Chat {
-  format::ChatFormatT format;
+  std::unique_ptr<format::ChatProgramT> program;  // null: there is no template, or it is refused
   std::vector<int32_t> end_of_turn;
-  std::string name;                 // of the recognised format
+  std::vector<std::string> notices;
 };
-// Recognises Gemma, ChatML, Llama 2 and Mistral by their markup. Nothing: no template, or one of another kind.
-std::optional<Chat> recognise_chat(const VocabSource& source);
+// Compiles the chat template and tries it; end_of_turn holds source.ends and what the template writes behind an answer.
+Chat compile_chat(const VocabSource& source);
+// generation_config.json beside a vocabulary: eos_token_id, one or several.
+void apply_generation_config(std::string_view text, VocabSource* source);
 
 }  // namespace runnel::convert

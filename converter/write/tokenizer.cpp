@@ -51,14 +51,15 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   g.bos = f.integer("ggml.bos_token_id", 0, kLast, kNone);
   g.eos = f.integer("ggml.eos_token_id", 0, kLast, kNone);
   g.unk = f.integer("ggml.unknown_token_id", 0, kLast, kNone);
-  g.eot = f.integer("ggml.eot_token_id", 0, kLast, kNone);
-  g.eom = f.integer("ggml.eom_token_id", 0, kLast, kNone);
   g.add_bos = flag(f, "ggml.add_bos_token");
   g.add_eos = flag(f, "ggml.add_eos_token");
   g.add_space_prefix = flag(f, "ggml.add_space_prefix");
   g.remove_extra_whitespaces = flag(f, "ggml.remove_extra_whitespaces");
   g.chat_template = f.text("chat_template", "");
-  return from_gguf(g);
+  VocabSource source = from_gguf(g);
+  for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
+    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0 && id < int64_t(source.pieces.size())) source.ends.push_back(int32_t(id));
+  return source;
 }
 
 // The first file of a directory whose name begins and ends so; empty: there is none.
@@ -86,9 +87,9 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   else if (!ranks.empty()) source = from_ranks(text(ranks.c_str()), ranks);
   else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
   else return std::nullopt;
-  if (exists("generation_config.json")) apply_generation_config(text("generation_config.json"), &source);
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
+  if (exists("generation_config.json")) apply_generation_config(text("generation_config.json"), &source);
   return source;
 }
 
@@ -138,15 +139,11 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
     if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
     if (source->kind == TokenizerKind::kLongestMatch) fit(b, &*source);
     const VocabData data = build_vocab(*source);
-    std::optional<Chat> chat = recognise_chat(*source);
-    std::vector<int32_t> ends = chat ? chat->end_of_turn : std::vector<int32_t>();
-    for (const int32_t id : source->ends)
-      if (id != source->eos && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
-    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, ends));
+    Chat chat = compile_chat(*source);
+    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat.end_of_turn));
     add_tables(data, b);
-    if (chat) b.model.chat = std::make_unique<format::ChatFormatT>(std::move(chat->format));
-    if (!chat && !source->chat_template.empty()) return {"the chat template is of a kind that is not known: the model is written without a chat format"};
-    return {};
+    b.model.chat_program = std::move(chat.program);
+    return chat.notices;
   } catch (const UnsupportedTokenizer& e) {
     return {std::string(e.what()) + ": the model is written without a tokenizer"};
   }

@@ -140,7 +140,7 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
     out.bos = t->bos();
     out.eos = t->eos();
   }
-  out.has_chat = root.chat() != nullptr;
+  out.has_chat = root.chat() || root.chat_program();
   write_struct(info, out);
   return RNL_OK;
 }

@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
     sub->add_option("--min-p", o.min_p, "drop tokens below this share of the best one's probability")->check(CLI::Range(0.0f, 1.0f));
     sub->add_option("--repetition-penalty", o.repetition_penalty, "divide logits of recent tokens; 1 is off")->check(CLI::PositiveNumber);
     sub->add_option("--seed", o.seed, "seed of the draws");
-    sub->add_option("-n", o.max_tokens, "tokens to generate at most")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->capture_default_str();
+    sub->add_option("-n", o.max_tokens, "tokens to generate at most; 0: until the context is full; default 128, for chat 1024")->check(CLI::Range(int64_t(0), int64_t(1) << 31));
+    sub->add_option("--stop", o.stop, "a text that ends the answer; may be given several times")->allow_extra_args(false);
   };
 
   CLI::App* run = add("run", "Continue a text; streams the continuation", cmd_run);
@@ -47,6 +48,9 @@ int main(int argc, char** argv) {
 
   CLI::App* chat = add("chat", "Talk to a model that has a chat format", cmd_chat);
   chat->add_option("--system", o.system, "system message");
+  chat->add_option("--set", o.variables, "NAME=VALUE: a variable of the chat template, such as enable_thinking=false; may be given several times")->allow_extra_args(false);
+  chat->add_option("--load-state", o.load_state, "go on with the conversation saved in this file");
+  chat->add_option("--save-state", o.save_state, "save the conversation to this file at the end");
   sampling(chat);
   device(chat);
 
@@ -100,6 +104,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  if (o.max_tokens < 0) o.max_tokens = command == cmd_chat ? 1024 : 128;
+  for (const std::string& text : o.stop) o.stops.push_back(text.c_str());
   if (command == cmd_perplexity && o.file.empty() == o.in.empty()) {
     std::fprintf(stderr, "perplexity: give either --file or --in\n");
     return 2;

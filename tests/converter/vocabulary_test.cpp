@@ -1,4 +1,4 @@
-// Readers of vocabularies: the same vocabulary through each of them, broken and hostile input, chat formats.
+// Readers of vocabularies: the same vocabulary through each of them, broken and hostile input.
 #include <algorithm>
 #include <cctype>
 #include <limits>
@@ -297,50 +297,6 @@ TEST(Vocabulary, CheckVectorsHoldWhatTheEncoderSays) {
     EXPECT_EQ(encode(v.tokenizer, {c->bytes.begin(), c->bytes.end()}), c->ids);
     EXPECT_FALSE(c->ids.empty());
   }
-}
-
-VocabSource chat_source(std::initializer_list<const char*> pieces, const char* text) {
-  VocabSource s;
-  s.pieces = {"<unk>", "<s>", "</s>"};
-  s.pieces.insert(s.pieces.end(), pieces.begin(), pieces.end());
-  s.bos = 1, s.eos = 2;
-  s.chat_template = text;
-  return s;
-}
-
-TEST(Chat, KnownFormatsAreRecognised) {
-  auto gemma = recognise_chat(chat_source({"<start_of_turn>", "<end_of_turn>"}, "{{ bos_token }}{{ '<start_of_turn>' + role + '\n' }}<end_of_turn>"));
-  ASSERT_TRUE(gemma.has_value());
-  EXPECT_EQ(gemma->name, "Gemma");
-  EXPECT_EQ(gemma->format.user_prefix + "hi" + gemma->format.user_suffix + gemma->format.model_prefix,
-            "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n");
-  EXPECT_EQ(gemma->end_of_turn, std::vector<int32_t>{4});
-  EXPECT_TRUE(gemma->format.system_in_first_user);
-
-  auto chatml = recognise_chat(chat_source({"<|im_start|>", "<|im_end|>"}, "{% for m in messages %}<|im_start|>{{ m.role }}"));
-  ASSERT_TRUE(chatml.has_value());
-  EXPECT_EQ(chatml->name, "ChatML");
-  EXPECT_EQ(chatml->format.model_prefix, "<|im_start|>assistant\n");
-  EXPECT_EQ(chatml->end_of_turn, std::vector<int32_t>{4});
-
-  auto llama = recognise_chat(chat_source({}, "[INST] <<SYS>>\n"));
-  ASSERT_TRUE(llama.has_value());
-  EXPECT_EQ(llama->name, "Llama 2");
-  EXPECT_EQ(llama->format.model_suffix, "</s><s>");
-
-  auto v1 = recognise_chat(chat_source({}, "{{ '[INST] ' + m.content + ' [/INST]' }}"));
-  auto v3 = recognise_chat(chat_source({"[INST]", "[/INST]"}, "{{ '[INST] ' + m.content + '[/INST]' }}"));
-  ASSERT_TRUE(v1.has_value() && v3.has_value());
-  EXPECT_EQ(v1->name, "Mistral");
-  EXPECT_EQ(v1->format.user_prefix, "[INST] ");
-  EXPECT_EQ(v3->format.user_prefix, "[INST]");
-  EXPECT_TRUE(v3->end_of_turn.empty());  // eos ends a turn by itself
-}
-
-TEST(Chat, UnknownTemplatesGiveNone) {
-  EXPECT_FALSE(recognise_chat(chat_source({}, "")).has_value());
-  EXPECT_FALSE(recognise_chat(chat_source({}, "{{ '### Instruction:' }}")).has_value());
-  EXPECT_FALSE(recognise_chat(chat_source({}, "<start_of_turn>")).has_value());  // its markup is not in the vocabulary
 }
 
 }  // namespace
