@@ -86,6 +86,19 @@ void Checkpoint::ignore_containing(const std::string& part) {
     if (tensors_[i].name.find(part) != std::string::npos) used_[i] = true;
 }
 
+void Checkpoint::leave_out(const std::vector<std::string>& parts, const std::string& what) {
+  size_t count = 0;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    bool is_part = false;
+    for (const std::string& part : parts) is_part = is_part || tensors_[i].name.find(part) != std::string::npos;
+    if (!is_part) continue;
+    used_[i] = true;
+    ++count, bytes += tensors_[i].bytes;
+  }
+  if (count) notices.push_back(what + " is left out: " + std::to_string(count) + " tensors, " + std::to_string(bytes) + " bytes");
+}
+
 void Checkpoint::refuse_unused() const {
   std::string names;
   size_t count = 0;

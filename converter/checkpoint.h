@@ -81,6 +81,9 @@ class Checkpoint {
   bool has(const std::string& tensor_name) const { return index_.count(tensor_name) != 0; }
   // Tensors that the architecture does not need: every one whose name contains `part`.
   void ignore_containing(const std::string& part);
+  // The same for parts of the model that are not converted, with a notice when there are any. what: "the vision tower".
+  void leave_out(const std::vector<std::string>& parts, const std::string& what);
+  std::vector<std::string> notices;
   // Fails with the names of tensors that nobody asked for.
   void refuse_unused() const;
 

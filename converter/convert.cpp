@@ -1,11 +1,14 @@
 #include "converter/convert.h"
 
+#include "converter/passes/adapt_graph.h"
 #include "converter/passes/half_states.h"
 #include "converter/passes/merge_lora.h"
+#include "converter/passes/name_values.h"
 #include "converter/read/graph_json.h"
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/describe.h"
+#include "converter/write/planned_file.h"
 #include "converter/write/tokenizer.h"
 
 namespace runnel::convert {
@@ -50,7 +53,7 @@ ConvertReport convert(const ConvertOptions& options) {
     c.name = options.input.stem().string();
   } else {
     c = read_checkpoint(options.input);
-    if (!options.lora.empty()) merge_lora(options.lora, c);
+    if (!options.lora.empty()) merge_lora(read_lora(options.lora, c, options.lora_scale), c);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
   if (is_graph) {
@@ -60,7 +63,9 @@ ConvertReport convert(const ConvertOptions& options) {
   } else {
     report.architecture = architecture_of(c);
     find_recipe(c).build(c, builder);
+    name_values(builder.model);
     report.notices = add_tokenizer(c, builder);
+    report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);
@@ -69,10 +74,19 @@ ConvertReport convert(const ConvertOptions& options) {
   if (options.context) builder.model.context = uint64_t(options.context);
   state_provenance(c, options, report.architecture, builder, &report.source_tensor_bytes);
   if (options.is_dry) {
-    report.plan = describe_plan(builder);
+    report.plan = describe_plan(builder, options.context);
     return report;
   }
-  report.written = write_model(builder, c.weight_files, options.output, options.threads);
+  if (options.adapter.empty()) {
+    report.written = write_model(builder, c.weight_files, options.output, options.threads);
+    return report;
+  }
+  PlannedFile base(builder);
+  Lora lora = read_lora(options.adapter, c, options.lora_scale);
+  ModelBuilder adapter(options.weights);
+  adapt_graph(lora, builder, adapter);
+  report.written = write_model(adapter, c.weight_files, options.output, options.threads,
+                               [&](const char* path) { verify_adapter(path, base.open(adapter.model.provenance->source_sha256)); });
   return report;
 }
 

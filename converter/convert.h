@@ -10,6 +10,8 @@ struct ConvertOptions {
   std::filesystem::path input;
   std::filesystem::path weights_file;  // set: input is a graph in JSON
   std::filesystem::path lora;          // set: folder of an adapter that is merged into the weights
+  std::filesystem::path adapter;       // set: folder of an adapter that becomes the file, to be opened beside that of the input
+  double lora_scale = 1;               // of the adapter's products
   std::filesystem::path output;
   Weights weights = Weights::kKeep;
   Head head = Head::kAuto;

@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
   CLI::App app("Turns a trained checkpoint into a Runnel model (.rnl).", "runnel-convert");
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
   ConvertOptions options;
-  std::string input, output, weights_file, lora, weights = "keep", head = "auto", state = "f32";
+  std::string input, output, weights_file, lora, adapter, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
   CLI::Option* to = app.add_option("-o,--output", output, "the file to write, for example model.rnl");
   app.add_flag("--dry-run", options.is_dry, "reads the source and prints what the file would hold: operators, states, tensors; writes nothing");
@@ -43,6 +43,9 @@ int main(int argc, char** argv) {
   app.add_option("--state", state, "type of large recurrent states: f32 (default) or f16 (half the memory and traffic)")->check(CLI::IsMember({"f32", "f16"}));
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
   app.add_option("--lora", lora, "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into the weights")->excludes("--weights-file");
+  app.add_option("--adapter", adapter, "folder of a low-rank adapter that becomes a small file of its own: runnel --adapter opens it beside a model made from the same INPUT, with whatever --weights")
+      ->excludes("--weights-file", "--lora", "--dry-run");
+  app.add_option("--lora-scale", options.lora_scale, "what an adapter adds is multiplied by this")->capture_default_str();
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
   app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")->check(CLI::Range(1, 256));
@@ -56,6 +59,7 @@ int main(int argc, char** argv) {
   options.output = output;
   options.weights_file = weights_file;
   options.lora = lora;
+  options.adapter = adapter;
   options.weights = *parse_weights(weights);
   options.half_states = state == "f16";
   options.head = head == "split" ? Head::kSplit : head == "whole" ? Head::kWhole : Head::kAuto;

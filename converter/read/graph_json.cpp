@@ -60,7 +60,7 @@ void read_graph_json(const std::string& text, const std::string& where, ModelBui
       if (op->code != 0 && op->code != row.number) fail("%s: operator \"%s\" has number %u, not %u", where.c_str(), op->name.c_str(), row.number, op->code);
       if (op->version > row.version) fail("%s: operator \"%s\" has version %u; this converter knows up to %u", where.c_str(), op->name.c_str(), op->version, row.version);
       op->code = row.number;
-      if (op->version == 0) op->version = row.version;
+      if (op->version == 0) op->version = version_needed(*op);
     }
 }
 

@@ -35,7 +35,9 @@ std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
     if (a.heads != a.kv_heads) fail("%s: heads that share keys cannot stand one by one in %s", net.checkpoint().path.c_str(), a.qkv.c_str());
     return {part_of_heads(net, a, x, 0), part_of_heads(net, a, x, 1), part_of_heads(net, a, x, 2)};
   }
-  std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}, {a.prefix + a.k, {a.kv_heads, a.head_dim}}, {a.prefix + a.v, {a.kv_heads, a.head_dim}}};
+  std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}};
+  if (a.shared.empty()) products.push_back({a.prefix + a.k, {a.kv_heads, a.head_dim}});
+  if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, a.head_dim}});
   if (!a.qkv.empty()) {
     const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
     for (size_t i = 0; i < 3; ++i) products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv, products[i].rows_in_all = q + 2 * kv;
@@ -54,20 +56,29 @@ Var within(Net& net, const Var& x, double limit) {
 Var attention(Net& net, const Attention& a, const Var& x) {
   if (a.kv_heads < 1 || a.heads % a.kv_heads)
     fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(), static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
-  std::vector<Var> qkv = projections(net, a, x);
-  Var q = qkv[0], k = qkv[1];
-  if (!a.norm_is_late) q = head_norm(net, a, q, a.q_norm), k = head_norm(net, a, k, a.k_norm);
-  if (a.clip > 0) q = within(net, q, a.clip), k = within(net, k, a.clip), qkv[2] = within(net, qkv[2], a.clip);
-  if (!a.rope.empty()) {
-    q = net.rope(q, a.rope, a.is_interleaved, a.rope_scale);
-    k = net.rope(k, a.rope, a.is_interleaved, a.rope_scale);
-  }
-  if (a.norm_is_late) q = head_norm(net, a, q, a.q_norm), k = head_norm(net, a, k, a.k_norm);
+  const std::vector<Var> qkv = projections(net, a, x);
+  const auto ready = [&](Var v, const std::string& norm) {
+    if (!a.norm_is_late) v = head_norm(net, a, v, norm);
+    if (a.clip > 0) v = within(net, v, a.clip);
+    if (!a.rope.empty()) v = net.rope(v, a.rope, a.is_interleaved, a.rope_scale);
+    return a.norm_is_late ? head_norm(net, a, v, norm) : v;
+  };
+  const std::string sinks = a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads});
+  const Softmax softmax = {a.scale, a.softcap, a.window};
+  Var q = ready(qkv[0], a.q_norm);
   if (!a.query_scale.name.empty()) q = net.mul(q, a.query_scale);
-  const Var y = attend(net, {a.scale, a.softcap, a.window}, q, k, qkv[2], a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads}));
+  Var y;
+  if (a.shared.empty()) {
+    const Var k = ready(qkv[1], a.k_norm);
+    Var v = qkv[a.k_is_v ? 1 : 2];
+    if (a.clip > 0) v = within(net, v, a.clip);
+    y = attend(net, softmax, q, k, a.v_norm ? net.rms_norm(v, "", a.eps) : v, sinks);
+  } else {
+    y = attend_shared(net, softmax, q, a.shared, a.head_dim, sinks);
+  }
   Var out = net.wanted(y);
   if (!a.gate.empty()) {
-    Var gate = net.unary(format::UnaryKind::sigmoid, net.wanted(qkv[3]));
+    Var gate = net.unary(format::UnaryKind::sigmoid, net.wanted(qkv.back()));
     if (a.gate_is_per_head) gate = net.reshape(gate, {a.heads, 1}), out = net.reshape(out, {a.heads, a.head_dim});
     out = net.reshape(net.mul(out, gate), {a.heads * a.head_dim});
   }
@@ -83,6 +94,20 @@ Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v,
   Names inputs = {q.name, k.name, v.name, net.state_name(name + ".k"), net.state_name(name + ".v")};
   if (!sinks.empty()) inputs.push_back(sinks);
   return net.op("attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
+}
+
+Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim, const std::string& sinks) {
+  format::AttentionAttrsT attrs;
+  attrs.scale = float(s.scale);
+  attrs.window = uint32_t(s.window);
+  attrs.softcap = float(s.softcap);
+  Names inputs = {q.name, "", "", states + ".k", states + ".v"};
+  if (!sinks.empty()) inputs.push_back(sinks);
+  if (q.axis == "R") {
+    inputs.resize(8);
+    inputs.push_back("rows");
+  }
+  return net.op("attention", inputs, q.axis, {q.dims[0] * value_dim}, {}, attrs);
 }
 
 Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
@@ -174,10 +199,10 @@ void read_sigmoid_route(const Facts& f, format::RouteAttrsT& route) {
   route.group_score = format::GroupScore::top2;
 }
 
-Var experts(Net& net, const Experts& e, const Var& x) {
+Var experts(Net& net, const Experts& e, const Var& x, const Var* scored) {
   const Var in = e.latent ? net.linear(x, {e.prefix + e.latent_in, {e.latent}}) : x;
   const int64_t hidden = in.dims.back();
-  const Var logits = net.linear(x, {e.prefix + e.router, {e.count}});
+  const Var logits = net.linear(scored ? *scored : x, {e.prefix + e.router, {e.count}});
   const Var ids = net.make(e.prefix + "ids", x.axis, {e.chosen}, true, format::DType::i32);
   Names route_inputs = {logits.name};
   if (!e.choice_bias.empty()) route_inputs.push_back(net.plain(e.prefix + e.choice_bias, {e.count}));
@@ -187,10 +212,12 @@ Var experts(Net& net, const Experts& e, const Var& x) {
   Names down = {h.name, ids.name, expert_matrix(net, e, e.down, all, e.width, "down")};
   if (e.is_clamped) down.push_back(expert_bias(net, e, e.down, all, "down"));
   const Var each = net.op("routed_matmul", down, x.axis, {e.chosen, hidden});
+  Var shares = net.reshape(weights, {e.chosen, 1});
+  if (!e.factors.empty()) shares = net.mul(shares, net.op("embedding", {ids.name, net.plain_as(e.prefix + e.factors, {e.count}, {e.count, 1})}, x.axis, {e.chosen, 1}));
   format::ReduceAttrsT sum;
   sum.kind = format::ReduceKind::sum;
   sum.axis = 1;
-  const Var y = net.op("reduce", {net.mul(each, net.reshape(weights, {e.chosen, 1})).name}, x.axis, {hidden}, {}, sum);
+  const Var y = net.op("reduce", {net.mul(each, shares).name}, x.axis, {hidden}, {}, sum);
   return e.latent ? net.linear(y, {e.prefix + e.latent_out, {x.dims.back()}}) : y;
 }
 

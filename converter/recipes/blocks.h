@@ -30,6 +30,9 @@ struct Attention {
   std::string qkv;          // short name of one matrix with the rows of q, k and v; empty: one each
   bool qkv_is_by_head = false;  // those rows head by head: of its q, its k and its v
   std::string sinks;        // short name of a learned logit for each head; empty: none
+  bool k_is_v = false;      // values are the keys' product, before norm and rotation
+  bool v_norm = false;      // values go through a norm without a weight
+  std::string shared;       // keys and values are those that another layer wrote into states of this name; empty: own ones
 };
 // Puts the frequencies into the file as `name`, with the operators that choose among them where they depend on the context. Gives the name
 // of what attention uses.
@@ -47,6 +50,8 @@ struct Softmax {
   int64_t window = 0;
 };
 Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks = "", const std::string& name = "kv");
+// The same with keys and values that an operator before wrote into `states`.k and .v. q may be on the wanted rows.
+Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim, const std::string& sinks = "");
 
 struct FeedForward {
   std::string prefix = "mlp.";
@@ -63,6 +68,7 @@ Var feed_forward(Net& net, const FeedForward& f, const Var& x);
 struct Experts {
   std::string prefix = "mlp.";
   std::string router = "gate", choice_bias;  // choice_bias: whole short name, added to the scores for the choice only
+  std::string factors;                       // whole short name of a factor for what each expert gives; empty: none
   std::string gate = "experts.{}.gate_proj", up = "experts.{}.up_proj", down = "experts.{}.down_proj", gate_up;
   int64_t count = 0, chosen = 0, width = 0;
   int64_t latent = 0;  // width of the space in which the experts work; 0: that of x
@@ -75,7 +81,8 @@ struct Experts {
   bool is_clamped = false;
   double clamp_limit = 7, clamp_alpha = 1.702;
 };
-Var experts(Net& net, const Experts& e, const Var& x);
+// scored: what the router sees; null: x.
+Var experts(Net& net, const Experts& e, const Var& x, const Var* scored = nullptr);
 
 // The published form of gpt-oss's experts: name_blocks, two 4-bit values a byte, neighbours together, and name_scales. As rows [experts * rows,
 // columns] of MXFP4.

@@ -32,6 +32,18 @@ double Facts::number(const std::string& key) const {
 
 double Facts::number(const std::string& key, double otherwise) const { return has(key) ? number(key) : otherwise; }
 
+std::vector<int64_t> Facts::integers(const std::string& key, size_t count, int64_t low, int64_t high) const {
+  const Json* v = find(key);
+  if (!v || !v->is_array()) return std::vector<int64_t>(count, integer(key, low, high));
+  if (v->size() != count) refuse(key, "has " + std::to_string(v->size()) + " values, wanted " + std::to_string(count));
+  std::vector<int64_t> out;
+  for (const Json& one : *v) {
+    const Json alone = {{prefix_ + key, one}};
+    out.push_back(Facts(alone, where_, prefix_).integer(key, low, high));
+  }
+  return out;
+}
+
 bool Facts::boolean(const std::string& key, bool otherwise) const {
   const Json* v = find(key);
   if (!v) return otherwise;
@@ -44,6 +56,12 @@ std::string Facts::text(const std::string& key, const std::string& otherwise) co
   if (!v) return otherwise;
   if (!v->is_string()) refuse(key, "is not a string");
   return v->get<std::string>();
+}
+
+Json with_defaults(const Json& config, Json defaults) {
+  for (const auto& [key, value] : config.items())
+    if (!value.is_null()) defaults[key] = value;
+  return defaults;
 }
 
 }  // namespace runnel::convert

@@ -17,6 +17,8 @@ class Facts {
   // Required ones fail when absent. Integers must lie in low..high; numbers must be finite.
   int64_t integer(const std::string& key, int64_t low = 1, int64_t high = int64_t(1) << 30) const;
   int64_t integer(const std::string& key, int64_t low, int64_t high, int64_t otherwise) const;
+  // `count` integers: an array of as many, or one that stands for all.
+  std::vector<int64_t> integers(const std::string& key, size_t count, int64_t low = 1, int64_t high = int64_t(1) << 30) const;
   double number(const std::string& key) const;
   double number(const std::string& key, double otherwise) const;
   bool boolean(const std::string& key, bool otherwise) const;
@@ -29,5 +31,8 @@ class Facts {
   const Json& tree_;
   std::string where_, prefix_;
 };
+
+// The configuration with the keys that it leaves out (or sets to null) taken from `defaults`.
+Json with_defaults(const Json& config, Json defaults);
 
 }  // namespace runnel::convert

@@ -34,6 +34,7 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   d.ffn.activation = activation_named(f, f.has("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
   d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   set_window_layers(f, 2, d.layers);
+  d.is_tied = f.boolean("tie_word_embeddings", true);
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
@@ -44,6 +45,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   if (c.kind == Checkpoint::Kind::kDirectory) c.ignore_containing("rotary_emb.inv_freq");
+  if (c.kind == Checkpoint::Kind::kDirectory && d.is_tied) c.ignore_containing("lm_head.weight");
   build_decoder(c, d, b);
 }
 

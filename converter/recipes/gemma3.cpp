@@ -6,6 +6,7 @@
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
 #include "converter/recipes/rope.h"
+#include "converter/recipes/text_config.h"
 
 namespace runnel::convert {
 namespace {
@@ -27,23 +28,13 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
 }
 
 // What published files leave to their reader, as of the first release of the 4B, 12B and 27B models.
-Json with_defaults(const Json& config) {
-  Json out = {{"num_attention_heads", 8}, {"num_key_value_heads", 4},      {"head_dim", 256},
-              {"vocab_size", 262208},     {"sliding_window", 4096},        {"max_position_embeddings", 131072}};
-  for (const auto& [key, value] : config.items())
-    if (!value.is_null()) out[key] = value;
-  return out;
-}
+const Json kDefaults = {{"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"vocab_size", 262208}, {"sliding_window", 4096}, {"max_position_embeddings", 131072}};
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
-  const Json& config = c.meta["config"];
-  const auto text = config.find("text_config");
-  const bool is_nested = text != config.end() && text->is_object();
-  const Json merged = with_defaults(is_nested ? *text : config);
-  const Facts f(merged, c.path.string() + (is_nested ? "/config.json: text_config" : "/config.json"));
-  for (const char* prefix : {"language_model.model.", "model.language_model."})
-    if (c.has(prefix + std::string("embed_tokens.weight"))) d.naming.root = prefix;
+  const TextConfig text = read_text_config(c, d.naming, kDefaults);
+  const Facts f(text.config, text.where);
   read_config_sizes(f, d);
+  d.is_tied = text.is_tied;
   if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
   d.norm_offset = d.attention.norm_offset = 1;
   d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));
@@ -65,8 +56,6 @@ void build(Checkpoint& c, ModelBuilder& b) {
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   for (Layer& layer : d.layers) layer.rope = layer.window ? 1 : 0;
-  if (c.kind == Checkpoint::Kind::kDirectory)
-    for (const char* part : {"rotary_emb", "vision_tower.", "multi_modal_projector."}) c.ignore_containing(part);
   build_decoder(c, d, b);
 }
 

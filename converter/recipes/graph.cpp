@@ -45,11 +45,10 @@ std::string GraphBuilder::value(const std::string& name, const Names& shape, for
 }
 
 void GraphBuilder::op(const std::string& name, const Names& inputs, const Names& outputs) {
-  const OpRow row = op_row(name);
   auto o = std::make_unique<format::OpT>();
   o->name = name;
-  o->code = row.number;
-  o->version = row.version;
+  o->code = op_row(name).number;
+  o->version = version_needed(*o);
   o->inputs = inputs;
   o->outputs = outputs;
   program_->ops.push_back(std::move(o));
@@ -80,6 +79,11 @@ void GraphBuilder::add_attention_states(const std::string& name, int64_t window,
   };
   add(".k", {std::to_string(kv_heads), "floordiv(" + slots + ",16)", std::to_string(key_dim), "16"});
   add(".v", {std::to_string(kv_heads), slots, std::to_string(value_dim)});
+}
+
+uint16_t version_needed(const format::OpT& op) {
+  const auto* embedding = op.attrs.AsEmbeddingAttrs();
+  return embedding && embedding->outside >= 0 ? 2 : 1;
 }
 
 OpRow op_row(const std::string& name) {

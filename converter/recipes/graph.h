@@ -7,6 +7,9 @@ namespace runnel::convert {
 
 using Names = std::vector<std::string>;
 
+// The lowest version of an operator that has all it uses.
+uint16_t version_needed(const format::OpT& op);
+
 class GraphBuilder {
  public:
   GraphBuilder(ModelBuilder& builder, const std::string& program);
@@ -20,6 +23,7 @@ class GraphBuilder {
   void op(const std::string& name, const Names& inputs, const Names& outputs, AttrsT attrs) {
     op(name, inputs, outputs);
     program_->ops.back()->attrs.Set(std::move(attrs));
+    program_->ops.back()->version = version_needed(*program_->ops.back());
   }
   // Moves operators on axis `axis` behind all others, in their order: nothing else reads what they compute.
   void move_to_end(const std::string& axis);

@@ -304,7 +304,14 @@ Var Net::rope(const Var& x, const std::string& table, bool interleaved, float sc
   format::RopeAttrsT attrs;
   attrs.interleaved = interleaved;
   attrs.scale = scale;
-  return op("rope", {x.name, "positions", table}, x.axis, x.dims, {}, attrs);
+  return op("rope", {x.name, positions(x.axis), table}, x.axis, x.dims, {}, attrs);
+}
+
+std::string Net::positions(const std::string& axis) {
+  const std::string of_rows = "positions_of_rows";
+  if (axis != "R") return "positions";
+  if (added_.insert(of_rows).second) graph_.op("gather_rows", {"positions", "rows"}, {graph_.value(of_rows, {axis}, format::DType::i32)});
+  return of_rows;
 }
 
 Var Net::reshape(const Var& x, const std::vector<int64_t>& dims) { return op("reshape", {x.name}, x.axis, dims); }

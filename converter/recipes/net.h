@@ -115,6 +115,8 @@ class Net {
   Var slice(const Var& x, int axis, int64_t begin, int64_t count);  // axis counts the token axis as 0
   Var concat(const std::vector<Var>& parts, int axis);
   Var wanted(const Var& x);  // in the last layer: the rows whose outputs are asked for; elsewhere x
+  // Positions of what lies on this axis.
+  std::string positions(const std::string& axis);
 
   // A value named after this layer; numbered unless is_plain and the name is free.
   Var make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_plain = false, format::DType dtype = format::DType::f32);

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "converter/text/vocabulary.h"
+#include "converter/text/byte_bpe.h"
 #include "text/utf8.h"
 
 namespace runnel::convert {
@@ -133,14 +133,10 @@ void read_post_processor(const Json& post, VocabSource* s) {
   if (single.size() > 1 && single.back().contains("SpecialToken")) s->eos = special(single.back()), s->add_eos = s->eos >= 0;
 }
 
-}  // namespace
-
-VocabSource from_tokenizer_json(std::string_view text) {
-  const Json root = parse(text, "tokenizer.json");
+// SentencePiece's BPE, which has an encoder of its own.
+VocabSource spm_from_tokenizer_json(const Json& root) {
   const Json& model = member(root, "model");
-  const std::string type = text_of(model, "type");
-  if (type != "BPE" && !(type.empty() && model.contains("merges"))) unsupported("a model of type " + (type.empty() ? "?" : type));
-  if (!flag_of(model, "byte_fallback", false)) unsupported("a BPE model without byte_fallback (byte-level BPE)");
+  if (!flag_of(model, "byte_fallback", false)) unsupported("a BPE model without byte_fallback");
   if (flag_of(model, "ignore_merges", false)) unsupported("ignore_merges");
   if (!text_of(model, "continuing_subword_prefix").empty() || !text_of(model, "end_of_word_suffix").empty()) unsupported("a BPE model with word prefixes or suffixes");
   const Json& vocab = member(model, "vocab");
@@ -187,6 +183,20 @@ VocabSource from_tokenizer_json(std::string_view text) {
   }
   read_post_processor(member(root, "post_processor"), &s);
   return s;
+}
+
+}  // namespace
+
+VocabSource from_tokenizer_json(std::string_view text) {
+  const Json root = parse(text, "tokenizer.json");
+  const Json& model = member(root, "model");
+  const std::string type = text_of(model, "type");
+  if (type != "BPE" && !(type.empty() && model.contains("merges"))) unsupported("a model of type " + (type.empty() ? "?" : type));
+  try {
+    return spm_from_tokenizer_json(root);
+  } catch (const UnsupportedTokenizer&) {
+    return bpe_from_tokenizer_json(root);
+  }
 }
 
 void apply_tokenizer_config(std::string_view text, VocabSource* s) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 
+#include "converter/text/byte_bpe.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -36,21 +37,22 @@ void check(const VocabSource& s) {
   const size_t n = s.pieces.size();
   if (n == 0) fail("the vocabulary is empty");
   if (n >= kMaxPieces) fail(std::to_string(n) + " pieces are more than the format holds");
-  if (s.scores.size() != n || s.types.size() != n) fail("pieces, scores and types differ in number");
+  const bool scored = !has_pipeline(s.kind) || !s.scores.empty();
+  if ((scored && s.scores.size() != n) || s.types.size() != n) fail("pieces, scores and types differ in number");
   uint64_t bytes = 0;
   for (size_t i = 0; i < n; ++i) {
     const std::string name = "piece " + std::to_string(i);
     if (s.pieces[i].size() > kMaxPieceBytes) fail(name + " has " + std::to_string(s.pieces[i].size()) + " bytes, at most " + std::to_string(kMaxPieceBytes) + " are possible");
     if (s.types[i] < 1 || s.types[i] > 6) fail(name + " has the unknown type " + std::to_string(s.types[i]));
-    if (!std::isfinite(s.scores[i])) fail(name + " has a score that is not finite");
+    if (scored && !std::isfinite(s.scores[i])) fail(name + " has a score that is not finite");
     if (PieceType(s.types[i]) == PieceType::kByte && byte_value(s.pieces[i]) < 0) fail(name + " is marked as a byte but reads \"" + s.pieces[i] + "\"");
     bytes += s.pieces[i].size();
   }
   if (bytes > uint64_t(INT32_MAX)) fail("the pieces have more than 2 GiB of text");
   for (const int32_t id : {s.bos, s.eos, s.unk})
     if (id < -1 || id >= int64_t(n)) fail("bos, eos or unk is " + std::to_string(id) + ", the vocabulary has " + std::to_string(n) + " pieces");
-  if (s.add_bos && s.bos < 0) fail("bos is to be added but the vocabulary names none");
-  if (s.add_eos && s.eos < 0) fail("eos is to be added but the vocabulary names none");
+  if (s.add_bos && s.bos < 0 && s.prefix.empty()) fail("bos is to be added but the vocabulary names none");
+  if (s.add_eos && s.eos < 0 && s.suffix.empty()) fail("eos is to be added but the vocabulary names none");
 }
 
 // Any text must be a row of pieces.
@@ -79,22 +81,7 @@ std::vector<uint32_t> place_pieces(const VocabSource& s, uint32_t slot_count, ui
 }
 
 // Breadth first, so that the children of a node lie side by side.
-std::vector<TrieNode> build_trie(const VocabSource& s) {
-  std::map<std::string, int32_t> keys;
-  const bool is_longest = s.kind == TokenizerKind::kLongestMatch;
-  // Of equal pieces the last one counts, as in the original.
-  for (size_t i = 0; i < s.pieces.size() && is_longest; ++i)
-    if (PieceType(s.types[i]) == PieceType::kNormal) keys[s.pieces[i]] = int32_t(i);
-  for (size_t i = 0; i < s.pieces.size(); ++i) {
-    const PieceType type = PieceType(s.types[i]);
-    if (s.pieces[i].empty()) continue;
-    if (type == PieceType::kUserDefined) keys.emplace(s.pieces[i], int32_t(i));
-  }
-  for (size_t i = 0; i < s.pieces.size(); ++i) {
-    const PieceType type = PieceType(s.types[i]);
-    if (s.pieces[i].empty()) continue;
-    if (type == PieceType::kControl || type == PieceType::kUnknown) keys.emplace(is_longest ? s.pieces[i] : escaped(s.pieces[i]), int32_t(i));
-  }
+std::vector<TrieNode> build_trie_of(const std::map<std::string, int32_t>& keys) {
   const std::vector<std::pair<std::string, int32_t>> sorted(keys.begin(), keys.end());
   struct Range {
     size_t begin, end, depth;  // keys that share the node's first `depth` bytes
@@ -117,12 +104,38 @@ std::vector<TrieNode> build_trie(const VocabSource& s) {
   return nodes;
 }
 
+std::vector<TrieNode> build_trie(const VocabSource& s) {
+  std::map<std::string, int32_t> keys;
+  const bool is_longest = s.kind == TokenizerKind::kLongestMatch;
+  if (has_pipeline(s.kind)) {
+    for (const auto& [id, flags] : s.added) keys.emplace(s.pieces.at(size_t(id)), id);
+    return build_trie_of(keys);
+  }
+  // Of equal pieces the last one counts, as in the original.
+  for (size_t i = 0; i < s.pieces.size() && is_longest; ++i)
+    if (PieceType(s.types[i]) == PieceType::kNormal) keys[s.pieces[i]] = int32_t(i);
+  for (size_t i = 0; i < s.pieces.size(); ++i) {
+    const PieceType type = PieceType(s.types[i]);
+    if (s.pieces[i].empty()) continue;
+    if (type == PieceType::kUserDefined) keys.emplace(s.pieces[i], int32_t(i));
+  }
+  for (size_t i = 0; i < s.pieces.size(); ++i) {
+    const PieceType type = PieceType(s.types[i]);
+    if (s.pieces[i].empty()) continue;
+    if (type == PieceType::kControl || type == PieceType::kUnknown) keys.emplace(is_longest ? s.pieces[i] : escaped(s.pieces[i]), int32_t(i));
+  }
+  return build_trie_of(keys);
+}
+
 VocabIndexHeader build_header(const VocabSource& s) {
   VocabIndexHeader h = {};
   h.magic = kVocabIndexMagic;
   h.piece_count = uint32_t(s.pieces.size());
   h.id_bits = uint32_t(std::bit_width(s.pieces.size()));
   std::fill(std::begin(h.byte_ids), std::end(h.byte_ids), -1);
+  if (s.kind == TokenizerKind::kByteBpe && !s.char_units)
+    for (size_t i = s.pieces.size(); i-- > 0;)
+      if (s.pieces[i].size() == 1 && PieceType(s.types[i]) == PieceType::kNormal) h.byte_ids[uint8_t(s.pieces[i][0])] = int32_t(i);
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const std::string& p = s.pieces[i];
     const PieceType type = PieceType(s.types[i]);
@@ -150,10 +163,17 @@ int32_t VocabSource::find(std::string_view piece) const {
   return at == pieces.end() ? -1 : int32_t(at - pieces.begin());
 }
 
+static void build_pipeline(const VocabSource& s, VocabData* d) {
+  if (!s.normalizer.empty()) throw UnsupportedTokenizer("the normalizer " + s.normalizer.substr(0, 100) + " is not supported yet");
+  for (const auto& [id, flags] : s.added) d->added.push_back(id), d->added_flags.push_back(flags);
+  d->pre_tokenizer = build_pre_tokenizer(s);
+  if (s.kind == TokenizerKind::kByteBpe) d->merges = build_merges(s, *d);
+}
+
 VocabData build_vocab(const VocabSource& s) {
   check(s);
   if (s.kind == TokenizerKind::kLongestMatch) check_bytes(s);
-  else if (!s.byte_fallback && s.unk < 0) fail("it has neither byte fallback nor an unknown piece");
+  else if (!has_pipeline(s.kind) && !s.byte_fallback && s.unk < 0) fail("it has neither byte fallback nor an unknown piece");
   VocabData d;
   d.scores = s.scores;
   d.types = s.types;
@@ -177,6 +197,7 @@ VocabData build_vocab(const VocabSource& s) {
   std::memcpy(d.index.data(), &h, sizeof(h));
   std::memcpy(d.index.data() + sizeof(h), slots.data(), slots.size() * 4);
   std::memcpy(d.index.data() + sizeof(h) + slots.size() * 4, nodes.data(), nodes.size() * sizeof(TrieNode));
+  if (has_pipeline(s.kind)) build_pipeline(s, &d);
   return d;
 }
 
@@ -200,6 +221,20 @@ VocabTables tables_of(const VocabSource& s, const VocabData& d) {
   t.add_eos = s.add_eos;
   t.add_space_prefix = s.add_space_prefix;
   t.byte_fallback = s.byte_fallback;
+  t.pre_tokenizer = d.pre_tokenizer.data();
+  t.pre_tokenizer_size = d.pre_tokenizer.size();
+  t.merge_table = d.merges.data();
+  t.merge_table_size = d.merges.size();
+  t.added = d.added.data();
+  t.added_size = d.added.size();
+  t.added_flags = d.added_flags.data();
+  t.added_flags_size = d.added_flags.size();
+  t.prefix = s.prefix.data();
+  t.prefix_size = s.prefix.size();
+  t.suffix = s.suffix.data();
+  t.suffix_size = s.suffix.size();
+  t.char_units = s.char_units;
+  t.fuse_unknown = s.fuse_unknown;
   return t;
 }
 
@@ -208,7 +243,7 @@ format::TokenizerT tokenizer_table(const VocabSource& s, const VocabData& d, con
   t.kind = format::TokenizerKind(s.kind);
   t.pieces = kVocabTensorNames[0];
   t.piece_offsets = kVocabTensorNames[1];
-  t.scores = kVocabTensorNames[2];
+  if (!d.scores.empty()) t.scores = kVocabTensorNames[2];
   t.types = kVocabTensorNames[3];
   t.index = kVocabTensorNames[4];
   t.bos = s.bos;
@@ -219,6 +254,14 @@ format::TokenizerT tokenizer_table(const VocabSource& s, const VocabData& d, con
   t.add_space_prefix = s.add_space_prefix;
   t.byte_fallback = s.byte_fallback;
   t.end_of_turn = end_of_turn;
+  if (!d.pre_tokenizer.empty()) t.pre_tokenizer = kVocabTensorNames[5];
+  if (!d.merges.empty()) t.merges = kVocabTensorNames[6];
+  t.added = d.added;
+  t.added_flags = d.added_flags;
+  t.prefix = s.prefix;
+  t.suffix = s.suffix;
+  t.char_units = s.char_units;
+  t.fuse_unknown = s.fuse_unknown;
 
   Vocab vocab;
   if (const Status status = vocab_open(tables_of(s, d), &vocab); !status.is_ok()) fail(status.message());
@@ -245,6 +288,7 @@ VocabSource from_gguf(const GgufTokenizer& g) {
     s.chat_template = g.chat_template;
     return s;
   }
+  if (g.model == "gpt2" || g.model == "gemma4") return bpe_from_gguf(g);
   if (g.model != "llama") throw UnsupportedTokenizer("tokenizers of kind \"" + g.model + "\" (tokenizer.ggml.model) are not supported yet");
   if (g.remove_extra_whitespaces.value_or(false)) throw UnsupportedTokenizer("a tokenizer that removes extra white space is not supported yet");
   VocabSource s;

@@ -4,12 +4,15 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "converter/text/regex.h"
 #include "format/model_generated.h"
 #include "text/vocab.h"
 
@@ -19,15 +22,38 @@ struct UnsupportedTokenizer : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A step of the pre-tokenizer, as runtime/text/pretokenizer.h has them.
+struct PreTokenizerStep {
+  PreKind kind = PreKind::kSplit;
+  SplitBehaviour behaviour = SplitBehaviour::kIsolated;
+  bool invert = false, first_only = false;
+  std::string text;  // the pattern, else the string
+  RegexFlavour flavour = RegexFlavour::kOniguruma;
+};
+
+struct MergeRule {
+  uint32_t left, right, joined, rank;
+};
+
 // A vocabulary in memory, whatever it was read from.
 struct VocabSource {
   TokenizerKind kind = TokenizerKind::kSpmBpe;
-  std::vector<std::string> pieces;  // spaces as U+2581, but for longest_match
+  std::vector<std::string> pieces;  // SentencePiece's with spaces as U+2581, those of byte-level BPE as bytes
   std::vector<float> scores;
   std::vector<uint8_t> types;       // PieceType
   int32_t bos = -1, eos = -1, unk = -1;
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
   std::string chat_template;        // as the source has it, empty: none
+  std::vector<int32_t> ends;        // further ids that end an answer, as the source lists them
+
+  // Of the kinds with a pipeline.
+  std::string normalizer;                 // as tokenizer.json writes it, empty: none
+  std::vector<PreTokenizerStep> pre_tokenizer;
+  std::vector<MergeRule> merges;
+  std::map<int32_t, uint8_t> added;       // added tokens and their flags (kAddedStripLeft and so on)
+  std::vector<int32_t> prefix, suffix;    // around a text, where that is more than bos and eos
+  bool whole_words_first = false;         // a word that is a piece becomes it, whatever merging would make of it
+  bool char_units = false, fuse_unknown = false;
 
   int32_t find(std::string_view piece) const;  // -1: none
 };
@@ -39,6 +65,11 @@ struct VocabData {
   std::vector<float> scores;
   std::vector<uint8_t> types;
   std::vector<uint8_t> index;
+  // Of the kinds with a pipeline; empty: the file has no such table.
+  std::vector<uint8_t> pre_tokenizer;
+  std::vector<uint8_t> merges;
+  std::vector<int32_t> added;
+  std::vector<uint8_t> added_flags;
 };
 
 // Checks the source and builds the tables.
@@ -48,14 +79,14 @@ VocabTables tables_of(const VocabSource& source, const VocabData& data);
 
 // Names of the tensors, in the order of VocabData's members.
 inline constexpr const char* kVocabTensorNames[] = {"tokenizer.pieces", "tokenizer.piece_offsets", "tokenizer.scores", "tokenizer.types",
-                                                    "tokenizer.index"};
+                                                    "tokenizer.index", "tokenizer.pre_tokenizer", "tokenizer.merges"};
 // The table of model.fbs, with those names and with check vectors. The vectors are the answers of our own encoder at conversion: they
 // show later damage or a changed encoder, not that the encoder is right.
 format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data, const std::vector<int32_t>& end_of_turn);
 
 // A SentencePiece model (protobuf).
 VocabSource from_spm_proto(std::string_view bytes);
-// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback.
+// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and BPE with a pipeline.
 VocabSource from_tokenizer_json(std::string_view text);
 // tokenizer_config.json beside either of them: add_bos_token, add_eos_token, bos_token, eos_token, chat_template.
 void apply_tokenizer_config(std::string_view text, VocabSource* source);
@@ -65,12 +96,20 @@ VocabSource from_rwkv_vocab(std::string_view text);
 // tokenizer.ggml.tokens and token_type of a GGUF whose tokenizer.ggml.model is "rwkv".
 VocabSource from_gguf_rwkv(const std::vector<std::string>& tokens, const std::vector<int32_t>& types);
 
+// A file of ranks as tiktoken reads it: lines of a piece in base64 and its rank. `name` is the file's, which tells families apart.
+bool is_rank_file(std::string_view text);
+VocabSource from_ranks(std::string_view text, const std::string& name);
+// Mistral's tekken.json.
+VocabSource from_tekken(std::string_view text);
+
 // The tokenizer.* metadata of a GGUF. Absent ids are -1, absent flags keep the defaults of the kind.
 struct GgufTokenizer {
   std::string model;                // tokenizer.ggml.model
+  std::string pre;                  // tokenizer.ggml.pre
   std::vector<std::string> tokens;
   std::vector<float> scores;
   std::vector<int32_t> types;       // token_type
+  std::vector<std::string> merges;
   int64_t bos = -1, eos = -1, unk = -1;
   std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
   std::string chat_template;
@@ -78,11 +117,13 @@ struct GgufTokenizer {
 VocabSource from_gguf(const GgufTokenizer& g);
 
 struct Chat {
-  format::ChatFormatT format;
+  std::unique_ptr<format::ChatProgramT> program;  // null: there is no template, or it is refused
   std::vector<int32_t> end_of_turn;
-  std::string name;                 // of the recognised format
+  std::vector<std::string> notices;
 };
-// Recognises Gemma, ChatML, Llama 2 and Mistral by their markup. Nothing: no template, or one of another kind.
-std::optional<Chat> recognise_chat(const VocabSource& source);
+// Compiles the chat template and tries it; end_of_turn holds source.ends and what the template writes behind an answer.
+Chat compile_chat(const VocabSource& source);
+// generation_config.json beside a vocabulary: eos_token_id, one or several.
+void apply_generation_config(std::string_view text, VocabSource* source);
 
 }  // namespace runnel::convert

@@ -30,8 +30,10 @@ void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& sourc
   pack_matrix(blobs_.size() - 1, choose_format(source.type, columns, is_delicate && (weights_ == Weights::kQ8 || weights_ == Weights::kQ4) ? Weights::kF16 : weights_));
 }
 
-void ModelBuilder::pack_matrix(size_t tensor, const PackedFormat& f) {
-  format::TensorT& t = *model.tensors[tensor];
+// blob_index: into blobs_, which is that of the tensor unless the model has tensors that this builder does not write.
+void ModelBuilder::pack_matrix(size_t blob_index, const PackedFormat& f) {
+  Blob& blob = blobs_[blob_index];
+  format::TensorT& t = *model.tensors[blob.tensor];
   const uint64_t rows = t.shape[0];
   const int64_t columns = int64_t(t.shape[1]);
   t.bytes = f.matrix_bytes(int64_t(rows), columns);
@@ -43,7 +45,6 @@ void ModelBuilder::pack_matrix(size_t tensor, const PackedFormat& f) {
   t.packed->has_min = f.has_min;
   t.packed->scale = format::ScaleKind(f.scale);
   t.packed->split = f.split;
-  Blob& blob = blobs_[tensor];
   const uint64_t piece_rows = f.split ? uint64_t(SplitLayout::kRows) : kTileRows;
   blob.bytes = t.bytes;
   blob.piece_bytes = f.split ? SplitLayout(columns).group : f.tile_bytes(columns);

@@ -1,5 +1,6 @@
 #include "converter/write/tokenizer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "converter/read/read.h"
@@ -41,6 +42,11 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
     if (!v.is_number_integer() || v.get<int64_t>() < 0 || v.get<int64_t>() > 255) f.refuse("ggml.token_type", "holds something else than small integers");
     return v.get<int32_t>();
   });
+  g.merges = array_of<std::string>(f, "ggml.merges", [&](const Json& v) {
+    if (!v.is_string()) f.refuse("ggml.merges", "holds something else than strings");
+    return v.get<std::string>();
+  });
+  g.pre = f.text("ggml.pre", "");
   constexpr int64_t kNone = -1, kLast = INT32_MAX;
   g.bos = f.integer("ggml.bos_token_id", 0, kLast, kNone);
   g.eos = f.integer("ggml.eos_token_id", 0, kLast, kNone);
@@ -50,7 +56,21 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   g.add_space_prefix = flag(f, "ggml.add_space_prefix");
   g.remove_extra_whitespaces = flag(f, "ggml.remove_extra_whitespaces");
   g.chat_template = f.text("chat_template", "");
-  return from_gguf(g);
+  VocabSource source = from_gguf(g);
+  for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
+    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0 && id < int64_t(source.pieces.size())) source.ends.push_back(int32_t(id));
+  return source;
+}
+
+// The first file of a directory whose name begins and ends so; empty: there is none.
+std::string name_of(const std::filesystem::path& directory, std::string_view begin, std::string_view end) {
+  std::string best;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() < begin.size() + end.size() || name.compare(0, begin.size(), begin) != 0 || name.compare(name.size() - end.size(), end.size(), end) != 0) continue;
+    if (best.empty() || name < best) best = name;
+  }
+  return best;
 }
 
 // Empty optional: the directory has no tokenizer files.
@@ -58,12 +78,18 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   const auto exists = [&](const char* name) { return std::filesystem::exists(directory / name); };
   const auto text = [&](const char* name) { return read_text(directory / name, kMaxTokenizerFile); };
   VocabSource source;
-  if (exists("tokenizer.model")) source = from_spm_proto(text("tokenizer.model"));
+  const std::string model = exists("tokenizer.model") ? text("tokenizer.model") : std::string();
+  const std::string ranks = name_of(directory, "", ".tiktoken"), tekken = name_of(directory, "tekken", ".json");
+  if (!model.empty() && !is_rank_file(model)) source = from_spm_proto(model);
   else if (exists("tokenizer.json")) source = from_tokenizer_json(text("tokenizer.json"));
+  else if (!model.empty()) source = from_ranks(model, "tokenizer.model");
+  else if (!tekken.empty()) source = from_tekken(text(tekken.c_str()));
+  else if (!ranks.empty()) source = from_ranks(text(ranks.c_str()), ranks);
   else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
   else return std::nullopt;
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
+  if (exists("generation_config.json")) apply_generation_config(text("generation_config.json"), &source);
   return source;
 }
 
@@ -94,9 +120,11 @@ void add_tables(const VocabData& data, ModelBuilder& b) {
   using format::SegmentKind;
   b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[0], DType::u8, {data.pieces.size()}, data.pieces);
   b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[1], DType::i32, {data.offsets.size()}, bytes_of(data.offsets));
-  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[2], DType::f32, {data.scores.size()}, bytes_of(data.scores));
+  if (!data.scores.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[2], DType::f32, {data.scores.size()}, bytes_of(data.scores));
   b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[3], DType::u8, {data.types.size()}, data.types);
   b.add_bytes(SegmentKind::index, kVocabTensorNames[4], DType::u8, {data.index.size()}, data.index);
+  if (!data.pre_tokenizer.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[5], DType::u8, {data.pre_tokenizer.size()}, data.pre_tokenizer);
+  if (!data.merges.empty()) b.add_bytes(SegmentKind::index, kVocabTensorNames[6], DType::u8, {data.merges.size()}, data.merges);
 }
 
 }  // namespace
@@ -111,12 +139,11 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
     if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
     if (source->kind == TokenizerKind::kLongestMatch) fit(b, &*source);
     const VocabData data = build_vocab(*source);
-    std::optional<Chat> chat = recognise_chat(*source);
-    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat ? chat->end_of_turn : std::vector<int32_t>()));
+    Chat chat = compile_chat(*source);
+    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat.end_of_turn));
     add_tables(data, b);
-    if (chat) b.model.chat = std::make_unique<format::ChatFormatT>(std::move(chat->format));
-    if (!chat && !source->chat_template.empty()) return {"the chat template is of a kind that is not known: the model is written without a chat format"};
-    return {};
+    b.model.chat_program = std::move(chat.program);
+    return chat.notices;
   } catch (const UnsupportedTokenizer& e) {
     return {std::string(e.what()) + ": the model is written without a tokenizer"};
   }

@@ -48,4 +48,15 @@ void verify_written(const char* path) {
   check(session.value()->run(&input, 1, run));
 }
 
+void verify_adapter(const char* path, std::unique_ptr<Model> base) {
+  auto file = FileView::open(path, false);
+  if (!file.is_ok()) check(file.take_status());
+  auto model = Model::open_memory(file.value().data(), file.value().size(), std::move(base));
+  if (!model.is_ok()) check(model.take_status());
+  PlanOptions options;
+  options.context = 64;
+  auto plan = make_plan(*model.value(), options);
+  if (!plan.is_ok()) check(plan.take_status());
+}
+
 }  // namespace runnel::convert

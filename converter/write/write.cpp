@@ -7,47 +7,18 @@
 
 #include "base/file.h"
 #include "base/xxh64.h"
+#include "converter/write/layout.h"
 #include "converter/write/progress.h"
 #include "converter/write/sha256.h"
-#include "converter/write/verify.h"
 #include "format/model_file.h"
 
 namespace runnel::convert {
 namespace {
 
-constexpr uint64_t kMaxSegment = uint64_t(2) << 30;
 constexpr uint64_t kBatch = uint64_t(4) << 20;  // bytes made and written at a time, at least one piece
-
-uint64_t align_up(uint64_t n, uint64_t a) { return (n + a - 1) / a * a; }
 
 void check(Status status) {
   if (!status.is_ok()) throw Error(status.message());
-}
-
-// Gives every tensor its segment and offset; kinds keep apart, tensors keep their order. Returns blob indices in file order.
-std::vector<size_t> lay_out(ModelBuilder& b) {
-  std::vector<size_t> order;
-  b.model.segments.clear();
-  for (const auto kind : {format::SegmentKind::weights, format::SegmentKind::tokenizer, format::SegmentKind::index}) {
-    bool is_open = false;
-    for (size_t i = 0; i < b.blobs().size(); ++i) {
-      const Blob& blob = b.blobs()[i];
-      if (blob.segment != kind) continue;
-      if (is_open && align_up(b.model.segments.back()->bytes, kTensorAlignment) + blob.bytes > kMaxSegment) is_open = false;
-      if (!is_open) {
-        b.model.segments.push_back(std::make_unique<format::SegmentT>());
-        b.model.segments.back()->kind = kind;
-        is_open = true;
-      }
-      format::SegmentT& s = *b.model.segments.back();
-      format::TensorT& t = *b.model.tensors[blob.tensor];
-      t.segment = uint32_t(b.model.segments.size() - 1);
-      t.offset = align_up(s.bytes, kTensorAlignment);
-      s.bytes = t.offset + blob.bytes;
-      order.push_back(i);
-    }
-  }
-  return order;
 }
 
 std::string hash_files(const std::vector<std::filesystem::path>& files, const std::atomic<bool>& stop) {
@@ -59,12 +30,6 @@ std::string hash_files(const std::vector<std::filesystem::path>& files, const st
       hash.update(view.value().data() + at, std::min(size_t(1) << 20, view.value().size() - at));
   }
   return hash.finish();
-}
-
-std::vector<uint8_t> header_of(const format::ModelT& model) {
-  flatbuffers::FlatBufferBuilder fbb(1 << 16);
-  fbb.Finish(format::Model::Pack(fbb, &model), format::ModelIdentifier());
-  return {fbb.GetBufferPointer(), fbb.GetBufferPointer() + fbb.GetSize()};
 }
 
 // Writes sequentially and keeps the checksum of what it writes.
@@ -111,7 +76,7 @@ void write_blob(const Blob& blob, SegmentWriter& out, int threads) {
 
 }  // namespace
 
-WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path>& sources, const std::filesystem::path& output, int threads) {
+WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path>& sources, const std::filesystem::path& output, int threads, const std::function<void(const char*)>& verify) {
   b.model.version_major = kFormatMajor;
   b.model.version_minor = kFormatMinor;
   const std::vector<size_t> order = lay_out(b);
@@ -157,7 +122,7 @@ WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path
   std::memcpy(seal.magic, kSealMagic, 8);
   check(file.write(&seal, sizeof seal));
   check(file.write_at(0, header.data(), header.size()));
-  verify_written(file.temporary_path());
+  verify(file.temporary_path());
   WriteReport report;
   report.file_bytes = file.written();
   report.header_bytes = header.size();

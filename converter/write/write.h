@@ -2,6 +2,7 @@
 #pragma once
 
 #include "converter/write/builder.h"
+#include "converter/write/verify.h"
 
 namespace runnel::convert {
 
@@ -13,7 +14,8 @@ struct WriteReport {
 };
 
 // Lays tensors out in segments (cut at 2 GiB, a tensor is never cut), streams them, writes header and seal. sources are hashed meanwhile
-// into provenance.source_sha256. On failure nothing is left behind. threads >= 1.
-WriteReport write_model(ModelBuilder& builder, const std::vector<std::filesystem::path>& sources, const std::filesystem::path& output, int threads);
+// into provenance.source_sha256. verify: the proof that the file works, before it gets its name. On failure nothing is left behind. threads >= 1.
+WriteReport write_model(ModelBuilder& builder, const std::vector<std::filesystem::path>& sources, const std::filesystem::path& output, int threads,
+                        const std::function<void(const char*)>& verify = verify_written);
 
 }  // namespace runnel::convert

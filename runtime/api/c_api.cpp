@@ -94,7 +94,7 @@ int32_t rnl_engine_threads(const rnl_engine* engine) { return thread_pool_size(e
 rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options, rnl_model** model) {
   if (!engine || !path || !model) return report(null_argument("engine, path or model"));
   const rnl_model_options o = read_options(options);
-  auto opened = Model::open(path, {o.copy != 0});
+  auto opened = Model::open(path, {o.copy != 0, o.adapter});
   if (!opened.is_ok()) return report(opened.take_status());
   auto* m = new (std::nothrow) rnl_model;
   if (!m) return report(Status::make(Code::kOutOfMemory, "%s: no memory for the model", path));
@@ -140,7 +140,7 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
     out.bos = t->bos();
     out.eos = t->eos();
   }
-  out.has_chat = root.chat() != nullptr;
+  out.has_chat = root.chat() || root.chat_program();
   write_struct(info, out);
   return RNL_OK;
 }

@@ -1,7 +1,8 @@
-// Text calls of runnel.h: tokenizer, generation, chat turns.
+// Text calls of runnel.h: tokenizer, generation, chats.
 #include <cstring>
 
 #include "api/handles.h"
+#include "text/chat.h"
 #include "text/generate.h"
 #include "text/tokenizer.h"
 
@@ -11,11 +12,11 @@ namespace {
 
 // Hands `count` elements to a caller who asked for the size first or gave enough room.
 template <class T>
-Status deliver(const Vec<T>& from, T* to, size_t capacity, size_t* count) {
-  *count = from.size();
+Status deliver(const T* from, size_t size, T* to, size_t capacity, size_t* count) {
+  *count = size;
   if (!to && capacity == 0) return Status::ok();
-  RNL_CHECK_ARG(capacity >= from.size(), "room for %zu, %zu are needed", capacity, from.size());
-  if (from.size()) std::memcpy(to, from.data(), from.size() * sizeof(T));
+  RNL_CHECK_ARG(capacity >= size, "room for %zu, %zu are needed", capacity, size);
+  if (size) std::memcpy(to, from, size * sizeof(T));
   return Status::ok();
 }
 
@@ -29,29 +30,7 @@ Status tokenize(const rnl_model* model, const char* text, size_t size, uint32_t 
   return tokenizer.encode(text, size, o, &scratch, ids);
 }
 
-}  // namespace
-
-extern "C" {
-
-rnl_status_code rnl_tokenize(const rnl_model* model, const char* text, size_t size, uint32_t flags, int32_t* ids, size_t capacity, size_t* count) {
-  if (!count) return report(Status::make(Code::kInvalidArgument, "count is null"));
-  Vec<int32_t> out;
-  Status s = tokenize(model, text, size, flags, &out);
-  return report(s.is_ok() ? deliver(out, ids, capacity, count) : std::move(s));
-}
-
-rnl_status_code rnl_detokenize(const rnl_model* model, const int32_t* ids, size_t count, uint32_t flags, char* buffer, size_t capacity, size_t* size) {
-  if (!model || !size || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "model, ids or size is null"));
-  auto tokenizer = Tokenizer::of_model(*model->model);
-  if (!tokenizer.is_ok()) return report(tokenizer.take_status());
-  Vec<char> out;
-  Status s = tokenizer.value().decode_all(ids, count, flags & RNL_TEXT_SPECIAL, &out);
-  return report(s.is_ok() ? deliver(out, buffer, capacity, size) : std::move(s));
-}
-
-rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
-                                     int64_t* generated) {
-  if (!session || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "session or ids is null"));
+GenerateOptions generate_options(const rnl_generate_options* options) {
   const rnl_generate_options given = read_options(options);
   const rnl_sampling s = given.sampling.struct_size ? read_options(&given.sampling) : rnl_sampling{};
   GenerateOptions o;
@@ -61,27 +40,104 @@ rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, s
   o.stop_count = given.stop_count;
   o.sampling = sampling_of(s);
   o.seed = s.seed;
-  struct Sink {
-    rnl_token_fn fn;
-    void* user;
-  } sink{token, user};
+  return o;
+}
+
+struct Sink {
+  rnl_token_fn fn;
+  void* user;
+};
+
+bool deliver_token(void* context, int32_t id, const char* text, size_t size) {
+  const Sink& k = *static_cast<const Sink*>(context);
+  return !k.fn || k.fn(k.user, id, text, size) == 0;
+}
+
+// A conversation of the caller.
+struct Given {
+  Vec<ChatMessage> messages;
+  Vec<ChatVariable> variables;
+  Conversation conversation;
+  Status read(const rnl_chat* from) {
+    const rnl_chat c = read_options(from);
+    RNL_CHECK_ARG((c.messages || !c.message_count) && (c.variables || !c.variable_count), "messages or variables is null");
+    for (size_t i = 0; i < c.message_count; ++i) RNL_TRY(messages.push({c.messages[i].role, c.messages[i].content}));
+    for (size_t i = 0; i < c.variable_count; ++i) RNL_TRY(variables.push({c.variables[i].name, c.variables[i].text, c.variables[i].truth != 0}));
+    conversation.messages = messages.data();
+    conversation.count = messages.size();
+    conversation.opens_answer = !c.is_closed;
+    conversation.variables = variables.data();
+    conversation.variable_count = variables.size();
+    conversation.now = c.now;
+    return Status::ok();
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+rnl_status_code rnl_tokenize(const rnl_model* model, const char* text, size_t size, uint32_t flags, int32_t* ids, size_t capacity, size_t* count) {
+  if (!count) return report(Status::make(Code::kInvalidArgument, "count is null"));
+  Vec<int32_t> out;
+  Status s = tokenize(model, text, size, flags, &out);
+  return report(s.is_ok() ? deliver(out.data(), out.size(), ids, capacity, count) : std::move(s));
+}
+
+rnl_status_code rnl_detokenize(const rnl_model* model, const int32_t* ids, size_t count, uint32_t flags, char* buffer, size_t capacity, size_t* size) {
+  if (!model || !size || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "model, ids or size is null"));
+  auto tokenizer = Tokenizer::of_model(*model->model);
+  if (!tokenizer.is_ok()) return report(tokenizer.take_status());
+  Vec<char> out;
+  Status s = tokenizer.value().decode_all(ids, count, flags & RNL_TEXT_SPECIAL, &out);
+  return report(s.is_ok() ? deliver(out.data(), out.size(), buffer, capacity, size) : std::move(s));
+}
+
+rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
+                                     int64_t* generated) {
+  if (!session || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "session or ids is null"));
+  Sink sink{token, user};
   int64_t n = 0;
-  Status status = generate(
-      *session->session, ids, count, o,
-      [](void* context, int32_t id, const char* text, size_t size) {
-        const Sink& k = *static_cast<Sink*>(context);
-        return !k.fn || k.fn(k.user, id, text, size) == 0;
-      },
-      &sink, &n);
+  Status status = generate(*session->session, ids, count, generate_options(options), deliver_token, &sink, &n);
   if (generated) *generated = n;
   return report(std::move(status));
+}
+
+rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity, size_t* size) {
+  if (!model || !chat || !size) return report(Status::make(Code::kInvalidArgument, "model, chat or size is null"));
+  Given given;
+  chat::TextBuilder out;
+  Status s = given.read(chat);
+  if (s.is_ok()) s = render_chat(*model->model, given.conversation, &out);
+  return report(s.is_ok() ? deliver(out.data(), out.size(), buffer, capacity, size) : std::move(s));
+}
+
+rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32_t* ids, size_t capacity, size_t* count) {
+  if (!model || !chat || !count) return report(Status::make(Code::kInvalidArgument, "model, chat or count is null"));
+  Given given;
+  Vec<int32_t> out;
+  Status s = given.read(chat);
+  if (s.is_ok()) s = chat_ids(*model->model, given.conversation, &out);
+  return report(s.is_ok() ? deliver(out.data(), out.size(), ids, capacity, count) : std::move(s));
+}
+
+rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options, rnl_token_fn token, void* user, rnl_chat_result* result) {
+  if (!session || !chat) return report(Status::make(Code::kInvalidArgument, "session or chat is null"));
+  Given given;
+  Sink sink{token, user};
+  ChatProgress p;
+  Status s = given.read(chat);
+  given.conversation.opens_answer = true;
+  if (s.is_ok()) s = answer_chat(*session->session, given.conversation, generate_options(options), deliver_token, &sink, &p);
+  if (result) write_struct(result, rnl_chat_result{0, p.kept, p.dropped, p.fed, p.generated});
+  return report(std::move(s));
 }
 
 rnl_status_code rnl_chat_turn(const rnl_model* model, const char* system, const char* user, int32_t first, int32_t* ids, size_t capacity, size_t* count) {
   if (!model || !user || !count) return report(Status::make(Code::kInvalidArgument, "model, user or count is null"));
   Vec<int32_t> out;
   Status s = chat_turn(*model->model, system, user, first != 0, &out);
-  return report(s.is_ok() ? deliver(out, ids, capacity, count) : std::move(s));
+  return report(s.is_ok() ? deliver(out.data(), out.size(), ids, capacity, count) : std::move(s));
 }
 
 }  // extern "C"

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #include "base/status.h"
@@ -43,13 +45,22 @@ class Vec {
   Status append(const T* values, size_t n) {
     if (n > size_t(-1) - size_) return Status::make(Code::kOutOfMemory, "cannot allocate %zu more elements", n);
     RNL_TRY(reserve(size_ + n));
-    for (size_t i = 0; i < n; ++i) new (data_ + size_++) T(values[i]);
+    if constexpr (std::is_trivially_copyable_v<T>) {
+      if (n) std::memcpy(data_ + size_, values, n * sizeof(T));
+      size_ += n;
+    } else {
+      for (size_t i = 0; i < n; ++i) new (data_ + size_++) T(values[i]);
+    }
     return Status::ok();
   }
   void pop() { data_[--size_].~T(); }
   // Drops the elements and keeps the memory.
   void clear() {
     while (size_) pop();
+  }
+  // Drops the elements from `n` on.
+  void truncate(size_t n) {
+    while (size_ > n) pop();
   }
   T* data() { return data_; }
   const T* data() const { return data_; }

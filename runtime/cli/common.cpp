@@ -26,9 +26,30 @@ rnl_session_options session_options(const Options& o, int64_t need) {
   return s;
 }
 
+rnl_generate_options generate_options(const Options& o) {
+  rnl_generate_options g{};
+  g.struct_size = sizeof g;
+  g.max_tokens = o.max_tokens;
+  g.sampling.struct_size = sizeof g.sampling;
+  g.sampling.temperature = o.temperature;
+  g.sampling.top_k = o.top_k;
+  g.sampling.top_p = o.top_p;
+  g.sampling.min_p = o.min_p;
+  g.sampling.repetition_penalty = o.repetition_penalty;
+  g.sampling.seed = o.seed;
+  g.stop = o.stops.data();
+  g.stop_count = o.stops.size();
+  return g;
+}
+
+int64_t default_context(const rnl::Model& model) {
+  const int64_t c = model.info().context;
+  return c > 0 ? std::min<int64_t>(c, 4096) : 4096;
+}
+
 void open(const Options& o, Opened* opened) {
   check(opened->engine.create(o.threads));
-  check(opened->model.open(opened->engine, o.model));
+  check(opened->model.open(opened->engine, o.model, false, o.adapter));
 }
 
 Trace::Trace(const Options& o, rnl_session* session) : path_(o.trace) {
@@ -58,7 +79,8 @@ Trace::~Trace() {
 
 Progress::Progress(const char* what, int64_t total) : what_(what), total_(total), started_(now_ns()), terminal_(isatty(2)) {}
 
-void Progress::update(int64_t done) {
+void Progress::update(int64_t done, int64_t total) {
+  if (total > 0) total_ = total;
   if (!terminal_ || total_ <= 0 || now_ns() - started_ < 1000000000ull) return;
   drawn_ = true;
   const int width = 30, filled = int(done * width / total_);

@@ -19,7 +19,7 @@ inline void check(const rnl::Status& s) {
 }
 
 struct Options {
-  std::string model;
+  std::string model, adapter;
   std::string backend = "cpu";
   int threads = 0;
   int64_t context = 0;  // 0: what the command needs
@@ -28,10 +28,12 @@ struct Options {
   uint64_t seed = 0;
   // run, chat
   std::string prompt, system, load_state, save_state;
-  int64_t max_tokens = 128;
+  int64_t max_tokens = -1;  // not given
   float temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
   int top_k = 0;
   bool special = false;
+  std::vector<std::string> stop, variables;
+  std::vector<const char*> stops;  // the texts of `stop`
   // eval, perplexity, tokenize
   std::string in, out, program, file;
   int64_t chunk = 0, window = 0;
@@ -41,6 +43,8 @@ struct Options {
   int repeat = 3;
   // inspect
   bool verify = false;
+  std::string compare, dump;
+  double tolerance = 1e-4;
 };
 
 int cmd_run(const Options& o);
@@ -54,6 +58,8 @@ int cmd_devices(const Options& o);
 
 // Options of a session as typed; context 0 becomes `need` tokens.
 rnl_session_options session_options(const Options& o, int64_t need);
+rnl_generate_options generate_options(const Options& o);
+int64_t default_context(const rnl::Model& model);
 // Engine and model together.
 struct Opened {
   rnl::Engine engine;
@@ -83,13 +89,23 @@ class Progress {
  public:
   Progress(const char* what, int64_t total);
   ~Progress();
-  void update(int64_t done);
+  // total 0: as before.
+  void update(int64_t done, int64_t total = 0);
 
  private:
   const char* what_;
   int64_t total_;
   uint64_t started_;
   bool drawn_ = false, terminal_;
+};
+
+// For rnl_session_set_progress.
+struct PromptProgress {
+  Progress bar;
+  static int step(void* user, int64_t done, int64_t total) {
+    static_cast<PromptProgress*>(user)->bar.update(done, total);
+    return 0;
+  }
 };
 
 double median(std::vector<double> values);

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/handles.h"
-#include "cli/common.h"
+#include "cli/compare.h"
 #include "cpu/features.h"
 #include "text/tokenizer.h"
 
@@ -33,6 +33,12 @@ std::string packed_text(const PackedFormat& f) {
   static const char* const kScales[] = {"f16", "u4", "u6", "s6", "i8"};
   return std::to_string(f.bits) + " bits, block " + std::to_string(f.block) + ", scales " + kScales[int(f.scale)] + (f.has_min ? ", minimums" : "") + (f.split ? ", split" : "");
 }
+
+}  // namespace
+
+std::string tensor_type(const TensorInfo& t) { return t.view.packed ? packed_text(*t.view.packed) : dtype_name(t.view.dtype); }
+
+namespace {
 
 std::string operand_name(const Model& model, const ProgramInfo& p, const Operand& o) {
   switch (o.kind) {
@@ -64,10 +70,11 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m, const
                          {"source_tensor_bytes", p->source_tensor_bytes()}, {"licence", text(p->licence())}, {"converter", text(p->converter())},
                          {"architecture", text(p->architecture())}};
   out["file_bytes"] = model.file_bytes();
+  if (model.base()) out["adapter_bytes"] = model.file_bytes() - model.base()->file_bytes();
   out["planned_bytes"] = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}, {"total", m.total()}};
   for (const TensorInfo& t : model.tensors())
     out["tensors"].push_back({{"name", t.name}, {"shape", std::vector<int64_t>(t.view.dims, t.view.dims + t.view.rank)}, {"bytes", t.bytes},
-                              {"type", t.view.packed ? packed_text(*t.view.packed) : dtype_name(t.view.dtype)}});
+                              {"type", tensor_type(t)}});
   out["states"] = json::array();
   for (size_t i = 0; i < model.states().size(); ++i) {
     const StateInfo& s = model.states()[i];
@@ -103,6 +110,7 @@ void print_text(const json& d, const Model& model) {
   if (d.contains("provenance"))
     std::printf("source   %s, sha256 %.16s…, licence %s\n", d["provenance"]["source"].get<std::string>().c_str(), d["provenance"]["source_sha256"].get<std::string>().c_str(),
                 d["provenance"]["licence"].get<std::string>().c_str());
+  if (d.contains("adapter_bytes")) std::printf("adapter  %llu bytes\n", d["adapter_bytes"].get<unsigned long long>());
   std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(), d["chunk"].get<long long>());
   for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total"}) std::printf("  %-10s %14llu\n", part, b[part].get<unsigned long long>());
   std::printf("\nstates\n");
@@ -114,7 +122,7 @@ void print_text(const json& d, const Model& model) {
   if (d.contains("device")) std::printf("\nVulkan device %s: %llu bytes of buffers\n", d["device"]["name"].get<std::string>().c_str(), d["device"]["bytes"].get<unsigned long long>());
   std::printf("\nweights\n");
   for (const TensorInfo& t : model.tensors())
-    std::printf("  %-28s %-18s %-36s %12zu\n", t.name, dims_text(t.view.dims, t.view.rank).c_str(), t.view.packed ? packed_text(*t.view.packed).c_str() : dtype_name(t.view.dtype), t.bytes);
+    std::printf("  %-28s %-18s %-36s %12zu\n", t.name, dims_text(t.view.dims, t.view.rank).c_str(), tensor_type(t).c_str(), t.bytes);
   for (const json& p : d["programs"]) {
     std::printf("\nprogram %s\n", p["name"].get<std::string>().c_str());
     int i = 0;
@@ -131,6 +139,8 @@ void print_text(const json& d, const Model& model) {
 }  // namespace
 
 int cmd_inspect(const Options& o) {
+  if (!o.compare.empty()) return inspect_compare(o);
+  if (!o.dump.empty()) return inspect_dump(o);
   Opened opened;
   open(o, &opened);
   const Model& model = *opened.model.get()->model;

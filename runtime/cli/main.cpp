@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
     sub->add_option("--threads", o.threads, "threads; default: the performance cores, at most 4")->check(CLI::Range(1, 256));
     sub->add_option("--context", o.context, "tokens that the state holds; default: what the call needs")->check(CLI::Range(int64_t(1), int64_t(1) << 31));
     sub->add_option("--kv", o.kv, "type of keys and values; default: as the file says")->check(CLI::IsMember({"f32", "f16", "q8"}));
+    sub->add_option("--adapter", o.adapter, "a file of runnel-convert --adapter for this model, whose low-rank products are added");
     sub->add_option("--trace", o.trace, "write the time of every operator as a Chrome trace");
   };
   auto sampling = [&](CLI::App* sub) {
@@ -33,7 +34,8 @@ int main(int argc, char** argv) {
     sub->add_option("--min-p", o.min_p, "drop tokens below this share of the best one's probability")->check(CLI::Range(0.0f, 1.0f));
     sub->add_option("--repetition-penalty", o.repetition_penalty, "divide logits of recent tokens; 1 is off")->check(CLI::PositiveNumber);
     sub->add_option("--seed", o.seed, "seed of the draws");
-    sub->add_option("-n", o.max_tokens, "tokens to generate at most")->check(CLI::Range(int64_t(0), int64_t(1) << 31))->capture_default_str();
+    sub->add_option("-n", o.max_tokens, "tokens to generate at most; 0: until the context is full; default 128, for chat 1024")->check(CLI::Range(int64_t(0), int64_t(1) << 31));
+    sub->add_option("--stop", o.stop, "a text that ends the answer; may be given several times")->allow_extra_args(false);
   };
 
   CLI::App* run = add("run", "Continue a text; streams the continuation", cmd_run);
@@ -46,6 +48,9 @@ int main(int argc, char** argv) {
 
   CLI::App* chat = add("chat", "Talk to a model that has a chat format", cmd_chat);
   chat->add_option("--system", o.system, "system message");
+  chat->add_option("--set", o.variables, "NAME=VALUE: a variable of the chat template, such as enable_thinking=false; may be given several times")->allow_extra_args(false);
+  chat->add_option("--load-state", o.load_state, "go on with the conversation saved in this file");
+  chat->add_option("--save-state", o.save_state, "save the conversation to this file at the end");
   sampling(chat);
   device(chat);
 
@@ -84,6 +89,12 @@ int main(int argc, char** argv) {
   inspect->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
   inspect->add_flag("--json", o.json, "print one JSON object");
   inspect->add_flag("--verify", o.verify, "read everything and check every checksum");
+  inspect->add_option("--program", o.program, "the program that --compare and --dump run; default: the first");
+  auto* in = inspect->add_option("--in", o.in, "inputs of --dump, a .safetensors file");
+  auto* dump = inspect->add_option("--dump", o.dump, "run the inputs and write them and every value of the graph by its name to this .safetensors file")->needs(in);
+  in->needs(dump);
+  auto* compare = inspect->add_option("--compare", o.compare, "run the inputs of this .safetensors file and compare every value that it holds too; shows the first operator that differs")->excludes(dump);
+  inspect->add_option("--tol", o.tolerance, "largest difference, in parts of a value's largest element")->check(CLI::NonNegativeNumber)->capture_default_str()->needs(compare);
   device(inspect);
 
   add("devices", "Show what this machine offers", cmd_devices, false);
@@ -93,6 +104,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  if (o.max_tokens < 0) o.max_tokens = command == cmd_chat ? 1024 : 128;
+  for (const std::string& text : o.stop) o.stops.push_back(text.c_str());
   if (command == cmd_perplexity && o.file.empty() == o.in.empty()) {
     std::fprintf(stderr, "perplexity: give either --file or --in\n");
     return 2;

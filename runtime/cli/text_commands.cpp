@@ -1,12 +1,7 @@
-// run, chat and tokenize.
-#include <signal.h>
-#include <unistd.h>
-
-#include <atomic>
+// run and tokenize.
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
@@ -16,47 +11,11 @@ namespace {
 
 using nlohmann::json;
 
-// Set by Ctrl-C while an answer streams.
-std::atomic<rnl_session*> g_answering{nullptr};
-std::atomic<bool> g_interrupted{false};
-
-void on_interrupt(int) {
-  g_interrupted = true;
-  if (rnl_session* s = g_answering.load()) rnl_session_cancel(s);
-}
-
-rnl_generate_options generate_options(const Options& o) {
-  rnl_generate_options g{};
-  g.struct_size = sizeof g;
-  g.max_tokens = o.max_tokens;
-  g.sampling.struct_size = sizeof g.sampling;
-  g.sampling.temperature = o.temperature;
-  g.sampling.top_k = o.top_k;
-  g.sampling.top_p = o.top_p;
-  g.sampling.min_p = o.min_p;
-  g.sampling.repetition_penalty = o.repetition_penalty;
-  g.sampling.seed = o.seed;
-  return g;
-}
-
 int print_token(void*, int32_t, const char* text, size_t size) {
   std::fwrite(text, 1, size, stdout);
   std::fflush(stdout);
-  return g_interrupted ? 1 : 0;
+  return 0;
 }
-
-int64_t default_context(const rnl::Model& model) {
-  const int64_t c = model.info().context;
-  return c > 0 ? std::min<int64_t>(c, 4096) : 4096;
-}
-
-struct PromptProgress {
-  Progress bar;
-  static int step(void* user, int64_t done, int64_t) {
-    static_cast<PromptProgress*>(user)->bar.update(done);
-    return 0;
-  }
-};
 
 // A lost device does not end an answer: the CPU goes on with it.
 rnl::Status generate(rnl_session* session, std::vector<int32_t> ids, rnl_generate_options g) {
@@ -96,59 +55,6 @@ int cmd_run(const Options& o) {
   }
   if (!o.save_state.empty()) check(session.save(o.save_state));
   if (std::fflush(stdout) != 0) throw Failure(std::string("standard output: ") + std::strerror(errno));
-  return 0;
-}
-
-int cmd_chat(const Options& o) {
-  Opened opened;
-  open(o, &opened);
-  if (!opened.model.info().has_chat) throw Failure("this model has no chat format; `runnel run` continues a text");
-  rnl::Session session;
-  check(session.create(opened.model, session_options(o, default_context(opened.model))));
-  Trace trace(o, session.get());
-  struct sigaction action {};
-  action.sa_handler = on_interrupt;
-  sigaction(SIGINT, &action, nullptr);
-  const bool terminal = isatty(0);
-  if (terminal) std::fprintf(stderr, "End a line with \\ to go on writing. /reset starts anew, Ctrl-C stops an answer, Ctrl-D ends.\n");
-  bool first = true;
-  for (;;) {
-    if (terminal) std::fprintf(stderr, "> ");
-    std::string message, line;
-    g_interrupted = false;
-    bool ended = true;
-    while (std::getline(std::cin, line)) {
-      ended = false;
-      if (line.empty() || line.back() != '\\') {
-        message += line;
-        break;
-      }
-      line.back() = '\n';
-      message += line;
-      if (terminal) std::fprintf(stderr, ". ");
-    }
-    if (ended) break;
-    if (message.empty()) continue;
-    if (message == "/reset") {
-      session.reset();
-      first = true;
-      continue;
-    }
-    size_t count = 0;
-    const char* system = o.system.empty() ? nullptr : o.system.c_str();
-    check(rnl_chat_turn(opened.model.get(), system, message.c_str(), first, nullptr, 0, &count));
-    std::vector<int32_t> ids(count);
-    check(rnl_chat_turn(opened.model.get(), system, message.c_str(), first, ids.data(), ids.size(), &count));
-    first = false;
-    const rnl_generate_options g = generate_options(o);
-    g_answering = session.get();
-    const rnl::Status s = generate(session.get(), ids, g);
-    g_answering = nullptr;
-    std::fputc('\n', stdout);
-    std::fflush(stdout);
-    if (s.code() != RNL_CANCELLED) check(s);
-  }
-  if (terminal) std::fputc('\n', stderr);
   return 0;
 }
 

@@ -17,27 +17,31 @@ Status bad(const char* what) { return Status::make(Code::kInvalidModel, "%s", wh
 
 }  // namespace
 
-const char* const kKnownFeatures[] = {"split"};
-const int kKnownFeatureCount = 1;
+const char* const kKnownFeatures[] = {"split", "adapter"};
+const int kKnownFeatureCount = 2;
 
-Result<std::unique_ptr<Model>> Model::open(const char* path, Options options) {
-  RNL_ASSIGN(file, FileView::open(path, options.copy));
+Result<std::unique_ptr<Model>> Model::make(FileView file, std::unique_ptr<Model> base, const char* where) {
   std::unique_ptr<Model> model(new (std::nothrow) Model);
-  if (!model) return Status::make(Code::kOutOfMemory, "%s: no memory for the model", path);
+  if (!model) return Status::make(Code::kOutOfMemory, "%s: no memory for the model", where);
   model->file_ = std::move(file);
+  model->base_ = std::move(base);
   Status s = model->load();
-  if (!s.is_ok()) return std::move(s).with_context("%s", path);
+  if (!s.is_ok()) return std::move(s).with_context("%s", where);
   return model;
 }
 
-Result<std::unique_ptr<Model>> Model::open_memory(const void* data, size_t size) {
+Result<std::unique_ptr<Model>> Model::open(const char* path, Options options) {
+  RNL_ASSIGN(file, FileView::open(path, options.copy));
+  RNL_ASSIGN(model, make(std::move(file), nullptr, path));
+  if (!options.adapter) return model;
+  RNL_ASSIGN(adapter, FileView::open(options.adapter, options.copy));
+  return make(std::move(adapter), std::move(model), options.adapter);
+}
+
+Result<std::unique_ptr<Model>> Model::open_memory(const void* data, size_t size, std::unique_ptr<Model> base) {
   RNL_ASSIGN(file, FileView::borrow(data, size));
-  std::unique_ptr<Model> model(new (std::nothrow) Model);
-  if (!model) return Status::make(Code::kOutOfMemory, "no memory for the model");
-  model->file_ = std::move(file);
-  Status s = model->load();
-  if (!s.is_ok()) return std::move(s).with_context("model in memory");
-  return model;
+  const char* where = base ? "adapter in memory" : "model in memory";
+  return make(std::move(file), std::move(base), where);
 }
 
 Status Model::load() {
@@ -66,6 +70,7 @@ Status Model::load() {
       for (int i = 0; i < kKnownFeatureCount; ++i) known = known || std::strcmp(f->c_str(), kKnownFeatures[i]) == 0;
       if (!known) return Status::make(Code::kUnsupported, "the model requires the feature \"%.80s\", which this runtime does not have: update the runtime", f->c_str());
     }
+  RNL_TRY(check_base());
   size_t names = 64;
   if (root_->tensors()) names += root_->tensors()->size();
   if (root_->states()) names += root_->states()->size();
@@ -85,6 +90,10 @@ Status Model::load() {
     if (!s.is_ok()) return std::move(s).with_context("program \"%.80s\"", p->name()->c_str());
   }
   names_ = {};
+  if (base_) {
+    const uint64_t both[2] = {fingerprint_, base_->fingerprint_};
+    fingerprint_ = xxh64(both, sizeof both);
+  }
   return Status::ok();
 }
 
@@ -136,6 +145,7 @@ Status Model::load_tensors() {
   if (!root_->tensors()) return Status::ok();
   RNL_TRY(tensors_.assign(root_->tensors()->size()));  // views point into it: never grows
   uint32_t index = 0;
+  size_t cursor = 0;
   for (const auto* t : *root_->tensors()) {
     const char* name = t->name()->c_str();
     TensorInfo& info = tensors_[index];
@@ -152,6 +162,11 @@ Status Model::load_tensors() {
     }
     info.view.rank = int32_t(rank);
     info.view.dtype = DType(t->dtype());
+    if (base_ && t->segment() == kBaseSegment) {
+      RNL_TRY(take_from_base(*t, info, &cursor));
+      RNL_TRY(index_name(name, Operand::Kind::kTensor, index++));
+      continue;
+    }
     if (t->dtype() == format::DType::packed) {
       const format::Packed* p = t->packed();
       if (!p || rank != 2 || info.view.dims[1] >= int64_t(1) << 31 || info.view.dims[0] >= int64_t(1) << 31)
@@ -200,11 +215,14 @@ Status Model::load_states() {
     const char* name = s->name()->c_str();
     if (s->kind() > format::StateKind::MAX) return Status::make(Code::kUnsupported, "state \"%s\" has kind %d, unknown to this runtime", name, int(s->kind()));
     RNL_ASSIGN(shape, load_shape(s->shape(), name, true));
-    const DType dtype = DType(s->dtype());
+    DType dtype = DType(s->dtype());
+    // The adapter may have been made with other weights than its base, from which the types of states follow.
+    for (size_t i = 0; base_ && i < base_->states_.size(); ++i)
+      if (std::strcmp(base_->states_[i].name, name) == 0) dtype = base_->states_[i].dtype;
     if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kQ8) return Status::make(Code::kUnsupported, "state \"%s\" has dtype %d; f32, f16 and q8 are known", name, int(s->dtype()));
     if (s->block_axis() >= shape.rank) return Status::make(Code::kInvalidModel, "state \"%s\" has no axis %d", name, s->block_axis());
     if (s->kind() == format::StateKind::recurrent) {
-      RNL_TRY(load_recurrent_state(*s, shape, index++));
+      RNL_TRY(load_recurrent_state(*s, dtype, shape, index++));
       continue;
     }
     if (!s->slots()) return Status::make(Code::kInvalidModel, "state \"%s\" does not say its slots", name);
@@ -216,9 +234,8 @@ Status Model::load_states() {
   return Status::ok();
 }
 
-Status Model::load_recurrent_state(const format::State& s, const ShapeExpr& shape, uint32_t index) {
+Status Model::load_recurrent_state(const format::State& s, DType dtype, const ShapeExpr& shape, uint32_t index) {
   const char* name = s.name()->c_str();
-  const DType dtype = DType(s.dtype());
   if (dtype == DType::kQ8) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" is q8; f32 and f16 are possible", name);
   if (s.slots() || s.window()) return Status::make(Code::kInvalidModel, "recurrent state \"%s\" has slots or a window", name);
   const TensorInfo* initial = nullptr;
@@ -395,7 +412,7 @@ const TensorInfo* Model::find_tensor(const char* name) const {
 }
 
 uint64_t Model::segment_bytes(format::SegmentKind kind) const {
-  uint64_t n = 0;
+  uint64_t n = base_ ? base_->segment_bytes(kind) : 0;
   if (root_->segments())
     for (const auto* s : *root_->segments())
       if (s->kind() == kind) n += s->bytes();
@@ -403,12 +420,13 @@ uint64_t Model::segment_bytes(format::SegmentKind kind) const {
 }
 
 size_t Model::memory_bytes() const {
-  size_t n = sizeof *this + symbols_.bytes() + tensors_.bytes() + states_.bytes() + programs_.bytes();
+  size_t n = (base_ ? base_->memory_bytes() : 0) + sizeof *this + symbols_.bytes() + tensors_.bytes() + states_.bytes() + programs_.bytes();
   for (const ProgramInfo& p : programs_) n += p.values.bytes() + p.outputs.bytes() + p.operands.bytes() + p.ops.bytes();
   return n;
 }
 
 Status Model::verify_segments() const {
+  if (base_) RNL_TRY(base_->verify_segments());
   if (!root_->segments()) return Status::ok();
   uint32_t i = 0;
   for (const auto* s : *root_->segments()) {

@@ -26,6 +26,8 @@ inline constexpr size_t kSegmentAlignment = 16384;
 inline constexpr size_t kTensorAlignment = 64;
 inline constexpr size_t kSealBytes = 32;
 inline constexpr char kSealMagic[9] = "RNLSEAL1";
+// Of an adapter's tensor: it stands in the file that is adapted, under the same name.
+inline constexpr uint32_t kBaseSegment = UINT32_MAX;
 
 struct Seal {
   uint64_t file_bytes;
@@ -104,11 +106,12 @@ struct SymbolInfo {
 class Model {
  public:
   struct Options {
-    bool copy = false;  // read into memory instead of mapping
+    bool copy = false;              // read into memory instead of mapping
+    const char* adapter = nullptr;  // a file that adapts the one that is opened
   };
   static Result<std::unique_ptr<Model>> open(const char* path, Options options);
-  // data stays the caller's and must outlive the model.
-  static Result<std::unique_ptr<Model>> open_memory(const void* data, size_t size);
+  // data stays the caller's and must outlive the model. base: the model that data adapts.
+  static Result<std::unique_ptr<Model>> open_memory(const void* data, size_t size, std::unique_ptr<Model> base = nullptr);
 
   const format::Model& root() const { return *root_; }
   const ExprPool& exprs() const { return exprs_; }
@@ -118,25 +121,30 @@ class Model {
   const Vec<ProgramInfo>& programs() const { return programs_; }
   const ProgramInfo* find_program(const char* name) const;  // null: unknown. name null: the first
   const TensorInfo* find_tensor(const char* name) const;
-  size_t file_bytes() const { return file_.size(); }
-  // The mapped file; empty when the model lies in other memory.
-  HostRange mapping() const { return file_.is_mapped() ? HostRange{const_cast<unsigned char*>(file_.data()), file_.size()} : HostRange{nullptr, 0}; }
-  // Bytes of all segments of a kind.
+  // The model whose tensors this one uses, when this is an adapter.
+  const Model* base() const { return base_.get(); }
+  size_t file_bytes() const { return file_.size() + (base_ ? base_->file_bytes() : 0); }
+  // The mapped file, of an adapted model that of the base; empty when the model lies in other memory.
+  HostRange mapping() const { return base_ ? base_->mapping() : file_.is_mapped() ? HostRange{const_cast<unsigned char*>(file_.data()), file_.size()} : HostRange{nullptr, 0}; }
+  // Bytes of all segments of a kind, the base's too.
   uint64_t segment_bytes(format::SegmentKind kind) const;
-  uint64_t fingerprint() const { return fingerprint_; }  // checksum of the flatbuffer, which holds the segments' checksums
+  uint64_t fingerprint() const { return fingerprint_; }  // checksum of the flatbuffer, which holds the segments' checksums; of an adapter and its base together
   size_t memory_bytes() const;                           // heap that this object holds
 
   // Reads every segment and compares checksums.
   Status verify_segments() const;
 
  private:
+  static Result<std::unique_ptr<Model>> make(FileView file, std::unique_ptr<Model> base, const char* where);
   Status load();
+  Status check_base() const;
+  Status take_from_base(const format::Tensor& t, TensorInfo& info, size_t* cursor) const;
   bool requires_feature(const char* feature) const;
   Status load_symbols();
   Status load_segments();
   Status load_tensors();
   Status load_states();
-  Status load_recurrent_state(const format::State& s, const ShapeExpr& shape, uint32_t index);
+  Status load_recurrent_state(const format::State& s, DType dtype, const ShapeExpr& shape, uint32_t index);
   Status check_state_output(const ProgramInfo& program, const OpInfo& op, uint32_t state) const;
   Status check_recurrent_states(const ProgramInfo& program) const;
   Status load_program(const format::Program& p);
@@ -146,6 +154,7 @@ class Model {
   Operand find_name(const char* name) const;
 
   FileView file_;
+  std::unique_ptr<Model> base_;
   const format::Model* root_ = nullptr;
   size_t header_bytes_ = 0;
   uint64_t fingerprint_ = 0;

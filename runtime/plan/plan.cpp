@@ -152,18 +152,23 @@ Status plan_journal(const Model& model, Plan& plan) {
   return Status::ok();
 }
 
-// First operator of the head: behind the last one that computes something of the stream's length or touches a state.
+// First operator of the head: behind the last one that computes something of the stream's length, or takes such a thing into a state. What
+// only reads states that others wrote (attention with shared keys and values) may depend on the rows alone.
 uint32_t find_head(const Model& model, const PlannedProgram& program) {
   const ProgramInfo& info = *program.info;
   if (program.rows_symbol < 0) return uint32_t(info.ops.size());
   uint32_t begin = 0;
   for (uint32_t i = 0; i < info.ops.size(); ++i) {
     const OpInfo& op = info.ops[i];
+    bool has_state = false, reads_rows_only = true;
     for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
       const Operand& o = info.operands[op.first_operand + k];
-      const bool is_output = k >= op.in_count;
-      if (o.kind == Operand::Kind::kState || (is_output && depends_on(model, info.values[o.index].shape, program.stream_symbol))) begin = i + 1;
+      const bool is_output = k >= op.in_count, is_value = o.kind == Operand::Kind::kValue;
+      has_state = has_state || o.kind == Operand::Kind::kState;
+      reads_rows_only = reads_rows_only && (is_value ? is_output || depends_on(model, info.values[o.index].shape, program.rows_symbol) : o.kind != Operand::Kind::kState || !is_output);
+      if (is_output && is_value && depends_on(model, info.values[o.index].shape, program.stream_symbol)) begin = i + 1;
     }
+    if (has_state && !reads_rows_only) begin = i + 1;
   }
   return begin;
 }

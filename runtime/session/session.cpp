@@ -281,12 +281,21 @@ Status Session::finish_ops(Pass& pass) {
   return emit(pass, -1);
 }
 
+Status Session::observe(const Pass& pass, uint32_t op) const {
+  const BoundOp& b = ops_[pass.program_index][op];
+  const bool is_view = pass.program->ops[op].is_skipped_view;
+  return observe_(observe_context_, {pass.program, op, &b.call, &pass.symbols, is_view ? "view" : b.kernel ? b.kernel->name : "reference", pass.begin, op < pass.program->head_begin ? -1 : pass.next_row});
+}
+
 Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
   if (backend_) return enqueue_ops(pass, begin, end);
   const PlannedProgram& p = *pass.program;
   Vec<BoundOp>& ops = ops_[pass.program_index];
   for (uint32_t i = begin; i < end; ++i) {
-    if (p.ops[i].is_skipped_view) continue;
+    if (p.ops[i].is_skipped_view) {
+      if (observe_) RNL_TRY(observe(pass, i));
+      continue;
+    }
     // A recurrent state that is half renewed would be worth nothing: such models are cancelled between passes.
     if (!plan_.has_recurrent && cancel_.load(std::memory_order_relaxed)) return Status::make(Code::kCancelled, "cancelled");
     BoundOp& b = ops[i];
@@ -298,6 +307,7 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
     if (b.kernel) b.kernel->run(b.call);
     else def.reference(b.call);
     if (trace_) trace_(trace_context_, def.name, b.kernel ? b.kernel->name : "reference", t0, now_ns());
+    if (observe_) RNL_TRY(observe(pass, i));
   }
   return Status::ok();
 }

@@ -69,6 +69,18 @@ struct InputLog {
 using ProgressFn = bool (*)(void* context, int64_t done, int64_t total);
 // One operator ran, times in nanoseconds of a steady clock.
 using TraceFn = void (*)(void* context, const char* op, const char* kernel, uint64_t begin, uint64_t end);
+// An operator whose outputs are in memory now; its inputs still are. Of a pass with tokens [first_token, first_token + tokens) of the call; in the
+// head also for rows from first_row on, else first_row is -1.
+struct ObservedOp {
+  const PlannedProgram* program;
+  uint32_t index;
+  const OpCall* call;
+  const SymbolValues* symbols;
+  const char* kernel;
+  int64_t first_token, first_row;
+};
+// Sees every operator of a call on the CPU, views included. A failure ends the call.
+using ObserveFn = Status (*)(void* context, const ObservedOp& op);
 // A block of an output: rows first_row .. first_row + block.dims[0] - 1 of output number `output`. The data is valid during the call.
 using OutputFn = Status (*)(void* context, uint32_t output, const TensorView& block, int64_t first_row);
 
@@ -118,6 +130,7 @@ class Session {
   SessionStats stats() const;
   void set_progress(ProgressFn fn, void* context) { progress_ = fn, progress_context_ = context; }
   void set_trace(TraceFn fn, void* context) { trace_ = fn, trace_context_ = context; }
+  void set_observer(ObserveFn fn, void* context) { observe_ = fn, observe_context_ = context; }
 
   const Plan& plan() const { return plan_; }
   const Model& model() const { return *plan_.model; }
@@ -148,6 +161,7 @@ class Session {
   Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;
   Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last);
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
+  Status observe(const Pass& pass, uint32_t op) const;
   Status check_op_data(const PlannedProgram& p, uint32_t op, const OpCall& call) const;
   Status enqueue_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status finish_ops(Pass& pass);
@@ -209,6 +223,8 @@ class Session {
   void* progress_context_ = nullptr;
   TraceFn trace_ = nullptr;
   void* trace_context_ = nullptr;
+  ObserveFn observe_ = nullptr;
+  void* observe_context_ = nullptr;
 };
 
 }  // namespace runnel

@@ -84,6 +84,20 @@ Status check_options(const GenerateOptions& o) {
   return Status::ok();
 }
 
+void add_mark(ChatState& chat, const ChatMark& mark) {
+  while (chat.count && chat.marks[chat.count - 1].position >= mark.position) --chat.count;
+  if (chat.count == kMaxChatMarks) std::memmove(chat.marks, chat.marks + 1, --chat.count * sizeof(ChatMark));
+  chat.marks[chat.count++] = mark;
+}
+
+// The mark of a chat's stream with its pending token, and whether there is one: generating on without new ids keeps a chat.
+bool chat_goes_on(const TextState& state, int64_t position, size_t count, const ChatMark* given, ChatMark* mark) {
+  if (given) *mark = *given;
+  else if (count == 0 && state.chat.count > 0 && state.chat.count <= kMaxChatMarks) *mark = state.chat.marks[state.chat.count - 1];
+  else return false;
+  return given || mark->position == position + (state.has_pending ? 1 : 0);
+}
+
 }  // namespace
 
 Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token, void* context, int64_t* generated) {
@@ -105,15 +119,22 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   state.decode.at_start = 0;
   state.sampler.seed = options.seed;
 
+  ChatMark mark{};
+  const bool is_chat = chat_goes_on(state, session.position(), count, options.chat, &mark);
+  if (!is_chat) state.chat.count = 0;
+
   Logits logits;
   const int32_t deciding = deciding_logits(options.sampling);
   RNL_TRY(feed(session, prompt.data(), prompt.size(), deciding, &logits));
   state.has_pending = 0;
+  mark.position = session.position();
+  if (is_chat) add_mark(state.chat, mark);
   auto made = Sampler::create(options.sampling, int32_t(logits.count));
   if (!made.is_ok()) return made.take_status();
   Sampler& sampler = made.value();
   StopFilter filter(options.stop, options.stop_count);
   char text[kMaxTokenText];
+  Status end;
   for (;;) {
     if (options.max_tokens && *generated >= options.max_tokens) break;
     const int64_t position = session.position();
@@ -131,18 +152,25 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
       if (!decoded.is_ok()) return decoded.take_status();
       size = decoded.value();
     }
+    if (is_chat && !ends) {
+      for (size_t i = 0; i < size; ++i) mark.hash = hash_byte(mark.hash, uint8_t(text[i]), false);
+      mark.bytes += size;
+      mark.position = position + 1;
+      if (state.decode.pending_count == 0) add_mark(state.chat, mark);  // not within a character
+    }
     const size_t ready = filter.add(text, size);
     const bool go_on = token(context, id, filter.buffer(), ready);
     filter.drop(ready);
     if (ends || filter.found() || !go_on) break;
     if (options.max_tokens && *generated >= options.max_tokens) break;
     if (options.max_tokens == 0 && position + 1 >= session.plan().options.context) break;
-    RNL_TRY(feed(session, &id, 1, deciding, &logits));
+    end = feed(session, &id, 1, deciding, &logits);
+    if (!end.is_ok()) break;
     state.has_pending = 0;
   }
   // What only looked like the beginning of a stop text is text after all.
   if (!filter.found() && filter.held()) token(context, state.pending, filter.buffer(), filter.held());
-  return Status::ok();
+  return end;
 }
 
 SamplerOptions sampling_of(const rnl_sampling& s) {
@@ -159,42 +187,6 @@ SamplerOptions sampling_of(const rnl_sampling& s) {
   o.bias = reinterpret_cast<const LogitBias*>(s.bias);
   o.bias_count = s.bias_count;
   return o;
-}
-
-Status chat_turn(const Model& model, const char* system, const char* user, bool first, Vec<int32_t>* ids) {
-  const format::ChatFormat* c = model.root().chat();
-  if (!c) return Status::make(Code::kUnsupported, "the model has no chat format");
-  RNL_ASSIGN(tokenizer, Tokenizer::of_model(model));
-  TextPart parts[9];
-  size_t n = 0;
-  auto add = [&](const char* text, size_t size, bool special) {
-    if (size) parts[n++] = TextPart{text, size, special};
-  };
-  auto format_text = [&](const flatbuffers::String* s) {
-    if (s) add(s->c_str(), s->size(), true);
-  };
-  if (!first) format_text(c->model_suffix());
-  const bool with_system = first && system && *system;
-  if (with_system && !c->system_in_first_user()) {
-    if (!c->system_prefix()) return Status::make(Code::kUnsupported, "the model's chat format has no system message");
-    format_text(c->system_prefix());
-    add(system, std::strlen(system), false);
-    format_text(c->system_suffix());
-  }
-  format_text(c->user_prefix());
-  if (with_system && c->system_in_first_user()) {
-    format_text(c->system_prefix());
-    add(system, std::strlen(system), false);
-    format_text(c->system_suffix());
-  }
-  add(user, std::strlen(user), false);
-  format_text(c->user_suffix());
-  format_text(c->model_prefix());
-  EncodeScratch scratch;
-  EncodeOptions o;
-  o.eos = EncodeOptions::Add::kNo;
-  if (!first) o.bos = EncodeOptions::Add::kNo;
-  return tokenizer.encode_parts(parts, n, o, &scratch, ids);
 }
 
 }  // namespace runnel

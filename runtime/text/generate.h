@@ -12,12 +12,28 @@
 
 namespace runnel {
 
+// A place in a chat's stream: its first `position` tokens are these bytes of the conversation's text.
+struct ChatMark {
+  int64_t position;
+  uint64_t bytes;
+  uint64_t hash;  // hash_byte over them
+};
+inline constexpr uint32_t kMaxChatMarks = 256;
+// What the stream holds, as far back as chats look for where a conversation goes on: ends of prompts and of generated tokens, rising.
+struct ChatState {
+  uint32_t count, reserved;
+  ChatMark marks[kMaxChatMarks];
+};
+inline constexpr uint64_t kTextHashSeed = 0xCBF29CE484222325ull;
+inline uint64_t hash_byte(uint64_t hash, uint8_t byte, bool is_template) { return (hash ^ (byte | (is_template ? 0x100u : 0u))) * 0x100000001B3ull; }
+
 struct TextState {
   int32_t has_pending;   // 1: `pending` was chosen but is not in the stream yet
   int32_t pending;
   int64_t pending_at;    // the position that it was chosen for; a rollback makes it void
   DecodeState decode;    // bytes of a character whose end has not come yet
   SamplerState sampler;  // its count is the stream's position
+  ChatState chat;
 };
 static_assert(sizeof(TextState) <= kTextStateBytes);
 
@@ -30,6 +46,8 @@ struct GenerateOptions {
   size_t stop_count = 0;
   uint64_t seed = 0;
   SamplerOptions sampling;
+  // Of a chat: bytes and hash of the text that the stream will hold with the ids. Null: no chat; with ids given, the stream is none any more.
+  const ChatMark* chat = nullptr;
 };
 
 // From the C struct, where 0 means the default.
@@ -42,8 +60,5 @@ using TokenFn = bool (*)(void* context, int32_t id, const char* text, size_t siz
 // it. The last chosen token stays pending. Needs a program with inputs ids, rows and the output logits; works without a tokenizer (then
 // texts are empty).
 Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token, void* context, int64_t* generated);
-
-// Ids of a user's turn and the opening of the answer, from the model's chat format. Only the format's own text can become control tokens.
-Status chat_turn(const Model& model, const char* system, const char* user, bool first, Vec<int32_t>* ids);
 
 }  // namespace runnel

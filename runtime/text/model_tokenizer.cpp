@@ -18,6 +18,17 @@ Status table(const Model& model, const flatbuffers::String* name, const char* wh
   return Status::ok();
 }
 
+// A table that a vocabulary may lack.
+template <class T>
+Status optional_table(const Model& model, const flatbuffers::String* name, const char* what, DType dtype, const T** data, size_t* size) {
+  return name && name->size() ? table(model, name, what, dtype, data, size) : Status::ok();
+}
+
+template <class T>
+void list(const flatbuffers::Vector<T>* from, const T** data, size_t* size) {
+  if (from) *data = from->data(), *size = from->size();
+}
+
 }  // namespace
 
 Status vocab_of_model(const Model& model, Vocab* out) {
@@ -27,7 +38,8 @@ Status vocab_of_model(const Model& model, Vocab* out) {
   t.kind = TokenizerKind(f->kind());
   RNL_TRY(table(model, f->pieces(), "pieces", DType::kU8, &t.pieces, &t.pieces_size));
   RNL_TRY(table(model, f->piece_offsets(), "piece_offsets", DType::kI32, &t.offsets, &t.offsets_size));
-  RNL_TRY(table(model, f->scores(), "scores", DType::kF32, &t.scores, &t.scores_size));
+  if (has_pipeline(t.kind)) RNL_TRY(optional_table(model, f->scores(), "scores", DType::kF32, &t.scores, &t.scores_size));
+  else RNL_TRY(table(model, f->scores(), "scores", DType::kF32, &t.scores, &t.scores_size));
   RNL_TRY(table(model, f->types(), "types", DType::kU8, &t.types, &t.types_size));
   RNL_TRY(table(model, f->index(), "index", DType::kU8, &t.index, &t.index_size));
   t.bos = f->bos();
@@ -37,10 +49,15 @@ Status vocab_of_model(const Model& model, Vocab* out) {
   t.add_eos = f->add_eos();
   t.add_space_prefix = f->add_space_prefix();
   t.byte_fallback = f->byte_fallback();
-  if (f->end_of_turn()) {
-    t.end_of_turn = f->end_of_turn()->data();
-    t.end_of_turn_size = f->end_of_turn()->size();
-  }
+  list(f->end_of_turn(), &t.end_of_turn, &t.end_of_turn_size);
+  RNL_TRY(optional_table(model, f->pre_tokenizer(), "pre_tokenizer", DType::kU8, &t.pre_tokenizer, &t.pre_tokenizer_size));
+  RNL_TRY(optional_table(model, f->merges(), "merges", DType::kU8, &t.merge_table, &t.merge_table_size));
+  list(f->added(), &t.added, &t.added_size);
+  list(f->added_flags(), &t.added_flags, &t.added_flags_size);
+  list(f->prefix(), &t.prefix, &t.prefix_size);
+  list(f->suffix(), &t.suffix, &t.suffix_size);
+  t.char_units = f->char_units();
+  t.fuse_unknown = f->fuse_unknown();
   return vocab_open(t, out);
 }
 

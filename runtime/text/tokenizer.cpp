@@ -30,14 +30,15 @@ Status Tokenizer::encode_ranges(const uint8_t* text, size_t size, const TextRang
   using Add = EncodeOptions::Add;
   const bool bos = options.bos == Add::kYes || (options.bos == Add::kModelDefault && vocab_.add_bos);
   const bool eos = options.eos == Add::kYes || (options.eos == Add::kModelDefault && vocab_.add_eos);
-  RNL_CHECK_ARG(!bos || vocab_.bos >= 0, "this vocabulary has no bos token");
-  RNL_CHECK_ARG(!eos || vocab_.eos >= 0, "this vocabulary has no eos token");
-  if (bos) RNL_TRY(ids->push(vocab_.bos));
+  RNL_CHECK_ARG(!bos || vocab_.bos >= 0 || vocab_.prefix_size, "this vocabulary has no bos token");
+  RNL_CHECK_ARG(!eos || vocab_.eos >= 0 || vocab_.suffix_size, "this vocabulary has no eos token");
+  if (bos) RNL_TRY(vocab_.prefix_size ? ids->append(vocab_.prefix, vocab_.prefix_size) : ids->push(vocab_.bos));
   switch (vocab_.kind) {
     case TokenizerKind::kSpmBpe: RNL_TRY(spm_encode(vocab_, text, size, special, special_count, &scratch->spm, ids)); break;
     case TokenizerKind::kLongestMatch: RNL_TRY(longest_match_encode(vocab_, text, size, special, special_count, ids)); break;
+    default: RNL_TRY(pipeline_encode(vocab_, text, size, special, special_count, &scratch->pipeline, ids)); break;
   }
-  if (eos) RNL_TRY(ids->push(vocab_.eos));
+  if (eos) RNL_TRY(vocab_.suffix_size ? ids->append(vocab_.suffix, vocab_.suffix_size) : ids->push(vocab_.eos));
   return Status::ok();
 }
 
@@ -95,7 +96,7 @@ Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) cons
     for (uint32_t i = 0; state->special && i < p.size; ++i) w.byte(p.data[i]);
     return w.size;
   }
-  if (vocab_.kind == TokenizerKind::kLongestMatch) {
+  if (vocab_.kind == TokenizerKind::kLongestMatch || (vocab_.kind == TokenizerKind::kByteBpe && !vocab_.char_units)) {
     for (uint32_t i = 0; i < p.size; ++i) w.byte(p.data[i]);
     state->at_start = 0;
     return w.size;

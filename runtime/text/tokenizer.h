@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "base/vec.h"
+#include "text/pipeline.h"
 #include "text/spm_bpe.h"
 #include "text/vocab.h"
 
@@ -31,6 +32,7 @@ struct TextPart {
 
 struct EncodeScratch {
   SpmScratch spm;
+  PipelineScratch pipeline;
   Vec<uint8_t> joined;
   Vec<TextRange> special;
 };

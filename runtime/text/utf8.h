@@ -36,4 +36,18 @@ inline Utf8Step utf8_step(const unsigned char* p, size_t n) {
   return {Utf8::kValid, want};
 }
 
+struct CodePoint {
+  uint32_t value, length;
+};
+
+// The first character of p[0 .. n), n > 0; U+FFFD for what is not one.
+inline CodePoint code_point_at(const unsigned char* p, size_t n) {
+  if (p[0] < 0x80) return {p[0], 1};
+  const Utf8Step step = utf8_step(p, n);
+  if (step.kind != Utf8::kValid) return {0xFFFD, step.length};
+  if (step.length == 2) return {uint32_t(p[0] & 0x1F) << 6 | (p[1] & 0x3F), 2};
+  if (step.length == 3) return {uint32_t(p[0] & 0xF) << 12 | uint32_t(p[1] & 0x3F) << 6 | (p[2] & 0x3F), 3};
+  return {uint32_t(p[0] & 7) << 18 | uint32_t(p[1] & 0x3F) << 12 | uint32_t(p[2] & 0x3F) << 6 | (p[3] & 0x3F), 4};
+}
+
 }  // namespace runnel

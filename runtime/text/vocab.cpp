@@ -1,5 +1,6 @@
 #include "text/vocab.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "text/utf8.h"
@@ -22,23 +23,25 @@ int32_t Vocab::find(const uint8_t* data, size_t size, uint32_t type_bits) const 
   return -1;
 }
 
+bool Vocab::child(uint32_t* node, uint8_t byte) const {
+  const TrieNode& t = nodes[*node];
+  uint32_t low = t.first_child, high = low + t.child_count;
+  if (low <= *node || high < low || high > header->node_count) return false;
+  while (low < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    if (nodes[middle].byte < byte) low = middle + 1;
+    else high = middle;
+  }
+  if (low >= t.first_child + t.child_count || nodes[low].byte != byte) return false;
+  *node = low;
+  return true;
+}
+
 TrieMatch Vocab::match(const uint8_t* data, size_t size, uint32_t type_bits, bool raw) const {
   TrieMatch best;
   uint32_t node = 0, depth = 0;
   size_t at = 0;
-  const auto step = [&](uint8_t byte) {
-    const TrieNode& t = nodes[node];
-    uint32_t low = t.first_child, high = low + t.child_count;
-    if (low <= node || high < low || high > header->node_count) return false;
-    while (low < high) {
-      const uint32_t middle = low + (high - low) / 2;
-      if (nodes[middle].byte < byte) low = middle + 1;
-      else high = middle;
-    }
-    if (low >= t.first_child + t.child_count || nodes[low].byte != byte) return false;
-    node = low;
-    return true;
-  };
+  const auto step = [&](uint8_t byte) { return child(&node, byte); };
   while (at < size && depth++ < kMaxPieceBytes) {
     if (raw && data[at] == ' ') {
       if (!step(uint8_t(kSpaceMark[0])) || !step(uint8_t(kSpaceMark[1])) || !step(uint8_t(kSpaceMark[2]))) break;
@@ -52,12 +55,17 @@ TrieMatch Vocab::match(const uint8_t* data, size_t size, uint32_t type_bits, boo
   return best;
 }
 
+uint8_t Vocab::flags_of(int32_t id) const {
+  const int32_t* at = std::lower_bound(added, added + added_size, id);
+  return at != added + added_size && *at == id ? added_flags[at - added] : 0;
+}
+
 Status vocab_open(const VocabTables& t, Vocab* out) {
   const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: %s", what); };
-  if (t.kind > TokenizerKind::kLongestMatch) return Status::make(Code::kUnsupported, "tokenizer: kind %d is unknown to this version", int(t.kind));
+  if (t.kind > TokenizerKind::kByteBpe) return Status::make(Code::kUnsupported, "tokenizer: kind %d is unknown to this version", int(t.kind));
   const size_t n = t.types_size;
   if (n == 0 || n >= kMaxPieces) return bad("the number of pieces is out of range");
-  if (t.offsets_size != n + 1 || t.scores_size != n) return bad("the tables have different lengths");
+  if (t.offsets_size != n + 1 || (t.scores_size != n && !(has_pipeline(t.kind) && t.scores_size == 0))) return bad("the tables have different lengths");
   if (t.index_size < sizeof(VocabIndexHeader) || reinterpret_cast<uintptr_t>(t.index) % 4) return bad("the index is too small or misaligned");
   const auto* h = reinterpret_cast<const VocabIndexHeader*>(t.index);
   if (h->magic != kVocabIndexMagic) return bad("the index has an unknown layout");
@@ -70,15 +78,18 @@ Status vocab_open(const VocabTables& t, Vocab* out) {
     return bad("the index has a wrong size");
   for (const int32_t id : {t.bos, t.eos, t.unk})
     if (id < -1 || id >= int64_t(n)) return bad("bos, eos or unk is not a piece");
-  for (size_t i = 0; i < t.end_of_turn_size; ++i)
-    if (t.end_of_turn[i] < 0 || size_t(t.end_of_turn[i]) >= n) return bad("an end-of-turn id is not a piece");
-  if ((t.add_bos && t.bos < 0) || (t.add_eos && t.eos < 0)) return bad("bos or eos is to be added but missing");
+  const auto are_pieces = [&](const int32_t* ids, size_t size) { return std::all_of(ids, ids + size, [&](int32_t id) { return id >= 0 && size_t(id) < n; }); };
+  if (!are_pieces(t.end_of_turn, t.end_of_turn_size)) return bad("an end-of-turn id is not a piece");
+  if (!are_pieces(t.prefix, t.prefix_size) || !are_pieces(t.suffix, t.suffix_size)) return bad("an id that is put around texts is not a piece");
+  if (t.added_size != t.added_flags_size) return bad("the lists of added tokens have different lengths");
+  if ((t.add_bos && t.bos < 0 && !t.prefix_size) || (t.add_eos && t.eos < 0 && !t.suffix_size)) return bad("bos or eos is to be added but missing");
   static_cast<VocabTables&>(*out) = t;
   out->header = h;
   out->slots = reinterpret_cast<const uint32_t*>(t.index + sizeof(VocabIndexHeader));
   out->nodes = reinterpret_cast<const TrieNode*>(t.index + sizeof(VocabIndexHeader) + size_t(h->slot_count) * 4);
   out->count = int32_t(n);
-  return Status::ok();
+  if (has_pipeline(t.kind)) RNL_TRY(pre_open(t.pre_tokenizer, t.pre_tokenizer_size, &out->pre));
+  return t.kind == TokenizerKind::kByteBpe ? merges_open(t.merge_table, t.merge_table_size, n, &out->merges) : Status::ok();
 }
 
 }  // namespace runnel

@@ -12,7 +12,11 @@
 // is one that succeeds. Pieces with equal bytes are all entered, lower ids first.
 //
 // nodes: a byte trie of the pieces that are matched before anything is merged: user-defined pieces, and control pieces with their
-// spaces written as U+2581; for longest_match of all normal pieces too, their bytes as they are. Node 0 is the root; the children of a node lie side by side, ascending by byte.
+// spaces written as U+2581; for longest_match of all normal pieces too, their bytes as they are; for the kinds after it of the added
+// tokens, as they stand in text. Node 0 is the root; the children of a node lie side by side, ascending by byte.
+//
+// Kinds after longest_match have further tensors: pre_tokenizer (pretokenizer.h) and, for byte_bpe, merges (byte_bpe.h). Their scores
+// may be left out. Pieces of byte_bpe are the bytes that they stand for.
 //
 // The file is untrusted: ids, offsets and nodes are checked where they are read; wrong contents give wrong ids, never a wild read.
 #pragma once
@@ -21,17 +25,26 @@
 #include <cstdint>
 
 #include "base/status.h"
+#include "text/byte_bpe.h"
+#include "text/pretokenizer.h"
 
 namespace runnel {
 
 class Model;
 
-enum class TokenizerKind : uint8_t { kSpmBpe = 0, kLongestMatch = 1 };
+enum class TokenizerKind : uint8_t { kSpmBpe = 0, kLongestMatch = 1, kByteBpe = 2, kUnigram = 3, kWordPiece = 4 };
+// Kinds whose text goes through text/pipeline.h: added tokens, normaliser, pre-tokenizer, then the model word by word.
+inline constexpr bool has_pipeline(TokenizerKind kind) { return kind >= TokenizerKind::kByteBpe; }
 // Numbers of SentencePiece's model format, which GGUF uses too.
 enum class PieceType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 inline constexpr uint32_t piece_bit(PieceType t) { return 1u << uint32_t(t); }
 // Pieces that plain text can become by merging.
 inline constexpr uint32_t kMergeTypes = piece_bit(PieceType::kNormal) | piece_bit(PieceType::kUserDefined) | piece_bit(PieceType::kUnused);
+
+// How an added token is found, bits of Tokenizer.added_flags.
+inline constexpr uint8_t kAddedStripLeft = 1, kAddedStripRight = 2;  // takes the white space beside it
+inline constexpr uint8_t kAddedSingleWord = 4;                       // not within a word
+inline constexpr uint8_t kAddedNormalized = 8;                       // looked for after the text was normalised
 
 inline constexpr uint32_t kVocabIndexMagic = 0x31584956;  // "VIX1"
 inline constexpr uint32_t kMaxProbe = 256;                // slots
@@ -79,6 +92,21 @@ struct VocabTables {
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
   const int32_t* end_of_turn = nullptr;
   size_t end_of_turn_size = 0;
+  // What follows is of the kinds with a pipeline.
+  const uint8_t* pre_tokenizer = nullptr;  // 8-byte aligned; no bytes: a text is one word
+  size_t pre_tokenizer_size = 0;
+  const uint8_t* merge_table = nullptr;    // 4-byte aligned
+  size_t merge_table_size = 0;
+  const int32_t* added = nullptr;          // ids of the added tokens, ascending
+  size_t added_size = 0;
+  const uint8_t* added_flags = nullptr;
+  size_t added_flags_size = 0;
+  const int32_t* prefix = nullptr;         // what add_bos puts before a text, where that is more than bos
+  size_t prefix_size = 0;
+  const int32_t* suffix = nullptr;         // what add_eos puts after it
+  size_t suffix_size = 0;
+  bool char_units = false;                 // words of byte_bpe consist of characters, not of bytes
+  bool fuse_unknown = false;               // a run of unknown characters is one unknown piece
 };
 
 struct PieceView {
@@ -102,6 +130,8 @@ struct Vocab : VocabTables {
   const uint32_t* slots = nullptr;
   const TrieNode* nodes = nullptr;
   int32_t count = 0;
+  PreTokenizer pre;
+  Merges merges;  // byte_bpe
 
   // The bytes of a piece; empty for an id that is out of range or broken.
   PieceView piece(int32_t id) const {
@@ -113,9 +143,20 @@ struct Vocab : VocabTables {
   PieceType type(int32_t id) const { return id < 0 || id >= count ? PieceType::kUnknown : PieceType(types[id]); }
   // The lowest id whose piece has these bytes and one of these types, else -1.
   int32_t find(const uint8_t* data, size_t size, uint32_t type_bits) const;
+  // Calls found(id, length) for every entry of the trie that begins data[0 .. size), the shorter ones first.
+  template <class F>
+  void walk(const uint8_t* data, size_t size, F found) const {
+    uint32_t node = 0;
+    for (size_t at = 0; at < size && at < kMaxPieceBytes && child(&node, data[at]); ++at)
+      if (const int32_t id = nodes[node].id; id >= 0 && id < count) found(id, uint32_t(at + 1));
+  }
+  // From a node of the trie to its child of this byte; false when there is none.
+  bool child(uint32_t* node, uint8_t byte) const;
   // The longest piece of these types that begins at data; with `raw` the text is not yet escaped: a space matches U+2581, and
   // length counts bytes of that text.
   TrieMatch match(const uint8_t* data, size_t size, uint32_t type_bits, bool raw) const;
+  // Of an added token.
+  uint8_t flags_of(int32_t id) const;
   bool joins_space(uint8_t last_byte) const { return header->joins_space[last_byte >> 3] >> (last_byte & 7) & 1; }
   bool ends_turn(int32_t id) const {
     if (id == eos && id >= 0) return true;

@@ -14,7 +14,7 @@ layout(constant_id = 3) const uint kDims = 1;  // dims of the values an invocati
 layout(constant_id = 4) const uint kSoftcap = 0;
 layout(push_constant) uniform Push {
   uint tokens, heads, kv_heads, value, keys, slots, window, stride;
-  uint q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, y, lse;
+  uint q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, rows, y, lse;
   float scale, softcap;
 } p;
 
@@ -52,7 +52,7 @@ void main() {
   const uint t = group() / p.heads, head = group() % p.heads, kv = head / (p.heads / p.kv_heads), lane = gl_LocalInvocationIndex;
   if (t >= p.tokens) return;
   uint begin = 0, position = t, end = p.keys;
-  if (kSource != 0u) position = call_word[kPosition] + t;
+  if (kSource != 0u) position = call_word[kPosition] + (p.rows != kAbsent ? heap_u[p.rows + t] : t);
   if (p.bounds != kAbsent)
     for (uint s = 0; s < p.segments; ++s) {
       const uvec2 own = segment(p.bounds, s, p.tokens);

@@ -4,13 +4,15 @@
 #include "../common/packed.glsl"
 
 // Rows [first, end) of the table are in the window; `final` is set for the window that reports ids out of range.
-layout(push_constant) uniform Push { uint n, ids, y, channels, first, end, vocab; float scale; uint table, tile_words; } p;
+layout(push_constant) uniform Push { uint n, ids, y, channels, first, end, vocab, outside; float scale; uint table, tile_words; } p;
 
 // An item is four channels of a token.
 void main() {
   const uint i = item(), quads = (p.channels + 3u) / 4u;
   if (i >= p.n) return;
-  const uint id = heap_u[p.ids + i / quads], quad = i % quads;
+  const uint quad = i % quads;
+  uint id = heap_u[p.ids + i / quads];
+  if (id >= p.vocab) id = p.outside;
   if (id >= p.vocab) fault(kFaultIndex);
   if (id < p.first || id >= p.end) return;
   const uint row = id - p.first;

@@ -257,7 +257,7 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
 INSTANTIATE_TEST_SUITE_P(All, LinearStates,
                          testing::Values("tiny_mamba", "tiny_mamba2", "tiny_lfm2", "tiny_recurrent_gemma", "tiny_qwen3_5", "tiny_kimi_linear", "tiny_minimax", "tiny_rwkv4", "tiny_rwkv6", "tiny_rwkv7", "tiny_xlstm", "tiny_zamba2", "tiny_fla_mamba3",
                                          "tiny_fla_retnet", "tiny_fla_gla", "tiny_fla_linear_attn_hedgehog", "tiny_fla_hgrn", "tiny_fla_hgrn2_heads", "tiny_fla_lightnet", "tiny_fla_delta_net",
-                                         "tiny_fla_gated_deltanet", "tiny_fla_gated_deltaproduct", "tiny_fla_mom", "tiny_fla_samba"),
+                                         "tiny_fla_gated_deltanet", "tiny_fla_gated_deltaproduct", "tiny_fla_mom", "tiny_fla_samba", "tiny_gemma3n", "tiny_gemma4"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "converter/text_test.h"
 #include "kit.h"
+#include "text/chat.h"
 #include "text/utf8.h"
 
 namespace runnel::convert {
@@ -76,17 +77,17 @@ TEST(RwkvTokenizer, PiecesOfAGguf) {
   g.model = "rwkv";
   g.tokens = tokens;
   g.types = types;
-  g.chat_template = "{{ 'User: ' + message }} 'Assistant:'";
+  g.chat_template = "rwkv-world";
   const VocabSource s = from_gguf(g);
   EXPECT_EQ(s.pieces.size(), file.pieces.size() + 1);
   EXPECT_TRUE(std::equal(file.pieces.begin(), file.pieces.end(), s.pieces.begin()));
   const Loaded v(s);
   for (const convert::Case& c : read_cases("rwkv_small.jsonl")) EXPECT_EQ(encode(v.tokenizer, c.bytes), c.ids);
-  const auto chat = recognise_chat(s);
-  ASSERT_TRUE(chat.has_value());
-  EXPECT_EQ(chat->format.model_prefix, "Assistant:");
-  ASSERT_EQ(chat->end_of_turn.size(), 1u);
-  EXPECT_EQ(s.pieces[size_t(chat->end_of_turn[0])], "\n\n");
+  const Chat chat = compile_chat(s);
+  ASSERT_TRUE(chat.program);
+  EXPECT_TRUE(chat.notices.empty());
+  ASSERT_EQ(chat.end_of_turn.size(), 1u);
+  EXPECT_EQ(s.pieces[size_t(chat.end_of_turn[0])], "\n\n");
 }
 
 TEST(RwkvTokenizer, BrokenFilesAreRefused) {
@@ -124,7 +125,11 @@ TEST(RwkvTokenizer, LiesBesideALoneFile) {
   EXPECT_EQ(tokenizer.value().vocab().count, int32_t(rows));
   for (const convert::Case& k : read_cases("rwkv_small.jsonl")) EXPECT_EQ(encode(tokenizer.value(), k.bytes), k.ids);
   EXPECT_EQ(decode(tokenizer.value(), {int32_t(rows) - 1}), "");
-  EXPECT_EQ(model->root().chat()->user_prefix()->str(), "User: ");
+  Vec<int32_t> first, later;
+  ASSERT_TRUE(chat_turn(*model, "Be brief.", "Hi", true, &first).is_ok());
+  ASSERT_TRUE(chat_turn(*model, nullptr, "Hi", false, &later).is_ok());
+  EXPECT_EQ(decode(tokenizer.value(), {first.begin(), first.end()}), "System: Be brief.\n\nUser: Hi\n\nAssistant:");
+  EXPECT_EQ(decode(tokenizer.value(), {later.begin(), later.end()}), "\n\nUser: Hi\n\nAssistant:");
   // A vocabulary that the model has no rows for.
   fs::copy(kGoldens / "tiny_rwkv4/model.safetensors", tmp / "small.safetensors");
   EXPECT_NE(error_of([&] { convert_to(tmp / "small.safetensors", tmp / "n.rnl"); }).find("belongs to another model"), std::string::npos);

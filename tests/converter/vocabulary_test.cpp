@@ -1,4 +1,4 @@
-// Readers of vocabularies: the same vocabulary through each of them, broken and hostile input, chat formats.
+// Readers of vocabularies: the same vocabulary through each of them, broken and hostile input.
 #include <algorithm>
 #include <cctype>
 #include <limits>
@@ -131,25 +131,37 @@ TEST(TokenizerJson, OtherKindsAreRefusedByName) {
   };
   EXPECT_EQ(why([](Json&) {}), "");
   EXPECT_NE(why([](Json& j) { j["model"]["type"] = "WordPiece"; }).find("WordPiece"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["model"]["byte_fallback"] = false; }).find("byte-level"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["model"]["ignore_merges"] = true; }).find("ignore_merges"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["normalizer"] = {{"type", "NFC"}}; }).find("NFC"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "ByteLevel"}}; }).find("ByteLevel"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["normalizer"] = nullptr; }), "");
+  EXPECT_NE(why([](Json& j) { j["model"]["dropout"] = 0.1, j["normalizer"] = nullptr; }).find("dropout"), std::string::npos);
+  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }).find("UnicodeScripts"), std::string::npos);
+  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(?<name>a)"}}}}, build_vocab(from_tokenizer_json(j.dump())); }).find("(?<name>a)"), std::string::npos);
+}
+
+// Merges that are not SentencePiece's are those of an ordinary BPE model.
+TEST(TokenizerJson, OtherMergesMakeAnotherKind) {
+  const Json good = tokenizer_json(small());
+  const auto is_other = [&](auto change) {
+    Json j = good;
+    change(j);
+    return from_tokenizer_json(j.dump()).kind == TokenizerKind::kByteBpe;
+  };
+  EXPECT_FALSE(is_other([](Json&) {}));
+  EXPECT_TRUE(is_other([](Json& j) { j["model"]["byte_fallback"] = false; }));
+  EXPECT_TRUE(is_other([](Json& j) { j["model"]["ignore_merges"] = true; }));
+  EXPECT_TRUE(is_other([](Json& j) { j["pre_tokenizer"] = {{"type", "ByteLevel"}}; }));
   // A pair that SentencePiece would merge is missing, or a piece's pairs are not together.
   const auto joined = [](const Json& pair) { return pair[0].get<std::string>() + pair[1].get<std::string>(); };
   const auto first_of_two = [&](const Json& merges) {
     for (size_t i = 0;; ++i)
       if (std::isalpha(joined(merges.at(i))[0]) && joined(merges[i]) == joined(merges.at(i + 1))) return i;
   };
-  EXPECT_NE(why([&](Json& j) { j["model"]["merges"].erase(first_of_two(j["model"]["merges"])); }).find("merges"), std::string::npos);
-  EXPECT_NE(why([&](Json& j) {
+  EXPECT_TRUE(is_other([&](Json& j) { j["model"]["merges"].erase(first_of_two(j["model"]["merges"])); }));
+  EXPECT_TRUE(is_other([&](Json& j) {
               Json& merges = j["model"]["merges"];
               const size_t at = first_of_two(merges);
               const Json moved = merges[at];
               merges.erase(at);
               merges.push_back(moved);
-            }).find("merges"), std::string::npos);
+            }));
 }
 
 TEST(TokenizerJson, BrokenFilesAreRefused) {
@@ -234,9 +246,14 @@ TEST(Gguf, OtherKindsAndBrokenMetadataAreRefused) {
   EXPECT_EQ(why([](auto&) {}), "");
   EXPECT_NE(message_of<UnsupportedTokenizer>([&] {
               GgufTokenizer g = good;
-              g.model = "gpt2";
+              g.model = "gpt2", g.pre = "later";
               from_gguf(g);
-            }).find("gpt2"), std::string::npos);
+            }).find("later"), std::string::npos);
+  EXPECT_NE(message_of<UnsupportedTokenizer>([&] {
+              GgufTokenizer g = good;
+              g.model = "t6";
+              from_gguf(g);
+            }).find("t6"), std::string::npos);
   EXPECT_NE(why([](auto& g) { g.scores.pop_back(); }), "");
   EXPECT_NE(why([](auto& g) { g.types.pop_back(); }), "");
   EXPECT_NE(why([](auto& g) { g.types[9] = 0; }), "");
@@ -280,50 +297,6 @@ TEST(Vocabulary, CheckVectorsHoldWhatTheEncoderSays) {
     EXPECT_EQ(encode(v.tokenizer, {c->bytes.begin(), c->bytes.end()}), c->ids);
     EXPECT_FALSE(c->ids.empty());
   }
-}
-
-VocabSource chat_source(std::initializer_list<const char*> pieces, const char* text) {
-  VocabSource s;
-  s.pieces = {"<unk>", "<s>", "</s>"};
-  s.pieces.insert(s.pieces.end(), pieces.begin(), pieces.end());
-  s.bos = 1, s.eos = 2;
-  s.chat_template = text;
-  return s;
-}
-
-TEST(Chat, KnownFormatsAreRecognised) {
-  auto gemma = recognise_chat(chat_source({"<start_of_turn>", "<end_of_turn>"}, "{{ bos_token }}{{ '<start_of_turn>' + role + '\n' }}<end_of_turn>"));
-  ASSERT_TRUE(gemma.has_value());
-  EXPECT_EQ(gemma->name, "Gemma");
-  EXPECT_EQ(gemma->format.user_prefix + "hi" + gemma->format.user_suffix + gemma->format.model_prefix,
-            "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n");
-  EXPECT_EQ(gemma->end_of_turn, std::vector<int32_t>{4});
-  EXPECT_TRUE(gemma->format.system_in_first_user);
-
-  auto chatml = recognise_chat(chat_source({"<|im_start|>", "<|im_end|>"}, "{% for m in messages %}<|im_start|>{{ m.role }}"));
-  ASSERT_TRUE(chatml.has_value());
-  EXPECT_EQ(chatml->name, "ChatML");
-  EXPECT_EQ(chatml->format.model_prefix, "<|im_start|>assistant\n");
-  EXPECT_EQ(chatml->end_of_turn, std::vector<int32_t>{4});
-
-  auto llama = recognise_chat(chat_source({}, "[INST] <<SYS>>\n"));
-  ASSERT_TRUE(llama.has_value());
-  EXPECT_EQ(llama->name, "Llama 2");
-  EXPECT_EQ(llama->format.model_suffix, "</s><s>");
-
-  auto v1 = recognise_chat(chat_source({}, "{{ '[INST] ' + m.content + ' [/INST]' }}"));
-  auto v3 = recognise_chat(chat_source({"[INST]", "[/INST]"}, "{{ '[INST] ' + m.content + '[/INST]' }}"));
-  ASSERT_TRUE(v1.has_value() && v3.has_value());
-  EXPECT_EQ(v1->name, "Mistral");
-  EXPECT_EQ(v1->format.user_prefix, "[INST] ");
-  EXPECT_EQ(v3->format.user_prefix, "[INST]");
-  EXPECT_TRUE(v3->end_of_turn.empty());  // eos ends a turn by itself
-}
-
-TEST(Chat, UnknownTemplatesGiveNone) {
-  EXPECT_FALSE(recognise_chat(chat_source({}, "")).has_value());
-  EXPECT_FALSE(recognise_chat(chat_source({}, "{{ '### Instruction:' }}")).has_value());
-  EXPECT_FALSE(recognise_chat(chat_source({}, "<start_of_turn>")).has_value());  // its markup is not in the vocabulary
 }
 
 }  // namespace

@@ -38,9 +38,9 @@ class TinyModels(Case):
         """The plan names what the file would hold, and nothing is written."""
         before = sorted(os.listdir(self.folder))
         plan = run("runnel-convert", os.path.join(GOLDENS, "tiny_gpt_oss"), "--dry-run", "--weights", "q8").stdout.decode()
-        for line in ("architecture gpt_oss", "  attention 2", "  routed_matmul 4", "state layers.0.kv.v [2, ", "nothing was written"):
+        for line in ("architecture gpt_oss", "  attention 2", "  routed_matmul 4", "state layers.0.kv.v [2, ", "memory at context ", "nothing was written"):
             self.assertIn(line, plan)
-        self.assertIn("tensor embed_tokens.weight [131, 32] 8 bits, blocks of 32, scales f16", plan)
+        self.assertIn("tensor embed_tokens.weight [131, 32] F32 -> 8 bits, blocks of 32, scales f16", plan)
         self.assertEqual(sorted(os.listdir(self.folder)), before)
 
     def test_every_chunk_size(self):

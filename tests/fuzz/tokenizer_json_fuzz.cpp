@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   try {
     convert::apply_tokenizer_config(cut < size ? all.substr(cut + 1) : all, &source);
-    (void)convert::recognise_chat(source);
+    (void)convert::compile_chat(source);
   } catch (const std::runtime_error&) {
   }
   return 0;

@@ -14,6 +14,7 @@
 import json
 import os
 import re
+import statistics
 import sys
 
 import gguf
@@ -27,6 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # Architecture of the GGUF and whether its rows of q and k are reordered.
 TWINS = {
     "tiny_gemma3": ("gemma3", False), "tiny_llama": ("llama", True), "tiny_granite": ("granite", True),
+    "tiny_gemma3n": ("gemma3n", False), "tiny_gemma4": ("gemma4", False), "tiny_gemma4_moe": ("gemma4", False),
     "tiny_phi3": ("phi3", False), "tiny_mixtral": ("llama", True), "tiny_starcoder2": ("starcoder2", False),
     "tiny_phi3_long": ("phi3", False), "tiny_gpt_oss": ("gpt-oss", False), "tiny_qwen3": ("qwen3", False),
 }
@@ -125,6 +127,70 @@ def add_rope(writer, arch, rope, config, head_dim):
         writer.add_tensor("rope_factors_short.weight", np.array(rope["short_factor"], np.float32))
 
 
+def with_gemma_names(weights, config):
+    """Gemma 3n: its square matrices stacked; Gemma 4: divisors for the dimensions that do not turn. Names end in .weight or .scale."""
+    out, parts = {}, {}
+    for name, tensor in weights.items():
+        stacked = re.fullmatch(r"(model\.altup_(?:unembed_)?projections)\.(\d+)\.weight", name)
+        if stacked:
+            parts.setdefault(stacked[1] + ".weight", {})[int(stacked[2])] = tensor
+        else:
+            out[name if name.endswith((".weight", ".bias", "router.scale", "per_expert_scale")) else name + ".weight"] = tensor
+    for name, tensors in parts.items():
+        out[name] = np.stack([tensors[i] for i in range(len(tensors))])
+    rope = config["rope_parameters"]["full_attention"]
+    if rope["rope_type"] == "proportional":
+        size = full_layer(config)["head_dim"]
+        turning = int(size * rope["partial_rotary_factor"] / 2)
+        out["rope_freqs.weight"] = np.array([1.0] * turning + [1e30] * (size // 2 - turning), np.float32)
+    return out
+
+
+def full_layer(config):
+    """What per_layer_config says of the layers that see everything."""
+    own = config.get("per_layer_config", {}).values()
+    return {"head_dim": config["head_dim"], "num_key_value_heads": config["num_key_value_heads"], **(list(own)[0] if own else {})}
+
+
+def add_gemma_sizes(writer, arch, config):
+    has_window = [kind == "sliding_attention" for kind in config["layer_types"]]
+    shared = config["num_kv_shared_layers"]
+    full = full_layer(config)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_parameters"]["full_attention"]["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_sliding_window(config["sliding_window"])
+    writer.add_sliding_window_pattern(has_window)
+    writer.add_shared_kv_layers(shared)
+    writer.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
+    writer.add_key_length(full["head_dim"])
+    writer.add_value_length(full["head_dim"])
+    if config.get("final_logit_softcapping"):
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if arch == "gemma3n":
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count_kv(config["num_key_value_heads"])
+        writer.add_altup_active_idx(config["altup_active_idx"])
+        writer.add_altup_num_inputs(config["altup_num_inputs"])
+        writer.add_activation_sparsity_scale([statistics.NormalDist().inv_cdf(s) if s else float("-inf") for s in config["activation_sparsity_pattern"]])
+        return
+    wide = config["intermediate_size"] * (2 if config["use_double_wide_mlp"] else 1)
+    writer.add_feed_forward_length([config["intermediate_size"]] * (len(has_window) - shared) + [wide] * shared)
+    writer.add_head_count_kv([config["num_key_value_heads"] if w else full["num_key_value_heads"] for w in has_window])
+    writer.add_key_length_swa(config["head_dim"])
+    writer.add_value_length_swa(config["head_dim"])
+    writer.add_rope_dimension_count(full["head_dim"])
+    writer.add_rope_dimension_count_swa(config["head_dim"])
+    if config["enable_moe_block"]:
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["top_k_experts"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+
+
 def add_sizes(writer, arch, config):
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -174,10 +240,12 @@ def write_checkpoint(name, arch, is_reordered, to):
     names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config["num_hidden_layers"])
     writer = gguf.GGUFWriter(os.path.join(to, "model-f32.gguf"), arch)
     writer.add_name(name)
-    add_sizes(writer, arch, config)
+    is_per_layer = arch in ("gemma3n", "gemma4")
+    (add_gemma_sizes if is_per_layer else add_sizes)(writer, arch, config)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     add_vocabulary(writer, config["vocab_size"])
-    weights = with_stacked_experts(load_file(os.path.join(folder, "model.safetensors")))
+    weights = load_file(os.path.join(folder, "model.safetensors"))
+    weights = with_gemma_names(weights, config) if is_per_layer else with_stacked_experts(weights)
     if arch == "gpt-oss":
         weights = with_separate_experts(weights)
     for source, tensor in sorted(weights.items()):
@@ -188,6 +256,10 @@ def write_checkpoint(name, arch, is_reordered, to):
         if is_reordered and ".k_proj." in source:
             tensor = interleave(tensor, config["num_key_value_heads"])
         found = names.get_name(source, try_suffixes=(".weight", ".bias"))
+        if source.endswith(("router.scale", "per_expert_scale")):
+            found = f"blk.{source.split('.')[2]}.{'ffn_gate_inp' if source.endswith('router.scale') else 'ffn_down_exps'}.scale"
+        if source == "rope_freqs.weight":
+            found = source
         if found is None:
             sys.exit(f"{name}: the gguf package has no name for {source}")
         writer.add_tensor(found, np.ascontiguousarray(tensor), raw_dtype=Type.MXFP4 if tensor.dtype == np.uint8 else None)

@@ -108,6 +108,23 @@ DECODERS.update({
     "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
 })
 
+# Gemma 3n and 4: inputs for each layer, shared keys and values, a table of per-layer inputs smaller than the vocabulary; a mixture with keys that are values.
+PER_LAYER = {
+    "tiny_gemma3n": ("gemma3n_text", {"hidden_size": 24, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 12, "intermediate_size": [28, 28, 20, 28, 36],
+                                      "num_hidden_layers": 5, "num_kv_shared_layers": 2, "sliding_window": WINDOW, "vocab_size_per_layer_input": 120,
+                                      "hidden_size_per_layer_input": 6, "altup_num_inputs": 3, "altup_active_idx": 1, "laurel_rank": 5,
+                                      "activation_sparsity_pattern": [0.8, 0.0, 0.3, 0.0, 0.0], "max_position_embeddings": 128, "final_logit_softcapping": 12.0,
+                                      "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention"]}),
+    "tiny_gemma4": ("gemma4_text", {**ATTENTION, "hidden_size": 24, "head_dim": 12, "global_head_dim": 20, "intermediate_size": 28, "num_hidden_layers": 5, "num_kv_shared_layers": 2,
+                                    "use_double_wide_mlp": True, "sliding_window": WINDOW, "vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 6,
+                                    "max_position_embeddings": 128, "final_logit_softcapping": 12.0,
+                                    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"]}),
+    "tiny_gemma4_moe": ("gemma4_text", {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 12, "global_head_dim": 20, "num_global_key_value_heads": 1,
+                                        "attention_k_eq_v": True, "intermediate_size": 28, "num_hidden_layers": 3, "sliding_window": WINDOW,
+                                        "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 5, "top_k_experts": 2, "moe_intermediate_size": 12,
+                                        "max_position_embeddings": 128, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}),
+}
+
 # Linear-time layers: model type and configuration. Groups of 1 and more, head ratios, tied and untied, biases, experts.
 LINEAR = {
     "tiny_mamba": ("mamba", {"hidden_size": 20, "state_size": 16, "num_hidden_layers": 2, "conv_kernel": 3, "use_conv_bias": False,
@@ -168,6 +185,7 @@ LINEAR = {
 
 def redraw_linear(model, generator):
     """Wide random parameters; decays, steps and skips stay near what the model starts with, norms and biases near theirs."""
+    is_gemma4 = "Gemma4" in type(model).__name__
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -175,12 +193,16 @@ def redraw_linear(model, generator):
                 parameter.copy_(parameter + 0.3 * noise)
             elif parameter.dim() == 1:
                 start = parameter if parameter.abs().sum() > 0 else torch.full_like(parameter, 1.0 if "norm" in name.lower() else 0.0)
+                # Gemma 4 scales its embedding by sqrt(hidden), as redraw() says.
+                start = start * 8 if is_gemma4 and name == "model.norm.weight" else start
                 parameter.copy_(start + 0.3 * noise)
             elif "embed" in name:
-                parameter.copy_(0.5 * noise)
+                parameter.copy_((0.08 if is_gemma4 and "per_layer" not in name else 0.5) * noise)
             else:
                 parameter.copy_(1.2 * noise / parameter.shape[-1] ** 0.5)
         for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.copy_(1 + 0.2 * torch.randn(buffer.shape, generator=generator))
             if name.endswith(("correction_bias", "expert_bias")):
                 buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
 
@@ -255,7 +277,7 @@ def make(name, folder):
     if name in MODELS:
         config = MODELS[name]
     else:
-        kind, options = {**DECODERS, **LINEAR}[name]
+        kind, options = {**DECODERS, **PER_LAYER, **LINEAR}[name]
         config = AutoConfig.for_model(kind, **{**COMMON, **options})
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     if hasattr(model, "set_experts_implementation"):
@@ -289,7 +311,7 @@ def main():
         if have != version:
             sys.exit(f"{package} {version} makes these files, found {have}")
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in sys.argv[1:] or [*MODELS, *DECODERS, *LINEAR]:
+    for name in sys.argv[1:] or [*MODELS, *DECODERS, *PER_LAYER, *LINEAR]:
         make(name, os.path.join(here, name))
 
 

@@ -23,7 +23,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from make_tiny_models import ATTENTION, COMMON, DECODERS, LINEAR, WINDOW, greedy, logits_of, redraw_linear
+from make_tiny_models import ATTENTION, COMMON, DECODERS, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
 
 BOTH = (True, False)
 PLAIN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}
@@ -107,11 +107,19 @@ OPTIONS = {
     "qwen2_moe": {"norm_topk_prob": BOTH, "decoder_sparse_step": (1, 2), "mlp_only_layers": ([], [0]), "qkv_bias": BOTH},
     "olmoe": {"norm_topk_prob": BOTH, "clip_qkv": (None, 0.8), "attention_bias": BOTH},
     "granite_moe": {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)},
+    "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
+                "final_logit_softcapping": (None, 12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}, "full_attention": {"rope_type": "linear", "rope_theta": 9000.0, "factor": 3.0}})},
+    "gemma4": {"hidden_size_per_layer_input": (0, 4, 6, 17), "use_double_wide_mlp": BOTH, "attention_k_eq_v": BOTH, "num_global_key_value_heads": (None, 1, 2), "global_head_dim": (8, 20, 36),
+               "enable_moe_block": BOTH, "num_experts": (3, 5), "top_k_experts": (1, 2, 3), "moe_intermediate_size": (8, 20), "final_logit_softcapping": (None, 12.0), "attention_bias": BOTH,
+               "vocab_size_per_layer_input": (200,), "use_bidirectional_attention": (None, "vision"), "rope_parameters": (None, {
+                   "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+                   "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "factor": 2.0, "rope_theta": 9000.0}})},
     "rwkv": {"rescale_every": (0, 2, 6), "attention_hidden_size": (24, 32), "num_hidden_layers": (2, 5)},
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
-                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral")
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "gemma3n", "gemma4")
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
 OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
@@ -175,7 +183,7 @@ def make_older(folder):
 
 
 def varied(rng, name):
-    kind, options = MORE[name] if name in MORE else {**DECODERS, **LINEAR}["tiny_" + name]
+    kind, options = MORE[name] if name in MORE else {**DECODERS, **PER_LAYER, **LINEAR}["tiny_" + name]
     o = {**COMMON, **copy.deepcopy(options), "vocab_size": rng.choice((97, 131, 200)), "tie_word_embeddings": rng.choice(BOTH)}
     if "num_attention_heads" in o and name not in ("recurrent_gemma", "zamba2", "kimi_linear"):
         o["num_key_value_heads"] = rng.choice((1, 2, 3))
@@ -216,7 +224,30 @@ def varied(rng, name):
     if name == "kimi_linear":
         o["num_attention_heads"] = o["num_key_value_heads"] = rng.choice((2, 4))
         o["linear_attn_config"].update(num_heads=rng.choice((2, 3)), head_dim=rng.choice((8, 12)), short_conv_kernel_size=rng.choice((3, 4)))
+    if name in ("gemma3n", "gemma4"):
+        vary_shared(rng, name, o)
     return kind, o
+
+
+def vary_shared(rng, name, o):
+    """Layer patterns, and how many layers read the keys and values of others; each kind of layer must have one with its own."""
+    own = rng.randrange(1, 5)
+    types = [rng.choice(("sliding_attention", "full_attention")) for _ in range(own)]
+    if name == "gemma4":
+        types[-1] = "full_attention"  # the last layer must be
+    shared = [rng.choice(types) for _ in range(rng.choice((0, 1, 2, 4)))]
+    if name == "gemma4" and shared:
+        shared[-1] = "full_attention"
+    layers = len(types) + len(shared)
+    o.update(layer_types=types + shared, num_hidden_layers=layers, num_kv_shared_layers=len(shared), sliding_window=rng.choice((1, 3, WINDOW, 16)))
+    if name == "gemma3n":
+        o.update(altup_active_idx=rng.randrange(o["altup_num_inputs"]), activation_sparsity_pattern=[rng.choice((0.0, 0.2, 0.5, 0.95)) for _ in range(layers)],
+                 intermediate_size=[rng.choice((20, 28, 36)) for _ in range(layers)], hidden_size=o["num_attention_heads"] * rng.choice((4, 6, 8)))
+        return
+    if shared and not o["hidden_size_per_layer_input"]:
+        o["hidden_size_per_layer_input"] = 5  # without, the original slices what is not there
+    if o["num_global_key_value_heads"]:
+        o["num_attention_heads"] = o["num_key_value_heads"] * o["num_global_key_value_heads"] * rng.choice((1, 3))
 
 
 def check(folder, rng, name):

@@ -359,6 +359,100 @@ TEST(Attention, StrideKeepsOneTokenOfAGroup) {
   }
 }
 
+// The same call after another operator wrote its keys and values; `tokens` of it, or all.
+Case shared_call(const Case& owner, const Ran& written, const std::vector<int32_t>* tokens) {
+  Case t = owner;
+  t.in.resize(9);
+  t.in[1] = t.in[2] = Array();
+  t.in[3] = written.in[3], t.in[4] = written.in[4];
+  if (!tokens) return t;
+  const int64_t n = int64_t(tokens->size()), heads = owner.in[0].view().dims[1], key = owner.in[0].view().dims[2];
+  t.in[0] = Array(DType::kF32, {n, heads, key});
+  for (int64_t i = 0; i < n; ++i) std::memcpy(t.in[0].data<float>() + i * heads * key, owner.in[0].data<float>() + (*tokens)[size_t(i)] * heads * key, size_t(heads * key) * 4);
+  t.in[8] = Array::i32({n}, *tokens);
+  t.out[0] = Array(DType::kF32, {n, heads, owner.out[0].view().dims[2]});
+  return t;
+}
+
+// Keys and values that another operator wrote: the bits are those of the operator that wrote them, for all tokens and for some.
+TEST(Attention, SharedKeysAndValues) {
+  ThreadPool* pool = thread_pool_create(2);
+  const std::vector<int32_t> some = {0, 5, 5, 39}, backwards = {39, 1};
+  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8})
+    for (const int64_t window : {0, 20}) {
+      Stream m = make_stream({6, 2, 24, 48}, 140, window);
+      m.sinks = Array::random({6}, 20, 2.0f);
+      const int64_t slots = window ? 64 : 192;
+      const Case any = call_of(m, 0, 1, key_state(type, 2, slots, 24), value_state(type, 2, slots, 48));
+      for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
+        Array keys = key_state(type, 2, slots, 24), values = value_state(type, 2, slots, 48);
+        for (int64_t begin = 0; begin < 140; begin += 40) {
+          const Case owner = call_of(m, begin, std::min<int64_t>(40, 140 - begin), keys, values);
+          const Ran own = run_kernel(owner, kernel, nullptr);
+          keys = own.in[3], values = own.in[4];
+          const Ran all = run_kernel(shared_call(owner, own, nullptr), kernel, pool);
+          EXPECT_EQ(0, std::memcmp(all.out[0].data<float>(), own.out[0].data<float>(), own.out[0].bytes())) << kernel.name;
+          EXPECT_EQ(0, std::memcmp(all.in[3].data<char>(), keys.data<char>(), keys.bytes())) << kernel.name << ": keys were written";
+          if (begin == 120) continue;
+          for (const auto* tokens : {&some, &backwards}) {
+            const Ran part = run_kernel(shared_call(owner, own, tokens), kernel, tokens == &some ? pool : nullptr);
+            for (size_t i = 0; i < tokens->size(); ++i)
+              EXPECT_EQ(0, std::memcmp(part.out[0].data<float>() + i * 6 * 48, own.out[0].data<float>() + size_t((*tokens)[i]) * 6 * 48, 6 * 48 * 4)) << kernel.name << " token " << (*tokens)[i];
+          }
+        }
+      });
+      Case owner = call_of(m, 0, 40, key_state(type, 2, slots, 24), value_state(type, 2, slots, 48));
+      const Ran own = run_reference(owner);
+      compare_all(shared_call(owner, own, nullptr), 1e-5);
+      compare_all(shared_call(owner, own, &some), 1e-5);
+    }
+  thread_pool_destroy(pool);
+}
+
+// A stream so long that the spans of few queries go to threads.
+TEST(Attention, SharedKeysAcrossSpans) {
+  ThreadPool* pool = thread_pool_create(2);
+  Stream m = make_stream({4, 1, 64, 64}, 1000, 0);
+  const Case owner = call_of(m, 0, 1000, key_state(DType::kF16, 1, 1024, 64), value_state(DType::kF16, 1, 1024, 64));
+  const std::vector<int32_t> last = {999}, two = {300, 999};
+  for_each_kernel(owner, [&](const Kernel& kernel, const std::string&) {
+    const Ran own = run_kernel(owner, kernel, nullptr);
+    for (const auto* tokens : {&last, &two}) {
+      const Ran part = run_kernel(shared_call(owner, own, tokens), kernel, pool);
+      for (size_t i = 0; i < tokens->size(); ++i) EXPECT_EQ(0, std::memcmp(part.out[0].data<float>() + i * 256, own.out[0].data<float>() + (*tokens)[i] * 256, 1024)) << kernel.name;
+    }
+  });
+  thread_pool_destroy(pool);
+}
+
+TEST(Attention, RefusesWrongSharedCalls) {
+  const Stream m = make_stream({4, 2, 16, 16}, 60, 0);
+  const Case owner = call_of(m, 0, 20, key_state(DType::kF16, 2, 64, 16), value_state(DType::kF16, 2, 64, 16));
+  const std::vector<int32_t> rows = {0, 19};
+  const Case good = shared_call(owner, run_reference(owner), &rows);
+  EXPECT_TRUE(checked(good).is_ok() && checked(good, true).is_ok());
+  const auto refused = [&](auto change, const char* word) {
+    Case t = good;
+    change(t);
+    const Status s = checked(t);
+    EXPECT_EQ(s.code(), Code::kInvalidArgument) << word;
+    EXPECT_NE(std::string(s.message()).find(word), std::string::npos) << s.message();
+  };
+  refused([](Case& t) { t.in[3] = t.in[4] = Array(); }, "neither k and v nor states");
+  refused([](Case& t) { t.in[3] = Array(); }, "only one of");
+  refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 64, 12); }, "k_state is f16[2, 4, 12, 16] but q is");
+  refused([](Case& t) { t.in[3] = Array(DType::kF16, {2, 64}); }, "k_state is");
+  refused([](Case& t) { t.in[4] = value_state(DType::kF16, 1, 64, 16); }, "v_state");
+  refused([](Case& t) { t.in[1] = Array::random({2, 2, 16}, 1); }, "v is");
+  refused([](Case& t) { t.in[8] = Array::i32({3}, {0, 1, 2}); }, "rows is");
+  refused([](Case& t) { t.in[1] = t.in[2] = Array::random({2, 2, 16}, 1); }, "rows together with k and v");
+  for (const int32_t bad : {-1, 64}) {
+    Case t = good;
+    t.in[8] = Array::i32({2}, {3, bad});
+    EXPECT_EQ(checked(t, true).code(), bad < 0 ? Code::kInvalidArgument : Code::kContextFull);
+  }
+}
+
 TEST(Attention, RefusesWrongShapesByName) {
   const Stream m = make_stream({4, 2, 16, 16}, 20, 0);
   const Case good = call_of(m, 0, 20, key_state(DType::kF16, 2, 64, 16), value_state(DType::kF16, 2, 64, 16));

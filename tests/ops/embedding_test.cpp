@@ -20,7 +20,7 @@ Table make_table(const PackedFormat& f, int64_t vocab, int64_t channels) {
 Case make(Table& t, std::vector<int32_t> ids, float scale) {
   Case c;
   c.op = "embedding";
-  params_of<EmbeddingParams>(&c.params)->scale = scale;
+  *params_of<EmbeddingParams>(&c.params) = {scale, -1};
   t.array.set_packed(&t.matrix.format);
   const int64_t n = int64_t(ids.size());
   c.in = {Array::i32({n}, ids), t.array};
@@ -44,7 +44,7 @@ TEST(Embedding, LooksUpRowsOfEveryFormat) {
 TEST(Embedding, TakesPlainTablesAndNoIds) {
   Case c;
   c.op = "embedding";
-  params_of<EmbeddingParams>(&c.params)->scale = 2;
+  *params_of<EmbeddingParams>(&c.params) = {2, -1};
   c.in = {Array::i32({2, 1}, {1, 0}), Array::f32({2, 3}, {1, 2, 3, 4, 5, 6})};
   c.out = {Array(DType::kF32, {2, 1, 3})};
   const Ran r = run_reference(c);
@@ -68,6 +68,29 @@ TEST(Embedding, NamesTheIdThatIsOutOfRange) {
   Case c = make(t, {0, 15}, 1);
   std::vector<TensorView> views;
   EXPECT_TRUE(find_op_by_name("embedding")->check_data(c.call(c.in, c.out, views)).is_ok());
+}
+
+TEST(Embedding, ARowMayStandForIdsOutside) {
+  for (const PackedFormat& f : {float_formats()[0], integer_formats()[0]}) {
+    Table t = make_table(f, 21, 70);
+    Case c = make(t, {20, 21, -1, 1 << 30, 3}, 2.0f);
+    params_of<EmbeddingParams>(&c.params)->outside = 4;
+    std::vector<TensorView> views;
+    EXPECT_TRUE(find_op_by_name("embedding")->check_data(c.call(c.in, c.out, views)).is_ok());
+    const Ran r = run_reference(c);
+    const std::vector<int> rows = {20, 4, 4, 4, 3};
+    for (size_t i = 0; i < rows.size(); ++i)
+      for (int64_t k = 0; k < 70; ++k) ASSERT_EQ(r.out[0].data<float>()[int64_t(i) * 70 + k], t.matrix.values[size_t(rows[i] * 70 + k)] * 2.0f);
+    compare_all(c, 1e-6);
+    params_of<EmbeddingParams>(&c.params)->outside = 21;
+    EXPECT_EQ(find_op_by_name("embedding")->check(c.call(c.in, c.out, views)).code(), Code::kInvalidArgument);
+  }
+  Case c;
+  c.op = "embedding";
+  *params_of<EmbeddingParams>(&c.params) = {1, 0};
+  c.in = {Array::i32({2}, {1, 7}), Array::f32({2, 3}, {1, 2, 3, 4, 5, 6})};
+  c.out = {Array(DType::kF32, {2, 3})};
+  compare_all(c, 1e-6);
 }
 
 TEST(Embedding, RefusesWrongShapes) {

@@ -132,6 +132,42 @@ TEST_F(CApi, TextCallsWithoutATokenizerSaySo) {
   EXPECT_EQ(rnl_chat_turn(model, nullptr, "hello", 1, nullptr, 0, &count), RNL_UNSUPPORTED);
 }
 
+// Files of the first converter have texts around turns instead of a program.
+TEST(CApiChat, WritesTurnsOfOlderFiles) {
+  runnel::test::ModelBuilder builder = attention_model(2, 20);
+  builder.root.chat = std::make_unique<runnel::format::ChatFormatT>();
+  runnel::format::ChatFormatT& f = *builder.root.chat;
+  f.user_prefix = "<u>", f.user_suffix = "</u>", f.model_prefix = "<m>", f.model_suffix = "</m>", f.system_suffix = "\n", f.system_in_first_user = true;
+  const AlignedBytes bytes = builder.build();
+  rnl_engine* engine = nullptr;
+  rnl_model* model = nullptr;
+  ASSERT_EQ(rnl_engine_create(nullptr, &engine), RNL_OK);
+  ASSERT_EQ(rnl_model_open_memory(engine, bytes.data(), bytes.size(), &model), RNL_OK) << rnl_last_error();
+  rnl_chat_message messages[] = {{"system", "S"}, {"user", "A"}, {"assistant", "B"}, {"user", "C"}};
+  rnl_chat chat{};
+  chat.struct_size = sizeof chat;
+  chat.messages = messages;
+  chat.message_count = 4;
+  size_t size = 0;
+  ASSERT_EQ(rnl_chat_text(model, &chat, nullptr, 0, &size), RNL_OK) << rnl_last_error();
+  std::string text(size, 0);
+  ASSERT_EQ(rnl_chat_text(model, &chat, text.data(), size, &size), RNL_OK);
+  EXPECT_EQ(text, "<u>S\nA</u><m>B</m><u>C</u><m>");
+  chat.is_closed = 1;
+  ASSERT_EQ(rnl_chat_text(model, &chat, nullptr, 0, &size), RNL_OK);
+  EXPECT_EQ(size, text.size() - 3);
+  EXPECT_EQ(rnl_chat_text(model, &chat, text.data(), 5, &size), RNL_INVALID_ARGUMENT);
+  messages[0].role = "tool";
+  EXPECT_EQ(rnl_chat_text(model, &chat, nullptr, 0, &size), RNL_UNSUPPORTED);
+  EXPECT_NE(std::string(rnl_last_error()).find("\"tool\""), std::string::npos);
+  messages[0].role = nullptr;
+  EXPECT_EQ(rnl_chat_text(model, &chat, nullptr, 0, &size), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_chat_ids(nullptr, &chat, nullptr, 0, &size), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_chat(nullptr, &chat, nullptr, nullptr, nullptr, nullptr), RNL_INVALID_ARGUMENT);
+  rnl_model_close(model);
+  rnl_engine_destroy(engine);
+}
+
 TEST(CApiVersion, IsNamed) {
   EXPECT_STRNE(rnl_version(), "");
   EXPECT_STREQ(rnl_format_version(), "1.0");

@@ -76,6 +76,8 @@ RNL_API int32_t rnl_engine_threads(const rnl_engine* engine);
 typedef struct rnl_model_options {
   size_t struct_size;
   int32_t copy; /* 1: read the file into memory. 0: map it; a mapped file must not be changed in place while the model is open */
+  const char* adapter; /* null: none. A file of runnel-convert --adapter, made from the same source as the model's, whose low-rank products are added. States are those of
+                          model and adapter together: they do not fit the model without it */
 } rnl_model_options;
 
 /* options may be null. Opening maps the file and reads its header only. */
@@ -269,8 +271,47 @@ typedef struct rnl_generate_options {
  * conversation goes on without recomputing anything. *generated may be null. */
 RNL_API rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
                                              int64_t* generated);
+typedef struct rnl_chat_message {
+  const char* role;    /* a name such as system, user, assistant or tool, of letters, digits, space, _ and - */
+  const char* content; /* never becomes special tokens, whatever it says */
+} rnl_chat_message;
+/* A variable of the model's chat template, such as enable_thinking. */
+typedef struct rnl_chat_variable {
+  const char* name;
+  const char* text; /* null: the variable is the truth value `truth` */
+  int32_t truth;
+} rnl_chat_variable;
+typedef struct rnl_chat {
+  size_t struct_size;
+  const rnl_chat_message* messages; /* the whole conversation, oldest first */
+  size_t message_count;
+  int32_t is_closed; /* 1: ends behind the last message. 0: with the opening of the model's next one */
+  const rnl_chat_variable* variables;
+  size_t variable_count;
+  int64_t now; /* seconds since 1970 for templates that write the date; 0: the clock's */
+} rnl_chat;
+/* A conversation as the model's chat template writes it, as text (not zero-terminated) and as ids. RNL_UNSUPPORTED: the model has no chat
+ * format, or it has no messages of a role; RNL_INVALID_ARGUMENT: the template refuses the conversation, with its message. Capacity rules
+ * of rnl_tokenize. */
+RNL_API rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity, size_t* size);
+RNL_API rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32_t* ids, size_t capacity, size_t* count);
+
+typedef struct rnl_chat_result {
+  size_t struct_size;
+  int64_t kept;      /* tokens that the stream held of the conversation and that were not computed again */
+  int64_t dropped;   /* tokens of the stream that were taken back, because the conversation does not go on from them */
+  int64_t fed;       /* tokens fed before the answer */
+  int64_t generated;
+} rnl_chat_result;
+/* Answers a conversation (is_closed has no effect). The stream is to hold nothing, or what earlier calls of this function put there: the text
+ * of the conversation is compared with that of the stream, and what is there already is not fed again. Where the two part (a template may
+ * write earlier turns otherwise, a message may have been changed) the stream is taken back by rollback within rollback_window, else to its
+ * start. The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a part of the
+ * stream: saved, restored and forked with it. result may be null. */
+RNL_API rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options, rnl_token_fn token, void* user, rnl_chat_result* result);
+
 /* Ids of one chat turn of a user (system may be null) followed by the opening of the model's answer; first 1 at the start of a
- * conversation. RNL_UNSUPPORTED when the model has no chat format. Capacity rules of rnl_tokenize. */
+ * conversation, else what such a turn adds behind an answer: for templates that leave earlier turns as they are. RNL_UNSUPPORTED when the model has no chat format. Capacity rules of rnl_tokenize. */
 RNL_API rnl_status_code rnl_chat_turn(const rnl_model* model, const char* system, const char* user, int32_t first, int32_t* ids, size_t capacity, size_t* count);
 
 #ifdef __cplusplus

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runnel.h"
@@ -48,11 +49,12 @@ class Engine {
 
 class Model {
  public:
-  // The engine must outlive the model. copy: read the file into memory instead of mapping it.
-  Status open(const Engine& engine, const std::string& path, bool copy = false) {
+  // The engine must outlive the model. copy: read the file into memory instead of mapping it. adapter: a file that adapts this one; empty: none.
+  Status open(const Engine& engine, const std::string& path, bool copy = false, const std::string& adapter = "") {
     rnl_model_options o{};
     o.struct_size = sizeof o;
     o.copy = copy;
+    o.adapter = adapter.empty() ? nullptr : adapter.c_str();
     rnl_model* m = nullptr;
     const rnl_status_code code = rnl_model_open(engine.get(), path.c_str(), &o, &m);
     handle_.reset(m);
@@ -72,6 +74,20 @@ class Model {
     ids->resize(count);
     return rnl_tokenize(handle_.get(), text.data(), text.size(), flags, ids->data(), ids->size(), &count);
   }
+  Status chat_text(const rnl_chat& chat, std::string* text) const {
+    size_t size = 0;
+    rnl_status_code code = rnl_chat_text(handle_.get(), &chat, nullptr, 0, &size);
+    if (code != RNL_OK) return code;
+    text->resize(size);
+    return rnl_chat_text(handle_.get(), &chat, &(*text)[0], text->size(), &size);
+  }
+  Status chat_ids(const rnl_chat& chat, std::vector<int32_t>* ids) const {
+    size_t count = 0;
+    rnl_status_code code = rnl_chat_ids(handle_.get(), &chat, nullptr, 0, &count);
+    if (code != RNL_OK) return code;
+    ids->resize(count);
+    return rnl_chat_ids(handle_.get(), &chat, ids->data(), ids->size(), &count);
+  }
   Status detokenize(const std::vector<int32_t>& ids, uint32_t flags, std::string* text) const {
     size_t size = 0;
     rnl_status_code code = rnl_detokenize(handle_.get(), ids.data(), ids.size(), flags, nullptr, 0, &size);
@@ -85,6 +101,34 @@ class Model {
     void operator()(rnl_model* m) const { rnl_model_close(m); }
   };
   std::unique_ptr<rnl_model, Delete> handle_;
+};
+
+// Role and content.
+using Messages = std::vector<std::pair<std::string, std::string>>;
+
+// A conversation for the chat calls: keeps what rnl_chat points at. variables: text, or null for a truth value.
+class Chat {
+ public:
+  Messages messages;
+  std::vector<rnl_chat_variable> variables;  // their strings are the caller's
+  bool is_closed = false;
+  // Valid until the messages change.
+  const rnl_chat& get() {
+    list_.clear();
+    for (const auto& m : messages) list_.push_back({m.first.c_str(), m.second.c_str()});
+    chat_ = {};
+    chat_.struct_size = sizeof chat_;
+    chat_.messages = list_.data();
+    chat_.message_count = list_.size();
+    chat_.is_closed = is_closed;
+    chat_.variables = variables.data();
+    chat_.variable_count = variables.size();
+    return chat_;
+  }
+
+ private:
+  std::vector<rnl_chat_message> list_;
+  rnl_chat chat_ = {};
 };
 
 inline rnl_session_options session_options() {
@@ -119,6 +163,14 @@ class Session {
     const rnl_status_code code = rnl_session_fork(handle_.get(), &s);
     copy->handle_.reset(s);
     return code;
+  }
+  // Answers a conversation; see rnl_session_chat. The answer's text is appended to `answer`, which may be null.
+  Status chat(const rnl_chat& chat, const rnl_generate_options& options, std::string* answer, rnl_chat_result* result = nullptr) {
+    const auto append = [](void* user, int32_t, const char* text, size_t size) {
+      if (user) static_cast<std::string*>(user)->append(text, size);
+      return 0;
+    };
+    return rnl_session_chat(handle_.get(), &chat, &options, append, answer, result);
   }
   void cancel() { rnl_session_cancel(handle_.get()); }
   // Feeds a language model's ids. logits may be null (then the output matrix is skipped); else it receives those of the last token.

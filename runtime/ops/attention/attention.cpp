@@ -9,7 +9,7 @@
 namespace runnel {
 namespace {
 
-enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments };
+enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments, kRows };
 
 Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::AttentionAttrs*>(attrs);
@@ -24,11 +24,24 @@ Status parse(const void* attrs, OpParams* out) {
   return Status::ok();
 }
 
+// Sizes of keys and values: of the call's own, or of the states when another operator wrote them.
+struct Sizes {
+  int64_t kv_heads, key, value;
+};
+Sizes sizes_of(const OpCall& c) {
+  const TensorView &k = c.in[has_input(c, kK) ? kK : kKeyState], &v = c.in[has_input(c, kV) ? kV : kValueState];
+  return {has_input(c, kV) ? v.dims[1] : v.dims[0], k.dims[2], v.dims[2]};
+}
+
+// Index within the call of the token that query t is.
+int64_t token_of(const OpCall& c, int64_t t) { return has_input(c, kRows) ? static_cast<const int32_t*>(c.in[kRows].data)[t] : t; }
+
 Status check_states(const OpCall& c) {
   char a[96], b[96];
   const AttentionParams& p = params_of<AttentionParams>(c);
   const TensorView &k = c.in[kKeyState], &v = c.in[kValueState];
-  const int64_t tokens = c.in[kK].dims[0], kv_heads = c.in[kK].dims[1], key = c.in[kK].dims[2], value = c.in[kV].dims[2];
+  const auto [kv_heads, key, value] = sizes_of(c);
+  const int64_t tokens = c.in[kQ].dims[0];
   describe(k, a, sizeof a), describe(v, b, sizeof b);
   RNL_CHECK_ARG(k.dtype == DType::kF32 || k.dtype == DType::kF16 || k.dtype == DType::kQ8, "attention: k_state is %s, want f32, f16 or q8", a);
   const bool ranks = k.rank == 4 && v.rank == 3;
@@ -55,26 +68,32 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &q = c.in[kQ], &k = c.in[kK], &v = c.in[kV], &y = c.out[0];
   RNL_TRY(check_dense("attention", "q", q));
-  RNL_TRY(check_dense("attention", "k", k));
-  RNL_TRY(check_dense("attention", "v", v));
   RNL_TRY(check_dense("attention", "y", y));
-  const bool floats = q.dtype == DType::kF32 && k.dtype == DType::kF32 && v.dtype == DType::kF32 && y.dtype == DType::kF32;
-  RNL_CHECK_ARG(floats && q.rank == 3 && k.rank == 3 && v.rank == 3, "attention: q, k and v must be f32 [tokens, heads, dim]; q is %s, k is %s",
-                describe(q, a, sizeof a), describe(k, b, sizeof b));
-  const int64_t tokens = q.dims[0], heads = q.dims[1], kv_heads = k.dims[1], key = q.dims[2], value = v.dims[2];
+  RNL_CHECK_ARG(q.dtype == DType::kF32 && y.dtype == DType::kF32 && q.rank == 3, "attention: q is %s, want f32 [tokens, heads, dim]", describe(q, a, sizeof a));
+  RNL_CHECK_ARG(has_input(c, kKeyState) == has_input(c, kValueState), "attention: only one of k_state and v_state is given");
+  const bool states = has_input(c, kKeyState), is_shared = !has_input(c, kK) && !has_input(c, kV);
   const AttentionParams& p = params_of<AttentionParams>(c);
-  const bool is_cross = !has_input(c, kKeyState) && !has_input(c, kSegments) && !p.causal && p.window == 0;
-  const int64_t keys = is_cross ? k.dims[0] : tokens;
-  RNL_CHECK_ARG(k.dims[0] == keys && k.dims[2] == key, "attention: k is %s but q is %s", describe(k, a, sizeof a), describe(q, b, sizeof b));
-  RNL_CHECK_ARG(v.dims[0] == keys && v.dims[1] == kv_heads, "attention: v is %s but k is %s", describe(v, a, sizeof a), describe(k, b, sizeof b));
+  const bool is_cross = !states && !has_input(c, kSegments) && !p.causal && p.window == 0;
+  const int64_t tokens = q.dims[0], heads = q.dims[1], key = q.dims[2];
+  if (is_shared) {
+    RNL_CHECK_ARG(states, "attention: neither k and v nor states are given");
+    RNL_CHECK_ARG(c.in[kKeyState].rank == 4 && c.in[kValueState].rank == 3, "attention: k_state is %s, want [kv_heads, slots / 16, key, 16]", describe(c.in[kKeyState], a, sizeof a));
+    RNL_CHECK_ARG(c.in[kKeyState].dims[2] == key, "attention: k_state is %s but q is %s", describe(c.in[kKeyState], a, sizeof a), describe(q, b, sizeof b));
+  } else {
+    RNL_TRY(check_dense("attention", "k", k));
+    RNL_TRY(check_dense("attention", "v", v));
+    RNL_CHECK_ARG(k.dtype == DType::kF32 && v.dtype == DType::kF32 && k.rank == 3 && v.rank == 3, "attention: k and v must be f32 [tokens, heads, dim]; k is %s, v is %s",
+                  describe(k, a, sizeof a), describe(v, b, sizeof b));
+    RNL_CHECK_ARG(k.dims[0] == (is_cross ? k.dims[0] : tokens) && k.dims[2] == key, "attention: k is %s but q is %s", describe(k, a, sizeof a), describe(q, b, sizeof b));
+    RNL_CHECK_ARG(v.dims[0] == k.dims[0] && v.dims[1] == k.dims[1], "attention: v is %s but k is %s", describe(v, a, sizeof a), describe(k, b, sizeof b));
+  }
+  const int64_t kv_heads = sizes_of(c).kv_heads, value = sizes_of(c).value, keys = is_cross ? k.dims[0] : tokens;
   RNL_CHECK_ARG(kv_heads >= 1 && heads >= 1 && heads % kv_heads == 0, "attention: %" PRId64 " heads over %" PRId64 " kv heads", heads, kv_heads);
   constexpr int64_t kLargest = 65536;
   RNL_CHECK_ARG(key >= 1 && value >= 1 && key <= kLargest && value <= kLargest && heads <= kLargest && tokens < (int64_t(1) << 31) && keys < (int64_t(1) << 31),
-                "attention: q is %s, v is %s; heads and dims must be in 1 .. 65536", describe(q, a, sizeof a), describe(v, b, sizeof b));
+                "attention: q is %s, v is %s; heads and dims must be in 1 .. 65536", describe(q, a, sizeof a), describe(is_shared ? c.in[kValueState] : v, b, sizeof b));
   const bool whole = y.rank == 3 && y.dims[1] == heads && y.dims[2] == value, flat = y.rank == 2 && y.dims[1] == heads * value;
   RNL_CHECK_ARG((whole || flat) && y.dims[0] == tokens, "attention: y is %s, want [%" PRId64 ", %" PRId64 ", %" PRId64 "]", describe(y, a, sizeof a), tokens, heads, value);
-  RNL_CHECK_ARG(has_input(c, kKeyState) == has_input(c, kValueState), "attention: only one of k_state and v_state is given");
-  const bool states = has_input(c, kKeyState);
   RNL_CHECK_ARG(states || p.stride == 1, "attention: a stride needs states");
   if (states) RNL_TRY(check_states(c));
   if (c.out_count > 1 && c.out[1].dtype != DType::kNone) {
@@ -97,11 +116,16 @@ Status check(const OpCall& c) {
     RNL_TRY(check_dense("attention", "segments", s));
     RNL_CHECK_ARG(s.dtype == DType::kI32 && s.rank == 1 && s.dims[0] >= 2, "attention: segments is %s, want i32 [n + 1]", describe(s, a, sizeof a));
   }
+  if (has_input(c, kRows)) {
+    const TensorView& s = c.in[kRows];
+    RNL_CHECK_ARG(is_shared, "attention: rows together with k and v");
+    RNL_CHECK_ARG(s.dtype == DType::kI32 && s.rank == 1 && s.dims[0] == tokens, "attention: rows is %s, want i32 [%" PRId64 "]", describe(s, a, sizeof a), tokens);
+  }
   return Status::ok();
 }
 
 Status check_data(const OpCall& c) {
-  const int64_t tokens = c.in[kQ].dims[0];
+  int64_t tokens = c.in[kQ].dims[0];
   if (has_input(c, kSegments)) {
     const int32_t* bounds = static_cast<const int32_t*>(c.in[kSegments].data);
     const int64_t n = c.in[kSegments].dims[0];
@@ -116,6 +140,11 @@ Status check_data(const OpCall& c) {
   const AttentionParams& p = params_of<AttentionParams>(c);
   const int64_t slots = c.in[kValueState].dims[1];
   RNL_CHECK_ARG(c.position >= 0 && c.position < (int64_t(1) << 40), "attention: position %" PRId64, c.position);
+  for (int64_t t = 0, n = tokens; has_input(c, kRows) && t < n; ++t) {
+    const int64_t row = token_of(c, t);
+    RNL_CHECK_ARG(row >= 0, "attention: row %" PRId64 " (index %" PRId64 ") is negative", row, t);
+    tokens = t == 0 || row + 1 > tokens ? row + 1 : tokens;
+  }
   const bool ring = p.window > 0 && p.window + tokens - 1 <= slots;
   if (!ring && (c.position + tokens) / p.stride > slots)
     return Status::make(Code::kContextFull, "the stream would hold %" PRId64 " tokens but the context has room for %" PRId64, c.position + tokens, slots * p.stride);
@@ -202,21 +231,21 @@ void write_states(const OpCall& c) {
 double key_element(const OpCall& c, int64_t begin, int64_t j, int64_t h, int64_t d) {
   const TensorView& k = c.in[kK];
   if (!has_input(c, kKeyState)) return static_cast<const float*>(k.data)[((begin + j) * k.dims[1] + h) * k.dims[2] + d];
-  const int64_t slots = c.in[kValueState].dims[1], s = j % slots;
-  return read_slot(c.in[kKeyState], key_index(h, s, d, slots, k.dims[2]), q8_key(h, s, d, slots, k.dims[2]));
+  const int64_t slots = c.in[kValueState].dims[1], s = j % slots, key = c.in[kKeyState].dims[2];
+  return read_slot(c.in[kKeyState], key_index(h, s, d, slots, key), q8_key(h, s, d, slots, key));
 }
 double value_element(const OpCall& c, int64_t begin, int64_t j, int64_t h, int64_t d) {
   const TensorView& v = c.in[kV];
   if (!has_input(c, kKeyState)) return static_cast<const float*>(v.data)[((begin + j) * v.dims[1] + h) * v.dims[2] + d];
-  const int64_t slots = c.in[kValueState].dims[1], s = j % slots;
-  return read_slot(c.in[kValueState], value_index(h, s, d, slots, v.dims[2]), q8_value(h, s, d, slots, v.dims[2]));
+  const int64_t slots = c.in[kValueState].dims[1], s = j % slots, value = c.in[kValueState].dims[2];
+  return read_slot(c.in[kValueState], value_index(h, s, d, slots, value), q8_value(h, s, d, slots, value));
 }
 
 // Token t of the call, at position p of a sequence that starts at token `begin` and whose positions end before `end`.
 __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
   const AttentionParams& a = params_of<AttentionParams>(c);
-  const TensorView &q = c.in[kQ], &k = c.in[kK], &v = c.in[kV];
-  const int64_t heads = q.dims[1], key = q.dims[2], value = v.dims[2], group = heads / k.dims[1];
+  const TensorView& q = c.in[kQ];
+  const int64_t heads = q.dims[1], key = q.dims[2], value = sizes_of(c).value, group = heads / sizes_of(c).kv_heads;
   const int64_t low = a.window > 0 && p - a.window + 1 > 0 ? p - a.window + 1 : 0;
   int64_t high = a.causal ? (p + 1) / a.stride : end;
   if (a.window > 0 && high > p + a.window) high = p + a.window;
@@ -263,8 +292,8 @@ __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin,
 void reference(const OpCall& c) {
   const int64_t tokens = c.in[kQ].dims[0];
   if (has_input(c, kKeyState)) {
-    write_states(c);
-    for (int64_t t = 0; t < tokens; ++t) attend(c, t, 0, c.position + t, c.position + tokens);
+    if (has_input(c, kK)) write_states(c);
+    for (int64_t t = 0; t < tokens; ++t) attend(c, t, 0, c.position + token_of(c, t), 0);  // causal: the end is its own position
     return;
   }
   if (c.in[kK].dims[0] != tokens) {

@@ -12,6 +12,7 @@
 //          bias     [1 | heads, tokens, keys] f32, optional; -infinity masks. Without states keys = tokens; with states key j is the
 //                   stream's position j and keys must reach position + tokens; not together with a stride
 //          segments [n + 1] i32, optional, without states only: bounds of independent sequences, 0 .. tokens, not decreasing
+//          rows     [tokens] i32, each >= 0, optional, only where k and v are absent: which tokens of the call the queries are
 // outputs  y        [tokens, heads, value] or [tokens, heads * value] f32; shares no memory with an input
 //          lse      [tokens, heads] f32, optional; -infinity where a query sees nothing
 // attrs    scale finite; window < 2^31, 0 = none; softcap >= 0, 0 = none; causal; stride >= 1, above 1 only with states and without a window
@@ -21,6 +22,9 @@
 // needs slots for window + tokens - 1 positions; otherwise, as without a window, the stream must fit: position + tokens <= slots, else
 // kContextFull. Without states position starts at 0 in each segment; query i sees j with j <= i and i - j < window when causal, and
 // |i - j| < window when not. A query that sees nothing gives 0.
+// With states k and v may both be absent: an operator before wrote those of the call's tokens (shared keys and values). Then nothing is
+// written; query t stands at position + rows[t], without rows at position + t, and what it sees must fit the slots as above, where tokens
+// counts up to the last query.
 // With a stride only the tokens at positions p with (p + 1) mod stride = 0 are stored, in slot p / stride, and a query at position p sees the
 // slots 0 .. (p + 1) / stride - 1: one key for each whole group of `stride` tokens.
 //

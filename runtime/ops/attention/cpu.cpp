@@ -10,7 +10,7 @@
 namespace runnel::RNL_ISA {
 namespace {
 
-enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments };
+enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments, kQueryTokens };
 
 constexpr int kSplitRows = 12;   // rows of a kv head up to which spans may be the tasks
 constexpr int kDirectLimit = 8;  // rows up to which states are read in place, each element converted once per block
@@ -20,6 +20,7 @@ struct Job {
   const float *q, *sinks, *bias;
   float *y, *lse;
   const int32_t* bounds;      // of the sequences; null: one
+  const int32_t* call_tokens; // which token of the call a query is; null: the one of its index
   const int64_t* first_item;  // [sequences + 1], items of one kv head before each sequence
   int64_t sequences, items_per_head;
   int64_t tokens, keys, heads, group, value_padded, bias_heads, bias_keys, position, window, stride;
@@ -110,7 +111,7 @@ void prepare(const Job& j, const Item& item, int worker, Work* w) {
     r += products->rows;
   }
   for (int r = 0; r < item.rows; ++r) {
-    const int64_t p = item.base + (item.first + r) / j.group;
+    const int64_t token = (item.first + r) / j.group, p = item.base + (j.call_tokens ? j.call_tokens[token] : token);
     w->low[r] = j.window > 0 && p - j.window + 1 > 0 ? p - j.window + 1 : 0;
     w->high[r] = j.causal ? (j.stride > 1 ? (p + 1) / j.stride : p + 1) : item.end;
     if (j.window > 0 && w->high[r] > p + j.window) w->high[r] = p + j.window;
@@ -344,7 +345,11 @@ __attribute__((noinline)) void finish_row(const Job& j, const Work& w, int r) {
 // First and last position that any row sees.
 void item_range(const Work& w, int64_t* low, int64_t* high) {
   *low = w.low[0];
-  *high = w.high[w.item.rows - 1];  // rows are in the order of their tokens, so both bounds grow
+  *high = w.high[0];
+  for (int r = 1; r < w.item.rows; ++r) {
+    if (w.low[r] < *low) *low = w.low[r];
+    if (w.high[r] > *high) *high = w.high[r];
+  }
 }
 
 void run_item(void* context, int64_t task, int worker) {
@@ -416,11 +421,14 @@ void write_states(const Job& j, ThreadPool* pool) {
       const_cast<Job*>(&j));
 }
 
+// Sizes of the values: of the call's own, or of the state when another operator wrote them.
+int64_t value_of(const OpCall& c) { return c.in[has_input(c, kV) ? kV : kValueState].dims[2]; }
+
 size_t partial_floats(const OpCall& c) {
   if (!has_input(c, kKeyState)) return 0;
-  const int64_t group = c.in[kQ].dims[1] / c.in[kK].dims[1], rows = c.in[kQ].dims[0] * group;
-  const int64_t spans = c.in[kValueState].dims[1] / kSpan + 2, padded = (c.in[kV].dims[2] + 15) & ~int64_t(15);
-  return size_t(c.in[kK].dims[1] * spans * (rows < kSplitRows ? rows : kSplitRows) * (padded + 16));
+  const int64_t kv_heads = c.in[kValueState].dims[0], rows = c.in[kQ].dims[0] * (c.in[kQ].dims[1] / kv_heads);
+  const int64_t spans = c.in[kValueState].dims[1] / kSpan + 2, padded = (value_of(c) + 15) & ~int64_t(15);
+  return size_t(kv_heads * spans * (rows < kSplitRows ? rows : kSplitRows) * (padded + 16));
 }
 
 size_t sequence_bytes(const OpCall& c) {
@@ -429,7 +437,7 @@ size_t sequence_bytes(const OpCall& c) {
 }
 
 size_t scratch_bytes(const OpCall& c, int workers) {
-  const int64_t padded = (c.in[kV].dims[2] + 15) & ~int64_t(15);
+  const int64_t padded = (value_of(c) + 15) & ~int64_t(15);
   return sequence_bytes(c) + sizeof(float) * (size_t(workers) * worker_floats(c.in[kQ].dims[2], padded) + partial_floats(c));
 }
 
@@ -439,7 +447,7 @@ void run(const OpCall& c) {
   j.tokens = c.in[kQ].dims[0];
   if (j.tokens == 0) return;
   j.states = has_input(c, kKeyState);
-  j.kv = {input<float>(c, kK), input<float>(c, kV), nullptr, nullptr, DType::kNone, c.in[kK].dims[1], c.in[kK].dims[2], c.in[kV].dims[2], 0};
+  j.kv = {input<float>(c, kK), input<float>(c, kV), nullptr, nullptr, DType::kNone, j.states ? c.in[kValueState].dims[0] : c.in[kV].dims[1], c.in[kQ].dims[2], value_of(c), 0};
   if (j.states) {
     j.kv.k_state = static_cast<unsigned char*>(c.in[kKeyState].data);
     j.kv.v_state = static_cast<unsigned char*>(c.in[kValueState].data);
@@ -451,6 +459,7 @@ void run(const OpCall& c) {
   j.sinks = input<float>(c, kSinks);
   j.bias = input<float>(c, kBias);
   j.bounds = input<int32_t>(c, kSegments);
+  j.call_tokens = input<int32_t>(c, kQueryTokens);
   if (j.bias) j.bias_heads = c.in[kBias].dims[0], j.bias_keys = c.in[kBias].dims[2];
   j.y = output<float>(c, 0);
   j.heads = c.in[kQ].dims[1];
@@ -476,10 +485,15 @@ void run(const OpCall& c) {
   j.worker_floats = worker_floats(j.kv.key, j.value_padded);
   j.workers = reinterpret_cast<float*>(c.scratch + sequence_bytes(c));
   j.partials = j.workers + size_t(workers) * j.worker_floats;
-  if (j.states) write_states(j, c.pool);
+  if (j.states && has_input(c, kK)) write_states(j, c.pool);
 
-  const int64_t rows = j.tokens * j.group, end = j.keys ? j.keys : (j.position + j.tokens) / j.stride;
-  const int64_t low = j.window > 0 && j.position - j.window + 1 > 0 ? j.position - j.window + 1 : 0;
+  int64_t first = 0, last = j.tokens - 1;  // token of the call
+  for (int64_t t = 0; j.call_tokens && t < j.tokens; ++t) {
+    if (t == 0 || j.call_tokens[t] < first) first = j.call_tokens[t];
+    if (t == 0 || j.call_tokens[t] > last) last = j.call_tokens[t];
+  }
+  const int64_t rows = j.tokens * j.group, end = j.keys ? j.keys : (j.position + last + 1) / j.stride;
+  const int64_t low = j.window > 0 && j.position + first - j.window + 1 > 0 ? j.position + first - j.window + 1 : 0;
   j.first_span = low / kSpan;
   j.spans = (end - 1) / kSpan - j.first_span + 1;
   const bool heavy = double(j.kv.kv_heads) * double(rows) * double(end - low) * double(j.kv.key + j.kv.value) >= double(1 << 19);

@@ -13,18 +13,22 @@ struct AppendPush {
 };
 struct Push {
   uint32_t tokens, heads, kv_heads, value, keys, slots, window, stride;
-  uint32_t q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, y, lse;
+  uint32_t q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, rows, y, lse;
   float scale, softcap;
 };
 
-constexpr int kKeyState = 3, kValueState = 4, kSinks = 5, kBias = 6, kSegments = 7;
+constexpr int kK = 1, kV = 2, kKeyState = 3, kValueState = 4, kSinks = 5, kBias = 6, kSegments = 7, kRows = 8;
+
+// Sizes of keys and values: of the call's own, or of the states when another operator wrote them.
+uint32_t kv_heads_of(const OpCall& c) { return uint32_t(has_input(c, kV) ? c.in[kV].dims[1] : c.in[kValueState].dims[0]); }
+uint32_t value_of(const OpCall& c) { return uint32_t(c.in[has_input(c, kV) ? kV : kValueState].dims[2]); }
 
 const char* refuses(const OpCall& c) {
-  if (c.in[0].dims[2] > 1024 || c.in[2].dims[2] > 1024) return "heads of more than 1024 dims";
+  if (c.in[0].dims[2] > 1024 || value_of(c) > 1024) return "heads of more than 1024 dims";
   if (!has_input(c, kKeyState)) return nullptr;
   // Their slots would begin in the middle of a word.
-  if (c.in[kKeyState].dtype == DType::kQ8 && (c.in[2].dims[2] + 31) / 32 % 2 != 0) return "q8 values of an odd number of blocks";
-  if (c.in[kKeyState].dtype == DType::kF16 && c.in[2].dims[2] % 2 != 0) return "f16 values of an odd size";
+  if (c.in[kKeyState].dtype == DType::kQ8 && (value_of(c) + 31) / 32 % 2 != 0) return "q8 values of an odd number of blocks";
+  if (c.in[kKeyState].dtype == DType::kF16 && value_of(c) % 2 != 0) return "f16 values of an odd size";
   return nullptr;
 }
 
@@ -49,23 +53,26 @@ void append(Recorder& r, const OpCall& c, int input, int state, uint32_t stride)
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<AttentionParams>(c);
-  const TensorView &q = c.in[0], &v = c.in[2];
+  const TensorView& q = c.in[0];
   const bool streams = has_input(c, kKeyState);
   Push push{};
-  push.tokens = uint32_t(q.dims[0]), push.heads = uint32_t(q.dims[1]), push.kv_heads = uint32_t(v.dims[1]), push.value = uint32_t(v.dims[2]);
-  push.keys = uint32_t(c.in[1].dims[0]), push.window = uint32_t(p.window), push.stride = uint32_t(p.stride);
+  push.tokens = uint32_t(q.dims[0]), push.heads = uint32_t(q.dims[1]), push.kv_heads = kv_heads_of(c), push.value = value_of(c);
+  push.keys = has_input(c, kK) ? uint32_t(c.in[kK].dims[0]) : 0, push.window = uint32_t(p.window), push.stride = uint32_t(p.stride);
   push.k_state = push.v_state = kAbsent;
   if (streams) {
     r.window({&c.in[kKeyState], &c.in[kValueState]});
-    append(r, c, 1, kKeyState, push.stride);
-    append(r, c, 2, kValueState, push.stride);
-    r.barrier();
+    if (has_input(c, kK)) {
+      append(r, c, kK, kKeyState, push.stride);
+      append(r, c, kV, kValueState, push.stride);
+      r.barrier();
+    }
     push.slots = uint32_t(c.in[kValueState].dims[1]);
     push.k_state = r.state(c.in[kKeyState]), push.v_state = r.state(c.in[kValueState]);
   }
-  push.q = r.input(c, 0), push.k = r.input(c, 1), push.v = r.input(c, 2), push.sinks = r.input(c, kSinks), push.bias = r.input(c, kBias);
+  push.q = r.input(c, 0), push.k = r.input(c, kK), push.v = r.input(c, kV), push.sinks = r.input(c, kSinks), push.bias = r.input(c, kBias);
   if (push.bias != kAbsent) push.bias_heads = uint32_t(c.in[kBias].dims[0]), push.bias_keys = uint32_t(c.in[kBias].dims[2]);
   push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
+  push.rows = r.input(c, kRows);
   push.y = r.output(c, 0), push.lse = r.output(c, 1);
   push.scale = p.scale, push.softcap = p.softcap;
   const uint32_t source = !streams ? 0 : c.in[kKeyState].dtype == DType::kF32 ? 1 : c.in[kKeyState].dtype == DType::kF16 ? 2 : 3;

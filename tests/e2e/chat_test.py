@@ -1,0 +1,140 @@
+"""`runnel chat` as people use it: through pipes, saved and restored, and on a terminal with Ctrl-C."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import time
+import unittest
+
+from support import BIN, GOLDENS, Case, read_safetensors, run, write_safetensors
+
+TEMPLATE = ("{% if messages[0].role == 'system' and messages[0].content == 'never' %}{{ raise_exception('No such system!') }}{% endif %}"
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}")
+ROWS = 613
+
+
+class Terminal:
+    """A program on a pseudo terminal."""
+
+    def __init__(self, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(os.path.join(BIN, "runnel"), ["runnel", *map(str, arguments)])
+        self.seen = b""
+
+    def read(self, until, seconds=60):
+        """What comes up to and with `until` (a function of the bytes)."""
+        begin, end = len(self.seen), time.monotonic() + seconds
+        while not until(self.seen[begin:]):
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.fd], [], [], left)[0]:
+                raise AssertionError(f"nothing more came: {self.seen[-300:]!r}")
+            try:
+                data = os.read(self.fd, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                raise AssertionError(f"it ended: {self.seen[-300:]!r}")
+            self.seen += data
+        return self.seen[begin:]
+
+    def write(self, data):
+        os.write(self.fd, data)
+
+    def code(self):
+        while True:
+            try:
+                if not os.read(self.fd, 65536):
+                    break
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+class Chat(Case):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = cls.path("hf")
+        os.makedirs(folder)
+        tensors = {}
+        for name, (shape, values) in read_safetensors(os.path.join(GOLDENS, "tiny_llama", "model.safetensors")).items():
+            if name in ("model.embed_tokens.weight", "lm_head.weight"):
+                count, shape = len(values), [ROWS, shape[1]]
+                values = [values[i % count] * (1 + i // count / 16) for i in range(ROWS * shape[1])]
+            tensors[name] = ("F32", shape, values)
+        write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
+        with open(os.path.join(GOLDENS, "tiny_llama", "config.json")) as f:
+            config = json.load(f)
+        for name, content in (("config.json", {**config, "vocab_size": ROWS, "max_position_embeddings": 8192}), ("tokenizer_config.json", {"chat_template": TEMPLATE})):
+            with open(os.path.join(folder, name), "w") as f:
+                json.dump(content, f)
+        with open(os.path.join(GOLDENS, "chat", "tokenizer.json"), "rb") as f, open(os.path.join(folder, "tokenizer.json"), "wb") as to:
+            to.write(f.read())
+        cls.rnl = cls.path("m.rnl")
+        run("runnel-convert", folder, "-o", cls.rnl)
+
+    def chat(self, text, *options, code=0):
+        done = subprocess.run([os.path.join(BIN, "runnel"), "chat", self.rnl, *options], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+        self.assertEqual(done.returncode, code, done.stderr.decode())
+        return done.stdout, done.stderr.decode()
+
+    def test_pipes_and_saved_conversations(self):
+        both, said = self.chat("Hello\nAnd\\\nmore?\n", "-n", "6", "--system", "Be brief.")
+        self.assertEqual(said, "")
+        state = self.path("talk.state")
+        first, _ = self.chat("Hello\n", "-n", "6", "--system", "Be brief.", "--save-state", state)
+        second, said = self.chat("And\\\nmore?\n", "-n", "6", "--load-state", state, "--save-state", state)
+        self.assertEqual(first + second, both)
+        self.assertEqual(said, "")  # nothing was fed again
+        with open(state + ".json") as f:
+            self.assertEqual([m["role"] for m in json.load(f)], ["system", "user", "assistant", "user", "assistant"])
+        again, _ = self.chat(f"Hello\n/save {self.path('other')}\n/reset\nHello\n", "-n", "6", "--system", "Be brief.")
+        self.assertEqual(again, first + first)
+        self.assertTrue(os.path.exists(self.path("other")))
+        self.chat("x\n", "--load-state", state, "--system", "other", code=1)
+        os.remove(state + ".json")
+        _, said = self.chat("x\n", "--load-state", state, code=1)
+        self.assertIn("talk.state.json", said)
+
+    def test_stop_texts_and_variables(self):
+        whole = self.chat("Hello\n", "-n", "24")[0].decode(errors="replace").rstrip("\n")
+        stop = next(c for c in whole[4:] if c.isascii() and c.isprintable())
+        cut = self.chat("Hello\n", "-n", "24", "--stop", "never said", "--stop", stop)[0].decode(errors="replace")
+        self.assertEqual(cut.rstrip("\n"), whole[:whole.index(stop)].rstrip("\n"))
+        self.assertNotEqual(self.chat("Hello\n", "-n", "24", "--set", "opening=Well, then ")[0].decode(errors="replace").rstrip("\n"), whole)
+        _, said = self.chat("Hello\n", "--set", "opening", code=1)
+        self.assertIn("NAME=VALUE", said)
+        _, said = self.chat("Hello\n", "--system", "never", code=1)
+        self.assertRegex(said, "line 1: No such system!")
+
+    def test_a_terminal_and_ctrl_c(self):
+        prompt = b"> "
+        t = Terminal("chat", self.rnl, "--context", 8192, "-n", 8000)
+        t.read(lambda s: s.endswith(prompt))
+        t.write(b"Hello\n")
+        t.read(lambda s: len(s) > len(b"Hello\r\n") + 8)  # the answer has begun
+        t.write(b"\x03")
+        answer = t.read(lambda s: s.endswith(b"\n" + prompt))
+        self.assertLess(len(answer), 40000)  # not the whole of it
+        # At the prompt it drops what was typed, here also a line that goes on.
+        t.write(b"dropped\\\n")
+        t.read(lambda s: s.endswith(b". "))
+        t.write(b"\x03")
+        t.read(lambda s: s.endswith(prompt))
+        t.write(b"/save " + self.path("tty").encode() + b"\n")
+        t.read(lambda s: s.endswith(b"\n" + prompt))
+        with open(self.path("tty") + ".json") as f:
+            self.assertEqual([m["content"] for m in json.load(f)][0], "Hello")
+        t.write(b"More\n")
+        t.read(lambda s: len(s) > len(b"More\r\n") + 8)
+        t.write(b"\x03")
+        t.read(lambda s: s.endswith(b"\n" + prompt))
+        t.write(b"\x04")
+        self.assertEqual(t.code(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
