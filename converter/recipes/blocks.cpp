@@ -5,16 +5,36 @@ namespace {
 
 Var head_norm(Net& net, const Attention& a, const Var& x, const std::string& weight) {
   if (weight.empty()) return x;
-  if (!a.norm_is_whole) return net.rms_norm(x, net.plain(a.prefix + weight + ".weight", {a.head_dim}, a.norm_offset), a.eps);
-  const Var flat = net.rms_norm(net.reshape(x, {x.width()}), net.plain(a.prefix + weight + ".weight", {x.width()}, a.norm_offset), a.eps);
+  const std::string name = a.prefix + weight + ".weight";
+  if (a.norm_is_layer) return net.binary(format::BinaryKind::mul, net.layer_norm(x, "", "", a.eps), net.plain(name, x.dims));
+  if (!a.norm_is_whole) return net.rms_norm(x, net.plain(name, {a.head_dim}, a.norm_offset), a.eps);
+  const Var flat = net.rms_norm(net.reshape(x, {x.width()}), net.plain(name, {x.width()}, a.norm_offset), a.eps);
   return net.reshape(flat, x.dims);
 }
 
-}  // namespace
+// q, k or v (part 0, 1 or 2) of a matrix with rows [heads, 3, head_dim].
+Var part_of_heads(Net& net, const Attention& a, const Var& x, int64_t part) {
+  const std::string name = a.prefix + a.qkv, own = name + "[" + std::to_string(part) + "]";
+  const int64_t all = 3 * a.heads * a.head_dim;
+  std::vector<int64_t> rows;
+  for (int64_t i = 0; i < a.heads * a.head_dim; ++i) rows.push_back((i / a.head_dim * 3 + part) * a.head_dim + i % a.head_dim);
+  const std::string matrix = net.matrix(own + ".weight", net.reordered(net.take(name + ".weight", {all, x.dims.back()}), rows));
+  std::string bias;
+  if (net.has(name + ".bias")) {
+    const std::vector<float> values = net.values(name + ".bias", {all});
+    std::vector<float> chosen;
+    for (int64_t r : rows) chosen.push_back(values[size_t(r)]);
+    bias = net.constant(own + ".bias", chosen, {-1});
+  }
+  return net.times(x, matrix, bias, {a.heads, a.head_dim});
+}
 
-Var attention(Net& net, const Attention& a, const Var& x) {
-  if (a.kv_heads < 1 || a.heads % a.kv_heads)
-    fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(), static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
+// q, k, v and, where there is one, the gate.
+std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
+  if (a.qkv_is_by_head) {
+    if (a.heads != a.kv_heads) fail("%s: heads that share keys cannot stand one by one in %s", net.checkpoint().path.c_str(), a.qkv.c_str());
+    return {part_of_heads(net, a, x, 0), part_of_heads(net, a, x, 1), part_of_heads(net, a, x, 2)};
+  }
   std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}};
   if (a.shared.empty()) products.push_back({a.prefix + a.k, {a.kv_heads, a.head_dim}});
   if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, a.head_dim}});
@@ -23,17 +43,35 @@ Var attention(Net& net, const Attention& a, const Var& x) {
     for (size_t i = 0; i < 3; ++i) products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv, products[i].rows_in_all = q + 2 * kv;
   }
   if (!a.gate.empty()) products.push_back({a.prefix + a.gate, {a.gate_is_per_head ? a.heads : a.heads * a.head_dim}});
-  const std::vector<Var> qkv = net.linears(x, products);
-  const auto ready = [&](const Var& heads, const std::string& norm) {
-    const Var normed = head_norm(net, a, heads, norm);
-    return a.rope.empty() ? normed : net.rope(normed, a.rope, a.is_interleaved, a.rope_scale);
+  return net.linears(x, products);
+}
+
+Var within(Net& net, const Var& x, double limit) {
+  const std::string most = net.constant("/clip", {float(limit)}, {1}), least = net.constant("/clip_least", {float(-limit)}, {1});
+  return net.binary(format::BinaryKind::max, net.binary(format::BinaryKind::min, x, most), least);
+}
+
+}  // namespace
+
+Var attention(Net& net, const Attention& a, const Var& x) {
+  if (a.kv_heads < 1 || a.heads % a.kv_heads)
+    fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(), static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
+  const std::vector<Var> qkv = projections(net, a, x);
+  const auto ready = [&](Var v, const std::string& norm) {
+    if (!a.norm_is_late) v = head_norm(net, a, v, norm);
+    if (a.clip > 0) v = within(net, v, a.clip);
+    if (!a.rope.empty()) v = net.rope(v, a.rope, a.is_interleaved, a.rope_scale);
+    return a.norm_is_late ? head_norm(net, a, v, norm) : v;
   };
   const std::string sinks = a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads});
   const Softmax softmax = {a.scale, a.softcap, a.window};
-  const Var q = ready(qkv[0], a.q_norm);
+  Var q = ready(qkv[0], a.q_norm);
+  if (!a.query_scale.name.empty()) q = net.mul(q, a.query_scale);
   Var y;
   if (a.shared.empty()) {
-    const Var k = ready(qkv[1], a.k_norm), &v = qkv[a.k_is_v ? 1 : 2];
+    const Var k = ready(qkv[1], a.k_norm);
+    Var v = qkv[a.k_is_v ? 1 : 2];
+    if (a.clip > 0) v = within(net, v, a.clip);
     y = attend(net, softmax, q, k, a.v_norm ? net.rms_norm(v, "", a.eps) : v, sinks);
   } else {
     y = attend_shared(net, softmax, q, a.shared, a.head_dim, sinks);
@@ -72,11 +110,6 @@ Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& s
   return net.op("attention", inputs, q.axis, {q.dims[0] * value_dim}, {}, attrs);
 }
 
-void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name) {
-  a.rope = net.constant(name, rope.frequencies, {-1});
-  a.rope_scale = rope.scale;
-}
-
 Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
   if (!f.is_gated) return net.linear(net.unary(f.activation, net.linear(x, {f.prefix + f.up, {f.width}})), {f.prefix + f.down, {x.dims.back()}});
   std::vector<Product> products = {{f.prefix + f.gate, {f.width}}, {f.prefix + f.up, {f.width}}};
@@ -100,20 +133,25 @@ std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern
       parts.push_back(&net.rows_of(net.take(e.prefix + pattern.substr(0, hole) + std::to_string(i) + pattern.substr(hole + 2) + ".weight", {r.all, columns}), r.first, r.rows));
     return net.matrix(e.prefix + "experts." + part, net.stacked(parts));
   }
+  const bool has_blocks = net.has(e.prefix + pattern + "_blocks"), is_turned = e.is_clamped && !net.is_gguf() && !has_blocks;
   const std::string name = e.prefix + pattern + (net.has(e.prefix + pattern) ? "" : ".weight");
-  const int64_t height = e.is_clamped ? columns : r.all, width = e.is_clamped ? r.all : columns;
-  SourceTensor flat = net.take(name, {e.count, height, width});
+  const int64_t height = is_turned ? columns : r.all, width = is_turned ? r.all : columns;
+  SourceTensor flat = has_blocks ? mxfp4_rows(net, e.prefix + pattern, e.count, r.all, columns) : net.take(name, {e.count, height, width});
   flat.shape = {uint64_t(e.count * height), uint64_t(width)};
   std::vector<int64_t> rows;
   for (int64_t i = 0; i < r.rows; ++i) rows.push_back(r.first + i * r.step);
-  for (int64_t i = 0; i < e.count; ++i)
-    parts.push_back(e.is_clamped ? &net.reordered(net.transposed(net.rows_of(flat, i * height, height)), rows) : &net.rows_of(flat, i * r.all + r.first, r.rows));
+  for (int64_t i = 0; i < e.count; ++i) {
+    const SourceTensor& own = net.rows_of(flat, i * height, height);
+    if (is_turned || r.step != 1) parts.push_back(&net.reordered(is_turned ? net.transposed(own) : own, rows));
+    else parts.push_back(&net.rows_of(own, r.first, r.rows));
+  }
   return net.matrix(e.prefix + "experts." + part, net.stacked(parts));
 }
 
 // The same rows of a bias [experts, all].
 std::string expert_bias(Net& net, const Experts& e, const std::string& name, const ExpertRows& r, const std::string& part) {
-  const std::vector<float> all = net.values(e.prefix + name + "_bias", {e.count, r.all});
+  const std::string stem = e.prefix + name;
+  const std::vector<float> all = net.values(stem + (net.is_gguf() ? ".bias" : "_bias"), {e.count, r.all});
   std::vector<float> out;
   for (int64_t i = 0; i < e.count; ++i)
     for (int64_t k = 0; k < r.rows; ++k) out.push_back(all[size_t(i * r.all + r.first + k * r.step)]);
@@ -142,6 +180,7 @@ Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids) {
   } else {
     if (is_gated) inputs.push_back(expert_matrix(net, e, e.gate, {0, w, w}, columns, "gate"));
     inputs.push_back(expert_matrix(net, e, e.up, {0, w, w}, columns, "up"));
+    if (e.is_clamped) biases = {expert_bias(net, e, e.gate, {0, w, w}, "gate"), expert_bias(net, e, e.up, {0, w, w}, "up")};
   }
   inputs.insert(inputs.end(), biases.begin(), biases.end());
   if (!is_gated) return net.unary(e.activation, net.op("routed_matmul", inputs, in.axis, {e.chosen, w}));

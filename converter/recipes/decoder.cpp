@@ -60,6 +60,16 @@ void read_gguf_experts(const Facts& f, Decoder& d) {
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
+Facts config_facts(Checkpoint& c, Decoder& d) {
+  for (const char* part : {"vision_tower.", "multi_modal_projector.", "vision_encoder.", "vision_language_adapter."}) c.ignore_containing(part);
+  for (const char* root : {"language_model.model.", "model.language_model."})
+    if (c.has(root + std::string("embed_tokens.weight"))) d.naming.root = root;
+  if (c.has("language_model.lm_head.weight")) d.naming.renamed["/lm_head"] = "/language_model.lm_head";
+  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Json* text = f.find("text_config");
+  return text ? f.inside("text_config", *text) : f;
+}
+
 void read_config_sizes(const Facts& f, Decoder& d) {
   Attention& a = d.attention;
   d.hidden = f.integer("hidden_size");
@@ -67,7 +77,8 @@ void read_config_sizes(const Facts& f, Decoder& d) {
   a.kv_heads = f.integer("num_key_value_heads", 1, 65536, a.heads);
   d.ffn.width = f.integer("intermediate_size");
   d.context = f.integer("max_position_embeddings");
-  d.eps = a.eps = f.number(f.has("layer_norm_eps") ? "layer_norm_eps" : f.has("norm_epsilon") ? "norm_epsilon" : "rms_norm_eps", 1e-6);
+  d.eps = a.eps = 1e-6;
+  for (const char* key : {"rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps"}) d.eps = a.eps = f.number(key, d.eps);
   a.head_dim = f.integer("head_dim", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
   d.vocab = f.integer("vocab_size");
@@ -89,6 +100,15 @@ std::string output_matrix(Net& net, const std::string& table, bool is_tied, int6
   return is_tied ? table + ".weight" : net.matrix("/lm_head.weight", net.take("/lm_head.weight", {vocab, hidden}));
 }
 
+void read_granite_factors(const Facts& f, Decoder& d) {
+  d.attention.scale = f.number("attention_multiplier", 1);
+  d.embedding_scale = float(f.number("embedding_multiplier", 1));
+  d.residual_factor = float(f.number("residual_multiplier", 1));
+  const double scaling = f.number("logits_scaling", 1);
+  if (scaling == 0) f.refuse("logits_scaling", "is 0");
+  d.logit_factor = float(1 / scaling);
+}
+
 void read_config_basics(Checkpoint& c, const Facts& f, Decoder& d) {
   read_config_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
@@ -106,7 +126,7 @@ class Builder {
 
   Var norm(const Var& x, const char* name, const Var* residual = nullptr) {
     if (!name) return x;
-    const std::string weight = net_.plain(name + std::string(".weight"), {d_.hidden}, d_.norm_offset);
+    const std::string weight = d_.norms_have_weights ? net_.plain(name + std::string(".weight"), {d_.hidden}, d_.norm_offset) : "";
     if (!d_.is_layer_norm) return net_.rms_norm(x, weight, d_.eps, residual);
     const std::string bias = name + std::string(".bias");
     const Var y = net_.layer_norm(x, weight, net_.has(bias) ? net_.plain(bias, {d_.hidden}) : "", d_.eps);
@@ -118,10 +138,19 @@ class Builder {
     if (!post_norm) return net_.add(residual, net_.scale(y, d_.residual_factor));
     return norm(y, post_norm, &residual);
   }
-  Var half(const Layer& layer, const Var& x) { return layer.has_experts ? experts(net_, d_.experts, x) : feed_forward(net_, d_.ffn, x); }
+  Var half(const Layer& layer, const Var& x) {
+    if (!layer.has_experts) return feed_forward(net_, d_.ffn, x);
+    const Var y = experts(net_, d_.experts, x);
+    if (d_.shared_width == 0) return y;
+    FeedForward shared = d_.ffn;
+    shared.prefix = "mlp.shared_expert.";
+    shared.width = d_.shared_width;
+    const Var weight = net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {"mlp.shared_expert_gate", {1}}));
+    return net_.add(y, net_.mul(feed_forward(net_, shared, x), weight));
+  }
   Var layer(const Layer& layer, const Attention& a, const Var& x) {
     const Var in = norm(x, d_.attn_norm);
-    if (d_.is_parallel) return join(x, net_.add(attention(net_, a, in), half(layer, net_.wanted(in))), nullptr);
+    if (d_.is_parallel) return join(x, net_.add(attention(net_, a, in), half(layer, net_.wanted(d_.ffn_norm ? norm(x, d_.ffn_norm) : in))), nullptr);
     const Var y = join(x, attention(net_, a, in), d_.attn_post_norm);
     return join(y, half(layer, norm(y, d_.ffn_norm)), d_.ffn_post_norm);
   }
@@ -137,17 +166,23 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
   Net net(checkpoint, builder, d.naming, d.context);
   Builder make(net, d);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
+  if (d.position_table) {
+    const std::string table = d.position_table + std::string(".weight");
+    x = net.add(x, net.op("embedding", {"positions", net.matrix(table, net.take(table, {d.context, d.hidden}))}, "T", {d.hidden}, {}, format::EmbeddingAttrsT()));
+  }
   std::vector<std::string> ropes;
-  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i].frequencies, {-1}));
+  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(rope_table(net, d.ropes[i], "rope" + std::to_string(i)));
+  Attention shared = d.attention;
+  if (d.query_beta != 0) shared.query_scale = query_scale(net, d.query_beta, d.query_original);
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
-    Attention a = d.attention;
+    Attention a = shared;
     a.window = d.layers[i].window;
     if (const int rope = d.layers[i].rope; rope >= 0) a.rope = ropes[size_t(rope)], a.rope_scale = d.ropes[size_t(rope)].scale;
     x = make.layer(d.layers[i], a, x);
   }
   net.leave_layers();
-  x = make.norm(x, "norm");
+  x = make.norm(x, d.last_norm);
   net.head(x, output_matrix(net, "embed_tokens", d.is_tied, d.vocab, d.hidden), d.vocab, d.output_softcap, d.logit_factor);
 }
 

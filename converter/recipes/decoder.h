@@ -19,21 +19,26 @@ struct Decoder {
   Naming naming = {"model.", "layers.", kGgufNames};
   // Short names of norm weights, null for none; with post norms, those behind attention and feed-forward.
   const char *attn_norm = "input_layernorm", *ffn_norm = "post_attention_layernorm";
-  const char *attn_post_norm = nullptr, *ffn_post_norm = nullptr;
+  const char *attn_post_norm = nullptr, *ffn_post_norm = nullptr, *last_norm = "norm";
   int64_t context = 0, vocab = 0, hidden = 0;
   double eps = 1e-6;
   float norm_offset = 0;  // added to norm weights
   bool is_layer_norm = false;   // norms subtract the mean and may have a bias
-  bool is_parallel = false;     // both halves of a layer see the same normed input
+  bool norms_have_weights = true;
+  bool is_parallel = false;     // both halves of a layer see the same input, normed once or, with ffn_norm, by a norm for each
   float residual_factor = 1;    // of what both halves add
   float logit_factor = 1;
   float embedding_scale = 1;
   float output_softcap = 0;
   bool is_tied = true;    // output matrix = embedding
+  double query_beta = 0;  // queries are scaled by their position (query_scale in blocks.h); 0: not
+  int64_t query_original = 0;
   Attention attention;    // window and rope are set layer by layer
   FeedForward ffn;
   Experts experts;
+  int64_t shared_width = 0;     // of an expert that every token sees, its output times the sigmoid of a projection; 0: none
   std::vector<Rope> ropes;
+  const char* position_table = nullptr;  // short name of an embedding of positions, `context` rows
   std::vector<Layer> layers;
 };
 
@@ -44,12 +49,17 @@ void add_post_norms(Decoder& decoder);
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
 // A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
 void read_gguf_experts(const Facts& facts, Decoder& decoder);
-// The same from config.json's keys.
+// The facts of config.json, or of its text_config. Sets where the tensors of the text part stand; those of other parts are left out.
+Facts config_facts(Checkpoint& checkpoint, Decoder& decoder);
+// The same sizes from config.json's keys.
 void read_config_sizes(const Facts& facts, Decoder& decoder);
 format::UnaryKind activation_named(const Facts& facts, const std::string& key, const std::string& otherwise);
 
 // What most recipes for config.json share: sizes, scale, activation, tied output matrix.
 void read_config_basics(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
+
+// Granite's constant factors: of the scores, the embedding, what each half of a layer adds, and the logits.
+void read_granite_factors(const Facts& facts, Decoder& decoder);
 
 // Adds symbols, tensors, states and the program "main".
 void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder& builder);

@@ -23,6 +23,8 @@ class Facts {
   double number(const std::string& key, double otherwise) const;
   bool boolean(const std::string& key, bool otherwise) const;
   std::string text(const std::string& key, const std::string& otherwise) const;
+  // Facts of an object that stands under `key`.
+  Facts inside(const std::string& key, const Json& tree) const { return Facts(tree, where_ + ": " + prefix_ + key); }
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const;
 
  private:

@@ -12,6 +12,7 @@ namespace {
 void build_cohere2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   d.is_layer_norm = d.is_parallel = true;
+  d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
   if (c.kind == Checkpoint::Kind::kGguf) {
     const Facts f(c.meta, c.path.string(), "cohere2.");

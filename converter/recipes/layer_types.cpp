@@ -62,7 +62,7 @@ std::vector<float> proportional_frequencies(const Facts& f, double theta, double
 
 }  // namespace
 
-Rope config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim) {
+Rope config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim, double partial) {
   const bool is_local = layer_type == "sliding_attention";
   const Json* parameters = f.find("rope_parameters");
   if (parameters && !parameters->is_object()) f.refuse("rope_parameters", "is not an object");
@@ -71,22 +71,25 @@ Rope config_rope(const Facts& f, const std::string& layer_type, double base, int
     if (it != parameters->end()) parameters = &*it;
     else if (is_local) parameters = nullptr;  // one object describes the layers that see everything
   }
-  const char* base_key = is_local ? "rope_local_base_freq" : "rope_theta";
+  const char* base_key = is_local ? "rope_local_base_freq" : f.has("rotary_emb_base") ? "rotary_emb_base" : "rope_theta";
   // Local layers are never scaled in the older style.
   const Json* scaling = is_local ? nullptr : f.find("rope_scaling");
+  if (scaling && !scaling->is_object()) f.refuse("rope_scaling", "is not an object");
   double theta = f.number(base_key, base);
-  double partial = f.number("partial_rotary_factor", 1);
+  for (const char* key : {"rotary_pct", "rope_pct", "partial_rotary_factor"}) partial = f.number(key, partial);
   if (parameters) {
-    const Facts own(*parameters, "rope_parameters", "");
+    const Facts own = f.inside("rope_parameters", *parameters);
     theta = own.number("rope_theta", theta);
     partial = own.number("partial_rotary_factor", partial);
     scaling = parameters;
   }
   if (theta <= 0) f.refuse(base_key, "is not positive");
   if (partial <= 0 || partial > 1) f.refuse("partial_rotary_factor", "is not in 0 to 1");
-  if (scaling && scaling->is_object() && scaling->value("rope_type", "") == "proportional") return {proportional_frequencies(Facts(*scaling, "rope_parameters", ""), theta, partial, head_dim)};
   Rope out = {rope_frequencies(theta, int64_t(double(head_dim) * partial))};
-  apply_rope_scaling(scaling, scaling == parameters && parameters ? "rope_parameters" : "rope_scaling", theta, f.integer("max_position_embeddings", 1, int64_t(1) << 30, 0), out);
+  if (!scaling) return out;
+  const Facts how = f.inside(scaling == parameters ? "rope_parameters" : "rope_scaling", *scaling);
+  if (how.text("rope_type", "") == "proportional") return {proportional_frequencies(how, theta, partial, head_dim)};
+  apply_rope_scaling(how, f, theta, out);
   return out;
 }
 

@@ -142,7 +142,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   std::vector<std::string> ropes;
-  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(net.constant("rope" + std::to_string(i), d.ropes[i].frequencies, {-1}));
+  for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(rope_table(net, d.ropes[i], "rope" + std::to_string(i)));
   const auto half = [&](const Var& v, const char* norm, const char* post_norm, auto part) {
     return with_residual(net, v, norm, d.eps, [&](const Var& h) {
       const Var y = part(h);

@@ -3,7 +3,6 @@
 // matrices in one piece. A GGUF of these families may have experts: Mixtral is a Llama there, Qwen3-MoE a Qwen3.
 #include <cmath>
 
-#include "converter/passes/encode.h"
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
@@ -12,18 +11,6 @@ namespace runnel::convert {
 namespace {
 
 constexpr int64_t kMostWindow = int64_t(1) << 30;
-
-// Divisors of the frequencies, which stand for Llama 3.1's scaling.
-void apply_rope_divisors(Checkpoint& c, Rope& rope) {
-  if (!c.has("rope_freqs.weight")) return;
-  const SourceTensor& t = c.take("rope_freqs.weight", {uint64_t(rope.frequencies.size())});
-  std::vector<float> divisors(rope.frequencies.size());
-  decode_values(t, 0, divisors.size(), divisors.data());
-  for (size_t i = 0; i < divisors.size(); ++i) {
-    if (divisors[i] <= 0) fail("%s: tensor \"rope_freqs.weight\" holds a divisor that is not positive", c.path.c_str());
-    rope.frequencies[i] /= divisors[i];
-  }
-}
 
 void read_gguf_facts(Checkpoint& c, const std::string& family, Decoder& d) {
   const Facts f(c.meta, c.path.string(), family + ".");
@@ -34,22 +21,30 @@ void read_gguf_facts(Checkpoint& c, const std::string& family, Decoder& d) {
   d.embedding_scale = float(f.number("embedding_scale", 1));
   d.residual_factor = float(f.number("residual_scale", 1));
   d.logit_factor = float(1 / f.number("logit_scale", 1));
-  d.ropes.push_back(gguf_rope(f, 10000, f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim)));
-  apply_rope_divisors(c, d.ropes[0]);
+  d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+  apply_rope_factors(c, f, d.ropes[0]);
 }
 
 // Files of the family "llama" hold rows of q and k reordered for neighbouring pairs, and so do those of some relatives.
 void build_llama(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   if (c.kind == Checkpoint::Kind::kGguf) {
-    read_gguf_facts(c, "llama", d);
+    const std::string family = architecture_of(c);
+    read_gguf_facts(c, family, d);
     d.attention.is_interleaved = true;
-    set_window_layers(Facts(c.meta, c.path.string(), "llama.").integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+    const Facts f(c.meta, c.path.string(), family + ".");
+    set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+    d.query_beta = f.number("attention.temperature_scale", 0);
+    d.query_original = d.query_beta == 0 ? 0 : f.integer("rope.scaling.original_context_length");
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c, d);
     read_config_basics(c, f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_window_layers(f, 0, d.layers);
+    if (const Json* rope = f.find("rope_parameters"); rope && f.text("model_type", "") == "ministral3") {
+      d.query_beta = f.inside("rope_parameters", *rope).number("llama_4_scaling_beta", 0);
+      d.query_original = d.query_beta == 0 ? 0 : f.inside("rope_parameters", *rope).integer("original_max_position_embeddings");
+    }
   }
   build_decoder(c, d, b);
 }
@@ -63,21 +58,22 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
     const Facts f(c.meta["config"], c.path.string() + "/config.json");
     read_config_basics(c, f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-    d.attention.scale = f.number("attention_multiplier", 1);
-    d.embedding_scale = float(f.number("embedding_multiplier", 1));
-    d.residual_factor = float(f.number("residual_multiplier", 1));
-    const double scaling = f.number("logits_scaling", 1);
-    if (scaling == 0) f.refuse("logits_scaling", "is 0");
-    d.logit_factor = float(1 / scaling);
+    read_granite_factors(f, d);
   }
   build_decoder(c, d, b);
 }
 
 void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
   Decoder d;
-  if (family != "qwen2") d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  if (family.rfind("qwen3", 0) == 0) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   if (c.kind == Checkpoint::Kind::kGguf) {
     read_gguf_facts(c, family, d);
+    if (family == "qwen2moe") {
+      d.experts.route.renormalise = false;
+      d.shared_width = Facts(c.meta, c.path.string(), "qwen2moe.").integer("expert_shared_feed_forward_length");
+      d.naming.gguf.insert({{"mlp.shared_expert.gate_proj", "ffn_gate_shexp"}, {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
+                            {"mlp.shared_expert.down_proj", "ffn_down_shexp"}, {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}});
+    }
   } else {
     const Facts f(c.meta["config"], c.path.string() + "/config.json");
     read_config_basics(c, f, d);
@@ -89,7 +85,7 @@ void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
 }
 void build_qwen2(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen2", b); }
 void build_qwen3(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen3", b); }
-void build_qwen3_moe_gguf(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen3moe", b); }
+void build_qwen_moe_gguf(Checkpoint& c, ModelBuilder& b) { build_qwen(c, architecture_of(c), b); }
 
 // Some layers have no positions: each fourth one, or those with a 0 in no_rope_layers. A window, when it is used, is theirs.
 void build_smollm3(Checkpoint& c, ModelBuilder& b) {
@@ -138,12 +134,12 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-extern const Recipe llama_recipe, granite_recipe, qwen2_recipe, qwen3_recipe, qwen3_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
-const Recipe llama_recipe = {"llama", {"llama"}, {"llama", "mistral", "ministral"}, build_llama};
+extern const Recipe llama_recipe, granite_recipe, qwen2_recipe, qwen3_recipe, qwen_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
+const Recipe llama_recipe = {"llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3"}, build_llama};
 const Recipe granite_recipe = {"granite", {"granite"}, {"granite"}, build_granite};
 const Recipe qwen2_recipe = {"qwen2", {"qwen2"}, {"qwen2"}, build_qwen2};
 const Recipe qwen3_recipe = {"qwen3", {"qwen3"}, {"qwen3"}, build_qwen3};
-const Recipe qwen3_moe_gguf_recipe = {"qwen3_moe", {"qwen3moe"}, {}, build_qwen3_moe_gguf};
+const Recipe qwen_moe_gguf_recipe = {"qwen_moe", {"qwen3moe", "qwen2moe"}, {}, build_qwen_moe_gguf};
 const Recipe smollm3_recipe = {"smollm3", {"smollm3"}, {"smollm3"}, build_smollm3};
 const Recipe phi3_recipe = {"phi3", {"phi3"}, {"phi3"}, build_phi3};
 

@@ -126,6 +126,11 @@ const SourceTensor& Net::reordered(const SourceTensor& source, const std::vector
   return checkpoint_.derive(std::move(t), std::move(bytes));
 }
 
+const SourceTensor& Net::derived(SourceTensor description, std::vector<uint8_t> bytes) {
+  description.bytes = bytes.size();
+  return checkpoint_.derive(std::move(description), std::move(bytes));
+}
+
 const SourceTensor& Net::transposed(const SourceTensor& source) {
   if (source.shape.size() != 2 || info(source.type).block != 1) fail("tensor \"%s\" is not a plain matrix", source.describe().c_str());
   SourceTensor t = source;
@@ -165,6 +170,11 @@ Var Net::op(const std::string& name, const Names& inputs, const std::string& axi
   return y;
 }
 
+Var Net::filled_in(const std::string& name, const std::string& axis, format::Role role) {
+  if (added_.insert("/" + name).second) graph_.add_input(name, format::DType::f32, {axis}, role);
+  return {name, axis, {}};
+}
+
 Var Net::embed(const std::string& table, int64_t vocab, int64_t hidden, float scale) {
   const std::string matrix_name = matrix(table + ".weight", take(table + ".weight", {vocab, hidden}));
   format::EmbeddingAttrsT attrs;
@@ -187,7 +197,9 @@ std::vector<Var> Net::linears(const Var& x, const std::vector<Product>& products
     for (int64_t d : p.dims) rows *= d;
     const int64_t columns = x.dims.back();
     const int64_t all = p.first < 0 ? rows : p.rows_in_all;
-    const SourceTensor& whole = take(p.source + ".weight", {all, columns});
+    const std::string source = p.source + ".weight";
+    if (naming_.is_turned && !turned_.count(full_name(source))) turned_[full_name(source)] = &transposed(take(source, {columns, all}));
+    const SourceTensor& whole = naming_.is_turned ? *turned_[full_name(source)] : take(source, {all, columns});
     const std::string part = p.first < 0 ? "" : "[" + std::to_string(p.first) + "]";
     inputs.push_back(matrix(p.source + part + ".weight", p.first < 0 ? whole : checkpoint_.rows_of(whole, uint64_t(p.first), uint64_t(rows))));
     biases.emplace_back();
@@ -345,7 +357,9 @@ void Net::head(const Var& x, const std::string& matrix_name, int64_t vocab, doub
   const bool is_changed = softcap > 0 || factor != 1;
   Var y = {is_changed ? "raw_logits" : "logits", x.axis, {vocab}};
   graph_.value(y.name, axes(y.axis, y.dims));
-  graph_.op("matmul", {x.name, matrix_name}, {y.name});
+  Names inputs = {x.name, matrix_name};
+  if (has("/lm_head.bias")) inputs.push_back(plain("/lm_head.bias", {vocab}));
+  graph_.op("matmul", inputs, {y.name});
   if (is_changed) {
     if (softcap > 0 && factor != 1) y = scale(y, factor);
     format::UnaryAttrsT attrs;

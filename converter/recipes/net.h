@@ -19,6 +19,7 @@ struct Naming {
   std::string layer = "layers.";           // scope of layer i is layer + i + "."
   std::map<std::string, std::string> gguf; // short name -> GGUF name; both without ".weight" and ".bias"
   std::map<std::string, std::string> renamed = {};  // short name -> name in a source that is no GGUF; one that begins with a slash stands without root and scope
+  bool is_turned = false;                  // matrices of `linears` are [columns, rows] there
 };
 
 // A value of the program: [axis, dims...]. axis is T (all tokens of the call) or R (the wanted rows).
@@ -75,12 +76,17 @@ class Net {
   const SourceTensor& rows_of(const SourceTensor& source, int64_t first, int64_t rows) { return checkpoint_.rows_of(source, uint64_t(first), uint64_t(rows)); }
   // Matrices of the same width one below the other, each filled up to whole tiles of 16 rows with zeros: the experts of routed_matmul.
   const SourceTensor& stacked(const std::vector<const SourceTensor*>& parts);
+  // A tensor made by the recipe, kept as long as the checkpoint.
+  const SourceTensor& derived(SourceTensor description, std::vector<uint8_t> bytes);
   // Rows and columns exchanged.
   const SourceTensor& transposed(const SourceTensor& source);
   // Rows of the source in this order, as a matrix of the checkpoint: for layouts that mix what belongs to different outputs.
   const SourceTensor& reordered(const SourceTensor& source, const std::vector<int64_t>& rows);
 
   // Operators.
+  // What the session fills in: its option `context` [1], and the positions of the tokens [T]; as floats.
+  Var session_context() { return filled_in("context", "1", format::Role::context); }
+  Var float_positions() { return filled_in("float_positions", "T", format::Role::positions); }
   Var embed(const std::string& table, int64_t vocab, int64_t hidden, float scale = 1);
   Var linear(const Var& x, const Product& product) { return linears(x, {product})[0]; }
   std::vector<Var> linears(const Var& x, const std::vector<Product>& products);
@@ -131,6 +137,7 @@ class Net {
   GraphBuilder& graph() { return graph_; }
 
  private:
+  Var filled_in(const std::string& name, const std::string& axis, format::Role role);
   std::string own_name(const std::string& name) const { return name[0] == '/' ? name.substr(1) : scope_ + name; }
 
   Checkpoint& checkpoint_;
@@ -141,6 +148,7 @@ class Net {
   bool is_last_layer_ = false;
   std::map<std::string, int> used_names_;
   std::map<std::string, Var> wanted_;
+  std::map<std::string, const SourceTensor*> turned_;
   std::set<std::string> added_;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "converter/passes/encode.h"
+
 namespace runnel::convert {
 
 std::vector<float> rope_frequencies(double base, int64_t dims) {
@@ -14,9 +16,8 @@ std::vector<float> rope_frequencies(double base, int64_t dims) {
 namespace {
 
 // Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
-void apply_llama3(const Facts& f, std::vector<float>& frequencies) {
-  const double factor = f.number("factor"), low = f.number("low_freq_factor"), high = f.number("high_freq_factor");
-  const double original = double(f.integer("original_max_position_embeddings"));
+void apply_llama3(const Facts& f, int64_t trained, std::vector<float>& frequencies) {
+  const double factor = f.number("factor"), low = f.number("low_freq_factor"), high = f.number("high_freq_factor"), original = double(trained);
   if (factor <= 0 || high <= low) f.refuse("factor", "and the frequency factors do not fit together");
   for (float& v : frequencies) {
     const double wavelength = 2 * M_PI / v;
@@ -52,12 +53,28 @@ void apply_yarn(const Yarn& y, double base, std::vector<float>& frequencies) {
 
 double yarn_magnitude(double factor, double by = 1) { return factor <= 1 ? 1 : 0.1 * by * std::log(factor) + 1; }
 
-void apply_config_yarn(const Facts& f, double base, int64_t context, Rope& rope) {
+void stretch(const Facts& f, double factor, std::vector<float>& frequencies) {
+  if (factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
+  for (float& v : frequencies) v = float(v / factor);
+}
+
+// Of the text that the model was trained on first.
+int64_t original_context(const Facts& f, const Facts& config) {
+  const char* key = "original_max_position_embeddings";
+  const Facts& from = config.has(key) ? config : f.has(key) ? f : config;
+  return from.integer(from.has(key) ? key : "max_position_embeddings");
+}
+
+double stretch_factor(const Facts& f, const Facts& config, int64_t original) {
+  const double factor = f.has("factor") ? f.number("factor") : config.number("max_position_embeddings", double(original)) / double(original);
+  if (factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
+  return factor;
+}
+
+void apply_config_yarn(const Facts& f, const Facts& config, double base, Rope& rope) {
   Yarn y;
-  y.original = double(f.integer("original_max_position_embeddings", 1, int64_t(1) << 30, context));
-  if (y.original < 1) f.refuse("original_max_position_embeddings", "is missing");
-  y.factor = f.has("factor") ? f.number("factor") : double(context) / y.original;
-  if (y.factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
+  y.original = double(original_context(f, config));
+  y.factor = stretch_factor(f, config, int64_t(y.original));
   // Zero stands for what the paper suggests.
   y.fast = f.number("beta_fast", 0), y.slow = f.number("beta_slow", 0);
   if (y.fast == 0) y.fast = 32;
@@ -69,47 +86,102 @@ void apply_config_yarn(const Facts& f, double base, int64_t context, Rope& rope)
   rope.scale = float(f.has("attention_factor") ? f.number("attention_factor") : one != 0 && all != 0 ? yarn_magnitude(y.factor, one) / yarn_magnitude(y.factor, all) : yarn_magnitude(y.factor));
 }
 
-}  // namespace
-
-void apply_rope_scaling(const Json* scaling, const std::string& where, double base, int64_t context, Rope& rope) {
-  if (!scaling || scaling->is_null()) return;
-  if (!scaling->is_object()) fail("%s: the rope scaling is not an object", where.c_str());
-  const Facts f(*scaling, where, "");
-  const std::string type = f.text("rope_type", f.text("type", "default"));
-  if (type == "default" || type == "none") return;
-  if (type == "linear") {
-    const double factor = f.number("factor");
-    if (factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
-    for (float& v : rope.frequencies) v = float(v / factor);
-  } else if (type == "llama3") {
-    apply_llama3(f, rope.frequencies);
-  } else if (type == "yarn") {
-    apply_config_yarn(f, base, context, rope);
-  } else {
-    fail("%s: rope scaling \"%s\" is not supported; default, linear, llama3 and yarn are", where.c_str(), printable(type).c_str());
+std::vector<float> divided(const Facts& f, const char* key, const std::vector<double>& divisors, const std::vector<float>& frequencies) {
+  if (divisors.size() != frequencies.size()) f.refuse(key, "has " + std::to_string(divisors.size()) + " numbers where the rotated channels need " + std::to_string(frequencies.size()));
+  std::vector<float> out;
+  for (size_t i = 0; i < divisors.size(); ++i) {
+    if (!(divisors[i] > 0)) f.refuse(key, "holds a divisor that is not positive");
+    out.push_back(frequencies[i] / float(divisors[i]));
   }
+  return out;
 }
 
-Rope gguf_rope(const Facts& facts, double default_base, int64_t dims) {
-  const double base = facts.number("rope.freq_base", default_base);
-  if (base <= 0) facts.refuse("rope.freq_base", "is not positive");
-  Rope rope = {rope_frequencies(base, dims)};
-  const std::string type = facts.text("rope.scaling.type", facts.has("rope.scale_linear") ? "linear" : "none");
-  if (type == "none") return rope;
-  if (type != "linear" && type != "yarn") facts.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear and yarn are supported");
-  const double factor = facts.number(facts.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear");
-  if (factor <= 0) facts.refuse("rope.scaling.factor", "is not positive");
+std::vector<double> numbers(const Facts& f, const char* key) {
+  const Json* list = f.find(key);
+  std::vector<double> out;
+  if (!list || !list->is_array()) f.refuse(key, list ? "is not a list" : "is missing");
+  for (const Json& v : *list) {
+    if (!v.is_number()) f.refuse(key, "holds something that is not a number");
+    out.push_back(v.get<double>());
+  }
+  return out;
+}
+
+// LongRoPE (Ding et al. 2024): a divisor for each frequency, others for long texts.
+void apply_longrope(const Facts& f, const Facts& config, Rope& rope) {
+  rope.original = original_context(f, config);
+  const double factor = stretch_factor(f, config, rope.original);
+  rope.scale = float(f.has("attention_factor") ? f.number("attention_factor") : factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(double(rope.original))));
+  const std::vector<float> plain = rope.frequencies;
+  rope.frequencies = divided(f, "short_factor", numbers(f, "short_factor"), plain);
+  rope.long_frequencies = divided(f, "long_factor", numbers(f, "long_factor"), plain);
+}
+
+void apply_dynamic(const Facts& f, const Facts& config, double base, Rope& rope) {
+  const double dims = 2 * double(rope.frequencies.size());
+  if (dims <= 2) f.refuse("rope_type", "is \"dynamic\", which two channels cannot have");
+  if (f.has("alpha")) {  // the growth is fixed
+    const double alpha = f.number("alpha");
+    if (alpha <= 0) f.refuse("alpha", "is not positive");
+    rope.frequencies = rope_frequencies(base * std::pow(alpha, dims / (dims - 2)), int64_t(dims));
+    return;
+  }
+  rope.original = config.integer("max_position_embeddings");
+  rope.ntk_factor = f.number("factor");
+  if (rope.ntk_factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
+}
+
+}  // namespace
+
+void apply_rope_scaling(const Facts& f, const Facts& config, double base, Rope& rope) {
+  std::string type = f.text("rope_type", f.text("type", "default"));
+  if (type == "su" || f.has("long_factor")) type = "longrope";  // names of Phi-3's first releases
+  if (type == "default" || type == "none" || type == "mrope") return;  // mrope: of text all three positions are the same
+  if (type == "linear") stretch(f, f.number("factor"), rope.frequencies);
+  else if (type == "llama3") apply_llama3(f, original_context(f, config), rope.frequencies);
+  else if (type == "yarn") apply_config_yarn(f, config, base, rope);
+  else if (type == "longrope") apply_longrope(f, config, rope);
+  else if (type == "dynamic") apply_dynamic(f, config, base, rope);
+  else f.refuse("rope_type", "is \"" + printable(type) + "\"; default, linear, dynamic, llama3, yarn and longrope are supported");
+}
+
+Rope gguf_rope(const Facts& f, double default_base, int64_t dims, bool is_truncated) {
+  const double base = f.number("rope.freq_base", default_base);
+  if (base <= 0) f.refuse("rope.freq_base", "is not positive");
+  Rope rope = {rope_frequencies(base, f.integer("rope.dimension_count", 2, dims, dims))};
+  const std::string type = f.text("rope.scaling.type", f.has("rope.scale_linear") ? "linear" : "none");
+  if (type == "none" || type == "longrope") return rope;
+  if (type != "linear" && type != "yarn") f.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear, yarn and longrope are supported");
+  const double factor = f.number(f.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear");
+  if (factor <= 0) f.refuse("rope.scaling.factor", "is not positive");
   if (type == "linear") {
-    for (float& v : rope.frequencies) v = float(v / factor);
+    stretch(f, factor, rope.frequencies);
     return rope;
   }
   Yarn y;
   y.factor = factor;
-  y.original = double(facts.integer("rope.scaling.original_context_length"));
-  y.fast = facts.number("rope.scaling.yarn_beta_fast", 32), y.slow = facts.number("rope.scaling.yarn_beta_slow", 1);
+  y.original = double(f.integer("rope.scaling.original_context_length"));
+  y.fast = f.number("rope.scaling.yarn_beta_fast", 32), y.slow = f.number("rope.scaling.yarn_beta_slow", 1);
+  y.is_truncated = is_truncated;
   apply_yarn(y, base, rope.frequencies);
-  rope.scale = float(facts.number("rope.scaling.attn_factor", 1) * yarn_magnitude(factor));
+  const double all = f.number("rope.scaling.yarn_log_multiplier", 0);
+  rope.scale = float(f.number("rope.scaling.attn_factor", 1) * yarn_magnitude(factor) / yarn_magnitude(factor, all));
   return rope;
+}
+
+void apply_rope_factors(Checkpoint& c, const Facts& f, Rope& rope) {
+  const auto divide = [&](const char* name) {
+    const SourceTensor& t = c.take(name, {uint64_t(rope.frequencies.size())});
+    std::vector<float> divisors(rope.frequencies.size());
+    decode_values(t, 0, divisors.size(), divisors.data());
+    return divided(f, name, {divisors.begin(), divisors.end()}, rope.frequencies);
+  };
+  if (c.has("rope_freqs.weight")) rope.frequencies = divide("rope_freqs.weight");
+  if (!c.has("rope_factors_long.weight")) return;
+  rope.original = f.integer("rope.scaling.original_context_length");
+  rope.scale = float(f.number("rope.scaling.attn_factor", 1));
+  rope.long_frequencies = divide("rope_factors_long.weight");
+  rope.frequencies = divide("rope_factors_short.weight");
 }
 
 }  // namespace runnel::convert

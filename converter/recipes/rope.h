@@ -8,15 +8,22 @@ namespace runnel::convert {
 struct Rope {
   std::vector<float> frequencies;
   float scale = 1;  // of what is rotated
+  // What depends on the length of the text, for which a stream's session has its context. Beyond `original` tokens:
+  int64_t original = 0;
+  std::vector<float> long_frequencies;  // longrope: these
+  double ntk_factor = 0;                // dynamic NTK: a base that grows with the context; 0: none
 };
 
 // 1 / base^(2i / dims) for 2i < dims, in float32 as the models' own code computes them.
 std::vector<float> rope_frequencies(double base, int64_t dims);
 
-// Applies a scaling description of config.json (keys rope_type or type, factor, ...): default, linear, llama3 and yarn; others are refused
-// by name. `scaling` may be null. base: that of the frequencies; context: what the model was made for, 0: unknown.
-void apply_rope_scaling(const Json* scaling, const std::string& where, double base, int64_t context, Rope& rope);
-// From the keys of a GGUF: rope.freq_base (`base` when absent) and rope.scaling.type none, linear or yarn.
-Rope gguf_rope(const Facts& facts, double base, int64_t dims);
+// Applies a scaling description of config.json (keys rope_type or type, factor, ...): default, linear, dynamic, llama3, yarn and longrope;
+// others are refused by name. `config` has the lengths that the description leaves out; base: that of the frequencies.
+void apply_rope_scaling(const Facts& scaling, const Facts& config, double base, Rope& rope);
+// From the keys of a GGUF: rope.freq_base (`base` when absent), rope.dimension_count, and rope.scaling.type none, linear, yarn or longrope.
+// is_truncated: whether yarn's bounds are whole channels, which the keys do not say.
+Rope gguf_rope(const Facts& facts, double base, int64_t dims, bool is_truncated = true);
+// The divisors of frequencies that a GGUF may have as tensors: rope_freqs (Llama 3.1), rope_factors_short and rope_factors_long (longrope).
+void apply_rope_factors(Checkpoint& checkpoint, const Facts& facts, Rope& rope);
 
 }  // namespace runnel::convert

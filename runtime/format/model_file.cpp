@@ -292,8 +292,9 @@ Status Model::load_program(const format::Program& p) {
       if (v->role() > format::Role::MAX) return Status::make(Code::kUnsupported, "value \"%s\" has role %d, unknown to this runtime", name, int(v->role()));
       RNL_ASSIGN(shape, load_shape(v->shape(), name, false));
       // The session writes these by itself, as whole numbers one after the other.
-      if ((v->role() == format::Role::positions || v->role() == format::Role::rows) && (dtype != DType::kI32 || shape.rank != 1))
-        return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32", name, format::EnumNameRole(v->role()));
+      const bool can_be_float = v->role() == format::Role::positions || v->role() == format::Role::context;
+      if (is_filled_in(v->role()) && ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) || shape.rank != 1))
+        return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32%s", name, format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
       RNL_TRY(index_name(name, Operand::Kind::kValue, uint32_t(program.values.size())));
       RNL_TRY(program.values.push(ValueInfo{name, dtype, shape, v->role()}));
     }

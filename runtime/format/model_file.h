@@ -72,6 +72,8 @@ struct ValueInfo {
   ShapeExpr shape;
   format::Role role;
 };
+// Whether the session can write such an input by itself.
+constexpr bool is_filled_in(format::Role role) { return role == format::Role::positions || role == format::Role::rows || role == format::Role::context; }
 
 struct Operand {
   enum class Kind : uint8_t { kAbsent, kValue, kTensor, kState };

@@ -276,7 +276,7 @@ Status check_options(const Model& model, PlanOptions& o) {
 }  // namespace
 
 bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input) {
-  return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol && input.role != format::Role::positions;
+  return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol && !is_filled_in(input.role);
 }
 
 Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view) {

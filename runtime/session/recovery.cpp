@@ -78,7 +78,7 @@ Status Session::end_call_on_device(const Pass& pass, int64_t start, Status statu
     const PlannedProgram& p = *pass.program;
     for (uint32_t i = 0; i < p.info->input_count; ++i) {
       const ValueInfo& v = p.info->values[i];
-      const bool can_be_logged = v.role == format::Role::positions ? !matched_[i] : v.role == format::Role::rows || is_stream_input(model(), p, v);
+      const bool can_be_logged = is_filled_in(v.role) ? !matched_[i] || v.role == format::Role::rows : is_stream_input(model(), p, v);
       is_logged = is_logged && can_be_logged;
     }
     if (!is_logged) {

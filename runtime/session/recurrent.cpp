@@ -114,8 +114,8 @@ Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end, int
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
     if (info.role == format::Role::rows) continue;
-    if (info.role == format::Role::positions) {
-      RNL_TRY(fill_positions(pass, i, begin));
+    if (is_filled_in(info.role)) {
+      RNL_TRY(fill_by_role(pass, i, begin));
       continue;
     }
     if (!is_stream_input(model(), p, info)) return Status::make(Code::kUnsupported, "input \"%s\" is no stream, so tokens cannot be computed again", info.name);

@@ -47,8 +47,8 @@ Status Session::check_program(uint32_t number) {
   RNL_TRY(bind_ops(pass, 0, uint32_t(p.info->ops.size()), &body_bound_));
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
-    if (info.role == format::Role::positions) RNL_TRY(fill_positions(pass, i, 0));
-    else if (info.role == format::Role::rows) std::memset(value_view(pass, i).data, 0, view_bytes(value_view(pass, i)));
+    if (info.role == format::Role::rows) std::memset(value_view(pass, i).data, 0, view_bytes(value_view(pass, i)));
+    else if (is_filled_in(info.role)) RNL_TRY(fill_by_role(pass, i, 0));
     else make_up(value_view(pass, i));
   }
   const int from = header()->buffer, to = p.replaces_states ? free_buffer() : from;

@@ -171,7 +171,13 @@ Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, si
     matched_[i] = &t;
   }
   for (uint32_t i = 0; i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || info.values[i].role == format::Role::positions || info.values[i].role == format::Role::rows, "input \"%s\" is missing", info.values[i].name);
+    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role), "input \"%s\" is missing", info.values[i].name);
+  // The same positions may be wanted as i32 and as f32: whoever gives one gives both.
+  const IoTensor* positions = nullptr;
+  for (uint32_t i = 0; i < info.input_count; ++i)
+    if (info.values[i].role == format::Role::positions && matched_[i]) positions = matched_[i];
+  for (uint32_t i = 0; positions && i < info.input_count; ++i)
+    RNL_CHECK_ARG(matched_[i] || info.values[i].role != format::Role::positions, "input \"%s\" is missing, but \"%s\" is given", info.values[i].name, positions->name);
   return Status::ok();
 }
 
@@ -306,21 +312,26 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
   return Status::ok();
 }
 
-Status Session::fill_positions(const Pass& pass, uint32_t value, int64_t first) {
+Status Session::fill_by_role(const Pass& pass, uint32_t value, int64_t first) {
   const TensorView v = value_view(pass, value);
-  auto* out = static_cast<int32_t*>(v.data);
-  RNL_CHECK_ARG(first + pass.tokens <= INT32_MAX, "the stream is longer than positions can count");
-  for (int64_t i = 0; i < v.dims[0]; ++i) out[i] = int32_t(first + i);
+  const bool counts = pass.program->info->values[value].role == format::Role::positions;
+  if (!counts) first = plan_.options.context;
+  RNL_CHECK_ARG(first + (counts ? pass.tokens : 0) <= INT32_MAX, "the stream is longer than positions can count");
+  for (int64_t i = 0; i < v.dims[0]; ++i) {
+    const int32_t n = int32_t(counts ? first + i : first);
+    if (v.dtype == DType::kF32) static_cast<float*>(v.data)[i] = float(n);
+    else static_cast<int32_t*>(v.data)[i] = n;
+  }
   return Status::ok();
 }
 
-// Copies the part of a caller's input that this pass needs into the arena, or fills in positions.
+// Copies the part of a caller's input that this pass needs into the arena, or fills it in.
 Status Session::fill_input(Pass& pass, uint32_t value) {
   const PlannedProgram& p = *pass.program;
   const ValueInfo& info = p.info->values[value];
   const TensorView v = value_view(pass, value);
   const IoTensor* t = matched_[value];
-  if (!t) return fill_positions(pass, value, header()->position);  // rows are written by run_head
+  if (!t) return fill_by_role(pass, value, header()->position);  // rows are written by run_head
   const bool streams = info.shape.rank > 0 && model().exprs().as_symbol(info.shape.dims[0]) == p.stream_symbol && p.stream_symbol >= 0;
   const int64_t row = elements(*t, streams ? 1 : 0);
   const int64_t count = streams ? row * pass.tokens : row;

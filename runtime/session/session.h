@@ -180,7 +180,7 @@ class Session {
   Status end_call_on_device(const Pass& pass, int64_t start, Status status);
   Status run_pass(Pass& pass);
   Status fill_input(Pass& pass, uint32_t value);
-  Status fill_positions(const Pass& pass, uint32_t value, int64_t first);
+  Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
   Status run_head(Pass& pass);
   Status emit(Pass& pass, int64_t first_row);
   Status check_finite(const Pass& pass, uint32_t value) const;

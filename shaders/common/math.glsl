@@ -90,6 +90,7 @@ float apply_unary(uint kind, float x, float alpha) {
     case 16u: return 1.702 * x < -88.0 ? 0.0 : x * sigmoid(1.702 * x);
     case 17u: return alpha * x;
     case 18u: return alpha * tanh_exact(x / alpha);
+    case 19u: return floor(x);
     default: return x;
   }
 }

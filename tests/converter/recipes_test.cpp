@@ -99,7 +99,9 @@ TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
 INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
                          testing::Values("tiny_qwen2", "tiny_qwen3", "tiny_qwen3_moe", "tiny_mixtral", "tiny_ministral", "tiny_phi3", "tiny_smollm3", "tiny_granite", "tiny_olmo2", "tiny_olmo3",
                                          "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
-                                         "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf"),
+                                         "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf", "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf",
+                                         "tiny_gpt_oss/model-f32.gguf", "tiny_gpt_oss_mxfp4", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
+                                         "tiny_qwen2_moe", "tiny_hunyuan"),
                          test_name);
 
 // A copy of a tiny checkpoint whose config.json and tensors a test may change.
@@ -221,7 +223,33 @@ TEST(Recipes, UnknownArchitectureIsNamed) {
   c.config["model_type"] = "marvin";
   const std::string message = c.convert_error();
   expect_contains(message, "\"marvin\"");
+  EXPECT_EQ(message.find("did you mean"), std::string::npos) << message;
   expect_contains(message, "gemma3_text");
+}
+
+TEST(Recipes, NearArchitecturesAreNamed) {
+  ChangedCheckpoint c("tiny_llama");
+  c.config["model_type"] = "lama";
+  expect_contains(c.convert_error(), "did you mean llama?");
+}
+
+TEST(Recipes, WeightsInAFormOfTheirOwnAreRefused) {
+  ChangedCheckpoint c("tiny_llama");
+  c.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+  expect_contains(c.convert_error(), "quantization_config.quant_method is \"gptq\"");
+}
+
+// The shorter text uses the other factors.
+TEST(Recipes, LongropeGoesByTheContext) {
+  ChangedCheckpoint c("tiny_phi3_long");
+  const std::vector<int32_t> ids(16, 5);
+  const std::vector<float> within = c.logits(ids);
+  c.config["rope_parameters"]["long_factor"] = c.config["rope_parameters"]["short_factor"];
+  EXPECT_EQ(c.logits(ids), within);
+  c.config["rope_parameters"]["short_factor"] = {2, 2, 2, 2, 2, 2};
+  EXPECT_NE(c.logits(ids), within);
+  c.config["rope_parameters"]["short_factor"] = {2, 2, 2};
+  expect_contains(c.convert_error(), "short_factor has 3 numbers where the rotated channels need 6");
 }
 
 TEST(Recipes, MissingTensorIsNamedWithItsShape) {
@@ -258,8 +286,8 @@ TEST(Recipes, NonFiniteWeightIsNamed) {
 
 TEST(Recipes, ScalingThatIsNotSupportedIsNamed) {
   ChangedCheckpoint c("tiny_llama");
-  c.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "longrope"}, {"factor", 4.0}};
-  expect_contains(c.convert_error(), "\"longrope\" is not supported");
+  c.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "spiral"}, {"factor", 4.0}};
+  expect_contains(c.convert_error(), "config.json: rope_parameters: rope_type is \"spiral\"");
 }
 
 TEST(Recipes, ConfigWithWrongTypesIsRefused) {

@@ -30,10 +30,13 @@ TWINS = {
     "tiny_gemma3": ("gemma3", False), "tiny_llama": ("llama", True), "tiny_granite": ("granite", True),
     "tiny_gemma3n": ("gemma3n", False), "tiny_gemma4": ("gemma4", False), "tiny_gemma4_moe": ("gemma4", False),
     "tiny_phi3": ("phi3", False), "tiny_mixtral": ("llama", True), "tiny_starcoder2": ("starcoder2", False),
+    "tiny_phi3_long": ("phi3", False), "tiny_gpt_oss": ("gpt-oss", False), "tiny_qwen3": ("qwen3", False),
 }
 # Not kept: the names and keys of further families, to compare by hand.
 MORE = {
-    "tiny_qwen3": ("qwen3", False), "tiny_olmo2": ("olmo2", False), "tiny_cohere2": ("cohere2", False),
+    "tiny_qwen2": ("qwen2", False), "tiny_olmo2": ("olmo2", False), "tiny_cohere2": ("cohere2", False),
+    "tiny_gemma2": ("gemma2", False), "tiny_mistral": ("llama", True), "tiny_gpt_oss_mxfp4": ("gpt-oss", False),
+    "tiny_olmo3": ("olmo2", False), "tiny_ministral3": ("mistral3", True), "tiny_qwen2_moe": ("qwen2moe", False),
     "tiny_smollm3": ("smollm3", True), "tiny_exaone4": ("exaone4", False), "tiny_qwen3_moe": ("qwen3moe", False),
 }
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*)\.weight")
@@ -69,6 +72,59 @@ def with_stacked_experts(weights):
     for name, tensors in parts.items():
         out[name] = np.stack([tensors[i] for i in range(len(tensors))])
     return out
+
+
+def with_separate_experts(weights):
+    """gpt-oss: one tensor each for gate and up, rows and columns as elsewhere; MXFP4 blocks in the order that GGUF has."""
+    out = {}
+    for name, tensor in weights.items():
+        stem = name.split("_proj")[0]
+        if name.endswith("_proj_blocks"):
+            scales = weights[name.replace("_blocks", "_scales")]
+            nibbles = np.stack([tensor & 15, tensor >> 4], -1).reshape(*tensor.shape[:-1], 32)
+            bytes_ = np.concatenate([scales[..., None], nibbles[..., :16] | nibbles[..., 16:] << 4], -1)
+            tensor = bytes_.reshape(*tensor.shape[:2], -1)
+            kind = ".weight"
+        elif name.endswith("_proj_scales"):
+            continue
+        elif name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            tensor, kind = tensor.swapaxes(1, 2), ".weight"
+        elif name.endswith("_proj_bias"):
+            kind = ".bias"
+        elif name.endswith(".sinks"):
+            out[name + ".weight"] = tensor
+            continue
+        else:
+            out[name] = tensor
+            continue
+        if stem.endswith("gate_up"):
+            out[stem[:-7] + "gate_proj" + kind], out[stem[:-7] + "up_proj" + kind] = tensor[:, 0::2], tensor[:, 1::2]
+        else:
+            out[stem + "_proj" + kind] = tensor
+    return out
+
+
+def add_rope(writer, arch, rope, config, head_dim):
+    """Base, channels and scaling; the tensors of longrope's divisors."""
+    writer.add_rope_freq_base(rope["rope_theta"])
+    channels = int(head_dim * rope.get("partial_rotary_factor", 1))
+    if arch != "gemma3":
+        writer.add_rope_dimension_count(channels)
+    original = config.get("original_max_position_embeddings", rope.get("original_max_position_embeddings"))
+    if rope.get("rope_type") == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(original)
+        if rope.get("mscale_all_dim"):
+            writer.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
+        if arch == "mistral3":
+            writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
+    if rope.get("rope_type") == "longrope":
+        writer.add_rope_scaling_orig_ctx_len(original)
+        factor = config["max_position_embeddings"] / original
+        writer.add_rope_scaling_attn_factors(float(np.sqrt(1 + np.log(factor) / np.log(original))))
+        writer.add_tensor("rope_factors_long.weight", np.array(rope["long_factor"], np.float32))
+        writer.add_tensor("rope_factors_short.weight", np.array(rope["short_factor"], np.float32))
 
 
 def with_gemma_names(weights, config):
@@ -153,11 +209,10 @@ def add_sizes(writer, arch, config):
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     rope = config["rope_parameters"]
     rope = rope.get("full_attention", rope)
-    writer.add_rope_freq_base(rope["rope_theta"])
+    add_rope(writer, arch, rope, config, head_dim)
     if arch != "gemma3":
-        writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
         writer.add_vocab_size(config["vocab_size"])
-    if config.get("sliding_window") and arch in ("gemma3", "phi3", "cohere2", "starcoder2", "exaone4", "llama"):
+    if config.get("sliding_window") and arch in ("gemma2", "gemma3", "phi3", "cohere2", "starcoder2", "exaone4", "llama", "gpt-oss", "olmo2", "mistral3"):
         writer.add_sliding_window(config["sliding_window"])
     experts = config.get("num_local_experts", config.get("num_experts"))
     if experts:
@@ -170,6 +225,11 @@ def add_sizes(writer, arch, config):
         writer.add_embedding_scale(config["embedding_multiplier"])
         writer.add_residual_scale(config["residual_multiplier"])
         writer.add_logit_scale(config["logits_scaling"])
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if arch == "qwen2moe":
+        writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
     if arch == "cohere2":
         writer.add_logit_scale(config["logit_scale"])
 
@@ -186,8 +246,10 @@ def write_checkpoint(name, arch, is_reordered, to):
     add_vocabulary(writer, config["vocab_size"])
     weights = load_file(os.path.join(folder, "model.safetensors"))
     weights = with_gemma_names(weights, config) if is_per_layer else with_stacked_experts(weights)
+    if arch == "gpt-oss":
+        weights = with_separate_experts(weights)
     for source, tensor in sorted(weights.items()):
-        if arch == "gemma3" and tensor.ndim == 1:
+        if arch in ("gemma2", "gemma3") and tensor.ndim == 1:
             tensor = tensor + np.float32(1)
         if is_reordered and ".q_proj." in source:
             tensor = interleave(tensor, config["num_attention_heads"])
@@ -200,7 +262,7 @@ def write_checkpoint(name, arch, is_reordered, to):
             found = source
         if found is None:
             sys.exit(f"{name}: the gguf package has no name for {source}")
-        writer.add_tensor(found, np.ascontiguousarray(tensor))
+        writer.add_tensor(found, np.ascontiguousarray(tensor), raw_dtype=Type.MXFP4 if tensor.dtype == np.uint8 else None)
     finish(writer)
 
 

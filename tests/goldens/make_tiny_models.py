@@ -18,12 +18,13 @@ wider than a fresh model's, so that the logits are not flat and an error anywher
 """
 
 import copy
+import json
 import os
 import sys
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig
 
 PINNED = {"transformers": "5.23.0", "torch": "2.15.0"}
@@ -88,6 +89,24 @@ DECODERS = {
     "tiny_gpt_oss": ("gpt_oss", {**ATTENTION, "head_dim": 12, "intermediate_size": 24, "num_hidden_layers": 2, "num_local_experts": 4,
                                  "num_experts_per_tok": 2, "sliding_window": WINDOW, "swiglu_limit": 1.5}),
 }
+
+# The same of further families, smaller still.
+SMALL = {"vocab_size": 67, "hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
+DECODERS.update({
+    # Queries scaled by position; yarn whose two magnitudes differ.
+    "tiny_ministral3": ("ministral3", {**SMALL, "num_key_value_heads": 1, "head_dim": 16, "sliding_window": WINDOW, "rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 0.5, "llama_4_scaling_beta": 0.3}}),
+    # A text longer than the original context.
+    "tiny_phi3_long": ("phi3", {**SMALL, "original_max_position_embeddings": 16, "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.8], "long_factor": [1.5, 2.0, 3.0, 5.0, 8.0, 12.0]}}),
+    "tiny_gpt_oss_mxfp4": ("gpt_oss", {**SMALL, "hidden_size": 32, "intermediate_size": 32, "head_dim": 8, "num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": WINDOW}),
+    "tiny_gpt2": ("gpt2", {"vocab_size": 67, "n_embd": 24, "n_head": 2, "n_layer": 2, "n_positions": 80}),
+    "tiny_gpt_neox": ("gpt_neox", {**SMALL, "num_attention_heads": 3}),
+    "tiny_olmo": ("olmo", {**SMALL, "clip_qkv": 0.8}),
+    "tiny_cohere": ("cohere", {**SMALL, "num_key_value_heads": 1, "use_qk_norm": True, "logit_scale": 0.5}),
+    "tiny_qwen2_moe": ("qwen2_moe", {**SMALL, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "shared_expert_intermediate_size": 20}),
+    "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
+})
 
 # Gemma 3n and 4: inputs for each layer, shared keys and values, a table of per-layer inputs smaller than the vocabulary; a mixture with keys that are values.
 PER_LAYER = {
@@ -209,6 +228,34 @@ def redraw(model, generator):
                 parameter.copy_(1.6 * noise / parameter.shape[1] ** 0.5)
 
 
+def draw_mxfp4(model, generator):
+    """Experts of four-bit values, and the tensors in which such a model is published: blocks and scales in place of the matrices."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    packed = {}
+    for name, parameter in model.named_parameters():
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            continue
+        experts, columns, rows = parameter.shape
+        blocks = torch.randint(0, 256, (experts, rows, columns // 32, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(122, 125, (experts, rows, columns // 32), generator=generator, dtype=torch.uint8)
+        with torch.no_grad():
+            parameter.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.float32))
+        packed[name + "_blocks"], packed[name + "_scales"] = blocks, scales
+    return packed
+
+
+def publish_mxfp4(folder, packed):
+    path = os.path.join(folder, "model.safetensors")
+    kept = {k: v for k, v in load_file(path).items() if k + "_blocks" not in packed}
+    save_file({**kept, **packed}, path, metadata={"format": "pt"})
+    path = os.path.join(folder, "config.json")
+    config = json.load(open(path))
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2)
+        f.write("\n")
+
+
 def logits_of(model, ids):
     with torch.no_grad():
         return model(input_ids=ids[None], use_cache=False).logits[0]
@@ -236,8 +283,11 @@ def make(name, folder):
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")
     (redraw if name in MODELS else redraw_linear)(model, generator)
+    packed = draw_mxfp4(model, generator) if name.endswith("mxfp4") else None
     model.eval()
     model.save_pretrained(folder)
+    if packed:
+        publish_mxfp4(folder, packed)
     generation = os.path.join(folder, "generation_config.json")
     if os.path.exists(generation):
         os.remove(generation)

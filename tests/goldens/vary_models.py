@@ -4,11 +4,14 @@
   OMP_NUM_THREADS=1 python3 tests/goldens/vary_models.py build/release/bin [--rounds 3] [--seed 1] [name ...]
 
 Packages and names are those of make_tiny_models.py, whose configurations are changed at random: heads and their ratios, groups, biases, tied and
-untied output matrices, widths, taps. Prints one line a model; ends with exit code 1 when one is beyond the tolerance or does not convert.
+untied output matrices, widths, taps, rotary scalings, the older style of config.json, 16-bit weights, shards. `decoders` stands for all names of
+transformers without recurrent layers. Chunks of 1, 7 and 64 tokens; the greedy continuation must be the original's. Prints one line a model; ends
+with exit code 1 when one is beyond the tolerance or does not convert.
 """
 
 import argparse
 import copy
+import json
 import os
 import random
 import subprocess
@@ -20,9 +23,23 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from make_tiny_models import COMMON, DECODERS, LINEAR, PER_LAYER, WINDOW, logits_of, redraw_linear
+from make_tiny_models import ATTENTION, COMMON, DECODERS, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
 
 BOTH = (True, False)
+PLAIN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}
+GEMMA = {**ATTENTION, "head_dim": 12, "intermediate_size": 40, "num_hidden_layers": 4, "sliding_window": WINDOW, "query_pre_attn_scalar": 12}
+# Families without a kept golden: model type and configuration.
+MORE = {
+    "llama": ("llama", PLAIN), "mistral": ("mistral", {**PLAIN, "sliding_window": WINDOW}), "ministral3": ("ministral3", {**PLAIN, "rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3}}),
+    "gemma2": ("gemma2", GEMMA), "gemma3": ("gemma3_text", {**GEMMA, "num_hidden_layers": 6}), "gemma": ("gemma", {**PLAIN, "head_dim": 12}),
+    "glm": ("glm", PLAIN), "glm4": ("glm4", PLAIN), "helium": ("helium", {**PLAIN, "hidden_size": 48, "head_dim": 12}), "ernie4_5": ("ernie4_5", PLAIN), "seed_oss": ("seed_oss", PLAIN),
+    "internlm3": ("internlm3", PLAIN), "arcee": ("arcee", PLAIN), "hunyuan": ("hunyuan_v1_dense", PLAIN), "olmo": ("olmo", PLAIN), "nemotron": ("nemotron", PLAIN),
+    "stablelm": ("stablelm", PLAIN), "phi": ("phi", PLAIN), "cohere": ("cohere", PLAIN),
+    "gpt2": ("gpt2", {"n_embd": 36, "n_head": 3, "n_layer": 2, "n_positions": 64}), "gpt_neox": ("gpt_neox", {"num_attention_heads": 3, "intermediate_size": 40, "num_hidden_layers": 2}),
+    "qwen2_moe": ("qwen2_moe", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20, "shared_expert_intermediate_size": 24}),
+    "olmoe": ("olmoe", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}), "granite_moe": ("granitemoe", {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2}),
+}
 # name -> option -> values to choose from.
 OPTIONS = {
     "mamba": {"use_conv_bias": BOTH, "use_bias": BOTH, "conv_kernel": (2, 3, 4), "state_size": (4, 16, 17), "intermediate_size": (24, 40, 64), "time_step_rank": (1, 5), "hidden_size": (20, 36)},
@@ -66,6 +83,30 @@ OPTIONS = {
     "cohere2": {"attention_bias": BOTH, "logit_scale": (0.1, 1.0)},
     "starcoder2": {"use_bias": BOTH, "sliding_window": (None, WINDOW)},
     "gpt_oss": {"num_experts_per_tok": (1, 3), "swiglu_limit": (0.7, 7.0), "attention_bias": BOTH, "rope_parameters": (None, {"rope_type": "default", "rope_theta": 9000.0})},
+    "llama": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "mistral": {"sliding_window": (None, WINDOW, 23)},
+    "ministral3": {"sliding_window": (None, WINDOW)},
+    "gemma2": {"attn_logit_softcapping": (None, 5.0), "final_logit_softcapping": (None, 12.0), "query_pre_attn_scalar": (12, 30)},
+    "gemma3": {"query_pre_attn_scalar": (12, 30), "final_logit_softcapping": (None, 12.0)},
+    "gemma": {"attention_bias": BOTH},
+    "glm": {"attention_bias": BOTH},
+    "glm4": {"attention_bias": BOTH},
+    "helium": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "ernie4_5": {"use_bias": BOTH},
+    "seed_oss": {"attention_bias": BOTH, "attention_out_bias": BOTH, "mlp_bias": BOTH},
+    "internlm3": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "arcee": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "hunyuan": {"attention_bias": BOTH},
+    "olmo": {"attention_bias": BOTH, "clip_qkv": (None, 0.8)},
+    "nemotron": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "stablelm": {"use_qkv_bias": BOTH, "use_parallel_residual": BOTH},
+    "phi": {},
+    "cohere": {"attention_bias": BOTH, "use_qk_norm": BOTH, "logit_scale": (0.1, 1.0)},
+    "gpt2": {"n_inner": (None, 50), "scale_attn_weights": BOTH},
+    "gpt_neox": {"attention_bias": BOTH, "use_parallel_residual": BOTH},
+    "qwen2_moe": {"norm_topk_prob": BOTH, "decoder_sparse_step": (1, 2), "mlp_only_layers": ([], [0]), "qkv_bias": BOTH},
+    "olmoe": {"norm_topk_prob": BOTH, "clip_qkv": (None, 0.8), "attention_bias": BOTH},
+    "granite_moe": {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)},
     "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
                 "final_logit_softcapping": (None, 12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
                     "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}, "full_attention": {"rope_type": "linear", "rope_theta": 9000.0, "factor": 3.0}})},
@@ -77,20 +118,93 @@ OPTIONS = {
     "rwkv": {"rescale_every": (0, 2, 6), "attention_hidden_size": (24, 32), "num_hidden_layers": (2, 5)},
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
-OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h", "gemma3n", "gemma4")
+OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "gemma3n", "gemma4")
+DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
+# Rotary scalings of their own, or the parts of a head that turn.
+OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
+PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5)}
+
+
+def scaling(rng, channels, kinds):
+    """Rotary parameters and the longest text that the model was made for."""
+    kind = rng.choice(kinds)
+    o = {"rope_type": kind, "rope_theta": rng.choice((1e4, 5e3, 1e6))}
+    longest = rng.choice((16, 128))
+    if kind == "linear":
+        o["factor"] = 3.0
+    elif kind == "dynamic":
+        o["factor"] = rng.choice((2.0, 4.0))
+    elif kind == "llama3":
+        o.update(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+    elif kind == "yarn":
+        o.update(factor=4.0, original_max_position_embeddings=16)
+        o.update(rng.choice(({}, {"mscale": 0.7, "mscale_all_dim": 1.2}, {"truncate": False}, {"attention_factor": 1.2, "beta_fast": 8.0, "beta_slow": 2.0})))
+    elif kind == "longrope":
+        half = channels // 2
+        o.update(original_max_position_embeddings=rng.choice((16, 60)), short_factor=[1 + 0.1 * i for i in range(half)], long_factor=[2 + 0.7 * i for i in range(half)])
+        o.update(rng.choice(({"factor": 4.0}, {"factor": 8.0, "attention_factor": 1.3})))
+        longest = 128
+    return o, longest
+
+
+def with_rope(rng, name, o):
+    if "linear_attn_config" in o or name in OWN_ROPE and name != "phi3":
+        return
+    head_dim = o.get("head_dim") or o["hidden_size"] // o["num_attention_heads"]
+    partial = rng.choice(PARTIAL.get(name, (1.0,)))
+    if name == "phi3":
+        partial = o["partial_rotary_factor"]
+    channels = int(head_dim * partial)
+    if channels % 2:
+        partial, channels = 1.0, head_dim
+    kinds = ("default", "longrope") if name == "phi3" else ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+    o["rope_parameters"], o["max_position_embeddings"] = scaling(rng, channels, kinds)
+    if name == "phi3" and o["rope_parameters"]["rope_type"] == "longrope":
+        o["original_max_position_embeddings"] = o["rope_parameters"]["original_max_position_embeddings"]
+    if partial != 1 or name in PARTIAL or name == "phi3":
+        o["rope_parameters"]["partial_rotary_factor"] = partial
+
+
+def make_older(folder):
+    """The style of config.json before rope_parameters."""
+    path = folder + "/config.json"
+    config = json.load(open(path))
+    rope = config.pop("rope_parameters", None)
+    if rope is None or any(isinstance(v, dict) for v in rope.values()):
+        return
+    config["torch_dtype"] = config.pop("dtype", "float32")
+    config["rope_theta"] = rope.pop("rope_theta")
+    if "partial_rotary_factor" in rope:
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    kind = rope.pop("rope_type", "default")
+    config["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+    json.dump(config, open(path, "w"))
 
 
 def varied(rng, name):
-    kind, options = {**DECODERS, **PER_LAYER, **LINEAR}["tiny_" + name]
+    kind, options = MORE[name] if name in MORE else {**DECODERS, **PER_LAYER, **LINEAR}["tiny_" + name]
     o = {**COMMON, **copy.deepcopy(options), "vocab_size": rng.choice((97, 131, 200)), "tie_word_embeddings": rng.choice(BOTH)}
     if "num_attention_heads" in o and name not in ("recurrent_gemma", "zamba2", "kimi_linear"):
         o["num_key_value_heads"] = rng.choice((1, 2, 3))
         o["num_attention_heads"] = o["num_key_value_heads"] * rng.choice((1, 2, 3, 4))
         if name in OWN_HEAD_SIZE:
-            o["head_dim"] = rng.choice((8, 12, 16, 20))
+            o["head_dim"] = rng.choice((8, 12, 16, 20, 24, 40, 80, 96))
+            if name in DECODER_NAMES:
+                o["hidden_size"] = o["num_attention_heads"] * rng.choice((4, 8, 12))
         else:
-            o["hidden_size"] = o["num_attention_heads"] * rng.choice((4, 8, 12))
+            o["hidden_size"] = o["num_attention_heads"] * rng.choice((4, 8, 12, 20))
+    if name == "helium":
+        o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
+    if name == "gpt2":
+        del o["hidden_size"]
+    if name == "internlm3":
+        o["mlp_bias"] = o["attention_bias"]
+    if name == "gpt_neox":
+        o["hidden_size"] = o["num_attention_heads"] * rng.choice((8, 24))
     o.update({option: rng.choice(values) for option, values in OPTIONS[name].items()})
+    if name in DECODER_NAMES:
+        with_rope(rng, name, o)
     if name == "exaone4" and o["sliding_window"] is None:
         o["layer_types"] = ["full_attention"] * o["num_hidden_layers"]
     if name == "mamba2":
@@ -145,22 +259,38 @@ def check(folder, rng, name):
         model.set_experts_implementation("eager")
     redraw_linear(model, generator)
     model.eval()
+    stored = rng.choice((torch.float32, torch.float32, torch.float16, torch.bfloat16)) if name in DECODER_NAMES else torch.float32
+    model = model.to(stored).float()
     ids = torch.randint(0, options["vocab_size"], (40,), generator=generator)
     with tempfile.TemporaryDirectory() as scratch:
-        model.save_pretrained(scratch + "/model")  # before it runs: RWKV rescales its weights then
-        exact, single = logits_of(copy.deepcopy(model).double(), ids), logits_of(model, ids)
+        # Saved before it runs: RWKV rescales its weights then.
+        copy.deepcopy(model).to(stored).save_pretrained(scratch + "/model", **({"max_shard_size": "30KB"} if name in DECODER_NAMES and rng.choice(BOTH) else {}))
+        is_older = name in DECODER_NAMES and rng.choice(BOTH)
+        if is_older:
+            make_older(scratch + "/model")
+        wide = copy.deepcopy(model).double()
+        exact, single = logits_of(wide, ids), logits_of(model, ids)
         save_file({"ids": ids.int()}, scratch + "/in")
+        # What a text's length decides is decided by the prompt's here, and by each longer text's there.
+        is_steady = name in DECODER_NAMES and (options.get("rope_parameters") or {}).get("rope_type") not in ("dynamic", "longrope")
+        if is_steady:
+            more, _ = greedy(wide, ids, 12)
+            save_file({"ids": torch.cat([ids, more]).int()}, scratch + "/in_more")
         runs = [[f"{folder}/runnel-convert", scratch + "/model", "-o", scratch + "/m.rnl"]]
         runs += [[f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in", "--out", f"{scratch}/out{chunk}", "--chunk", str(chunk)] for chunk in (1, 7, 64)]
+        if is_steady:
+            runs.append([f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in_more", "--out", scratch + "/out_more"])
         for run in runs:
             done = subprocess.run(run, capture_output=True, text=True)
             if done.returncode:
                 print(f"FAILED {name}: {done.stderr.strip()[-300:]} {options}", flush=True)
                 return False
         worst = max(float((load_file(f"{scratch}/out{chunk}")["logits"] - exact).abs().max()) for chunk in (1, 7, 64))
+        same = not is_steady or bool((load_file(scratch + "/out_more")["logits"][len(ids) - 1:-1].argmax(-1) == more).all())
     largest, noise = float(exact.abs().max()), float((single - exact).abs().max())
-    is_close = worst <= max(1e-4 * largest, 10 * noise)
-    print(f"{'ok' if is_close else 'FAILED'} {name}: off by {worst:.1e} of {largest:.1f}, float32 by {noise:.1e}{'' if is_close else f' {options}'}", flush=True)
+    is_close = same and worst <= max(1e-4 * largest, 10 * noise)
+    more_text = "" if is_close else f" greedy {'same' if same else 'DIFFERS'} older {is_older} {stored} {options}"
+    print(f"{'ok' if is_close else 'FAILED'} {name}: off by {worst:.1e} of {largest:.1f}, float32 by {noise:.1e}{more_text}", flush=True)
     return is_close
 
 
@@ -170,11 +300,12 @@ def main():
     p.add_argument("names", nargs="*")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seed", type=int, default=1)
-    o = p.parse_args()
+    o = p.parse_intermixed_args()
     transformers.logging.set_verbosity_error()
     os.environ.setdefault("TQDM_DISABLE", "1")
     rng = random.Random(o.seed)
-    results = [check(o.folder, rng, name) for _ in range(o.rounds) for name in o.names or OPTIONS]
+    names = [n for name in o.names or OPTIONS for n in (DECODER_NAMES if name == "decoders" else [name])]
+    results = [check(o.folder, rng, name) for _ in range(o.rounds) for name in names]
     print(f"{sum(results)} of {len(results)} as they should be")
     sys.exit(0 if all(results) else 1)
 

@@ -108,6 +108,43 @@ TEST_F(SessionTest, RowsDefaultToTheLastTokenAndMayBePicked) {
   EXPECT_EQ(s->run_into(nullptr, in, 2, &out, 1).code(), Code::kInvalidArgument);
 }
 
+// Positions as floats and the session's context, once from the stream and once given.
+TEST(Session, FillsInContextAndPositionsAsFloats) {
+  test::ModelBuilder b;
+  b.add_input("x", {"T", "1"});
+  b.add_input("rows", {"R"}, format::DType::i32, format::Role::rows);
+  b.add_input("at", {"T"}, format::DType::f32, format::Role::positions);
+  b.add_input("context", {"1"}, format::DType::f32, format::Role::context);
+  b.add_value("sum", {"T"});
+  b.add_value("column", {"T", "1"});
+  b.add_value("all", {"T", "1"});
+  b.add_value("logits", {"R", "1"});
+  b.add_op("binary", {"at", "context"}, {"sum"}).attrs.Set(format::BinaryAttrsT{});
+  b.add_op("reshape", {"sum"}, {"column"});
+  b.add_op("binary", {"x", "column"}, {"all"}).attrs.Set(format::BinaryAttrsT{});
+  b.add_op("gather_rows", {"all", "rows"}, {"logits"});
+  b.program().outputs = {"logits"};
+  AlignedBytes bytes(b.build());
+  auto model = Model::open_memory(bytes.data(), bytes.size());
+  ASSERT_TRUE(model.is_ok()) << model.take_status().message();
+  PlanOptions options = test::plan_options();
+  options.context = 1000;
+  options.chunk = 4;
+  auto session = Session::create(*model.value(), nullptr, options, nullptr, nullptr);
+  ASSERT_TRUE(session.is_ok()) << session.take_status().message();
+  std::vector<float> x(6), y(6);
+  const std::vector<float> at = {9, 8, 7, 6, 5, 4};
+  int64_t rows[6] = {0, 1, 2, 3, 4, 5};
+  IoTensor in[3] = {{"x", DType::kF32, 2, {6, 1}, x.data(), 24}, {"rows", DType::kI64, 1, {6}, rows, sizeof rows}, {"at", DType::kF32, 1, {6}, const_cast<float*>(at.data()), 24}};
+  IoTensor out{"logits", DType::kF32, 0, {}, y.data(), 24};
+  ASSERT_TRUE(session.value()->run_into(nullptr, in, 2, &out, 1).is_ok());
+  EXPECT_EQ(y, (std::vector<float>{1000, 1001, 1002, 1003, 1004, 1005}));
+  ASSERT_TRUE(session.value()->run_into(nullptr, in, 2, &out, 1).is_ok());
+  EXPECT_EQ(y[0], 1006);
+  ASSERT_TRUE(session.value()->run_into(nullptr, in, 3, &out, 1).is_ok());
+  EXPECT_EQ(y, (std::vector<float>{1009, 1008, 1007, 1006, 1005, 1004}));
+}
+
 TEST(Plan, RowsThatAreNotBoundedByRowsAreRefused) {
   test::ModelBuilder b = test::attention_model(1, 0);
   b.add_input("own", {"1"}, format::DType::i32, format::Role::rows);

@@ -104,6 +104,11 @@ RNL_INLINE f32x16 activate(f32x16 x, float alpha) {
   } else if constexpr (kind == UnaryKind::kGeluQuick) return gated(x, x * 1.702f);
   else if constexpr (kind == UnaryKind::kScale) return x * alpha;
   else if constexpr (kind == UnaryKind::kSoftcap) return tanh(x / alpha) * alpha;
+  else if constexpr (kind == UnaryKind::kFloor) {
+    const i32x16 small = abs(x) < splat(8388608.0f);  // the others, and NaN, are whole already
+    const f32x16 v = select(small, x, splat(0.0f)), cut = __builtin_convertvector(__builtin_convertvector(v, i32x16), f32x16);
+    return select(small, cut - select(cut > v, splat(1.0f), splat(0.0f)), x);
+  }
   else return x;
 }
 
@@ -118,4 +123,4 @@ void activate_span(ActivationFn fn, const float* x, const float* up, float* y, i
 // Calls X(kind) for every kind.
 #define RNL_ACTIVATIONS(X)                                                                                                        \
   X(kNone) X(kRelu) X(kSigmoid) X(kTanh) X(kSilu) X(kGelu) X(kGeluTanh) X(kExp) X(kLog) X(kSqrt) X(kRsqrt) X(kSquare) X(kNeg) X(kAbs) \
-  X(kSoftplus) X(kReluSquared) X(kGeluQuick) X(kScale) X(kSoftcap)
+  X(kSoftplus) X(kReluSquared) X(kGeluQuick) X(kScale) X(kSoftcap) X(kFloor)

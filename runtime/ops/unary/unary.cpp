@@ -29,6 +29,7 @@ double unary_reference(UnaryKind kind, double x, double alpha) {
     case UnaryKind::kGeluQuick: return gated(1.702 * x);
     case UnaryKind::kScale: return alpha * x;
     case UnaryKind::kSoftcap: return alpha * std::tanh(x / alpha);
+    case UnaryKind::kFloor: return std::floor(x);
   }
   return x;
 }
