@@ -5,6 +5,9 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/runnel)
 
 install(TARGETS runnel EXPORT runnel-targets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(TARGET runnel_json_schema)
+  install(TARGETS runnel_json_schema EXPORT runnel-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 install(DIRECTORY runtime/include/runnel DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 foreach(program runnel_cli runnel_convert)
   if(TARGET ${program})

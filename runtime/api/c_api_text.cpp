@@ -30,7 +30,50 @@ Status tokenize(const rnl_model* model, const char* text, size_t size, uint32_t 
   return tokenizer.encode(text, size, o, &scratch, ids);
 }
 
-GenerateOptions generate_options(const rnl_generate_options* options) {
+Status create_grammar(const rnl_model* model, const char* text, size_t size, rnl_grammar** grammar) {
+  RNL_CHECK_ARG(model && (text || size == 0) && grammar, "model, text or grammar is null");
+  RNL_CHECK_ARG(size <= kMaxTextBytes, "a grammar of %zu bytes", size);
+  const std::lock_guard<std::mutex> lock(model->order_mutex);
+  if (!model->order) {
+    RNL_ASSIGN(tokenizer, Tokenizer::of_model(*model->model));
+    std::unique_ptr<TokenOrder> order(new (std::nothrow) TokenOrder);
+    if (!order) return Status::make(Code::kOutOfMemory, "no memory for a grammar");
+    RNL_TRY(TokenOrder::build(tokenizer, order.get()));
+    model->order = std::move(order);
+  }
+  RNL_ASSIGN(made, Grammar::create(*model->order, text, size));
+  auto* g = new (std::nothrow) rnl_grammar;
+  if (!g) return Status::make(Code::kOutOfMemory, "no memory for a grammar");
+  g->grammar = std::move(made);
+  *grammar = g;
+  return Status::ok();
+}
+
+// The callbacks of one call.
+struct Sink {
+  rnl_token_fn fn;
+  void* user;
+  rnl_logprobs_fn logprobs = nullptr;
+  void* logprobs_user = nullptr;
+};
+
+bool deliver_token(void* context, int32_t id, const char* text, size_t size) {
+  const Sink& k = *static_cast<const Sink*>(context);
+  return !k.fn || k.fn(k.user, id, text, size) == 0;
+}
+
+void deliver_logprobs(void* context, const ChosenLogprobs& t) {
+  const Sink& k = *static_cast<const Sink*>(context);
+  rnl_logprobs out{};
+  out.struct_size = sizeof out;
+  out.chosen = {t.chosen.id, t.chosen.logprob};
+  static_assert(sizeof(TokenLogprob) == sizeof(rnl_logprob));
+  out.best = reinterpret_cast<const rnl_logprob*>(t.best);
+  out.best_count = size_t(t.best_count);
+  k.logprobs(k.logprobs_user, &out);
+}
+
+GenerateOptions generate_options(const rnl_generate_options* options, Sink* sink) {
   const rnl_generate_options given = read_options(options);
   const rnl_sampling s = given.sampling.struct_size ? read_options(&given.sampling) : rnl_sampling{};
   GenerateOptions o;
@@ -40,17 +83,16 @@ GenerateOptions generate_options(const rnl_generate_options* options) {
   o.stop_count = given.stop_count;
   o.sampling = sampling_of(s);
   o.seed = s.seed;
+  if (given.grammar) o.grammar = given.grammar->grammar.get();
+  o.grammar_goes_on = given.grammar_goes_on != 0;
+  if (given.logprobs) {
+    sink->logprobs = given.logprobs;
+    sink->logprobs_user = given.logprobs_user;
+    o.logprobs = given.logprobs_count;
+    o.logprobs_fn = deliver_logprobs;
+    o.logprobs_context = sink;
+  }
   return o;
-}
-
-struct Sink {
-  rnl_token_fn fn;
-  void* user;
-};
-
-bool deliver_token(void* context, int32_t id, const char* text, size_t size) {
-  const Sink& k = *static_cast<const Sink*>(context);
-  return !k.fn || k.fn(k.user, id, text, size) == 0;
 }
 
 // A conversation of the caller.
@@ -93,12 +135,18 @@ rnl_status_code rnl_detokenize(const rnl_model* model, const int32_t* ids, size_
   return report(s.is_ok() ? deliver(out.data(), out.size(), buffer, capacity, size) : std::move(s));
 }
 
+rnl_status_code rnl_grammar_create(const rnl_model* model, const char* text, size_t size, rnl_grammar** grammar) {
+  return report(create_grammar(model, text, size, grammar));
+}
+
+void rnl_grammar_destroy(rnl_grammar* grammar) { delete grammar; }
+
 rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
                                      int64_t* generated) {
   if (!session || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "session or ids is null"));
   Sink sink{token, user};
   int64_t n = 0;
-  Status status = generate(*session->session, ids, count, generate_options(options), deliver_token, &sink, &n);
+  Status status = generate(*session->session, ids, count, generate_options(options, &sink), deliver_token, &sink, &n);
   if (generated) *generated = n;
   return report(std::move(status));
 }
@@ -128,7 +176,7 @@ rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, con
   ChatProgress p;
   Status s = given.read(chat);
   given.conversation.opens_answer = true;
-  if (s.is_ok()) s = answer_chat(*session->session, given.conversation, generate_options(options), deliver_token, &sink, &p);
+  if (s.is_ok()) s = answer_chat(*session->session, given.conversation, generate_options(options, &sink), deliver_token, &sink, &p);
   if (result) write_struct(result, rnl_chat_result{0, p.kept, p.dropped, p.fed, p.generated});
   return report(std::move(s));
 }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "cpu/thread_pool.h"
 #include "format/model_file.h"
 #include "runnel/runnel.h"
 #include "session/session.h"
+#include "text/grammar.h"
 
 struct rnl_engine {
   runnel::ThreadPool* pool = nullptr;
@@ -18,6 +20,13 @@ struct rnl_engine {
 struct rnl_model {
   rnl_engine* engine = nullptr;
   std::unique_ptr<runnel::Model> model;
+  // What the grammars of this model share, made with the first of them.
+  mutable std::mutex order_mutex;
+  mutable std::unique_ptr<runnel::TokenOrder> order;
+};
+
+struct rnl_grammar {
+  std::unique_ptr<runnel::Grammar> grammar;
 };
 
 struct rnl_session {

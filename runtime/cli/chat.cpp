@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
+#include "cli/text_options.h"
 
 namespace runnel::cli {
 namespace {
@@ -44,6 +45,7 @@ class Chat {
     rnl_session_options s = session_options(o, default_context(opened_.model));
     s.rollback_window = 0;  // the default: templates change the ends of answers
     check(session_.create(opened_.model, s));
+    text_options_ = std::make_unique<TextOptions>(o, opened_.model);
     for (const std::string& v : o.variables) add_variable(v);
     chat_.variables = variables_;
     if (!o.load_state.empty()) load();
@@ -65,6 +67,7 @@ class Chat {
   const Options& o_;
   Opened opened_;
   rnl::Session session_;
+  std::unique_ptr<TextOptions> text_options_;
   std::vector<rnl_chat_variable> variables_;
   std::vector<std::string> names_;
   rnl::Chat chat_;
@@ -135,7 +138,7 @@ bool Chat::read_message(bool terminal, std::string* message) {
 
 // A lost device does not end an answer: the CPU goes on with it.
 rnl::Status Chat::answer(std::string* text, rnl_chat_result* result) {
-  rnl_generate_options g = generate_options(o_);
+  rnl_generate_options g = text_options_->get();
   rnl::Status s = rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);
   // A Ctrl-C that came just behind the answer before was not meant for this one.
   if (s.code() == RNL_CANCELLED && !g_interrupted) s = rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);

@@ -34,6 +34,9 @@ struct Options {
   bool special = false;
   std::vector<std::string> stop, variables;
   std::vector<const char*> stops;  // the texts of `stop`
+  std::string grammar, json_schema, logprobs_file;
+  bool json_output = false;
+  int logprobs = -1;  // -1: none are written
   // eval, perplexity, tokenize
   std::string in, out, program, file;
   int64_t chunk = 0, window = 0;

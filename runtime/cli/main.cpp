@@ -36,6 +36,9 @@ int main(int argc, char** argv) {
     sub->add_option("--seed", o.seed, "seed of the draws");
     sub->add_option("-n", o.max_tokens, "tokens to generate at most; 0: until the context is full; default 128, for chat 1024")->check(CLI::Range(int64_t(0), int64_t(1) << 31));
     sub->add_option("--stop", o.stop, "a text that ends the answer; may be given several times")->allow_extra_args(false);
+    auto* grammar = sub->add_option("--grammar", o.grammar, "a grammar that the answer follows: a file in GBNF, or the grammar itself");
+    auto* schema = sub->add_option("--json-schema", o.json_schema, "a file with a JSON Schema: the answer is a document of it")->excludes(grammar);
+    sub->add_flag("--json-output", o.json_output, "the answer is one JSON value")->excludes(grammar)->excludes(schema);
   };
 
   CLI::App* run = add("run", "Continue a text; streams the continuation", cmd_run);
@@ -43,6 +46,8 @@ int main(int argc, char** argv) {
   run->add_flag("--special", o.special, "special tokens written in the prompt count as tokens");
   run->add_option("--load-state", o.load_state, "restore the stream from this file before the prompt");
   run->add_option("--save-state", o.save_state, "save the stream to this file at the end");
+  run->add_option("--logprobs", o.logprobs, "log-probabilities of each token and of this many best ones, as lines of JSON")->check(CLI::Range(0, 256));
+  run->add_option("--logprobs-file", o.logprobs_file, "where they go; default: standard error");
   sampling(run);
   device(run);
 

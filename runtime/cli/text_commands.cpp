@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
+#include "cli/text_options.h"
 
 namespace runnel::cli {
 namespace {
@@ -35,6 +36,7 @@ int cmd_run(const Options& o) {
   if (o.prompt.empty() && o.load_state.empty()) throw Failure("run: give a prompt with -p, or a saved stream with --load-state");
   Opened opened;
   open(o, &opened);
+  TextOptions text_options(o, opened.model);
   rnl::Session session;
   check(session.create(opened.model, session_options(o, default_context(opened.model))));
   Trace trace(o, session.get());
@@ -47,8 +49,7 @@ int cmd_run(const Options& o) {
   {
     PromptProgress progress{Progress("prompt", int64_t(ids.size()))};
     rnl_session_set_progress(session.get(), PromptProgress::step, &progress);
-    const rnl_generate_options g = generate_options(o);
-    const rnl::Status s = generate(session.get(), ids, g);
+    const rnl::Status s = generate(session.get(), ids, text_options.get());
     rnl_session_set_progress(session.get(), nullptr, nullptr);
     std::fputc('\n', stdout);
     check(s);

@@ -400,8 +400,22 @@ Status Session::run_head(Pass& pass) {
   return Status::ok();
 }
 
+Status Session::repeat_last_row(const RunOptions& options) {
+  if (!bound_program_ || bound_program_->rows_symbol < 0 || backend_ || bound_tokens_ == 0) return Status::make(Code::kUnsupported, "there is no row to compute again");
+  // What the head reads outlives all its runs; only its own rows are written anew.
+  Pass pass;
+  pass.program = bound_program_;
+  pass.program_index = uint32_t(bound_program_ - plan_.programs.begin());
+  pass.symbols = head_bound_;
+  pass.tokens = pass.total = bound_tokens_;
+  pass.options = &options;
+  pass.body_ended = true;
+  return run_head(pass);
+}
+
 Status Session::run_pass(Pass& pass) {
   const PlannedProgram& p = *pass.program;
+  bound_tokens_ = 0;
   if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = plan_.options.rows;  // of no effect before the head
   if (bound_program_ != &p) body_bound_.v[0] = head_bound_.v[0] = -1;
   RNL_TRY(bind_ops(pass, 0, p.head_begin, &body_bound_));
@@ -423,6 +437,7 @@ Status Session::run_pass(Pass& pass) {
   if (plan_.has_recurrent && to != from) copy_untouched(pass, from, to);
   h->buffer = uint8_t(to);
   h->position += pass.tokens;
+  bound_tokens_ = pass.tokens;
   seen_position_.store(h->position, std::memory_order_relaxed);
   return Status::ok();
 }

@@ -103,6 +103,9 @@ class Session {
     void* sink_context = nullptr;
   };
   Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
+  // Computes the outputs of the last token of the last call once more, with these options' top_logits and sink. Directly after a run() that
+  // succeeded, of a program that takes rows, on the CPU.
+  Status repeat_last_row(const RunOptions& options);
   // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in).
   Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
   // top_logits of run_into.
@@ -204,6 +207,7 @@ class Session {
   // Symbols that the operators before and in the head are bound to; bound_program_ says whose.
   SymbolValues body_bound_{}, head_bound_{};
   const PlannedProgram* bound_program_ = nullptr;
+  int64_t bound_tokens_ = 0;  // of the last pass
   bool has_append_ = false;
   InputLog journal_;  // of recurrent states, in the state block
   int32_t top_logits_ = 0;

@@ -3,38 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "text/next_token.h"
+
 namespace runnel {
 namespace {
 
 constexpr size_t kMaxStopBytes = 256;
-
-struct Logits {
-  const float* data = nullptr;
-  int64_t count = 0;
-};
-
-Status take_logits(void* context, uint32_t, const TensorView& block, int64_t) {
-  auto& l = *static_cast<Logits*>(context);
-  l.data = static_cast<const float*>(block.data);
-  l.count = int64_t(view_bytes(block) / sizeof(float));
-  return Status::ok();
-}
-
-// Feeds ids and records them in the history that penalties look at.
-Status feed(Session& session, const int32_t* ids, size_t count, int32_t top_logits, Logits* logits) {
-  const IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, const_cast<int32_t*>(ids), count * 4};
-  Session::RunOptions o;
-  o.sink = take_logits;
-  o.sink_context = logits;
-  o.top_logits = top_logits;
-  const int64_t begin = session.position();
-  Status s = session.run(&in, 1, o);
-  SamplerState& sampler = text_state(session).sampler;
-  sampler.count = uint64_t(begin);
-  for (int64_t p = begin; p < session.position(); ++p) sampler.accept(ids[p - begin]);
-  if (s.is_ok() && !logits->data) return Status::make(Code::kUnsupported, "the model's program has no output for the last token");
-  return s;
-}
 
 // Text on its way out: held back while its end could be the beginning of a stop text.
 class StopFilter {
@@ -123,29 +97,25 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   const bool is_chat = chat_goes_on(state, session.position(), count, options.chat, &mark);
   if (!is_chat) state.chat.count = 0;
 
-  Logits logits;
-  const int32_t deciding = deciding_logits(options.sampling);
-  RNL_TRY(feed(session, prompt.data(), prompt.size(), deciding, &logits));
+  NextToken next(session, options);
+  RNL_TRY(next.begin(prompt.data(), prompt.size(), count > 0));
   state.has_pending = 0;
   mark.position = session.position();
   if (is_chat) add_mark(state.chat, mark);
-  auto made = Sampler::create(options.sampling, int32_t(logits.count));
-  if (!made.is_ok()) return made.take_status();
-  Sampler& sampler = made.value();
   StopFilter filter(options.stop, options.stop_count);
   char text[kMaxTokenText];
   Status end;
   for (;;) {
     if (options.max_tokens && *generated >= options.max_tokens) break;
     const int64_t position = session.position();
-    auto chosen = sampler.sample(logits.data, state.sampler);
-    if (!chosen.is_ok()) return chosen.take_status();
-    const int32_t id = chosen.value();
+    RNL_ASSIGN(id, next.choose());
+    if (id == kNoToken) break;
     state.has_pending = 1;
     state.pending = id;
     state.pending_at = position;
     ++*generated;
     const bool ends = has_text && !options.ignore_end && opened.value().vocab().ends_turn(id);
+    if (ends) state.grammar.grammar = 0;
     size_t size = 0;
     if (has_text && !ends) {
       auto decoded = opened.value().decode(id, &state.decode, text);
@@ -164,7 +134,7 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
     if (ends || filter.found() || !go_on) break;
     if (options.max_tokens && *generated >= options.max_tokens) break;
     if (options.max_tokens == 0 && position + 1 >= session.plan().options.context) break;
-    end = feed(session, &id, 1, deciding, &logits);
+    end = next.feed(&id, 1);
     if (!end.is_ok()) break;
     state.has_pending = 0;
   }

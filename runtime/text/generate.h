@@ -7,6 +7,8 @@
 #include "base/vec.h"
 #include "runnel/runnel.h"
 #include "session/session.h"
+#include "text/grammar.h"
+#include "text/logprobs.h"
 #include "text/sampler.h"
 #include "text/tokenizer.h"
 
@@ -27,6 +29,18 @@ struct ChatState {
 inline constexpr uint64_t kTextHashSeed = 0xCBF29CE484222325ull;
 inline uint64_t hash_byte(uint64_t hash, uint8_t byte, bool is_template) { return (hash ^ (byte | (is_template ? 0x100u : 0u))) * 0x100000001B3ull; }
 
+// Where the answer stands in its grammar. The present position follows from a mark and the tokens since, which the sampler's history holds:
+// so a rollback needs no notice, and a saved stream goes on as if nothing had happened.
+struct GrammarState {
+  uint64_t grammar;  // its fingerprint, 0: no answer under a grammar is under way
+  int64_t begin;     // the stream's position before the answer's first token
+  struct Mark {
+    int64_t at;      // the stream's position before the next token
+    GrammarPosition position;
+  } marks[2];        // the older one first; kMarkEvery tokens apart
+  static constexpr int64_t kMarkEvery = int64_t(SamplerState::kHistory) / 2;
+};
+
 struct TextState {
   int32_t has_pending;   // 1: `pending` was chosen but is not in the stream yet
   int32_t pending;
@@ -34,6 +48,7 @@ struct TextState {
   DecodeState decode;    // bytes of a character whose end has not come yet
   SamplerState sampler;  // its count is the stream's position
   ChatState chat;
+  GrammarState grammar;
 };
 static_assert(sizeof(TextState) <= kTextStateBytes);
 
@@ -48,6 +63,14 @@ struct GenerateOptions {
   SamplerOptions sampling;
   // Of a chat: bytes and hash of the text that the stream will hold with the ids. Null: no chat; with ids given, the stream is none any more.
   const ChatMark* chat = nullptr;
+  // The answer follows it. With ids a new answer begins, unless `goes_on`: then they are part of the one under way, and are refused when
+  // they do not fit. Without ids the one under way goes on.
+  Grammar* grammar = nullptr;
+  bool grammar_goes_on = false;
+  // Called with each chosen token's log-probabilities, before `token`.
+  int32_t logprobs = 0;  // how many of the most probable tokens
+  LogprobsFn logprobs_fn = nullptr;
+  void* logprobs_context = nullptr;
 };
 
 // From the C struct, where 0 means the default.

@@ -1,9 +1,10 @@
 #include "text/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
+
+#include "text/exp.h"
 
 namespace runnel {
 namespace {
@@ -11,23 +12,6 @@ namespace {
 constexpr int32_t kBlock = 2048;  // logits looked at together: they stay in the first cache for a second look
 constexpr float kLeastTemperature = 1e-30f;  // below, its inverse is not a float; far above, only equal highest logits are left
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// e^x for x <= 0, about 1 unit in the last place; 0 below the normal floats. No library call, so that a loop of it vectorises and every
-// machine draws the same token.
-inline float exp_negative(float x) {
-  const float clamped = x < -87.0f ? -87.0f : x;
-  const float n = float(int32_t(clamped * 1.44269504f - 0.5f));  // rounds to the nearest integer, as the argument is not positive
-  const float r = (clamped - n * 0.693145752f) - n * 1.42860677e-6f;
-  float y = 1.98756915e-4f;
-  y = y * r + 1.39819995e-3f;
-  y = y * r + 8.33345191e-3f;
-  y = y * r + 4.16657963e-2f;
-  y = y * r + 1.66666655e-1f;
-  y = y * r + 5.00000012e-1f;
-  y = y * r * r + r + 1.0f;
-  const float scale = std::bit_cast<float>(uint32_t(int32_t(n) + 127) << 23);
-  return x < -87.0f ? 0.0f : y * scale;
-}
 
 Status non_finite(const char* what) { return Status::make(Code::kNonFinite, "cannot choose a token: %s", what); }
 
@@ -111,7 +95,7 @@ Status SamplerState::unwind(uint64_t n) {
   return Status::ok();
 }
 
-Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab) {
+Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab, bool filtered) {
   RNL_CHECK_ARG(vocab > 0, "a sampler needs a vocabulary");
   RNL_CHECK_ARG(o.temperature >= 0 && o.temperature < kInfinity, "temperature is %g, it must be finite and at least 0", double(o.temperature));
   RNL_CHECK_ARG(o.top_k >= 0, "top_k is %d, it must be at least 0", o.top_k);
@@ -135,7 +119,7 @@ Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab) {
   s.inverse_temperature_ = s.greedy_ ? 0 : 1.0f / o.temperature;
   s.penalises_ = o.penalty_window > 0 && (o.repetition != 1 || o.frequency != 0 || o.presence != 0);
   s.adjusts_ = s.penalises_ || o.bias_count > 0;
-  if (s.adjusts_) RNL_TRY(s.work_.assign(size_t(vocab)));
+  if (s.adjusts_ || filtered) RNL_TRY(s.work_.assign(size_t(vocab)));
   if (s.penalises_) RNL_TRY(s.recent_.assign(size_t(o.penalty_window)));
   if (!s.greedy_ && (o.top_k > 0 || o.top_p < 1 || o.min_p > 0)) RNL_TRY(s.candidates_.assign(size_t(vocab)));
   return s;
@@ -272,19 +256,34 @@ int32_t Sampler::draw_candidate(size_t count, double random) {
   return last;
 }
 
-Result<int32_t> Sampler::sample(const float* logits, const SamplerState& state) {
+Result<int32_t> Sampler::sample(const float* logits, const SamplerState& state, const TokenFilter* filter) {
   const float* x = logits;
   if (adjusts_) {
     std::copy(logits, logits + vocab_, work_.data());
     adjust(state);
     x = work_.data();
   }
+  if (!filter) return choose(x, state, 0);
+  if (candidates_.empty()) {
+    RNL_ASSIGN(id, choose(x, state, 0));
+    RNL_ASSIGN(fits, filter->allows(filter->context, id));
+    if (fits) return id;
+  }
+  if (!adjusts_) std::copy(logits, logits + vocab_, work_.data());
+  RNL_TRY(filter->mask(filter->context, work_.data(), vocab_));
+  float highest;
+  if (!scan(work_.data(), vocab_, &highest) && highest == -kInfinity) return kNoToken;
+  return choose(work_.data(), state, 1);
+}
+
+// One of the logits. draw: 0 or 1, which of the random numbers that belong to the position.
+Result<int32_t> Sampler::choose(const float* x, const SamplerState& state, int draw) {
   if (greedy_) return argmax(x, vocab_);
   float highest;
   const bool nan = scan(x, vocab_, &highest);
   RNL_TRY(check_highest(nan, highest));
   const PhiloxBlock block = philox(state.seed, state.count, 0);
-  const double random = double((uint64_t(block.words[0]) << 32 | block.words[1]) >> 11) * 0x1p-53;
+  const double random = double((uint64_t(block.words[2 * draw]) << 32 | block.words[2 * draw + 1]) >> 11) * 0x1p-53;
   if (candidates_.empty()) return draw_any(x, highest, random);
   double total = 0;
   size_t count;

@@ -8,6 +8,10 @@
 //   7. min-p          of these, p >= min_p * the highest p
 // then one is drawn in proportion to p. "More probable" means a higher logit, then a lower id, so the choice is never open.
 //
+// With a filter, such as a grammar, the logits of the tokens that it refuses count as minus infinity from the start. Working out which
+// these are costs more than asking for one, so the greedy choice and a plain draw are first made without it, and again among what it lets
+// through when they were refused: each token that is let through then has the share of the mass that it would have had at once.
+//
 // The random number is Philox4x32-10 of (seed, number of tokens so far): it needs no state of its own, and a stream that was rolled
 // back or restored draws what it would have drawn.
 #pragma once
@@ -55,16 +59,25 @@ struct SamplerState {
   Status unwind(uint64_t n);
 };
 
+// What else decides which tokens there may be. allows() for one; mask() sets the logits of all others to minus infinity.
+struct TokenFilter {
+  void* context;
+  Result<bool> (*allows)(void* context, int32_t id);
+  Status (*mask)(void* context, float* logits, int32_t vocab);
+};
+// What Sampler::sample gives when the filter lets none of the finite logits through.
+inline constexpr int32_t kNoToken = -1;
+
 // How many of the highest logits decide every choice with these options, so that others may be -infinity; 0: all of them.
 int32_t deciding_logits(const SamplerOptions& options);
 
 class Sampler {
  public:
-  // vocab: logits of each call. All memory of later calls is taken here.
-  static Result<Sampler> create(const SamplerOptions& options, int32_t vocab);
+  // vocab: logits of each call. filtered: sample() will be given a filter. All memory of later calls is taken here.
+  static Result<Sampler> create(const SamplerOptions& options, int32_t vocab, bool filtered = false);
   // The chosen id; `state` is not changed, accept() it when it is fed. kNonFinite when a logit is NaN or +infinity, or when all are
   // -infinity. Nothing is allocated.
-  Result<int32_t> sample(const float* logits, const SamplerState& state);
+  Result<int32_t> sample(const float* logits, const SamplerState& state, const TokenFilter* filter = nullptr);
   size_t scratch_bytes() const { return work_.bytes() + candidates_.bytes() + recent_.bytes() + bias_.bytes(); }
 
  private:
@@ -74,6 +87,7 @@ class Sampler {
     float p;  // relative to the highest, which has 1
   };
   static bool before(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+  Result<int32_t> choose(const float* logits, const SamplerState& state, int draw);
   void adjust(const SamplerState& state);
   float weight(float logit, float highest) const;
   size_t take_top_k(const float* logits, float highest);

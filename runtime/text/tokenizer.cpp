@@ -84,42 +84,55 @@ int byte_value(const PieceView& p) {
   return value;
 }
 
+// Pieces are the bytes of the text, with no notation of their own.
+bool has_plain_bytes(const Vocab& v) { return v.kind == TokenizerKind::kLongestMatch || (v.kind == TokenizerKind::kByteBpe && !v.char_units); }
+
 }  // namespace
+
+uint32_t Tokenizer::token_bytes(int32_t id, uint8_t* out) const {
+  const PieceView p = vocab_.piece(id);
+  const PieceType type = vocab_.type(id);
+  const bool plain = has_plain_bytes(vocab_);
+  if (type == PieceType::kControl || (type == PieceType::kUnknown && !plain) || p.size == 0) return 0;
+  if (plain) {
+    std::memcpy(out, p.data, p.size);
+    return p.size;
+  }
+  const int byte = type == PieceType::kByte ? byte_value(p) : -1;
+  if (byte >= 0) {
+    out[0] = uint8_t(byte);
+    return 1;
+  }
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < p.size;) {
+    const bool mark = p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0;
+    out[n++] = mark ? uint8_t(' ') : p.data[i];
+    i += mark ? uint32_t(kSpaceMarkBytes) : 1;
+  }
+  return n;
+}
 
 Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) const {
   RNL_CHECK_ARG(id >= 0 && id < vocab_.count, "id %d is not one of the %d pieces of the vocabulary", id, vocab_.count);
   if (state->pending_count > 3) return Status::make(Code::kStateMismatch, "a decoder's state holds %d pending bytes", state->pending_count);
-  const PieceView p = vocab_.piece(id);
   const PieceType type = vocab_.type(id);
   Writer w{state, out};
   if (type == PieceType::kControl) {
+    const PieceView p = vocab_.piece(id);
     for (uint32_t i = 0; state->special && i < p.size; ++i) w.byte(p.data[i]);
     return w.size;
   }
-  if (vocab_.kind == TokenizerKind::kLongestMatch || (vocab_.kind == TokenizerKind::kByteBpe && !vocab_.char_units)) {
-    for (uint32_t i = 0; i < p.size; ++i) w.byte(p.data[i]);
-    state->at_start = 0;
-    return w.size;
-  }
-  const int byte = type == PieceType::kByte ? byte_value(p) : -1;
-  if (byte >= 0) {
-    w.byte(uint8_t(byte));
-    state->at_start = 0;
-    return w.size;
-  }
-  if (type == PieceType::kUnknown) {
+  if (type == PieceType::kUnknown && !has_plain_bytes(vocab_)) {
     w.text(" \xE2\x81\x87 ");  // U+2047, as SentencePiece shows it
     state->at_start = 0;
     return w.size;
   }
-  const auto mark_at = [&](uint32_t i) { return p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0; };
-  uint32_t i = state->at_start && vocab_.add_space_prefix && mark_at(0) ? uint32_t(kSpaceMarkBytes) : 0;
-  if (p.size) state->at_start = 0;
-  while (i < p.size) {
-    const bool mark = mark_at(i);
-    w.byte(mark ? uint8_t(' ') : p.data[i]);
-    i += mark ? uint32_t(kSpaceMarkBytes) : 1;
-  }
+  uint8_t bytes[kMaxTokenBytes];
+  const uint32_t n = token_bytes(id, bytes);
+  // A space that the encoder put before the text is not part of it; one that a byte piece writes is.
+  const bool prefix = n && state->at_start && vocab_.add_space_prefix && !has_plain_bytes(vocab_) && type != PieceType::kByte && bytes[0] == ' ';
+  if (n) state->at_start = 0;
+  for (uint32_t i = prefix; i < n; ++i) w.byte(bytes[i]);
   return w.size;
 }
 

@@ -52,6 +52,9 @@ static_assert(sizeof(DecodeState) == 8);
 // Room that decode() may need for one id, and finish() for the end.
 inline constexpr size_t kMaxTokenText = 3 * (kMaxPieceBytes + 4);
 
+// Room that token_bytes() may need.
+inline constexpr size_t kMaxTokenBytes = kMaxPieceBytes;
+
 class Tokenizer {
  public:
   Tokenizer() = default;
@@ -67,6 +70,9 @@ class Tokenizer {
   // Writes the text that `id` completes to out[0 .. kMaxTokenText) and returns its bytes: whole characters only, always valid UTF-8;
   // what byte pieces leave open waits in `state`. kInvalidArgument for an id that is not a piece.
   Result<size_t> decode(int32_t id, DecodeState* state, char* out) const;
+  // Writes the bytes that `id` adds to a text to out[0 .. kMaxTokenBytes) and returns how many: parts of characters too, none for control
+  // pieces, for the unknown piece and for what is no piece.
+  uint32_t token_bytes(int32_t id, uint8_t* out) const;
   // The end of the stream: a character that was left open becomes U+FFFD.
   size_t finish(DecodeState* state, char* out) const;
   // Appends the text of all ids, as one whole text.

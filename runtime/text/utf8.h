@@ -50,4 +50,13 @@ inline CodePoint code_point_at(const unsigned char* p, size_t n) {
   return {uint32_t(p[0] & 7) << 18 | uint32_t(p[1] & 0x3F) << 12 | uint32_t(p[2] & 0x3F) << 6 | (p[3] & 0x3F), 4};
 }
 
+// Writes a code point and returns its bytes.
+inline uint32_t utf8_write(uint32_t code, unsigned char* out) {
+  if (code < 0x80) return out[0] = static_cast<unsigned char>(code), 1;
+  const uint32_t n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+  for (uint32_t i = n - 1; i > 0; --i, code >>= 6) out[i] = static_cast<unsigned char>(0x80 | (code & 0x3F));
+  out[0] = static_cast<unsigned char>((0xF00u >> n & 0xFF) | code);
+  return n;
+}
+
 }  // namespace runnel

@@ -1,6 +1,7 @@
 // Chat templates: compiled and rendered as transformers does it (goldens of tests/goldens/make_chat.py), and what is refused. With RUNNEL_CHAT_CASES
 // naming a file of further cases, those are compared too.
 #include <cstdlib>
+#include <random>
 #include <sstream>
 
 #include "converter/text/jinja.h"

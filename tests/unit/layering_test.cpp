@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 const fs::path kRoot = runnel::test::kSourceDir;
 
 // A folder of the runtime may include its own level and lower ones.
-const std::map<std::string, int> kLevels = {{"base", 0}, {"format", 1}, {"ops", 2}, {"cpu", 2}, {"vulkan", 2}, {"plan", 3}, {"session", 4}, {"vulkan_session", 5}, {"text", 5}, {"api", 6}, {"cli", 7}};
+const std::map<std::string, int> kLevels = {{"base", 0}, {"format", 1}, {"ops", 2}, {"cpu", 2}, {"vulkan", 2}, {"plan", 3}, {"session", 4}, {"vulkan_session", 5}, {"text", 5}, {"api", 6}, {"schema", 6}, {"cli", 7}};
 
 struct Source {
   fs::path path;  // relative to the root

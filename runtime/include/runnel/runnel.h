@@ -255,6 +255,28 @@ typedef struct rnl_sampling {
   size_t bias_count;
 } rnl_sampling;
 
+/* A grammar that an answer must follow, made for a model's vocabulary; sessions of that model share it, from any thread. Destroy it before
+ * the model and after the calls that use it. The text is in GBNF's notation: rules `name ::= ...`, of which `root` is the answer as a
+ * whole; "text", [a-z] and [^"\\] for one character, `.` for any, ( ), |, * + ? {m} {m,} {m,n}, # for comments; \n \r \t \xHH \uHHHH
+ * \UHHHHHHHH. RNL_INVALID_ARGUMENT tells the line; also for rules that begin with themselves (left recursion).
+ * What is worked out about the vocabulary is kept in the grammar, some MiB, and some 14 bytes for each token in the model. */
+typedef struct rnl_grammar rnl_grammar;
+RNL_API rnl_status_code rnl_grammar_create(const rnl_model* model, const char* text, size_t size, rnl_grammar** grammar);
+RNL_API void rnl_grammar_destroy(rnl_grammar* grammar);
+
+typedef struct rnl_logprob {
+  int32_t id;
+  float logprob; /* natural logarithm */
+} rnl_logprob;
+/* Of a chosen token, in the model's own distribution: before biases, penalties, temperature, grammar and all else. */
+typedef struct rnl_logprobs {
+  size_t struct_size;
+  rnl_logprob chosen;
+  const rnl_logprob* best; /* the most probable tokens, the best first; valid during the call */
+  size_t best_count;
+} rnl_logprobs;
+typedef void (*rnl_logprobs_fn)(void* user, const rnl_logprobs* token);
+
 /* Called for each new token with the text that became certain (a character is never split; size may be 0). Returning non-zero stops. */
 typedef int (*rnl_token_fn)(void* user, int32_t id, const char* text, size_t size);
 
@@ -265,6 +287,14 @@ typedef struct rnl_generate_options {
   int32_t ignore_end; /* 1: go on behind end tokens */
   const char* const* stop; /* texts that end the answer; they are not delivered */
   size_t stop_count;
+  /* The answer follows this grammar: tokens that cannot come next count as minus infinity before all else, and end tokens can come where
+   * the grammar's text is complete. A call with ids begins a new answer, one without goes on with the answer that max_tokens or the callback
+   * cut off, also in a session that was saved, forked or restored meanwhile. Excludes ignore_end. */
+  const rnl_grammar* grammar;
+  int32_t grammar_goes_on; /* 1: ids belong to the answer under way, such as after a rollback; refused when they do not fit */
+  int32_t logprobs_count;  /* how many of the most probable tokens, 0 to 256 */
+  rnl_logprobs_fn logprobs; /* called for each new token before the token callback; costs a pass over all logits */
+  void* logprobs_user;
 } rnl_generate_options;
 
 /* Feeds ids and continues the stream. The last token that was chosen is kept as pending and is fed by the next call, so that a

@@ -131,6 +131,24 @@ class Chat {
   rnl_chat chat_ = {};
 };
 
+// A grammar that answers must follow; the model must outlive it. May be shared by threads.
+class Grammar {
+ public:
+  Status create(const Model& model, const std::string& text) {
+    rnl_grammar* g = nullptr;
+    const rnl_status_code code = rnl_grammar_create(model.get(), text.data(), text.size(), &g);
+    handle_.reset(g);
+    return code;
+  }
+  rnl_grammar* get() const { return handle_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(rnl_grammar* g) const { rnl_grammar_destroy(g); }
+  };
+  std::unique_ptr<rnl_grammar, Delete> handle_;
+};
+
 inline rnl_session_options session_options() {
   rnl_session_options o{};
   o.struct_size = sizeof o;

@@ -1,0 +1,61 @@
+#include "cli/text_options.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "runnel/json_schema.hpp"
+
+namespace runnel::cli {
+namespace {
+
+std::string read_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (!in) throw Failure(path + ": cannot read: " + std::strerror(errno));
+  return text;
+}
+
+// What was asked for as GBNF; empty: nothing.
+std::string grammar_text(const Options& o) {
+  if (o.json_output) return rnl::json_grammar();
+  if (!o.json_schema.empty()) {
+    std::string grammar, error;
+    if (!rnl::json_schema_to_grammar(read_text(o.json_schema), &grammar, &error)) throw Failure(o.json_schema + ": " + error);
+    return grammar;
+  }
+  // No path has this in it.
+  return o.grammar.find("::=") != std::string::npos || o.grammar.empty() ? o.grammar : read_text(o.grammar);
+}
+
+}  // namespace
+
+TextOptions::TextOptions(const Options& o, const rnl::Model& model) : model_(model), options_(generate_options(o)) {
+  if (const std::string text = grammar_text(o); !text.empty()) {
+    check(grammar_.create(model, text));
+    options_.grammar = grammar_.get();
+  }
+  if (o.logprobs < 0) return;
+  logprobs_.reset(o.logprobs_file.empty() ? stderr : std::fopen(o.logprobs_file.c_str(), "w"));
+  if (!logprobs_) throw Failure(o.logprobs_file + ": cannot write: " + std::strerror(errno));
+  options_.logprobs_count = o.logprobs;
+  options_.logprobs = [](void* user, const rnl_logprobs* token) { static_cast<TextOptions*>(user)->write_logprobs(*token); };
+  options_.logprobs_user = this;
+}
+
+void TextOptions::write_logprobs(const rnl_logprobs& token) {
+  const auto entry = [&](const rnl_logprob& p) {
+    std::string text;
+    check(model_.detokenize({p.id}, RNL_TEXT_SPECIAL, &text));
+    return nlohmann::ordered_json{{"id", p.id}, {"text", text}, {"logprob", p.logprob}};
+  };
+  nlohmann::ordered_json line = entry(token.chosen);
+  line["best"] = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < token.best_count; ++i) line["best"].push_back(entry(token.best[i]));
+  const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  std::fwrite(text.data(), 1, text.size(), logprobs_.get());
+}
+
+}  // namespace runnel::cli

@@ -1,0 +1,372 @@
+#include "text/grammar.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "base/xxh64.h"
+#include "text/grammar_syntax.h"
+
+namespace runnel {
+namespace {
+
+constexpr uint16_t kOpen = 0xFFFF;     // in the place of the states below those that were kept
+constexpr uint32_t kContextStates = 5; // of a stack that masks are kept by
+constexpr uint32_t kMostStates = kGrammarCells - 2;  // of a stack
+// Remembered work: above the first numbers all is dropped before the next call, at the second a call fails.
+constexpr size_t kManyPositions = 1u << 15, kMostPositions = 1u << 18;
+constexpr size_t kManyMaskBytes = 32u << 20;
+constexpr size_t kFew = 2048;          // tokens of a mask that are listed rather than marked
+
+// Of two stacks, each behind its number of states: how many states they begin with alike.
+uint32_t shared_states(const uint16_t* a, const uint16_t* b) {
+  uint32_t n = 0;
+  while (n < a[0] && n < b[0] && a[1 + n] == b[1 + n]) ++n;
+  return n;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Grammar>> Grammar::create(const TokenOrder& order, const char* text, size_t size) {
+  std::unique_ptr<Grammar> g(new (std::nothrow) Grammar);
+  if (!g) return Status::make(Code::kOutOfMemory, "no memory for a grammar");
+  GrammarTree tree;
+  RNL_TRY(parse_grammar(text, size, &tree));
+  RNL_TRY(compile_grammar(tree, &g->automaton_));
+  g->order_ = &order;
+  g->fingerprint_ = xxh64(text, size) | 1;
+  RNL_TRY(g->path_.assign(kMaxTokenBytes + 1));
+  RNL_TRY(g->make_room());
+  g->work_.clear();
+  g->stacks_.clear();
+  RNL_TRY(g->add_stack(nullptr, 0, &g->automaton_.start, 1));
+  bool may_end = false, open = false;
+  RNL_TRY(g->settle(&may_end, &open));
+  RNL_ASSIGN(at, g->intern(may_end, open));
+  if (at == 0) return Status::make(Code::kInvalidArgument, "grammar: its beginning can be read in too many ways");
+  g->write(at, &g->start_);
+  return g;
+}
+
+void Grammar::start(GrammarPosition* out) const { *out = start_; }
+
+size_t Grammar::cache_bytes() const {
+  return mask_bytes_ + known_.bytes() + cells_.bytes() + next_.bytes() + automaton_.next.bytes() + automaton_.states.bytes() + automaton_.calls.bytes();
+}
+
+// Before a call: drops what was remembered when it has become much. The positions of callers do not depend on it.
+Status Grammar::make_room() {
+  if (!known_.empty() && known_.size() < kManyPositions && mask_bytes_ < kManyMaskBytes) return Status::ok();
+  mask_bytes_ = 0;
+  known_ = {};
+  cells_ = {};
+  next_ = {};
+  masks_ = {};
+  index_.clear();
+  RNL_TRY(known_.push({0, 0, 0, 0, -1, 0}));
+  for (uint32_t c = 0; c < automaton_.class_count; ++c) RNL_TRY(next_.push(0));
+  return Status::ok();
+}
+
+void Grammar::write(int32_t at, GrammarPosition* out) const {
+  const Known& k = known_[size_t(at)];
+  const uint16_t* cells = cells_.data() + k.first;
+  out->may_end = k.may_end;
+  out->size = 0;
+  uint32_t before = 0;  // where the stack before stands
+  for (uint32_t i = 0; i < k.size; i += cells[i] + 1u) {
+    const uint32_t same = i ? shared_states(cells + before, cells + i) : 0;
+    out->cells[out->size++] = uint16_t(same);
+    out->cells[out->size++] = uint16_t(cells[i] - same);
+    for (uint32_t s = same; s < cells[i]; ++s) out->cells[out->size++] = cells[i + 1 + s];
+    before = i;
+  }
+}
+
+// Positions come from saved states too: everything is checked.
+Result<int32_t> Grammar::number_of(const GrammarPosition& at) {
+  const auto bad = [] { return Status::make(Code::kStateMismatch, "the state's position in the grammar does not fit the grammar"); };
+  RNL_TRY(make_room());
+  sorted_.clear();
+  if (at.size > kGrammarCells || at.may_end > 1) return bad();
+  size_t before = 0;
+  for (uint32_t i = 0, stacks = 0; i < at.size; ++stacks) {
+    if (at.size - i < 3 || stacks == kMaxStacks) return bad();
+    const uint32_t same = at.cells[i], fresh = at.cells[i + 1];
+    i += 2;
+    const size_t here = sorted_.size();
+    if (fresh == 0 || fresh > at.size - i || same + fresh > kMostStates || same > (here ? sorted_[before] : 0u)) return bad();
+    RNL_TRY(sorted_.push(uint16_t(same + fresh)));
+    for (uint32_t s = 0; s < same; ++s) RNL_TRY(sorted_.push(sorted_[before + 1 + s]));
+    for (uint32_t s = 0; s < fresh; ++s, ++i) {
+      if (at.cells[i] == 0 || at.cells[i] >= automaton_.states.size()) return bad();
+      RNL_TRY(sorted_.push(at.cells[i]));
+    }
+    before = here;
+  }
+  return intern(at.may_end, false);
+}
+
+// The number of the position whose cells are in sorted_.
+Result<int32_t> Grammar::intern(bool may_end, bool open) {
+  if (sorted_.empty() && !may_end && !open) return 0;
+  const uint64_t hash = xxh64(sorted_.data(), sorted_.size() * sizeof(uint16_t)) + 2 * may_end + open;
+  const int64_t found = index_.find(hash, [&](uint32_t n) {
+    const Known& k = known_[n];
+    return k.may_end == may_end && k.open == open && k.size == sorted_.size() &&
+           (k.size == 0 || std::memcmp(cells_.data() + k.first, sorted_.data(), k.size * sizeof(uint16_t)) == 0);
+  });
+  if (found >= 0) return int32_t(found);
+  if (known_.size() >= kMostPositions) return Status::make(Code::kOutOfMemory, "grammar: one token can lead to more than %zu positions", kMostPositions);
+  const uint32_t n = uint32_t(known_.size());
+  RNL_TRY(known_.push({uint32_t(cells_.size()), uint32_t(sorted_.size()), may_end, open, -1, -1}));
+  RNL_TRY(cells_.append(sorted_.data(), sorted_.size()));
+  for (uint32_t c = 0; c < automaton_.class_count; ++c) RNL_TRY(next_.push(-1));
+  RNL_TRY(index_.add(hash, n));
+  return int32_t(n);
+}
+
+// Adds a stack to those under construction unless it is there. One that is too deep is left out.
+Status Grammar::add_stack(const uint16_t* states, uint32_t depth, const uint16_t* more, uint32_t more_count) {
+  const uint32_t n = depth + more_count;
+  if (n > kMostStates || stacks_.size() >= kMaxStacks) {
+    limited_ = true;
+    return Status::ok();
+  }
+  const uint32_t first = uint32_t(work_.size());
+  RNL_TRY(work_.reserve(first + n));  // `states` may lie in it: it must not move while it is read
+  for (uint32_t i = 0; i < n; ++i) RNL_TRY(work_.push(i < depth ? states[i] : more[i - depth]));
+  for (const Stack& s : stacks_) {
+    if (s.depth != n || std::memcmp(work_.data() + s.first, work_.data() + first, n * sizeof(uint16_t)) != 0) continue;
+    for (uint32_t i = 0; i < n; ++i) work_.pop();
+    return Status::ok();
+  }
+  return stacks_.push({first, uint16_t(n), false});
+}
+
+// Follows calls and returns from the stacks under construction; leaves in sorted_ those that read a byte.
+Status Grammar::settle(bool* may_end, bool* open) {
+  for (size_t i = 0; i < stacks_.size(); ++i) {
+    const uint32_t first = stacks_[i].first, depth = stacks_[i].depth;
+    const GrammarAutomaton::State& state = automaton_.states[work_[first + depth - 1]];
+    stacks_[i].stays = state.reads;
+    RNL_TRY(work_.reserve(work_.size() + (state.call_count + 1) * size_t(depth + 1)));
+    const uint16_t* below = work_.data() + first;  // without the last state
+    if (state.ends) {
+      if (depth == 1) *may_end = true;
+      else if (below[depth - 2] == kOpen) *open = true;
+      else RNL_TRY(add_stack(below, depth - 1, nullptr, 0));
+    }
+    for (uint32_t k = 0; k < state.call_count; ++k) {
+      const GrammarAutomaton::Call call = automaton_.calls[state.first_call + k];
+      const uint16_t pushed[2] = {call.back, call.start};
+      const bool last = automaton_.states[call.back].is_last();
+      RNL_TRY(add_stack(below, depth - 1, pushed + last, 2 - last));
+    }
+  }
+  const auto before = [&](const Stack& a, const Stack& b) {
+    const uint16_t *x = work_.data() + a.first, *y = work_.data() + b.first;
+    return std::lexicographical_compare(x, x + a.depth, y, y + b.depth);
+  };
+  size_t kept = 0;
+  for (const Stack& s : stacks_)
+    if (s.stays) stacks_[kept++] = s;
+  std::sort(stacks_.data(), stacks_.data() + kept, before);
+  sorted_.clear();
+  uint32_t written = 0;
+  size_t last = 0;
+  for (size_t i = 0; i < kept; ++i) {
+    const size_t here = sorted_.size();
+    RNL_TRY(sorted_.push(stacks_[i].depth));
+    RNL_TRY(sorted_.append(work_.data() + stacks_[i].first, stacks_[i].depth));
+    written += 2 + stacks_[i].depth - (i ? shared_states(sorted_.data() + last, sorted_.data() + here) : 0);
+    if (written > kGrammarCells) {
+      while (sorted_.size() > here) sorted_.pop();
+      limited_ = true;
+      break;
+    }
+    last = here;
+  }
+  return Status::ok();
+}
+
+Result<int32_t> Grammar::make_step(int32_t at, uint32_t byte_class) {
+  work_.clear();
+  stacks_.clear();
+  const Known k = known_[size_t(at)];
+  for (uint32_t i = 0; i < k.size;) {
+    const uint16_t* stack = cells_.data() + k.first + i + 1;
+    const uint32_t depth = stack[-1];
+    i += depth + 1;
+    const uint16_t to = automaton_.step(stack[depth - 1], byte_class);
+    if (to) RNL_TRY(add_stack(stack, depth - 1, &to, 1));
+  }
+  bool may_end = false, open = false;
+  RNL_TRY(settle(&may_end, &open));
+  RNL_ASSIGN(to, intern(may_end, open));
+  next_[size_t(at) * automaton_.class_count + byte_class] = to;
+  return to;
+}
+
+Result<int32_t> Grammar::walk(int32_t at, const uint8_t* bytes, size_t size) {
+  for (size_t i = 0; i < size && at; ++i) {
+    RNL_ASSIGN(to, step(at, bytes[i]));
+    at = to;
+  }
+  return at;
+}
+
+Result<bool> Grammar::allows(const GrammarPosition& at, int32_t token) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Tokenizer& tokenizer = order_->tokenizer;
+  if (tokenizer.vocab().ends_turn(token)) return at.may_end != 0;
+  uint8_t bytes[kMaxTokenBytes];
+  const uint32_t n = tokenizer.token_bytes(token, bytes);
+  if (n == 0) return false;
+  RNL_ASSIGN(from, number_of(at));
+  RNL_ASSIGN(to, walk(from, bytes, n));
+  return to != 0;
+}
+
+Status Grammar::accept(GrammarPosition* at, int32_t token) {
+  uint8_t bytes[kMaxTokenBytes];
+  const uint32_t n = order_->tokenizer.token_bytes(token, bytes);
+  RNL_ASSIGN(fits, accept_bytes(at, bytes, n));
+  RNL_CHECK_ARG(n && fits, "token %d does not fit the grammar here", token);
+  return Status::ok();
+}
+
+Result<bool> Grammar::accept_bytes(GrammarPosition* at, const uint8_t* bytes, size_t size) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RNL_ASSIGN(from, number_of(*at));
+  RNL_ASSIGN(to, walk(from, bytes, size));
+  if (to) write(to, at);
+  return to != 0;
+}
+
+// The position whose stacks hold the innermost states alone.
+Result<int32_t> Grammar::context_of(int32_t at) {
+  if (known_[size_t(at)].context >= 0) return known_[size_t(at)].context;
+  const Known k = known_[size_t(at)];
+  work_.clear();
+  stacks_.clear();
+  for (uint32_t i = 0; i < k.size;) {
+    const uint16_t* stack = cells_.data() + k.first + i + 1;
+    const uint32_t depth = stack[-1];
+    i += depth + 1;
+    if (depth > kContextStates) RNL_TRY(add_stack(&kOpen, 1, stack + depth - kContextStates, kContextStates));
+    else RNL_TRY(add_stack(stack, depth, nullptr, 0));
+  }
+  sorted_.clear();
+  std::sort(stacks_.begin(), stacks_.end(), [&](const Stack& a, const Stack& b) {
+    const uint16_t *x = work_.data() + a.first, *y = work_.data() + b.first;
+    return std::lexicographical_compare(x, x + a.depth, y, y + b.depth);
+  });
+  for (const Stack& s : stacks_) {
+    RNL_TRY(sorted_.push(s.depth));
+    RNL_TRY(sorted_.append(work_.data() + s.first, s.depth));
+  }
+  RNL_ASSIGN(context, intern(k.may_end, k.open));
+  known_[size_t(at)].context = context;
+  return context;
+}
+
+// The position after entry number `entry`, 0 when there is none; then *alive is how many of its first bytes could be read. path_ holds the
+// positions along the entry before, up to its shared bytes. *open_at: the first place on the path that is open, large when there is none.
+Result<int32_t> Grammar::walk_entry(size_t entry, size_t* alive, size_t* open_at) {
+  const size_t shared = order_->shared[entry], size = order_->sizes[entry];
+  const uint8_t* bytes = order_->bytes.data() + order_->rest[entry] - shared;
+  if (*open_at > shared) *open_at = kMaxTokenBytes + 1;
+  const uint32_t classes = automaton_.class_count;
+  int32_t at = path_[shared];
+  for (size_t i = shared; i < size; ++i) {
+    int32_t to = next_[size_t(at) * classes + automaton_.class_of[bytes[i]]];
+    if (to < 0) {
+      RNL_ASSIGN(made, make_step(at, automaton_.class_of[bytes[i]]));
+      to = made;
+    }
+    if (to == 0) {
+      *alive = i;
+      return 0;
+    }
+    path_[i + 1] = at = to;
+    if (known_[size_t(at)].open && *open_at > i + 1) *open_at = i + 1;
+  }
+  *alive = size;
+  return at;
+}
+
+Status Grammar::make_mask(int32_t at, Mask* out) {
+  const TokenOrder& o = *order_;
+  const size_t n = o.ids.size();
+  Vec<int32_t>& few = out->few;
+  const auto add = [&](int32_t id) -> Status {
+    if (out->bits.empty()) {
+      if (few.size() < kFew) return few.push(id);
+      RNL_TRY(out->bits.assign(size_t(o.tokenizer.vocab().count) / 64 + 1));
+      for (const int32_t f : few) out->bits[size_t(f) / 64] |= uint64_t(1) << (f % 64);
+    }
+    out->bits[size_t(id) / 64] |= uint64_t(1) << (id % 64);
+    return Status::ok();
+  };
+  path_[0] = at;
+  size_t open_at = known_[size_t(at)].open ? 0 : kMaxTokenBytes + 1;
+  for (size_t i = 0; i < n;) {
+    size_t alive = 0;
+    RNL_ASSIGN(to, walk_entry(i, &alive, &open_at));
+    if (to) {
+      if (!o.tokenizer.vocab().ends_turn(o.ids[i])) RNL_TRY(add(o.ids[i]));
+      ++i;
+      continue;
+    }
+    // Every entry that goes on with the byte that could not be read shares its fate.
+    size_t end = i + 1;
+    if (alive == 0 && open_at > 0) end = o.first[o.bytes[o.rest[i]] + 1u];
+    else
+      while (end < n && o.shared[end] > alive) ++end;
+    for (; open_at <= alive && i < end; ++i) RNL_TRY(out->deeper.push(uint32_t(i)));
+    i = end;
+  }
+  if (known_[size_t(at)].may_end)
+    for (int32_t id = 0; id < o.tokenizer.vocab().count; ++id)
+      if (o.tokenizer.vocab().ends_turn(id)) RNL_TRY(add(id));
+  return Status::ok();
+}
+
+Status Grammar::mask(const GrammarPosition& at, float* logits, int32_t vocab) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RNL_ASSIGN(from, number_of(at));
+  RNL_ASSIGN(context, context_of(from));
+  if (known_[size_t(context)].mask < 0) {
+    Mask made;
+    RNL_TRY(make_mask(context, &made));
+    mask_bytes_ += sizeof(Mask) + made.bits.bytes() + made.few.bytes() + made.deeper.bytes();
+    known_[size_t(context)].mask = int32_t(masks_.size());
+    RNL_TRY(masks_.push(std::move(made)));
+  }
+  const Mask& m = masks_[size_t(known_[size_t(context)].mask)];
+  constexpr float kRefused = -std::numeric_limits<float>::infinity();
+  kept_.clear();
+  const auto keep = [&](int32_t id) { return id < vocab ? kept_.push({id, logits[id]}) : Status::ok(); };
+  for (const uint32_t entry : m.deeper) {
+    uint8_t bytes[kMaxTokenBytes];
+    const int32_t id = order_->ids[entry];
+    RNL_ASSIGN(to, walk(from, bytes, order_->tokenizer.token_bytes(id, bytes)));
+    if (to && !order_->tokenizer.vocab().ends_turn(id)) RNL_TRY(keep(id));
+  }
+  if (m.bits.empty()) {
+    for (const int32_t id : m.few) RNL_TRY(keep(id));
+    for (int32_t i = 0; i < vocab; ++i) logits[i] = kRefused;
+  } else {
+    for (int32_t i = 0; i < vocab; i += 64) {
+      const uint64_t word = size_t(i) / 64 < m.bits.size() ? m.bits[size_t(i) / 64] : 0;
+      const int32_t n = std::min(64, vocab - i);
+      if (~word == 0) continue;
+      for (int32_t k = 0; k < n; ++k) logits[i + k] = word >> k & 1 ? logits[i + k] : kRefused;
+    }
+  }
+  for (const Kept& k : kept_) logits[k.id] = k.logit;
+  return Status::ok();
+}
+
+}  // namespace runnel

@@ -1,0 +1,499 @@
+// Grammars against a matcher that tries everything, on random grammars and texts; and the tokens that they let through against the bytes
+// of each.
+#include <random>
+#include <set>
+#include <thread>
+
+#include "converter/text_test.h"
+#include "kit.h"
+#include "text/grammar.h"
+#include "text/grammar_syntax.h"
+#include "text/utf8.h"
+
+namespace runnel::convert {
+namespace {
+
+// Vocabularies of two kinds, with what grammars need of them.
+struct Vocabulary {
+  explicit Vocabulary(VocabSource s) : loaded(std::move(s)) {
+    const Status status = TokenOrder::build(loaded.tokenizer, &order);
+    EXPECT_TRUE(status.is_ok()) << status.message();
+  }
+  Loaded loaded;
+  TokenOrder order;
+};
+const Vocabulary& spm() {
+  static const Vocabulary v(from_spm_proto(read_golden("spm_small.model")));
+  return v;
+}
+const Vocabulary& rwkv() {
+  static const Vocabulary v(from_rwkv_vocab(read_golden("rwkv_small.txt")));
+  return v;
+}
+
+std::unique_ptr<Grammar> make(const std::string& text, const Vocabulary& v = spm()) {
+  auto g = Grammar::create(v.order, text.data(), text.size());
+  if (!g.is_ok()) {
+    ADD_FAILURE() << g.take_status().message() << "\n" << text;
+    return nullptr;
+  }
+  return std::move(g.value());
+}
+std::string refusal(const std::string& text) {
+  auto g = Grammar::create(spm().order, text.data(), text.size());
+  return g.is_ok() ? "" : g.take_status().message();
+}
+
+enum class Fit { kNo, kPrefix, kWhole };
+Fit fit(Grammar& g, const std::string& text) {
+  GrammarPosition at;
+  g.start(&at);
+  auto r = g.accept_bytes(&at, reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  if (!r.is_ok()) {
+    ADD_FAILURE() << r.take_status().message();
+    return Fit::kNo;
+  }
+  return !r.value() ? Fit::kNo : at.may_end ? Fit::kWhole : Fit::kPrefix;
+}
+
+TEST(Grammar, Notation) {
+  const auto g = make(R"(
+# a comment
+root ::= greeting " " name  # and one behind a rule
+         | "\x41\u00e9\U0001F600\n\"\\" [\]\-^x] .
+greeting ::= ("hello" |
+  "bye"){1,2}
+name_2 ::= [^a-z"\\]
+name ::= name_2+ [a-c-]? | "" )");
+  ASSERT_TRUE(g);
+  EXPECT_EQ(fit(*g, "hello "), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "hellobye XY"), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "hellobye XYb"), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "hello X-"), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "hello Xd"), Fit::kNo);
+  EXPECT_EQ(fit(*g, "hellobyeh"), Fit::kNo);
+  EXPECT_EQ(fit(*g, "hello \""), Fit::kNo);
+  EXPECT_EQ(fit(*g, "A\xC3\xA9\xF0\x9F\x98\x80\n\"\\^\n"), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "A\xC3\xA9\xF0\x9F\x98\x80\n\"\\y"), Fit::kNo);
+  EXPECT_EQ(fit(*g, "A\xC3"), Fit::kPrefix);
+}
+
+TEST(Grammar, RefusesByLineAndName) {
+  for (const auto& [text, says] : std::vector<std::pair<std::string, std::string>>{
+           {"", "no rule \"root\""},
+           {"root ::= a\n\nb ::= \"x\"", "line 1: rule \"a\" is not defined"},
+           {"root ::= \"a\"\nroot ::= \"b\"", "line 2: rule \"root\" is defined twice"},
+           {"root ::= (\"a\"", "group is not closed"},
+           {"root ::= \"a\")", "unexpected ')'"},
+           {"root ::= \"a", "not closed"},
+           {"root ::= [a", "not closed"},
+           {"root ::= [z-a]", "before it begins"},
+           {"root ::= \"\\q\"", "unknown escape"},
+           {"root ::= \"\\ud800\"", "not a character"},
+           {"root ::= \"a\"{3,1}", "{3,1}"},
+           {"root ::= \"a\"{,1}", "{m}"},
+           {"root ::= \"a\"{1000000}", "more than"},
+           {"root ::= *", "unexpected '*'"},
+           {"root ::= <x>", "unexpected '<'"},
+           {"root = \"a\"", "\"::=\" is expected"},
+           {"root ::= \"\xFF\"", "UTF-8"},
+           {"root ::= root \"a\" | \"b\"", "rule \"root\" begins with itself"},
+           {"root ::= \"x\" a\na ::= b? c \"y\"\nb ::= \"b\"*\nc ::= a | \"c\"", "begins with itself"},
+           {"root ::= \"x\" root", "no text matches"},
+           {"root ::= [^\\x00-\\U0010FFFF]", "no text matches"},
+           {"root ::= (([a-z]{1000}){1000}){100}", "too large"},
+           {"root ::= " + std::string(200, '(') + "\"a\"" + std::string(200, ')'), "nested"},
+       })
+    EXPECT_NE(refusal(text).find(says), std::string::npos) << text << ": " << refusal(text);
+}
+
+TEST(Grammar, EmptyLoopsEnd) {
+  const auto g = make("root ::= ((a* b)* \"\"*)* \"x\"?\na ::= \"\" | b\nb ::= \"y\"?");
+  ASSERT_TRUE(g);
+  EXPECT_EQ(fit(*g, ""), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "yyyyx"), Fit::kWhole);
+  EXPECT_EQ(fit(*g, "xy"), Fit::kNo);
+}
+
+TEST(Grammar, EveryCharacterOfAClass) {
+  std::mt19937 random(3);
+  const uint32_t edges[] = {0, 0x22, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x10FFFF};
+  for (int round = 0; round < 12; ++round) {
+    std::vector<std::pair<uint32_t, uint32_t>> ranges;
+    std::string text = round % 3 == 2 ? "root ::= [^" : "root ::= [";
+    for (int i = 0; i < 3; ++i) {
+      uint32_t a = round < 6 ? edges[random() % 16] : random() % 0x110000, b = random() % 2 ? edges[random() % 16] : a + random() % 300;
+      const auto fix = [](uint32_t c) { return c > 0x10FFFF ? 0x10FFFF : c >= 0xD800 && c < 0xE000 ? 0xD7FF : c; };
+      a = fix(a), b = std::max(a, fix(b));
+      ranges.push_back({a, b});
+      char part[40];
+      std::snprintf(part, sizeof part, "\\U%08X-\\U%08X", a, b);
+      text += part;
+    }
+    text += "]";
+    const std::string said = refusal(text);
+    if (!said.empty()) {
+      EXPECT_NE(said.find("no text"), std::string::npos) << said;
+      continue;
+    }
+    const auto g = make(text);
+    for (uint32_t c = 0; c < 0x110000; ++c) {
+      if (c >= 0xD800 && c < 0xE000) continue;
+      bool in = false;
+      for (const auto& [a, b] : ranges) in = in || (a <= c && c <= b);
+      unsigned char utf8[4];
+      const uint32_t n = utf8_write(c, utf8);
+      if (in != (round % 3 == 2)) ASSERT_EQ(fit(*g, std::string(reinterpret_cast<char*>(utf8), n)), Fit::kWhole) << text << " " << c;
+      else if (c % 7 == 0) ASSERT_NE(fit(*g, std::string(reinterpret_cast<char*>(utf8), n)), Fit::kWhole) << text << " " << c;
+    }
+  }
+}
+
+// Random grammars over a few characters, and all ways to read a text.
+class Reference {
+ public:
+  explicit Reference(std::mt19937& random) : random_(random), rules_(1 + random() % 4) {
+    for (int& r : rules_) r = node(3);
+    productive_.assign(rules_.size(), false);
+    for (size_t i = 0; i < rules_.size() * 2; ++i)
+      for (size_t r = 0; r < rules_.size(); ++r) productive_[r] = productive_[r] || productive(rules_[r]);
+  }
+  std::string text() const {
+    std::string out;
+    for (size_t r = 0; r < rules_.size(); ++r) out += (r ? "r" + std::to_string(r) : std::string("root")) + " ::= " + text(rules_[r]) + "\n";
+    return out;
+  }
+  // Only for grammars without left recursion.
+  Fit fit(const std::string& s) {
+    s_ = s;
+    exhausted_ = false;
+    if (!productive_[0]) return Fit::kNo;
+    memo_.clear();
+    const std::set<size_t> ends = match(rules_[0], 0);
+    return ends.count(s.size()) ? Fit::kWhole : exhausted_ ? Fit::kPrefix : Fit::kNo;
+  }
+  static constexpr const char* kCharacters[] = {"a", "b", "c", "\"", "\xC3\xA9", "\xC3\xA8", "\xE2\x82\xAC"};
+
+ private:
+  struct Node {
+    char kind;  // l literal, c class, s sequence, | choice, r repeat, n rule
+    std::vector<int> children;
+    std::string bytes;             // l
+    std::set<std::string> members; // c
+    std::string shown;
+    int least = 0, most = 0;       // most -1: unbounded
+  };
+  int add(Node n) {
+    nodes_.push_back(std::move(n));
+    return int(nodes_.size() - 1);
+  }
+  int node(int depth) {
+    const uint32_t pick = random_() % (depth == 0 ? 4 : 9);
+    if (pick < 2) {
+      Node n{'l', {}, "", {}, "\"", 0, 0};
+      for (uint32_t i = random_() % 3; i-- > 0;) {
+        const std::string c = kCharacters[random_() % 7];
+        n.bytes += c;
+        n.shown += c == "\"" ? "\\\"" : c;
+      }
+      n.shown += "\"";
+      return add(n);
+    }
+    if (pick == 2) {
+      const bool negated = random_() % 3 == 0;
+      Node n{'c', {}, "", {}, negated ? "[^" : "[", 0, 0};
+      for (const char* c : kCharacters) {
+        const bool named = random_() % 2;
+        if (named) n.shown += c;
+        if (named != negated) n.members.insert(c);
+      }
+      n.shown += "]";
+      return add(n);
+    }
+    if (pick == 3) return add({'n', {int(random_() % rules_.size())}, "", {}, "", 0, 0});
+    if (pick < 6) {
+      Node n{pick == 4 ? 's' : '|', {}, "", {}, "", 0, 0};
+      for (uint32_t i = 1 + random_() % 3; i-- > 0;) n.children.push_back(node(depth - 1));
+      return add(n);
+    }
+    Node n{'r', {node(depth - 1)}, "", {}, "", 0, 0};
+    const uint32_t kind = random_() % 4;
+    n.least = kind == 1 ? 1 : kind == 3 ? int(random_() % 3) : 0;
+    n.most = kind < 2 ? -1 : kind == 2 ? 1 : n.least + int(random_() % 3);
+    n.shown = kind == 0 ? "*" : kind == 1 ? "+" : kind == 2 ? "?" : "{" + std::to_string(n.least) + "," + std::to_string(n.most) + "}";
+    return add(n);
+  }
+  std::string text(int number) const {
+    const Node& n = nodes_[size_t(number)];
+    std::string out;
+    switch (n.kind) {
+      case 'n': return n.children[0] ? "r" + std::to_string(n.children[0]) : "root";
+      case 'l':
+      case 'c': return n.shown;
+      case 'r': return "(" + text(n.children[0]) + ")" + n.shown;
+      default:
+        for (const int c : n.children) out += (out.empty() ? "(" : n.kind == '|' ? " | " : " ") + text(c);
+        return out + ")";
+    }
+  }
+  bool productive(int number) const {
+    const Node& n = nodes_[size_t(number)];
+    switch (n.kind) {
+      case 'l': return true;
+      case 'c': return n.shown[1] == '^' || !n.members.empty();
+      case 'n': return productive_[size_t(n.children[0])];
+      case 's': return std::all_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
+      case '|': return std::any_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
+      default: return n.least == 0 || productive(n.children[0]);
+    }
+  }
+  // Ends of the texts that begin at `at`.
+  std::set<size_t> match(int number, size_t at) {
+    const Node& n = nodes_[size_t(number)];
+    std::set<size_t> ends;
+    if (!productive(number)) return ends;
+    switch (n.kind) {
+      case 'l': {
+        size_t i = 0;
+        while (i < n.bytes.size() && at + i < s_.size() && s_[at + i] == n.bytes[i]) ++i;
+        if (i == n.bytes.size()) ends.insert(at + i);
+        else if (at + i == s_.size()) exhausted_ = true;
+        break;
+      }
+      case 'c':
+        if (at == s_.size()) exhausted_ = true;
+        for (const char* c : kCharacters) {
+          const std::string left = s_.substr(at, std::strlen(c));
+          if (n.members.count(c) && left == c) ends.insert(at + left.size());
+        }
+        // A negated class holds others that begin alike; the bytes of ours are told apart by their last ones.
+        if (at < s_.size() && s_.size() - at < 3) {
+          const std::string left = s_.substr(at);
+          for (const char* c : kCharacters)
+            if (std::string(c).size() > left.size() && std::string(c).compare(0, left.size(), left) == 0 && (n.members.count(c) || n.shown[1] == '^')) exhausted_ = true;
+        }
+        break;
+      case 'n': {
+        const auto key = std::make_pair(n.children[0], at);
+        if (const auto it = memo_.find(key); it != memo_.end()) return it->second;
+        ends = match(rules_[size_t(n.children[0])], at);
+        memo_[key] = ends;
+        break;
+      }
+      case '|':
+        for (const int c : n.children) ends.merge(match(c, at));
+        break;
+      case 's': {
+        ends.insert(at);
+        // What follows is read only as far as what stands before ends; all of it can come to an end.
+        for (const int c : n.children) {
+          std::set<size_t> next;
+          for (const size_t e : ends) next.merge(match(c, e));
+          ends = std::move(next);
+        }
+        break;
+      }
+      default: {
+        std::set<size_t> now{at};
+        if (n.least == 0) ends.insert(at);
+        for (int i = 1; (n.most < 0 ? i <= int(s_.size()) + n.least + 1 : i <= n.most) && !now.empty(); ++i) {
+          if (!productive(n.children[0])) break;
+          std::set<size_t> next;
+          for (const size_t e : now) next.merge(match(n.children[0], e));
+          now = std::move(next);
+          if (i >= n.least) ends.insert(now.begin(), now.end());
+        }
+      }
+    }
+    return ends;
+  }
+
+  std::mt19937& random_;
+  std::vector<Node> nodes_;
+  std::vector<int> rules_;
+  std::vector<bool> productive_;
+  std::string s_;
+  bool exhausted_ = false;
+  std::map<std::pair<int, size_t>, std::set<size_t>> memo_;
+};
+
+TEST(Grammar, RandomGrammarsAgreeWithAMatcherThatTriesAll) {
+  std::mt19937 random(7);
+  int compared = 0, whole = 0, prefix = 0;
+  for (int round = 0; round < 3000; ++round) {
+    Reference reference(random);
+    const std::string text = reference.text();
+    auto made = Grammar::create(spm().order, text.data(), text.size());
+    if (!made.is_ok()) {
+      const std::string said = made.take_status().message();
+      const bool expected = said.find("begins with itself") != std::string::npos || said.find("no text matches") != std::string::npos;
+      ASSERT_TRUE(expected) << said << "\n" << text;
+      if (said.find("no text matches") != std::string::npos) EXPECT_EQ(reference.fit(""), Fit::kNo) << text;
+      continue;
+    }
+    Grammar& g = *made.value();
+    for (int i = 0; i < 40; ++i) {
+      // Texts that fit are rare: grow one that does.
+      std::string s;
+      for (uint32_t steps = random() % 9; steps > 0; --steps) {
+        std::string longer = s + Reference::kCharacters[random() % 7];
+        if (random() % 8 == 0) longer.pop_back();
+        if (random() % 10 == 0 || fit(g, longer) != Fit::kNo) s = longer;
+      }
+      const Fit want = reference.fit(s);
+      ASSERT_EQ(fit(g, s), want) << text << "text: " << s;
+      ++compared, whole += want == Fit::kWhole, prefix += want == Fit::kPrefix;
+    }
+  }
+  EXPECT_GT(compared, 40000);
+  EXPECT_GT(whole, 5000);
+  EXPECT_GT(prefix, 5000);
+}
+
+const char kJson[] = R"(
+root ::= value
+value ::= object | array | string | number | "true" | "false" | "null"
+object ::= "{" ws (member ("," ws member)*)? ws "}"
+member ::= string ":" ws value
+array ::= "[" ws (value ("," ws value)*)? ws "]"
+string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}))* "\""
+number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
+ws ::= [ \n\t]*
+)";
+
+// At positions that random tokens lead to, the mask and each token alone against the bytes of the token.
+void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, int walks) {
+  const auto g = make(text, v), plain = make(text, v);
+  ASSERT_TRUE(g);
+  std::mt19937 random(seed);
+  const Tokenizer& t = v.loaded.tokenizer;
+  const int32_t count = t.vocab().count, padded = count + 70;
+  size_t let_through = 0;
+  for (int w = 0; w < walks; ++w) {
+    GrammarPosition at;
+    g->start(&at);
+    for (int i = 0; i < 60; ++i) {
+      std::vector<float> logits(size_t(padded), 1.0f);
+      ASSERT_TRUE(g->mask(at, logits.data(), padded).is_ok());
+      std::vector<int32_t> possible;
+      for (int32_t id = 0; id < padded; ++id) {
+        uint8_t bytes[kMaxTokenBytes];
+        const uint32_t n = t.token_bytes(id, bytes);
+        GrammarPosition moved = at;
+        auto fits = plain->accept_bytes(&moved, bytes, n);
+        ASSERT_TRUE(fits.is_ok());
+        const bool want = t.vocab().ends_turn(id) ? at.may_end == 1 : n > 0 && fits.value();
+        ASSERT_EQ(logits[size_t(id)], want ? 1.0f : -INFINITY) << id;
+        auto alone = g->allows(at, id);
+        ASSERT_TRUE(alone.is_ok());
+        ASSERT_EQ(alone.value(), want) << id;
+        if (want && n) possible.push_back(id);
+      }
+      let_through += possible.size();
+      if (possible.empty()) {
+        ASSERT_TRUE(at.may_end);
+        break;
+      }
+      ASSERT_TRUE(g->accept(&at, possible[random() % possible.size()]).is_ok());
+    }
+  }
+  EXPECT_GT(let_through, 10u);
+}
+
+TEST(Grammar, MasksAreWhatTheBytesSay) {
+  for (const Vocabulary* v : {&spm(), &rwkv()}) {
+    expect_masks(kJson, *v, 1, 8);
+    expect_masks("root ::= (\"a\" root \"b\" | \"(\" root \")\" | [x-z\xC3\xA9]{0,3})", *v, 2, 4);
+    expect_masks("root ::= \"[\" root? \"]\" | root2\nroot2 ::= \"[[[[[[[\" root2? \"]]]]]]]\" | \"1\"", *v, 3, 4);
+  }
+  std::mt19937 random(9);
+  int done = 0;
+  for (int round = 0; done < 30; ++round) {
+    Reference reference(random);
+    if (!refusal(reference.text()).empty()) continue;
+    ++done;
+    const auto g = make(reference.text(), rwkv());
+    GrammarPosition at;
+    g->start(&at);
+    std::vector<float> logits(size_t(rwkv().loaded.tokenizer.vocab().count), 0.0f);
+    ASSERT_TRUE(g->mask(at, logits.data(), int32_t(logits.size())).is_ok());
+    for (size_t id = 0; id < logits.size(); ++id) {
+      uint8_t bytes[kMaxTokenBytes];
+      const uint32_t n = rwkv().loaded.tokenizer.token_bytes(int32_t(id), bytes);
+      if (rwkv().loaded.tokenizer.vocab().ends_turn(int32_t(id))) continue;
+      const bool want = n && fit(*g, std::string(reinterpret_cast<char*>(bytes), n)) != Fit::kNo;
+      ASSERT_EQ(logits[id] == 0, want) << reference.text() << id;
+    }
+  }
+}
+
+// Nesting beyond what a position holds is refused, so that what was begun can always be ended.
+TEST(Grammar, DeepNestingIsBounded) {
+  const auto g = make(kJson, rwkv());
+  GrammarPosition at;
+  g->start(&at);
+  size_t depth = 0;
+  const uint8_t open = '[', close = ']';
+  for (;; ++depth) {
+    auto r = g->accept_bytes(&at, &open, 1);
+    ASSERT_TRUE(r.is_ok());
+    if (!r.value()) break;
+    ASSERT_LT(depth, 5000u);
+  }
+  EXPECT_GT(depth, 100u);
+  EXPECT_TRUE(g->was_limited());
+  for (; depth > 0; --depth) {
+    ASSERT_EQ(at.may_end, 0);
+    auto r = g->accept_bytes(&at, &close, 1);
+    ASSERT_TRUE(r.is_ok() && r.value()) << depth;
+  }
+  EXPECT_EQ(at.may_end, 1);
+}
+
+TEST(Grammar, RefusesAPositionOfAnother) {
+  const auto g = make("root ::= \"ab\"");
+  GrammarPosition at;
+  g->start(&at);
+  const uint8_t a = 'a';
+  for (int cell = 0; cell < 3; ++cell)
+    for (const uint16_t bad : {uint16_t(0), uint16_t(447), uint16_t(500), uint16_t(65535)}) {
+      GrammarPosition wrong = at;
+      wrong.cells[cell] = bad;
+      EXPECT_EQ(g->accept_bytes(&wrong, &a, 1).is_ok(), cell == 0 && bad == 0) << cell << " " << bad;
+    }
+  for (const uint16_t size : {uint16_t(1), uint16_t(2), uint16_t(4), uint16_t(kGrammarCells + 1)}) {
+    GrammarPosition wrong = at;
+    wrong.size = size;
+    EXPECT_FALSE(g->accept_bytes(&wrong, &a, 1).is_ok()) << size;
+  }
+}
+
+TEST(Grammar, ThreadsShareOne) {
+  const auto g = make(kJson, rwkv());
+  const int32_t count = rwkv().loaded.tokenizer.vocab().count;
+  const auto walk = [&](uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<int32_t> ids;
+    GrammarPosition at;
+    g->start(&at);
+    for (int i = 0; i < 200; ++i) {
+      std::vector<float> logits(size_t(count), 0.0f);
+      EXPECT_TRUE(g->mask(at, logits.data(), count).is_ok());
+      std::vector<int32_t> possible;
+      for (int32_t id = 0; id < count; ++id)
+        if (logits[size_t(id)] == 0 && !rwkv().loaded.tokenizer.vocab().ends_turn(id)) possible.push_back(id);
+      if (possible.empty()) break;
+      ids.push_back(possible[random() % possible.size()]);
+      EXPECT_TRUE(g->accept(&at, ids.back()).is_ok());
+    }
+    return ids;
+  };
+  std::vector<std::vector<int32_t>> all(4);
+  std::vector<std::thread> threads;
+  for (uint32_t i = 0; i < 4; ++i) threads.emplace_back([&, i] { all[i] = walk(i); });
+  for (std::thread& t : threads) t.join();
+  for (uint32_t i = 0; i < 4; ++i) EXPECT_EQ(walk(i), all[i]);
+}
+
+}  // namespace
+}  // namespace runnel::convert
