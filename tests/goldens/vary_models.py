@@ -32,7 +32,7 @@ GEMMA = {**ATTENTION, "head_dim": 12, "intermediate_size": 40, "num_hidden_layer
 MORE = {
     "llama": ("llama", PLAIN), "mistral": ("mistral", {**PLAIN, "sliding_window": WINDOW}), "ministral3": ("ministral3", {**PLAIN, "rope_parameters": {
         "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3}}),
-    "gemma2": ("gemma2", GEMMA), "gemma3": ("gemma3_text", {**GEMMA, "num_hidden_layers": 6}), "gemma": ("gemma", {**PLAIN, "head_dim": 12}),
+    "gemma2": ("gemma2", GEMMA), "gemma3": ("gemma3_text", {**GEMMA, "num_hidden_layers": 6}), "gemma": ("gemma", {**PLAIN, "head_dim": 12}), "vaultgemma": ("vaultgemma", GEMMA),
     "glm": ("glm", PLAIN), "glm4": ("glm4", PLAIN), "helium": ("helium", {**PLAIN, "hidden_size": 48, "head_dim": 12}), "ernie4_5": ("ernie4_5", PLAIN), "seed_oss": ("seed_oss", PLAIN),
     "internlm3": ("internlm3", PLAIN), "arcee": ("arcee", PLAIN), "hunyuan": ("hunyuan_v1_dense", PLAIN), "olmo": ("olmo", PLAIN), "nemotron": ("nemotron", PLAIN),
     "stablelm": ("stablelm", PLAIN), "phi": ("phi", PLAIN), "cohere": ("cohere", PLAIN),
@@ -87,6 +87,7 @@ OPTIONS = {
     "mistral": {"sliding_window": (None, WINDOW, 23)},
     "ministral3": {"sliding_window": (None, WINDOW)},
     "gemma2": {"attn_logit_softcapping": (None, 5.0), "final_logit_softcapping": (None, 12.0), "query_pre_attn_scalar": (12, 30)},
+    "vaultgemma": {"attn_logit_softcapping": (None, 5.0), "final_logit_softcapping": (None, 12.0), "query_pre_attn_scalar": (12, 30), "attention_bias": BOTH},
     "gemma3": {"query_pre_attn_scalar": (12, 30), "final_logit_softcapping": (None, 12.0)},
     "gemma": {"attention_bias": BOTH},
     "glm": {"attention_bias": BOTH},
@@ -119,10 +120,10 @@ OPTIONS = {
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
-                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "gemma3n", "gemma4")
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4")
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
-OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
+OWN_ROPE = ("olmo3", "gemma3", "gemma3n", "gemma4", "ministral3", "gpt2", "phi3")
 PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5)}
 
 
