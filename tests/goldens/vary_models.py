@@ -123,7 +123,7 @@ OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qw
                  "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4")
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
-OWN_ROPE = ("olmo3", "gemma3", "gemma3n", "gemma4", "ministral3", "gpt2", "phi3")
+OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
 PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5)}
 
 
