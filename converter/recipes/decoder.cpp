@@ -60,15 +60,7 @@ void read_gguf_experts(const Facts& f, Decoder& d) {
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
-Facts config_facts(Checkpoint& c, Decoder& d) {
-  for (const char* part : {"vision_tower.", "multi_modal_projector.", "vision_encoder.", "vision_language_adapter."}) c.ignore_containing(part);
-  for (const char* root : {"language_model.model.", "model.language_model."})
-    if (c.has(root + std::string("embed_tokens.weight"))) d.naming.root = root;
-  if (c.has("language_model.lm_head.weight")) d.naming.renamed["/lm_head"] = "/language_model.lm_head";
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
-  const Json* text = f.find("text_config");
-  return text ? f.inside("text_config", *text) : f;
-}
+Facts config_facts(Checkpoint& c) { return Facts(c.meta["config"], c.path.string() + "/config.json"); }
 
 void read_config_sizes(const Facts& f, Decoder& d) {
   Attention& a = d.attention;

@@ -49,8 +49,7 @@ void add_post_norms(Decoder& decoder);
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
 // A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
 void read_gguf_experts(const Facts& facts, Decoder& decoder);
-// The facts of config.json, or of its text_config. Sets where the tensors of the text part stand; those of other parts are left out.
-Facts config_facts(Checkpoint& checkpoint, Decoder& decoder);
+Facts config_facts(Checkpoint& checkpoint);
 // The same sizes from config.json's keys.
 void read_config_sizes(const Facts& facts, Decoder& decoder);
 format::UnaryKind activation_named(const Facts& facts, const std::string& key, const std::string& otherwise);

@@ -11,7 +11,7 @@ namespace {
 
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts own = config_facts(c, d);
+  const Facts own = config_facts(c);
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     if (own.boolean(option, false)) own.refuse(option, "is true, which is not supported");
   Json plain = c.meta["config"];  // under the names that others have
@@ -41,11 +41,12 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
 
 void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.is_layer_norm = true;
   d.is_parallel = f.boolean("use_parallel_residual", true);
   d.attention.prefix = "attention.";
+  d.attention.kv_heads = d.attention.heads;
   d.attention.qkv = "query_key_value";
   d.attention.qkv_is_by_head = true;
   d.attention.o = "dense";

@@ -22,7 +22,7 @@ void build_cohere2(Checkpoint& c, ModelBuilder& b) {
     d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
     set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 4, d.layers);
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     if (!f.has("tie_word_embeddings")) d.is_tied = true;
     d.logit_factor = float(f.number("logit_scale", 0.0625));
@@ -46,7 +46,7 @@ void build_starcoder2(Checkpoint& c, ModelBuilder& b) {
     set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 0, d.layers);
   } else {
     d.ffn.up = "c_fc", d.ffn.down = "c_proj";
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     if (!f.has("tie_word_embeddings")) d.is_tied = true;
     d.ffn.activation = activation_named(f, "hidden_act", "gelu_pytorch_tanh");

@@ -6,6 +6,7 @@
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
+#include "converter/recipes/text_config.h"
 
 namespace runnel::convert {
 namespace {
@@ -37,8 +38,10 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
     d.query_beta = f.number("attention.temperature_scale", 0);
     d.query_original = d.query_beta == 0 ? 0 : f.integer("rope.scaling.original_context_length");
   } else {
-    const Facts f = config_facts(c, d);
+    const TextConfig text = read_text_config(c, d.naming, {{"tie_word_embeddings", false}});
+    const Facts f(text.config, text.where);
     read_config_basics(c, f, d);
+    d.is_tied = text.is_tied;
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_window_layers(f, 0, d.layers);
     if (const Json* rope = f.find("rope_parameters"); rope && f.text("model_type", "") == "ministral3") {
@@ -55,7 +58,7 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
     read_gguf_facts(c, "granite", d);
     d.attention.is_interleaved = true;
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     read_granite_factors(f, d);
@@ -75,7 +78,7 @@ void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
                             {"mlp.shared_expert.down_proj", "ffn_down_shexp"}, {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}});
     }
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     if (family == "qwen3" && !f.has("head_dim")) d.attention.head_dim = 128, d.attention.scale = 1 / std::sqrt(128.0);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
@@ -98,7 +101,7 @@ void build_smollm3(Checkpoint& c, ModelBuilder& b) {
       if (stands_still(i, 4)) d.layers[i].rope = -1;
     return build_decoder(c, d, b);
   }
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   if (!f.has("tie_word_embeddings")) d.is_tied = true;
   d.ropes.push_back(config_rope(f, "", 2000000, d.attention.head_dim));
@@ -124,7 +127,7 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
     read_gguf_facts(c, "phi3", d);
     set_window_layers(Facts(c.meta, c.path.string(), "phi3.").integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_window_layers(f, 0, d.layers);

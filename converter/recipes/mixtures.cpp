@@ -18,7 +18,7 @@ void read_experts(const Facts& f, const char* count, Decoder& d) {
 
 void build_mixtral(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   read_experts(f, "num_local_experts", d);
   Experts& e = d.experts;
@@ -45,7 +45,7 @@ void set_expert_layers(const Facts& f, Decoder& d) {
 // Qwen2-MoE and Qwen3-MoE: the older one has an expert that every token sees, the newer one norms on queries and keys.
 void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   if (f.text("model_type", "") == "qwen3_moe") d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   else d.shared_width = f.integer("shared_expert_intermediate_size");
@@ -60,7 +60,7 @@ void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
 
 void build_olmoe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   d.attention.norm_is_whole = true;
@@ -75,7 +75,7 @@ void build_olmoe(Checkpoint& c, ModelBuilder& b) {
 
 void build_granite_moe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   read_granite_factors(f, d);
   read_experts(f, "num_local_experts", d);
@@ -102,7 +102,7 @@ void read_gpt_oss_gguf(Checkpoint& c, Decoder& d) {
 }
 
 void read_gpt_oss_config(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   read_experts(f, "num_local_experts", d);
   Experts& e = d.experts;

@@ -29,7 +29,7 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
     d.ropes.push_back({rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim)});
     set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 4, d.layers);
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     const bool is_3 = f.text("model_type", "") == "olmo3";
     const double base = is_3 ? 500000 : 10000;
@@ -63,7 +63,7 @@ void build_exaone4(Checkpoint& c, ModelBuilder& b) {
     window = f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0);
     set_window_layers(window, 4, d.layers);
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     read_config_basics(c, f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     window = f.integer("sliding_window", 1, int64_t(1) << 30, 0);

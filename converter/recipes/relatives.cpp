@@ -38,7 +38,7 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
     d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
     return build_decoder(c, d, b);
   }
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
   // The first releases say "gelu" and mean the tanh form.
@@ -52,7 +52,7 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
 // GLM 4: neighbouring channels turn together; "glm4" has norms behind both halves of a layer too.
 void build_glm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.attention.is_interleaved = true;
   d.ffn.gate_up = "gate_up_proj";
@@ -62,7 +62,7 @@ void build_glm(Checkpoint& c, ModelBuilder& b) {
 
 void build_helium(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.attention.is_interleaved = true;
   build_plain(c, f, {100000, 1, false, 128}, d, b);
@@ -70,7 +70,7 @@ void build_helium(Checkpoint& c, ModelBuilder& b) {
 
 void build_ernie(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.attention.is_interleaved = true;
   build_plain(c, f, {500000, 1, true, 128}, d, b);
@@ -78,14 +78,14 @@ void build_ernie(Checkpoint& c, ModelBuilder& b) {
 
 void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   build_plain(c, f, {10000, 1, false, 128}, d, b);
 }
 
 void build_arcee(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "relu2");
@@ -95,7 +95,7 @@ void build_arcee(Checkpoint& c, ModelBuilder& b) {
 // Norms of queries and keys behind the rotation.
 void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.attention.q_norm = "query_layernorm", d.attention.k_norm = "key_layernorm";
   d.attention.norm_is_late = true;
@@ -105,7 +105,7 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
 // Layer norms without weights.
 void build_olmo1(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.is_layer_norm = true;
   d.norms_have_weights = false;
@@ -117,7 +117,7 @@ void build_olmo1(Checkpoint& c, ModelBuilder& b) {
 // Layer norms whose weights count from 1, a feed-forward without a gate.
 void build_nemotron(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.is_layer_norm = true;
   d.norm_offset = 1;
@@ -128,7 +128,7 @@ void build_nemotron(Checkpoint& c, ModelBuilder& b) {
 
 void build_stablelm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   if (f.boolean("qk_layernorm", false)) f.refuse("qk_layernorm", "is true: norms of their own for each head are not supported");
   d.is_layer_norm = true;
@@ -139,7 +139,7 @@ void build_stablelm(Checkpoint& c, ModelBuilder& b) {
 
 void build_phi(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   if (f.boolean("qk_layernorm", false)) f.refuse("qk_layernorm", "is true: layer norms of queries and keys are not supported");
   d.is_layer_norm = d.is_parallel = true;
@@ -155,7 +155,7 @@ void build_phi(Checkpoint& c, ModelBuilder& b) {
 // Both halves of a layer see the same normed input; queries and keys may have layer norms.
 void build_cohere(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c, d);
+  const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;

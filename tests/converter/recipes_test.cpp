@@ -100,7 +100,7 @@ INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
                          testing::Values("tiny_qwen2", "tiny_qwen3", "tiny_qwen3_moe", "tiny_mixtral", "tiny_ministral", "tiny_phi3", "tiny_smollm3", "tiny_granite", "tiny_olmo2", "tiny_olmo3",
                                          "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_gemma3n/model-f32.gguf", "tiny_gemma4_moe/model-f32.gguf", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
                                          "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf", "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf",
-                                         "tiny_gpt_oss/model-f32.gguf", "tiny_gpt_oss_mxfp4", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
+                                         "tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
                                          "tiny_qwen2_moe", "tiny_hunyuan"),
                          test_name);
 

@@ -199,11 +199,11 @@ def varied(rng, name):
         o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
     if name == "gpt2":
         del o["hidden_size"]
-    if name == "internlm3":
-        o["mlp_bias"] = o["attention_bias"]
     if name == "gpt_neox":
         o["hidden_size"] = o["num_attention_heads"] * rng.choice((8, 24))
     o.update({option: rng.choice(values) for option, values in OPTIONS[name].items()})
+    if name == "internlm3":
+        o["mlp_bias"] = o["attention_bias"]
     if name in DECODER_NAMES:
         with_rope(rng, name, o)
     if name == "exaone4" and o["sliding_window"] is None:
@@ -261,7 +261,9 @@ def check(folder, rng, name):
     redraw_linear(model, generator)
     model.eval()
     stored = rng.choice((torch.float32, torch.float32, torch.float16, torch.bfloat16)) if name in DECODER_NAMES else torch.float32
-    model = model.to(stored).float()
+    with torch.no_grad():  # not the buffers: rotary frequencies are float32 whatever the weights are
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(stored))
     ids = torch.randint(0, options["vocab_size"], (40,), generator=generator)
     with tempfile.TemporaryDirectory() as scratch:
         # Saved before it runs: RWKV rescales its weights then.
@@ -277,7 +279,7 @@ def check(folder, rng, name):
         if is_steady:
             more, _ = greedy(wide, ids, 12)
             save_file({"ids": torch.cat([ids, more]).int()}, scratch + "/in_more")
-        runs = [[f"{folder}/runnel-convert", scratch + "/model", "-o", scratch + "/m.rnl"]]
+        runs = [[f"{folder}/runnel-convert", scratch + "/model", "-o", scratch + "/m.rnl", *(() if stored == torch.float32 else ("--weights", "f32"))]]
         runs += [[f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in", "--out", f"{scratch}/out{chunk}", "--chunk", str(chunk)] for chunk in (1, 7, 64)]
         if is_steady:
             runs.append([f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in_more", "--out", scratch + "/out_more"])
