@@ -1,5 +1,6 @@
 // Gemma 2: every other layer sees a window (the first one does), attention scores and logits are soft-capped, norms before and after both
-// halves of a layer, embeddings scaled by the root of their width, output matrix = embedding.
+// halves of a layer, embeddings scaled by the root of their width, output matrix = embedding. VaultGemma is the same without the
+// norms behind.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -37,10 +38,8 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   d.is_tied = f.boolean("tie_word_embeddings", true);
 }
 
-void build(Checkpoint& c, ModelBuilder& b) {
-  Decoder d;
+void build(Checkpoint& c, Decoder& d, ModelBuilder& b) {
   d.ffn.activation = format::UnaryKind::gelu_tanh;
-  add_post_norms(d);
   if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
@@ -49,9 +48,22 @@ void build(Checkpoint& c, ModelBuilder& b) {
   build_decoder(c, d, b);
 }
 
+void build_gemma2(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  add_post_norms(d);
+  build(c, d, b);
+}
+
+void build_vault_gemma(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  d.ffn_norm = "pre_feedforward_layernorm";
+  build(c, d, b);
+}
+
 }  // namespace
 
-extern const Recipe gemma2_recipe;
-const Recipe gemma2_recipe = {"gemma2", {"gemma2"}, {"gemma2"}, build};
+extern const Recipe gemma2_recipe, vault_gemma_recipe;
+const Recipe gemma2_recipe = {"gemma2", {"gemma2"}, {"gemma2"}, build_gemma2};
+const Recipe vault_gemma_recipe = {"vaultgemma", {}, {"vaultgemma"}, build_vault_gemma};
 
 }  // namespace runnel::convert

@@ -180,8 +180,9 @@ void read_ends(const Json& post, VocabSource* s) {
   if (post.is_object()) collect_ends(post, *s, &ends);
   if (!ends.prefix.empty()) s->bos = ends.prefix[0], s->add_bos = true;
   if (!ends.suffix.empty()) s->eos = ends.suffix.back(), s->add_eos = true;
-  if (ends.prefix.size() > 1) s->prefix = ends.prefix;
-  if (ends.suffix.size() > 1) s->suffix = ends.suffix;
+  // What tokenizer_config.json calls bos and eos may be something else.
+  s->prefix = ends.prefix;
+  s->suffix = ends.suffix;
 }
 
 VocabSource bpe_from_tokenizer_json(const Json& root) {

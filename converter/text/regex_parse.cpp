@@ -60,6 +60,7 @@ class Parser {
   RegexTree atom();
   RegexTree parenthesis();
   RegexTree look(bool behind, bool negative);
+  RegexTree boundary(bool at_edge);
   bool escaped_set(char kind, CodeSet* out);
   uint32_t escaped_char(char kind);
   uint32_t hex(size_t at_most);
@@ -158,9 +159,29 @@ RegexTree Parser::atom() {
   const char kind = char(code_point());
   if (kind == 'A') return node(Kind::kBegin);
   if (kind == 'z') return node(Kind::kEnd);
+  if (kind == 'b' || kind == 'B') return boundary(kind == 'b');
   CodeSet s;
   if (escaped_set(kind, &s)) return set_node(fold_ ? s.any_case() : s);
   return char_node(escaped_char(kind));
+}
+
+// Between a character of a word and one that is none, or no such place.
+RegexTree Parser::boundary(bool at_edge) {
+  CodeSet word;
+  escaped_set('w', &word);
+  RegexTree n = node(Kind::kAlternate);
+  for (const bool before : {true, false}) {
+    RegexTree both = node(Kind::kConcat);
+    for (const bool behind : {true, false}) {
+      RegexTree side = node(Kind::kLook);
+      side->behind = behind;
+      side->negative = behind ? !before : before == at_edge;
+      side->children.push_back(set_node(word));
+      both->children.push_back(std::move(side));
+    }
+    n->children.push_back(std::move(both));
+  }
+  return n;
 }
 
 RegexTree Parser::parenthesis() {

@@ -199,8 +199,26 @@ VocabSource from_tokenizer_json(std::string_view text) {
   }
 }
 
+namespace {
+
+// What transformers knows about added tokens beyond tokenizer.json: more of them may be special.
+void apply_added_tokens(const Json& list, VocabSource* s) {
+  if (!list.is_object() || !has_pipeline(s->kind)) return;
+  for (const auto& [key, t] : list.items()) {
+    const int32_t id = s->find(text_of(t, "content"));
+    if (id < 0 || key != std::to_string(id)) continue;
+    const bool special = flag_of(t, "special", false);
+    s->types[size_t(id)] = uint8_t(special ? PieceType::kControl : PieceType::kUserDefined);
+    s->added[id] = uint8_t((flag_of(t, "lstrip", false) ? kAddedStripLeft : 0) | (flag_of(t, "rstrip", false) ? kAddedStripRight : 0) |
+                           (flag_of(t, "single_word", false) ? kAddedSingleWord : 0) | (flag_of(t, "normalized", !special) ? kAddedNormalized : 0));
+  }
+}
+
+}  // namespace
+
 void apply_tokenizer_config(std::string_view text, VocabSource* s) {
   const Json root = parse(text, "tokenizer_config.json");
+  apply_added_tokens(member(root, "added_tokens_decoder"), s);
   const auto id_of = [&](const char* key) {
     const Json& j = member(root, key);
     const std::string piece = j.is_string() ? j.get<std::string>() : text_of(j, "content");

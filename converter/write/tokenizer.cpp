@@ -87,6 +87,7 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   else if (!ranks.empty()) source = from_ranks(text(ranks.c_str()), ranks);
   else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
   else return std::nullopt;
+  if (exists("special_tokens_map.json")) apply_tokenizer_config(text("special_tokens_map.json"), &source);
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
   if (exists("generation_config.json")) apply_generation_config(text("generation_config.json"), &source);

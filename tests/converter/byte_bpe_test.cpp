@@ -161,6 +161,20 @@ TEST(ByteBpe, EndsComeFromThePostProcessor) {
   EXPECT_THROW(ends({{"type", "Strange"}}), UnsupportedTokenizer);
 }
 
+TEST(ByteBpe, ConfigsNameFurtherSpecialTokensAndEnds) {
+  VocabSource s = with_added();
+  const int32_t think = s.find("<think>");
+  apply_tokenizer_config("{\"added_tokens_decoder\": {\"" + std::to_string(think) + "\": {\"content\": \"<think>\", \"special\": true, \"rstrip\": true}, \"5\": {\"content\": \"<mask>\", \"special\": false}}}", &s);
+  EXPECT_EQ(PieceType(s.types[size_t(think)]), PieceType::kControl);
+  EXPECT_EQ(s.added.at(think), kAddedStripRight);
+  EXPECT_EQ(PieceType(s.types[size_t(s.find("<mask>"))]), PieceType::kControl);  // its number is another one
+  apply_generation_config(R"({"eos_token_id": [3, 4, 99999]})", &s);
+  apply_generation_config(R"({"eos_token_id": 7})", &s);
+  EXPECT_EQ(s.ends, (std::vector<int32_t>{3, 4, 7}));
+  const Loaded v(s);
+  EXPECT_EQ(encode(v.tokenizer, "<think>  x", true).size(), 2u);
+}
+
 TEST(ByteBpe, GgufGivesTheIdsOfTheVocabularyItWasMadeFrom) {
   const Json root = golden();
   const auto names = variant_names();

@@ -234,7 +234,7 @@ TEST(Chat, FindsTheEndOfTurns) {
   EXPECT_TRUE(!c.program && c.notices.empty());
   EXPECT_EQ(c.end_of_turn, std::vector<int32_t>{4});
   apply_generation_config(R"({"eos_token_id": 3})", &s);
-  EXPECT_EQ(s.end_ids.size(), 3u);
+  EXPECT_EQ(s.ends.size(), 3u);
   EXPECT_NE(error_of([&] { apply_generation_config(R"({"eos_token_id": [9]})", &s); }).find("eos_token_id"), std::string::npos);
 }
 

@@ -98,7 +98,7 @@ TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
 
 INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
                          testing::Values("tiny_qwen2", "tiny_qwen3", "tiny_qwen3_moe", "tiny_mixtral", "tiny_ministral", "tiny_phi3", "tiny_smollm3", "tiny_granite", "tiny_olmo2", "tiny_olmo3",
-                                         "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
+                                         "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_gemma3n/model-f32.gguf", "tiny_gemma4_moe/model-f32.gguf", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
                                          "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf", "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf",
                                          "tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
                                          "tiny_qwen2_moe", "tiny_hunyuan"),
@@ -178,6 +178,90 @@ TEST(Recipes, TextPartOfAMultimodalGemma3) {
     c.tensors.push_back({"vision_tower.some.weight", {2}, {1, 2}});
     EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance) << prefix;
   }
+}
+
+TEST(Recipes, TextPartsOfMultimodalGemma3nAndGemma4) {
+  for (const std::string name : {"tiny_gemma3n", "tiny_gemma4"}) {
+    const Golden g = golden(name);
+    ChangedCheckpoint c(name);
+    Json text = c.config;
+    text["model_type"] = name.substr(5) + "_text";
+    c.config = {{"model_type", name.substr(5)}, {"text_config", text}, {"audio_config", {{"hidden_size", 8}}}};
+    for (PlainTensor& t : c.tensors) t.name = "model.language_model." + t.name.substr(6);
+    // Shared layers may come with what they would have without sharing.
+    c.tensors.push_back({"model.language_model.layers.4.self_attn.k_proj.weight", {2}, {1, 2}});
+    c.tensors.push_back({"model.vision_tower.some.weight", {2}, {1, 2}});
+    c.tensors.push_back({"model.embed_audio.some.weight", {3}, {1, 2, 3}});
+    EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance) << name;
+    TemporaryFolder tmp;
+    const std::vector<std::string> notices = convert_to(c.write(), tmp / "m.rnl").notices;
+    ASSERT_GE(notices.size(), 2u);
+    EXPECT_EQ(notices[0], "the vision tower is left out: 1 tensors, 8 bytes");
+    EXPECT_EQ(notices[1], "the audio tower is left out: 1 tensors, 12 bytes");
+  }
+}
+
+TEST(Recipes, OlderConfigStyleOfGemma4) {
+  const Golden g = golden("tiny_gemma4_moe");
+  ChangedCheckpoint c("tiny_gemma4_moe");
+  c.config.erase("per_layer_config");
+  c.config.erase("rope_parameters");
+  c.config["global_head_dim"] = 20;
+  c.config["num_global_key_value_heads"] = 1;
+  c.config["layer_types"][2] = "sliding_attention";  // the last layer sees everything whatever it says
+  EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+}
+
+TEST(Recipes, OlderConfigStyleOfGemma3n) {
+  const Golden g = golden("tiny_gemma3n");
+  ChangedCheckpoint c("tiny_gemma3n");
+  c.config.erase("rope_parameters");
+  c.config["rope_theta"] = 1000000.0;
+  c.config["rope_local_base_freq"] = 10000.0;
+  EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+  c.config["final_logit_softcapping"] = nullptr;  // no cap; without the key one of 30
+  EXPECT_GT(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+}
+
+TEST(Recipes, OptionsOfGemma4ThatAreNotSupportedAreNamed) {
+  const struct {
+    const char* key;
+    Json value;
+    const char* message;
+  } kCases[] = {{"use_bidirectional_attention", "all", "use_bidirectional_attention is \"all\""},
+                {"per_layer_config", {{"1", {{"hidden_size", 3}}}}, "holds \"hidden_size\""},
+                {"num_kv_shared_layers", 4, "leaves no layer that sees everything"},
+                {"num_kv_shared_layers", 5, "num_kv_shared_layers is 5"},
+                {"hidden_activation", "tanhshrink", "\"tanhshrink\""},
+                {"intermediate_size", {28, 28}, "intermediate_size has 2 values, wanted 5"},
+                {"layer_types", {"chunked_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"}, "chunked_attention"}};
+  for (const auto& k : kCases) {
+    ChangedCheckpoint c("tiny_gemma4");
+    c.config[k.key] = k.value;
+    expect_contains(c.convert_error(), k.message);
+  }
+}
+
+// Layers that read the keys and values of others have no states, and only the wanted rows go through them.
+TEST(Recipes, SharedKeysAndValuesAreHeldOnceAndSparePrefill) {
+  TemporaryFolder tmp;
+  convert_to(kGoldens / "tiny_gemma4", tmp / "m.rnl");
+  const auto model = open_model(tmp / "m.rnl");
+  EXPECT_EQ(model->states().size(), 6u);  // 3 of 5 layers, keys and values
+  auto plan = make_plan(*model, test::plan_options());
+  ASSERT_TRUE(plan.is_ok());
+  const PlannedProgram& p = plan.value().programs[0];
+  size_t before = 0, behind = 0;
+  for (size_t i = 0; i < p.info->ops.size(); ++i)
+    if (std::strcmp(p.info->ops[i].def->name, "attention") == 0) ++(i < p.head_begin ? before : behind);
+  EXPECT_EQ(before, 3u);
+  EXPECT_EQ(behind, 2u);
+  EXPECT_EQ(model->root().programs()->Get(0)->ops()->Get(0)->version(), 1);  // nothing needs a newer one
+  convert_to(kGoldens / "tiny_gemma3n", tmp / "n.rnl");
+  const auto nano = open_model(tmp / "n.rnl");
+  uint16_t newest = 0;
+  for (const auto* op : *nano->root().programs()->Get(0)->ops()) newest = std::max(newest, op->version());
+  EXPECT_EQ(newest, 2);  // the look-up of ids outside of the table of layers' inputs
 }
 
 TEST(Recipes, ShardsReadAsOne) {

@@ -28,12 +28,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # Architecture of the GGUF and whether its rows of q and k are reordered.
 TWINS = {
     "tiny_gemma3": ("gemma3", False), "tiny_llama": ("llama", True), "tiny_granite": ("granite", True),
-    "tiny_gemma3n": ("gemma3n", False), "tiny_gemma4": ("gemma4", False), "tiny_gemma4_moe": ("gemma4", False),
+    "tiny_gemma3n": ("gemma3n", False), "tiny_gemma4_moe": ("gemma4", False),
     "tiny_phi3": ("phi3", False), "tiny_mixtral": ("llama", True), "tiny_starcoder2": ("starcoder2", False),
     "tiny_phi3_long": ("phi3", False), "tiny_gpt_oss_mxfp4": ("gpt-oss", False), "tiny_qwen3": ("qwen3", False),
 }
 # Not kept: the names and keys of further families, to compare by hand.
 MORE = {
+    "tiny_gemma4": ("gemma4", False),
     "tiny_qwen2": ("qwen2", False), "tiny_olmo2": ("olmo2", False), "tiny_cohere2": ("cohere2", False),
     "tiny_gemma2": ("gemma2", False), "tiny_mistral": ("llama", True),
     "tiny_olmo3": ("olmo2", False), "tiny_ministral3": ("mistral3", True), "tiny_qwen2_moe": ("qwen2moe", False),

@@ -32,7 +32,7 @@ GEMMA = {**ATTENTION, "head_dim": 12, "intermediate_size": 40, "num_hidden_layer
 MORE = {
     "llama": ("llama", PLAIN), "mistral": ("mistral", {**PLAIN, "sliding_window": WINDOW}), "ministral3": ("ministral3", {**PLAIN, "rope_parameters": {
         "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3}}),
-    "gemma2": ("gemma2", GEMMA), "gemma3": ("gemma3_text", {**GEMMA, "num_hidden_layers": 6}), "gemma": ("gemma", {**PLAIN, "head_dim": 12}),
+    "gemma2": ("gemma2", GEMMA), "gemma3": ("gemma3_text", {**GEMMA, "num_hidden_layers": 6}), "gemma": ("gemma", {**PLAIN, "head_dim": 12}), "vaultgemma": ("vaultgemma", GEMMA),
     "glm": ("glm", PLAIN), "glm4": ("glm4", PLAIN), "helium": ("helium", {**PLAIN, "hidden_size": 48, "head_dim": 12}), "ernie4_5": ("ernie4_5", PLAIN), "seed_oss": ("seed_oss", PLAIN),
     "internlm3": ("internlm3", PLAIN), "arcee": ("arcee", PLAIN), "hunyuan": ("hunyuan_v1_dense", PLAIN), "olmo": ("olmo", PLAIN), "nemotron": ("nemotron", PLAIN),
     "stablelm": ("stablelm", PLAIN), "phi": ("phi", PLAIN), "cohere": ("cohere", PLAIN),
@@ -87,6 +87,7 @@ OPTIONS = {
     "mistral": {"sliding_window": (None, WINDOW, 23)},
     "ministral3": {"sliding_window": (None, WINDOW)},
     "gemma2": {"attn_logit_softcapping": (None, 5.0), "final_logit_softcapping": (None, 12.0), "query_pre_attn_scalar": (12, 30)},
+    "vaultgemma": {"attn_logit_softcapping": (None, 5.0), "final_logit_softcapping": (None, 12.0), "query_pre_attn_scalar": (12, 30), "attention_bias": BOTH},
     "gemma3": {"query_pre_attn_scalar": (12, 30), "final_logit_softcapping": (None, 12.0)},
     "gemma": {"attention_bias": BOTH},
     "glm": {"attention_bias": BOTH},
@@ -108,7 +109,7 @@ OPTIONS = {
     "olmoe": {"norm_topk_prob": BOTH, "clip_qkv": (None, 0.8), "attention_bias": BOTH},
     "granite_moe": {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)},
     "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
-                "final_logit_softcapping": (None, 12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
+                "final_logit_softcapping": (12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
                     "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}, "full_attention": {"rope_type": "linear", "rope_theta": 9000.0, "factor": 3.0}})},
     "gemma4": {"hidden_size_per_layer_input": (0, 4, 6, 17), "use_double_wide_mlp": BOTH, "attention_k_eq_v": BOTH, "num_global_key_value_heads": (None, 1, 2), "global_head_dim": (8, 20, 36),
                "enable_moe_block": BOTH, "num_experts": (3, 5), "top_k_experts": (1, 2, 3), "moe_intermediate_size": (8, 20), "final_logit_softcapping": (None, 12.0), "attention_bias": BOTH,
@@ -119,7 +120,7 @@ OPTIONS = {
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
-                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "gemma3n", "gemma4")
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4")
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
 OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
