@@ -84,6 +84,39 @@ int byte_value(const PieceView& p) {
   return value;
 }
 
+// The cleaning of word_piece's decoder, on one piece with the space before it; nothing gets longer.
+size_t clean_up(char* text, size_t size) {
+  static constexpr char kRules[][2][8] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& rule : kRules) {
+    const size_t from = std::strlen(rule[0]), to = std::strlen(rule[1]);
+    size_t kept = 0;
+    for (size_t i = 0; i < size;) {
+      if (size - i >= from && std::memcmp(text + i, rule[0], from) == 0) {
+        std::memcpy(text + kept, rule[1], to);
+        kept += to, i += from;
+      } else {
+        text[kept++] = text[i++];
+      }
+    }
+    size = kept;
+  }
+  return size;
+}
+
+// Pieces within a word without their prefix, others after a space.
+void write_word_piece(const Vocab& vocab, const PieceView& p, bool first, Writer* w) {
+  const PieceTrieHeader& h = *vocab.piece_trie.header;
+  const bool within = !first && p.size >= h.prefix_size && std::memcmp(p.data, h.prefix, h.prefix_size) == 0;
+  char text[kMaxPieceBytes + 1];
+  size_t size = 0;
+  if (!first && !within) text[size++] = ' ';
+  const uint32_t skip = within ? h.prefix_size : 0;
+  if (p.size > skip) std::memcpy(text + size, p.data + skip, p.size - skip);
+  size += p.size - skip;
+  if (vocab.clean_up) size = clean_up(text, size);
+  for (size_t i = 0; i < size; ++i) w->byte(uint8_t(text[i]));
+}
+
 }  // namespace
 
 Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) const {
@@ -107,17 +140,26 @@ Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) cons
     state->at_start = 0;
     return w.size;
   }
+  if (vocab_.kind == TokenizerKind::kWordPiece) {
+    write_word_piece(vocab_, p, state->at_start, &w);
+    state->at_start = 0;
+    return w.size;
+  }
   if (type == PieceType::kUnknown) {
     w.text(" \xE2\x81\x87 ");  // U+2047, as SentencePiece shows it
     state->at_start = 0;
     return w.size;
   }
   const auto mark_at = [&](uint32_t i) { return p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0; };
-  uint32_t i = state->at_start && vocab_.add_space_prefix && mark_at(0) ? uint32_t(kSpaceMarkBytes) : 0;
-  if (p.size) state->at_start = 0;
+  FirstSpace first = vocab_.first_space;
+  if (first == FirstSpace::kPrefix) first = vocab_.add_space_prefix ? FirstSpace::kOne : FirstSpace::kNone;
+  const bool drop = state->at_start && first != FirstSpace::kNone;
+  uint32_t i = drop && mark_at(0) ? uint32_t(kSpaceMarkBytes) : 0;
+  // With kEach the next piece is still the first one when this one was a space alone.
+  if (p.size && (first != FirstSpace::kEach || i < p.size)) state->at_start = 0;
   while (i < p.size) {
     const bool mark = mark_at(i);
-    w.byte(mark ? uint8_t(' ') : p.data[i]);
+    if (!(mark && drop && first == FirstSpace::kAll)) w.byte(mark ? uint8_t(' ') : p.data[i]);
     i += mark ? uint32_t(kSpaceMarkBytes) : 1;
   }
   return w.size;
