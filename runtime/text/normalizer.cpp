@@ -211,8 +211,8 @@ Status Steps::sentence_piece(const NormStep& step) {
       size_t run = i;
       while (run < to.size && to.data[run] != ' ') ++run;
       RNL_TRY(out_.append(to.data + i, run - i));
-      if (run < to.size) RNL_TRY(out_.append(mark, mark_size)), ++run;
-      i = run;
+      if (run < to.size) RNL_TRY(out_.append(mark, mark_size));
+      i = run + 1;
     }
     if (to.size) after_space = extra && to.data[to.size - 1] == ' ';
     if (!extra) after_space = false;
