@@ -144,7 +144,7 @@ VocabSource word_piece_from_tokenizer_json(const Json& root) {
   read_pipeline(root, &s);
   const Json& decoder = member(root, "decoder");
   if (text_of(decoder, "type") != "WordPiece") unsupported("the decoder " + (decoder.is_object() ? text_of(decoder, "type") : std::string("null")) + " of a WordPiece model");
-  if (decoder.value("prefix", "##") != s.word_prefix) unsupported("a WordPiece decoder with another prefix than the model's");
+  if (const Json& own = member(decoder, "prefix"); (own.is_string() ? own.get<std::string>() : "##") != s.word_prefix) unsupported("a WordPiece decoder with another prefix than the model's");
   s.clean_up = flag_of(decoder, "cleanup", true);
   return s;
 }
@@ -161,7 +161,6 @@ VocabSource from_bert_vocab(std::string_view text, std::string_view config_text)
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    if (Json::parse("\"" + std::string(line) + "\"", nullptr, false).is_discarded() && line.find_first_of("\"\\") == line.npos) throw std::runtime_error("vocab.txt: line " + std::to_string(id + 1) + " is not UTF-8");
     vocab[std::string(line)] = id;
   }
   const auto token = [&](const char* key, const char* otherwise) {
@@ -198,6 +197,7 @@ void finish_spm_unigram(VocabSource* s) {
     any = true;
   }
   if (!any) throw std::runtime_error("tokenizer: a unigram model has no normal pieces");
+  if (s->unk < 0) throw std::runtime_error("tokenizer: a unigram model has no unknown piece");
   s->kind = TokenizerKind::kUnigram;
   s->unknown_score = double(lowest - kUnknownPenalty);
   s->user_score = highest;

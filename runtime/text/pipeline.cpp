@@ -132,7 +132,7 @@ bool Pipeline::next_added(const Place& p, size_t from, size_t after, Found* out)
     }
     while ((flags & kAddedStripRight) && out->end < p.size) {
       const CodePoint c = code_point_at(p.text + out->end, p.size - out->end);
-      if (!is_space(c.value)) break;
+      if (!is_white_space(c.value)) break;
       out->end += c.length;
     }
     return true;
