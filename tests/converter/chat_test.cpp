@@ -197,7 +197,7 @@ TEST(ChatTemplate, BrokenProgramsEnd) {
       "{% macro f(a, b='x') %}{{ a ~ b }}{% endmacro %}{% for m in messages %}{% set x %}{{ f(m.content | trim) }}{% endset %}{{ x[::-1] if loop.first else [x, 1] | join }}{% endfor %}").program;
   std::mt19937 rng(5);
   int failed = 0;
-  for (int round = 0; round < 3000; ++round) {
+  for (int round = 0; round < 400; ++round) {
     format::ChatProgramT p = good;
     for (uint32_t n = 1 + rng() % 3; n > 0; --n) {
       uint32_t& code = p.code[rng() % p.code.size()];
@@ -208,7 +208,7 @@ TEST(ChatTemplate, BrokenProgramsEnd) {
     const Talk talk = ask("hello");
     failed += !render_chat(program.get(), {}, talk.c, &out).is_ok();
   }
-  EXPECT_GT(failed, 500);
+  EXPECT_GT(failed, 40);
 }
 
 VocabSource source_with(std::initializer_list<const char*> special, const std::string& source) {
