@@ -140,7 +140,7 @@ TEST(TrieModels, GiveTheIdsAndTextsOfTheTokenizersLibrary) {
   const Json models = Json::parse(read_golden("trie_models.json"));
   for (const auto& [name, json] : models.items()) {
     const Loaded v(from_tokenizer_json(json.dump()));
-    std::ifstream in(std::string(RNL_SOURCE_DIR "/tests/goldens/trie_models.jsonl"));
+    std::ifstream in(std::string(test::kSourceDir) + "/tests/goldens/trie_models.jsonl");
     size_t compared = 0;
     for (std::string line; std::getline(in, line); ++compared) {
       const Json j = Json::parse(line);
@@ -203,7 +203,7 @@ TEST(WordPiece, OtherSourcesGiveTheSameIds) {
   }
   g.cls = source.find("[CLS]"), g.sep = source.find("[SEP]"), g.unk = source.find("[UNK]");
   const Loaded a(source), b(from_bert_vocab(lines, R"({"do_lower_case":true})")), c(from_gguf(g));
-  std::ifstream in(std::string(RNL_SOURCE_DIR "/tests/goldens/trie_models.jsonl"));
+  std::ifstream in(std::string(test::kSourceDir) + "/tests/goldens/trie_models.jsonl");
   for (std::string line; std::getline(in, line);) {
     const std::string bytes = from_hex(Json::parse(line).at("bytes_hex"));
     const auto want = encode(a.tokenizer, bytes, false, EncodeOptions::Add::kModelDefault);
