@@ -52,17 +52,17 @@ void NormalizerBuilder::add_trie(const std::map<std::string, uint32_t>& strings,
 }
 
 uint32_t NormalizerBuilder::add_map(const CharStrings& strings) {
-  std::map<std::string, uint16_t> numbers;
+  std::map<std::string, uint32_t> numbers;
   std::vector<uint32_t> ends = {0};
   std::string text;
-  std::vector<uint16_t> page_of(kMapPages, 0), entries(kMapPage, 0);  // page 0: all stay
+  std::vector<uint16_t> page_of(kMapPages, 0);
+  std::vector<uint32_t> entries(kMapPage, 0);  // page 0: all stay
   std::vector<uint8_t> ascii(128);
   for (uint32_t c = 0; c < 128; ++c) ascii[c] = uint8_t(c);
   for (const auto& [c, to] : strings) {
     if (c < 128) ascii[c] = to.size() == 1 && uint8_t(to[0]) < 0x80 ? uint8_t(to[0]) : 0xFF;
-    const auto [at, fresh] = numbers.emplace(to, uint16_t(numbers.size() + 1));
+    const auto [at, fresh] = numbers.emplace(to, uint32_t(numbers.size() + 1));
     if (fresh) {
-      if (numbers.size() > 0xFFFF) fail("characters become more than 65535 different strings");
       text += to;
       ends.push_back(uint32_t(text.size()));
     }
@@ -74,7 +74,7 @@ uint32_t NormalizerBuilder::add_map(const CharStrings& strings) {
   const uint32_t offset = add_bytes(head, sizeof head, 8);
   add_bytes(ascii.data(), ascii.size(), 1);
   add_bytes(page_of.data(), page_of.size() * 2, 1);
-  add_bytes(entries.data(), entries.size() * 2, 1);
+  add_bytes(entries.data(), entries.size() * 4, 1);
   add_bytes(ends.data(), ends.size() * 4, 1);
   add_bytes(text.data(), text.size(), 1);
   return offset;

@@ -186,7 +186,7 @@ void set_spm_normalizer(const SpmNormalizer& spec, VocabSource* s) {
 
 // The scores of unknown and of user-defined pieces follow from those of the normal ones.
 void finish_spm_unigram(VocabSource* s) {
-  float lowest = std::numeric_limits<float>::max(), highest = std::numeric_limits<float>::lowest();
+  float lowest = std::numeric_limits<float>::max(), highest = std::numeric_limits<float>::min();
   bool any = false;
   for (size_t i = 0; i < s->pieces.size(); ++i) {
     const PieceType type = PieceType(s->types[i]);

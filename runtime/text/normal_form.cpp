@@ -23,8 +23,8 @@ bool map_open(const uint8_t* tables, size_t size, uint32_t offset, CharMap* out)
   uint64_t at = uint64_t(offset) + 8;
   out->ascii = view<uint8_t>(tables, size, at, 128);
   out->page_of = view<uint16_t>(tables, size, at += 128, kMapPages);
-  out->entries = view<uint16_t>(tables, size, at += kMapPages * 2, uint64_t(out->page_count) * kMapPage);
-  out->ends = view<uint32_t>(tables, size, at += uint64_t(out->page_count) * kMapPage * 2, uint64_t(out->string_count) + 1);
+  out->entries = view<uint32_t>(tables, size, at += kMapPages * 2, uint64_t(out->page_count) * kMapPage);
+  out->ends = view<uint32_t>(tables, size, at += uint64_t(out->page_count) * kMapPage * 4, uint64_t(out->string_count) + 1);
   if (!out->ascii || !out->page_of || !out->entries || !out->ends) return false;
   at += (uint64_t(out->string_count) + 1) * 4;
   out->text = tables + at;

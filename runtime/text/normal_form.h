@@ -15,7 +15,7 @@ struct StringView {
 struct CharMap {
   const uint8_t* ascii = nullptr;
   const uint16_t* page_of = nullptr;
-  const uint16_t* entries = nullptr;
+  const uint32_t* entries = nullptr;
   const uint32_t* ends = nullptr;
   const uint8_t* text = nullptr;
   uint32_t page_count = 0, string_count = 0;
@@ -23,7 +23,7 @@ struct CharMap {
 
   bool find(uint32_t c, StringView* to) const {
     const uint32_t page = page_of[(c / kMapPage) % kMapPages];
-    const uint32_t entry = page < page_count ? entries[page * kMapPage + c % kMapPage] : 0;
+    const uint32_t entry = page < page_count ? entries[size_t(page) * kMapPage + c % kMapPage] : 0;
     if (entry == 0 || entry > string_count) return false;
     const uint32_t begin = ends[entry - 1], end = ends[entry];
     if (begin > end || end > text_size) return false;
