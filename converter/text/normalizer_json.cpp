@@ -39,7 +39,8 @@ constexpr int kBertVersion = 8;   // of those that BertNormalizer asks
 
 CharStrings accents() {
   return where([](uint32_t c, CharStrings& out) {
-    if (has_category(c, U_GC_M_MASK, kMarksVersion)) out[c] = "";
+    const bool was_mark = c == 0x1CF2 || c == 0x1CF3, became_mark = c == 0x111C9;  // since that version
+    if (was_mark || (has_category(c, U_GC_M_MASK, kMarksVersion) && !became_mark)) out[c] = "";
   });
 }
 
@@ -68,7 +69,8 @@ CharStrings spaced_ideographs() {
 
 CharStrings nonspacing_marks() {
   return where([](uint32_t c, CharStrings& out) {
-    if (has_category(c, U_GC_MN_MASK, kBertVersion)) out[c] = "";
+    const bool was_mark = c == 0x1734, became_mark = c == 0x1885 || c == 0x1886 || c == 0xA9BD || c == 0x111C9;
+    if (was_mark || (has_category(c, U_GC_MN_MASK, kBertVersion) && !became_mark)) out[c] = "";
   });
 }
 

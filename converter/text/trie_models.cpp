@@ -42,6 +42,30 @@ std::string byte_piece(int b) {
   return name;
 }
 
+// An added token of the normalised text is itself normalised: that is looked for in texts and written for its id.
+void normalize_added_tokens(VocabSource* s) {
+  const std::vector<uint8_t> bytes = build_normalizer(*s);
+  std::vector<uint64_t> store(bytes.size() / 8 + 1);
+  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<uint8_t*>(store.data()));
+  Normalizer normalizer;
+  if (const Status status = norm_open(reinterpret_cast<const uint8_t*>(store.data()), bytes.size(), &normalizer); !status.is_ok()) fail(status.message());
+  NormScratch scratch;
+  RegexScratch regex;
+  for (const auto& [id, flags] : s->added) {
+    if (!(flags & kAddedNormalized)) continue;
+    std::string& piece = s->pieces[size_t(id)];
+    Vec<uint8_t> text;
+    regex.work = 1 << 20;
+    Status status = text.append(reinterpret_cast<const uint8_t*>(piece.data()), piece.size());
+    if (status.is_ok()) status = normalize(normalizer, 0, &text, &scratch, &regex);
+    if (!status.is_ok()) fail(status.message());
+    const std::string made(text.begin(), text.end());
+    if (made == piece) continue;
+    if (made.empty() || size_t(id) < s->model_pieces) unsupported("the added token \"" + piece + "\", which the normaliser changes to \"" + made + "\",");
+    piece = made;
+  }
+}
+
 // What is around the model.
 void read_pipeline(const Json& root, VocabSource* s) {
   bool byte_level = false;
@@ -50,6 +74,7 @@ void read_pipeline(const Json& root, VocabSource* s) {
   if (member(root, "normalizer").is_object()) s->normalizer = member(root, "normalizer").dump();
   s->model_pieces = s->pieces.size();
   read_added_tokens(member(root, "added_tokens"), s->pieces.size(), s);
+  if (!s->normalizer.empty()) normalize_added_tokens(s);
   read_ends(member(root, "post_processor"), s);
 }
 

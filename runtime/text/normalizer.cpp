@@ -132,6 +132,7 @@ Status Steps::replace(const NormStep& step, bool* changed) {
 }
 
 Status Steps::replace_pattern(const NormStep& step, bool* changed) {
+  if (size_ == 0) return Status::ok();  // also where the pattern matches nothing at all
   Regex r;
   StringView to;
   RNL_TRY(regex_open(n_.tables, n_.size, step.args[0], &r));
