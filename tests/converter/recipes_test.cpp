@@ -83,7 +83,7 @@ TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
   std::vector<int32_t> greedy(t->count());
   std::memcpy(greedy.data(), t->data, t->bytes);
   TemporaryFolder tmp;
-  convert_to(kGoldens / input, tmp / "m.rnl");
+  convert_to(kGoldens / input, tmp / "m.rnl", Weights::kF32);  // what is kept in blocks is multiplied by rounded activations
   const auto model = open_model(tmp / "m.rnl");
   for (const int64_t chunk : {1, 7, 40}) EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
   std::vector<int32_t> all = g.ids;
@@ -103,6 +103,24 @@ INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
                                          "tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
                                          "tiny_qwen2_moe", "tiny_hunyuan"),
                          test_name);
+
+// Kept in blocks, the weights are exact and each activation is rounded to 8 bits; both files hold the same blocks.
+TEST(Recipes, BlocksOfGptOssAreKept) {
+  const Golden g = golden("tiny_gpt_oss_mxfp4");
+  TemporaryFolder tmp;
+  std::vector<std::vector<float>> all;
+  for (const char* input : {"tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf"}) {
+    convert_to(kGoldens / input, tmp / "m.rnl");
+    const auto model = open_model(tmp / "m.rnl");
+    all.push_back(all_logits(*model, g.ids, 40));
+    EXPECT_LE(relative_error(all.back(), g.logits), 0.03) << input;  // 0.017 with transformers' experts on rounded activations
+    EXPECT_GT(largest_difference(all.back(), g.logits), g.tolerance) << input << ": no longer in blocks";
+    int blocks = 0;
+    for (const auto* t : *model->root().tensors()) blocks += t->packed() && t->packed()->bits() == 5;
+    EXPECT_EQ(blocks, 6) << input;  // gate, up and down of two layers
+  }
+  EXPECT_EQ(all[0], all[1]);
+}
 
 // A copy of a tiny checkpoint whose config.json and tensors a test may change.
 class ChangedCheckpoint {
