@@ -132,7 +132,7 @@ TEST(TokenizerJson, OtherKindsAreRefusedByName) {
     return message_of<UnsupportedTokenizer>([&] { from_tokenizer_json(j.dump()); });
   };
   EXPECT_EQ(why([](Json&) {}), "");
-  EXPECT_NE(why([](Json& j) { j["model"]["type"] = "WordPiece"; }).find("WordPiece"), std::string::npos);
+  EXPECT_NE(why([](Json& j) { j["model"]["type"] = "WordLevel"; }).find("WordLevel"), std::string::npos);
   EXPECT_NE(why([](Json& j) { j["model"]["dropout"] = 0.1, j["normalizer"] = nullptr; }).find("dropout"), std::string::npos);
   EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }).find("UnicodeScripts"), std::string::npos);
   Json j = good;
