@@ -252,7 +252,7 @@ void adapt_graph(Lora& lora, ModelBuilder& base, ModelBuilder& adapter) {
   const auto tensors = work.plan();
   work.rewrite();
   adapter.model = std::move(base.model);
-  adapter.model.features = {"adapter"};
+  adapter.model.features.push_back("adapter");
   for (auto& t : adapter.model.tensors) {
     t->segment = kBaseSegment;
     t->offset = t->bytes = 0;

@@ -44,9 +44,10 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
     d.is_tied = text.is_tied;
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_window_layers(f, 0, d.layers);
-    if (const Json* rope = f.find("rope_parameters"); rope && f.text("model_type", "") == "ministral3") {
-      d.query_beta = f.inside("rope_parameters", *rope).number("llama_4_scaling_beta", 0);
-      d.query_original = d.query_beta == 0 ? 0 : f.inside("rope_parameters", *rope).integer("original_max_position_embeddings");
+    const char* key = f.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+    if (const Json* rope = f.find(key); rope && f.text("model_type", "") == "ministral3") {
+      d.query_beta = f.inside(key, *rope).number("llama_4_scaling_beta", 0);
+      d.query_original = d.query_beta == 0 ? 0 : f.inside(key, *rope).integer("original_max_position_embeddings");
     }
   }
   build_decoder(c, d, b);

@@ -1,8 +1,8 @@
-// Reads a SentencePiece model file, the protobuf ModelProto of sentencepiece_model.proto, as far as BPE needs it.
+// Reads a SentencePiece model file, the protobuf ModelProto of sentencepiece_model.proto, as far as BPE and unigram models need it.
 #include <bit>
 #include <cstring>
 
-#include "converter/text/vocabulary.h"
+#include "converter/text/trie_models.h"
 
 namespace runnel::convert {
 namespace {
@@ -104,20 +104,16 @@ Trainer read_trainer(std::string_view bytes) {
   return t;
 }
 
-void read_normalizer(std::string_view bytes, VocabSource* s) {
-  std::string name;
-  bool has_table = false, extra = true, escape = true;
+SpmNormalizer read_normalizer(std::string_view bytes) {
+  SpmNormalizer n;
   Message m(bytes);
   for (Field f; m.next(&f);) {
-    if (f.number == 1) expect(f, 2), name = f.bytes;
-    else if (f.number == 2) expect(f, 2), has_table = !f.bytes.empty();
-    else if (f.number == 3) expect(f, 0), s->add_space_prefix = f.value != 0;
-    else if (f.number == 4) expect(f, 0), extra = f.value != 0;
-    else if (f.number == 5) expect(f, 0), escape = f.value != 0;
+    if (f.number == 2) expect(f, 2), n.charsmap = f.bytes;
+    else if (f.number == 3) expect(f, 0), n.add_dummy_prefix = f.value != 0;
+    else if (f.number == 4) expect(f, 0), n.remove_extra_whitespaces = f.value != 0;
+    else if (f.number == 5) expect(f, 0), n.escape_whitespaces = f.value != 0;
   }
-  if (has_table) throw UnsupportedTokenizer("SentencePiece's normaliser \"" + name + "\" is not supported yet, only identity");
-  if (extra) throw UnsupportedTokenizer("SentencePiece's remove_extra_whitespaces is not supported yet");
-  if (!escape) throw UnsupportedTokenizer("SentencePiece without escape_whitespaces is not supported");
+  return n;
 }
 
 }  // namespace
@@ -125,8 +121,7 @@ void read_normalizer(std::string_view bytes, VocabSource* s) {
 VocabSource from_spm_proto(std::string_view bytes) {
   VocabSource s;
   Trainer trainer;
-  std::string_view normalizer;
-  s.add_space_prefix = true;
+  std::string_view normalizer, denormalizer;
   Message m(bytes);
   for (Field f; m.next(&f);) {
     if (f.number < 1 || f.number > 5) continue;
@@ -134,13 +129,17 @@ VocabSource from_spm_proto(std::string_view bytes) {
     if (f.number == 1) read_piece(f.bytes, &s);
     else if (f.number == 2) trainer = read_trainer(f.bytes);
     else if (f.number == 3) normalizer = f.bytes;
+    else if (f.number == 5) denormalizer = f.bytes;
   }
   if (s.pieces.empty()) fail("it has no pieces");
   static constexpr const char* kModels[] = {"?", "unigram", "bpe", "word", "char"};
-  if (trainer.model_type != 2)
-    throw UnsupportedTokenizer("SentencePiece models of type " + std::string(trainer.model_type < 5 ? kModels[trainer.model_type] : "?") + " are not supported yet, only bpe");
-  if (trainer.whitespace_as_suffix) throw UnsupportedTokenizer("SentencePiece's treat_whitespace_as_suffix is not supported yet");
-  read_normalizer(normalizer, &s);
+  if (trainer.model_type != 1 && trainer.model_type != 2)
+    throw UnsupportedTokenizer("SentencePiece models of type " + std::string(trainer.model_type < 5 ? kModels[trainer.model_type] : "?") + " are not supported yet, only unigram and bpe");
+  if (!read_normalizer(denormalizer).charsmap.empty()) throw UnsupportedTokenizer("SentencePiece's denormalizer is not supported yet");
+  SpmNormalizer spec = read_normalizer(normalizer);
+  spec.whitespace_as_suffix = trainer.whitespace_as_suffix;
+  s.add_space_prefix = spec.add_dummy_prefix && !spec.whitespace_as_suffix;
+  set_spm_normalizer(spec, &s);
   s.byte_fallback = trainer.byte_fallback;
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const PieceType type = PieceType(s.types[i]);
@@ -148,6 +147,7 @@ VocabSource from_spm_proto(std::string_view bytes) {
     if (type == PieceType::kControl && s.pieces[i] == trainer.bos) s.bos = int32_t(i);
     if (type == PieceType::kControl && s.pieces[i] == trainer.eos) s.eos = int32_t(i);
   }
+  if (trainer.model_type == 1) finish_spm_unigram(&s);
   s.add_bos = s.bos >= 0;  // tokenizer_config.json may say otherwise
   return s;
 }

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "converter/text/byte_bpe.h"
+#include "converter/text/trie_models.h"
 #include "text/utf8.h"
 
 namespace runnel::convert {
@@ -191,6 +192,8 @@ VocabSource from_tokenizer_json(std::string_view text) {
   const Json root = parse(text, "tokenizer.json");
   const Json& model = member(root, "model");
   const std::string type = text_of(model, "type");
+  if (type == "Unigram") return unigram_from_tokenizer_json(root);
+  if (type == "WordPiece") return word_piece_from_tokenizer_json(root);
   if (type != "BPE" && !(type.empty() && model.contains("merges"))) unsupported("a model of type " + (type.empty() ? "?" : type));
   try {
     return spm_from_tokenizer_json(root);

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "converter/text/byte_bpe.h"
+#include "converter/text/trie_models.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -164,10 +165,10 @@ int32_t VocabSource::find(std::string_view piece) const {
 }
 
 static void build_pipeline(const VocabSource& s, VocabData* d) {
-  if (!s.normalizer.empty()) throw UnsupportedTokenizer("the normalizer " + s.normalizer.substr(0, 100) + " is not supported yet");
   for (const auto& [id, flags] : s.added) d->added.push_back(id), d->added_flags.push_back(flags);
   d->pre_tokenizer = build_pre_tokenizer(s);
   if (s.kind == TokenizerKind::kByteBpe) d->merges = build_merges(s, *d);
+  else d->piece_trie = build_piece_trie(s);
 }
 
 VocabData build_vocab(const VocabSource& s) {
@@ -197,6 +198,7 @@ VocabData build_vocab(const VocabSource& s) {
   std::memcpy(d.index.data(), &h, sizeof(h));
   std::memcpy(d.index.data() + sizeof(h), slots.data(), slots.size() * 4);
   std::memcpy(d.index.data() + sizeof(h) + slots.size() * 4, nodes.data(), nodes.size() * sizeof(TrieNode));
+  d.normalizer = build_normalizer(s);
   if (has_pipeline(s.kind)) build_pipeline(s, &d);
   return d;
 }
@@ -235,6 +237,12 @@ VocabTables tables_of(const VocabSource& s, const VocabData& d) {
   t.suffix_size = s.suffix.size();
   t.char_units = s.char_units;
   t.fuse_unknown = s.fuse_unknown;
+  t.normalizer = d.normalizer.data();
+  t.normalizer_size = d.normalizer.size();
+  t.piece_trie_table = d.piece_trie.data();
+  t.piece_trie_size = d.piece_trie.size();
+  t.first_space = s.first_space;
+  t.clean_up = s.clean_up;
   return t;
 }
 
@@ -262,6 +270,10 @@ format::TokenizerT tokenizer_table(const VocabSource& s, const VocabData& d, con
   t.suffix = s.suffix;
   t.char_units = s.char_units;
   t.fuse_unknown = s.fuse_unknown;
+  if (!d.normalizer.empty()) t.normalizer = kVocabTensorNames[7];
+  if (!d.piece_trie.empty()) t.piece_trie = kVocabTensorNames[8];
+  t.first_space = format::FirstSpace(s.first_space);
+  t.clean_up = s.clean_up;
 
   Vocab vocab;
   if (const Status status = vocab_open(tables_of(s, d), &vocab); !status.is_ok()) fail(status.message());
@@ -289,8 +301,9 @@ VocabSource from_gguf(const GgufTokenizer& g) {
     return s;
   }
   if (g.model == "gpt2" || g.model == "gemma4") return bpe_from_gguf(g);
+  if (g.model == "t5") return unigram_from_gguf(g);
+  if (g.model == "bert") return word_piece_from_gguf(g);
   if (g.model != "llama") throw UnsupportedTokenizer("tokenizers of kind \"" + g.model + "\" (tokenizer.ggml.model) are not supported yet");
-  if (g.remove_extra_whitespaces.value_or(false)) throw UnsupportedTokenizer("a tokenizer that removes extra white space is not supported yet");
   VocabSource s;
   const size_t n = g.tokens.size();
   if (g.scores.size() != n) fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.scores.size()) + " scores");
@@ -319,6 +332,11 @@ VocabSource from_gguf(const GgufTokenizer& g) {
   s.add_bos = g.add_bos.value_or(s.bos >= 0);
   s.add_eos = g.add_eos.value_or(false);
   s.add_space_prefix = g.add_space_prefix.value_or(true);
+  SpmNormalizer spec;
+  spec.add_dummy_prefix = s.add_space_prefix;
+  spec.remove_extra_whitespaces = g.remove_extra_whitespaces.value_or(false);
+  spec.charsmap = g.charsmap;
+  set_spm_normalizer(spec, &s);
   s.chat_template = g.chat_template;
   return s;
 }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "converter/text/normalizer.h"
 #include "converter/text/regex.h"
 #include "format/model_generated.h"
 #include "text/vocab.h"
@@ -46,6 +47,18 @@ struct VocabSource {
   std::string chat_template;        // as the source has it, empty: none
   std::vector<int32_t> ends;        // further ids that end an answer, as the source lists them
 
+  std::optional<SpmNormalizer> spm_normalizer;
+  FirstSpace first_space = FirstSpace::kPrefix;
+
+  // Of unigram and word_piece.
+  size_t model_pieces = 0;                // ids from here on are added tokens that the model does not know
+  std::vector<double> wide_scores;        // those of the tokenizers library
+  double unknown_score = 0;
+  float user_score = 0;
+  uint32_t max_word_chars = 0;
+  std::string word_prefix;
+  bool clean_up = false;
+
   // Of the kinds with a pipeline.
   std::string normalizer;                 // as tokenizer.json writes it, empty: none
   std::vector<PreTokenizerStep> pre_tokenizer;
@@ -68,6 +81,8 @@ struct VocabData {
   // Of the kinds with a pipeline; empty: the file has no such table.
   std::vector<uint8_t> pre_tokenizer;
   std::vector<uint8_t> merges;
+  std::vector<uint8_t> normalizer;  // of spm_bpe too
+  std::vector<uint8_t> piece_trie;
   std::vector<int32_t> added;
   std::vector<uint8_t> added_flags;
 };
@@ -79,7 +94,7 @@ VocabTables tables_of(const VocabSource& source, const VocabData& data);
 
 // Names of the tensors, in the order of VocabData's members.
 inline constexpr const char* kVocabTensorNames[] = {"tokenizer.pieces", "tokenizer.piece_offsets", "tokenizer.scores", "tokenizer.types",
-                                                    "tokenizer.index", "tokenizer.pre_tokenizer", "tokenizer.merges"};
+                                                    "tokenizer.index", "tokenizer.pre_tokenizer", "tokenizer.merges", "tokenizer.normalizer", "tokenizer.piece_trie"};
 // The table of model.fbs, with those names and with check vectors. The vectors are the answers of our own encoder at conversion: they
 // show later damage or a changed encoder, not that the encoder is right.
 format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data, const std::vector<int32_t>& end_of_turn);
@@ -88,6 +103,8 @@ format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& d
 VocabSource from_spm_proto(std::string_view bytes);
 // tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and BPE with a pipeline.
 VocabSource from_tokenizer_json(std::string_view text);
+// vocab.txt of BERT's tokenizer with its tokenizer_config.json, empty: none.
+VocabSource from_bert_vocab(std::string_view text, std::string_view config);
 // tokenizer_config.json beside either of them: add_bos_token, add_eos_token, bos_token, eos_token, chat_template.
 void apply_tokenizer_config(std::string_view text, VocabSource* source);
 
@@ -110,8 +127,9 @@ struct GgufTokenizer {
   std::vector<float> scores;
   std::vector<int32_t> types;       // token_type
   std::vector<std::string> merges;
-  int64_t bos = -1, eos = -1, unk = -1;
+  int64_t bos = -1, eos = -1, unk = -1, cls = -1, sep = -1;
   std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+  std::string charsmap;             // precompiled_charsmap
   std::string chat_template;
 };
 VocabSource from_gguf(const GgufTokenizer& g);

@@ -51,6 +51,13 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   g.bos = f.integer("ggml.bos_token_id", 0, kLast, kNone);
   g.eos = f.integer("ggml.eos_token_id", 0, kLast, kNone);
   g.unk = f.integer("ggml.unknown_token_id", 0, kLast, kNone);
+  g.cls = f.integer("ggml.cls_token_id", 0, kLast, kNone);
+  g.sep = f.integer("ggml.seperator_token_id", 0, kLast, kNone);
+  for (const int32_t b : array_of<int32_t>(f, "ggml.precompiled_charsmap", [&](const Json& v) {
+         if (!v.is_number_integer() || v.get<int64_t>() < -128 || v.get<int64_t>() > 255) f.refuse("ggml.precompiled_charsmap", "holds something else than bytes");
+         return v.get<int32_t>();
+       }))
+    g.charsmap += char(b);
   g.add_bos = flag(f, "ggml.add_bos_token");
   g.add_eos = flag(f, "ggml.add_eos_token");
   g.add_space_prefix = flag(f, "ggml.add_space_prefix");
@@ -85,6 +92,7 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   else if (!model.empty()) source = from_ranks(model, "tokenizer.model");
   else if (!tekken.empty()) source = from_tekken(text(tekken.c_str()));
   else if (!ranks.empty()) source = from_ranks(text(ranks.c_str()), ranks);
+  else if (exists("vocab.txt")) source = from_bert_vocab(text("vocab.txt"), exists("tokenizer_config.json") ? text("tokenizer_config.json") : std::string());
   else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
   else return std::nullopt;
   if (exists("special_tokens_map.json")) apply_tokenizer_config(text("special_tokens_map.json"), &source);
@@ -126,6 +134,8 @@ void add_tables(const VocabData& data, ModelBuilder& b) {
   b.add_bytes(SegmentKind::index, kVocabTensorNames[4], DType::u8, {data.index.size()}, data.index);
   if (!data.pre_tokenizer.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[5], DType::u8, {data.pre_tokenizer.size()}, data.pre_tokenizer);
   if (!data.merges.empty()) b.add_bytes(SegmentKind::index, kVocabTensorNames[6], DType::u8, {data.merges.size()}, data.merges);
+  if (!data.normalizer.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[7], DType::u8, {data.normalizer.size()}, data.normalizer);
+  if (!data.piece_trie.empty()) b.add_bytes(SegmentKind::index, kVocabTensorNames[8], DType::u8, {data.piece_trie.size()}, data.piece_trie);
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ struct Compared {
   uint32_t value = 0;
   const NamedTensor* reference = nullptr;
   std::vector<int64_t> dims;  // of ours, whole
+  bool is_by_head = false;    // the reference has the first two axes exchanged: [heads, tokens, ..] for [tokens, heads, ..]
   double largest = 0;         // |reference|, of the finite ones
   double allowed = 0;
   // What was found. off: infinite where one side alone is NaN or infinite.
@@ -59,6 +60,13 @@ struct Compared {
   int64_t at = 0, first_row = -1;
   bool is_complete = false;
 
+  // Where the reference has the element of this index.
+  int64_t in_reference(int64_t index) const {
+    if (!is_by_head) return index;
+    int64_t inner = 1;
+    for (size_t d = 2; d < dims.size(); ++d) inner *= dims[d];
+    return (index / inner % dims[1] * dims[0] + index / inner / dims[1]) * inner + index % inner;
+  }
   double relative() const { return largest > 0 ? off / largest : off; }
   bool agrees() const { return is_complete && off <= allowed; }
 };
@@ -72,7 +80,7 @@ void compare_part(const ValuePart& part, Compared& c) {
   c.kernel = part.kernel;
   part.for_each_run([&](int64_t index, int64_t count, int64_t first) {
     for (int64_t i = 0; i < count; ++i) {
-      const double ours = element(part.view.data, part.view.dtype, first + i), wanted = element(c.reference->data, DType(c.reference->dtype), index + i);
+      const double ours = element(part.view.data, part.view.dtype, first + i), wanted = element(c.reference->data, DType(c.reference->dtype), c.in_reference(index + i));
       if (ours == wanted || (std::isnan(ours) && std::isnan(wanted))) continue;
       double off = std::fabs(ours - wanted);
       if (std::isnan(off)) off = INFINITY;
@@ -102,7 +110,7 @@ std::vector<int64_t> without_batch(std::vector<int64_t> dims) {
 }
 
 // Whether a reference of these dims has the elements of the value in its order: a batch axis of 1 may stand in front, and the axes behind the first may be
-// one ([tokens, heads * channels] for [tokens, heads, channels]).
+// joined ([tokens, heads * channels] for [tokens, heads, channels]).
 bool fits(const std::vector<int64_t>& reference, const std::vector<int64_t>& ours) {
   const std::vector<int64_t> a = without_batch(reference), b = without_batch(ours);
   int64_t m = 1, n = 1;
@@ -111,14 +119,22 @@ bool fits(const std::vector<int64_t>& reference, const std::vector<int64_t>& our
   return m == n && (a.empty() || b.empty() || a[0] == b[0]);
 }
 
+// [heads, tokens, channels], as attention modules have it, for [tokens, heads, channels].
+bool fits_by_head(const std::vector<int64_t>& reference, std::vector<int64_t> ours) {
+  if (ours.size() < 3 || reference.size() < ours.size()) return false;
+  std::swap(ours[0], ours[1]);
+  return std::equal(ours.rbegin(), ours.rend(), reference.rbegin()) && std::all_of(reference.begin(), reference.end() - long(ours.size()), [](int64_t d) { return d == 1; });
+}
+
 std::vector<Compared> match(const ObservedCall& call, const std::vector<NamedTensor>& tensors, const std::string& path, double tolerance) {
   std::vector<Compared> out;
   std::string unknown;
+  size_t unknown_count = 0;
   std::map<uint32_t, std::string> taken;
   for (const NamedTensor& t : tensors) {
     const int value = find_value(call.program(), t.name);
     if (value < 0) {
-      unknown += (unknown.empty() ? "\"" : ", \"") + t.name + "\"";
+      if (++unknown_count <= 8) unknown += (unknown.empty() ? "\"" : ", \"") + t.name + "\"";
       continue;
     }
     if (uint32_t(value) < call.program().input_count) continue;
@@ -129,7 +145,8 @@ std::vector<Compared> match(const ObservedCall& call, const std::vector<NamedTen
     c.value = uint32_t(value);
     c.reference = &t;
     c.dims.assign(whole.dims, whole.dims + whole.rank);
-    if (!fits(t.dims, c.dims)) throw Failure(path + ": \"" + t.name + "\" is " + dims_text(t.dims.data(), int(t.dims.size())) + " where the value \"" + name + "\" is " + dims_text(whole.dims, whole.rank));
+    c.is_by_head = !fits(t.dims, c.dims) && fits_by_head(t.dims, c.dims);
+    if (!c.is_by_head && !fits(t.dims, c.dims)) throw Failure(path + ": \"" + t.name + "\" is " + dims_text(t.dims.data(), int(t.dims.size())) + " where the value \"" + name + "\" is " + dims_text(whole.dims, whole.rank));
     const int64_t n = int64_t(t.bytes / dtype_bytes(DType(t.dtype)));
     for (int64_t i = 0; i < n; ++i)
       if (const double v = std::fabs(element(t.data, DType(t.dtype), i)); std::isfinite(v)) c.largest = std::max(c.largest, v);
@@ -138,7 +155,8 @@ std::vector<Compared> match(const ObservedCall& call, const std::vector<NamedTen
     out.push_back(c);
   }
   if (!unknown.empty())
-    throw Failure(path + ": the program \"" + call.program().name + "\" has no value " + unknown + "; `runnel inspect` prints those that it has");
+    throw Failure(path + ": the program \"" + call.program().name + "\" has no value " + unknown + (unknown_count > 8 ? " and " + std::to_string(unknown_count - 8) + " more" : "") +
+                  "; `runnel inspect` prints those that it has");
   if (out.empty()) throw Failure(path + ": holds inputs alone, no value to compare with");
   return out;
 }

@@ -56,6 +56,10 @@ Status vocab_of_model(const Model& model, Vocab* out) {
   list(f->added_flags(), &t.added_flags, &t.added_flags_size);
   list(f->prefix(), &t.prefix, &t.prefix_size);
   list(f->suffix(), &t.suffix, &t.suffix_size);
+  RNL_TRY(optional_table(model, f->normalizer(), "normalizer", DType::kU8, &t.normalizer, &t.normalizer_size));
+  RNL_TRY(optional_table(model, f->piece_trie(), "piece_trie", DType::kU8, &t.piece_trie_table, &t.piece_trie_size));
+  t.first_space = FirstSpace(f->first_space());
+  t.clean_up = f->clean_up();
   t.char_units = f->char_units();
   t.fuse_unknown = f->fuse_unknown();
   return vocab_open(t, out);

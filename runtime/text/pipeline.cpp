@@ -8,12 +8,6 @@
 namespace runnel {
 namespace {
 
-// Unicode's White_Space.
-bool is_space(uint32_t c) {
-  if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
-  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 // The alphabet of byte-level BPE: printable characters of Latin-1 for themselves, those from U+0100 on for the other bytes in order.
 uint32_t letter_of(uint8_t b) {
   if (b < 0x21) return 256u + b;
@@ -28,7 +22,6 @@ uint8_t byte_of(uint32_t letter) {
 }
 
 constexpr uint32_t kControlTypes = piece_bit(PieceType::kControl) | piece_bit(PieceType::kUnknown);
-constexpr uint64_t kStepsPerByte = 512, kStepsPerText = 1 << 16;  // of patterns; those of real models take about ten a byte
 
 class Pipeline {
  public:
@@ -55,7 +48,6 @@ class Pipeline {
   bool is_word(const uint8_t* p, size_t n) const { return v_.pre.word.page_count && v_.pre.word.of(code_point_at(p, n).value) == 1; }
   Status section(const uint8_t* text, size_t size, const TextRange* special, size_t special_count, bool first);
   Status normalized(const uint8_t* text, size_t size, bool special, bool first);
-  Status copy_valid(const uint8_t* text, size_t size);
   Status pre_tokenize(uint32_t step, size_t begin, size_t end, bool first);
   Status rewrite(const PreStep& step, size_t* begin, size_t* end, bool first);
   Status word(size_t begin, size_t end);
@@ -135,12 +127,12 @@ bool Pipeline::next_added(const Place& p, size_t from, size_t after, Found* out)
     while ((flags & kAddedStripLeft) && out->begin > after) {
       size_t last = out->begin - 1;
       while (last > after && (p.text[last] & 0xC0) == 0x80) --last;
-      if (!is_space(code_point_at(p.text + last, out->begin - last).value)) break;
+      if (!is_white_space(code_point_at(p.text + last, out->begin - last).value)) break;
       out->begin = last;
     }
     while ((flags & kAddedStripRight) && out->end < p.size) {
       const CodePoint c = code_point_at(p.text + out->end, p.size - out->end);
-      if (!is_space(c.value)) break;
+      if (!is_white_space(c.value)) break;
       out->end += c.length;
     }
     return true;
@@ -150,7 +142,7 @@ bool Pipeline::next_added(const Place& p, size_t from, size_t after, Found* out)
 
 Status Pipeline::run(const uint8_t* text, size_t size, const TextRange* special, size_t special_count) {
   text_ = text;
-  s_.regex.work = kStepsPerText + kStepsPerByte * uint64_t(size);
+  s_.regex.work = kRegexStepsPerText + kRegexStepsPerByte * uint64_t(size);
   const Place place = {text, size, special, special_count, false};
   size_t begin = 0;
   Found found;
@@ -159,25 +151,6 @@ Status Pipeline::run(const uint8_t* text, size_t size, const TextRange* special,
     RNL_TRY(ids_.push(found.id));
   }
   return section(text + begin, size - begin, special, special_count, begin == 0);
-}
-
-// Each maximal invalid part becomes U+FFFD.
-Status Pipeline::copy_valid(const uint8_t* text, size_t size) {
-  for (size_t i = 0; i < size;) {
-    size_t run = i;
-    Utf8Step step = {Utf8::kValid, 0};
-    while (run < size) {
-      step = text[run] < 0x80 ? Utf8Step{Utf8::kValid, 1} : utf8_step(text + run, size - run);
-      if (step.kind != Utf8::kValid) break;
-      run += step.length;
-    }
-    RNL_TRY(s_.text.append(text + i, run - i));
-    i = run;
-    if (i == size) break;
-    RNL_TRY(s_.text.append(reinterpret_cast<const uint8_t*>(kReplacement), kReplacementBytes));
-    i += step.length;
-  }
-  return Status::ok();
 }
 
 // Text between added tokens. Where ranges matter after the normaliser, which may move everything, it is cut at their ends.
@@ -198,7 +171,8 @@ Status Pipeline::section(const uint8_t* text, size_t size, const TextRange* spec
 Status Pipeline::normalized(const uint8_t* text, size_t size, bool special, bool first) {
   if (size == 0) return Status::ok();
   const size_t base = s_.text.size();
-  RNL_TRY(copy_valid(text, size));
+  RNL_TRY(append_valid(text, size, &s_.text));
+  RNL_TRY(normalize(v_.norm, base, &s_.text, &s_.norm, &s_.regex));
   size_t begin = base, end = s_.text.size();
   const TextRange all = {0, end - base};
   Found found;
@@ -272,6 +246,8 @@ Status Pipeline::word(size_t begin, size_t end) {
   const uint8_t* text = s_.text.data() + begin;
   switch (v_.kind) {
     case TokenizerKind::kByteBpe: return bpe_encode(v_, text, end - begin, &s_.bpe, &ids_);
+    case TokenizerKind::kUnigram: return unigram_encode(v_, text, end - begin, &s_.unigram, &ids_);
+    case TokenizerKind::kWordPiece: return word_piece_encode(v_, text, end - begin, &ids_);
     default: return Status::make(Code::kInternal, "tokenizer: kind %d has no words", int(v_.kind));
   }
 }

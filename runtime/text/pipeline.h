@@ -12,6 +12,8 @@ struct PipelineScratch {
   Vec<uint8_t> text;  // sections as valid UTF-8; steps that change a text write what they make behind it
   RegexScratch regex;
   BpeScratch bpe;
+  NormScratch norm;
+  UnigramScratch unigram;
 };
 
 // Appends the ids of `text`, without those around it. Control pieces written within one of the `special` ranges (ascending, apart)

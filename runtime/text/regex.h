@@ -66,6 +66,9 @@ struct Regex {
   CharClasses classes;
 };
 
+// What one text may cost; the patterns of real models take about ten steps a byte.
+inline constexpr uint64_t kRegexStepsPerByte = 512, kRegexStepsPerText = 1 << 16;
+
 struct RegexScratch {
   struct Frame {
     uint32_t pc;

@@ -39,9 +39,14 @@ class Encoder {
   bool after_unknown_ = false;
 };
 
-// Spaces become U+2581, each maximal invalid part U+FFFD.
+// Spaces become U+2581, each maximal invalid part U+FFFD. A normaliser, where there is one, does all of the former.
 Status Encoder::escape(const uint8_t* text, size_t size) {
   s_.text.clear();
+  if (v_.norm.step_count) {
+    RNL_TRY(append_valid(text, size, &s_.text));
+    s_.regex.work = kRegexStepsPerText + kRegexStepsPerByte * uint64_t(size);
+    return normalize(v_.norm, 0, &s_.text, &s_.norm, &s_.regex);
+  }
   RNL_TRY(s_.text.reserve(size + kSpaceMarkBytes));
   if (v_.add_space_prefix) RNL_TRY(s_.text.append(bytes_of(kSpaceMark), kSpaceMarkBytes));
   for (size_t i = 0; i < size;) {

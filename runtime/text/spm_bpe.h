@@ -22,6 +22,8 @@ struct SpmScratch {
   Vec<uint8_t> text;       // escaped
   Vec<Symbol> symbols;
   Vec<Pair> heap;
+  NormScratch norm;
+  RegexScratch regex;      // of the normaliser's patterns
   Vec<uint16_t> splits;    // bytes of the left half of pieces of type kUnused, by id; empty until one is met
 };
 

@@ -87,6 +87,37 @@ int byte_value(const PieceView& p) {
 // Pieces are the bytes of the text, with no notation of their own.
 bool has_plain_bytes(const Vocab& v) { return v.kind == TokenizerKind::kLongestMatch || (v.kind == TokenizerKind::kByteBpe && !v.char_units); }
 
+// The cleaning of word_piece's decoder, on one piece with the space before it; nothing gets longer.
+size_t clean_up(char* text, size_t size) {
+  static constexpr char kRules[][2][8] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& rule : kRules) {
+    const size_t from = std::strlen(rule[0]), to = std::strlen(rule[1]);
+    size_t kept = 0;
+    for (size_t i = 0; i < size;) {
+      if (size - i >= from && std::memcmp(text + i, rule[0], from) == 0) {
+        std::memcpy(text + kept, rule[1], to);
+        kept += to, i += from;
+      } else {
+        text[kept++] = text[i++];
+      }
+    }
+    size = kept;
+  }
+  return size;
+}
+
+// Pieces within a word without their prefix, others after a space unless they are the first of a text.
+uint32_t word_piece_bytes(const Vocab& vocab, const PieceView& p, bool first, uint8_t* out) {
+  const PieceTrieHeader& h = *vocab.piece_trie.header;
+  const bool within = !first && p.size >= h.prefix_size && std::memcmp(p.data, h.prefix, h.prefix_size) == 0;
+  size_t size = 0;
+  if (!first && !within) out[size++] = ' ';
+  const uint32_t skip = within ? h.prefix_size : 0;
+  if (p.size > skip) std::memcpy(out + size, p.data + skip, p.size - skip);
+  size += p.size - skip;
+  return uint32_t(vocab.clean_up ? clean_up(reinterpret_cast<char*>(out), size) : size);
+}
+
 }  // namespace
 
 uint32_t Tokenizer::token_bytes(int32_t id, uint8_t* out) const {
@@ -103,6 +134,7 @@ uint32_t Tokenizer::token_bytes(int32_t id, uint8_t* out) const {
     out[0] = uint8_t(byte);
     return 1;
   }
+  if (vocab_.kind == TokenizerKind::kWordPiece) return word_piece_bytes(vocab_, p, false, out);
   uint32_t n = 0;
   for (uint32_t i = 0; i < p.size;) {
     const bool mark = p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0;
@@ -122,17 +154,37 @@ Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) cons
     for (uint32_t i = 0; state->special && i < p.size; ++i) w.byte(p.data[i]);
     return w.size;
   }
-  if (type == PieceType::kUnknown && !has_plain_bytes(vocab_)) {
+  uint8_t bytes[kMaxTokenBytes];
+  if (has_plain_bytes(vocab_) || (type == PieceType::kByte && byte_value(vocab_.piece(id)) >= 0)) {
+    const uint32_t n = token_bytes(id, bytes);
+    for (uint32_t i = 0; i < n; ++i) w.byte(bytes[i]);
+    state->at_start = 0;
+    return w.size;
+  }
+  const PieceView p = vocab_.piece(id);
+  if (vocab_.kind == TokenizerKind::kWordPiece) {
+    const uint32_t n = word_piece_bytes(vocab_, p, state->at_start, bytes);
+    for (uint32_t i = 0; i < n; ++i) w.byte(bytes[i]);
+    state->at_start = 0;
+    return w.size;
+  }
+  if (type == PieceType::kUnknown) {
     w.text(" \xE2\x81\x87 ");  // U+2047, as SentencePiece shows it
     state->at_start = 0;
     return w.size;
   }
-  uint8_t bytes[kMaxTokenBytes];
-  const uint32_t n = token_bytes(id, bytes);
-  // A space that the encoder put before the text is not part of it; one that a byte piece writes is.
-  const bool prefix = n && state->at_start && vocab_.add_space_prefix && !has_plain_bytes(vocab_) && type != PieceType::kByte && bytes[0] == ' ';
-  if (n) state->at_start = 0;
-  for (uint32_t i = prefix; i < n; ++i) w.byte(bytes[i]);
+  const auto mark_at = [&](uint32_t i) { return p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0; };
+  FirstSpace first = vocab_.first_space;
+  if (first == FirstSpace::kPrefix) first = vocab_.add_space_prefix ? FirstSpace::kOne : FirstSpace::kNone;
+  const bool drop = state->at_start && first != FirstSpace::kNone;
+  uint32_t i = drop && mark_at(0) ? uint32_t(kSpaceMarkBytes) : 0;
+  // With kEach the next piece is still the first one when this one was a space alone.
+  if (p.size && (first != FirstSpace::kEach || i < p.size)) state->at_start = 0;
+  while (i < p.size) {
+    const bool mark = mark_at(i);
+    if (!(mark && drop && first == FirstSpace::kAll)) w.byte(mark ? uint8_t(' ') : p.data[i]);
+    i += mark ? uint32_t(kSpaceMarkBytes) : 1;
+  }
   return w.size;
 }
 

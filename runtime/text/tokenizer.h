@@ -53,7 +53,7 @@ static_assert(sizeof(DecodeState) == 8);
 inline constexpr size_t kMaxTokenText = 3 * (kMaxPieceBytes + 4);
 
 // Room that token_bytes() may need.
-inline constexpr size_t kMaxTokenBytes = kMaxPieceBytes;
+inline constexpr size_t kMaxTokenBytes = kMaxPieceBytes + 1;
 
 class Tokenizer {
  public:

@@ -62,7 +62,7 @@ uint8_t Vocab::flags_of(int32_t id) const {
 
 Status vocab_open(const VocabTables& t, Vocab* out) {
   const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: %s", what); };
-  if (t.kind > TokenizerKind::kByteBpe) return Status::make(Code::kUnsupported, "tokenizer: kind %d is unknown to this version", int(t.kind));
+  if (t.kind > TokenizerKind::kWordPiece) return Status::make(Code::kUnsupported, "tokenizer: kind %d is unknown to this version", int(t.kind));
   const size_t n = t.types_size;
   if (n == 0 || n >= kMaxPieces) return bad("the number of pieces is out of range");
   if (t.offsets_size != n + 1 || (t.scores_size != n && !(has_pipeline(t.kind) && t.scores_size == 0))) return bad("the tables have different lengths");
@@ -88,8 +88,14 @@ Status vocab_open(const VocabTables& t, Vocab* out) {
   out->slots = reinterpret_cast<const uint32_t*>(t.index + sizeof(VocabIndexHeader));
   out->nodes = reinterpret_cast<const TrieNode*>(t.index + sizeof(VocabIndexHeader) + size_t(h->slot_count) * 4);
   out->count = int32_t(n);
-  if (has_pipeline(t.kind)) RNL_TRY(pre_open(t.pre_tokenizer, t.pre_tokenizer_size, &out->pre));
-  return t.kind == TokenizerKind::kByteBpe ? merges_open(t.merge_table, t.merge_table_size, n, &out->merges) : Status::ok();
+  if (t.first_space > FirstSpace::kNone) return Status::make(Code::kUnsupported, "tokenizer: first_space %d is unknown to this version", int(t.first_space));
+  RNL_TRY(norm_open(t.normalizer, t.normalizer_size, &out->norm));
+  if (!has_pipeline(t.kind)) return Status::ok();
+  RNL_TRY(pre_open(t.pre_tokenizer, t.pre_tokenizer_size, &out->pre));
+  if (t.kind == TokenizerKind::kByteBpe) return merges_open(t.merge_table, t.merge_table_size, n, &out->merges);
+  RNL_TRY(piece_trie_open(t.piece_trie_table, t.piece_trie_size, n, &out->piece_trie));
+  if (t.kind == TokenizerKind::kUnigram && !out->piece_trie.wide_scores && t.scores_size != n) return bad("a unigram model has no scores");
+  return Status::ok();
 }
 
 }  // namespace runnel

@@ -15,8 +15,8 @@
 // spaces written as U+2581; for longest_match of all normal pieces too, their bytes as they are; for the kinds after it of the added
 // tokens, as they stand in text. Node 0 is the root; the children of a node lie side by side, ascending by byte.
 //
-// Kinds after longest_match have further tensors: pre_tokenizer (pretokenizer.h) and, for byte_bpe, merges (byte_bpe.h). Their scores
-// may be left out. Pieces of byte_bpe are the bytes that they stand for.
+// Further tensors: normalizer (normalizer.h) of spm_bpe and the kinds after longest_match, pre_tokenizer (pretokenizer.h) of the latter,
+// merges (byte_bpe.h) of byte_bpe, piece_trie (piece_trie.h) of unigram and word_piece. Scores may be left out after longest_match. Pieces of byte_bpe are the bytes that they stand for.
 //
 // The file is untrusted: ids, offsets and nodes are checked where they are read; wrong contents give wrong ids, never a wild read.
 #pragma once
@@ -26,6 +26,8 @@
 
 #include "base/status.h"
 #include "text/byte_bpe.h"
+#include "text/normalizer.h"
+#include "text/piece_trie.h"
 #include "text/pretokenizer.h"
 
 namespace runnel {
@@ -40,6 +42,9 @@ enum class PieceType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserD
 inline constexpr uint32_t piece_bit(PieceType t) { return 1u << uint32_t(t); }
 // Pieces that plain text can become by merging.
 inline constexpr uint32_t kMergeTypes = piece_bit(PieceType::kNormal) | piece_bit(PieceType::kUserDefined) | piece_bit(PieceType::kUnused);
+
+// What a decoder drops of the spaces that the first pieces of a whole text bring, as in model.fbs.
+enum class FirstSpace : uint8_t { kPrefix = 0, kOne = 1, kEach = 2, kAll = 3, kNone = 4 };
 
 // How an added token is found, bits of Tokenizer.added_flags.
 inline constexpr uint8_t kAddedStripLeft = 1, kAddedStripRight = 2;  // takes the white space beside it
@@ -92,11 +97,17 @@ struct VocabTables {
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
   const int32_t* end_of_turn = nullptr;
   size_t end_of_turn_size = 0;
+  FirstSpace first_space = FirstSpace::kPrefix;
+  bool clean_up = false;                   // word_piece: no space before punctuation and shortened words
+  const uint8_t* normalizer = nullptr;     // 8-byte aligned; no bytes: a text stays as it is
+  size_t normalizer_size = 0;
   // What follows is of the kinds with a pipeline.
   const uint8_t* pre_tokenizer = nullptr;  // 8-byte aligned; no bytes: a text is one word
   size_t pre_tokenizer_size = 0;
   const uint8_t* merge_table = nullptr;    // 4-byte aligned
   size_t merge_table_size = 0;
+  const uint8_t* piece_trie_table = nullptr;  // 8-byte aligned
+  size_t piece_trie_size = 0;
   const int32_t* added = nullptr;          // ids of the added tokens, ascending
   size_t added_size = 0;
   const uint8_t* added_flags = nullptr;
@@ -131,7 +142,9 @@ struct Vocab : VocabTables {
   const TrieNode* nodes = nullptr;
   int32_t count = 0;
   PreTokenizer pre;
-  Merges merges;  // byte_bpe
+  Normalizer norm;
+  Merges merges;         // byte_bpe
+  PieceTrie piece_trie;  // unigram, word_piece
 
   // The bytes of a piece; empty for an id that is out of range or broken.
   PieceView piece(int32_t id) const {

@@ -332,8 +332,9 @@ TEST(Recipes, LongropeGoesByTheContext) {
   EXPECT_EQ(c.logits(ids), within);
   c.config["rope_parameters"]["short_factor"] = {2, 2, 2, 2, 2, 2};
   EXPECT_NE(c.logits(ids), within);
-  c.config["rope_parameters"]["short_factor"] = {2, 2, 2};
-  expect_contains(c.convert_error(), "short_factor has 3 numbers where the rotated channels need 6");
+  ChangedCheckpoint short_list("tiny_phi3_long");
+  short_list.config["rope_parameters"]["short_factor"] = {2, 2, 2};
+  expect_contains(short_list.convert_error(), "short_factor has 3 numbers where the rotated channels need 6");
 }
 
 TEST(Recipes, MissingTensorIsNamedWithItsShape) {

@@ -69,11 +69,13 @@ TEST(SpmProto, OtherKindsAreRefusedByName) {
   const std::string bpe("\x18\x02"), exact("\x20\x00", 2);  // model_type = bpe; remove_extra_whitespaces = false
   EXPECT_EQ(from_spm_proto(proto(bpe, exact)).pieces.size(), 3u);
   const auto why = [](const std::string& bytes) { return message_of<UnsupportedTokenizer>([&] { from_spm_proto(bytes); }); };
-  EXPECT_NE(why(proto("", exact)).find("unigram"), std::string::npos);
   EXPECT_NE(why(proto("\x18\x04", exact)).find("char"), std::string::npos);
-  EXPECT_NE(why(proto(bpe, "")).find("remove_extra_whitespaces"), std::string::npos);
-  EXPECT_NE(why(proto(bpe, exact + "\x0a\x08nmt_nfkc\x12\x01z")).find("nmt_nfkc"), std::string::npos);
-  EXPECT_NE(why(proto(bpe + "\xc0\x01\x01", exact)).find("suffix"), std::string::npos);
+  EXPECT_EQ(from_spm_proto(proto("", exact)).kind, TokenizerKind::kUnigram);
+  // Each of them brings a normaliser.
+  EXPECT_TRUE(build_vocab(from_spm_proto(proto(bpe, exact))).normalizer.empty());
+  EXPECT_FALSE(build_vocab(from_spm_proto(proto(bpe, ""))).normalizer.empty());
+  EXPECT_FALSE(build_vocab(from_spm_proto(proto(bpe + "\xc0\x01\x01", exact))).normalizer.empty());
+  EXPECT_NE(message_of<std::runtime_error>([&] { build_vocab(from_spm_proto(proto(bpe, exact + "\x0a\x08nmt_nfkc\x12\x01z"))); }).find("charsmap"), std::string::npos);
 }
 
 // tokenizer.json as the usual conversion makes it from a SentencePiece model: all pairs of a piece, best pieces first.
@@ -133,7 +135,10 @@ TEST(TokenizerJson, OtherKindsAreRefusedByName) {
   EXPECT_NE(why([](Json& j) { j["model"]["type"] = "WordPiece"; }).find("WordPiece"), std::string::npos);
   EXPECT_NE(why([](Json& j) { j["model"]["dropout"] = 0.1, j["normalizer"] = nullptr; }).find("dropout"), std::string::npos);
   EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }).find("UnicodeScripts"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(?<name>a)"}}}}, build_vocab(from_tokenizer_json(j.dump())); }).find("(?<name>a)"), std::string::npos);
+  Json j = good;
+  j["normalizer"] = nullptr;
+  j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(?<name>a)"}}}};
+  EXPECT_NE(message_of<UnsupportedTokenizer>([&] { build_vocab(from_tokenizer_json(j.dump())); }).find("(?<name>a)"), std::string::npos);
 }
 
 // Merges that are not SentencePiece's are those of an ordinary BPE model.

@@ -1,5 +1,6 @@
 """inspect --dump and --compare, and adapters, as a person uses them."""
 
+import array
 import json
 import math
 import os
@@ -83,6 +84,9 @@ class Inspect(Case):
         def as_hooks_give_them(tensors):
             shape, values = tensors.pop("layers.0.self_attn.q_proj")
             tensors["model.layers.0.self_attn.q_proj"] = ([1, shape[0], shape[1] * shape[2]], values)
+            (tokens, heads, channels), values = tensors["layers.1.self_attn.k_proj"]
+            by_head = [values[(t * heads + h) * channels + c] for h in range(heads) for t in range(tokens) for c in range(channels)]
+            tensors["layers.1.self_attn.k_proj"] = ([1, heads, tokens, channels], array.array("f", by_head))
         self.assertTrue(self.compare(self.model("tiny_llama"), self.changed(self.dump("tiny_llama"), as_hooks_give_them))["agrees"])
 
     def test_nan(self):

@@ -97,7 +97,7 @@ VARIANTS = {
     "fixed_length": bytes_after({"type": "FixedLength", "length": 5}),
     "metaspace": bytes_after({"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}),
     "metaspace_first": bytes_after({"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}),
-    "odd": bytes_after(split(r"^ |\n$|(?<=[a-z])(?=[A-Z])|(?<!\d)\.|(?>a|ab)c|x{2,}?|(?:ab?){2,3}|\bthe\b|[[:punct:]&&[^,]]{2,3}+|\x{4F60}|[^\W\d_]{3}?")),
+    "odd": bytes_after(split(r"^ |\n$|(?<=[a-z])(?=[A-Z])|(?<!\d)\.|(?>a|ab)c|x{2,}?|(?:ab?){2,3}|\bthe\b|[[:punct:]&&[^,]]{2,3}+|\x{4F60}|[^\W\d_]{3}")),
     "whole_words": {**bytes_after(split(LLAMA3)), "ignore_merges": True},
 }
 ADDED = [

@@ -109,7 +109,7 @@ OPTIONS = {
     "olmoe": {"norm_topk_prob": BOTH, "clip_qkv": (None, 0.8), "attention_bias": BOTH},
     "granite_moe": {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)},
     "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
-                "final_logit_softcapping": (None, 12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
+                "final_logit_softcapping": (12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
                     "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}, "full_attention": {"rope_type": "linear", "rope_theta": 9000.0, "factor": 3.0}})},
     "gemma4": {"hidden_size_per_layer_input": (0, 4, 6, 17), "use_double_wide_mlp": BOTH, "attention_k_eq_v": BOTH, "num_global_key_value_heads": (None, 1, 2), "global_head_dim": (8, 20, 36),
                "enable_moe_block": BOTH, "num_experts": (3, 5), "top_k_experts": (1, 2, 3), "moe_intermediate_size": (8, 20), "final_logit_softcapping": (None, 12.0), "attention_bias": BOTH,

@@ -442,7 +442,7 @@ TEST(Attention, RefusesWrongSharedCalls) {
   refused([](Case& t) { t.in[3] = Array(); }, "only one of");
   refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 64, 12); }, "k_state is f16[2, 4, 12, 16] but q is");
   refused([](Case& t) { t.in[3] = Array(DType::kF16, {2, 64}); }, "k_state is");
-  refused([](Case& t) { t.in[4] = value_state(DType::kF16, 1, 64, 16); }, "v_state");
+  refused([](Case& t) { t.in[4] = value_state(DType::kF16, 1, 64, 16); }, "k_state is f16[2, 4, 16, 16], want [1,");
   refused([](Case& t) { t.in[1] = Array::random({2, 2, 16}, 1); }, "v is");
   refused([](Case& t) { t.in[8] = Array::i32({3}, {0, 1, 2}); }, "rows is");
   refused([](Case& t) { t.in[1] = t.in[2] = Array::random({2, 2, 16}, 1); }, "rows together with k and v");

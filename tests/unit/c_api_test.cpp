@@ -138,7 +138,7 @@ TEST(CApiChat, WritesTurnsOfOlderFiles) {
   builder.root.chat = std::make_unique<runnel::format::ChatFormatT>();
   runnel::format::ChatFormatT& f = *builder.root.chat;
   f.user_prefix = "<u>", f.user_suffix = "</u>", f.model_prefix = "<m>", f.model_suffix = "</m>", f.system_suffix = "\n", f.system_in_first_user = true;
-  const AlignedBytes bytes = builder.build();
+  AlignedBytes bytes(builder.build());
   rnl_engine* engine = nullptr;
   rnl_model* model = nullptr;
   ASSERT_EQ(rnl_engine_create(nullptr, &engine), RNL_OK);
