@@ -14,6 +14,8 @@ struct StatePush {
   uint32_t x, state, out_state, tokens, channels, past;
 };
 
+const char* refuses(const OpCall& c) { return refuse_half_state(c, 3, 1); }
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<CausalConvParams>(c);
   const uint32_t tokens = uint32_t(c.in[0].dims[0]), channels = uint32_t(c.in[0].dims[1]), taps = uint32_t(c.in[1].dims[1]), dilation = uint32_t(p.dilation);
@@ -28,6 +30,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel causal_conv_vulkan_kernel = {refuse_nothing, nullptr, record, 0, true};
+extern const Kernel causal_conv_vulkan_kernel = {refuses, nullptr, record};
 
 }  // namespace runnel::vulkan
