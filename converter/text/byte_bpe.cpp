@@ -7,6 +7,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "converter/text/json_access.h"
 #include "converter/text/patterns.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
@@ -19,22 +20,6 @@ using Ids = std::unordered_map<std::string, int32_t>;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer: " + what); }
 [[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer: " + what + " is not supported yet"); }
-
-std::string text_of(const Json& j, const char* key) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-bool flag_of(const Json& j, const char* key, bool otherwise) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_boolean() ? at->get<bool>() : otherwise;
-}
-
-const Json& member(const Json& j, const char* key) {
-  static const Json none;
-  const auto at = j.find(key);
-  return at == j.end() ? none : *at;
-}
 
 // The byte that each character of the alphabet stands for: printable characters of Latin-1 for themselves, those from U+0100 on for
 // the other bytes in their order.

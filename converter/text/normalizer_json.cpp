@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "converter/text/json_access.h"
 #include "converter/text/normalizer.h"
 #include "converter/text/unicode.h"
 #include "converter/text/vocabulary.h"
@@ -13,16 +14,6 @@ namespace {
 using Json = nlohmann::json;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
-
-std::string text_of(const Json& j, const char* key) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-bool flag_of(const Json& j, const char* key, bool otherwise) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_boolean() ? at->get<bool>() : otherwise;
-}
 
 template <class F>
 CharStrings where(F becomes) {

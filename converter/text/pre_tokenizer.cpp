@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "converter/text/byte_bpe.h"
+#include "converter/text/json_access.h"
 #include "converter/text/patterns.h"
 #include "text/utf8.h"
 
@@ -12,16 +13,6 @@ using Json = nlohmann::json;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
 [[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
-
-std::string text_of(const Json& j, const char* key) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-bool flag_of(const Json& j, const char* key, bool otherwise) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_boolean() ? at->get<bool>() : otherwise;
-}
 
 SplitBehaviour behaviour_of(const Json& j, SplitBehaviour otherwise) {
   static const std::map<std::string, SplitBehaviour> kNames = {{"Isolated", SplitBehaviour::kIsolated}, {"Removed", SplitBehaviour::kRemoved},

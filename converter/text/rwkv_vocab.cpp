@@ -2,24 +2,13 @@
 // A GGUF holds the inside of such bytes literals.
 #include <charconv>
 
+#include "converter/text/unicode.h"
 #include "converter/text/vocabulary.h"
 
 namespace runnel::convert {
 namespace {
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("RWKV vocabulary: " + what); }
-
-void append_utf8(std::string& out, uint32_t c) {
-  if (c < 0x80) {
-    out += char(c);
-  } else if (c < 0x800) {
-    out += char(0xC0 | c >> 6), out += char(0x80 | (c & 63));
-  } else if (c < 0x10000) {
-    out += char(0xE0 | c >> 12), out += char(0x80 | (c >> 6 & 63)), out += char(0x80 | (c & 63));
-  } else {
-    out += char(0xF0 | c >> 18), out += char(0x80 | (c >> 12 & 63)), out += char(0x80 | (c >> 6 & 63)), out += char(0x80 | (c & 63));
-  }
-}
 
 // What stands between the quotes. \x is a byte in bytes and a character in strings.
 std::string unescaped(std::string_view text, bool is_bytes, const std::string& where) {

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "converter/text/byte_bpe.h"
+#include "converter/text/json_access.h"
 #include "converter/text/trie_models.h"
 #include "text/utf8.h"
 
@@ -19,22 +20,6 @@ Json parse(std::string_view text, const char* name) {
   Json j = Json::parse(text, nullptr, false);
   if (j.is_discarded() || !j.is_object()) throw std::runtime_error(std::string(name) + ": not a JSON object");
   return j;
-}
-
-std::string text_of(const Json& j, const char* key) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-bool flag_of(const Json& j, const char* key, bool otherwise) {
-  const auto at = j.find(key);
-  return at != j.end() && at->is_boolean() ? at->get<bool>() : otherwise;
-}
-
-const Json& member(const Json& j, const char* key) {
-  static const Json none;
-  const auto at = j.find(key);
-  return at == j.end() ? none : *at;
 }
 
 bool replaces_space(const Json& j) {

@@ -7,6 +7,7 @@
 
 #include "converter/text/byte_bpe.h"
 #include "converter/text/byte_trie.h"
+#include "converter/text/json_access.h"
 #include "converter/text/unicode.h"
 #include "text/utf8.h"
 
@@ -19,22 +20,6 @@ constexpr float kUnknownPenalty = 10;  // below the lowest score
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
 [[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
-
-const Json& member(const Json& j, const char* key) {
-  static const Json none;
-  const auto at = j.find(key);
-  return at == j.end() ? none : *at;
-}
-
-std::string text_of(const Json& j, const char* key) {
-  const Json& v = member(j, key);
-  return v.is_string() ? v.get<std::string>() : std::string();
-}
-
-bool flag_of(const Json& j, const char* key, bool otherwise) {
-  const Json& v = member(j, key);
-  return v.is_boolean() ? v.get<bool>() : otherwise;
-}
 
 std::string byte_piece(int b) {
   char name[8];

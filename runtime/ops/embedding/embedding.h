@@ -4,7 +4,7 @@
 //          table  [vocab, channels] packed or f32
 // outputs  y      [..., channels] f32
 // attrs    scale  finite (Gemma: sqrt(channels))
-//          outside  version 2: the row that ids outside of the table stand for (Gemma 3n: 0); -1: there may be none
+//          outside  version 2: the row that ids outside of the table stand for; -1: there may be none
 // states   none
 // tolerance 1 epsilon of f32: one rounding of the product
 // source   transformers Gemma3TextScaledWordEmbedding; scale 1 is an ordinary look-up
