@@ -26,6 +26,7 @@ int g_expected_lies = 0;
 namespace {
 
 std::atomic<int> g_lies{0};
+uint32_t g_features = 0;
 
 class OpenDevice : public ::testing::Environment {
  public:
@@ -44,8 +45,12 @@ class OpenDevice : public ::testing::Environment {
       vulkan::g_pretence.quirks = {true, true};
     }
     auto opened = vulkan::shared_device();
-    if (opened.is_ok()) device_ = opened.value();
-    else FAIL() << opened.take_status().message();
+    if (!opened.is_ok()) FAIL() << opened.take_status().message();
+    device_ = opened.value();
+    g_features = device_->features();
+    // Variants that were asked for are there.
+    const char* wish = std::getenv("RUNNEL_VULKAN_FEATURES");
+    if (wish && std::strcmp(wish, "all") == 0) EXPECT_EQ(g_features, uint32_t(vulkan::kIntDot | vulkan::kSubgroups));
   }
   void TearDown() override {
     if (device_) EXPECT_GT(device_->submissions(), 0u) << "nothing ran on the device";
@@ -60,6 +65,9 @@ class OpenDevice : public ::testing::Environment {
 [[maybe_unused]] ::testing::Environment* const g_device = is_vulkan_mode() ? ::testing::AddGlobalTestEnvironment(new OpenDevice) : nullptr;
 
 }  // namespace
+bool device_rounds_activations() { return g_features & vulkan::kIntDot; }
+#else
+bool device_rounds_activations() { return false; }
 #endif
 
 }  // namespace runnel::test

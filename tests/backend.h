@@ -11,6 +11,8 @@ namespace runnel::test {
 extern const char* const kSourceDir;
 
 bool is_vulkan_mode();
+// The device multiplies bytes, so that products round activations as the CPU's do.
+bool device_rounds_activations();
 // Failures of the self-check that the tests of this program make.
 extern int g_expected_lies;
 // Options of a session on the backend under test.

@@ -190,6 +190,25 @@ int find_screened(const Model& model, const ProgramInfo& info) {
   return found;
 }
 
+// See PlannedProgram::choice_value.
+int find_choice(const Model& model, const PlannedProgram& program) {
+  int found = -1;
+  for (uint32_t v : program.info->outputs) {
+    const ValueInfo& value = program.info->values[v];
+    if (program.rows_symbol < 0 || v < program.info->input_count || value.shape.rank == 0 || model.exprs().as_symbol(value.shape.dims[0]) != program.rows_symbol) continue;
+    if (found >= 0 || value.shape.rank != 2 || value.dtype != DType::kF32) return -1;
+    found = int(v);
+  }
+  for (uint32_t i = 0; i < program.head_begin && found >= 0; ++i) {
+    const OpInfo& op = program.info->ops[i];
+    for (uint32_t k = 0; k < op.out_count; ++k) {
+      const Operand& o = program.info->operands[op.first_operand + op.in_count + k];
+      if (o.kind == Operand::Kind::kValue && int(o.index) == found) return -1;
+    }
+  }
+  return program.head_begin > 0 ? found : -1;
+}
+
 Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(plan.programs.push(PlannedProgram{}));
   PlannedProgram& program = plan.programs.back();
@@ -208,6 +227,7 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
       return Status::make(Code::kInvalidModel, "value \"%s\" has role rows, but its axis is not the one that is bounded by rows", info.values[i].name);
   program.head_begin = find_head(model, program);
   program.screened_op = find_screened(model, info);
+  program.choice_value = find_choice(model, program);
   RNL_TRY(program.values.assign(info.values.size()));
   RNL_TRY(program.ops.assign(info.ops.size()));
 

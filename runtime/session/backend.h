@@ -26,6 +26,7 @@ struct OpRange {
   BoundOp* ops;          // of the whole program
   SymbolValues symbols;  // what they are bound to
   int from, to;          // buffers of recurrent states that are read and written
+  bool choose = false;   // of the program's choice_value the number of the first row's highest element is wanted, and nothing else
 };
 
 // What was done since the session began.
@@ -40,10 +41,12 @@ struct BackendStats {
 class Backend {
  public:
   virtual ~Backend() = default;
-  // Why this operator runs on the CPU, at the upper bounds of its sizes; null: it runs here.
+  // Why this operator runs on the CPU, at the upper bounds of its sizes; null: it runs here. The number behind the last operator's stands for
+  // the choice that a range may ask for.
   virtual const char* refuses(uint32_t program, uint32_t op) const = 0;
   // The self-check (session/self_check.cpp): whether its outcome is known, also from an earlier session; one operator, whose inputs are in the
-  // arena and the state block, run here at position 0 and then on the CPU, whose results stay in the arena; the end.
+  // arena and the state block, run here at position 0 and then on the CPU, whose results stay in the arena; the end, after which
+  // the outcome may still be unknown: then the backend has become simpler and all of it is checked again.
   virtual bool is_checked() const = 0;
   virtual Status check_op(const OpRange& op) = 0;
   virtual Status end_check() = 0;
@@ -51,6 +54,8 @@ class Backend {
   virtual Status enqueue(const OpRange& range, int64_t position) = 0;
   // Runs what waits; then the program's outputs are in the arena. kNonFinite: a value that a later pass would read is.
   virtual Status finish() = 0;
+  // What the last range chose, the lowest number of equal ones; after finish(), which fails where an element is not finite.
+  virtual int32_t choice() const = 0;
   // Copies parts of the state block. Parts that the backend does not keep are left alone. A failed to_host() has changed nothing.
   virtual Status to_host(const HostRange* ranges, size_t count) = 0;
   virtual Status to_device(const HostRange* ranges, size_t count) = 0;
@@ -64,6 +69,7 @@ class Backend {
 struct BackendMemory {
   unsigned char* arena;
   unsigned char* states;  // as many bytes as the plan says
+  ThreadPool* pool;       // may be null
 };
 
 struct BackendEntry {

@@ -18,6 +18,7 @@ struct Session::Pass {
   const RunOptions* options = nullptr;
   int from = 0, to = 0;          // buffers of recurrent states
   bool body_ended = false;       // its values are checked and its outputs given out
+  bool choose = false;           // see RunOptions; the device does it
 };
 
 }  // namespace runnel

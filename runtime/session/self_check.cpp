@@ -24,16 +24,18 @@ void make_up(const TensorView& v) {
 }  // namespace
 
 Status Session::check_backend() {
-  if (backend_->is_checked()) return Status::ok();
-  for (uint32_t i = 0; i < plan_.programs.size(); ++i) {
-    Status s = check_program(i);
-    // Made-up input need not make sense to a program; what has been checked by then stands.
-    if (s.code() == Code::kDeviceLost || s.code() == Code::kOutOfMemory) return s;
-    if (!s.is_ok()) log(LogLevel::kInfo, "self-check of program \"%s\" ended early: %s", plan_.programs[i].info->name, s.message());
+  while (!backend_->is_checked()) {
+    for (uint32_t i = 0; i < plan_.programs.size(); ++i) {
+      Status s = check_program(i);
+      // Made-up input need not make sense to a program; what has been checked by then stands.
+      if (s.code() == Code::kDeviceLost || s.code() == Code::kOutOfMemory) return s;
+      if (!s.is_ok()) log(LogLevel::kInfo, "self-check of program \"%s\" ended early: %s", plan_.programs[i].info->name, s.message());
+    }
+    body_bound_.v[0] = head_bound_.v[0] = -1;
+    bound_program_ = nullptr;
+    RNL_TRY(backend_->end_check());
   }
-  body_bound_.v[0] = head_bound_.v[0] = -1;
-  bound_program_ = nullptr;
-  return backend_->end_check();
+  return Status::ok();
 }
 
 Status Session::check_program(uint32_t number) {
@@ -58,7 +60,7 @@ Status Session::check_program(uint32_t number) {
     if (p.ops[i].is_skipped_view) continue;
     if (p.info->ops[i].def->check_data) RNL_TRY(p.info->ops[i].def->check_data(ops[i].call));
     const bool is_body = i < p.head_begin;
-    RNL_TRY(backend_->check_op({&p, number, i, i + 1, ops.data(), pass.symbols, is_body ? from : 0, is_body ? to : 0}));
+    RNL_TRY(backend_->check_op({&p, number, i, i + 1, ops.data(), pass.symbols, is_body ? from : 0, is_body ? to : 0, false}));
   }
   return Status::ok();
 }

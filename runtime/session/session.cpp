@@ -98,7 +98,7 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
   if (o.backend == BackendKind::kVulkan) {
     const BackendEntry* entry = vulkan_backend();
     if (!entry) return Status::make(Code::kUnsupported, "this library was built without Vulkan");
-    auto backend = entry->create(s->plan_, {s->arena_.data(), s->state_.data() + (block - s->plan_.state_bytes)});
+    auto backend = entry->create(s->plan_, {s->arena_.data(), s->state_.data() + (block - s->plan_.state_bytes), pool});
     if (!backend.is_ok()) return backend.take_status();
     s->backend_ = std::move(backend.value());
     s->host_header_.reset(new (std::nothrow) StateHeader);
@@ -260,7 +260,7 @@ Status Session::enqueue_ops(Pass& pass, uint32_t begin, uint32_t end) {
   for (uint32_t i = begin; i < end; ++i) RNL_TRY(check_op_data(p, i, ops[i].call));
   host_is_old_ = true;
   const bool is_body = begin < p.head_begin || p.head_begin == 0;
-  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, is_body ? pass.from : 0, is_body ? pass.to : 0}, header()->position);
+  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, is_body ? pass.from : 0, is_body ? pass.to : 0, !is_body && pass.choose}, header()->position);
 }
 
 // Waits for a device; then gives out what the operators before the head computed, unless that is done.
@@ -368,6 +368,11 @@ Status Session::emit(Pass& pass, int64_t first_row) {
     const int axis = shape.rank ? model().exprs().as_symbol(shape.dims[0]) : -1;
     const bool by_rows = axis >= 0 && axis == p.rows_symbol;
     if (by_rows != (first_row >= 0)) continue;
+    if (pass.choose && int(value) == p.choice_value) {
+      int32_t choice = backend_->choice();
+      RNL_TRY(pass.options->sink(pass.options->sink_context, i, TensorView{&choice, nullptr, {1}, 1, DType::kI32}, first_row));
+      continue;
+    }
     RNL_TRY(check_finite(pass, value));
     const bool by_stream = axis >= 0 && axis == p.stream_symbol;
     RNL_TRY(pass.options->sink(pass.options->sink_context, i, value_view(pass, value), by_rows ? first_row : by_stream ? pass.begin : 0));
@@ -387,6 +392,7 @@ Status Session::run_head(Pass& pass) {
     int64_t n = 0;
     while (n < plan_.options.rows && pass.next_row + n < total_rows && row_at(pass.next_row + n) < end) ++n;
     pass.symbols.v[p.rows_symbol] = n;
+    pass.choose = backend_ && pass.options->choose && total_rows == 1 && p.choice_value >= 0 && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()));
     RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &head_bound_));
     if (rows_value < p.info->input_count) {
       auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);

@@ -99,6 +99,9 @@ class Session {
     // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then those not below the
     // k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
     int32_t top_logits = 0;
+    // Of an output [1, n] the number of its highest element is wanted, of equal ones the lowest. The sink is given that, i32 [1], where a
+    // device chooses; else the output.
+    bool choose = false;
     OutputFn sink = nullptr;
     void* sink_context = nullptr;
   };

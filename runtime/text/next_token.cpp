@@ -13,18 +13,24 @@ Status NextToken::feed(const int32_t* ids, size_t count) {
   Session::RunOptions o;
   o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
     auto& l = *static_cast<Logits*>(context);
+    if (block.dtype == DType::kI32) {
+      l.choice = *static_cast<const int32_t*>(block.data);
+      return Status::ok();
+    }
     l.data = static_cast<const float*>(block.data);
     l.count = int64_t(view_bytes(block) / sizeof(float));
     return Status::ok();
   };
   o.sink_context = &logits_;
   o.top_logits = top_logits_;
+  o.choose = top_logits_ == 1;
+  logits_ = Logits();
   const int64_t begin = session_.position();
   Status s = session_.run(&in, 1, o);
   SamplerState& sampler = state_.sampler;
   sampler.count = uint64_t(begin);
   for (int64_t p = begin; p < session_.position(); ++p) sampler.accept(ids[p - begin]);
-  if (s.is_ok() && !logits_.data) return Status::make(Code::kUnsupported, "the model's program has no output for the last token");
+  if (s.is_ok() && !logits_.data && logits_.choice < 0) return Status::make(Code::kUnsupported, "the model's program has no output for the last token");
   return s;
 }
 
@@ -75,13 +81,14 @@ Status NextToken::begin(const int32_t* prompt, size_t count, bool new_text) {
     g.begin = session_.position();
     for (GrammarState::Mark& m : g.marks) m = {g.begin, at_};
   }
-  auto made = Sampler::create(options_.sampling, int32_t(logits_.count), options_.grammar != nullptr);
+  auto made = Sampler::create(options_.sampling, logits_.choice >= 0 ? 1 : int32_t(logits_.count), options_.grammar != nullptr);
   if (!made.is_ok()) return made.take_status();
   sampler_ = std::move(made.value());
   return options_.logprobs_fn ? logprobs_.prepare(options_.logprobs, int32_t(logits_.count)) : Status::ok();
 }
 
 Result<int32_t> NextToken::sample() {
+  if (logits_.choice >= 0) return logits_.choice;
   if (!options_.grammar) return sampler_.sample(logits_.data, state_.sampler);
   const TokenFilter filter{
       this,

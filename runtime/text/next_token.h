@@ -19,6 +19,7 @@ class NextToken {
   struct Logits {
     const float* data = nullptr;
     int64_t count = 0;
+    int32_t choice = -1;  // where a device has chosen: that alone
   };
   Status check_grammar() const;
   Status resume(const int32_t* prompt, size_t count);

@@ -50,6 +50,13 @@ void pretend(DeviceInfo* d) {
   d->quirks.has_resettable_pools |= p.quirks.has_resettable_pools;
 }
 
+// Feature bits to use.
+uint32_t wanted_features(const DeviceInfo& d) {
+  const char* wish = std::getenv("RUNNEL_VULKAN_FEATURES");
+  if (wish && std::strcmp(wish, "none") == 0) return 0;
+  return wish && std::strcmp(wish, "all") == 0 ? d.features : d.features_that_pay;
+}
+
 }  // namespace
 
 Pretence g_pretence;
@@ -101,13 +108,20 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
   VkDeviceCreateInfo info{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO};
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
-  const char* extensions[3];
+  const char* extensions[4];
   info.ppEnabledExtensionNames = extensions;
 #if defined(__APPLE__)
   extensions[info.enabledExtensionCount++] = "VK_KHR_portability_subset";
 #endif
   if (d->info_.has_cache_feedback) extensions[info.enabledExtensionCount++] = VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME;
   if (d->info_.has_host_import) extensions[info.enabledExtensionCount++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+  VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dots{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
+  dots.shaderIntegerDotProduct = VK_TRUE;
+  d->features_ = wanted_features(d->info_);
+  if (d->features_ & kIntDot) {
+    extensions[info.enabledExtensionCount++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+    info.pNext = &dots;
+  }
   begin = now_ns();
   RNL_VK_TRY(d->instance_->api().vkCreateDevice(physical, &info, nullptr, &d->device_), "opening the device");
   d->driver_ns_ += now_ns() - begin;

@@ -24,6 +24,9 @@ struct Quirks {
   bool has_resettable_pools = false;
 };
 
+// Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits.
+enum Feature : uint32_t { kIntDot = 1, kSubgroups = 2 };
+
 struct DeviceInfo {
   char name[256];
   char driver[256];  // name and version as the driver says
@@ -41,7 +44,9 @@ struct DeviceInfo {
   Quirks quirks;
   bool has_cache_feedback, has_host_import;
   uint64_t import_alignment;  // bytes
-  bool has_int_dot, has_f16, has_16bit_storage, has_cooperative_matrix;
+  uint32_t features;           // Feature bits that it has
+  uint32_t features_that_pay;  // and of which the driver says, or the kind of device, that they are faster
+  bool has_f16, has_16bit_storage, has_cooperative_matrix;
   const char* refused;  // why it cannot be used; null: it can
 };
 
@@ -120,6 +125,11 @@ class Device {
   uint32_t queue_family() const { return family_; }
   Pipelines& pipelines() { return *pipelines_; }
   bool is_validated() const { return is_validated_; }
+  // Feature bits that shaders use: those that pay or, as RUNNEL_VULKAN_FEATURES says, `all` or `none`.
+  uint32_t features() const { return features_; }
+  // From now on none is used: a variant that needs one gave wrong results.
+  void drop_features() { features_ = 0; }
+  void use_features_for_tests(uint32_t features) { features_ = features; }
   // For tests: the n-th submission from now on fails as if the device were lost; 0: none does.
   void lose_after(int64_t submissions) { lose_after_ = submissions; }
 
@@ -147,6 +157,7 @@ class Device {
   uint64_t submissions_ = 0, driver_ns_ = 0;
   std::atomic<bool> lost_{false};
   bool is_validated_ = false;
+  std::atomic<uint32_t> features_{0};
 };
 
 }  // namespace runnel::vulkan

@@ -66,7 +66,20 @@ DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
   d.has_cache_feedback = has_extension(list.data(), count, VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME);
   d.has_host_import = has_extension(list.data(), count, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
   d.import_alignment = host.minImportedHostPointerAlignment;
-  d.has_int_dot = has_extension(list.data(), count, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+  if (has_extension(list.data(), count, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dots{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
+    VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &dots};
+    api.vkGetPhysicalDeviceFeatures2(physical, &features);
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR how{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
+    VkPhysicalDeviceProperties2 again{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &how};
+    api.vkGetPhysicalDeviceProperties2(physical, &again);
+    if (dots.shaderIntegerDotProduct) d.features |= kIntDot;
+    if (dots.shaderIntegerDotProduct && how.integerDotProduct4x8BitPackedSignedAccelerated) d.features_that_pay |= kIntDot;
+  }
+  if ((subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) && (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
+    d.features |= kSubgroups;
+    if (d.type != VK_PHYSICAL_DEVICE_TYPE_CPU) d.features_that_pay |= kSubgroups;
+  }
   if (d.api_version >= VK_API_VERSION_1_2) {
     VkPhysicalDeviceVulkan12Features features12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDevice16BitStorageFeatures storage{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES, &features12};

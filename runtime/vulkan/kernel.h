@@ -17,7 +17,12 @@ struct Kernel {
   uint64_t (*scratch_bytes)(const OpCall& call);
   void (*record)(Recorder& r, const OpCall& call);
   uint32_t written_inputs = 0;  // bits of inputs that it writes
+  // Its states are floats: those of f16 are copied to and from scratch around it.
+  bool wants_wide_states = false;
 };
+// Records an operator with all that belongs to it; bytes of scratch that this takes.
+void record_op(Recorder& r, const Kernel& kernel, const OpCall& call);
+uint64_t op_scratch_bytes(const Kernel& kernel, const OpCall& call);
 
 // The kernel of the operator with this registry number; null when it has none.
 const Kernel* find_vulkan_kernel(uint16_t op_number);
@@ -32,10 +37,6 @@ inline uint32_t segments_of(const OpCall& c, int i) { return has_input(c, i) ? u
 inline const char* refuse_nothing(const OpCall&) { return nullptr; }
 // Data is moved in words.
 inline const char* refuse_small_elements(const OpCall& c) { return dtype_bytes(c.in[0].dtype) == 4 ? nullptr : "elements are not of 4 bytes"; }
-inline const char* refuse_half_state(const OpCall& c, int i, int o) {
-  const bool half = (has_input(c, i) && c.in[i].dtype != DType::kF32) || (has_output(c, o) && c.out[o].dtype != DType::kF32);
-  return half ? "recurrent states of f16" : nullptr;
-}
 
 // Rows of a packed matrix that one binding reaches; a matrix larger than the device binds is used in several.
 struct WeightWindow {

@@ -71,7 +71,7 @@ bool Pipelines::cache_file(const char* name, char* out, size_t size) const {
   if (!cache_folder(folder, sizeof folder)) return false;
   for (int i = 0; i < int(VK_UUID_SIZE); ++i) std::snprintf(uuid + 2 * i, 3, "%02x", device_.info().cache_uuid[i]);
   // Some drivers have the same identity in all versions.
-  return std::snprintf(out, size, "%s/vulkan-%x-%x-%s-%s-%s", folder, device_.info().vendor, device_.info().driver_version, uuid, kShadersHash, name) < int(size);
+  return std::snprintf(out, size, "%s/vulkan-%x-%x-%s-%x-%s-%s", folder, device_.info().vendor, device_.info().driver_version, uuid, device_.features(), kShadersHash, name) < int(size);
 }
 
 bool Pipelines::write_cache_file(const char* path, const void* data, size_t size) {

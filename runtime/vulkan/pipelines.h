@@ -8,11 +8,13 @@
 
 namespace runnel::vulkan {
 
-// SPIR-V of one variant (shaders/variants.inc), embedded by the build. Its address is its identity.
+// SPIR-V of one variant (shaders/variants.txt), embedded by the build. Its address is its identity.
 struct ShaderCode {
   const char* name;
   const uint32_t* words;
   uint32_t count;
+  uint32_t needs;            // Feature bits without which it cannot be used
+  const ShaderCode* faster;  // takes the place of this one where the device has what it needs; null: none
 };
 
 // Of the sources of all shaders and of what records them; part of the name of cache files.
@@ -36,7 +38,8 @@ class Pipelines {
     uint64_t ns = 0;
   };
   Stats stats() const { return stats_; }
-  // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, shaders and `name`. False: no folder.
+  // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, features, shaders and `name`. False:
+  // no folder.
   bool cache_file(const char* name, char* out, size_t size) const;
   // False: not written, as on a full disk; nothing is left then.
   static bool write_cache_file(const char* path, const void* data, size_t size);

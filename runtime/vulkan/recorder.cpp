@@ -4,6 +4,7 @@
 
 #include "format/packed.h"
 #include "format/states.h"
+#include "ops/define.h"
 
 namespace runnel::vulkan {
 
@@ -124,13 +125,24 @@ uint32_t Recorder::at(const TensorView& v) {
   return uint32_t(offset / 4);
 }
 
+bool Recorder::find_state(const TensorView& v, uint64_t* offset, uint64_t* bytes) {
+  *bytes = heap_bytes(v);
+  if (*bytes == 0) return false;  // nothing of it is read
+  for (const Wide& w : wide_)
+    if (w.view == &v) {
+      *offset = w.offset, *bytes = uint64_t(element_count(v)) * 4;
+      return true;
+    }
+  return find(v.data, offset);
+}
+
 void Recorder::window(std::initializer_list<const TensorView*> states) {
   uint64_t first = UINT64_MAX, end = 0;
   for (const TensorView* v : states) {
-    uint64_t at = 0;
-    if (!v || heap_bytes(*v) == 0 || !find(v->data, &at)) continue;
+    uint64_t at = 0, bytes = 0;
+    if (!v || !find_state(*v, &at, &bytes)) continue;
     first = at < first ? at : first;
-    end = at + heap_bytes(*v) > end ? at + heap_bytes(*v) : end;
+    end = at + bytes > end ? at + bytes : end;
   }
   const uint64_t range = device_.info().storage_range;
   state_offset_ = end <= range || end == 0 ? 0 : first / 256 * 256;
@@ -140,10 +152,8 @@ void Recorder::window(std::initializer_list<const TensorView*> states) {
 }
 
 uint32_t Recorder::state(const TensorView& v) {
-  uint64_t offset = 0;
-  if (heap_bytes(v) == 0) return 0;  // nothing of it is read
-  if (!find(v.data, &offset)) return 0;
-  return uint32_t((offset - state_offset_) / 4);
+  uint64_t offset = 0, bytes = 0;
+  return find_state(v, &offset, &bytes) ? uint32_t((offset - state_offset_) / 4) : 0;
 }
 
 uint32_t Recorder::weights(const TensorView& v, uint64_t begin, uint64_t bytes) {
@@ -200,8 +210,9 @@ VkDescriptorSet Recorder::descriptor_set() {
   return set;
 }
 
-void Recorder::dispatch(const ShaderCode& shader, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint32_t y, uint32_t z) {
+void Recorder::dispatch(const ShaderCode& base, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint32_t y, uint32_t z) {
   if (!status_.is_ok() || x == 0 || y == 0 || z == 0) return;
+  const ShaderCode& shader = base.faster && (base.faster->needs & ~device_.features()) == 0 ? *base.faster : base;
   if (g_pretence.dropped_shader && std::strcmp(g_pretence.dropped_shader, shader.name) == 0) return;
   auto pipeline = device_.pipelines().get(shader, constants.v, constants.count);
   if (!pipeline.is_ok()) return refuse(pipeline.take_status());

@@ -14,8 +14,8 @@ namespace runnel::vulkan {
 
 inline constexpr uint32_t kAbsent = 0xffffffffu;  // place of an operand that is absent
 
-// Words at the front of the call buffer, that the host writes before a submission. shaders/common/common.glsl has the same.
-enum CallWord : uint32_t { kPosition = 0, kFault = 1, kCallWords = 16 };
+// Words at the front of the call buffer, that the host writes before a submission and reads after it. shaders/common/common.glsl has the same.
+enum CallWord : uint32_t { kPosition = 0, kFault = 1, kChoice = 2, kCallWords = 16 };
 
 // Bytes of an operand that lies in the heap, at most.
 uint64_t heap_bytes(const TensorView& v);
@@ -55,11 +55,15 @@ class Recorder {
   uint32_t state(const TensorView& v);
   uint32_t state_input(const OpCall& c, int i) { return has(c.in, c.in_count, i) ? state(c.in[i]) : kAbsent; }
   uint32_t state_output(const OpCall& c, int i) { return has(c.out, c.out_count, i) ? state(c.out[i]) : kAbsent; }
+  // Until forget_wide() this state, which is not of floats, has floats at that place of the heap.
+  void set_wide(const TensorView& v, uint32_t place) { refuse(wide_.push({&v, uint64_t(place) * 4})); }
+  void forget_wide() { wide_.clear(); }
   // Bytes [begin, begin + bytes) of a packed matrix become binding 2; gives the place of `begin`. bytes at most weight_window().
   uint32_t weights(const TensorView& v, uint64_t begin, uint64_t bytes);
   uint64_t weight_window() const { return device_.info().weight_window; }
   // The device is a CPU: what runs side by side there costs as much as one after the other.
   bool is_cpu() const { return device_.info().type == VK_PHYSICAL_DEVICE_TYPE_CPU; }
+  bool has(Feature f) const { return device_.features() & f; }
   uint32_t scratch() const { return uint32_t(scratch_offset_ / 4); }
 
   // One workgroup for each (x, y, z); x is folded into y where it is beyond what a device counts, see group() in common.glsl.
@@ -94,6 +98,7 @@ class Recorder {
   };
   void dispatch(const ShaderCode& shader, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint32_t y, uint32_t z);
   bool find(const void* host, uint64_t* offset);
+  bool find_state(const TensorView& v, uint64_t* offset, uint64_t* bytes);
   void order(uint64_t begin, uint64_t bytes, bool is_write);
   void touch(uint64_t begin, uint64_t bytes, bool is_write);
   VkDescriptorSet descriptor_set();
@@ -107,6 +112,11 @@ class Recorder {
   Status status_;
   Vec<Access> accesses_;
   Vec<Set> sets_;
+  struct Wide {
+    const TensorView* view;
+    uint64_t offset;
+  };
+  Vec<Wide> wide_;
   uint64_t state_offset_ = 0, weight_offset_ = 0, scratch_offset_ = 0, scratch_bytes_ = 0;
   VkBuffer weight_buffer_ = VK_NULL_HANDLE;
   VkDescriptorSet bound_set_ = VK_NULL_HANDLE;

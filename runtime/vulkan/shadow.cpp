@@ -77,11 +77,12 @@ namespace {
 void make_whole(const SplitLayout& split, const unsigned char* matrix, int64_t columns, int64_t tile, unsigned char* out) {
   const int64_t units = (columns + kBlockColumns - 1) / kBlockColumns;
   const unsigned char* in = matrix + split.tile_at(tile);
+  const unsigned char* lines = matrix + split.line_at(tile * kTileRows) + units * 2;  // of a tile, one after the other
   for (int64_t u = 0; u < units; ++u, in += SplitLayout::kUnit) {
     std::memcpy(out, in, SplitLayout::kScales);
     out += SplitLayout::kScales;
     for (int row = 0; row < kTileRows; ++row) {
-      const unsigned char* low = matrix + split.line_at(tile * kTileRows + row) + units * 2 + u * 16;
+      const unsigned char* low = lines + size_t(row) * split.line + u * 16;
       for (int j = 0; j < 4; ++j) {
         uint32_t h, l;
         std::memcpy(&h, in + SplitLayout::kScales + j * 64 + row * 4, 4);
@@ -97,12 +98,24 @@ void make_whole(const SplitLayout& split, const unsigned char* matrix, int64_t c
 
 }  // namespace
 
-Status WeightBuffers::upload_split(const Matrix& m) {
+Status WeightBuffers::upload_split(const Matrix& m, ThreadPool* pool) {
   const int64_t columns = m.view.dims[1], tiles = (m.view.dims[0] + kTileRows - 1) / kTileRows;
   const size_t tile_bytes = format_on_device(*m.view.packed).tile_bytes(columns);
   const SplitLayout split(columns);
   if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {
-    for (int64_t i = 0; i < tiles; ++i) make_whole(split, static_cast<const unsigned char*>(m.view.data), columns, i, mapped + m.offset + size_t(i) * tile_bytes);
+    struct Job {
+      const SplitLayout* split;
+      const unsigned char* matrix;
+      unsigned char* out;
+      int64_t columns, tiles;
+      size_t tile_bytes;
+    } job{&split, static_cast<const unsigned char*>(m.view.data), mapped + m.offset, columns, tiles, tile_bytes};
+    const auto make_group = [](void* context, int64_t group, int) {
+      const Job& j = *static_cast<const Job*>(context);
+      const int64_t end = (group + 1) * kSplitTiles < j.tiles ? (group + 1) * kSplitTiles : j.tiles;
+      for (int64_t i = group * kSplitTiles; i < end; ++i) make_whole(*j.split, j.matrix, j.columns, i, j.out + size_t(i) * j.tile_bytes);
+    };
+    parallel_for(pool, (tiles + kSplitTiles - 1) / kSplitTiles, make_group, &job);
     return Status::ok();
   }
   const int64_t most = tile_bytes < (4u << 20) ? int64_t((4u << 20) / tile_bytes) : 1;  // tiles at once
@@ -142,7 +155,7 @@ Status WeightBuffers::import_from(HostRange host) {
   return Status::ok();
 }
 
-Status WeightBuffers::upload(HostRange host) {
+Status WeightBuffers::upload(HostRange host, ThreadPool* pool) {
   if (host.bytes && device_.can_import()) RNL_TRY(import_from(host));
   const uint64_t largest = device_.info().weight_allocation;
   const size_t imported = buffers_.size();
@@ -163,7 +176,7 @@ Status WeightBuffers::upload(HostRange host) {
   for (const Matrix& m : matrices_) {
     if (!is_copied(m)) continue;
     if (m.view.packed->split) {
-      RNL_TRY(upload_split(m));
+      RNL_TRY(upload_split(m, pool));
       continue;
     }
     if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {

@@ -4,6 +4,7 @@
 // The heap holds what is dense: arena, states, constants. Packed weights are in buffers of their own, shared by all sessions of a model.
 #pragma once
 
+#include "cpu/thread_pool.h"
 #include "format/packed.h"
 #include "ops/op.h"
 #include "base/memory.h"
@@ -63,7 +64,7 @@ class WeightBuffers {
   Status add(const TensorView& matrix);
   // Uses the matrices where they lie when they are in `host` (a mapped file; may be empty) and the driver can; copies the others, in as few
   // allocations as the device's limit allows.
-  Status upload(HostRange host = {nullptr, 0});
+  Status upload(HostRange host = {nullptr, 0}, ThreadPool* pool = nullptr);
   struct Place {
     VkBuffer buffer;
     uint64_t offset;
@@ -81,7 +82,7 @@ class WeightBuffers {
   };
   static constexpr uint32_t kNowhere = UINT32_MAX;
   Status import_from(HostRange host);
-  Status upload_split(const Matrix& m);
+  Status upload_split(const Matrix& m, ThreadPool* pool);
   Device& device_;
   Vec<Matrix> matrices_;
   Vec<Buffer> buffers_;

@@ -45,7 +45,7 @@ Result<std::shared_ptr<Device>> shared_device() {
   return device_locked();
 }
 
-Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
+Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model, ThreadPool* pool) {
   std::lock_guard<std::mutex> lock(g_mutex);
   Open* open = all_open();
   if (!open) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan device");
@@ -67,7 +67,7 @@ Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
   if (!m->weights_) return Status::make(Code::kOutOfMemory, "no memory for weights on a device");
   for (const TensorInfo& t : model.tensors())
     if (t.view.dtype == DType::kPacked) RNL_TRY(m->weights_->add(t.view));
-  RNL_TRY(m->weights_->upload(model.mapping()));
+  RNL_TRY(m->weights_->upload(model.mapping(), pool));
   m->fingerprint_ = model.fingerprint();
   m->read_verdict();
   RNL_TRY(open->models.push({&model, model.fingerprint(), m}));
@@ -77,6 +77,7 @@ Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
 namespace {
 
 constexpr uint32_t kVerdictMagic = 0x4b434e52;  // "RNCK", then the number of operators and each one's program and number
+constexpr uint32_t kFeaturesLie = UINT32_MAX;   // in place of that number: what there is without optional features counts
 
 bool verdict_file(Device& device, uint64_t fingerprint, char* out, size_t size) {
   char name[40];
@@ -94,9 +95,21 @@ void ModelOnDevice::read_verdict() {
   uint32_t head[2];
   if (!file.is_ok() || file.value().size() < sizeof head) return;
   std::memcpy(head, file.value().data(), sizeof head);
+  if (head[0] == kVerdictMagic && head[1] == kFeaturesLie && device_->features() != 0) {
+    device_->drop_features();
+    return read_verdict();
+  }
   if (head[0] != kVerdictMagic || file.value().size() != sizeof head + uint64_t(head[1]) * sizeof(Operator) || !failed_.assign(head[1]).is_ok()) return;
   if (head[1]) std::memcpy(failed_.data(), static_cast<const unsigned char*>(file.value().data()) + sizeof head, head[1] * sizeof(Operator));
   is_checked_ = true;
+}
+
+void ModelOnDevice::drop_features() {
+  std::lock_guard<std::mutex> lock(g_mutex);
+  const uint32_t data[2] = {kVerdictMagic, kFeaturesLie};
+  char path[512];
+  if (verdict_file(*device_, fingerprint_, path, sizeof path)) (void)Pipelines::write_cache_file(path, data, sizeof data);
+  device_->drop_features();
 }
 
 Status ModelOnDevice::set_checked(Vec<Operator> failed) {

@@ -12,7 +12,7 @@ namespace runnel::vulkan {
 class ModelOnDevice {
  public:
   // The one that is open already, or a new one. Any thread.
-  static Result<std::shared_ptr<ModelOnDevice>> open(const Model& model);
+  static Result<std::shared_ptr<ModelOnDevice>> open(const Model& model, ThreadPool* pool);
   Device& device() { return *device_; }
   const WeightBuffers& weights() const { return *weights_; }
   // Operators that gave other results than the CPU's, by this driver, and whether that has been tried: now or in an earlier process.
@@ -23,6 +23,8 @@ class ModelOnDevice {
   const Vec<Operator>& failed() const { return failed_; }
   // Any thread; the first one counts.
   Status set_checked(Vec<Operator> failed);
+  // Some operator failed while optional features were in use: the device goes on without them, and the check has to be made again.
+  void drop_features();
 
  private:
   void read_verdict();

@@ -6,6 +6,7 @@
 
 namespace runnel::vulkan {
 RNL_SHADER(check_finite)
+RNL_SHADER(choose)
 namespace {
 
 constexpr size_t kMostRecordings = 24;
@@ -14,9 +15,14 @@ constexpr uint64_t kNoPlace = UINT64_MAX;
 // Values of the fault word, as in shaders/common/common.glsl.
 enum Fault : uint32_t { kFaultIndex = 1, kFaultNonFinite = 2 };
 constexpr uint64_t kStagedAlignment = 256;
+// Values that a workgroup chooses from at least, and the number of workgroups at most.
+constexpr uint32_t kLeastChoices = 1024, kMostChoosers = 256;
 
 struct FinitePush {
   uint32_t n, x;
+};
+struct ChoosePush {
+  uint32_t n, x, part, to;
 };
 
 }  // namespace
@@ -29,7 +35,7 @@ Result<std::unique_ptr<Backend>> create_runner(const Plan& plan, const BackendMe
 Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMemory& memory) {
   std::unique_ptr<Runner> r(new (std::nothrow) Runner(plan, memory));
   if (!r) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan session");
-  RNL_ASSIGN(model, ModelOnDevice::open(*plan.model));
+  RNL_ASSIGN(model, ModelOnDevice::open(*plan.model, memory.pool));
   r->model_ = std::move(model);
   Device& device = r->model_->device();
   r->shadow_.reset(new (std::nothrow) Shadow(device));
@@ -89,7 +95,7 @@ Status Runner::plan_programs() {
   for (size_t i = 0; i < plan_.programs.size(); ++i) {
     const PlannedProgram& p = plan_.programs[i];
     const ProgramInfo& info = *p.info;
-    RNL_TRY(refusals_[i].assign(info.ops.size()));
+    RNL_TRY(refusals_[i].assign(info.ops.size() + 1));
     Vec<TensorView> views;
     for (size_t k = 0; k < info.ops.size(); ++k) {
       const OpInfo& op = info.ops[k];
@@ -98,7 +104,7 @@ Status Runner::plan_programs() {
       const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
       const Kernel* kernel = find_vulkan_kernel(op.def->number);
       refusals_[i][k] = kernel ? kernel->refuses(call) : "no shader";
-      if (!refusals_[i][k] && kernel->scratch_bytes) scratch_bytes_ = std::max(scratch_bytes_, kernel->scratch_bytes(call));
+      if (!refusals_[i][k]) scratch_bytes_ = std::max(scratch_bytes_, op_scratch_bytes(*kernel, call));
     }
     RNL_TRY(io_offsets_[i].assign(info.values.size()));
     for (uint64_t& o : io_offsets_[i]) o = kNoPlace;
@@ -106,6 +112,8 @@ Status Runner::plan_programs() {
       io_offsets_[i][value] = *end;
       *end += (p.values[value].bytes + kStagedAlignment - 1) / kStagedAlignment * kStagedAlignment;
     };
+    refusals_[i][info.ops.size()] = p.choice_value < 0 ? "no output to choose from" : nullptr;
+    if (p.choice_value >= 0) scratch_bytes_ = std::max<uint64_t>(scratch_bytes_, kMostChoosers * 8);
     uint64_t own_in = 0, own_out = 0;
     for (uint32_t v = 0; v < info.input_count; ++v) place(v, &own_in);
     for (uint32_t v : info.outputs)
@@ -142,7 +150,7 @@ void Runner::free_recording(Recording* r) {
 Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
   ++clock_;
   for (Recording& r : recordings_)
-    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from && r.to == range.to && std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
+    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from && r.to == range.to && r.choose == range.choose && std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
       r.last_used = clock_;
       return &r;
     }
@@ -161,7 +169,7 @@ Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
     r->end = UINT32_MAX;  // matches nothing
     return s;
   }
-  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to, r->symbols = range.symbols;
+  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to, r->choose = range.choose, r->symbols = range.symbols;
   r->last_used = clock_;
   ++stats_.recordings;
   return r;
@@ -194,22 +202,37 @@ Status Runner::record(const OpRange& range, Recording* r) {
   RNL_TRY(r->parts.push(part));
   // Inputs that these operators read; those that an operator on the CPU reads are in the arena anyway.
   const auto io = [&](uint32_t value, Vec<IoCopy>* list) {
-    const TensorView* view = nullptr;
-    for (uint32_t i = range.begin; i < range.end && !view; ++i) {
-      const OpInfo& op = p.info->ops[i];
-      for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count && !view; ++k) {
-        const Operand& o = p.info->operands[op.first_operand + k];
-        const bool fits = list == &r->inputs ? k < op.in_count : k >= op.in_count;
-        if (fits && o.kind == Operand::Kind::kValue && o.index == value) view = &range.ops[i].call.in[k];
-      }
-    }
+    const TensorView* view = find_view(range, value, list == &r->outputs);
     return view ? list->push({static_cast<unsigned char*>(view->data), view_bytes(*view), io_offsets_[range.program_index][value]}) : Status::ok();
   };
   for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
   for (uint32_t v : p.info->outputs)
-    if (v >= p.info->input_count) RNL_TRY(io(v, &r->outputs));
+    if (v >= p.info->input_count && !(range.choose && int(v) == p.choice_value)) RNL_TRY(io(v, &r->outputs));
   for (Part& one : r->parts) RNL_TRY(record_part(range, r, &one));
   return Status::ok();
+}
+
+const TensorView* Runner::find_view(const OpRange& range, uint32_t value, bool is_output) {
+  for (uint32_t i = range.begin; i < range.end; ++i) {
+    const OpInfo& op = range.program->info->ops[i];
+    const uint32_t begin = is_output ? op.in_count : 0, end = op.in_count + (is_output ? op.out_count : 0);
+    for (uint32_t k = begin; k < end; ++k) {
+      const Operand& o = range.program->info->operands[op.first_operand + k];
+      if (o.kind == Operand::Kind::kValue && o.index == value) return &range.ops[i].call.in[k];
+    }
+  }
+  return nullptr;
+}
+
+void Runner::record_choice(Recorder& recorder, const OpRange& range) const {
+  const TensorView* all = find_view(range, uint32_t(range.program->choice_value), true);
+  if (!all) return recorder.refuse(Status::make(Code::kInternal, "Vulkan: nothing to choose from"));
+  const uint32_t n = last_axis(*all), part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers), groups = (n + part - 1) / part;
+  const OpCall read{all, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
+  recorder.start_op(read, 0, uint64_t(groups) * 8);
+  recorder.groups(shader_choose, {0}, ChoosePush{n, recorder.at(*all), part, recorder.scratch()}, groups);
+  recorder.barrier();
+  recorder.groups(shader_choose, {1}, ChoosePush{groups, recorder.scratch(), groups, 0}, 1);
 }
 
 Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
@@ -229,9 +252,7 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
   for (uint32_t i = part->begin; i < part->end; ++i) {
     if (p.ops[i].is_skipped_view) continue;
     const Kernel* kernel = find_vulkan_kernel(p.info->ops[i].def->number);
-    const OpCall& call = range.ops[i].call;
-    recorder.start_op(call, kernel->written_inputs, kernel->scratch_bytes ? kernel->scratch_bytes(call) : 0);
-    kernel->record(recorder, call);
+    record_op(recorder, *kernel, range.ops[i].call);
   }
   if (is_last) {
     // States that the program does not replace go along to the new buffer.
@@ -253,6 +274,7 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
         recorder.items(shader_check_finite, {}, FinitePush{n, recorder.at(view)}, n);
       }
     }
+    if (range.choose) record_choice(recorder, range);
     for (const IoCopy& c : r->outputs) recorder.copy_out(c.host, io_out_, c.offset, c.bytes);
   }
   stats_.dispatches += recorder.dispatches(), stats_.barriers += recorder.barriers();
@@ -264,10 +286,12 @@ Status Runner::submit() {
   auto* words = static_cast<uint32_t*>(call_words_.mapped);
   words[kPosition] = uint32_t(position_);
   words[kFault] = 0;
+  words[kChoice] = UINT32_MAX;  // nothing
   Status s = model_->device().submit(waiting_.data(), uint32_t(waiting_.size()));
   waiting_.clear();
   ++stats_.submissions;
   RNL_TRY(std::move(s));
+  choice_ = int32_t(words[kChoice]);
   switch (words[kFault]) {
     case 0: return Status::ok();
     case kFaultIndex: return Status::make(Code::kInvalidArgument, "an index that the model computed is out of range, for tokens from %lld of the stream on", static_cast<long long>(position_));
@@ -343,6 +367,10 @@ Status Runner::to_device(const HostRange* ranges, size_t count) {
   return shadow_->push_all(ranges, count);
 }
 
+namespace {
+const char* feature(const DeviceInfo& d, Feature f) { return d.features_that_pay & f ? "yes" : d.features & f ? "slow" : "no"; }
+}  // namespace
+
 Status describe_devices(void (*line)(void* context, const char* text), void* context) {
   RNL_ASSIGN(instance, Instance::create());
   Vec<DeviceInfo> list;
@@ -351,9 +379,9 @@ Status describe_devices(void (*line)(void* context, const char* text), void* con
   char text[1024];
   for (size_t i = 0; i < list.size(); ++i) {
     const DeviceInfo& d = list[i];
-    std::snprintf(text, sizeof text, "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, subgroup %u\n        int dot %s, f16 %s, 16-bit storage %s, cooperative matrix %s%s%s%s%s", i, d.name,
+    std::snprintf(text, sizeof text, "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, subgroup %u\n        integer dot product %s, subgroup arithmetic %s, f16 %s, 16-bit storage %s, cooperative matrix %s%s%s%s%s", i, d.name,
                   VK_API_VERSION_MAJOR(d.api_version), VK_API_VERSION_MINOR(d.api_version), d.driver, double(d.memory_bytes) / (1 << 30), double(d.storage_range) / (1 << 20), d.shared_bytes / 1024,
-                  d.subgroup_size, d.has_int_dot ? "yes" : "no", d.has_f16 ? "yes" : "no", d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
+                  d.subgroup_size, feature(d, kIntDot), feature(d, kSubgroups), d.has_f16 ? "yes" : "no", d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
                   d.quirks.has_short_submissions ? "\n        work-around: short submissions" : "", d.quirks.has_resettable_pools ? "\n        work-around: resettable pools" : "",
                   d.refused ? "\n        not usable: " : "", d.refused ? d.refused : "");
     line(context, text);

@@ -21,6 +21,7 @@ class Runner final : public Backend {
   Status end_check() override;
   Status enqueue(const OpRange& range, int64_t position) override;
   Status finish() override;
+  int32_t choice() const override { return choice_; }
   Status to_host(const HostRange* ranges, size_t count) override;
   Status to_device(const HostRange* ranges, size_t count) override;
   bool is_lost() const override;
@@ -43,6 +44,7 @@ class Runner final : public Backend {
   struct Recording {
     uint32_t program = 0, begin = 0, end = 0;
     int from = 0, to = 0;
+    bool choose = false;
     SymbolValues symbols{};
     VkDescriptorPool pool = VK_NULL_HANDLE;
     Vec<Part> parts;
@@ -55,6 +57,8 @@ class Runner final : public Backend {
   Result<Recording*> recording_of(const OpRange& range);
   Status record(const OpRange& range, Recording* r);
   Status record_part(const OpRange& range, Recording* r, Part* part);
+  static const TensorView* find_view(const OpRange& range, uint32_t value, bool is_output);
+  void record_choice(Recorder& recorder, const OpRange& range) const;
   Status run_on_cpu(const OpRange& range, uint32_t op, int64_t position);
   void free_recording(Recording* r);
   Status submit();
@@ -65,7 +69,7 @@ class Runner final : public Backend {
   BackendMemory memory_;
   std::shared_ptr<ModelOnDevice> model_;
   std::unique_ptr<Shadow> shadow_;
-  Vec<Vec<const char*>> refusals_;  // by program and operator
+  Vec<Vec<const char*>> refusals_;  // by program and operator, last that of the choice
   uint64_t scratch_offset_ = 0, scratch_bytes_ = 0;
   Vec<Vec<uint64_t>> io_offsets_;   // by program and value: place in io_in_ or io_out_
   Buffer io_in_, io_out_, call_words_;
@@ -74,6 +78,7 @@ class Runner final : public Backend {
   Vec<VkCommandBuffer> waiting_;
   Vec<Recording*> finishing_;  // whose outputs are to be copied
   int64_t position_ = 0;       // of what waits
+  int32_t choice_ = -1;
   uint64_t clock_ = 0;
   BackendStats stats_;
   Vec<ModelOnDevice::Operator> failed_;  // while the self-check runs

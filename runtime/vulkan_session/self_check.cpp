@@ -31,6 +31,22 @@ bool integers_differ(const int32_t* seen, const int32_t* wanted, size_t n) {
   return differing * 2 > n;
 }
 
+// The output of `op` that is the program's choice_value; -1: none.
+int choice_of(const PlannedProgram& p, const OpInfo& op) {
+  for (int k = 0; k < op.out_count; ++k) {
+    const Operand& o = p.info->operands[op.first_operand + uint32_t(op.in_count + k)];
+    if (o.kind == Operand::Kind::kValue && int(o.index) == p.choice_value) return k;
+  }
+  return -1;
+}
+
+int32_t highest(const float* x, int64_t n) {
+  int64_t best = 0;
+  for (int64_t i = 1; i < n; ++i)
+    if (x[i] > x[best]) best = i;
+  return int32_t(best);
+}
+
 }  // namespace
 
 bool Runner::is_checked() const {
@@ -39,6 +55,11 @@ bool Runner::is_checked() const {
 }
 
 void Runner::take_verdict() {
+  for (size_t i = 0; i < plan_.programs.size(); ++i) {
+    const ProgramInfo& info = *plan_.programs[i].info;
+    for (uint32_t k = 0; k < info.ops.size(); ++k)
+      if (refusals_[i][k] && choice_of(plan_.programs[i], info.ops[k]) >= 0) refusals_[i][info.ops.size()] = refusals_[i][k];
+  }
   if (!model_->is_checked()) return;
   for (const ModelOnDevice::Operator& o : model_->failed())
     if (o.program < refusals_.size() && o.op < refusals_[o.program].size()) refusals_[o.program][o.op] = "it failed the self-check";
@@ -79,7 +100,10 @@ Status Runner::check_op(const OpRange& range) {
       RNL_TRY(inputs.push({static_cast<unsigned char*>(b.call.in[k].data), is_recurrent ? plan_.states[o.index].bytes : view_bytes(b.call.in[k])}));
   }
   RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
-  RNL_TRY(enqueue(range, 0));
+  OpRange asked = range;
+  const int chosen = choice_of(*range.program, op);
+  asked.choose = chosen >= 0;
+  RNL_TRY(enqueue(asked, 0));
   Status s = finish();
   if (!s.is_ok() && s.code() != Code::kNonFinite) return s;
   Vec<Vec<unsigned char>> seen;
@@ -95,6 +119,14 @@ Status Runner::check_op(const OpRange& range) {
     const CopyPiece piece{seen[size_t(k)].data(), bytes, offset};
     RNL_TRY(model_->device().download(shadow_->heap(), &piece, 1));
   }
+  // What was chosen is compared with what it was chosen from.
+  if (const float* from = chosen >= 0 ? reinterpret_cast<const float*>(seen[size_t(chosen)].data()) : nullptr; from && s.is_ok()) {
+    const int64_t n = b.call.out[chosen].dims[1];
+    if (n > 0 && seen[size_t(chosen)].size() >= size_t(n) * 4 && choice_ != highest(from, n)) {
+      log(LogLevel::kWarning, "Vulkan: %s: the choice of the highest element gives other results than on the CPU, which keeps it", model_->device().info().name);
+      RNL_TRY(failed_.push({range.program_index, uint32_t(range.program->info->ops.size())}));
+    }
+  }
   run_on_host();
   if (!has_lied(range, op, seen)) return Status::ok();
   log(LogLevel::kWarning, "Vulkan: %s: operator %u (%s) of program \"%s\" gives other results than on the CPU, which keeps it", model_->device().info().name, number, op.def->name,
@@ -105,7 +137,9 @@ Status Runner::check_op(const OpRange& range) {
 Status Runner::end_check() {
   for (Recording& r : recordings_) free_recording(&r);
   recordings_.clear();
-  RNL_TRY(model_->set_checked(std::move(failed_)));
+  const bool lied = !failed_.empty();
+  if (lied && model_->device().features() != 0) model_->drop_features();
+  else RNL_TRY(model_->set_checked(std::move(failed_)));
   failed_ = Vec<ModelOnDevice::Operator>();
   take_verdict();
   stats_ = BackendStats();

@@ -1,8 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 // Keys and values of the call's tokens into slots of q8 (runtime/format/states.h). An item owns whole words: of keys, four neighbouring slots in
-// a block of 32 dims; of values, a slot.
+// a block of 32 dims; of values, two slots.
 #include "../common/common.glsl"
+#include "../common/half.glsl"
 
 layout(push_constant) uniform Push { uint n, tokens, kv_heads, dim, slots, x, state, stride, is_key; } p;
 
@@ -11,14 +12,6 @@ bool find(uint entry, uint head, out uint at) {
   const int t = int(entry * p.stride + p.stride - 1u) - int(call_word[kPosition]);
   at = p.x + (uint(t) * p.kv_heads + head) * p.dim;
   return t >= 0 && t < int(p.tokens);
-}
-
-// Rounded to even; at most the largest half.
-uint half_bits(float v) {
-  const uint bits = floatBitsToUint(v);
-  if (v >= 65504.0) return 0x7bffu;
-  if (v < 6.103515625e-5) return uint(roundEven(v * 16777216.0));
-  return ((bits + 0xfffu + ((bits >> 13) & 1u)) >> 13) - (112u << 10);
 }
 
 // The scale of 32 elements, as the bits of a half: the largest magnitude over 127, NaN where one is not finite.
@@ -30,7 +23,7 @@ uint scale_of(uint at, uint block) {
     is_finite = is_finite && floatBitsToUint(v) < 0x7f800000u;
     largest = max(largest, v);
   }
-  return is_finite ? half_bits(largest / 127.0) : 0x7e00u;
+  return is_finite ? half_bits(min(largest / 127.0, 65504.0)) : 0x7e00u;
 }
 
 // Element d with that scale, in the low byte.
@@ -65,18 +58,23 @@ void append_keys(uint i, uint blocks) {
   }
 }
 
-// A slot is a row of halves, 17 a block: 16 pairs of elements and the scale. The number of blocks is even.
-void append_value(uint i, uint blocks) {
-  const uint head = i % p.kv_heads, entry = call_word[kPosition] / p.stride + i / p.kv_heads;
-  uint at, scale = 0u, low = 0u;
-  if (!find(entry, head, at)) return;
-  const uint base = p.state + (head * p.slots + entry % p.slots) * blocks * 17u / 2u;
-  for (uint h = 0; h < blocks * 17u; ++h) {
-    const uint block = h / 17u, r = h % 17u, d = block * 32u + r * 2u;
-    if (r == 0u) scale = scale_of(at, block);
-    const uint word = r == 16u ? scale : quantised(at, d, scale) | quantised(at, d + 1u, scale) << 8;
-    if (h % 2u == 0u) low = word;
-    else state_u[base + h / 2u] = low | word << 16;
+// A slot is a row of halves, 17 a block: 16 pairs of elements and the scale. Where their number is odd, two slots share a word.
+void append_values(uint i, uint blocks) {
+  const uint head = i % p.kv_heads, entry = (call_word[kPosition] / p.stride / 2u + i / p.kv_heads) * 2u, halves = blocks * 17u;
+  const uint base = p.state + (head * p.slots + entry % p.slots) * halves / 2u;
+  uint at[2], scale = 0u, fresh = 0u, mask = 0u;
+  const bool has[2] = bool[2](find(entry, head, at[0]), find(entry + 1u, head, at[1]));
+  for (uint h = has[0] ? 0u : halves / 2u * 2u; h < (has[1] ? 2u * halves : (halves + 1u) / 2u * 2u); ++h) {
+    const uint slot = h / halves, block = h % halves / 17u, r = h % halves % 17u, d = block * 32u + r * 2u;
+    if (has[slot]) {
+      if (r == 0u) scale = scale_of(at[slot], block);
+      fresh |= (r == 16u ? scale : quantised(at[slot], d, scale) | quantised(at[slot], d + 1u, scale) << 8) << (h % 2u * 16u);
+      mask |= 0xffffu << (h % 2u * 16u);
+    }
+    if (h % 2u == 0u) continue;
+    if (mask == 0xffffffffu) state_u[base + h / 2u] = fresh;
+    else if (mask != 0u) state_u[base + h / 2u] = (state_u[base + h / 2u] & ~mask) | fresh;
+    fresh = mask = 0u;
   }
 }
 
@@ -84,5 +82,5 @@ void main() {
   const uint i = item(), blocks = (p.dim + 31u) / 32u;
   if (i >= p.n) return;
   if (p.is_key != 0u) append_keys(i, blocks);
-  else append_value(i, blocks);
+  else append_values(i, blocks);
 }

@@ -1,4 +1,7 @@
 // What every shader starts from: the four buffers and where an invocation stands. Places and sizes are in words of 4 bytes.
+#ifdef SUBGROUPS
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
 #ifndef LOCAL
 #define LOCAL 64
 #endif
@@ -14,7 +17,7 @@ layout(set = 0, binding = 2, std430) readonly buffer Weights { uint weight_u[]; 
 layout(set = 0, binding = 3, std430) buffer Call { uint call_word[]; };
 
 // Words of the call, as in runtime/vulkan/recorder.h.
-const uint kPosition = 0u, kFault = 1u;
+const uint kPosition = 0u, kFault = 1u, kChoice = 2u;
 // What a shader may report there; runtime/vulkan_session/runner.cpp has the messages.
 const uint kFaultIndex = 1u, kFaultNonFinite = 2u;
 const uint kAbsent = 0xffffffffu;

@@ -64,6 +64,44 @@ void read_pair(uint planes, uint j, uint row, out uvec4 low, out uvec4 high) {
   }
 }
 
+#ifdef INT_DOT
+// Products of four signed bytes of each word, added.
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
+int dot_bytes(uint a, uint b, spirv_literal int format);
+
+// The words of read_pair() as bytes; of 8 bits q - 128.
+void read_pair_bytes(uint planes, uint j, uint row, out uint low, out uint high) {
+  if (kBits == 8u) {
+    low = weight_u[planes + j * 16u + row] ^ 0x80808080u;
+    high = weight_u[planes + (j + 4u) * 16u + row] ^ 0x80808080u;
+    return;
+  }
+  low = high = 0u;
+  uint at = planes, shift = 0;
+  if ((kBits & 4u) != 0u) {
+    const uint v = weight_u[at + j * 16u + row];
+    low = v & 0x0f0f0f0fu;
+    high = (v >> 4) & 0x0f0f0f0fu;
+    at += 64u;
+    shift = 4u;
+  }
+  if ((kBits & 2u) != 0u) {
+    const uint v = weight_u[at + (j & 1u) * 16u + row];
+    low |= ((v >> (j & 2u)) & 0x03030303u) << shift;
+    high |= ((v >> ((j & 2u) + 4u)) & 0x03030303u) << shift;
+    at += 32u;
+    shift += 2u;
+  }
+  if ((kBits & 1u) != 0u) {
+    const uint move = (row & 7u) * 4u, a = weight_u[at + j * 2u + (row >> 3)] >> move, b = weight_u[at + (j + 4u) * 2u + (row >> 3)] >> move;
+    low |= (((a & 15u) * 0x00204081u) & 0x01010101u) << shift;
+    high |= (((b & 15u) * 0x00204081u) & 0x01010101u) << shift;
+  }
+}
+// What a product of those bytes lacks: what to add to it for each sum of the other side's bytes.
+const int kByteOffset = (kBits == 8u ? 128 : 0) - int(kZeroPoint);
+#endif
+
 uint read_six(uint at, uint n, uint row, uint i) {
   const uint low = weight_byte(at, i / 2u * 16u + row) >> ((i & 1u) * 4u) & 15u;
   return low | (weight_byte(at, n * 8u + i / 4u * 16u + row) >> ((i & 3u) * 2u) & 3u) << 4;

@@ -63,7 +63,7 @@ std::vector<double> with_rounded_x(const Product& p, size_t weight) {
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t first = 0; first < m.columns; first += 32) {
       const int64_t n = std::min<int64_t>(32, m.columns - first);
-      if (is_vulkan_mode()) {  // where x is used as it is
+      if (is_vulkan_mode() && !device_rounds_activations()) {  // x is used as it is
         for (int64_t r = 0; r < m.rows; ++r)
           for (int64_t i = 0; i < n; ++i) y[size_t(t * m.rows + r)] += double(m.values[size_t(r * m.columns + first + i)]) * double(p.call.in[0].data<float>()[t * m.columns + first + i]);
         continue;

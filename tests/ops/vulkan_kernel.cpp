@@ -30,7 +30,7 @@ Status run_on_device(vulkan::Device& device, const OpCall& c) {
     if (v.dtype == DType::kPacked) return weights.add(v);
     return shadow.find(v.data, &offset) ? Status::ok() : shadow.add(v.data, vulkan::heap_bytes(v));
   }));
-  const uint64_t scratch = kernel.scratch_bytes ? kernel.scratch_bytes(c) : 0, scratch_at = shadow.bytes();
+  const uint64_t scratch = vulkan::op_scratch_bytes(kernel, c), scratch_at = shadow.bytes();
   std::vector<unsigned char> poison(scratch + 4, 0xff);
   RNL_TRY(shadow.add(poison.data(), poison.size()));
   RNL_TRY(shadow.allocate());
@@ -56,8 +56,7 @@ Status run_on_device(vulkan::Device& device, const OpCall& c) {
   recorder.set_scratch(scratch_at, scratch);
   Status s = recorder.begin(buffer);
   if (s.is_ok()) {
-    recorder.start_op(c, kernel.written_inputs, scratch);
-    kernel.record(recorder, c);
+    vulkan::record_op(recorder, kernel, c);
     s = recorder.end();
   }
   if (s.is_ok()) s = device.submit(&buffer, 1);
@@ -77,8 +76,7 @@ void run(const OpCall& c) {
 }
 
 size_t scratch_bytes(const OpCall& c, int) {
-  const vulkan::Kernel& k = *vulkan::find_vulkan_kernel(g_op);
-  return k.scratch_bytes ? k.scratch_bytes(c) : 0;
+  return vulkan::op_scratch_bytes(*vulkan::find_vulkan_kernel(g_op), c);
 }
 
 bool supports(const OpCall& c) { return vulkan::find_vulkan_kernel(g_op)->refuses(c) == nullptr; }

@@ -2,6 +2,8 @@
 // and a driver that is wrong, full or absent costs speed or gives a status.
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <sstream>
 
 #include "converter/kit.h"
 #include "vulkan/kernel.h"
@@ -46,6 +48,18 @@ void for_each_instruction(const std::vector<uint32_t>& words, Fn fn) {
 TEST(Shaders, StayWithinWhatEveryDriverOffers) {
   constexpr uint32_t kCapability = 17, kExtension = 10, kExecutionMode = 16, kLocalSize = 17, kShader = 1;
   int seen = 0;
+  // Capabilities of SPIR-V by the feature of the device that brings them; a variant that needs none has none of them.
+  const std::map<std::string, std::set<uint32_t>> brought = {{"kIntDot", {6018, 6019}}, {"kSubgroups", {61, 63}}};
+  std::map<std::string, std::string> needs;
+  std::ifstream list(kGoldens / "../../shaders/variants.txt");
+  for (std::string line; std::getline(list, line);) {
+    std::istringstream row(line);
+    std::string name, option;
+    row >> name;
+    while (name != "#" && row >> option)
+      if (option.starts_with("needs=")) needs[name] = option.substr(6);
+  }
+  EXPECT_GE(needs.size(), 5u);
   for (const auto& file : fs::directory_iterator(RNL_SHADERS)) {
     if (!file.path().string().ends_with(".small.spv")) continue;
     std::ifstream in(file.path(), std::ios::binary);
@@ -54,8 +68,10 @@ TEST(Shaders, StayWithinWhatEveryDriverOffers) {
     ASSERT_GT(words.size(), 5u) << file.path();
     EXPECT_LE(words[1], 0x00010300u) << file.path() << ": SPIR-V of a later version than Vulkan 1.1 has";
     for_each_instruction(words, [&](uint32_t op, const uint32_t* w) {
-      if (op == kCapability) EXPECT_EQ(w[1], kShader) << file.path();
-      EXPECT_NE(op, kExtension) << file.path();
+      const std::string name = file.path().stem().stem().string();
+      const auto more = needs.contains(name) ? brought.at(needs[name]) : std::set<uint32_t>();
+      if (op == kCapability) EXPECT_TRUE(w[1] == kShader || more.contains(w[1])) << file.path() << " capability " << w[1];
+      if (op == kExtension) EXPECT_TRUE(needs.contains(name)) << file.path();
       if (op == kExecutionMode && w[2] == kLocalSize) EXPECT_LE(w[3] * w[4] * w[5], vulkan::kBaseInvocations) << file.path();
     });
     ++seen;
@@ -121,6 +137,50 @@ TEST_F(Device, KernelsThatLieAreLeftToTheCpu) {
   auto s = open();
   ASSERT_TRUE(s.is_ok());
   for (uint32_t i = 0; i < s.value()->plan().programs[0].info->ops.size(); ++i) EXPECT_EQ(s.value()->backend()->refuses(0, i), nullptr) << i;
+}
+
+// The choice alone, which no operator is: the CPU chooses.
+TEST_F(Device, AChoiceThatLiesIsLeftToTheCpu) {
+  vulkan::g_pretence.dropped_shader = "choose";
+  for (int round = 0; round < 2; ++round) {
+    auto s = open();
+    ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+    const uint32_t ops = uint32_t(s.value()->plan().programs[0].info->ops.size());
+    for (uint32_t i = 0; i <= ops; ++i) EXPECT_EQ(s.value()->backend()->refuses(0, i) != nullptr, i == ops) << i;
+    if (round == 0) test::g_expected_lies += 1;
+    bool was_chosen = false;
+    IoTensor in{"ids", DType::kI32, 1, {int64_t(ids_.size())}, ids_.data(), ids_.size() * 4};
+    Session::RunOptions o;
+    o.choose = true;
+    o.sink_context = &was_chosen;
+    o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
+      *static_cast<bool*>(context) = block.dtype == DType::kI32;
+      return Status::ok();
+    };
+    ASSERT_TRUE(s.value()->run(&in, 1, o).is_ok());
+    EXPECT_FALSE(was_chosen);
+  }
+}
+
+// An optional variant that lies costs its own speed alone: the device goes on with the plain ones.
+TEST_F(Device, FeaturesThatLieAreDropped) {
+  auto device = vulkan::shared_device();
+  ASSERT_TRUE(device.is_ok());
+  const uint32_t had = device.value()->features();
+  ASSERT_TRUE(device.value()->info().features & vulkan::kSubgroups);
+  device.value()->use_features_for_tests(vulkan::kSubgroups);
+  vulkan::g_pretence.dropped_shader = "rms_norm__subgroups";
+  for (int round = 0; round < 2; ++round) {
+    auto s = open();
+    ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+    const uint32_t ops = uint32_t(s.value()->plan().programs[0].info->ops.size());
+    for (uint32_t i = 0; i <= ops; ++i) EXPECT_EQ(s.value()->backend()->refuses(0, i), nullptr) << i;
+    EXPECT_EQ(device.value()->features(), 0u);
+    EXPECT_LE(largest_difference(all_logits(*model_, ids_, 7), wanted()), 1e-4f * largest(wanted()));
+    for (uint32_t i = 0; round == 0 && i < ops; ++i) test::g_expected_lies += std::string(s.value()->plan().programs[0].info->ops[i].def->name) == "rms_norm";
+    device.value()->use_features_for_tests(vulkan::kSubgroups);
+  }
+  device.value()->use_features_for_tests(had);
 }
 
 TEST_F(Device, DamagedPipelineCacheIsMadeAnew) {

@@ -26,8 +26,6 @@ uint32_t value_of(const OpCall& c) { return uint32_t(c.in[has_input(c, kV) ? kV 
 const char* refuses(const OpCall& c) {
   if (c.in[0].dims[2] > 1024 || value_of(c) > 1024) return "heads of more than 1024 dims";
   if (!has_input(c, kKeyState)) return nullptr;
-  // Their slots would begin in the middle of a word.
-  if (c.in[kKeyState].dtype == DType::kQ8 && (value_of(c) + 31) / 32 % 2 != 0) return "q8 values of an odd number of blocks";
   if (c.in[kKeyState].dtype == DType::kF16 && value_of(c) % 2 != 0) return "f16 values of an odd size";
   return nullptr;
 }
@@ -43,7 +41,7 @@ void append(Recorder& r, const OpCall& c, int input, int state, uint32_t stride)
   if (half && is_key) entries = entries / 2 + 1;
   if (half && !is_key) width = dim / 2;
   if (s.dtype == DType::kQ8) {
-    const uint32_t items = heads * (is_key ? (entries / 4 + 2) * ((dim + 31) / 32) : entries);
+    const uint32_t items = heads * (is_key ? (entries / 4 + 2) * ((dim + 31) / 32) : entries / 2 + 1);
     r.items(shader_attention__append_q8, {}, AppendPush{items, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key}, items);
     return;
   }

@@ -14,8 +14,6 @@ struct StatePush {
   uint32_t x, state, out_state, tokens, channels, past;
 };
 
-const char* refuses(const OpCall& c) { return refuse_half_state(c, 3, 1); }
-
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<CausalConvParams>(c);
   const uint32_t tokens = uint32_t(c.in[0].dims[0]), channels = uint32_t(c.in[0].dims[1]), taps = uint32_t(c.in[1].dims[1]), dilation = uint32_t(p.dilation);
@@ -30,6 +28,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel causal_conv_vulkan_kernel = {refuses, nullptr, record};
+extern const Kernel causal_conv_vulkan_kernel = {refuse_nothing, nullptr, record, 0, true};
 
 }  // namespace runnel::vulkan

@@ -13,12 +13,7 @@ struct Push {
 
 constexpr int kStates = 3, kSegments = kStates + kCellStates;
 
-const char* refuses(const OpCall& c) {
-  if (c.in[0].dims[3] > 2048) return "more than 2048 dims a head";
-  for (int i = 0; i < kCellStates; ++i)
-    if (const char* why = refuse_half_state(c, kStates + i, 1 + i)) return why;
-  return nullptr;
-}
+const char* refuses(const OpCall& c) { return c.in[0].dims[3] > 2048 ? "more than 2048 dims a head" : nullptr; }
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<CellParams>(c);
@@ -33,6 +28,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel cell_recurrence_vulkan_kernel = {refuses, nullptr, record};
+extern const Kernel cell_recurrence_vulkan_kernel = {refuses, nullptr, record, 0, true};
 
 }  // namespace runnel::vulkan

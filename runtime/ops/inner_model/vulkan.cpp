@@ -17,8 +17,7 @@ enum Input { kQ, kK, kV, kRate, kKeep, kMomentum, kRead, kNormWeight, kNormBias,
 const char* refuses(const OpCall& c) {
   // Vectors of a token and the buffer of sums, as the shader declares them.
   const int64_t shared_words = 4 * c.in[kQ].dims[2] + 3 * (params_of<InnerModelParams>(c).hidden + 1) + 128;
-  if (shared_words * 4 > int64_t(kBaseSharedBytes)) return "vectors larger than 16 KiB of shared memory";
-  return refuse_half_state(c, kState, 1);
+  return shared_words * 4 > int64_t(kBaseSharedBytes) ? "vectors larger than 16 KiB of shared memory" : nullptr;
 }
 
 // W at the batch's start, A, S and W_t of each head.
@@ -37,6 +36,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel inner_model_vulkan_kernel = {refuses, scratch_bytes, record};
+extern const Kernel inner_model_vulkan_kernel = {refuses, scratch_bytes, record, 0, true};
 
 }  // namespace runnel::vulkan

@@ -15,8 +15,12 @@ struct MatmulPush {
   uint32_t slots, x_token, x_slot;     // words from a token to the next in x, from a slot to the next; 0: they share it
   uint32_t expert_tiles, experts;      // 0: w is one matrix
 };
-// scratch: place of products_scratch() words, for a lone token without experts.
-void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t scratch);
+// rounded: what record_rounding() gave; scratch: place of products_scratch() words, for a lone token without experts.
+void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded, uint32_t scratch);
 uint32_t products_scratch(const TensorView& w);
+// Input 0 as bytes for integer kinds of the weights from input first_weight on, where the device multiplies those: their place, else kAbsent.
+// scratch: place of rounding_scratch() words, which do not depend on the device.
+uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_t scratch);
+uint64_t rounding_scratch(const OpCall& c, int first_weight);
 
 }  // namespace runnel::vulkan

@@ -19,12 +19,7 @@ struct CopyPush {
 
 enum Input { kQ, kK, kV, kDecay, kBeta, kA, kB, kBonus, kGate, kState, kNorm, kMax, kSegments };
 
-const char* refuses(const OpCall& c) {
-  if (last_axis(c.in[kQ]) > 256) return "keys of more than 256 dims";
-  for (int i = 0; i < 3; ++i)
-    if (const char* why = refuse_half_state(c, kState + i, 1 + i)) return why;
-  return nullptr;
-}
+const char* refuses(const OpCall& c) { return last_axis(c.in[kQ]) > 256 ? "keys of more than 256 dims" : nullptr; }
 
 // Norms and maxima after the call, until all columns have read those before it.
 uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.out[0].dims[1] * (c.in[kQ].dims[2] + 1)) * 4; }
@@ -55,6 +50,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel matrix_recurrence_vulkan_kernel = {refuses, scratch_bytes, record};
+extern const Kernel matrix_recurrence_vulkan_kernel = {refuses, scratch_bytes, record, 0, true};
 
 }  // namespace runnel::vulkan

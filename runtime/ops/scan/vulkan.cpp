@@ -15,7 +15,6 @@ struct LogSum {
 };
 
 int state_of(const OpCall& c) { return params_of<ScanParams>(c).kind == ScanKind::kLogSum ? 4 : 2; }
-const char* refuses(const OpCall& c) { return refuse_half_state(c, state_of(c), 1); }
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<ScanParams>(c);
@@ -35,6 +34,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel scan_vulkan_kernel = {refuses, nullptr, record};
+extern const Kernel scan_vulkan_kernel = {refuse_nothing, nullptr, record, 0, true};
 
 }  // namespace runnel::vulkan

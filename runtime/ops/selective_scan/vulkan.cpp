@@ -11,7 +11,7 @@ struct Push {
   float dt_min, dt_max;
 };
 
-const char* refuses(const OpCall& c) { return c.in[2].dims[1] > 256 ? "more than 256 elements a channel" : refuse_half_state(c, 7, 1); }
+const char* refuses(const OpCall& c) { return c.in[2].dims[1] > 256 ? "more than 256 elements a channel" : nullptr; }
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<SelectiveScanParams>(c);
@@ -24,6 +24,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel selective_scan_vulkan_kernel = {refuses, nullptr, record};
+extern const Kernel selective_scan_vulkan_kernel = {refuses, nullptr, record, 0, true};
 
 }  // namespace runnel::vulkan
