@@ -160,6 +160,8 @@ def with_rope(rng, name, o):
     if channels % 2:
         partial, channels = 1.0, head_dim
     kinds = ("default", "longrope") if name == "phi3" else ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+    if channels == 2:
+        kinds = tuple(kind for kind in kinds if kind != "dynamic")  # transformers divides by channels - 2
     o["rope_parameters"], o["max_position_embeddings"] = scaling(rng, channels, kinds)
     if name == "phi3" and o["rope_parameters"]["rope_type"] == "longrope":
         o["original_max_position_embeddings"] = o["rope_parameters"]["original_max_position_embeddings"]
