@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "converter/recipes/recipe.h"
+
 namespace runnel::convert {
 
 const std::map<std::string, std::string> kGgufNames = {
@@ -60,6 +62,16 @@ void read_gguf_experts(const Facts& f, Decoder& d) {
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
+Facts read_gguf_basics(Checkpoint& c, Decoder& d) {
+  const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
+  read_gguf_sizes(c, f, d);
+  read_gguf_experts(f, d);
+  d.attention.scale = f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim)));
+  d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+  apply_rope_factors(c, f, d.ropes[0]);
+  return f;
+}
+
 Facts config_facts(Checkpoint& c) { return Facts(c.meta["config"], c.path.string() + "/config.json"); }
 
 void read_config_sizes(const Facts& f, Decoder& d) {
@@ -108,6 +120,13 @@ void read_config_basics(Checkpoint& c, const Facts& f, Decoder& d) {
   d.is_tied = f.boolean("tie_word_embeddings", false);
   if (d.is_tied) c.ignore_containing("lm_head.weight");
   c.ignore_containing("rotary_emb.inv_freq");
+}
+
+Facts read_basics(Checkpoint& c, Decoder& d) {
+  if (c.kind == Checkpoint::Kind::kGguf) return read_gguf_basics(c, d);
+  const Facts f = config_facts(c);
+  read_config_basics(c, f, d);
+  return f;
 }
 
 namespace {

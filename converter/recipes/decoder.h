@@ -49,6 +49,8 @@ void add_post_norms(Decoder& decoder);
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
 // A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
 void read_gguf_experts(const Facts& facts, Decoder& decoder);
+// What most recipes for GGUF share, by the keys of the file's architecture: sizes, experts, scale, rotary positions.
+Facts read_gguf_basics(Checkpoint& checkpoint, Decoder& decoder);
 Facts config_facts(Checkpoint& checkpoint);
 // The same sizes from config.json's keys.
 void read_config_sizes(const Facts& facts, Decoder& decoder);
@@ -56,6 +58,8 @@ format::UnaryKind activation_named(const Facts& facts, const std::string& key, c
 
 // What most recipes for config.json share: sizes, scale, activation, tied output matrix.
 void read_config_basics(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
+// One or the other, as the checkpoint is; of config.json the rotary positions are left to the recipe.
+Facts read_basics(Checkpoint& checkpoint, Decoder& decoder);
 
 // Granite's constant factors: of the scores, the embedding, what each half of a layer adds, and the logits.
 void read_granite_factors(const Facts& facts, Decoder& decoder);

@@ -9,7 +9,25 @@
 namespace runnel::convert {
 namespace {
 
+// In a GGUF matrices stand as everywhere, and the rows of q, k and v one after the other.
+void build_gguf(Checkpoint& c, bool has_table, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = read_gguf_basics(c, d);
+  d.is_layer_norm = true;
+  d.is_parallel = f.boolean("use_parallel_residual", false);
+  d.attention.qkv = "qkv_proj";
+  d.ffn.is_gated = false;
+  d.ffn.activation = has_table ? format::UnaryKind::gelu_tanh : format::UnaryKind::gelu;
+  d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"wpe", "position_embd"}});
+  if (has_table) {
+    d.position_table = "wpe";
+    for (Layer& layer : d.layers) layer.rope = -1;
+  }
+  build_decoder(c, d, b);
+}
+
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {
+  if (c.kind == Checkpoint::Kind::kGguf) return build_gguf(c, true, b);
   Decoder d;
   const Facts own = config_facts(c);
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
@@ -40,6 +58,7 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
 }
 
 void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
+  if (c.kind == Checkpoint::Kind::kGguf) return build_gguf(c, false, b);
   Decoder d;
   const Facts f = config_facts(c);
   read_config_basics(c, f, d);
@@ -65,7 +84,7 @@ void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
 }  // namespace
 
 extern const Recipe gpt2_recipe, gpt_neox_recipe;
-const Recipe gpt2_recipe = {"gpt2", {}, {"gpt2"}, build_gpt2};
-const Recipe gpt_neox_recipe = {"gpt_neox", {}, {"gpt_neox"}, build_gpt_neox};
+const Recipe gpt2_recipe = {"gpt2", {"gpt2"}, {"gpt2"}, build_gpt2};
+const Recipe gpt_neox_recipe = {"gpt_neox", {"gptneox"}, {"gpt_neox"}, build_gpt_neox};
 
 }  // namespace runnel::convert

@@ -1,7 +1,5 @@
 // Decoders with layer norms. Cohere 2 (Command R7B): both halves of a layer see the same normed input, positions only in layers with a window.
 // StarCoder 2: biases everywhere, a feed-forward without a gate.
-#include <cmath>
-
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
@@ -15,11 +13,8 @@ void build_cohere2(Checkpoint& c, ModelBuilder& b) {
   d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
   if (c.kind == Checkpoint::Kind::kGguf) {
-    const Facts f(c.meta, c.path.string(), "cohere2.");
-    read_gguf_sizes(c, f, d);
-    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+    const Facts f = read_gguf_basics(c, d);
     d.logit_factor = float(f.number("logit_scale", 1));
-    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
     set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 4, d.layers);
   } else {
     const Facts f = config_facts(c);
@@ -39,10 +34,7 @@ void build_starcoder2(Checkpoint& c, ModelBuilder& b) {
   d.ffn.is_gated = false;
   d.ffn.activation = format::UnaryKind::gelu_tanh;
   if (c.kind == Checkpoint::Kind::kGguf) {
-    const Facts f(c.meta, c.path.string(), "starcoder2.");
-    read_gguf_sizes(c, f, d);
-    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+    const Facts f = read_gguf_basics(c, d);
     set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 0, d.layers);
   } else {
     d.ffn.up = "c_fc", d.ffn.down = "c_proj";

@@ -13,27 +13,21 @@ namespace {
 
 constexpr int64_t kMostWindow = int64_t(1) << 30;
 
-void read_gguf_facts(Checkpoint& c, const std::string& family, Decoder& d) {
-  const Facts f(c.meta, c.path.string(), family + ".");
-  read_gguf_sizes(c, f, d);
-  read_gguf_experts(f, d);
+Facts read_gguf_facts(Checkpoint& c, Decoder& d) {
+  const Facts f = read_gguf_basics(c, d);
   d.experts.route.renormalise = true;  // Mixtral and Qwen3-MoE
-  d.attention.scale = f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim)));
   d.embedding_scale = float(f.number("embedding_scale", 1));
   d.residual_factor = float(f.number("residual_scale", 1));
   d.logit_factor = float(1 / f.number("logit_scale", 1));
-  d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
-  apply_rope_factors(c, f, d.ropes[0]);
+  return f;
 }
 
 // Files of the family "llama" hold rows of q and k reordered for neighbouring pairs, and so do those of some relatives.
 void build_llama(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   if (c.kind == Checkpoint::Kind::kGguf) {
-    const std::string family = architecture_of(c);
-    read_gguf_facts(c, family, d);
+    const Facts f = read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
-    const Facts f(c.meta, c.path.string(), family + ".");
     set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
     d.query_beta = f.number("attention.temperature_scale", 0);
     d.query_original = d.query_beta == 0 ? 0 : f.integer("rope.scaling.original_context_length");
@@ -56,8 +50,10 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
 void build_granite(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   if (c.kind == Checkpoint::Kind::kGguf) {
-    read_gguf_facts(c, "granite", d);
+    read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
+    d.experts.route.renormalise = false;
+    d.experts.route.select_first = true;
   } else {
     const Facts f = config_facts(c);
     read_config_basics(c, f, d);
@@ -71,10 +67,10 @@ void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
   Decoder d;
   if (family.rfind("qwen3", 0) == 0) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   if (c.kind == Checkpoint::Kind::kGguf) {
-    read_gguf_facts(c, family, d);
+    const Facts f = read_gguf_facts(c, d);
     if (family == "qwen2moe") {
       d.experts.route.renormalise = false;
-      d.shared_width = Facts(c.meta, c.path.string(), "qwen2moe.").integer("expert_shared_feed_forward_length");
+      d.shared_width = f.integer("expert_shared_feed_forward_length");
       d.naming.gguf.insert({{"mlp.shared_expert.gate_proj", "ffn_gate_shexp"}, {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
                             {"mlp.shared_expert.down_proj", "ffn_down_shexp"}, {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}});
     }
@@ -96,7 +92,7 @@ void build_smollm3(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const auto stands_still = [](size_t i, int64_t interval) { return (int64_t(i) + 1) % interval == 0; };
   if (c.kind == Checkpoint::Kind::kGguf) {
-    read_gguf_facts(c, "smollm3", d);
+    read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
     for (size_t i = 0; i < d.layers.size(); ++i)
       if (stands_still(i, 4)) d.layers[i].rope = -1;
@@ -125,8 +121,8 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
   if (c.kind == Checkpoint::Kind::kGguf) {
     d.naming.gguf["self_attn.qkv_proj"] = "attn_qkv";
     d.naming.gguf["mlp.gate_up_proj"] = "ffn_up";
-    read_gguf_facts(c, "phi3", d);
-    set_window_layers(Facts(c.meta, c.path.string(), "phi3.").integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+    const Facts f = read_gguf_facts(c, d);
+    set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
   } else {
     const Facts f = config_facts(c);
     read_config_basics(c, f, d);
@@ -140,7 +136,7 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
 
 extern const Recipe llama_recipe, granite_recipe, qwen2_recipe, qwen3_recipe, qwen_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
 const Recipe llama_recipe = {"llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3"}, build_llama};
-const Recipe granite_recipe = {"granite", {"granite"}, {"granite"}, build_granite};
+const Recipe granite_recipe = {"granite", {"granite", "granitemoe"}, {"granite"}, build_granite};
 const Recipe qwen2_recipe = {"qwen2", {"qwen2"}, {"qwen2"}, build_qwen2};
 const Recipe qwen3_recipe = {"qwen3", {"qwen3"}, {"qwen3"}, build_qwen3};
 const Recipe qwen_moe_gguf_recipe = {"qwen_moe", {"qwen3moe", "qwen2moe"}, {}, build_qwen_moe_gguf};

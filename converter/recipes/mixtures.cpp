@@ -60,10 +60,10 @@ void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
 
 void build_olmoe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   d.attention.norm_is_whole = true;
+  if (c.kind == Checkpoint::Kind::kGguf) return build_decoder(c, d, b);
   d.attention.clip = f.number("clip_qkv", 0);
   read_experts(f, f.has("num_experts") ? "num_experts" : "num_local_experts", d);
   d.experts.width = d.ffn.width;
@@ -133,7 +133,7 @@ extern const Recipe mixtral_recipe, qwen2_moe_recipe, qwen3_moe_recipe, olmoe_re
 const Recipe mixtral_recipe = {"mixtral", {}, {"mixtral"}, build_mixtral};
 const Recipe qwen2_moe_recipe = {"qwen2_moe", {}, {"qwen2_moe"}, build_qwen_moe};
 const Recipe qwen3_moe_recipe = {"qwen3_moe", {}, {"qwen3_moe"}, build_qwen_moe};
-const Recipe olmoe_recipe = {"olmoe", {}, {"olmoe"}, build_olmoe};
+const Recipe olmoe_recipe = {"olmoe", {"olmoe"}, {"olmoe"}, build_olmoe};
 const Recipe granite_moe_recipe = {"granite_moe", {}, {"granitemoe"}, build_granite_moe};
 const Recipe gpt_oss_recipe = {"gpt_oss", {"gpt-oss"}, {"gpt_oss"}, build_gpt_oss};
 

@@ -1,4 +1,4 @@
-// Near relatives of Llama that config.json describes, each as its differences: Gemma 1, GLM 4 (both forms), Helium, ERNIE 4.5, Seed-OSS, Arcee, HunYuan,
+// Near relatives of Llama, each as its differences: Gemma 1, GLM 4 (both forms), Helium, ERNIE 4.5, Seed-OSS, Arcee, HunYuan,
 // InternLM 3; and with layer norms OLMo 1, Nemotron, StableLM, Phi 1 and 2, Cohere 1.
 #include <cmath>
 
@@ -16,7 +16,10 @@ struct Defaults {
   int64_t head_dim = 0;  // 0: the width over the heads
 };
 
+bool is_gguf(const Checkpoint& c) { return c.kind == Checkpoint::Kind::kGguf; }
+
 void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, ModelBuilder& b) {
+  if (is_gguf(c)) return build_decoder(c, d, b);
   if (o.is_tied && f.boolean("tie_word_embeddings", true)) {
     d.is_tied = true;
     c.ignore_containing("lm_head.weight");
@@ -29,64 +32,49 @@ void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, M
 
 void build_gemma(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  if (c.kind == Checkpoint::Kind::kGguf) {
-    const Facts f(c.meta, c.path.string(), "gemma.");
-    read_gguf_sizes(c, f, d);
-    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-    d.ffn.activation = format::UnaryKind::gelu_tanh;
-    d.embedding_scale = float(std::sqrt(double(d.hidden)));
-    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
-    return build_decoder(c, d, b);
-  }
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
-  // The first releases say "gelu" and mean the tanh form.
+  // The first releases say "gelu" and mean the tanh form; a GGUF says nothing and has the norms' 1 in their weights.
   const std::string key = f.has("hidden_activation") ? "hidden_activation" : "hidden_act";
   d.ffn.activation = f.text(key, "gelu") == "gelu" ? format::UnaryKind::gelu_tanh : activation_named(f, key, "");
-  d.norm_offset = 1;
+  d.norm_offset = is_gguf(c) ? 0 : 1;
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   build_plain(c, f, {10000, 1, true, 256}, d, b);
 }
 
-// GLM 4: neighbouring channels turn together; "glm4" has norms behind both halves of a layer too.
+// GLM 4: neighbouring channels turn together; "glm4" has norms behind both halves of a layer too. ChatGLM's GGUF may have q, k and v in one.
 void build_glm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   d.attention.is_interleaved = true;
   d.ffn.gate_up = "gate_up_proj";
-  if (f.text("model_type", "") == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
+  if (c.has("blk.0.attn_qkv.weight")) d.attention.qkv = "qkv_proj";
+  d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"mlp.gate_up_proj", "ffn_up"}, {"post_self_attn_layernorm", "post_attention_norm"}, {"post_mlp_layernorm", "post_ffw_norm"}});
+  if ((is_gguf(c) ? architecture_of(c) : f.text("model_type", "")) == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
   build_plain(c, f, {10000, 0.5, false, 128}, d, b);
 }
 
-void build_helium(Checkpoint& c, ModelBuilder& b) {
+void build_interleaved(Checkpoint& c, const Defaults& o, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   d.attention.is_interleaved = true;
-  build_plain(c, f, {100000, 1, false, 128}, d, b);
+  build_plain(c, f, o, d, b);
 }
-
-void build_ernie(Checkpoint& c, ModelBuilder& b) {
-  Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
-  d.attention.is_interleaved = true;
-  build_plain(c, f, {500000, 1, true, 128}, d, b);
-}
+void build_helium(Checkpoint& c, ModelBuilder& b) { build_interleaved(c, {100000, 1, false, 128}, b); }
+void build_ernie(Checkpoint& c, ModelBuilder& b) { build_interleaved(c, {500000, 1, true, 128}, b); }
 
 void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
+  d.naming.gguf["post_attention_layernorm"] = "post_attention_norm";
   build_plain(c, f, {10000, 1, false, 128}, d, b);
 }
 
+// A GGUF's rows of q and k are reordered for neighbouring pairs, as Llama's.
 void build_arcee(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
+  d.attention.is_interleaved = is_gguf(c);
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "relu2");
   build_plain(c, f, {}, d, b);
@@ -95,32 +83,31 @@ void build_arcee(Checkpoint& c, ModelBuilder& b) {
 // Norms of queries and keys behind the rotation.
 void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   d.attention.q_norm = "query_layernorm", d.attention.k_norm = "key_layernorm";
   d.attention.norm_is_late = true;
+  d.naming.gguf.insert({{"self_attn.query_layernorm", "attn_q_norm"}, {"self_attn.key_layernorm", "attn_k_norm"}});
   build_plain(c, f, {}, d, b);
 }
 
-// Layer norms without weights.
+// Layer norms without weights; rows of q and k as Arcee's.
 void build_olmo1(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
+  d.attention.is_interleaved = is_gguf(c);
   d.is_layer_norm = true;
   d.norms_have_weights = false;
   d.eps = 1e-5;
-  d.attention.clip = f.number("clip_qkv", 0);
+  d.attention.clip = f.number(is_gguf(c) ? "attention.clamp_kqv" : "clip_qkv", 0);
   build_plain(c, f, {}, d, b);
 }
 
-// Layer norms whose weights count from 1, a feed-forward without a gate.
+// Layer norms whose weights count from 1 (in a GGUF from 0), a feed-forward without a gate.
 void build_nemotron(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   d.is_layer_norm = true;
-  d.norm_offset = 1;
+  d.norm_offset = is_gguf(c) ? 0 : 1;
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "relu2");
   build_plain(c, f, {10000, 0.5}, d, b);
@@ -128,8 +115,7 @@ void build_nemotron(Checkpoint& c, ModelBuilder& b) {
 
 void build_stablelm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   if (f.boolean("qk_layernorm", false)) f.refuse("qk_layernorm", "is true: norms of their own for each head are not supported");
   d.is_layer_norm = true;
   d.is_parallel = f.boolean("use_parallel_residual", false);
@@ -139,8 +125,7 @@ void build_stablelm(Checkpoint& c, ModelBuilder& b) {
 
 void build_phi(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   if (f.boolean("qk_layernorm", false)) f.refuse("qk_layernorm", "is true: layer norms of queries and keys are not supported");
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
@@ -149,18 +134,18 @@ void build_phi(Checkpoint& c, ModelBuilder& b) {
   d.ffn.is_gated = false;
   d.ffn.up = "fc1", d.ffn.down = "fc2";
   d.ffn.activation = activation_named(f, "hidden_act", "gelu_new");
+  d.naming.gguf.insert({{"final_layernorm", "output_norm"}, {"self_attn.dense", "attn_output"}, {"mlp.fc1", "ffn_up"}, {"mlp.fc2", "ffn_down"}});
   build_plain(c, f, {10000, 0.5}, d, b);
 }
 
 // Both halves of a layer see the same normed input; queries and keys may have layer norms.
 void build_cohere(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  const Facts f = read_basics(c, d);
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
-  if (f.boolean("use_qk_norm", false)) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
+  if (is_gguf(c) ? c.has("blk.0.attn_q_norm.weight") : f.boolean("use_qk_norm", false)) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
   d.logit_factor = float(f.number("logit_scale", 0.0625));
   build_plain(c, f, {500000, 1, true}, d, b);
 }
@@ -169,16 +154,16 @@ void build_cohere(Checkpoint& c, ModelBuilder& b) {
 
 extern const Recipe gemma_recipe, glm_recipe, helium_recipe, ernie_recipe, seed_oss_recipe, arcee_recipe, hunyuan_recipe, olmo1_recipe, nemotron_recipe, stablelm_recipe, phi_recipe, cohere_recipe;
 const Recipe gemma_recipe = {"gemma", {"gemma"}, {"gemma"}, build_gemma};
-const Recipe glm_recipe = {"glm", {}, {"glm", "glm4"}, build_glm};
+const Recipe glm_recipe = {"glm", {"glm4", "chatglm"}, {"glm", "glm4"}, build_glm};
 const Recipe helium_recipe = {"helium", {}, {"helium"}, build_helium};
-const Recipe ernie_recipe = {"ernie4_5", {}, {"ernie4_5"}, build_ernie};
-const Recipe seed_oss_recipe = {"seed_oss", {}, {"seed_oss", "internlm3"}, build_seed_oss};
-const Recipe arcee_recipe = {"arcee", {}, {"arcee"}, build_arcee};
-const Recipe hunyuan_recipe = {"hunyuan", {}, {"hunyuan_v1_dense"}, build_hunyuan};
-const Recipe olmo1_recipe = {"olmo1", {}, {"olmo"}, build_olmo1};
-const Recipe nemotron_recipe = {"nemotron", {}, {"nemotron"}, build_nemotron};
-const Recipe stablelm_recipe = {"stablelm", {}, {"stablelm"}, build_stablelm};
-const Recipe phi_recipe = {"phi", {}, {"phi"}, build_phi};
-const Recipe cohere_recipe = {"cohere", {}, {"cohere"}, build_cohere};
+const Recipe ernie_recipe = {"ernie4_5", {"ernie4_5"}, {"ernie4_5"}, build_ernie};
+const Recipe seed_oss_recipe = {"seed_oss", {"seed_oss"}, {"seed_oss", "internlm3"}, build_seed_oss};
+const Recipe arcee_recipe = {"arcee", {"arcee"}, {"arcee"}, build_arcee};
+const Recipe hunyuan_recipe = {"hunyuan", {"hunyuan-dense"}, {"hunyuan_v1_dense"}, build_hunyuan};
+const Recipe olmo1_recipe = {"olmo1", {"olmo"}, {"olmo"}, build_olmo1};
+const Recipe nemotron_recipe = {"nemotron", {"nemotron"}, {"nemotron"}, build_nemotron};
+const Recipe stablelm_recipe = {"stablelm", {"stablelm"}, {"stablelm"}, build_stablelm};
+const Recipe phi_recipe = {"phi", {"phi2"}, {"phi"}, build_phi};
+const Recipe cohere_recipe = {"cohere", {"command-r"}, {"cohere"}, build_cohere};
 
 }  // namespace runnel::convert

@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
 """Converts checkpoints of random shapes and options that transformers saves, and compares all logits: more than the kept goldens can show.
 
-  OMP_NUM_THREADS=1 python3 tests/goldens/vary_models.py build/release/bin [--rounds 3] [--seed 1] [name ...]
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_models.py build/release/bin [--rounds 3] [--seed 1] [--gguf LLAMA_CPP] [name ...]
 
 Packages and names are those of make_tiny_models.py, whose configurations are changed at random: heads and their ratios, groups, biases, tied and
 untied output matrices, widths, taps, rotary scalings, the older style of config.json, 16-bit weights, shards. `decoders` stands for all names of
 transformers without recurrent layers. Chunks of 1, 7 and 64 tokens; the greedy continuation must be the original's. Prints one line a model; ends
-with exit code 1 when one is beyond the tolerance or does not convert.
+with exit code 1 when one is beyond the tolerance or does not convert. With --gguf the checkpoints first become GGUF files by llama.cpp's own
+convert_hf_to_gguf.py; LLAMA_CPP is a folder of its sources (tests/bench/peer.sh gets them).
 """
 
 import argparse
 import copy
 import json
+import logging
 import os
 import random
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import torch
 import transformers
@@ -121,6 +124,19 @@ OPTIONS = {
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
                  "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4")
+# What llama.cpp's converter leaves out of a family's GGUF, or has one value for.
+LOST_IN_GGUF = {
+    "qwen2": {"use_sliding_window": False}, "mistral": {"sliding_window": None}, "mixtral": {"sliding_window": None}, "starcoder2": {"sliding_window": None},
+    "smollm3": {"use_sliding_window": False, "no_rope_layers": None}, "gpt_oss": {"swiglu_limit": 7.0}, "cohere2": {"tie_word_embeddings": True, "attention_bias": False},
+    "cohere": {"tie_word_embeddings": True}, "gemma": {"tie_word_embeddings": True}, "gpt2": {"n_inner": None, "scale_attn_weights": True}, "olmoe": {"norm_topk_prob": False, "clip_qkv": None},
+    "qwen2_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": False}, "qwen3_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
+    "granite_moe": {"attention_bias": False}, "glm": {"rms_norm_eps": 1e-5}, "olmo": {"attention_bias": False}, "olmo3": {"rope_parameters": None},
+    "gemma2": {"tie_word_embeddings": True, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 12.0},
+}
+NO_ROPE_IN_GGUF = ("gemma", "gemma2", "glm", "stablelm", "phi", "gpt_neox")  # but for how many channels turn
+NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2")
+# And what it wants to find in config.json beyond what transformers writes.
+WANTED_FOR_GGUF = {"gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
 OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
@@ -149,7 +165,7 @@ def scaling(rng, channels, kinds):
     return o, longest
 
 
-def with_rope(rng, name, o):
+def with_rope(rng, name, o, gguf):
     if "linear_attn_config" in o or name in OWN_ROPE and name != "phi3":
         return
     head_dim = o.get("head_dim") or o["hidden_size"] // o["num_attention_heads"]
@@ -160,9 +176,17 @@ def with_rope(rng, name, o):
     if channels % 2:
         partial, channels = 1.0, head_dim
     kinds = ("default", "longrope") if name == "phi3" else ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+    if gguf:
+        lasting = ("default",) if name in NO_SCALING_IN_GGUF else ("default", "linear", "llama3") if name == "llama" else ("default", "longrope") if name == "phi3" else ("default", "linear")
+        kinds = tuple(kind for kind in kinds if kind in lasting)
     if channels == 2:
         kinds = tuple(kind for kind in kinds if kind != "dynamic")  # transformers divides by channels - 2
     o["rope_parameters"], o["max_position_embeddings"] = scaling(rng, channels, kinds)
+    if gguf and name in NO_ROPE_IN_GGUF:
+        o["rope_parameters"]["rope_theta"] = 1e4
+    if name == "phi3" and gguf and o["rope_parameters"]["rope_type"] == "longrope":
+        for key in ("factor", "attention_factor"):
+            o["rope_parameters"].pop(key, None)
     if name == "phi3" and o["rope_parameters"]["rope_type"] == "longrope":
         o["original_max_position_embeddings"] = o["rope_parameters"]["original_max_position_embeddings"]
     if partial != 1 or name in PARTIAL or name == "phi3":
@@ -185,7 +209,7 @@ def make_older(folder):
     json.dump(config, open(path, "w"))
 
 
-def varied(rng, name):
+def varied(rng, name, gguf):
     kind, options = MORE[name] if name in MORE else {**DECODERS, **PER_LAYER, **LINEAR}["tiny_" + name]
     o = {**COMMON, **copy.deepcopy(options), "vocab_size": rng.choice((97, 131, 200)), "tie_word_embeddings": rng.choice(BOTH)}
     if "num_attention_heads" in o and name not in ("recurrent_gemma", "zamba2", "kimi_linear"):
@@ -204,10 +228,18 @@ def varied(rng, name):
     if name == "gpt_neox":
         o["hidden_size"] = o["num_attention_heads"] * rng.choice((8, 24))
     o.update({option: rng.choice(values) for option, values in OPTIONS[name].items()})
+    if gguf:
+        o.update(LOST_IN_GGUF.get(name, {}))
+        if name == "phi":
+            o.update(num_key_value_heads=o["num_attention_heads"], intermediate_size=4 * o["hidden_size"])
+        if name == "gemma2":
+            o["query_pre_attn_scalar"] = o["head_dim"]
+        if name in ("nemotron", "glm"):
+            o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
     if name == "internlm3":
         o["mlp_bias"] = o["attention_bias"]
     if name in DECODER_NAMES:
-        with_rope(rng, name, o)
+        with_rope(rng, name, o, gguf)
     if name == "exaone4" and o["sliding_window"] is None:
         o["layer_types"] = ["full_attention"] * o["num_hidden_layers"]
     if name == "mamba2":
@@ -253,16 +285,37 @@ def vary_shared(rng, name, o):
         o["num_attention_heads"] = o["num_key_value_heads"] * o["num_global_key_value_heads"] * rng.choice((1, 3))
 
 
-def check(folder, rng, name):
-    """True when all is well."""
-    kind, options = varied(rng, name)
+def to_gguf(sources, model, out, more):
+    """By llama.cpp's converter, but for the vocabulary, which the checkpoint does not have. more: keys of config.json. Gives why it does not convert, if so."""
+    sys.path.insert(0, sources)
+    import conversion
+    from make_tiny_ggufs import add_vocabulary
+    logging.disable(logging.WARNING)
+    hparams = {**json.load(open(model + "/config.json")), **more}
+    conversion.ModelBase.load_hparams = staticmethod(lambda *_, **__: copy.deepcopy(hparams))
+    try:
+        kind = conversion.get_model_class(conversion.get_model_architecture(hparams, conversion.ModelType.TEXT))
+    except NotImplementedError as error:
+        return f"no such family: {error}"
+    kind = type(kind.__name__, (kind,), {"set_vocab": lambda self: add_vocabulary(self.gguf_writer, hparams.get("text_config", hparams)["vocab_size"]), "model_arch": kind.model_arch})
+    try:
+        with torch.inference_mode():
+            kind(Path(model), conversion.base.gguf.LlamaFileType.ALL_F32, Path(out)).write()
+    except Exception as error:  # whatever it says
+        return str(error)
+    return None
+
+
+def check(folder, rng, name, gguf):
+    """True when all is well; None when llama.cpp's converter does not take it."""
+    kind, options = varied(rng, name, gguf)
     generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
     model = transformers.AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options), dtype=torch.float32, attn_implementation="eager")
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")
     redraw_linear(model, generator)
     model.eval()
-    stored = rng.choice((torch.float32, torch.float32, torch.float16, torch.bfloat16)) if name in DECODER_NAMES else torch.float32
+    stored = rng.choice((torch.float32, torch.float32, torch.float16, torch.bfloat16)) if name in DECODER_NAMES and not gguf else torch.float32
     with torch.no_grad():  # not the buffers: rotary frequencies are float32 whatever the weights are
         for parameter in model.parameters():
             parameter.copy_(parameter.to(stored))
@@ -270,9 +323,16 @@ def check(folder, rng, name):
     with tempfile.TemporaryDirectory() as scratch:
         # Saved before it runs: RWKV rescales its weights then.
         copy.deepcopy(model).to(stored).save_pretrained(scratch + "/model", **({"max_shard_size": "30KB"} if name in DECODER_NAMES and rng.choice(BOTH) else {}))
-        is_older = name in DECODER_NAMES and rng.choice(BOTH)
+        is_older = name in DECODER_NAMES and rng.choice(BOTH) and not gguf
         if is_older:
             make_older(scratch + "/model")
+        source = scratch + ("/m.gguf" if gguf else "/model")
+        more = dict(WANTED_FOR_GGUF.get(name, {}))
+        if name == "gpt_neox":
+            more["rotary_pct"] = options["rope_parameters"]["partial_rotary_factor"]
+        if gguf and (why := to_gguf(gguf, scratch + "/model", source, more)):
+            print(f"left out {name}: {why} {options}", flush=True)
+            return None
         wide = copy.deepcopy(model).double()
         exact, single = logits_of(wide, ids), logits_of(model, ids)
         save_file({"ids": ids.int()}, scratch + "/in")
@@ -281,7 +341,7 @@ def check(folder, rng, name):
         if is_steady:
             more, _ = greedy(wide, ids, 12)
             save_file({"ids": torch.cat([ids, more]).int()}, scratch + "/in_more")
-        runs = [[f"{folder}/runnel-convert", scratch + "/model", "-o", scratch + "/m.rnl", *(() if stored == torch.float32 else ("--weights", "f32"))]]
+        runs = [[f"{folder}/runnel-convert", source, "-o", scratch + "/m.rnl", *(() if stored == torch.float32 else ("--weights", "f32"))]]
         runs += [[f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in", "--out", f"{scratch}/out{chunk}", "--chunk", str(chunk)] for chunk in (1, 7, 64)]
         if is_steady:
             runs.append([f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in_more", "--out", scratch + "/out_more"])
@@ -305,14 +365,16 @@ def main():
     p.add_argument("names", nargs="*")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--gguf", metavar="LLAMA_CPP")
     o = p.parse_intermixed_args()
     transformers.logging.set_verbosity_error()
     os.environ.setdefault("TQDM_DISABLE", "1")
     rng = random.Random(o.seed)
     names = [n for name in o.names or OPTIONS for n in (DECODER_NAMES if name == "decoders" else [name])]
-    results = [check(o.folder, rng, name) for _ in range(o.rounds) for name in names]
-    print(f"{sum(results)} of {len(results)} as they should be")
-    sys.exit(0 if all(results) else 1)
+    results = [check(o.folder, rng, name, o.gguf) for _ in range(o.rounds) for name in names]
+    tried = [r for r in results if r is not None]
+    print(f"{sum(tried)} of {len(tried)} as they should be")
+    sys.exit(0 if all(tried) and tried else 1)
 
 
 if __name__ == "__main__":
