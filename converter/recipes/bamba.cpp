@@ -84,7 +84,9 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
   read_gguf_mamba2(f, g.m);
   g.m.prefix = "mamba.";
   g.m.eps = d.eps;
-  if (f.boolean("rope.scaling.finetuned", false)) g.rope.frequencies = rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim);
+  // Bamba turns channels, Granite 4 does not. Rows of q and k are reordered for neighbouring pairs.
+  if (f.boolean("rope.scaling.finetuned", true)) g.rope = gguf_rope(f, 10000, d.attention.head_dim);
+  d.attention.is_interleaved = true;
   g.experts.count = f.integer("expert_count", 0, 65536, 0);
   g.experts.chosen = f.integer("expert_used_count", 0, 65536, 0);
   g.experts.width = d.ffn.width = f.integer("feed_forward_length");

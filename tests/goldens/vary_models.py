@@ -131,6 +131,7 @@ LOST_IN_GGUF = {
     "cohere": {"tie_word_embeddings": True}, "gemma": {"tie_word_embeddings": True}, "gpt2": {"n_inner": None, "scale_attn_weights": True}, "olmoe": {"norm_topk_prob": False, "clip_qkv": None},
     "qwen2_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": False}, "qwen3_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
     "granite_moe": {"attention_bias": False}, "glm": {"rms_norm_eps": 1e-5}, "olmo": {"attention_bias": False}, "olmo3": {"rope_parameters": None},
+    "bamba": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}, "mlp_bias": False},
     "gemma2": {"tie_word_embeddings": True, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 12.0},
 }
 NO_ROPE_IN_GGUF = ("gemma", "gemma2", "glm", "stablelm", "phi", "gpt_neox")  # but for how many channels turn
