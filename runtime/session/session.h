@@ -99,6 +99,8 @@ class Session {
     // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then those not below the
     // k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
     int32_t top_logits = 0;
+    // Bit i: output number i is wanted, and operators of the head that no such output needs are left out. 0: all outputs that are not optional.
+    uint64_t wanted = 0;
     OutputFn sink = nullptr;
     void* sink_context = nullptr;
   };
@@ -106,7 +108,7 @@ class Session {
   // Computes the outputs of the last token of the last call once more, with these options' top_logits and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
-  // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in).
+  // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in). When one of them is optional, they are all that is wanted.
   Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
   // top_logits of run_into.
   void set_top_logits(int32_t k) { top_logits_ = k; }
@@ -182,6 +184,7 @@ class Session {
   Status fill_input(Pass& pass, uint32_t value);
   Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
   Status run_head(Pass& pass);
+  uint32_t end_of_head(const Pass& pass) const;
   Status emit(Pass& pass, int64_t first_row);
   Status check_finite(const Pass& pass, uint32_t value) const;
   TensorView value_view(const Pass& pass, uint32_t value) const;
