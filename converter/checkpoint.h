@@ -1,7 +1,7 @@
 // A source model in memory, whatever file it came from: tensors over mapped bytes, and metadata as one JSON tree.
 //
-// Metadata of a GGUF: its keys as they stand ("gemma3.block_count"). Of a directory: {"config": config.json, "generation_config": ...}
-// of those that exist; tokenizer files are read by converter/text from `path`.
+// Metadata of a GGUF: its keys as they stand ("gemma3.block_count"). Of a directory: {"config": config.json, "generation_config": ...,
+// "modules": ...} of those that exist; tokenizer files are read by converter/text from `path`.
 #pragma once
 
 #include <cstdint>

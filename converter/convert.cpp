@@ -1,6 +1,7 @@
 #include "converter/convert.h"
 
 #include "converter/passes/adapt_graph.h"
+#include "converter/passes/embedding.h"
 #include "converter/passes/half_states.h"
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
@@ -65,6 +66,7 @@ ConvertReport convert(const ConvertOptions& options) {
     find_recipe(c).build(c, builder);
     name_values(builder.model);
     report.notices = add_tokenizer(c, builder);
+    for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
   split_heads(options.head, builder);

@@ -57,7 +57,8 @@ class Namer {
       for (std::string& in : op->inputs) rename(in);
       for (std::string& out : op->outputs) rename(out);
     }
-    for (std::string& out : program_.outputs) rename(out);
+    for (auto* list : {&program_.outputs, &program_.optional_outputs})
+      for (std::string& out : *list) rename(out);
   }
 
  private:

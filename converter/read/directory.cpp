@@ -121,7 +121,7 @@ Checkpoint read_directory(const fs::path& directory) {
   if (c.name.empty()) c.name = fs::absolute(directory).lexically_normal().parent_path().filename().string();
   if (!fs::exists(directory / "config.json")) fail("%s: no config.json in this directory", directory.c_str());
   c.meta = Json::object();
-  for (const char* name : {"config", "generation_config"}) {
+  for (const char* name : {"config", "generation_config", "modules"}) {
     const fs::path file = directory / (std::string(name) + ".json");
     if (fs::exists(file)) c.meta[name] = read_json(file);
   }

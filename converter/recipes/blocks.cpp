@@ -86,12 +86,15 @@ Var attention(Net& net, const Attention& a, const Var& x) {
 }
 
 Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks, const std::string& name) {
-  net.attention_states(name, s.window, k.dims[0], k.dims[1], v.dims[1]);
+  if (!net.is_whole()) net.attention_states(name, s.window, k.dims[0], k.dims[1], v.dims[1]);
   format::AttentionAttrsT attrs;
   attrs.scale = float(s.scale);
   attrs.window = uint32_t(s.window);
   attrs.softcap = float(s.softcap);
-  Names inputs = {q.name, k.name, v.name, net.state_name(name + ".k"), net.state_name(name + ".v")};
+  attrs.causal = !net.is_whole();
+  Names inputs = {q.name, k.name, v.name};
+  if (!net.is_whole()) inputs.insert(inputs.end(), {net.state_name(name + ".k"), net.state_name(name + ".v")});
+  else if (!sinks.empty()) inputs.resize(5);
   if (!sinks.empty()) inputs.push_back(sinks);
   return net.op("attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
 }

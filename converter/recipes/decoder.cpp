@@ -101,7 +101,7 @@ format::UnaryKind activation_named(const Facts& f, const std::string& key, const
 }
 
 std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden) {
-  return is_tied ? table + ".weight" : net.matrix("/lm_head.weight", net.take("/lm_head.weight", {vocab, hidden}));
+  return is_tied || net.is_headless() ? table + ".weight" : net.matrix("/lm_head.weight", net.take("/lm_head.weight", {vocab, hidden}));
 }
 
 void read_granite_factors(const Facts& f, Decoder& d) {
@@ -174,7 +174,7 @@ class Builder {
 }  // namespace
 
 void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& builder) {
-  Net net(checkpoint, builder, d.naming, d.context);
+  Net net(checkpoint, builder, d.naming, d.context, d.is_bidirectional);
   Builder make(net, d);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
   if (d.position_table) {

@@ -26,6 +26,7 @@ struct Decoder {
   bool is_layer_norm = false;   // norms subtract the mean and may have a bias
   bool norms_have_weights = true;
   bool is_parallel = false;     // both halves of a layer see the same input, normed once or, with ffn_norm, by a norm for each
+  bool is_bidirectional = false;  // tokens see those behind them; a window reaches to both sides then
   float residual_factor = 1;    // of what both halves add
   float logit_factor = 1;
   float embedding_scale = 1;

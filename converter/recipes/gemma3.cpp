@@ -1,5 +1,6 @@
 // Gemma 3, text part: five layers with a window, then one that sees everything, each kind with its own rotary base; norms on queries and
-// keys, before and after both halves of a layer; output matrix = embedding. The vision tower of the larger models is left out.
+// keys, before and after both halves of a layer; output matrix = embedding. The vision tower of the larger models is left out. EmbeddingGemma is one
+// whose attention goes both ways, without an output matrix.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -16,7 +17,8 @@ constexpr int64_t kPattern = 6;
 constexpr double kLocalBase = 10000, kGlobalBase = 1000000;
 
 void read_gguf_facts(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta, c.path.string(), "gemma3.");
+  d.is_bidirectional = architecture_of(c) == "gemma-embedding";
+  const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
   read_gguf_sizes(c, f, d);
   // The file leaves out the attention scale, the pattern of the layers and the local rotary base.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
@@ -35,7 +37,7 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   const Facts f(text.config, text.where);
   read_config_sizes(f, d);
   d.is_tied = text.is_tied;
-  if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
+  d.is_bidirectional = f.boolean("use_bidirectional_attention", false);
   d.norm_offset = d.attention.norm_offset = 1;
   d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));
   d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
@@ -55,13 +57,17 @@ void build(Checkpoint& c, ModelBuilder& b) {
   if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
-  for (Layer& layer : d.layers) layer.rope = layer.window ? 1 : 0;
+  for (Layer& layer : d.layers) {
+    layer.rope = layer.window ? 1 : 0;
+    // The window's size counts both sides of an encoder's token.
+    if (d.is_bidirectional && layer.window) layer.window = layer.window / 2 + 1;
+  }
   build_decoder(c, d, b);
 }
 
 }  // namespace
 
 extern const Recipe gemma3_recipe;
-const Recipe gemma3_recipe = {"gemma3", {"gemma3"}, {"gemma3_text", "gemma3"}, build};
+const Recipe gemma3_recipe = {"gemma3", {"gemma3", "gemma-embedding"}, {"gemma3_text", "gemma3"}, build};
 
 }  // namespace runnel::convert

@@ -13,7 +13,7 @@ GraphBuilder::GraphBuilder(ModelBuilder& builder, const std::string& program) : 
   program_->name = program;
 }
 
-void GraphBuilder::add_stream_symbols() {
+void GraphBuilder::add_stream_symbols(bool is_whole) {
   const auto add = [&](const char* name, format::SymbolKind kind, const char* bound) {
     auto s = std::make_unique<format::SymbolT>();
     s->name = name;
@@ -22,8 +22,8 @@ void GraphBuilder::add_stream_symbols() {
     builder_.model.symbols.push_back(std::move(s));
   };
   for (const char* option : {"context", "chunk", "rollback", "rows"}) add(option, format::SymbolKind::option, "");
-  add("T", format::SymbolKind::axis, "chunk");
-  add("R", format::SymbolKind::axis, "rows");
+  add("T", format::SymbolKind::axis, is_whole ? "context" : "chunk");
+  if (!is_whole) add("R", format::SymbolKind::axis, "rows");
 }
 
 void GraphBuilder::add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role) {

@@ -13,8 +13,9 @@ uint16_t version_needed(const format::OpT& op);
 class GraphBuilder {
  public:
   GraphBuilder(ModelBuilder& builder, const std::string& program);
-  // Options context, chunk, rollback and rows; axis T (tokens of a call, at most chunk) and axis R (rows of outputs, at most rows).
-  void add_stream_symbols();
+  // Options context, chunk, rollback and rows; axis T (tokens of a call, at most chunk) and axis R (rows of outputs, at most rows). is_whole: a text is
+  // one call of at most context tokens, and there are no rows to choose.
+  void add_stream_symbols(bool is_whole = false);
   void add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role);
   // Declares the value `name` and returns the name.
   std::string value(const std::string& name, const Names& shape, format::DType dtype = format::DType::f32);
@@ -28,6 +29,7 @@ class GraphBuilder {
   // Moves operators on axis `axis` behind all others, in their order: nothing else reads what they compute.
   void move_to_end(const std::string& axis);
   void add_output(const std::string& name) { program_->outputs.push_back(name); }
+  void add_optional_output(const std::string& name) { program_->optional_outputs.push_back(name); }
   // Key and value state of an attention operator: `name`.k and `name`.v.
   void add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim);
 

@@ -1,5 +1,6 @@
 #include "converter/recipes/net.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace runnel::convert {
@@ -16,13 +17,32 @@ Names axes(const std::string& axis, const std::vector<int64_t>& dims) {
 
 }  // namespace
 
-Net::Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context)
-    : checkpoint_(checkpoint), builder_(builder), graph_(builder, "main"), naming_(std::move(naming)) {
+namespace {
+
+// The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
+bool names_base_class(const Checkpoint& c) {
+  if (c.meta.find("modules") != c.meta.end()) return true;
+  const auto config = c.meta.find("config");
+  if (config == c.meta.end() || !config->is_object()) return false;
+  const auto classes = config->find("architectures");
+  if (classes == config->end() || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return false;
+  const std::string name = (*classes)[0].get<std::string>();
+  const auto ends = [&](const std::string& end) { return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0; };
+  return ends("Model") && !ends("LMHeadModel");
+}
+
+}  // namespace
+
+Net::Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole)
+    : checkpoint_(checkpoint), builder_(builder), graph_(builder, "main"), naming_(std::move(naming)), is_whole_(is_whole) {
+  const auto has_root = [&](const SourceTensor& t) { return t.name.compare(0, naming_.root.size(), naming_.root) == 0; };
+  if (!is_gguf() && std::none_of(checkpoint_.tensors().begin(), checkpoint_.tensors().end(), has_root)) naming_.root.clear();
+  is_headless_ = is_whole || (checkpoint_.kind == Checkpoint::Kind::kDirectory && !has("/lm_head.weight") && names_base_class(checkpoint_));
   builder_.model.context = uint64_t(context);
-  graph_.add_stream_symbols();
+  graph_.add_stream_symbols(is_whole);
   graph_.add_input("ids", format::DType::i32, {"T"}, format::Role::tokens);
   graph_.add_input("positions", format::DType::i32, {"T"}, format::Role::positions);
-  graph_.add_input("rows", format::DType::i32, {"R"}, format::Role::rows);
+  if (!is_whole) graph_.add_input("rows", format::DType::i32, {"R"}, format::Role::rows);
 }
 
 void Net::layer(size_t i, size_t count) {
@@ -347,13 +367,20 @@ Var Net::concat(const std::vector<Var>& parts, int axis) {
 }
 
 Var Net::wanted(const Var& x) {
-  if (!is_last_layer_ || x.axis == "R") return x;
+  if (!is_last_layer_ || is_whole_ || x.axis == "R") return x;
   const auto it = wanted_.find(x.name);
   if (it != wanted_.end()) return it->second;
   return wanted_[x.name] = op("gather_rows", {x.name, "rows"}, "R", x.dims);
 }
 
 void Net::head(const Var& x, const std::string& matrix_name, int64_t vocab, double softcap, double factor) {
+  // A view under the name that the original gives it.
+  graph_.op("reshape", {x.name}, {graph_.value("last_hidden_state", axes(x.axis, x.dims))});
+  if (is_headless_) {
+    graph_.move_to_end("R");
+    return graph_.add_output("last_hidden_state");
+  }
+  graph_.add_optional_output("last_hidden_state");
   const bool is_changed = softcap > 0 || factor != 1;
   Var y = {is_changed ? "raw_logits" : "logits", x.axis, {vocab}};
   graph_.value(y.name, axes(y.axis, y.dims));

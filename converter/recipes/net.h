@@ -44,7 +44,9 @@ struct Product {
 
 class Net {
  public:
-  Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context);
+  // is_whole: tokens see those behind them too, so a text is one call. Where no tensor stands under the naming's root, the source was saved from the
+  // class without a head, and the root is left out.
+  Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole = false);
 
   // Where names are looked up from here on. layer(i) for i < count; the last layer is where `wanted` gathers.
   void layer(size_t i, size_t count);
@@ -130,7 +132,11 @@ class Net {
     graph_.op(name, inputs, outputs, std::move(attrs));
     return y;
   }
-  // The final product, its output called `logits`.
+  bool is_whole() const { return is_whole_; }
+  // The model has no output matrix: tokens see those behind them; or the source has none and its configuration names a class without one, or
+  // sentence-transformers' list of modules stands beside it.
+  bool is_headless() const { return is_headless_; }
+  // The final product, its output called `logits`; x is the optional output `last_hidden_state`. Without a head that is the only output.
   void head(const Var& x, const std::string& matrix, int64_t vocab, double softcap = 0, double factor = 1);
 
   ModelBuilder& builder() { return builder_; }
@@ -145,7 +151,7 @@ class Net {
   GraphBuilder graph_;
   Naming naming_;
   std::string scope_;
-  bool is_last_layer_ = false;
+  bool is_last_layer_ = false, is_whole_ = false, is_headless_ = false;
   std::map<std::string, int> used_names_;
   std::map<std::string, Var> wanted_;
   std::map<std::string, const SourceTensor*> turned_;

@@ -4,6 +4,7 @@
 #include "converter/text/byte_bpe.h"
 #include "converter/text/json_access.h"
 #include "converter/text/patterns.h"
+#include "converter/text/unicode.h"
 #include "text/utf8.h"
 
 namespace runnel::convert {
@@ -56,7 +57,7 @@ void read_metaspace(const Json& j, VocabSource* s) {
 void read_step(const Json& j, VocabSource* s, bool* byte_level) {
   std::vector<PreTokenizerStep>* steps = &s->pre_tokenizer;
   const std::string type = text_of(j, "type");
-  const std::string punctuation = "[!-/:-@\\[-`{-~\\p{P}]";
+  static const std::string punctuation = "[!-/:-@\\[-`{-~" + old_punctuation() + "]";
   // Steps after ByteLevel see its letters in place of bytes.
   const bool after = *byte_level;
   if (after && (type == "ByteLevel" || type == "Metaspace")) unsupported("the pre-tokenizer " + type + " after ByteLevel");

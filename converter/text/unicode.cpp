@@ -135,4 +135,20 @@ std::map<uint32_t, uint8_t> cluster_classes() {
   return classes;
 }
 
+std::string old_punctuation() {
+  const auto has = [](uint32_t c) {
+    const bool was = c == 0x166D || c == 0x111C9;  // until later versions
+    return was || ((U_MASK(u_charType(UChar32(c))) & U_GC_P_MASK) && is_assigned_in(c, 8));
+  };
+  std::string out;
+  for (uint32_t c = 0x80; c < 0x110000; ++c) {
+    if (!has(c)) continue;
+    const uint32_t first = c;
+    while (has(c + 1)) ++c;
+    out += utf8_of(first);
+    if (c > first) out += "-" + utf8_of(c);
+  }
+  return out;
+}
+
 }  // namespace runnel::convert

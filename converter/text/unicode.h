@@ -15,6 +15,8 @@ std::string utf8_of(uint32_t code_point);
 std::vector<uint32_t> code_points_of(std::string_view text);
 
 bool is_assigned_in(uint32_t c, int version);
+// Punctuation beyond ASCII by Unicode 8.0, which the tokenizers library asks, as characters and ranges for a class of a pattern.
+std::string old_punctuation();
 bool is_surrogate(uint32_t c);
 
 struct FormTables {

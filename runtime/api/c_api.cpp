@@ -5,6 +5,7 @@
 #include "api/handles.h"
 #include "base/log.h"
 #include "cpu/features.h"
+#include "session/embed.h"
 
 namespace runnel {
 namespace {
@@ -141,6 +142,8 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
     out.eos = t->eos();
   }
   out.has_chat = root.chat() || root.chat_program();
+  auto width = embedding_width(*model->model);
+  if (width.is_ok() && width.value() <= INT32_MAX) out.embedding = int32_t(width.value());
   write_struct(info, out);
   return RNL_OK;
 }
@@ -240,6 +243,14 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
     return k.fn(k.user, &t, first_row) ? Status::make(Code::kCancelled, "cancelled by the output callback") : Status::ok();
   };
   return report(session->session->run(in, input_count, o));
+}
+
+rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count, const rnl_embed_options* options, float* embedding, size_t capacity) {
+  if (!session || (!ids && count) || !embedding) return report(null_argument("session, ids or embedding"));
+  const rnl_embed_options o = read_options(options);
+  static_assert(int(format::Pooling::first) + 1 == RNL_POOLING_FIRST && int(format::Pooling::mean) + 1 == RNL_POOLING_MEAN);
+  if (o.pooling < 0) return report(Status::make(Code::kInvalidArgument, "pooling %d is unknown", o.pooling));
+  return report(embed(*session->session, ids, count, {o.pooling - 1, o.normalise < 0 ? 0 : o.normalise > 0 ? 1 : -1}, embedding, capacity));
 }
 
 void rnl_session_set_top_logits(rnl_session* session, int32_t k) { session->session->set_top_logits(k); }

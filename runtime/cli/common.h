@@ -39,8 +39,12 @@ struct Options {
   int logprobs = -1;  // -1: none are written
   // eval, perplexity, tokenize
   std::string in, out, program, file;
+  std::vector<std::string> outputs;
   int64_t chunk = 0, window = 0;
   bool json = false;
+  // embed
+  std::string pooling = "model";
+  bool no_normalise = false;
   // bench
   int64_t prompt_tokens = 512, gen_tokens = 128, depth = 0;
   int repeat = 3;
@@ -53,6 +57,7 @@ struct Options {
 int cmd_run(const Options& o);
 int cmd_chat(const Options& o);
 int cmd_eval(const Options& o);
+int cmd_embed(const Options& o);
 int cmd_perplexity(const Options& o);
 int cmd_bench(const Options& o);
 int cmd_tokenize(const Options& o);

@@ -11,25 +11,38 @@ namespace {
 
 struct BlockSink {
   SafetensorsWriter* writer;
-  const ProgramInfo* info;
+  const std::vector<int>* places;  // of each output of the program among those that are written; -1: not written
   Progress* progress;
   std::string error;
 };
 
-int write_block(void* user, const rnl_tensor* t, int64_t first_row) {
-  auto* sink = static_cast<BlockSink*>(user);
-  for (size_t i = 0; i < sink->info->outputs.size(); ++i) {
-    if (std::strcmp(sink->info->values[sink->info->outputs[i]].name, t->name) != 0) continue;
-    const size_t row = t->rank && t->dims[0] ? t->bytes / size_t(t->dims[0]) : t->bytes;
-    try {
-      sink->writer->write(i, row * size_t(first_row), t->data, t->bytes);
-    } catch (const Failure& e) {
-      sink->error = e.what();
-      return 1;
-    }
+Status write_block(void* context, uint32_t output, const TensorView& block, int64_t first_row) {
+  auto& sink = *static_cast<BlockSink*>(context);
+  const size_t bytes = view_bytes(block), row = block.rank && block.dims[0] ? bytes / size_t(block.dims[0]) : bytes;
+  try {
+    sink.writer->write(size_t(sink.places->at(output)), row * size_t(first_row), block.data, bytes);
+  } catch (const std::exception& e) {
+    sink.error = e.what();
+    return Status::make(Code::kCancelled, "cancelled");
   }
-  if (t->rank) sink->progress->update(first_row + t->dims[0]);
-  return 0;
+  if (block.rank) sink.progress->update(first_row + block.dims[0]);
+  return Status::ok();
+}
+
+// Bits of the outputs that are wanted by name; 0: none is named.
+uint64_t wanted_outputs(const ProgramInfo& info, const std::vector<std::string>& names) {
+  uint64_t wanted = 0;
+  for (const std::string& name : names) {
+    uint32_t i = 0;
+    while (i < std::min<size_t>(info.outputs.size(), 64) && info.values[info.outputs[i]].name != name) ++i;
+    if (i == std::min<size_t>(info.outputs.size(), 64)) {
+      std::string known;
+      for (uint32_t v : info.outputs) known += (known.empty() ? "" : ", ") + std::string(info.values[v].name);
+      throw Failure(std::string("program \"") + info.name + "\" has no output \"" + name + "\"; it has " + known);
+    }
+    wanted |= uint64_t(1) << i;
+  }
+  return wanted;
 }
 
 }  // namespace
@@ -52,19 +65,35 @@ int cmd_eval(const Options& o) {
   const PlannedProgram& program = plan.programs[size_t(&info - &plan.model->programs()[0])];
   const SymbolValues symbols = call_symbols(plan, program, inputs);
   std::vector<NamedTensor> outputs;
-  for (uint32_t v : info.outputs) {
+  std::vector<int> places;
+  Session::RunOptions run;
+  run.wanted = wanted_outputs(info, o.outputs);
+  for (uint32_t i = 0; i < info.outputs.size(); ++i) {
+    places.push_back(-1);
+    if (run.wanted ? !(run.wanted >> i & 1) : i >= info.required_outputs) continue;
+    places.back() = int(outputs.size());
+    const ValueInfo& v = info.values[info.outputs[i]];
     TensorView view{};
-    Status s = evaluate_shape(*plan.model, info.values[v].shape, symbols, info.values[v].name, &view);
+    Status s = evaluate_shape(*plan.model, v.shape, symbols, v.name, &view);
     if (!s.is_ok()) throw Failure(s.message());
-    view.dtype = info.values[v].dtype;
-    outputs.push_back({info.values[v].name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr, view_bytes(view)});
+    view.dtype = v.dtype;
+    outputs.push_back({v.name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr, view_bytes(view)});
   }
   SafetensorsWriter writer(o.out, outputs);
   Progress progress("eval", program.stream_symbol >= 0 ? symbols.v[program.stream_symbol] : 0);
-  BlockSink sink{&writer, &info, &progress, {}};
-  const rnl::Status s = rnl_session_run_blocks(session.get(), o.program.empty() ? nullptr : o.program.c_str(), inputs.data(), inputs.size(), 1, write_block, &sink);
+  BlockSink sink{&writer, &places, &progress, {}};
+  run.program = info.name;
+  run.rows_all = true;
+  run.sink = write_block;
+  run.sink_context = &sink;
+  std::vector<IoTensor> in;
+  for (const rnl_tensor& t : inputs) {
+    in.push_back({t.name, DType(t.dtype), t.rank, {}, t.data, t.bytes});
+    std::copy(t.dims, t.dims + t.rank, in.back().dims);
+  }
+  Status s = session.get()->session->run(in.data(), in.size(), run);
   if (!sink.error.empty()) throw Failure(sink.error);
-  check(s);
+  if (!s.is_ok()) throw Failure(s.message());
   writer.commit();
   return 0;
 }

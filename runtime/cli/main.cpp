@@ -64,7 +64,19 @@ int main(int argc, char** argv) {
   eval->add_option("--out", o.out, "outputs, a .safetensors file")->required();
   eval->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
   eval->add_option("--program", o.program, "the program's name; default: the first");
+  eval->add_option("--output", o.outputs, "an output that is wanted, such as last_hidden_state; may be given several times; default: all that are not optional")->allow_extra_args(false);
   device(eval);
+
+  CLI::App* embed = add("embed", "Embeddings of texts: one vector a line", cmd_embed);
+  auto* one_text = embed->add_option("-p,--prompt", o.prompt, "a text; its embedding is printed as a JSON array");
+  auto* lines = embed->add_option("--in", o.in, "lines of JSON: {\"text\": …}, {\"bytes_hex\": …} or {\"ids\": […]}")->excludes(one_text);
+  auto* vectors = embed->add_option("--out", o.out, "embeddings float32 [lines, width], a .safetensors file")->needs(lines);
+  lines->needs(vectors);
+  embed->add_option("--pooling", o.pooling, "which of the text's rows count; default: as the model says")->check(CLI::IsMember({"model", "last", "mean", "first"}));
+  embed->add_flag("--no-normalize", o.no_normalise, "leave out the scaling to length 1");
+  embed->add_flag("--special", o.special, "special tokens written in the text count as tokens");
+  embed->add_option("--chunk", o.chunk, "tokens of one pass")->check(CLI::Range(int64_t(1), int64_t(65536)));
+  device(embed);
 
   CLI::App* perplexity = add("perplexity", "Perplexity of a text", cmd_perplexity);
   auto* file = perplexity->add_option("--file", o.file, "a text file");
@@ -113,6 +125,10 @@ int main(int argc, char** argv) {
   for (const std::string& text : o.stop) o.stops.push_back(text.c_str());
   if (command == cmd_perplexity && o.file.empty() == o.in.empty()) {
     std::fprintf(stderr, "perplexity: give either --file or --in\n");
+    return 2;
+  }
+  if (command == cmd_embed && one_text->count() == 0 && o.in.empty()) {
+    std::fprintf(stderr, "embed: give a text with -p, or lines with --in and --out\n");
     return 2;
   }
   try {

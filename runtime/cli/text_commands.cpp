@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
+#include "cli/lines.h"
 #include "cli/text_options.h"
 
 namespace runnel::cli {
@@ -59,43 +60,17 @@ int cmd_run(const Options& o) {
   return 0;
 }
 
-namespace {
-
-std::string from_hex(const std::string& hex, size_t line) {
-  std::string out;
-  auto digit = [&](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    throw Failure("line " + std::to_string(line) + ": bytes_hex holds \"" + c + "\"");
-  };
-  if (hex.size() % 2) throw Failure("line " + std::to_string(line) + ": bytes_hex has an odd number of digits");
-  for (size_t i = 0; i < hex.size(); i += 2) out += char(digit(hex[i]) * 16 + digit(hex[i + 1]));
-  return out;
-}
-
-}  // namespace
-
 int cmd_tokenize(const Options& o) {
   Opened opened;
   open(o, &opened);
-  std::ifstream in(o.in);
-  if (!in) throw Failure(o.in + ": cannot open: " + std::strerror(errno));
-  std::string out, line;
+  std::string out;
   const uint32_t flags = o.special ? RNL_TEXT_SPECIAL : 0;
-  for (size_t n = 1; std::getline(in, line); ++n) {
-    if (line.empty()) continue;
-    const json given = json::parse(line, nullptr, false);
-    const bool text = given.is_object() && given.contains("text") && given["text"].is_string();
-    const bool hex = given.is_object() && given.contains("bytes_hex") && given["bytes_hex"].is_string();
-    if (!text && !hex) throw Failure(o.in + ": line " + std::to_string(n) + " is neither {\"text\": …} nor {\"bytes_hex\": …}");
-    std::vector<int32_t> ids;
-    check(opened.model.tokenize(text ? given["text"].get<std::string>() : from_hex(given["bytes_hex"].get<std::string>(), n), flags, &ids));
+  for_each_line(o.in, [&](const json& given, size_t n) {
+    const std::vector<int32_t> ids = ids_of_line(opened.model, given, flags, n);
     std::string back;
     check(opened.model.detokenize(ids, flags, &back));
     out += json{{"ids", ids}, {"text", back}}.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-  }
-  if (in.bad()) throw Failure(o.in + ": cannot read: " + std::strerror(errno));
+  });
   std::ofstream to(o.out, std::ios::binary);
   to << out;
   to.close();

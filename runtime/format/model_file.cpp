@@ -318,11 +318,15 @@ Status Model::load_program(const format::Program& p) {
   for (size_t i = 0; i < program.values.size(); ++i)
     if (!produced[i]) return Status::make(Code::kInvalidModel, "value \"%s\" is never computed", program.values[i].name);
   if (!p.outputs() || p.outputs()->size() == 0) return bad("no outputs");
-  for (const auto* name : *p.outputs()) {
-    const Operand o = find_name(name->c_str());
-    if (o.kind != Operand::Kind::kValue) return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name->c_str());
-    RNL_TRY(program.outputs.push(o.index));
-  }
+  program.required_outputs = p.outputs()->size();
+  for (const auto* list : {p.outputs(), p.optional_outputs()})
+    for (uint32_t i = 0; list && i < list->size(); ++i) {
+      const char* name = list->Get(i)->c_str();
+      const Operand o = find_name(name);
+      if (o.kind != Operand::Kind::kValue) return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name);
+      RNL_TRY(program.outputs.push(o.index));
+    }
+  if (program.outputs.size() > program.required_outputs && program.outputs.size() > 64) return bad("more than 64 outputs, some of them optional");
   return Status::ok();
 }
 

@@ -92,7 +92,8 @@ struct ProgramInfo {
   const char* name;
   Vec<ValueInfo> values;    // inputs first
   uint32_t input_count = 0;
-  Vec<uint32_t> outputs;    // value indices
+  Vec<uint32_t> outputs;    // value indices, those that every call gives first
+  uint32_t required_outputs = 0;
   Vec<Operand> operands;
   Vec<OpInfo> ops;
 };

@@ -193,7 +193,8 @@ int find_screened(const Model& model, const ProgramInfo& info) {
 // See PlannedProgram::choice_value.
 int find_choice(const Model& model, const PlannedProgram& program) {
   int found = -1;
-  for (uint32_t v : program.info->outputs) {
+  for (uint32_t i = 0; i < program.info->required_outputs; ++i) {
+    const uint32_t v = program.info->outputs[i];
     const ValueInfo& value = program.info->values[v];
     if (program.rows_symbol < 0 || v < program.info->input_count || value.shape.rank == 0 || model.exprs().as_symbol(value.shape.dims[0]) != program.rows_symbol) continue;
     if (found >= 0 || value.shape.rank != 2 || value.dtype != DType::kF32) return -1;

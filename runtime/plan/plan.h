@@ -69,7 +69,7 @@ struct PlannedProgram {
   int rows_symbol = -1;    // axis symbol bounded by `rows` alone
   // The product with a split matrix whose result is an output of the program and nothing else; -1: there is none.
   int screened_op = -1;
-  // The only output that is made by rows, if the head makes it and it is [rows, n] of f32: a highest element may be chosen where it was made.
+  // The only output, of those that are not optional, that is made by rows, if the head makes it and it is [rows, n] of f32: a highest element may be chosen where it was made.
   // -1: there is none.
   int choice_value = -1;
 };

@@ -367,7 +367,7 @@ Status Session::emit(Pass& pass, int64_t first_row) {
     const ShapeExpr& shape = p.info->values[value].shape;
     const int axis = shape.rank ? model().exprs().as_symbol(shape.dims[0]) : -1;
     const bool by_rows = axis >= 0 && axis == p.rows_symbol;
-    if (by_rows != (first_row >= 0)) continue;
+    if (by_rows != (first_row >= 0) || !pass.wants(i)) continue;
     if (pass.choose && int(value) == p.choice_value) {
       int32_t choice = backend_->choice();
       RNL_TRY(pass.options->sink(pass.options->sink_context, i, TensorView{&choice, nullptr, {1}, 1, DType::kI32}, first_row));
@@ -380,25 +380,42 @@ Status Session::emit(Pass& pass, int64_t first_row) {
   return Status::ok();
 }
 
+// Behind the last operator of the head that computes an output that is wanted.
+uint32_t Session::end_of_head(const Pass& pass) const {
+  const ProgramInfo& info = *pass.program->info;
+  uint32_t end = uint32_t(info.ops.size());
+  const auto is_needed = [&](const OpInfo& op) {
+    for (uint32_t i = 0; i < info.outputs.size(); ++i)
+      for (uint32_t k = 0; k < op.out_count; ++k) {
+        const Operand& o = info.operands[op.first_operand + op.in_count + k];
+        if (o.kind == Operand::Kind::kValue && o.index == info.outputs[i] && pass.wants(i)) return true;
+      }
+    return false;
+  };
+  while (end > pass.program->head_begin && !is_needed(info.ops[end - 1])) --end;
+  return end;
+}
+
 // Runs the head for the rows of this pass, a block at a time.
 Status Session::run_head(Pass& pass) {
   const PlannedProgram& p = *pass.program;
   uint32_t rows_value = 0;
   while (rows_value < p.info->input_count && p.info->values[rows_value].role != format::Role::rows) ++rows_value;
   const int64_t end = pass.begin + pass.tokens;
+  const uint32_t end_op = end_of_head(pass);
   const int64_t total_rows = pass.rows ? pass.rows->dims[0] : pass.rows_all ? pass.total : 1;
   auto row_at = [&](int64_t i) { return pass.rows ? read_int(*pass.rows, i) : pass.rows_all ? i : pass.total - 1; };
   while (pass.next_row < total_rows && row_at(pass.next_row) < end) {
     int64_t n = 0;
     while (n < plan_.options.rows && pass.next_row + n < total_rows && row_at(pass.next_row + n) < end) ++n;
     pass.symbols.v[p.rows_symbol] = n;
-    pass.choose = backend_ && pass.options->choose && total_rows == 1 && p.choice_value >= 0 && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()));
+    pass.choose = backend_ && pass.options->choose && !pass.options->wanted && total_rows == 1 && p.choice_value >= 0 && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()));
     RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &head_bound_));
     if (rows_value < p.info->input_count) {
       auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);
       for (int64_t i = 0; i < n; ++i) out[i] = int32_t(row_at(pass.next_row + i) - pass.begin);
     }
-    RNL_TRY(run_ops(pass, p.head_begin, uint32_t(p.info->ops.size())));
+    RNL_TRY(run_ops(pass, p.head_begin, end_op));
     RNL_TRY(finish_ops(pass));
     RNL_TRY(emit(pass, pass.next_row));
     pass.next_row += n;
@@ -558,13 +575,18 @@ Status copy_block(void* context, uint32_t output, const TensorView& block, int64
 Status Session::run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count) {
   const ProgramInfo* info = model().find_program(program);
   if (!info) return Status::make(Code::kNotFound, "the model has no program \"%.80s\"", program);
+  uint64_t named = 0;
+  bool is_optional = false;
   for (size_t i = 0; i < output_count; ++i) {
-    bool known = false;
-    for (uint32_t v : info->outputs) known = known || std::strcmp(info->values[v].name, outputs[i].name) == 0;
-    RNL_CHECK_ARG(known, "program \"%s\" has no output \"%.80s\"", info->name, outputs[i].name);
+    uint32_t k = 0;
+    while (k < info->outputs.size() && std::strcmp(info->values[info->outputs[k]].name, outputs[i].name) != 0) ++k;
+    RNL_CHECK_ARG(k < info->outputs.size(), "program \"%s\" has no output \"%.80s\"", info->name, outputs[i].name);
+    is_optional = is_optional || k >= info->required_outputs;
+    named |= k < 64 ? uint64_t(1) << k : 0;
   }
   CopySink sink{outputs, output_count, info};
   RunOptions options;
+  if (is_optional) options.wanted = named;
   options.program = program;
   options.sink = copy_block;
   options.sink_context = &sink;

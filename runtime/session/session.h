@@ -102,6 +102,8 @@ class Session {
     // Of an output [1, n] the number of its highest element is wanted, of equal ones the lowest. The sink is given that, i32 [1], where a
     // device chooses; else the output.
     bool choose = false;
+    // Bit i: output number i is wanted, and operators of the head that no such output needs are left out. 0: all outputs that are not optional.
+    uint64_t wanted = 0;
     OutputFn sink = nullptr;
     void* sink_context = nullptr;
   };
@@ -109,7 +111,7 @@ class Session {
   // Computes the outputs of the last token of the last call once more, with these options' top_logits and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
-  // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in).
+  // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in). When one of them is optional, they are all that is wanted.
   Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
   // top_logits of run_into.
   void set_top_logits(int32_t k) { top_logits_ = k; }
@@ -185,6 +187,7 @@ class Session {
   Status fill_input(Pass& pass, uint32_t value);
   Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
   Status run_head(Pass& pass);
+  uint32_t end_of_head(const Pass& pass) const;
   Status emit(Pass& pass, int64_t first_row);
   Status check_finite(const Pass& pass, uint32_t value) const;
   TensorView value_view(const Pass& pass, uint32_t value) const;

@@ -207,7 +207,7 @@ Status Runner::record(const OpRange& range, Recording* r) {
   };
   for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
   for (uint32_t v : p.info->outputs)
-    if (v >= p.info->input_count && !(range.choose && int(v) == p.choice_value)) RNL_TRY(io(v, &r->outputs));
+    if (v >= p.info->input_count && !range.choose) RNL_TRY(io(v, &r->outputs));
   for (Part& one : r->parts) RNL_TRY(record_part(range, r, &one));
   return Status::ok();
 }

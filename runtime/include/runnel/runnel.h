@@ -98,6 +98,7 @@ typedef struct rnl_model_info {
   int32_t vocabulary;   /* pieces of the tokenizer, 0 without one */
   int32_t has_chat;     /* 1: the model has a chat format */
   int32_t bos, eos;     /* token ids, -1: none */
+  int32_t embedding;    /* floats of what rnl_session_embed gives; 0: the model gives no embeddings */
 } rnl_model_info;
 RNL_API rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info);
 
@@ -168,7 +169,8 @@ typedef struct rnl_tensor {
 
 /* Runs a program (null: the first one) on a call of any length: calls longer than `chunk` run in passes. Inputs are matched by name.
  * A language model takes ids [T] (i32 or i64) and optionally rows [R], the rising indices of the tokens whose outputs are wanted (default:
- * the last; R = 0: none). Outputs are copied to `outputs` by name; dims and dtype are filled in.
+ * the last; R = 0: none). Outputs are copied to `outputs` by name; dims and dtype are filled in. Language models have an optional output
+ * last_hidden_state f32 [R, width], what the output matrix is multiplied with: naming it alone leaves the output matrix out.
  * On failure the stream is as before the call where its rings still allow it (the message tells otherwise); a cancelled call keeps its
  * whole passes, see rnl_session_position. */
 RNL_API rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs,
@@ -184,6 +186,18 @@ RNL_API rnl_status_code rnl_session_run_blocks(rnl_session* session, const char*
  * below the k-th highest (equal ones too) have the same bits as ever and all others are -INFINITY, for about half the memory traffic. In
  * all other cases every logit is exact. 0, the default: all are wanted. rnl_session_generate chooses by itself. */
 RNL_API void rnl_session_set_top_logits(rnl_session* session, int32_t k);
+
+typedef enum rnl_pooling { RNL_POOLING_OF_MODEL = 0, RNL_POOLING_LAST = 1, RNL_POOLING_MEAN = 2, RNL_POOLING_FIRST = 3 } rnl_pooling;
+typedef struct rnl_embed_options {
+  size_t struct_size;
+  int32_t pooling;   /* rnl_pooling: the row of last_hidden_state that counts, or the mean of all. 0: as the model says, the last where it says nothing */
+  int32_t normalise; /* 1: to length 1, -1: not. 0: as the model says, to length 1 where it says nothing */
+} rnl_embed_options;
+/* The embedding of a text: empties the stream, feeds ids, pools the last layer's normed rows, applies what the model has behind that (dense
+ * layers) and scales to length 1. Writes rnl_model_info.embedding floats; capacity counts floats. The output matrix is not computed, memory
+ * does not grow with the text, and the mean is the same for every chunk. With the mean, sessions with more `rows` are faster. The stream
+ * then holds the text; after a failure nothing or a part of it. options may be null. RNL_UNSUPPORTED: the model gives no embeddings. */
+RNL_API rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count, const rnl_embed_options* options, float* embedding, size_t capacity);
 
 /* Tokens in the stream. */
 RNL_API int64_t rnl_session_position(const rnl_session* session);

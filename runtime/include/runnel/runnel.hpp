@@ -190,6 +190,11 @@ class Session {
     };
     return rnl_session_chat(handle_.get(), &chat, &options, append, answer, result);
   }
+  // The embedding of a text's ids; see rnl_session_embed. options may be null.
+  Status embed(const std::vector<int32_t>& ids, std::vector<float>* embedding, size_t width, const rnl_embed_options* options = nullptr) {
+    embedding->resize(width);
+    return rnl_session_embed(handle_.get(), ids.data(), ids.size(), options, embedding->data(), embedding->size());
+  }
   void cancel() { rnl_session_cancel(handle_.get()); }
   // Feeds a language model's ids. logits may be null (then the output matrix is skipped); else it receives those of the last token.
   Status feed(const int32_t* ids, size_t count, std::vector<float>* logits, size_t vocabulary) {
