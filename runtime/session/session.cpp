@@ -301,7 +301,10 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
     BoundOp& b = ops[i];
     const OpDef& def = *p.info->ops[i].def;
     b.call.position = header()->position;
-    b.call.best = int(i) == p.screened_op && pass.options ? pass.options->top_logits : 0;
+    const bool screened = int(i) == p.screened_op && pass.options;
+    b.call.best = screened ? pass.options->top_logits : 0;
+    b.call.wanted = screened ? pass.options->wanted : nullptr;
+    b.call.wanted_count = screened ? pass.options->wanted_count : 0;
     RNL_TRY(check_op_data(p, i, b.call));
     const uint64_t t0 = trace_ ? now_ns() : 0;
     if (b.kernel) b.kernel->run(b.call);
@@ -352,8 +355,8 @@ Status Session::fill_input(Pass& pass, uint32_t value) {
 
 Status Session::check_finite(const Pass& pass, uint32_t value) const {
   const TensorView v = value_view(pass, value);
-  // Minus infinity stands where the best logits alone were wanted.
-  const bool screened = pass.options && pass.options->top_logits > 0 && pass.program->screened_op >= 0;
+  // Minus infinity stands where a few logits alone were wanted.
+  const bool screened = pass.options && (pass.options->top_logits > 0 || pass.options->wanted) && pass.program->screened_op >= 0;
   if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4, screened ? 0xff800000u : 0)) return Status::ok();
   return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream", pass.program->info->values[value].name,
                       static_cast<long long>(header()->position), static_cast<long long>(header()->position + pass.tokens - 1));

@@ -99,11 +99,14 @@ class Session {
     // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then those not below the
     // k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
     int32_t top_logits = 0;
+    // Not null: of such an output only these elements are wanted, in the same way.
+    const int32_t* wanted = nullptr;
+    int32_t wanted_count = 0;
     OutputFn sink = nullptr;
     void* sink_context = nullptr;
   };
   Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
-  // Computes the outputs of the last token of the last call once more, with these options' top_logits and sink. Directly after a run() that
+  // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
   // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in).
