@@ -69,7 +69,8 @@ def main():
     o = parser.parse_args()
     chosen = {name: SCHEMAS[name] for name in o.grammars.split(",")}
     schemas = sum(1 for schema, _ in chosen.values() if schema)
-    wrong, documents, whole, drawn = [], [], 0, 0
+    wrong, whole, drawn = [], 0, 0
+    kept = open(o.keep or os.devnull, "w", encoding="utf-8")
     print("| grammar | choice | answers | tokens | decode, us | added, mean | median | first answer, mean | its grammar, ms | remembered, MiB |\n|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name, (schema, prompt) in chosen.items():
@@ -87,7 +88,7 @@ def main():
                 with open(out, encoding="utf-8") as f:
                     answers = [json.loads(line) for line in f]
                 for complete, text in answers:
-                    documents.append(text)
+                    kept.write(json.dumps(text, ensure_ascii=False) + "\n")
                     if not schema and not complete:
                         continue
                     try:
@@ -104,10 +105,9 @@ def main():
                     wrong.append(f"{name}, {choice}: the grammar costs {100 * added['mean'] / decode:.1f}% of decode")
                 print(f"| {name} | {choice} | {r['answers']} | {r['tokens']} | {decode:.0f} | {added['mean']:.0f} us, {100 * added['mean'] / decode:.2f}% | {added['median']:.0f} us | "
                       f"{first:.0f} us, {100 * first / decode:.2f}% | {r['grammar_us'] / 1e3:.1f} | {r['cache_bytes'] / 2**20:.2f} |", flush=True)
+                kept.flush()
     print(f"\n{drawn} answers under schemas, {whole} valid JSON documents.")
-    if o.keep:
-        with open(o.keep, "w", encoding="utf-8") as f:
-            f.writelines(json.dumps(d, ensure_ascii=False) + "\n" for d in documents)
+    kept.close()
     if schemas and (drawn < o.samples or whole < drawn):
         wrong.append(f"{whole} documents of {max(drawn, o.samples)}")
     print("\n".join(wrong) if wrong else "All are as they should be.")
