@@ -67,10 +67,10 @@ int cmd_eval(const Options& o) {
   std::vector<NamedTensor> outputs;
   std::vector<int> places;
   Session::RunOptions run;
-  run.wanted = wanted_outputs(info, o.outputs);
+  run.wanted_outputs = wanted_outputs(info, o.outputs);
   for (uint32_t i = 0; i < info.outputs.size(); ++i) {
     places.push_back(-1);
-    if (run.wanted ? !(run.wanted >> i & 1) : i >= info.required_outputs) continue;
+    if (run.wanted_outputs ? !(run.wanted_outputs >> i & 1) : i >= info.required_outputs) continue;
     places.back() = int(outputs.size());
     const ValueInfo& v = info.values[info.outputs[i]];
     TensorView view{};

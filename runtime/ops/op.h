@@ -44,6 +44,9 @@ struct OpCall {
   ThreadPool* pool;
   // k > 0: of an operator with one row of output, only the k highest elements are wanted; others may be -infinity. 0: all of them.
   int32_t best = 0;
+  // Not null: of such an operator only these elements are wanted, ascending and within the row.
+  const int32_t* wanted = nullptr;
+  int32_t wanted_count = 0;
 };
 
 // One implementation. name: <op>_<dtypes>__<isa>[_<tile>].

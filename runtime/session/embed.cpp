@@ -98,7 +98,7 @@ Status pool_rows(Session& session, const Source& s, const int32_t* ids, size_t c
   Session::RunOptions o;
   o.program = session.model().programs()[0].name;
   o.rows_all = pooling == format::Pooling::mean;
-  o.wanted = uint64_t(1) << s.hidden;
+  o.wanted_outputs = uint64_t(1) << s.hidden;
   o.sink = add_rows;
   o.sink_context = &pool;
   RNL_TRY(session.run(inputs, s.has_rows && pooling == format::Pooling::first ? 2 : 1, o));

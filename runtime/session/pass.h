@@ -16,7 +16,7 @@ struct Session::Pass {
   bool rows_all = false;
   int64_t next_row = 0;  // first entry of rows that no pass has served yet
   const RunOptions* options = nullptr;
-  bool wants(uint32_t output) const { return options->wanted ? output < 64 && (options->wanted >> output & 1) : output < program->info->required_outputs; }
+  bool wants(uint32_t output) const { return options->wanted_outputs ? output < 64 && (options->wanted_outputs >> output & 1) : output < program->info->required_outputs; }
   int from = 0, to = 0;          // buffers of recurrent states
   bool body_ended = false;       // its values are checked and its outputs given out
   bool choose = false;           // see RunOptions; the device does it

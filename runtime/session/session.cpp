@@ -301,7 +301,10 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
     BoundOp& b = ops[i];
     const OpDef& def = *p.info->ops[i].def;
     b.call.position = header()->position;
-    b.call.best = int(i) == p.screened_op && pass.options ? pass.options->top_logits : 0;
+    const bool screened = int(i) == p.screened_op && pass.options;
+    b.call.best = screened ? pass.options->top_logits : 0;
+    b.call.wanted = screened ? pass.options->wanted : nullptr;
+    b.call.wanted_count = screened ? pass.options->wanted_count : 0;
     RNL_TRY(check_op_data(p, i, b.call));
     const uint64_t t0 = trace_ ? now_ns() : 0;
     if (b.kernel) b.kernel->run(b.call);
@@ -352,8 +355,8 @@ Status Session::fill_input(Pass& pass, uint32_t value) {
 
 Status Session::check_finite(const Pass& pass, uint32_t value) const {
   const TensorView v = value_view(pass, value);
-  // Minus infinity stands where the best logits alone were wanted.
-  const bool screened = pass.options && pass.options->top_logits > 0 && pass.program->screened_op >= 0;
+  // Minus infinity stands where a few logits alone were wanted.
+  const bool screened = pass.options && (pass.options->top_logits > 0 || pass.options->wanted) && pass.program->screened_op >= 0;
   if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4, screened ? 0xff800000u : 0)) return Status::ok();
   return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream", pass.program->info->values[value].name,
                       static_cast<long long>(header()->position), static_cast<long long>(header()->position + pass.tokens - 1));
@@ -409,7 +412,7 @@ Status Session::run_head(Pass& pass) {
     int64_t n = 0;
     while (n < plan_.options.rows && pass.next_row + n < total_rows && row_at(pass.next_row + n) < end) ++n;
     pass.symbols.v[p.rows_symbol] = n;
-    pass.choose = backend_ && pass.options->choose && !pass.options->wanted && total_rows == 1 && p.choice_value >= 0 && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()));
+    pass.choose = backend_ && pass.options->choose && !pass.options->wanted_outputs && total_rows == 1 && p.choice_value >= 0 && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()));
     RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &head_bound_));
     if (rows_value < p.info->input_count) {
       auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);
@@ -586,7 +589,7 @@ Status Session::run_into(const char* program, const IoTensor* inputs, size_t inp
   }
   CopySink sink{outputs, output_count, info};
   RunOptions options;
-  if (is_optional) options.wanted = named;
+  if (is_optional) options.wanted_outputs = named;
   options.program = program;
   options.sink = copy_block;
   options.sink_context = &sink;

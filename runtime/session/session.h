@@ -103,12 +103,15 @@ class Session {
     // device chooses; else the output.
     bool choose = false;
     // Bit i: output number i is wanted, and operators of the head that no such output needs are left out. 0: all outputs that are not optional.
-    uint64_t wanted = 0;
+    uint64_t wanted_outputs = 0;
+    // Not null: of an output as with top_logits only these elements are wanted, in the same way.
+    const int32_t* wanted = nullptr;
+    int32_t wanted_count = 0;
     OutputFn sink = nullptr;
     void* sink_context = nullptr;
   };
   Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
-  // Computes the outputs of the last token of the last call once more, with these options' top_logits and sink. Directly after a run() that
+  // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
   // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in). When one of them is optional, they are all that is wanted.

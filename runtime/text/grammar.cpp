@@ -1,6 +1,7 @@
 #include "text/grammar.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 
@@ -16,7 +17,7 @@ constexpr uint32_t kMostStates = kGrammarCells - 2;  // of a stack
 // Remembered work: above the first numbers all is dropped before the next call, at the second a call fails.
 constexpr size_t kManyPositions = 1u << 15, kMostPositions = 1u << 18;
 constexpr size_t kManyMaskBytes = 32u << 20;
-constexpr size_t kFew = 2048;          // tokens of a mask that are listed rather than marked
+constexpr uint32_t kQuickPieces = 1u << 14;  // plain pieces that are walked over without hesitation
 
 // Of two stacks, each behind its number of states: how many states they begin with alike.
 uint32_t shared_states(const uint16_t* a, const uint16_t* b) {
@@ -273,9 +274,9 @@ Result<int32_t> Grammar::context_of(int32_t at) {
 
 // The position after entry number `entry`, 0 when there is none; then *alive is how many of its first bytes could be read. path_ holds the
 // positions along the entry before, up to its shared bytes. *open_at: the first place on the path that is open, large when there is none.
-Result<int32_t> Grammar::walk_entry(size_t entry, size_t* alive, size_t* open_at) {
-  const size_t shared = order_->shared[entry], size = order_->sizes[entry];
-  const uint8_t* bytes = order_->bytes.data() + order_->rest[entry] - shared;
+Result<int32_t> Grammar::walk_entry(const TokenOrder::Pieces& pieces, size_t entry, size_t* alive, size_t* open_at) {
+  const size_t shared = pieces.shared[entry], size = pieces.sizes[entry];
+  const uint8_t* bytes = pieces.bytes.data() + pieces.rest[entry] - shared;
   if (*open_at > shared) *open_at = kMaxTokenBytes + 1;
   const uint32_t classes = automaton_.class_count;
   int32_t at = path_[shared];
@@ -296,47 +297,81 @@ Result<int32_t> Grammar::walk_entry(size_t entry, size_t* alive, size_t* open_at
   return at;
 }
 
-Status Grammar::make_mask(int32_t at, Mask* out) {
-  const TokenOrder& o = *order_;
-  const size_t n = o.ids.size();
-  Vec<int32_t>& few = out->few;
-  const auto add = [&](int32_t id) -> Status {
-    if (out->bits.empty()) {
-      if (few.size() < kFew) return few.push(id);
-      RNL_TRY(out->bits.assign(size_t(o.tokenizer.vocab().count) / 64 + 1));
-      for (const int32_t f : few) out->bits[size_t(f) / 64] |= uint64_t(1) << (f % 64);
-    }
-    out->bits[size_t(id) / 64] |= uint64_t(1) << (id % 64);
-    return Status::ok();
-  };
+Status Grammar::Mask::add(int32_t id, size_t words) {
+  if (bits.empty()) {
+    if (few.size() < kMostListed) return few.push(id);
+    RNL_TRY(bits.assign(words));
+    for (const int32_t f : few) bits[size_t(f) / 64] |= uint64_t(1) << (f % 64);
+    few = {};
+  }
+  bits[size_t(id) / 64] |= uint64_t(1) << (id % 64);
+  return Status::ok();
+}
+
+// number: of the first entry among `deeper`.
+Status Grammar::walk_pieces(int32_t at, const TokenOrder::Pieces& pieces, uint32_t number, Mask* out) {
+  const size_t n = pieces.ids.size();
   path_[0] = at;
   size_t open_at = known_[size_t(at)].open ? 0 : kMaxTokenBytes + 1;
   for (size_t i = 0; i < n;) {
     size_t alive = 0;
-    RNL_ASSIGN(to, walk_entry(i, &alive, &open_at));
+    RNL_ASSIGN(to, walk_entry(pieces, i, &alive, &open_at));
     if (to) {
-      if (!o.tokenizer.vocab().ends_turn(o.ids[i])) RNL_TRY(add(o.ids[i]));
+      RNL_TRY(out->add(pieces.ids[i], order_->words));
       ++i;
       continue;
     }
     // Every entry that goes on with the byte that could not be read shares its fate.
     size_t end = i + 1;
-    if (alive == 0 && open_at > 0) end = o.first[o.bytes[o.rest[i]] + 1u];
+    if (alive == 0 && open_at > 0) end = pieces.first[pieces.bytes[pieces.rest[i]] + 1u];
     else
-      while (end < n && o.shared[end] > alive) ++end;
-    for (; open_at <= alive && i < end; ++i) RNL_TRY(out->deeper.push(uint32_t(i)));
+      while (end < n && pieces.shared[end] > alive) ++end;
+    for (; open_at <= alive && i < end; ++i) RNL_TRY(out->deeper.push(number + uint32_t(i)));
     i = end;
   }
-  if (known_[size_t(at)].may_end)
-    for (int32_t id = 0; id < o.tokenizer.vocab().count; ++id)
-      if (o.tokenizer.vocab().ends_turn(id)) RNL_TRY(add(id));
   return Status::ok();
 }
 
-Status Grammar::mask(const GrammarPosition& at, float* logits, int32_t vocab) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  RNL_ASSIGN(from, number_of(at));
-  RNL_ASSIGN(context, context_of(from));
+// GrammarAutomaton::plain_run for a position, up to the longest plain piece.
+int32_t Grammar::plain_run(int32_t at) const {
+  const Known& k = known_[size_t(at)];
+  const uint16_t* cells = cells_.data() + k.first;
+  if (k.open || k.size == 0 || k.size != cells[0] + 1u) return -1;  // not one stack
+  return automaton_.plain_run(cells[cells[0]], cells[0] == 1, int32_t(order_->most_characters));
+}
+
+Status Grammar::make_mask(int32_t at, Mask* out) {
+  const TokenOrder& o = *order_;
+  const int32_t run = plain_run(at);
+  RNL_TRY(walk_pieces(at, o.other, 0, out));
+  if (run < 0) {
+    RNL_TRY(walk_pieces(at, o.plain, uint32_t(o.other.ids.size()), out));
+  } else if (run > 0 && uint32_t(run) < o.most_characters) {
+    out->plain = std::min(uint32_t(run), TokenOrder::kPlainSteps);
+    for (const TokenOrder::Long& l : o.long_plain)
+      if (l.characters <= uint32_t(run)) RNL_TRY(out->add(l.id, o.words));
+  } else {
+    out->plain = uint32_t(run);
+  }
+  if (known_[size_t(at)].may_end)
+    for (int32_t id = 0; id < o.tokenizer.vocab().count; ++id)
+      if (o.tokenizer.vocab().ends_turn(id)) RNL_TRY(out->add(id, o.words));
+  std::sort(out->few.begin(), out->few.end());
+  return Status::ok();
+}
+
+// Whether the mask is known, or made without walking over many plain pieces.
+Result<bool> Grammar::is_quick(int32_t context) {
+  if (known_[size_t(context)].mask >= 0 || plain_run(context) >= 0) return true;
+  uint32_t pieces = 0;
+  for (uint32_t b = 0; b < 256 && pieces <= kQuickPieces; ++b) {
+    RNL_ASSIGN(to, step(context, uint8_t(b)));
+    if (to) pieces += order_->plain.first[b + 1] - order_->plain.first[b];
+  }
+  return pieces <= kQuickPieces;
+}
+
+Result<const Grammar::Mask*> Grammar::mask_of(int32_t context) {
   if (known_[size_t(context)].mask < 0) {
     Mask made;
     RNL_TRY(make_mask(context, &made));
@@ -344,26 +379,63 @@ Status Grammar::mask(const GrammarPosition& at, float* logits, int32_t vocab) {
     known_[size_t(context)].mask = int32_t(masks_.size());
     RNL_TRY(masks_.push(std::move(made)));
   }
-  const Mask& m = masks_[size_t(known_[size_t(context)].mask)];
+  return &masks_[size_t(known_[size_t(context)].mask)];
+}
+
+Status Grammar::look_deeper(int32_t at, const Mask& mask) {
+  deeper_.clear();
+  const size_t others = order_->other.ids.size();
+  for (const uint32_t entry : mask.deeper) {
+    uint8_t bytes[kMaxTokenBytes];
+    const int32_t id = entry < others ? order_->other.ids[entry] : order_->plain.ids[entry - others];
+    RNL_ASSIGN(to, walk(at, bytes, order_->tokenizer.token_bytes(id, bytes)));
+    if (to) RNL_TRY(deeper_.push(id));
+  }
+  return Status::ok();
+}
+
+Result<int32_t> Grammar::list(const GrammarPosition& at, int32_t* ids, bool quickly) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RNL_ASSIGN(from, number_of(at));
+  RNL_ASSIGN(context, context_of(from));
+  if (quickly) {
+    RNL_ASSIGN(quick, is_quick(context));
+    if (!quick) return -1;
+  }
+  RNL_ASSIGN(m, mask_of(context));
+  if (m->plain || !m->bits.empty()) return -1;
+  RNL_TRY(look_deeper(from, *m));
+  const size_t n = m->few.size() + deeper_.size();
+  if (n > kMostListed) return -1;
+  std::copy(deeper_.begin(), deeper_.end(), std::copy(m->few.begin(), m->few.end(), ids));
+  if (!deeper_.empty()) std::sort(ids, ids + n);
+  return int32_t(n);
+}
+
+Status Grammar::mask(const GrammarPosition& at, float* logits, int32_t vocab) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RNL_ASSIGN(from, number_of(at));
+  RNL_ASSIGN(context, context_of(from));
+  RNL_ASSIGN(m, mask_of(context));
+  RNL_TRY(look_deeper(from, *m));
   constexpr float kRefused = -std::numeric_limits<float>::infinity();
   kept_.clear();
   const auto keep = [&](int32_t id) { return id < vocab ? kept_.push({id, logits[id]}) : Status::ok(); };
-  for (const uint32_t entry : m.deeper) {
-    uint8_t bytes[kMaxTokenBytes];
-    const int32_t id = order_->ids[entry];
-    RNL_ASSIGN(to, walk(from, bytes, order_->tokenizer.token_bytes(id, bytes)));
-    if (to && !order_->tokenizer.vocab().ends_turn(id)) RNL_TRY(keep(id));
-  }
-  if (m.bits.empty()) {
-    for (const int32_t id : m.few) RNL_TRY(keep(id));
-    for (int32_t i = 0; i < vocab; ++i) logits[i] = kRefused;
-  } else {
-    for (int32_t i = 0; i < vocab; i += 64) {
-      const uint64_t word = size_t(i) / 64 < m.bits.size() ? m.bits[size_t(i) / 64] : 0;
-      const int32_t n = std::min(64, vocab - i);
-      if (~word == 0) continue;
-      for (int32_t k = 0; k < n; ++k) logits[i + k] = word >> k & 1 ? logits[i + k] : kRefused;
+  for (const int32_t id : deeper_) RNL_TRY(keep(id));
+  for (const int32_t id : m->few) RNL_TRY(keep(id));
+  const uint64_t* plain = m->plain ? order_->plain_up_to(m->plain) : nullptr;
+  for (int32_t i = 0; i < vocab; i += 64) {
+    const size_t w = size_t(i) / 64;
+    uint64_t word = plain && w < order_->words ? plain[w] : 0;
+    if (w < m->bits.size()) word |= m->bits[w];
+    const int32_t n = std::min(64, vocab - i);
+    if (word == 0) {
+      for (int32_t k = 0; k < n; ++k) logits[i + k] = kRefused;
+      continue;
     }
+    // Mostly a few are refused.
+    uint64_t refused = n < 64 ? ~word & ((uint64_t(1) << n) - 1) : ~word;
+    for (; refused; refused &= refused - 1) logits[i + std::countr_zero(refused)] = kRefused;
   }
   for (const Kept& k : kept_) logits[k.id] = k.logit;
   return Status::ok();

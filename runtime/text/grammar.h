@@ -3,7 +3,8 @@
 // A position (a set of stacks, see grammar_automaton.h) is computed once, gets a number, and its steps by byte are remembered, so that a
 // token costs a few look-ups a byte. The tokens that a position allows as a whole are worked out over the vocabulary in order, only when
 // somebody asks, and are kept by the innermost states of the stacks: what lies deeper is the same for nearly every token. The few tokens
-// that reach deeper are looked at each time.
+// that reach deeper are looked at each time. Where any plain character may follow, as in a string, plain pieces are not walked over
+// (token_order.h).
 //
 // A grammar is shared by sessions and threads; calls lock it. What a stream remembers is a GrammarPosition, plain data.
 #pragma once
@@ -22,6 +23,7 @@ namespace runnel {
 
 inline constexpr uint32_t kGrammarCells = 448;  // of a position: what bounds the nesting
 inline constexpr uint32_t kMaxStacks = 256;     // of a position, with those on the way to it
+inline constexpr size_t kMostListed = 2048;     // tokens that list() gives
 
 // Where a text stands. Stacks in ascending order, the outermost state first: how many states a stack has in common with the one before, how
 // many follow, and these. The text cannot go on where there is none.
@@ -45,7 +47,10 @@ class Grammar {
   Status accept(GrammarPosition* at, int32_t token);
   // Sets the logits of all tokens that cannot come next to minus infinity; vocab logits.
   Status mask(const GrammarPosition& at, float* logits, int32_t vocab);
-  // The same for plain bytes, for tests.
+  // All tokens that can come next, ascending, when they are few: how many were written to ids, which has room for kMostListed; else -1.
+  // quickly: also -1 where finding out would take a walk over much of the vocabulary.
+  Result<int32_t> list(const GrammarPosition& at, int32_t* ids, bool quickly = false);
+  // accept() for bytes, for tests.
   Result<bool> accept_bytes(GrammarPosition* at, const uint8_t* bytes, size_t size);
   // Whether texts were refused because their nesting or their readings outgrew a position.
   bool was_limited() const { return limited_; }
@@ -62,9 +67,11 @@ class Grammar {
     int32_t context;     // the position that masks are kept by, -1: not looked up
   };
   struct Mask {
-    Vec<uint64_t> bits;       // by token; empty: `few` are all
+    uint32_t plain = 0;       // plain pieces of at most so many characters
+    Vec<uint64_t> bits;       // and these, by token; empty: `few` are all, ascending
     Vec<int32_t> few;
-    Vec<uint32_t> deeper;     // entries of the order that have to be looked at each time
+    Vec<uint32_t> deeper;     // entries of the order that have to be looked at each time: of other, then of plain
+    Status add(int32_t id, size_t words);
   };
 
   Status make_room();
@@ -81,8 +88,13 @@ class Grammar {
   Result<int32_t> context_of(int32_t at);
   Status settle(bool* may_end, bool* open);
   Status add_stack(const uint16_t* states, uint32_t depth, const uint16_t* more, uint32_t more_count);
+  Result<const Mask*> mask_of(int32_t context);
+  Result<bool> is_quick(int32_t context);
   Status make_mask(int32_t at, Mask* out);
-  Result<int32_t> walk_entry(size_t entry, size_t* alive, size_t* open_at);
+  int32_t plain_run(int32_t at) const;
+  Status walk_pieces(int32_t at, const TokenOrder::Pieces& pieces, uint32_t number, Mask* out);
+  Result<int32_t> walk_entry(const TokenOrder::Pieces& pieces, size_t entry, size_t* alive, size_t* open_at);
+  Status look_deeper(int32_t at, const Mask& mask);
   void write(int32_t at, GrammarPosition* out) const;
 
   GrammarAutomaton automaton_;
@@ -97,6 +109,7 @@ class Grammar {
   HashIndex index_;
   Vec<Mask> masks_;
   size_t mask_bytes_ = 0;
+  Vec<int32_t> deeper_;  // tokens of a mask's `deeper` that can come next
   struct Kept {
     int32_t id;
     float logit;

@@ -256,7 +256,69 @@ class Builder {
   Vec<uint16_t> rule_starts_;
 };
 
+// The bytes of plain characters.
+struct PlainForm {
+  uint8_t count;
+  uint8_t range[4][2];
+};
+constexpr PlainForm kPlainForms[] = {
+    {1, {{0x20, 0x21}}},
+    {1, {{0x23, 0x5B}}},
+    {1, {{0x5D, 0x7F}}},
+    {2, {{0xC2, 0xDF}, {0x80, 0xBF}}},
+    {3, {{0xE0, 0xE0}, {0xA0, 0xBF}, {0x80, 0xBF}}},
+    {3, {{0xE1, 0xEC}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {3, {{0xED, 0xED}, {0x80, 0x9F}, {0x80, 0xBF}}},
+    {3, {{0xEE, 0xEF}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {4, {{0xF0, 0xF0}, {0x90, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {4, {{0xF1, 0xF3}, {0x80, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {4, {{0xF4, 0xF4}, {0x80, 0x8F}, {0x80, 0xBF}, {0x80, 0xBF}}},
+};
+
+// A few states, each once.
+struct Few {
+  uint16_t states[8];
+  uint32_t count = 0;
+  bool overflows = false;
+  void add(uint16_t state) {
+    if (std::find(states, states + count, state) != states + count) return;
+    if (count < 8) states[count++] = state;
+    else overflows = true;
+  }
+};
+
 }  // namespace
+
+int32_t GrammarAutomaton::plain_run(uint16_t state, bool whole_text, int32_t most) const {
+  Few at;
+  at.add(state);
+  for (int32_t length = 0; length < most; ++length) {
+    Few after;
+    bool some_cannot = false, leaves = false;
+    for (const PlainForm& form : kPlainForms) {
+      Few from = at;
+      for (int i = 0; i < form.count; ++i) {
+        Few to;
+        for (uint32_t k = 0; k < from.count; ++k)
+          for (uint32_t c = class_of[form.range[i][0]]; c <= class_of[form.range[i][1]]; ++c) {
+            const uint16_t s = step(from.states[k], c);
+            some_cannot |= s == 0;
+            if (s == 0) continue;
+            leaves |= this->states[s].call_count > 0 || (this->states[s].ends && !whole_text);
+            to.add(s);
+          }
+        from = to;
+        after.overflows |= to.overflows;
+      }
+      for (uint32_t k = 0; k < from.count; ++k) after.add(from.states[k]);
+    }
+    if (some_cannot && after.count == 0) return length;
+    if (some_cannot || leaves || after.overflows) return -1;
+    if (after.count == at.count && std::equal(after.states, after.states + after.count, at.states)) return most;
+    at = after;
+  }
+  return most;
+}
 
 Status compile_grammar(const GrammarTree& tree, GrammarAutomaton* out) {
   GrammarNfa nfa;

@@ -38,6 +38,9 @@ struct GrammarAutomaton {
   uint16_t start = 0;
 
   uint16_t step(uint16_t state, uint32_t byte_class) const { return next[size_t(state) * class_count + byte_class]; }
+  // How many plain characters (token_order.h) a text can go on with within the rule, whichever they are, up to `most`. -1: some of them can
+  // follow and others not, or a rule may be called or, unless it is the whole text's, end on the way.
+  int32_t plain_run(uint16_t state, bool whole_text, int32_t most) const;
 };
 
 // kInvalidArgument: the grammar is left-recursive or matches no text (named), or needs more states than there may be.

@@ -1,12 +1,26 @@
 #include "text/next_token.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace runnel {
 namespace {
 
-// Of these the greedy choice under a grammar is tried first, where the output matrix makes the highest logits alone for less.
-constexpr int32_t kTried = 64;
+// How many of the highest logits are tried for a choice among the best under a grammar, where the output matrix makes these alone for less: of k
+// that decide, some may be refused.
+constexpr int32_t kSpare = 24, kTried = 64;
 
 }  // namespace
+
+// How many tokens the grammar lets follow, in listed_, where only these matter whatever the logits are; else not above 0.
+Result<int32_t> NextToken::list_first() {
+  const SamplerOptions& s = options_.sampling;
+  const bool greedy = deciding_logits(s) == 1;
+  if (!options_.grammar || options_.logprobs_fn || s.bias_count || !(greedy || s.top_k > 0 || s.top_p < 1 || s.min_p > 0)) return 0;
+  // The greedy choice may do without them.
+  RNL_ASSIGN(listed, options_.grammar->list(at_, listed_.data(), greedy));
+  return listed > 0 && listed_[size_t(listed - 1)] < logits_.count ? listed : 0;
+}
 
 Status NextToken::feed(const int32_t* ids, size_t count) {
   const IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, const_cast<int32_t*>(ids), count * 4};
@@ -22,9 +36,14 @@ Status NextToken::feed(const int32_t* ids, size_t count) {
     return Status::ok();
   };
   o.sink_context = &logits_;
-  o.top_logits = top_logits_;
-  o.choose = top_logits_ == 1;
+  o.top_logits = asked_ = top_logits_;
+  o.choose = top_logits_ == 1 && !options_.grammar;
   logits_ = Logits();
+  RNL_ASSIGN(listed, list_first());
+  if (listed > 0) {
+    o.wanted = listed_.data(), o.wanted_count = listed;
+    asked_ = 0;
+  }
   const int64_t begin = session_.position();
   Status s = session_.run(&in, 1, o);
   SamplerState& sampler = state_.sampler;
@@ -70,47 +89,74 @@ Status NextToken::begin(const int32_t* prompt, size_t count, bool new_text) {
   if (goes_on) RNL_TRY(resume(prompt, count));
   // A refused or penalised token may be any of the highest.
   const int32_t deciding = deciding_logits(options_.sampling);
-  top_logits_ = options_.logprobs_fn ? 0 : !options_.grammar ? deciding : deciding == 1 ? kTried : 0;
+  top_logits_ = options_.logprobs_fn ? 0 : !options_.grammar || deciding <= 1 ? deciding : deciding <= kTried ? std::min(kTried, deciding + kSpare) : 0;
+  least_ = std::max(1, deciding);
+  if (options_.grammar) {
+    RNL_TRY(listed_.assign(kMostListed));
+    if (!goes_on) options_.grammar->start(&at_);
+  }
   const int64_t before = session_.position();
   Status fed = feed(prompt, count);
   if (!goes_on && session_.position() != before) g.grammar = 0;
   RNL_TRY(std::move(fed));
   if (options_.grammar && !goes_on) {
-    options_.grammar->start(&at_);
     g.grammar = options_.grammar->fingerprint();
     g.begin = session_.position();
     for (GrammarState::Mark& m : g.marks) m = {g.begin, at_};
   }
-  auto made = Sampler::create(options_.sampling, logits_.choice >= 0 ? 1 : int32_t(logits_.count), options_.grammar != nullptr);
+  const TokenFilter f = filter(1);
+  auto made = Sampler::create(options_.sampling, logits_.choice >= 0 ? 1 : int32_t(logits_.count), options_.grammar ? &f : nullptr);
   if (!made.is_ok()) return made.take_status();
   sampler_ = std::move(made.value());
   return options_.logprobs_fn ? logprobs_.prepare(options_.logprobs, int32_t(logits_.count)) : Status::ok();
 }
 
+TokenFilter NextToken::filter(int32_t least) {
+  return {this,
+          [](void* context, int32_t id) {
+            const NextToken& t = *static_cast<const NextToken*>(context);
+            return t.options_.grammar->allows(t.at_, id);
+          },
+          [](void* context, int32_t* ids) {
+            const NextToken& t = *static_cast<const NextToken*>(context);
+            return t.options_.grammar->list(t.at_, ids);
+          },
+          [](void* context, float* logits, int32_t vocab) {
+            const NextToken& t = *static_cast<const NextToken*>(context);
+            return t.options_.grammar->mask(t.at_, logits, vocab);
+          },
+          int32_t(kMostListed), least};
+}
+
 Result<int32_t> NextToken::sample() {
   if (logits_.choice >= 0) return logits_.choice;
   if (!options_.grammar) return sampler_.sample(logits_.data, state_.sampler);
-  const TokenFilter filter{
-      this,
-      [](void* context, int32_t id) {
-        const NextToken& t = *static_cast<const NextToken*>(context);
-        return t.options_.grammar->allows(t.at_, id);
-      },
-      [](void* context, float* logits, int32_t vocab) {
-        const NextToken& t = *static_cast<const NextToken*>(context);
-        return t.options_.grammar->mask(t.at_, logits, vocab);
-      }};
-  RNL_ASSIGN(id, sampler_.sample(logits_.data, state_.sampler, &filter));
-  if (id != kNoToken || top_logits_ == 0 || session_.backend()) return id;
-  // None of the highest fits. On a device all are exact anyway.
+  for (;;) {
+    const TokenFilter f = filter(asked_ ? least_ : 1);
+    RNL_ASSIGN(id, sampler_.sample(logits_.data, state_.sampler, &f));
+    if (id != kNoToken || asked_ == 0) return id;
+    const float* end = logits_.data + logits_.count;
+    const bool has_all = std::find(logits_.data, end, -std::numeric_limits<float>::infinity()) == end;
+    if (has_all) asked_ = 0;
+    else RNL_TRY(make_again());
+  }
+}
+
+// Too few of the last token's highest logits fit: of what the grammar lets through when that is little, else more of them, then all.
+Status NextToken::make_again() {
+  RNL_ASSIGN(listed, options_.grammar->list(at_, listed_.data()));
+  while (listed > 0 && listed_[size_t(listed - 1)] >= logits_.count) --listed;
+  asked_ = listed < 0 && asked_ < kTried ? kTried : 0;
+  if (listed == 0) return Status::ok();
   Session::RunOptions o;
+  o.top_logits = asked_;
+  if (listed > 0) o.wanted = listed_.data(), o.wanted_count = listed;
   o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
     static_cast<Logits*>(context)->data = static_cast<const float*>(block.data);
     return Status::ok();
   };
   o.sink_context = &logits_;
-  RNL_TRY(session_.repeat_last_row(o));
-  return sampler_.sample(logits_.data, state_.sampler, &filter);
+  return session_.repeat_last_row(o);
 }
 
 Result<int32_t> NextToken::choose() {

@@ -23,8 +23,10 @@ class NextToken {
   };
   Status check_grammar() const;
   Status resume(const int32_t* prompt, size_t count);
-  Status mark();
+  Result<int32_t> list_first();
+  TokenFilter filter(int32_t least);
   Result<int32_t> sample();
+  Status make_again();
 
   Session& session_;
   const GenerateOptions& options_;
@@ -32,7 +34,10 @@ class NextToken {
   Sampler sampler_;
   Logprobs logprobs_;
   Logits logits_;
-  int32_t top_logits_ = 0;
+  int32_t top_logits_ = 0;  // the highest ones that are asked of the output matrix, 0: all
+  int32_t asked_ = 0;       // of logits_; 0: all that matter are there
+  int32_t least_ = 1;       // so many of the asked must be tokens that the grammar lets through
+  Vec<int32_t> listed_;
   GrammarPosition at_{};  // before the next token
 };
 

@@ -10,7 +10,8 @@
 //
 // With a filter, such as a grammar, the logits of the tokens that it refuses count as minus infinity from the start. Working out which
 // these are costs more than asking for one, so the greedy choice and a plain draw are first made without it, and again among what it lets
-// through when they were refused: each token that is let through then has the share of the mass that it would have had at once.
+// through when they were refused: each token that is let through then has the share of the mass that it would have had at once. Where few
+// are let through, these alone are looked at.
 //
 // The random number is Philox4x32-10 of (seed, number of tokens so far): it needs no state of its own, and a stream that was rolled
 // back or restored draws what it would have drawn.
@@ -59,13 +60,17 @@ struct SamplerState {
   Status unwind(uint64_t n);
 };
 
-// What else decides which tokens there may be. allows() for one; mask() sets the logits of all others to minus infinity.
+// What else decides which tokens there may be. allows() for one; list() writes all, ascending, when there are few, and gives their number, else
+// -1; mask() sets the logits of all others to minus infinity.
 struct TokenFilter {
   void* context;
   Result<bool> (*allows)(void* context, int32_t id);
+  Result<int32_t> (*list)(void* context, int32_t* ids);
   Status (*mask)(void* context, float* logits, int32_t vocab);
+  int32_t most_listed;  // by list()
+  int32_t least;        // how many finite logits must be let through for a choice
 };
-// What Sampler::sample gives when the filter lets none of the finite logits through.
+// What Sampler::sample gives when the filter lets too few of the finite logits through.
 inline constexpr int32_t kNoToken = -1;
 
 // How many of the highest logits decide every choice with these options, so that others may be -infinity; 0: all of them.
@@ -73,12 +78,12 @@ int32_t deciding_logits(const SamplerOptions& options);
 
 class Sampler {
  public:
-  // vocab: logits of each call. filtered: sample() will be given a filter. All memory of later calls is taken here.
-  static Result<Sampler> create(const SamplerOptions& options, int32_t vocab, bool filtered = false);
+  // vocab: logits of each call. filter: what sample() will be given, if any. All memory of later calls is taken here.
+  static Result<Sampler> create(const SamplerOptions& options, int32_t vocab, const TokenFilter* filter = nullptr);
   // The chosen id; `state` is not changed, accept() it when it is fed. kNonFinite when a logit is NaN or +infinity, or when all are
   // -infinity. Nothing is allocated.
   Result<int32_t> sample(const float* logits, const SamplerState& state, const TokenFilter* filter = nullptr);
-  size_t scratch_bytes() const { return work_.bytes() + candidates_.bytes() + recent_.bytes() + bias_.bytes(); }
+  size_t scratch_bytes() const { return work_.bytes() + candidates_.bytes() + recent_.bytes() + bias_.bytes() + listed_.bytes(); }
 
  private:
   struct Candidate {
@@ -87,7 +92,8 @@ class Sampler {
     float p;  // relative to the highest, which has 1
   };
   static bool before(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
-  Result<int32_t> choose(const float* logits, const SamplerState& state, int draw);
+  Result<int32_t> choose(const float* logits, int32_t count, const SamplerState& state, int draw);
+  Result<int32_t> choose_filtered(const float* logits, const SamplerState& state, const TokenFilter& filter);
   void adjust(const SamplerState& state);
   float weight(float logit, float highest) const;
   size_t take_top_k(const float* logits, float highest);
@@ -99,16 +105,19 @@ class Sampler {
 
   SamplerOptions o_;
   int32_t vocab_ = 0;
+  int32_t count_ = 0;          // logits that are chosen from
   float inverse_temperature_ = 0;
   bool greedy_ = true, adjusts_ = false, penalises_ = false;
   Vec<LogitBias> bias_;
   Vec<float> work_;            // [vocab] adjusted logits
+  Vec<int32_t> listed_;        // [most_listed]
   Vec<Candidate> candidates_;  // [vocab]
   Vec<int32_t> recent_;        // [penalty_window]
 };
 
-// The highest of n > 0 logits, the lowest index of equal ones, in one pass. kNonFinite as in sample().
+// Where the highest of n > 0 logits is, the lowest index of equal ones, in one pass; and what it is. kNonFinite as in sample().
 Result<int32_t> argmax(const float* logits, int32_t n);
+Result<float> highest_of(const float* logits, int32_t n);
 
 struct PhiloxBlock {
   uint32_t words[4];

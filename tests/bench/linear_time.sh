@@ -10,8 +10,5 @@ bash tests/install.sh build fetch
 cmake --preset release >/dev/null
 cmake --build --preset release --target runnel_cli runnel_convert >/dev/null
 source tests/bench/peer.sh
-if [ ! -x build/bench-venv/bin/python ]; then
-  python3 -m venv build/bench-venv 2>/dev/null || { bash tests/install.sh plots; python3 -m venv build/bench-venv; }
-  build/bench-venv/bin/python -m pip install -q gguf==0.19.0 >&2
-fi
-exec build/bench-venv/bin/python tests/bench/linear_time.py --bin build/release/bin --peer "$peer/build/bin/llama-bench" --folder build/random "$@"
+source tests/bench/venv.sh
+exec "$python" tests/bench/linear_time.py --bin build/release/bin --peer "$peer/build/bin/llama-bench" --folder build/random "$@"

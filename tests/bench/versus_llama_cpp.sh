@@ -14,11 +14,7 @@ cmake --preset release >/dev/null
 cmake --build --preset release --target runnel_cli >/dev/null
 
 source tests/bench/peer.sh
-if [ ! -x "$peer/first_token" ] || [ tests/bench/peer_first_token.cpp -nt "$peer/first_token" ]; then
-  mapfile -t libraries < <(find "$peer/build/" -name 'libllama.a' -o -name 'libggml*.a')
-  g++ -std=c++17 -O2 tests/bench/peer_first_token.cpp -I"$source_dir/include" -I"$source_dir/ggml/include" -o "$peer/first_token" \
-    -Wl,--start-group "${libraries[@]}" -Wl,--end-group -fopenmp -lpthread -ldl
-fi
+link_peer "$peer/first_token" tests/bench/peer_first_token.cpp
 if [ ! -f "$requantised" ]; then
   "$peer/build/bin/llama-quantize" --allow-requantize "$gguf" "$requantised.partial" Q4_0 2 >&2
   mv "$requantised.partial" "$requantised"

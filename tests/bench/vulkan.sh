@@ -18,8 +18,5 @@ if [[ " $* " != *" --no-peer "* ]]; then
   sed -i -e '/std::vector<vk::LayerSettingEXT> settings/,/layer_setting_info(settings);/d' -e 's/, &layer_setting_info);/);/' "$source_dir/ggml/src/ggml-vulkan/ggml-vulkan.cpp"
   if [ ! -x "$llama" ]; then build_peer "$peer/build_vulkan" llama-bench -DGGML_VULKAN=ON; fi
 fi
-if [ ! -x build/bench-venv/bin/python ]; then
-  python3 -m venv build/bench-venv 2>/dev/null || { bash tests/install.sh plots; python3 -m venv build/bench-venv; }
-  build/bench-venv/bin/python -m pip install -q gguf==0.19.0 >&2
-fi
-exec build/bench-venv/bin/python tests/bench/vulkan.py --bin build/release/bin --peer "$llama" --folder build/random --shaders build/release/gen/shaders "$@"
+source tests/bench/venv.sh
+exec "$python" tests/bench/vulkan.py --bin build/release/bin --peer "$llama" --folder build/random --shaders build/release/gen/shaders "$@"

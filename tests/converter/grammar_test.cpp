@@ -361,8 +361,8 @@ number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
 ws ::= [ \n\t]*
 )";
 
-// At positions that random tokens lead to, the mask and each token alone against the bytes of the token.
-void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, int walks) {
+// At positions that random tokens lead to, the mask, the list and each token alone against the bytes of the token. Counts the lists.
+void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, int walks, size_t* lists) {
   const auto g = make(text, v), plain = make(text, v);
   ASSERT_TRUE(g);
   std::mt19937 random(seed);
@@ -375,7 +375,7 @@ void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, i
     for (int i = 0; i < 60; ++i) {
       std::vector<float> logits(size_t(padded), 1.0f);
       ASSERT_TRUE(g->mask(at, logits.data(), padded).is_ok());
-      std::vector<int32_t> possible;
+      std::vector<int32_t> possible, all, listed(kMostListed);
       for (int32_t id = 0; id < padded; ++id) {
         uint8_t bytes[kMaxTokenBytes];
         const uint32_t n = t.token_bytes(id, bytes);
@@ -388,7 +388,15 @@ void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, i
         ASSERT_TRUE(alone.is_ok());
         ASSERT_EQ(alone.value(), want) << id;
         if (want && n) possible.push_back(id);
+        if (want) all.push_back(id);
       }
+      auto few = g->list(at, listed.data());
+      ASSERT_TRUE(few.is_ok());
+      if (few.value() >= 0) {
+        listed.resize(size_t(few.value()));
+        ASSERT_EQ(listed, all);
+      }
+      *lists += few.value() >= 0;
       let_through += possible.size();
       if (possible.empty()) {
         ASSERT_TRUE(at.may_end);
@@ -400,12 +408,37 @@ void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, i
   EXPECT_GT(let_through, 10u);
 }
 
-TEST(Grammar, MasksAreWhatTheBytesSay) {
+// Where any plain character (~) may follow, up to some length or without end, and where some may not or something else may follow too.
+TEST(Grammar, MasksInStringsAreWhatTheBytesSay) {
+  const std::vector<std::string> roots = {
+      R"("\"" ~{0,1} "\"")", R"("\"" ~{0,5} "\"")", R"("\"" ~{3,19} "\":" [0-9])", "~*", "~{2}", "~{40}", "[^x]*", "[^x\xC3\xA9]{0,4} \"x\"", ".{0,18}", R"(~{0,3} | "long" [a-z]*)", R"((~ ~)* "\"")",
+      R"("a" root "b" | [^ab]{0,6})", "(string \",\")*\nstring ::= " R"("\"" (~ | "\\" ["\\n])* "\"")", R"("[" (root | ~{0,2}) "]" | ~{4})",
+      "item \"e\" item\nitem ::= \"t\" item \"e\" | ~{1,2}", "~{0,9} item\nitem ::= \"t\" item | ~{1,2}"};
   for (const Vocabulary* v : {&spm(), &rwkv()}) {
-    expect_masks(kJson, *v, 1, 8);
-    expect_masks("root ::= (\"a\" root \"b\" | \"(\" root \")\" | [x-z\xC3\xA9]{0,3})", *v, 2, 4);
-    expect_masks("root ::= \"[\" root? \"]\" | root2\nroot2 ::= \"[[[[[[[\" root2? \"]]]]]]]\" | \"1\"", *v, 3, 4);
+    EXPECT_GT(v->order.most_characters, 4u);
+    EXPECT_GT(v->order.other.ids.size(), 0u);
+    uint32_t seed = 20;
+    size_t lists = 0;
+    std::vector<std::string> all = roots;
+    for (const TokenOrder::Long& l : v->order.long_plain) all.push_back("~{0," + std::to_string(l.characters) + "}");
+    for (const std::string& root : all) {
+      std::string text = "root ::= ";
+      for (const char c : root) text += c == '~' ? R"([^"\\\x00-\x1F])" : std::string(1, c);
+      expect_masks(text, *v, ++seed, 2, &lists);
+    }
+    EXPECT_GT(lists, 10u);
   }
+  EXPECT_GT(std::max(spm().order.long_plain.size(), rwkv().order.long_plain.size()), 0u);
+}
+
+TEST(Grammar, MasksAreWhatTheBytesSay) {
+  size_t lists = 0;
+  for (const Vocabulary* v : {&spm(), &rwkv()}) {
+    expect_masks(kJson, *v, 1, 8, &lists);
+    expect_masks("root ::= (\"a\" root \"b\" | \"(\" root \")\" | [x-z\xC3\xA9]{0,3})", *v, 2, 4, &lists);
+    expect_masks("root ::= \"[\" root? \"]\" | root2\nroot2 ::= \"[[[[[[[\" root2? \"]]]]]]]\" | \"1\"", *v, 3, 4, &lists);
+  }
+  EXPECT_GT(lists, 100u);
   std::mt19937 random(9);
   int done = 0;
   for (int round = 0; done < 30; ++round) {

@@ -115,6 +115,7 @@ struct Case {
   std::vector<Array> out;  // shapes; contents are ignored
   int64_t position = 0;
   int32_t best = 0;
+  std::vector<int32_t> wanted;
 
   OpCall call(std::vector<Array>& ins, std::vector<Array>& outs, std::vector<TensorView>& views) const {
     views.clear();
@@ -128,6 +129,8 @@ struct Case {
     c.params = &params;
     c.position = position;
     c.best = best;
+    c.wanted = wanted.empty() ? nullptr : wanted.data();
+    c.wanted_count = int32_t(wanted.size());
     return c;
   }
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <random>
 
 #include "ops/op_test.h"
 #include "packed_formats.h"
@@ -59,6 +60,32 @@ TEST(Screen, KeepsTheBestToTheBit) {
       for (int32_t best : {1, 5, 64}) screened += check(m, Array::random({1, columns}, uint32_t(columns), 3), best, name_of(m.format));
     }
   EXPECT_GT(screened, 0);
+}
+
+TEST(Screen, KeepsTheWantedToTheBit) {
+  std::mt19937 random(5);
+  int left_out = 0;
+  for (const int64_t columns : {32, 65, 640})
+    for (const int64_t rows : {1, 17, 1024, 5003})
+      for (const uint32_t every : {1u, 3u, 200u}) {
+        const PackedMatrix m = random_matrix(split_format(), rows, columns, uint32_t(rows));
+        const Array x = Array::random({1, columns}, uint32_t(columns), 3);
+        const Case full = product(m, x, 0);
+        Case few = product(m, x, every == 3 ? 5 : 0);
+        for (int32_t r = int32_t(random() % every); r < rows; r += 1 + int32_t(random() % (2 * every - 1))) few.wanted.push_back(r);
+        if (few.wanted.empty()) few.wanted.push_back(int32_t(rows - 1));
+        for_each_kernel(full, [&](const Kernel& k, const std::string&) {
+          const Ran want = run_kernel(full, k, nullptr), got = run_kernel(few, k, nullptr);
+          const float *w = want.out[0].data<float>(), *g = got.out[0].data<float>();
+          if (std::memcmp(w, g, size_t(rows) * 4) == 0) return;
+          ++left_out;
+          for (int32_t r = 0; r < rows; ++r) {
+            const bool is_wanted = std::binary_search(few.wanted.begin(), few.wanted.end(), r);
+            ASSERT_EQ(0, std::memcmp(is_wanted ? &w[r] : &(const float&)(-kInfinity), &g[r], 4)) << rows << " x " << columns << " row " << r << ": " << k.name;
+          }
+        });
+      }
+  EXPECT_GT(left_out, 0);
 }
 
 // Most of a real state's size is in few columns, and most rows are far below the best one.

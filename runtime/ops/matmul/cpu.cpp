@@ -136,16 +136,20 @@ void cut(Call& j, int workers) {
   j.first_task[c.out_count] = task;
 }
 
-// Whether the best few products of the only token were wanted and found without the rest.
+// Whether only a few products of the only token were wanted and found without the rest.
 bool screened(const Call& j) {
   const OpCall& c = *j.op;
   const TensorView& w = c.in[1];
-  if (c.best < 1 || c.best > kMaxBest || !kScreens || j.tokens != 1 || c.out_count != 1 || !w.packed->split || bias_of(c, 0)) return false;
+  const bool best = c.best >= 1 && c.best <= kMaxBest;
+  if (!(best || c.wanted) || !kScreens || j.tokens != 1 || c.out_count != 1 || !w.packed->split || bias_of(c, 0)) return false;
   const Side<1>* side = static_cast<const Side<1>*>(j.activations.side);
   const Joined joined{w.packed->units(j.columns), w.packed->zero_point, j.activations.q, side};
-  return screen({&kScreen, w.packed, static_cast<const uint8_t*>(w.data), w.dims[0], j.columns, c.best, j.activations.q, side->scale,
-                 int64_t(sizeof(Side<1>) / sizeof(float)), output<float>(c, 0), &joined, c.scratch + j.scratch.screen, c.scratch + j.scratch.pieces,
-                 j.scratch.piece_bytes, c.pool});
+  const ScreenJob job{&kScreen, w.packed, static_cast<const uint8_t*>(w.data), w.dims[0], j.columns, c.best, j.activations.q, side->scale,
+                      int64_t(sizeof(Side<1>) / sizeof(float)), output<float>(c, 0), &joined, c.scratch + j.scratch.screen, c.scratch + j.scratch.pieces,
+                      j.scratch.piece_bytes, c.pool};
+  if (!c.wanted) return screen(job);
+  screen_wanted(job, c.wanted, c.wanted_count);
+  return true;
 }
 
 // rounded: rows of x that are kept as integers.

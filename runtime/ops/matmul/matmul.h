@@ -16,7 +16,7 @@
 //   tolerance 2e-2 of the largest |y| against the reference, which uses x as it is; 1e-5 against the formula above
 //   Blocks with max |x| below 2e-36 count as 0. A block with NaN or infinity makes all outputs of its row NaN.
 // With OpCall::best = k, one weight that is split, one row of x and no bias, outputs below the k-th highest are -infinity (screen.h) and the
-// others have the bits that they have without it.
+// others have the bits that they have without it. So it is with the rows that are not among OpCall::wanted.
 // The bits of a row depend neither on the other rows of the call nor on threads.
 #pragma once
 

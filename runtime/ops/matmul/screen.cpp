@@ -55,6 +55,10 @@ struct Highest {
   }
 };
 
+Work work_of(const ScreenJob& job) {
+  return {&job, SplitLayout(job.columns), job.format->units(job.columns), (job.rows + kTileRows - 1) / kTileRows, {}, {}, {}, {}, {}, {}};
+}
+
 int rows_in(const Work& w, int64_t tile) { return int(std::min<int64_t>(kTileRows, w.job->rows - tile * kTileRows)); }
 int64_t task_count(int64_t tiles, int64_t size = kTaskTiles) { return (tiles + size - 1) / size; }
 
@@ -209,6 +213,20 @@ void gather_high(const Work& w, const int32_t* rows, int n, uint8_t* tile) {
   }
 }
 
+// The ordinary kernel's products of rows from anywhere.
+void exact_products(const Work& w, const int32_t* rows, int count, float* products) {
+  const ScreenJob& j = *w.job;
+  for (int first = 0; first < count; first += kTileRows) {
+    const int n = std::min(kTileRows, count - first);
+    const uint8_t* lines[kTileRows];
+    float sums[kTileRows];
+    point_at_lines(w, rows + first, n, lines);
+    gather_high(w, rows + first, n, j.worker_scratch);
+    j.kernels->exact(j.context, j.worker_scratch, lines, sums);
+    std::copy(sums, sums + n, products + first);
+  }
+}
+
 // Step 3: y holds products of step 2 and -infinity.
 bool finish(const Work& w) {
   const ScreenJob& j = *w.job;
@@ -230,14 +248,8 @@ bool finish(const Work& w) {
     }
     std::memcpy(y, kNothing, size_t(n) * sizeof(float));
   }
-  for (int first = 0; first < count; first += kTileRows) {
-    const int n = std::min(kTileRows, count - first);
-    const uint8_t* lines[kTileRows];
-    point_at_lines(w, rows + first, n, lines);
-    gather_high(w, rows + first, n, j.worker_scratch);
-    j.kernels->exact(j.context, j.worker_scratch, lines, products + first);
-    for (int i = 0; i < n; ++i) exact.add(products[first + i], 0);
-  }
+  exact_products(w, rows, count, products);
+  for (int i = 0; i < count; ++i) exact.add(products[i], 0);
   for (int i = 0; i < count; ++i)
     if (products[i] >= exact.floor()) j.y[rows[i]] = products[i];
   return true;
@@ -250,8 +262,20 @@ size_t screen_bytes(int64_t rows, int64_t units) {
   return size_t(units) * sizeof(ScreenTerm) + size_t(tiles) * sizeof(float) + size_t(task_count(tiles)) * sizeof(int32_t);
 }
 
+void screen_wanted(const ScreenJob& job, const int32_t* rows, int count) {
+  const Work w = work_of(job);
+  std::fill(job.y, job.y + job.rows, -kInfinity);
+  float products[kTileRows];
+  for (int first = 0; first < count; first += kTileRows) {
+    const int n = std::min(kTileRows, count - first);
+    for (int i = first + kTileRows; i < std::min(count, first + 2 * kTileRows); ++i) fetch_line(w, rows[i]);
+    exact_products(w, rows + first, n, products);
+    for (int i = 0; i < n; ++i) job.y[rows[first + i]] = products[i];
+  }
+}
+
 bool screen(const ScreenJob& job) {
-  Work w{&job, SplitLayout(job.columns), job.format->units(job.columns), (job.rows + kTileRows - 1) / kTileRows, {}, {}, {}, {}, {}, {}};
+  Work w = work_of(job);
   if (w.units > kMaxUnits || job.rows == 0) return false;
   w.terms = reinterpret_cast<ScreenTerm*>(job.scratch);
   w.tile_best = reinterpret_cast<float*>(w.terms + w.units);

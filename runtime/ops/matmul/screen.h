@@ -53,5 +53,7 @@ inline constexpr int kMaxBest = 64;
 size_t screen_bytes(int64_t rows, int64_t units);
 // False: the bounds do not help here (activations or scales out of range, too many equal products). y then holds nothing of use.
 bool screen(const ScreenJob& job);
+// The products of these rows alone, to the bit; -infinity in the place of all others. job.best is of no effect.
+void screen_wanted(const ScreenJob& job, const int32_t* rows, int count);
 
 }  // namespace runnel

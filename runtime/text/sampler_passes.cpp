@@ -1,0 +1,154 @@
+// The sampler's passes over all logits.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "text/exp.h"
+#include "text/sampler.h"
+
+namespace runnel {
+namespace {
+
+constexpr int32_t kBlock = 2048;  // logits looked at together: they stay in the first cache for a second look
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+Status non_finite(const char* what) { return Status::make(Code::kNonFinite, "cannot choose a token: %s", what); }
+
+// Whether x[0 .. n) holds a NaN, and its maximum otherwise. Sixteen lanes that do not depend on each other.
+bool scan(const float* x, int32_t n, float* highest) {
+  float lanes[16];
+  uint32_t bad[16];
+  for (int l = 0; l < 16; ++l) lanes[l] = -kInfinity, bad[l] = 0;
+  int32_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int l = 0; l < 16; ++l) {
+      const float v = x[i + l];
+      lanes[l] = v > lanes[l] ? v : lanes[l];
+      bad[l] |= uint32_t(v != v);
+    }
+  for (; i < n; ++i) {
+    lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    bad[0] |= uint32_t(x[i] != x[i]);
+  }
+  uint32_t any = 0;
+  float m = lanes[0];
+  for (int l = 0; l < 16; ++l) any |= bad[l], m = lanes[l] > m ? lanes[l] : m;
+  *highest = m;
+  return any != 0;
+}
+
+Status check_highest(bool nan, float highest) {
+  if (nan) return non_finite("a logit is NaN");
+  if (highest == kInfinity) return non_finite("a logit is infinite");
+  if (highest == -kInfinity) return non_finite("every logit is minus infinity");
+  return Status::ok();
+}
+
+}  // namespace
+
+Result<int32_t> argmax(const float* logits, int32_t n) {
+  float highest = -kInfinity;
+  int32_t best = 0;
+  bool nan = false;
+  for (int32_t i = 0; i < n; i += kBlock) {
+    const int32_t size = std::min(kBlock, n - i);
+    float m;
+    nan |= scan(logits + i, size, &m);
+    if (m > highest) {
+      highest = m;
+      best = i;
+      while (logits[best] != m) ++best;
+    }
+  }
+  RNL_TRY(check_highest(nan, highest));
+  return best;
+}
+
+Result<float> highest_of(const float* logits, int32_t n) {
+  float highest;
+  const bool nan = scan(logits, n, &highest);
+  RNL_TRY(check_highest(nan, highest));
+  return highest;
+}
+
+inline float Sampler::weight(float logit, float highest) const { return exp_negative((logit - highest) * inverse_temperature_); }
+
+// Fills candidates_ with the top_k most probable, in no order, in one pass that keeps a bounded number of them.
+size_t Sampler::take_top_k(const float* x, float highest) {
+  const size_t k = std::min(size_t(o_.top_k), size_t(count_));
+  const size_t room = std::min(size_t(count_), std::max<size_t>(4 * k, 4096));
+  Candidate* c = candidates_.data();
+  size_t n = 0;
+  float floor = -kInfinity;
+  for (int32_t i = 0; i < count_; ++i) {
+    if (!(x[i] > floor)) continue;  // an equal one has a higher id than those kept
+    c[n++] = {x[i], i, 0};
+    if (n == room && n > k) {
+      std::nth_element(c, c + k - 1, c + n, before);
+      floor = c[k - 1].logit;
+      n = k;
+    }
+  }
+  if (n > k) std::nth_element(c, c + k - 1, c + n, before), n = k;
+  for (size_t i = 0; i < n; ++i) c[i].p = weight(c[i].logit, highest);
+  return n;
+}
+
+// p of the logits from `begin` on, kBlock of them or as many as there are, and their sum in a fixed order.
+double Sampler::block_mass(const float* x, int32_t begin, float highest, float* weights) const {
+  const int32_t n = std::min(kBlock, count_ - begin);
+  for (int32_t i = 0; i < n; ++i) weights[i] = weight(x[begin + i], highest);
+  double lanes[8] = {};
+  int32_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int l = 0; l < 8; ++l) lanes[l] += double(weights[i + l]);
+  for (; i < n; ++i) lanes[0] += double(weights[i]);
+  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
+// Fills candidates_ with all that top-p and min-p can leave, ascending by id; total is the mass of everything.
+size_t Sampler::take_above(const float* x, float highest, double* total) {
+  // What lies below this many temperatures under the highest cannot be chosen. The margins cover rounding.
+  float depth = 88.0f;
+  if (o_.top_p < 1) {
+    float weights[kBlock];
+    *total = 0;
+    for (int32_t i = 0; i < count_; i += kBlock) *total += block_mass(x, i, highest, weights);
+    // All of them together weigh less than the share that top-p cuts off.
+    depth = std::min(depth, float(std::log(double(count_) / ((1.0 - double(o_.top_p)) * *total))) + 0.01f);
+  } else if (o_.min_p > 0) {
+    depth = std::min(depth, 0.01f - std::log(o_.min_p));
+  }
+  const float floor = highest - std::max(depth, 0.01f) * o_.temperature;
+  size_t n = 0;
+  for (int32_t i = 0; i < count_; ++i) {
+    if (!(x[i] >= floor)) continue;
+    const float p = weight(x[i], highest);
+    if (p > 0) candidates_[n++] = {x[i], i, p};
+  }
+  return n;
+}
+
+// Draws one of all logits, walking up the ids.
+int32_t Sampler::draw_any(const float* x, float highest, double random) const {
+  float weights[kBlock];
+  double total = 0, at = 0;
+  for (int32_t i = 0; i < count_; i += kBlock) total += block_mass(x, i, highest, weights);
+  const double want = random * total;
+  int32_t last = 0;
+  for (int32_t begin = 0; begin < count_; begin += kBlock) {
+    const double mass = block_mass(x, begin, highest, weights);
+    if (at + mass <= want && begin + kBlock < count_) {
+      at += mass;
+      continue;
+    }
+    for (int32_t i = 0; i < std::min(kBlock, count_ - begin); ++i) {
+      if (weights[i] == 0) continue;
+      at += double(weights[i]), last = begin + i;
+      if (at > want) return last;
+    }
+  }
+  return last;
+}
+
+}  // namespace runnel
