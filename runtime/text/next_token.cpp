@@ -38,12 +38,12 @@ Status NextToken::feed(const int32_t* ids, size_t count) {
   o.sink_context = &logits_;
   o.top_logits = asked_ = top_logits_;
   o.choose = top_logits_ == 1 && !options_.grammar;
-  logits_ = Logits();
   RNL_ASSIGN(listed, list_first());
   if (listed > 0) {
     o.wanted = listed_.data(), o.wanted_count = listed;
     asked_ = 0;
   }
+  logits_ = Logits();
   const int64_t begin = session_.position();
   Status s = session_.run(&in, 1, o);
   SamplerState& sampler = state_.sampler;
