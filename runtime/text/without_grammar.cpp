@@ -13,6 +13,7 @@ Result<std::unique_ptr<Grammar>> Grammar::create(const TokenOrder&, const char*,
 void Grammar::start(GrammarPosition*) const {}
 Result<bool> Grammar::allows(const GrammarPosition&, int32_t) { return refusal(); }
 Status Grammar::accept(GrammarPosition*, int32_t) { return refusal(); }
+Result<int32_t> Grammar::list(const GrammarPosition&, int32_t*, bool) { return refusal(); }
 Status Grammar::mask(const GrammarPosition&, float*, int32_t) { return refusal(); }
 
 }  // namespace runnel
