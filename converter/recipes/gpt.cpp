@@ -14,7 +14,7 @@ void build_gguf(Checkpoint& c, bool has_table, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_gguf_basics(c, d);
   d.is_layer_norm = true;
-  d.is_parallel = f.boolean("use_parallel_residual", false);
+  d.is_parallel = !has_table && f.boolean("use_parallel_residual", true);
   d.attention.qkv = "qkv_proj";
   d.ffn.is_gated = false;
   d.ffn.activation = has_table ? format::UnaryKind::gelu_tanh : format::UnaryKind::gelu;
