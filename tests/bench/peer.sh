@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets llama.cpp's sources from the llama-cpp-python sdist on PyPI and builds its bench and quantise programs for this very machine
-# (GGML_NATIVE) into build/peer; of the libraries alone with peer_targets=llama. Prints nothing when all is there. Sourced: sets version,
-# peer and source_dir, and brings link_peer.
+# (GGML_NATIVE) into build/peer; with peer_targets=llama the libraries alone, with peer_targets=none the sources alone. Prints nothing when
+# all is there. Sourced: sets version, peer and source_dir, and brings build_peer and link_peer.
 version=0.3.36
 peer=build/peer
 source_dir=$peer/llama_cpp_python-$version/vendor/llama.cpp
@@ -26,8 +26,8 @@ link_peer() {
   mapfile -t libraries < <(find "$peer/build/" -name 'libllama.a' -o -name 'libggml*.a')
   g++ -std=c++17 -O2 "$2" -I"$source_dir/include" -I"$source_dir/ggml/include" -o "$1" -Wl,--start-group "${libraries[@]}" -Wl,--end-group -fopenmp -lpthread -ldl
 }
-if [ "${peer_targets:-}" = llama ]; then
-  if [ ! -f "$peer/build/src/libllama.a" ]; then build_peer "$peer/build" llama; fi
-elif [ ! -x "$peer/build/bin/llama-quantize" ]; then
-  build_peer "$peer/build" "llama-bench llama-quantize"
-fi
+case ${peer_targets:-programs} in
+  none) ;;
+  llama) [ -f "$peer/build/src/libllama.a" ] || build_peer "$peer/build" llama ;;
+  programs) [ -x "$peer/build/bin/llama-quantize" ] || build_peer "$peer/build" "llama-bench llama-quantize" ;;
+esac

@@ -12,7 +12,7 @@ cmake --build --preset release --target runnel_cli runnel_convert >/dev/null
 llama=
 if [[ " $* " != *" --no-peer "* ]]; then
   bash tests/install.sh peer
-  source tests/bench/peer.sh
+  peer_targets=none source tests/bench/peer.sh
   llama=$peer/build_vulkan/bin/llama-bench
   # Debian 12's headers do not know VK_EXT_layer_settings, which the peer uses for its own validation runs alone.
   sed -i -e '/std::vector<vk::LayerSettingEXT> settings/,/layer_setting_info(settings);/d' -e 's/, &layer_setting_info);/);/' "$source_dir/ggml/src/ggml-vulkan/ggml-vulkan.cpp"
