@@ -98,6 +98,18 @@ class Embed(Case):
         self.close(normalised(self.embed(self.model(ENCODER), [{"ids": ids}], "--no-normalize")[0]), want)
         self.assertEqual(len(rows), len(ids))
 
+    def test_what_a_gguf_says(self):
+        """Its key says mean; its dense layers are matrices alone."""
+        source, rows = ENCODER + "/model-f32.gguf", rows_of(ENCODER)
+        write_ids(self.path("ids.safetensors"), self.ids(ENCODER))
+        run("runnel", "eval", self.model(source), "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), "--backend", BACKEND)
+        self.close(list(read_safetensors(self.path("out.safetensors"))["last_hidden_state"][1]), [v for row in rows for v in row])
+        want = pooled(rows, "mean")
+        for dense in ("2_Dense", "3_Dense"):
+            (height, width), w = golden(ENCODER, dense + "/model.safetensors")["linear.weight"]
+            want = [sum(w[i * width + j] * want[j] for j in range(width)) for i in range(height)]
+        self.close(self.embed(self.model(source), [{"ids": self.ids(ENCODER)}])[0], normalised(want))
+
     def test_a_language_model_is_no_encoder(self):
         self.refused("runnel", "bench", self.model(ENCODER), "--prompt", 4, "--gen", 2)
 

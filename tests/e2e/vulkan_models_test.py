@@ -19,10 +19,11 @@ def sources():
             ids = list(golden(name, "ids.safetensors")["ids"][1])
             # The authors' own files of RWKV stand alone.
             yield name, name if os.path.exists(os.path.join(folder, "config.json")) else f"{name}/model.safetensors", ids
-    for file in sorted(os.listdir(os.path.join(GOLDENS, "gguf_linear"))):
-        name, kind = os.path.splitext(file)
-        if kind == ".gguf":
-            yield f"gguf {name}", f"gguf_linear/{file}", list(golden("gguf_linear", f"{name}.safetensors")["ids"][1])
+    for folder in ("gguf_linear", "gguf_decoders"):
+        for file in sorted(os.listdir(os.path.join(GOLDENS, folder))):
+            name, kind = os.path.splitext(file)
+            if kind == ".gguf":
+                yield f"gguf {name}", f"{folder}/{file}", list(golden(folder, f"{name}.safetensors")["ids"][1])
 
 
 class VulkanModels(Case):

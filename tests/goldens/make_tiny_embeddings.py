@@ -4,19 +4,23 @@
   tiny_*/hidden.safetensors     of some checkpoints of make_tiny_models.py: last_hidden_state float32 [tokens, width] of their ids, from a float64 run
   tiny_embedding_gemma/         a checkpoint of a model without a head whose attention goes both ways, and beside it sentence-transformers' files: modules.json,
                                 1_Pooling (mean), 2_Dense and 3_Dense, 4_Normalize. hidden.safetensors also has the embedding: pooled, dense layers, length 1.
+                                model-f32.gguf is what llama.cpp's converter makes of it, which leaves biases and activations of dense layers out.
 
-  OMP_NUM_THREADS=1 python3 tests/goldens/make_tiny_embeddings.py
+  OMP_NUM_THREADS=1 python3 tests/goldens/make_tiny_embeddings.py LLAMA_CPP      a folder of llama.cpp's sources (tests/bench/peer.sh gets them)
 """
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 
 import torch
 import transformers
 from make_tiny_models import PINNED, SEED, redraw
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, Gemma3TextConfig, Gemma3TextModel
+from vary_models import to_gguf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHECKPOINTS = ("tiny_qwen3", "tiny_gemma3", "tiny_mamba2", "tiny_granite", "tiny_recurrent_gemma")
@@ -38,9 +42,9 @@ def write_json(path, value):
 def make_embedding_gemma(folder):
     generator = torch.Generator().manual_seed(SEED)
     transformers.set_seed(SEED)
-    config = Gemma3TextConfig(vocab_size=67, hidden_size=24, intermediate_size=28, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, head_dim=12,
+    config = Gemma3TextConfig(vocab_size=67, hidden_size=24, intermediate_size=28, num_hidden_layers=6, num_attention_heads=2, num_key_value_heads=1, head_dim=12,
                               query_pre_attn_scalar=12, sliding_window=8, max_position_embeddings=128, use_bidirectional_attention=True,
-                              layer_types=["sliding_attention", "full_attention", "sliding_attention"], attn_implementation="eager")
+                              attn_implementation="eager")
     model = Gemma3TextModel(config).eval()
     redraw(model, generator)
     model.save_pretrained(folder)
@@ -66,6 +70,8 @@ def make_embedding_gemma(folder):
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     for package, version in PINNED.items():
         have = {"transformers": transformers, "torch": torch}[package].__version__.split("+")[0]
         if have != version:
@@ -75,7 +81,12 @@ def main():
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
         ids = load_file(os.path.join(folder, "ids.safetensors"))["ids"]
         save_file({"last_hidden_state": hidden_of(model, ids).float().contiguous()}, os.path.join(folder, "hidden.safetensors"))
-    make_embedding_gemma(os.path.join(HERE, "tiny_embedding_gemma"))
+    encoder = os.path.join(HERE, "tiny_embedding_gemma")
+    make_embedding_gemma(encoder)
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copytree(encoder, scratch + "/model")
+        if why := to_gguf(sys.argv[1], copy, encoder + "/model-f32.gguf", {}):
+            sys.exit(why)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,26 @@
 #!/usr/bin/env python3
 """Converts checkpoints of random shapes and options that transformers saves, and compares all logits: more than the kept goldens can show.
 
-  OMP_NUM_THREADS=1 python3 tests/goldens/vary_models.py build/release/bin [--rounds 3] [--seed 1] [--gguf LLAMA_CPP] [name ...]
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_models.py build/release/bin [--rounds 3] [--seed 1] [--gguf LLAMA_CPP [--keep FOLDER]] [name ...]
 
 Packages and names are those of make_tiny_models.py, whose configurations are changed at random: heads and their ratios, groups, biases, tied and
 untied output matrices, widths, taps, rotary scalings, the older style of config.json, 16-bit weights, shards. `decoders` stands for all names of
 transformers without recurrent layers. Chunks of 1, 7 and 64 tokens; the greedy continuation must be the original's. Prints one line a model; ends
 with exit code 1 when one is beyond the tolerance or does not convert. With --gguf the checkpoints first become GGUF files by llama.cpp's own
-convert_hf_to_gguf.py; LLAMA_CPP is a folder of its sources (tests/bench/peer.sh gets them).
+convert_hf_to_gguf.py; LLAMA_CPP is a folder of its sources (tests/bench/peer.sh gets them). --keep draws small models and leaves the
+smallest file of each family that was as it should be in FOLDER, with ids and logits; tests/goldens/gguf_decoders was made so:
+
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_models.py build/release/bin --gguf LLAMA_CPP --keep tests/goldens/gguf_decoders --rounds 1 --seed 41 NAME ...
 """
 
 import argparse
 import copy
+import itertools
 import json
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -132,7 +137,7 @@ LOST_IN_GGUF = {
     "qwen2_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": False}, "qwen3_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
     "granite_moe": {"attention_bias": False}, "glm": {"rms_norm_eps": 1e-5}, "olmo": {"attention_bias": False}, "olmo3": {"rope_parameters": None},
     "bamba": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}, "mlp_bias": False},
-    "gemma2": {"tie_word_embeddings": True, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 12.0},
+    "gemma3": {"tie_word_embeddings": True}, "gemma2": {"tie_word_embeddings": True, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 12.0},
 }
 NO_ROPE_IN_GGUF = ("gemma", "gemma2", "glm", "stablelm", "phi", "gpt_neox")  # but for how many channels turn
 NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2")
@@ -233,7 +238,7 @@ def varied(rng, name, gguf):
         o.update(LOST_IN_GGUF.get(name, {}))
         if name == "phi":
             o.update(num_key_value_heads=o["num_attention_heads"], intermediate_size=4 * o["hidden_size"])
-        if name == "gemma2":
+        if name in ("gemma2", "gemma3"):
             o["query_pre_attn_scalar"] = o["head_dim"]
         if name in ("nemotron", "glm"):
             o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
@@ -293,6 +298,8 @@ def to_gguf(sources, model, out, more):
     from make_tiny_ggufs import add_vocabulary
     logging.disable(logging.WARNING)
     hparams = {**json.load(open(model + "/config.json")), **more}
+    with open(model + "/tokenizer.json", "w") as f:  # Gemma 3's counts its pieces
+        json.dump({"model": {"vocab": {str(i): i for i in range(hparams.get("text_config", hparams)["vocab_size"])}}, "added_tokens": []}, f)
     conversion.ModelBase.load_hparams = staticmethod(lambda *_, **__: copy.deepcopy(hparams))
     try:
         kind = conversion.get_model_class(conversion.get_model_architecture(hparams, conversion.ModelType.TEXT))
@@ -301,17 +308,28 @@ def to_gguf(sources, model, out, more):
     kind = type(kind.__name__, (kind,), {"set_vocab": lambda self: add_vocabulary(self.gguf_writer, hparams.get("text_config", hparams)["vocab_size"]), "model_arch": kind.model_arch})
     try:
         with torch.inference_mode():
-            kind(Path(model), conversion.base.gguf.LlamaFileType.ALL_F32, Path(out)).write()
+            kind(Path(model), conversion.base.gguf.LlamaFileType.ALL_F32, Path(out), sentence_transformers_dense_modules=os.path.exists(model + "/modules.json")).write()
     except Exception as error:  # whatever it says
         return str(error)
     return None
 
 
-def check(folder, rng, name, gguf):
+def keep(folder, name, gguf, ids, logits, noise):
+    kept = os.path.join(folder, name + ".gguf")
+    if os.path.exists(kept) and os.path.getsize(kept) <= os.path.getsize(gguf):
+        return
+    shutil.copyfile(gguf, kept)
+    save_file({"ids": ids.int(), "logits": logits.float().contiguous(), "float32_difference": torch.tensor([noise])}, os.path.join(folder, name + ".safetensors"))
+
+
+def check(folder, rng, name, gguf, kept):
     """True when all is well; None when llama.cpp's converter does not take it."""
-    kind, options = varied(rng, name, gguf)
+    for most in itertools.count(10000, 200):  # weights of a file to keep
+        kind, options = varied(rng, name, gguf)
+        model = transformers.AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options), dtype=torch.float32, attn_implementation="eager")
+        if not kept or sum(p.numel() for p in model.parameters()) <= most:
+            break
     generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
-    model = transformers.AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options), dtype=torch.float32, attn_implementation="eager")
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")
     redraw_linear(model, generator)
@@ -338,13 +356,14 @@ def check(folder, rng, name, gguf):
         exact, single = logits_of(wide, ids), logits_of(model, ids)
         save_file({"ids": ids.int()}, scratch + "/in")
         # What a text's length decides is decided by the prompt's here, and by each longer text's there.
-        is_steady = name in DECODER_NAMES and (options.get("rope_parameters") or {}).get("rope_type") not in ("dynamic", "longrope")
-        if is_steady:
+        is_steady = (options.get("rope_parameters") or {}).get("rope_type") not in ("dynamic", "longrope")
+        has_greedy = is_steady and name in DECODER_NAMES
+        if has_greedy:
             more, _ = greedy(wide, ids, 12)
             save_file({"ids": torch.cat([ids, more]).int()}, scratch + "/in_more")
         runs = [[f"{folder}/runnel-convert", source, "-o", scratch + "/m.rnl", *(() if stored == torch.float32 else ("--weights", "f32"))]]
         runs += [[f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in", "--out", f"{scratch}/out{chunk}", "--chunk", str(chunk)] for chunk in (1, 7, 64)]
-        if is_steady:
+        if has_greedy:
             runs.append([f"{folder}/runnel", "eval", scratch + "/m.rnl", "--in", scratch + "/in_more", "--out", scratch + "/out_more"])
         for run in runs:
             done = subprocess.run(run, capture_output=True, text=True)
@@ -352,9 +371,11 @@ def check(folder, rng, name, gguf):
                 print(f"FAILED {name}: {done.stderr.strip()[-300:]} {options}", flush=True)
                 return False
         worst = max(float((load_file(f"{scratch}/out{chunk}")["logits"] - exact).abs().max()) for chunk in (1, 7, 64))
-        same = not is_steady or bool((load_file(scratch + "/out_more")["logits"][len(ids) - 1:-1].argmax(-1) == more).all())
-    largest, noise = float(exact.abs().max()), float((single - exact).abs().max())
-    is_close = same and worst <= max(1e-4 * largest, 10 * noise)
+        same = not has_greedy or bool((load_file(scratch + "/out_more")["logits"][len(ids) - 1:-1].argmax(-1) == more).all())
+        largest, noise = float(exact.abs().max()), float((single - exact).abs().max())
+        is_close = same and worst <= max(1e-4 * largest, 10 * noise)
+        if kept and is_close and is_steady:
+            keep(kept, name, source, ids, exact, noise)
     more_text = "" if is_close else f" greedy {'same' if same else 'DIFFERS'} older {is_older} {stored} {options}"
     print(f"{'ok' if is_close else 'FAILED'} {name}: off by {worst:.1e} of {largest:.1f}, float32 by {noise:.1e}{more_text}", flush=True)
     return is_close
@@ -367,12 +388,15 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--gguf", metavar="LLAMA_CPP")
+    p.add_argument("--keep", metavar="FOLDER")
     o = p.parse_intermixed_args()
+    if o.keep and not o.gguf:
+        p.error("--keep needs --gguf")
     transformers.logging.set_verbosity_error()
     os.environ.setdefault("TQDM_DISABLE", "1")
     rng = random.Random(o.seed)
     names = [n for name in o.names or OPTIONS for n in (DECODER_NAMES if name == "decoders" else [name])]
-    results = [check(o.folder, rng, name, o.gguf) for _ in range(o.rounds) for name in names]
+    results = [check(o.folder, rng, name, o.gguf, o.keep) for _ in range(o.rounds) for name in names]
     tried = [r for r in results if r is not None]
     print(f"{sum(tried)} of {len(tried)} as they should be")
     sys.exit(0 if all(tried) and tried else 1)
