@@ -61,6 +61,7 @@ class Checkpoint {
  public:
   enum class Kind { kGguf, kDirectory, kGraph, kFile };  // kFile: a lone safetensors file
   Kind kind = Kind::kGguf;
+  bool is_gguf() const { return kind == Kind::kGguf; }
   std::filesystem::path path;               // of the file or directory
   std::vector<std::filesystem::path> weight_files;  // in the order in which they are hashed
   Json meta;

@@ -160,7 +160,7 @@ std::vector<std::string> add_embedding(Checkpoint& c, ModelBuilder& b) {
   std::vector<std::string> notices;
   std::vector<Dense> layers;
   auto e = std::make_unique<format::EmbeddingT>();
-  const bool is_gguf = c.kind == Checkpoint::Kind::kGguf;
+  const bool is_gguf = c.is_gguf();
   if (is_gguf ? !read_gguf(c, *e, layers) : c.meta.find("modules") == c.meta.end()) return notices;
   const int64_t width = hidden_width(b);
   if (!is_gguf) read_modules(c, *e, layers, notices);

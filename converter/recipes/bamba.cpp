@@ -122,7 +122,7 @@ void read_granite_config(Checkpoint& c, Granite& g) {
 
 void build_granite(Checkpoint& c, ModelBuilder& b) {
   Granite g;
-  if (c.kind == Checkpoint::Kind::kGguf) read_granite_gguf(c, g);
+  if (c.is_gguf()) read_granite_gguf(c, g);
   else read_granite_config(c, g);
   Decoder& d = g.d;
   g.experts.activation = d.ffn.activation;

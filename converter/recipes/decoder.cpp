@@ -123,7 +123,7 @@ void read_config_basics(Checkpoint& c, const Facts& f, Decoder& d) {
 }
 
 Facts read_basics(Checkpoint& c, Decoder& d) {
-  if (c.kind == Checkpoint::Kind::kGguf) return read_gguf_basics(c, d);
+  if (c.is_gguf()) return read_gguf_basics(c, d);
   const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   return f;

@@ -40,7 +40,7 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
 
 void build(Checkpoint& c, Decoder& d, ModelBuilder& b) {
   d.ffn.activation = format::UnaryKind::gelu_tanh;
-  if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
+  if (c.is_gguf()) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   if (c.kind == Checkpoint::Kind::kDirectory) c.ignore_containing("rotary_emb.inv_freq");

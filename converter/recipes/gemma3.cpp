@@ -54,7 +54,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   add_post_norms(d);
   d.attention.q_norm = "q_norm";
   d.attention.k_norm = "k_norm";
-  if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, d);
+  if (c.is_gguf()) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   for (Layer& layer : d.layers) {

@@ -222,7 +222,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.naming.gguf.insert({{"altup_projections", "altup_proj"}, {"altup_unembed_projections", "altup_unembd_proj"}, {"altup.correction_coefs", "altup_correct_coef"},
                         {"altup.correct_output_scale", "altup_correct_scale"}, {"altup.prediction_coefs", "altup_predict_coef"}, {"altup.modality_router", "altup_router"},
                         {"altup.router_norm", "altup_router_norm"}, {"laurel.linear_left", "laurel_l"}, {"laurel.linear_right", "laurel_r"}, {"laurel.post_laurel_norm", "laurel_post_norm"}});
-  if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, m);
+  if (c.is_gguf()) read_gguf_facts(c, m);
   else read_config_facts(c, m);
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, float(std::sqrt(double(d.hidden))));

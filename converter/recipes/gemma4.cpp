@@ -114,7 +114,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   PerLayerDecoder p;
   Decoder& d = p.d;
   name_tensors(d);
-  if (c.kind == Checkpoint::Kind::kGguf) read_gguf_facts(c, p);
+  if (c.is_gguf()) read_gguf_facts(c, p);
   else read_config_facts(c, p);
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, float(std::sqrt(double(d.hidden))));

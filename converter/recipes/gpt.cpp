@@ -27,7 +27,7 @@ void build_gguf(Checkpoint& c, bool has_table, ModelBuilder& b) {
 }
 
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {
-  if (c.kind == Checkpoint::Kind::kGguf) return build_gguf(c, true, b);
+  if (c.is_gguf()) return build_gguf(c, true, b);
   Decoder d;
   const Facts own = config_facts(c);
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
@@ -58,7 +58,7 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
 }
 
 void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
-  if (c.kind == Checkpoint::Kind::kGguf) return build_gguf(c, false, b);
+  if (c.is_gguf()) return build_gguf(c, false, b);
   Decoder d;
   const Facts f = config_facts(c);
   read_config_basics(c, f, d);

@@ -12,7 +12,7 @@ void build_cohere2(Checkpoint& c, ModelBuilder& b) {
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f = read_gguf_basics(c, d);
     d.logit_factor = float(f.number("logit_scale", 1));
     set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 4, d.layers);
@@ -33,7 +33,7 @@ void build_starcoder2(Checkpoint& c, ModelBuilder& b) {
   d.is_layer_norm = true;
   d.ffn.is_gated = false;
   d.ffn.activation = format::UnaryKind::gelu_tanh;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f = read_gguf_basics(c, d);
     set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 0, d.layers);
   } else {

@@ -134,7 +134,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   a.o = "out_proj", a.q_norm = "q_layernorm", a.k_norm = "k_layernorm";
   m.d.ffn.prefix = m.experts.prefix = "feed_forward.";
   m.d.ffn.gate = "w1", m.d.ffn.up = "w3", m.d.ffn.down = "w2";
-  if (c.kind == Checkpoint::Kind::kGguf) read_gguf(c, m);
+  if (c.is_gguf()) read_gguf(c, m);
   else read_config(c, m);
   const Decoder& d = m.d;
   a.scale = 1 / std::sqrt(double(a.head_dim));

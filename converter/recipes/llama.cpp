@@ -25,7 +25,7 @@ Facts read_gguf_facts(Checkpoint& c, Decoder& d) {
 // Files of the family "llama" hold rows of q and k reordered for neighbouring pairs, and so do those of some relatives.
 void build_llama(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f = read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
     set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
@@ -49,7 +49,7 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
 
 void build_granite(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
     d.experts.route.renormalise = false;
@@ -66,7 +66,7 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
 void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
   Decoder d;
   if (family.rfind("qwen3", 0) == 0) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f = read_gguf_facts(c, d);
     if (family == "qwen2moe") {
       d.experts.route.renormalise = false;
@@ -91,7 +91,7 @@ void build_qwen_moe_gguf(Checkpoint& c, ModelBuilder& b) { build_qwen(c, archite
 void build_smollm3(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const auto stands_still = [](size_t i, int64_t interval) { return (int64_t(i) + 1) % interval == 0; };
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
     for (size_t i = 0; i < d.layers.size(); ++i)
@@ -118,7 +118,7 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   d.attention.qkv = "qkv_proj";
   d.ffn.gate_up = "gate_up_proj";
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     d.naming.gguf["self_attn.qkv_proj"] = "attn_qkv";
     d.naming.gguf["mlp.gate_up_proj"] = "ffn_up";
     const Facts f = read_gguf_facts(c, d);

@@ -19,7 +19,7 @@ struct Sizes {
 // The whole network around a mixer.
 template <class Mixer>
 void build_stack(Checkpoint& c, ModelBuilder& b, const Sizes& s, int64_t context, Mixer mixer) {
-  const bool is_gguf = c.kind == Checkpoint::Kind::kGguf;
+  const bool is_gguf = c.is_gguf();
   std::string root = "backbone.";
   if (!is_gguf && !c.has("backbone.embeddings.weight")) root = "model.";
   if (!is_gguf && s.is_tied) c.ignore_containing("lm_head.weight");
@@ -49,7 +49,7 @@ void build_mamba(Checkpoint& c, ModelBuilder& b) {
   Sizes s;
   Mamba m;
   int64_t context = kContext;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f(c.meta, c.path.string(), "mamba.");
     s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c), f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
     m.taps = f.integer("ssm.conv_kernel", 1, 64);
@@ -81,7 +81,7 @@ void build_mamba2(Checkpoint& c, ModelBuilder& b) {
   Sizes s;
   Mamba2 m;
   int64_t context = kContext;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f(c.meta, c.path.string(), "mamba2.");
     s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c), f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
     read_gguf_mamba2(f, m);

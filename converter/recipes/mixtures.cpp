@@ -63,7 +63,7 @@ void build_olmoe(Checkpoint& c, ModelBuilder& b) {
   const Facts f = read_basics(c, d);
   d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   d.attention.norm_is_whole = true;
-  if (c.kind == Checkpoint::Kind::kGguf) return build_decoder(c, d, b);
+  if (c.is_gguf()) return build_decoder(c, d, b);
   d.attention.clip = f.number("clip_qkv", 0);
   read_experts(f, f.has("num_experts") ? "num_experts" : "num_local_experts", d);
   d.experts.width = d.ffn.width;
@@ -119,7 +119,7 @@ void read_gpt_oss_config(Checkpoint& c, Decoder& d) {
 
 void build_gpt_oss(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  if (c.kind == Checkpoint::Kind::kGguf) read_gpt_oss_gguf(c, d);
+  if (c.is_gguf()) read_gpt_oss_gguf(c, d);
   else read_gpt_oss_config(c, d);
   d.attention.sinks = "sinks";
   d.experts.is_clamped = true;

@@ -51,7 +51,7 @@ class Net {
   // Where names are looked up from here on. layer(i) for i < count; the last layer is where `wanted` gathers.
   void layer(size_t i, size_t count);
   void leave_layers();
-  bool is_gguf() const { return checkpoint_.kind == Checkpoint::Kind::kGguf; }
+  bool is_gguf() const { return checkpoint_.is_gguf(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
 
   // Tensors. `name` is short; full_name adds root and scope (or translates for a GGUF). `global` names have no scope.

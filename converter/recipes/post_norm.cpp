@@ -20,7 +20,7 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   set_norms(d);
   d.attention.norm_is_whole = true;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f(c.meta, c.path.string(), "olmo2.");
     read_gguf_sizes(c, f, d);
     d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
@@ -55,7 +55,7 @@ void build_exaone4(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   set_norms(d);
   int64_t window = 0;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     const Facts f(c.meta, c.path.string(), "exaone4.");
     read_gguf_sizes(c, f, d);
     d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));

@@ -156,7 +156,7 @@ void read_qwen_config(Checkpoint& c, Qwen& q) {
 
 void build_qwen(Checkpoint& c, ModelBuilder& b) {
   Qwen q;
-  if (c.kind == Checkpoint::Kind::kGguf) read_qwen_gguf(c, q);
+  if (c.is_gguf()) read_qwen_gguf(c, q);
   else read_qwen_config(c, q);
   Decoder& d = q.d;
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));

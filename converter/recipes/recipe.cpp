@@ -23,7 +23,7 @@ const std::vector<const Recipe*>& all_recipes() {
 
 std::string architecture_of(const Checkpoint& c) {
   if (c.kind == Checkpoint::Kind::kFile) return find_recipe(c).name;
-  const bool is_gguf = c.kind == Checkpoint::Kind::kGguf;
+  const bool is_gguf = c.is_gguf();
   const Facts facts(is_gguf ? c.meta : c.meta["config"], c.path.string() + (is_gguf ? "" : "/config.json"));
   const char* key = is_gguf ? "general.architecture" : "model_type";
   const std::string name = facts.text(key, "");
@@ -72,7 +72,7 @@ const Recipe& find_recipe(const Checkpoint& c) {
   refuse_packed_weights(c);
   std::string known, near;
   for (const Recipe* r : all_recipes()) {
-    for (const char* name : c.kind == Checkpoint::Kind::kGguf ? r->gguf : r->config) {
+    for (const char* name : c.is_gguf() ? r->gguf : r->config) {
       if (architecture == name) return *r;
       known += (known.empty() ? "" : ", ") + std::string(name);
       if (architecture[0] == name[0] && 5 * distance(architecture, name) <= 2 * architecture.size()) near += (near.empty() ? " (did you mean " : ", ") + std::string(name);

@@ -16,10 +16,9 @@ struct Defaults {
   int64_t head_dim = 0;  // 0: the width over the heads
 };
 
-bool is_gguf(const Checkpoint& c) { return c.kind == Checkpoint::Kind::kGguf; }
 
 void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, ModelBuilder& b) {
-  if (is_gguf(c)) return build_decoder(c, d, b);
+  if (c.is_gguf()) return build_decoder(c, d, b);
   if (o.is_tied && f.boolean("tie_word_embeddings", true)) {
     d.is_tied = true;
     c.ignore_containing("lm_head.weight");
@@ -37,7 +36,7 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
   // The first releases say "gelu" and mean the tanh form; a GGUF says nothing and has the norms' 1 in their weights.
   const std::string key = f.has("hidden_activation") ? "hidden_activation" : "hidden_act";
   d.ffn.activation = f.text(key, "gelu") == "gelu" ? format::UnaryKind::gelu_tanh : activation_named(f, key, "");
-  d.norm_offset = is_gguf(c) ? 0 : 1;
+  d.norm_offset = c.is_gguf() ? 0 : 1;
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   build_plain(c, f, {10000, 1, true, 256}, d, b);
 }
@@ -50,7 +49,7 @@ void build_glm(Checkpoint& c, ModelBuilder& b) {
   d.ffn.gate_up = "gate_up_proj";
   if (c.has("blk.0.attn_qkv.weight")) d.attention.qkv = "qkv_proj";
   d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"mlp.gate_up_proj", "ffn_up"}, {"post_self_attn_layernorm", "post_attention_norm"}, {"post_mlp_layernorm", "post_ffw_norm"}});
-  if ((is_gguf(c) ? architecture_of(c) : f.text("model_type", "")) == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
+  if ((c.is_gguf() ? architecture_of(c) : f.text("model_type", "")) == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
   build_plain(c, f, {10000, 0.5, false, 128}, d, b);
 }
 
@@ -74,7 +73,7 @@ void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
 void build_arcee(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
-  d.attention.is_interleaved = is_gguf(c);
+  d.attention.is_interleaved = c.is_gguf();
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "relu2");
   build_plain(c, f, {}, d, b);
@@ -94,11 +93,11 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
 void build_olmo1(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
-  d.attention.is_interleaved = is_gguf(c);
+  d.attention.is_interleaved = c.is_gguf();
   d.is_layer_norm = true;
   d.norms_have_weights = false;
   d.eps = 1e-5;
-  d.attention.clip = f.number(is_gguf(c) ? "attention.clamp_kqv" : "clip_qkv", 0);
+  d.attention.clip = f.number(c.is_gguf() ? "attention.clamp_kqv" : "clip_qkv", 0);
   build_plain(c, f, {}, d, b);
 }
 
@@ -107,7 +106,7 @@ void build_nemotron(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
   d.is_layer_norm = true;
-  d.norm_offset = is_gguf(c) ? 0 : 1;
+  d.norm_offset = c.is_gguf() ? 0 : 1;
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "relu2");
   build_plain(c, f, {10000, 0.5}, d, b);
@@ -145,7 +144,7 @@ void build_cohere(Checkpoint& c, ModelBuilder& b) {
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
-  if (is_gguf(c) ? c.has("blk.0.attn_q_norm.weight") : f.boolean("use_qk_norm", false)) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
+  if (c.is_gguf() ? c.has("blk.0.attn_q_norm.weight") : f.boolean("use_qk_norm", false)) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
   d.logit_factor = float(f.number("logit_scale", 0.0625));
   build_plain(c, f, {500000, 1, true}, d, b);
 }

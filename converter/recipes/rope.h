@@ -10,8 +10,8 @@ struct Rope {
   float scale = 1;  // of what is rotated
   // What depends on the length of the text, for which a stream's session has its context. Beyond `original` tokens:
   int64_t original = 0;
-  std::vector<float> long_frequencies;  // longrope: these
-  double ntk_factor = 0;                // dynamic NTK: a base that grows with the context; 0: none
+  std::vector<float> long_frequencies = {};  // longrope: these
+  double ntk_factor = 0;                     // dynamic NTK: a base that grows with the context; 0: none
 };
 
 // 1 / base^(2i / dims) for 2i < dims, in float32 as the models' own code computes them.

@@ -126,7 +126,7 @@ void read_config(const Checkpoint& c, Rwkv& r) {
 void build(Checkpoint& c, ModelBuilder& b) {
   Rwkv r;
   int64_t gguf_head_size = 0;
-  if (c.kind == Checkpoint::Kind::kGguf) {
+  if (c.is_gguf()) {
     gguf_head_size = read_gguf(c, r);
   } else if (c.kind == Checkpoint::Kind::kDirectory) {
     read_config(c, r);
