@@ -11,13 +11,9 @@ TEST(KeptFiles, StillGiveTheOriginalsLogits) {
     if (entry.path().extension() != ".rnl") continue;
     const std::string name = entry.path().filename().string();
     const fs::path folder = kGoldens / name.substr(0, name.find('-'));
-    Checkpoint source = load_safetensors(folder / "ids.safetensors");
-    const SourceTensor* t = source.find("ids");
-    std::vector<int32_t> ids(t->count());
-    std::memcpy(ids.data(), t->data, t->bytes);
     Checkpoint golden = load_safetensors(folder / "logits.safetensors");
     const std::vector<float> wanted = values_of(golden, "logits");
-    EXPECT_LE(largest_difference(all_logits(*open_model(entry.path()), ids, 7), wanted), 1e-4f * largest(wanted)) << name;
+    EXPECT_LE(largest_difference(all_logits(*open_model(entry.path()), ids_of(folder), 7), wanted), 1e-4f * largest(wanted)) << name;
     ++files;
   }
   EXPECT_GT(files, 0);

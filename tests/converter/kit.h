@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <span>
 
 #include "backend.h"
 #include "converter/convert.h"
@@ -115,6 +116,19 @@ inline std::vector<float> values_of(Checkpoint& c, const std::string& name) {
   return out;
 }
 
+inline std::vector<int32_t> integers_of(Checkpoint& c, const std::string& name) {
+  const SourceTensor* t = c.find(name);
+  if (!t || t->bytes != t->count() * 4) throw std::runtime_error("no 32-bit integers " + name);
+  std::vector<int32_t> out(t->count());
+  std::memcpy(out.data(), t->data, t->bytes);
+  return out;
+}
+// Of a golden's folder.
+inline std::vector<int32_t> ids_of(const fs::path& folder) {
+  Checkpoint c = load_safetensors(folder / "ids.safetensors");
+  return integers_of(c, "ids");
+}
+
 inline ConvertReport convert_to(const fs::path& input, const fs::path& output, Weights weights = Weights::kKeep, const fs::path& weights_file = {}) {
   ConvertOptions o;
   o.input = input;
@@ -154,6 +168,19 @@ inline std::vector<float> all_logits(const Model& model, const std::vector<int32
   const Status s = session.value()->run(&input, 1, run);
   if (!s.is_ok()) throw std::runtime_error(s.message());
   return out;
+}
+
+// One call with these tokens; *logits: of the last one.
+inline Status feed_ids(Session& session, std::span<const int32_t> ids, std::vector<float>* logits) {
+  const IoTensor in{"ids", DType::kI32, 1, {int64_t(ids.size())}, const_cast<int32_t*>(ids.data()), ids.size_bytes()};
+  Session::RunOptions o;
+  o.sink_context = logits;
+  o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
+    const auto* p = static_cast<const float*>(block.data);
+    static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
+    return Status::ok();
+  };
+  return session.run(&in, 1, o);
 }
 
 inline float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {

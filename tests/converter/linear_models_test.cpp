@@ -11,10 +11,7 @@ std::unique_ptr<Model> converted(const std::string& folder, std::vector<int32_t>
   TemporaryFolder tmp;
   const bool is_file = !fs::exists(kGoldens / folder / "config.json");
   convert_to(is_file ? kGoldens / folder / "model.safetensors" : kGoldens / folder, tmp / "m.rnl");
-  Checkpoint c = load_safetensors(kGoldens / folder / "ids.safetensors");
-  const SourceTensor* t = c.find("ids");
-  ids->resize(t->count());
-  std::memcpy(ids->data(), t->data, t->bytes);
+  *ids = ids_of(kGoldens / folder);
   return open_model(tmp / "m.rnl");
 }
 
@@ -63,9 +60,7 @@ TEST_P(LinearGguf, GivesTheLogitsOfLlamaCpp) {
   const fs::path folder = kGoldens / "gguf_linear";
   convert_to(folder / (std::string(GetParam()) + ".gguf"), tmp / "m.rnl");
   Checkpoint c = load_safetensors(folder / (std::string(GetParam()) + ".safetensors"));
-  const SourceTensor* t = c.find("ids");
-  std::vector<int32_t> ids(t->count());
-  std::memcpy(ids.data(), t->data, t->bytes);
+  const std::vector<int32_t> ids = integers_of(c, "ids");
   const auto model = open_model(tmp / "m.rnl");
   const std::vector<float> wanted = values_of(c, "logits");
   for (const int64_t chunk : {1, 7, 64}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk, DType::kF32), wanted), 1e-4f * largest(wanted)) << "chunk " << chunk;

@@ -16,10 +16,8 @@ TEST_P(LoraAdapters, GiveTheLogitsOfPeft) {
   o.lora = kGoldens / folder;
   o.output = tmp / "m.rnl";
   convert(o);
-  Checkpoint i = load_safetensors(kGoldens / base / "ids.safetensors"), c = load_safetensors(kGoldens / folder / "logits.safetensors");
-  const SourceTensor* t = i.find("ids");
-  std::vector<int32_t> ids(t->count());
-  std::memcpy(ids.data(), t->data, t->bytes);
+  Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
+  const std::vector<int32_t> ids = ids_of(kGoldens / base);
   const std::vector<float> wanted = values_of(c, "logits");
   const auto model = open_model(tmp / "m.rnl");
   for (const int64_t chunk : {7, 64}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk), wanted), 1e-4f * largest(wanted));
@@ -38,14 +36,6 @@ void convert_adapter(const fs::path& base, const fs::path& folder, const fs::pat
   o.output = output;
   o.weights = weights;
   convert(o);
-}
-
-std::vector<int32_t> ids_of(const fs::path& folder) {
-  Checkpoint c = load_safetensors(folder / "ids.safetensors");
-  const SourceTensor* t = c.find("ids");
-  std::vector<int32_t> ids(t->count());
-  std::memcpy(ids.data(), t->data, t->bytes);
-  return ids;
 }
 
 TEST_P(LoraAdapters, BesideTheBaseGiveThemToo) {

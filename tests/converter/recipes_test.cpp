@@ -12,10 +12,7 @@ struct Golden {
 
 Golden golden(const std::string& folder) {
   Golden g;
-  Checkpoint ids = load_safetensors(kGoldens / folder / "ids.safetensors");
-  const SourceTensor* t = ids.find("ids");
-  g.ids.resize(t->count());
-  std::memcpy(g.ids.data(), t->data, t->bytes);
+  g.ids = ids_of(kGoldens / folder);
   Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
   g.logits = values_of(c, "logits");
   g.tolerance = std::max(1e-4f * largest(g.logits), 10 * values_of(c, "float32_difference")[0]);
@@ -79,9 +76,7 @@ TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
   const std::string folder = input.begin()->string();
   const Golden g = golden(folder);
   Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
-  const SourceTensor* t = c.find("greedy");
-  std::vector<int32_t> greedy(t->count());
-  std::memcpy(greedy.data(), t->data, t->bytes);
+  const std::vector<int32_t> greedy = integers_of(c, "greedy");
   TemporaryFolder tmp;
   convert_to(kGoldens / input, tmp / "m.rnl", Weights::kF32);  // what is kept in blocks is multiplied by rounded activations
   const auto model = open_model(tmp / "m.rnl");

@@ -10,16 +10,9 @@ struct Case {
   float tolerance;
 };
 
-std::vector<int32_t> integers_of(Checkpoint& c, const std::string& name) {
-  const SourceTensor* t = c.find(name);
-  std::vector<int32_t> out(t->count());
-  std::memcpy(out.data(), t->data, t->bytes);
-  return out;
-}
-
 Case golden(const std::string& folder) {
-  Checkpoint ids = load_safetensors(kGoldens / folder / "ids.safetensors"), c = load_safetensors(kGoldens / folder / "logits.safetensors");
-  Case g{integers_of(ids, "ids"), integers_of(c, "greedy"), values_of(c, "logits"), 0};
+  Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
+  Case g{ids_of(kGoldens / folder), integers_of(c, "greedy"), values_of(c, "logits"), 0};
   g.tolerance = std::max(1e-4f * largest(g.logits), 10 * values_of(c, "float32_difference")[0]);
   return g;
 }

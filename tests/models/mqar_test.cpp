@@ -4,13 +4,6 @@
 namespace runnel::convert {
 namespace {
 
-std::vector<int32_t> integers_of(Checkpoint& c, const std::string& name) {
-  const SourceTensor* t = c.find(name);
-  std::vector<int32_t> out(t->count());
-  std::memcpy(out.data(), t->data, t->bytes);
-  return out;
-}
-
 TEST(A27, RecallOfATrainedModel) {
   TemporaryFolder tmp;
   convert_to(kGoldens / "mqar", tmp / "m.rnl", Weights::kF32);

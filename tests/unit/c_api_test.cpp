@@ -168,6 +168,84 @@ TEST(CApiChat, WritesTurnsOfOlderFiles) {
   rnl_engine_destroy(engine);
 }
 
+// Rows of a table as hidden states, of which the model says that their mean counts.
+runnel::test::ModelBuilder table_model() {
+  runnel::test::ModelBuilder b;
+  b.add_input("ids", {"T"}, runnel::format::DType::i32, runnel::format::Role::tokens);
+  b.add_input("rows", {"R"}, runnel::format::DType::i32, runnel::format::Role::rows);
+  b.add_tensor("table", {3, 2}, {3, 4, 1, 0, 5, 2});
+  b.add_value("h", {"T", "2"});
+  b.add_value("last_hidden_state", {"R", "2"});
+  b.add_op("embedding", {"ids", "table"}, {"h"}).attrs.Set(runnel::format::EmbeddingAttrsT{});
+  b.add_op("gather_rows", {"h", "rows"}, {"last_hidden_state"});
+  b.program().outputs = {"last_hidden_state"};
+  b.root.embedding = std::make_unique<runnel::format::EmbeddingT>();
+  b.root.embedding->pooling = runnel::format::Pooling::mean;
+  return b;
+}
+
+TEST(CApiEmbed, PoolsRowsAsTheModelOrTheCallerSays) {
+  AlignedBytes bytes(table_model().build());
+  rnl_engine* engine = nullptr;
+  rnl_model* model = nullptr;
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_engine_create(nullptr, &engine), RNL_OK);
+  ASSERT_EQ(rnl_model_open_memory(engine, bytes.data(), bytes.size(), &model), RNL_OK) << rnl_last_error();
+  rnl_model_info info{};
+  info.struct_size = sizeof info;
+  ASSERT_EQ(rnl_model_get_info(model, &info), RNL_OK);
+  EXPECT_EQ(info.embedding, 2);
+  rnl_session_options o = rnl::session_options();
+  o.context = 64;
+  o.chunk = 2;
+  ASSERT_EQ(rnl_session_create(model, &o, &session), RNL_OK) << rnl_last_error();
+
+  const int32_t ids[] = {0, 1, 2};
+  const auto embed = [&](int32_t pooling, int32_t normalise) {
+    rnl_embed_options e{};
+    e.struct_size = sizeof e;
+    e.pooling = pooling;
+    e.normalise = normalise;
+    std::vector<float> x(2);
+    EXPECT_EQ(rnl_session_embed(session, ids, 3, &e, x.data(), x.size()), RNL_OK) << rnl_last_error();
+    EXPECT_EQ(rnl_session_position(session), 3);  // the text alone, also after another one
+    return x;
+  };
+  std::vector<float> x(2);
+  ASSERT_EQ(rnl_session_embed(session, ids, 3, nullptr, x.data(), x.size()), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(x, (std::vector<float>{3, 2}));
+  EXPECT_EQ(embed(RNL_POOLING_OF_MODEL, 0), x);
+  EXPECT_EQ(embed(RNL_POOLING_LAST, 0), (std::vector<float>{5, 2}));
+  EXPECT_EQ(embed(RNL_POOLING_FIRST, -1), (std::vector<float>{3, 4}));
+  EXPECT_EQ(embed(RNL_POOLING_FIRST, 1), (std::vector<float>{0.6f, 0.8f}));
+
+  EXPECT_EQ(rnl_session_embed(session, ids, 0, nullptr, x.data(), x.size()), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_embed(session, nullptr, 3, nullptr, x.data(), x.size()), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_embed(session, ids, 3, nullptr, x.data(), 1), RNL_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(rnl_last_error()).find("the embedding has 2"), std::string::npos) << rnl_last_error();
+  rnl_embed_options wrong{};
+  wrong.struct_size = sizeof wrong;
+  wrong.pooling = 9;
+  EXPECT_EQ(rnl_session_embed(session, ids, 3, &wrong, x.data(), x.size()), RNL_INVALID_ARGUMENT);
+  const int32_t outside[] = {7};
+  EXPECT_NE(rnl_session_embed(session, outside, 1, nullptr, x.data(), x.size()), RNL_OK);
+  EXPECT_NE(std::string(rnl_last_error()).find("7"), std::string::npos) << rnl_last_error();
+  EXPECT_EQ(embed(RNL_POOLING_LAST, 0), (std::vector<float>{5, 2}));  // after failures as before
+  rnl_session_destroy(session);
+  rnl_model_close(model);
+  rnl_engine_destroy(engine);
+}
+
+TEST_F(CApi, EmbedSaysWhenAModelHasNoHiddenStates) {
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, nullptr, &session), RNL_OK);
+  const int32_t id = 0;
+  float x[4];
+  EXPECT_EQ(rnl_session_embed(session, &id, 1, nullptr, x, 4), RNL_UNSUPPORTED);
+  EXPECT_NE(std::string(rnl_last_error()).find("no embeddings"), std::string::npos) << rnl_last_error();
+  rnl_session_destroy(session);
+}
+
 TEST(CApiVersion, IsNamed) {
   EXPECT_STRNE(rnl_version(), "");
   EXPECT_STREQ(rnl_format_version(), "1.0");

@@ -165,15 +165,7 @@ TEST_P(GreedyText, IsWhatTheLogitsSay) {
   std::vector<int32_t> ids = prompt_, want;
   for (int i = 0; i < 24; ++i) {
     std::vector<float> logits;
-    IoTensor in{"ids", DType::kI32, 1, {int64_t(ids.size())}, ids.data(), ids.size() * 4};
-    Session::RunOptions o;
-    o.sink_context = &logits;
-    o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-      const auto* p = static_cast<const float*>(block.data);
-      static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
-      return Status::ok();
-    };
-    ASSERT_TRUE(seen->run(&in, 1, o).is_ok());
+    ASSERT_TRUE(feed_ids(*seen, ids, &logits).is_ok());
     want.push_back(argmax(logits.data(), int32_t(logits.size())).value());
     ids = {want.back()};
   }

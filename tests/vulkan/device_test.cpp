@@ -84,10 +84,7 @@ class Device : public testing::Test {
   void SetUp() override {
     convert_to(kGoldens / "tiny_gemma3", tmp_ / "m.rnl");
     model_ = open_model(tmp_ / "m.rnl");
-    Checkpoint c = load_safetensors(kGoldens / "tiny_gemma3/ids.safetensors");
-    const SourceTensor* t = c.find("ids");
-    ids_.resize(t->count());
-    std::memcpy(ids_.data(), t->data, t->bytes);
+    ids_ = ids_of(kGoldens / "tiny_gemma3");
     // Nothing from earlier runs.
     setenv("RUNNEL_CACHE_DIR", (tmp_ / "cache").c_str(), 1);
   }
@@ -255,17 +252,7 @@ TEST_F(Device, ACallThatFindsNoMemoryIsTakenBack) {
     ASSERT_TRUE(opened.is_ok()) << opened.take_status().message();
     Session& s = *opened.value();
     std::vector<float> logits;
-    const auto feed = [&](size_t begin, size_t count) {
-      IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, ids_.data() + begin, count * 4};
-      Session::RunOptions o;
-      o.sink_context = &logits;
-      o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-        const auto* p = static_cast<const float*>(block.data);
-        static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
-        return Status::ok();
-      };
-      return s.run(&in, 1, o);
-    };
+    const auto feed = [&](size_t begin, size_t count) { return feed_ids(s, std::span(ids_).subspan(begin, count), &logits); };
     ASSERT_TRUE(feed(0, 8).is_ok());
     g_left = n;
     const Status failed = feed(8, 5);  // of another size than before: it is recorded anew

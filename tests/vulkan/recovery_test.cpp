@@ -29,15 +29,7 @@ std::unique_ptr<Session> make(const Model& model, BackendKind backend) {
 Status feed(Session& s, int64_t first, int64_t count, std::vector<float>* out) {
   std::vector<int32_t> ids;
   for (int64_t i = first; i < first + count; ++i) ids.push_back(int32_t(uint64_t(i * 7919 + 3) % 61));
-  IoTensor in{"ids", DType::kI32, 1, {count}, ids.data(), ids.size() * 4};
-  Session::RunOptions o;
-  o.sink_context = out;
-  o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-    const auto* p = static_cast<const float*>(block.data);
-    static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
-    return Status::ok();
-  };
-  return s.run(&in, 1, o);
+  return feed_ids(s, ids, out);
 }
 
 // What is done with a session: calls longer and shorter than a pass and than the log, and tokens taken back, also to before the snapshot.

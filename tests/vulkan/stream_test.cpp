@@ -24,15 +24,7 @@ class Stream {
   }
   // Tokens whose ids depend on their number, the last one's logits kept.
   void feed(const std::vector<int32_t>& ids) {
-    IoTensor in{"ids", DType::kI32, 1, {int64_t(ids.size())}, const_cast<int32_t*>(ids.data()), ids.size() * 4};
-    Session::RunOptions o;
-    o.sink_context = &logits;
-    o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-      const auto* p = static_cast<const float*>(block.data);
-      static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
-      return Status::ok();
-    };
-    const Status s = session_->run(&in, 1, o);
+    const Status s = feed_ids(*session_, ids, &logits);
     if (!s.is_ok()) throw std::runtime_error(s.message());
   }
   Session& session() { return *session_; }
