@@ -69,7 +69,7 @@ mkdir -p build
 short=(-LE long)
 [ $all -eq 1 ] && short=()
 if build release; then check release "${short[@]}"; fi
-if build asan; then
+if build asan all_tests; then
   export RUNNEL_FUZZ_SECONDS=$((all ? 60 : 6))
   check asan -L 'unit|ops|converter|models|fuzz'
 fi

@@ -143,7 +143,7 @@ void add_tables(const VocabData& data, ModelBuilder& b) {
 std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
   try {
     std::optional<VocabSource> source;
-    if (c.kind == Checkpoint::Kind::kGguf && c.meta.contains("tokenizer.ggml.model") && c.meta["tokenizer.ggml.model"] != "no_vocab" && c.meta["tokenizer.ggml.model"] != "none") source = gguf_vocabulary(c);
+    if (c.is_gguf() && c.meta.contains("tokenizer.ggml.model") && c.meta["tokenizer.ggml.model"] != "no_vocab" && c.meta["tokenizer.ggml.model"] != "none") source = gguf_vocabulary(c);
     if (c.kind == Checkpoint::Kind::kDirectory) source = directory_vocabulary(c.path);
     if (c.kind == Checkpoint::Kind::kFile && std::filesystem::exists(c.path.parent_path() / kRwkvVocab))
       source = from_rwkv_vocab(read_text(c.path.parent_path() / kRwkvVocab, kMaxTokenizerFile));
