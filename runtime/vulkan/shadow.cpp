@@ -81,16 +81,16 @@ void make_whole(const SplitLayout& split, const unsigned char* matrix, int64_t c
   for (int64_t u = 0; u < units; ++u, in += SplitLayout::kUnit) {
     std::memcpy(out, in, SplitLayout::kScales);
     out += SplitLayout::kScales;
-    for (int j = 0; j < 4; ++j) {
-      uint32_t high[kTileRows], low[kTileRows], front[kTileRows], back[kTileRows];
-      std::memcpy(high, in + SplitLayout::kScales + j * 64, sizeof high);
-      for (int row = 0; row < kTileRows; ++row) std::memcpy(&low[row], lines + size_t(row) * split.line + u * 16 + j * 4, 4);
-      for (int row = 0; row < kTileRows; ++row) {
-        front[row] = (high[row] & 0x0f0f0f0f) << 4 | (low[row] & 0x0f0f0f0f);
-        back[row] = (high[row] & 0xf0f0f0f0) | (low[row] >> 4 & 0x0f0f0f0f);
+    for (int row = 0; row < kTileRows; ++row) {
+      const unsigned char* low = lines + size_t(row) * split.line + u * 16;
+      for (int j = 0; j < 4; ++j) {
+        uint32_t h, l;
+        std::memcpy(&h, in + SplitLayout::kScales + j * 64 + row * 4, 4);
+        std::memcpy(&l, low + j * 4, 4);
+        const uint32_t front = (h & 0x0f0f0f0f) << 4 | (l & 0x0f0f0f0f), back = (h & 0xf0f0f0f0) | (l >> 4 & 0x0f0f0f0f);
+        std::memcpy(out + j * 64 + row * 4, &front, 4);
+        std::memcpy(out + (j + 4) * 64 + row * 4, &back, 4);
       }
-      std::memcpy(out + j * 64, front, sizeof front);
-      std::memcpy(out + (j + 4) * 64, back, sizeof back);
     }
     out += 512;
   }
