@@ -11,6 +11,14 @@ namespace runnel::test {
 extern const char* const kSourceDir;
 
 bool is_vulkan_mode();
+// Under a sanitizer tests of numbers take less of them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kIsSlow = true;
+#elif defined(__has_feature)
+inline constexpr bool kIsSlow = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+inline constexpr bool kIsSlow = false;
+#endif
 // The device multiplies bytes, so that products round activations as the CPU's do.
 bool device_rounds_activations();
 // Failures of the self-check that the tests of this program make.

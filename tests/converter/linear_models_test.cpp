@@ -86,20 +86,9 @@ class LinearStates : public testing::TestWithParam<const char*> {
   // Feeds ids and returns the last token's logits.
   static std::vector<float> feed(Session& s, const std::vector<int32_t>& ids) {
     std::vector<float> out;
-    const Status status = try_feed(s, ids, &out);
+    const Status status = feed_ids(s, ids, &out);
     EXPECT_TRUE(status.is_ok()) << status.message();
     return out;
-  }
-  static Status try_feed(Session& s, const std::vector<int32_t>& ids, std::vector<float>* out) {
-    IoTensor in{"ids", DType::kI32, 1, {int64_t(ids.size())}, const_cast<int32_t*>(ids.data()), ids.size() * 4};
-    Session::RunOptions o;
-    o.sink_context = out;
-    o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-      const auto* p = static_cast<const float*>(block.data);
-      static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
-      return Status::ok();
-    };
-    return s.run(&in, 1, o);
   }
   std::vector<int32_t> part(size_t begin, size_t end) const { return {ids_.begin() + long(begin), ids_.begin() + long(end)}; }
 
@@ -185,14 +174,14 @@ TEST_P(LinearStates, AFailedCallLeavesTheStateAsItWas) {
         std::vector<int32_t> bad = part(300, 300 + tokens);
         bad.back() = 1 << 20;
         std::vector<float> out;
-        EXPECT_FALSE(try_feed(*s, bad, &out).is_ok());
+        EXPECT_FALSE(feed_ids(*s, bad, &out).is_ok());
         EXPECT_EQ(s->position(), int64_t(before));
       }
       EXPECT_EQ(feed(*s, part(400, 420)), feed(*fresh, part(400, 420))) << "rollback " << rollback << ", " << before << " tokens before";
     }
 }
 
-// 32,768 tokens in f32, in 8 bits and with f16 states: gates, decays, norms and convolutions stay f32, so the distance to f32 must not grow along the stream.
+// 32,768 tokens (fewer under a sanitizer) in f32, in 8 bits and with f16 states: gates, decays, norms and convolutions stay f32, so the distance to f32 must not grow along the stream.
 TEST(LinearModels, QuantisedStreamsDoNotDrift) {
   TemporaryFolder tmp;
   for (const char* name : {"tiny_mamba2", "tiny_qwen3_5", "tiny_rwkv7"}) {
@@ -209,7 +198,7 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
     options.weights = Weights::kF32;
     options.half_states = true;
     convert(options);
-    const int tokens = 32768, part = 256;
+    const int tokens = test::kIsSlow ? 4096 : 32768, part = tokens / 128;
     std::vector<int32_t> ids(tokens);
     std::mt19937 rng(11);
     for (int32_t& id : ids) id = int32_t(rng() % 61);
@@ -222,16 +211,7 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
       if (!s.is_ok()) throw std::runtime_error(s.take_status().message());
       std::vector<std::vector<float>> rows;
       for (int at = 0; at < tokens; at += part) {
-        IoTensor in{"ids", DType::kI32, 1, {part}, ids.data() + at, size_t(part) * 4};
-        Session::RunOptions run;
-        rows.emplace_back();
-        run.sink_context = &rows.back();
-        run.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-          const auto* p = static_cast<const float*>(block.data);
-          static_cast<std::vector<float>*>(context)->assign(p, p + block.dims[1]);
-          return Status::ok();
-        };
-        const Status status = s.value()->run(&in, 1, run);
+        const Status status = feed_ids(*s.value(), std::span(ids).subspan(size_t(at), size_t(part)), &rows.emplace_back());
         if (!status.is_ok()) throw std::runtime_error(status.message());
       }
       return rows;

@@ -85,14 +85,6 @@ TEST(Normalizer, GivesTheTextsOfTheTokenizersLibrary) {
   EXPECT_GT(number, 20u);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kIsSlow = true;
-#elif defined(__has_feature)
-constexpr bool kIsSlow = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kIsSlow = false;
-#endif
-
 class EveryCharacter : public testing::TestWithParam<std::string> {};
 
 // Alone and between others that it may join. Under sanitizers: those that the maker of the golden chose.
@@ -103,14 +95,14 @@ TEST_P(EveryCharacter, IsNormalisedAlike) {
   uint32_t alone = 0, tail = 0;
   std::string text;
   for (uint32_t c = 0; c < 0x110000; ++c) {
-    if (is_surrogate(c) || (kIsSlow && c >= 0x400 && c % 16 != 0 && c % 0x1000 < 0xFFE)) continue;
+    if (is_surrogate(c) || (test::kIsSlow && c >= 0x400 && c % 16 != 0 && c % 0x1000 < 0xFFE)) continue;
     const std::string character = utf8_of(c);
     alone = crc(crc(alone, steps.in_place(character)), "\xff");
     text.assign("e").append(character).append("\u0323\u0301").append(character);
     tail = crc(crc(tail, steps.in_place(text)), "\xff");
   }
-  EXPECT_EQ(alone, sums[kIsSlow ? 2 : 0].get<uint32_t>());
-  EXPECT_EQ(tail, sums[kIsSlow ? 3 : 1].get<uint32_t>());
+  EXPECT_EQ(alone, sums[test::kIsSlow ? 2 : 0].get<uint32_t>());
+  EXPECT_EQ(tail, sums[test::kIsSlow ? 3 : 1].get<uint32_t>());
 }
 
 std::vector<std::string> normalizer_names() {
