@@ -45,17 +45,20 @@ struct WeightWindow {
 template <class Fn>
 void for_each_window(Recorder& r, const TensorView& w, Fn fn) {
   const uint32_t tiles = uint32_t((w.dims[0] + kTileRows - 1) / kTileRows);
-  const uint64_t tile_bytes = format_on_device(*w.packed).tile_bytes(w.dims[1]);
+  const uint64_t tile_bytes = w.packed->tile_bytes(w.dims[1]);
   if (tile_bytes == 0) return fn(WeightWindow{0, 0, tiles, 0});  // sums of nothing
-  const uint64_t most = r.weight_window() / tile_bytes;
-  if (most == 0) return r.refuse(Status::make(Code::kUnsupported, "Vulkan: rows of %lld columns are larger than a binding", static_cast<long long>(w.dims[1])));
+  // What is not cut: a tile, or a group of a split matrix.
+  const uint32_t piece = w.packed->split ? uint32_t(kSplitTiles) : 1;
+  const uint64_t piece_bytes = w.packed->split ? SplitLayout(w.dims[1]).group : tile_bytes, pieces = r.weight_window() / piece_bytes, most = (pieces ? pieces : 1) * piece;
   for (uint32_t first = 0; first < tiles; first += uint32_t(most)) {
     const uint32_t n = tiles - first < most ? tiles - first : uint32_t(most);
-    fn(WeightWindow{r.weights(w, first * tile_bytes, n * tile_bytes), first, n, uint32_t(tile_bytes / 4)});
+    fn(WeightWindow{r.weights(w, first / piece * piece_bytes, (n + piece - 1) / piece * piece_bytes), first, n, uint32_t(tile_bytes / 4)});
   }
 }
-inline Constants format_constants(const PackedFormat& f) {
-  return {uint32_t(f.kind), f.bits, f.block, f.zero_point, f.has_min, uint32_t(f.scale)};
+inline Constants format_constants(const TensorView& w) {
+  const PackedFormat& f = *w.packed;
+  const uint32_t split = !f.split ? 0 : f.units(w.dims[1]) % 2 ? 2 : 1;
+  return {uint32_t(f.kind), f.bits, f.block, f.zero_point, f.has_min, uint32_t(f.scale), split};
 }
 
 }  // namespace runnel::vulkan

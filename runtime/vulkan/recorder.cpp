@@ -166,7 +166,8 @@ uint32_t Recorder::weights(const TensorView& v, uint64_t begin, uint64_t bytes) 
   // The window stays where it is while it reaches: few sets serve all matrices.
   const bool reaches = weight_buffer_ == place.buffer && offset >= weight_offset_ && offset + bytes <= weight_offset_ + range;
   const uint64_t base = reaches ? weight_offset_ : offset / 256 * 256;
-  if (offset - base + bytes > range) refuse(Status::make(Code::kInternal, "Vulkan: a window of %llu bytes", static_cast<unsigned long long>(bytes)));
+  if (offset - base + bytes > range)
+    refuse(Status::make(Code::kUnsupported, "Vulkan: %llu bytes of weights that are needed at once are more than %s binds", static_cast<unsigned long long>(bytes), device_.info().name));
   weight_buffer_ = place.buffer;
   weight_offset_ = base;
   return uint32_t((offset - base) / 4);

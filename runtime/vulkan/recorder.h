@@ -58,8 +58,9 @@ class Recorder {
   // Until forget_wide() this state, which is not of floats, has floats at that place of the heap.
   void set_wide(const TensorView& v, uint32_t place) { refuse(wide_.push({&v, uint64_t(place) * 4})); }
   void forget_wide() { wide_.clear(); }
-  // Bytes [begin, begin + bytes) of a packed matrix become binding 2; gives the place of `begin`. bytes at most weight_window().
+  // Bytes [begin, begin + bytes) of a packed matrix become binding 2; gives the place of `begin`.
   uint32_t weights(const TensorView& v, uint64_t begin, uint64_t bytes);
+  // As many bytes as can be, if a matrix can be cut so finely.
   uint64_t weight_window() const { return device_.info().weight_window; }
   // The device is a CPU: what runs side by side there costs as much as one after the other.
   bool is_cpu() const { return device_.info().type == VK_PHYSICAL_DEVICE_TYPE_CPU; }

@@ -66,68 +66,9 @@ WeightBuffers::~WeightBuffers() {
 
 Status WeightBuffers::add(const TensorView& matrix) {
   WeightBuffers::Place place;
-  const uint64_t bytes = format_on_device(*matrix.packed).matrix_bytes(matrix.dims[0], matrix.dims[1]);
+  const uint64_t bytes = matrix.packed->matrix_bytes(matrix.dims[0], matrix.dims[1]);
   if (bytes == 0 || find(matrix.data, &place)) return Status::ok();
   return matrices_.push({matrix, bytes, 0});
-}
-
-namespace {
-
-// A tile of a split matrix with q in one piece: per unit of 32 columns the scales, then chunks of 4 columns.
-void make_whole(const SplitLayout& split, const unsigned char* matrix, int64_t columns, int64_t tile, unsigned char* out) {
-  const int64_t units = (columns + kBlockColumns - 1) / kBlockColumns;
-  const unsigned char* in = matrix + split.tile_at(tile);
-  const unsigned char* lines = matrix + split.line_at(tile * kTileRows) + units * 2;  // of a tile, one after the other
-  for (int64_t u = 0; u < units; ++u, in += SplitLayout::kUnit) {
-    std::memcpy(out, in, SplitLayout::kScales);
-    out += SplitLayout::kScales;
-    for (int row = 0; row < kTileRows; ++row) {
-      const unsigned char* low = lines + size_t(row) * split.line + u * 16;
-      for (int j = 0; j < 4; ++j) {
-        uint32_t h, l;
-        std::memcpy(&h, in + SplitLayout::kScales + j * 64 + row * 4, 4);
-        std::memcpy(&l, low + j * 4, 4);
-        const uint32_t front = (h & 0x0f0f0f0f) << 4 | (l & 0x0f0f0f0f), back = (h & 0xf0f0f0f0) | (l >> 4 & 0x0f0f0f0f);
-        std::memcpy(out + j * 64 + row * 4, &front, 4);
-        std::memcpy(out + (j + 4) * 64 + row * 4, &back, 4);
-      }
-    }
-    out += 512;
-  }
-}
-
-}  // namespace
-
-Status WeightBuffers::upload_split(const Matrix& m, ThreadPool* pool) {
-  const int64_t columns = m.view.dims[1], tiles = (m.view.dims[0] + kTileRows - 1) / kTileRows;
-  const size_t tile_bytes = format_on_device(*m.view.packed).tile_bytes(columns);
-  const SplitLayout split(columns);
-  if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {
-    struct Job {
-      const SplitLayout* split;
-      const unsigned char* matrix;
-      unsigned char* out;
-      int64_t columns, tiles;
-      size_t tile_bytes;
-    } job{&split, static_cast<const unsigned char*>(m.view.data), mapped + m.offset, columns, tiles, tile_bytes};
-    const auto make_group = [](void* context, int64_t group, int) {
-      const Job& j = *static_cast<const Job*>(context);
-      const int64_t end = (group + 1) * kSplitTiles < j.tiles ? (group + 1) * kSplitTiles : j.tiles;
-      for (int64_t i = group * kSplitTiles; i < end; ++i) make_whole(*j.split, j.matrix, j.columns, i, j.out + size_t(i) * j.tile_bytes);
-    };
-    parallel_for(pool, (tiles + kSplitTiles - 1) / kSplitTiles, make_group, &job);
-    return Status::ok();
-  }
-  const int64_t most = tile_bytes < (4u << 20) ? int64_t((4u << 20) / tile_bytes) : 1;  // tiles at once
-  Vec<unsigned char> whole;
-  RNL_TRY(whole.assign(size_t(most) * tile_bytes));
-  for (int64_t first = 0; first < tiles; first += most) {
-    const int64_t n = tiles - first < most ? tiles - first : most;
-    for (int64_t i = 0; i < n; ++i) make_whole(split, static_cast<const unsigned char*>(m.view.data), columns, first + i, whole.data() + size_t(i) * tile_bytes);
-    const CopyPiece piece{whole.data(), size_t(n) * tile_bytes, m.offset + uint64_t(first) * tile_bytes};
-    RNL_TRY(device_.upload(buffers_[m.buffer], &piece, 1));
-  }
-  return Status::ok();
 }
 
 // Neighbours share a buffer, from one multiple of the alignment to another. What does not work is left to be copied.
@@ -137,7 +78,7 @@ Status WeightBuffers::import_from(HostRange host) {
   if (alignment == 0) return Status::ok();
   const auto begin_of = [&](const Matrix& m) { return uintptr_t(m.view.data) / alignment * alignment; };
   const auto end_of = [&](const Matrix& m) { return (uintptr_t(m.view.data) + m.bytes + alignment - 1) / alignment * alignment; };
-  const auto fits = [&](const Matrix& m) { return !m.view.packed->split && begin_of(m) >= first && end_of(m) <= last; };
+  const auto fits = [&](const Matrix& m) { return begin_of(m) >= first && end_of(m) <= last; };
   for (size_t i = 0; i < matrices_.size();) {
     const uintptr_t begin = begin_of(matrices_[i]);
     uintptr_t end = begin;
@@ -155,7 +96,7 @@ Status WeightBuffers::import_from(HostRange host) {
   return Status::ok();
 }
 
-Status WeightBuffers::upload(HostRange host, ThreadPool* pool) {
+Status WeightBuffers::upload(HostRange host) {
   if (host.bytes && device_.can_import()) RNL_TRY(import_from(host));
   const uint64_t largest = device_.info().weight_allocation;
   const size_t imported = buffers_.size();
@@ -175,10 +116,6 @@ Status WeightBuffers::upload(HostRange host, ThreadPool* pool) {
   }
   for (const Matrix& m : matrices_) {
     if (!is_copied(m)) continue;
-    if (m.view.packed->split) {
-      RNL_TRY(upload_split(m, pool));
-      continue;
-    }
     if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {
       std::memcpy(mapped + m.offset, m.view.data, m.bytes);
       continue;

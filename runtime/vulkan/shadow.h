@@ -4,7 +4,6 @@
 // The heap holds what is dense: arena, states, constants. Packed weights are in buffers of their own, shared by all sessions of a model.
 #pragma once
 
-#include "cpu/thread_pool.h"
 #include "format/packed.h"
 #include "ops/op.h"
 #include "base/memory.h"
@@ -48,12 +47,6 @@ class Shadow {
   Buffer heap_;
 };
 
-// The layout that a matrix has on the device: split ones are whole there, since every row is read whole.
-inline PackedFormat format_on_device(PackedFormat f) {
-  f.split = false;
-  return f;
-}
-
 class WeightBuffers {
  public:
   explicit WeightBuffers(Device& device) : device_(device) {}
@@ -64,7 +57,7 @@ class WeightBuffers {
   Status add(const TensorView& matrix);
   // Uses the matrices where they lie when they are in `host` (a mapped file; may be empty) and the driver can; copies the others, in as few
   // allocations as the device's limit allows.
-  Status upload(HostRange host = {nullptr, 0}, ThreadPool* pool = nullptr);
+  Status upload(HostRange host = {nullptr, 0});
   struct Place {
     VkBuffer buffer;
     uint64_t offset;
@@ -82,7 +75,6 @@ class WeightBuffers {
   };
   static constexpr uint32_t kNowhere = UINT32_MAX;
   Status import_from(HostRange host);
-  Status upload_split(const Matrix& m, ThreadPool* pool);
   Device& device_;
   Vec<Matrix> matrices_;
   Vec<Buffer> buffers_;

@@ -45,7 +45,7 @@ Result<std::shared_ptr<Device>> shared_device() {
   return device_locked();
 }
 
-Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model, ThreadPool* pool) {
+Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
   std::lock_guard<std::mutex> lock(g_mutex);
   Open* open = all_open();
   if (!open) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan device");
@@ -67,7 +67,7 @@ Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model, T
   if (!m->weights_) return Status::make(Code::kOutOfMemory, "no memory for weights on a device");
   for (const TensorInfo& t : model.tensors())
     if (t.view.dtype == DType::kPacked) RNL_TRY(m->weights_->add(t.view));
-  RNL_TRY(m->weights_->upload(model.mapping(), pool));
+  RNL_TRY(m->weights_->upload(model.mapping()));
   m->fingerprint_ = model.fingerprint();
   m->read_verdict();
   RNL_TRY(open->models.push({&model, model.fingerprint(), m}));

@@ -12,7 +12,7 @@ namespace runnel::vulkan {
 class ModelOnDevice {
  public:
   // The one that is open already, or a new one. Any thread.
-  static Result<std::shared_ptr<ModelOnDevice>> open(const Model& model, ThreadPool* pool);
+  static Result<std::shared_ptr<ModelOnDevice>> open(const Model& model);
   Device& device() { return *device_; }
   const WeightBuffers& weights() const { return *weights_; }
   // Operators that gave other results than the CPU's, by this driver, and whether that has been tried: now or in an earlier process.

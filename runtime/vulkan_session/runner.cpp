@@ -35,7 +35,7 @@ Result<std::unique_ptr<Backend>> create_runner(const Plan& plan, const BackendMe
 Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMemory& memory) {
   std::unique_ptr<Runner> r(new (std::nothrow) Runner(plan, memory));
   if (!r) return Status::make(Code::kOutOfMemory, "no memory for a Vulkan session");
-  RNL_ASSIGN(model, ModelOnDevice::open(*plan.model, memory.pool));
+  RNL_ASSIGN(model, ModelOnDevice::open(*plan.model));
   r->model_ = std::move(model);
   Device& device = r->model_->device();
   r->shadow_.reset(new (std::nothrow) Shadow(device));

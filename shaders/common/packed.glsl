@@ -1,20 +1,48 @@
-// Reads packed matrices; the layout is that of runtime/format/packed.h (split ones are made whole
-// when they are copied to the device). The format is given by specialisation constants, so that one shader
-// serves all formats and none pays for the others.
+// Reads packed matrices; the layout is that of runtime/format/packed.h. The format is given by specialisation constants, so that one
+// shader serves all formats and none pays for the others.
 layout(constant_id = 0) const uint kKind = 0;    // 0 integer, 1 f32, 2 f16, 3 bf16
 layout(constant_id = 1) const uint kBits = 8;
 layout(constant_id = 2) const uint kBlock = 32;  // columns that share a scale: 16 or 32
 layout(constant_id = 3) const uint kZeroPoint = 0;
 layout(constant_id = 4) const uint kHasMin = 0;
 layout(constant_id = 5) const uint kScale = 0;   // 0 f16, 1 u4, 2 u6, 3 s6, 4 i8
+layout(constant_id = 6) const uint kSplit = 0;   // 1, 2: with an even, an odd number of blocks in a row
+const uint kPlanes = kBits == 8u ? (kSplit != 0u ? 64u : 128u) : kBits * 16u;  // words of a block row
 
 uint weight_byte(uint at, uint i) { return weight_u[at + (i >> 2)] >> ((i & 3u) * 8u) & 255u; }
 float weight_half(uint at, uint i) { return unpackHalf2x16(weight_u[at + (i >> 1)])[i & 1u]; }
 uvec4 four_bytes(uint word) { return uvec4(word, word >> 8, word >> 16, word >> 24) & 255u; }
 
+// A group of a split matrix has 64 tiles and then as many words of lines.
+uint place_of_tile(uint tile) { return kSplit != 0u ? tile + (tile & ~63u) : tile; }
+// The low bits that a split matrix has of a block of a row. Each line has its scales before them and so begins within a word, or not.
+uvec4 low_bits_of(uint tile, uint tile_words, uint block, uint row) {
+  if (kSplit == 0u) return uvec4(0);
+  const uint blocks = tile_words / 72u, half_word = (row * 9u + 1u) * blocks, at = tile + 64u * tile_words + (half_word >> 1) + block * 4u;
+  const uvec4 words = uvec4(weight_u[at], weight_u[at + 1u], weight_u[at + 2u], weight_u[at + 3u]);
+  if (kSplit == 1u || (half_word & 1u) == 0u) return words;
+  return words >> 16 | uvec4(words.yzw, weight_u[at + 4u]) << 16;
+}
+
+// Bytes of columns 4 j .. 4 j + 3 of a block row and of columns 16 + 4 j ...; low_bits: word j of low_bits_of().
+void read_eight_bits(uint planes, uint j, uint row, uint low_bits, out uint low, out uint high) {
+  if (kSplit == 0u) {
+    low = weight_u[planes + j * 16u + row];
+    high = weight_u[planes + (j + 4u) * 16u + row];
+    return;
+  }
+  const uint top = weight_u[planes + j * 16u + row];
+  low = (top & 0x0f0f0f0fu) << 4 | (low_bits & 0x0f0f0f0fu);
+  high = (top & 0xf0f0f0f0u) | (low_bits >> 4 & 0x0f0f0f0fu);
+}
+
 // q of four columns of a block row of 32 columns.
-uvec4 read_q(uint planes, uint chunk, uint row) {
-  if (kBits == 8u) return four_bytes(weight_u[planes + chunk * 16u + row]);
+uvec4 read_q(uint planes, uint chunk, uint row, uint low_bits) {
+  if (kBits == 8u) {
+    uint low, high;
+    read_eight_bits(planes, chunk & 3u, row, low_bits, low, high);
+    return four_bytes(chunk < 4u ? low : high);
+  }
   uvec4 q = uvec4(0);
   uint at = planes, shift = 0;
   if ((kBits & 4u) != 0u) {
@@ -35,10 +63,12 @@ uvec4 read_q(uint planes, uint chunk, uint row) {
 }
 
 // q of columns 4 j .. 4 j + 3 of a block row and of columns 16 + 4 j ..., which share their words; j < 4.
-void read_pair(uint planes, uint j, uint row, out uvec4 low, out uvec4 high) {
+void read_pair(uint planes, uint j, uint row, uint low_bits, out uvec4 low, out uvec4 high) {
   if (kBits == 8u) {
-    low = four_bytes(weight_u[planes + j * 16u + row]);
-    high = four_bytes(weight_u[planes + (j + 4u) * 16u + row]);
+    uint a, b;
+    read_eight_bits(planes, j, row, low_bits, a, b);
+    low = four_bytes(a);
+    high = four_bytes(b);
     return;
   }
   low = high = uvec4(0);
@@ -70,10 +100,11 @@ spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [
 int dot_bytes(uint a, uint b, spirv_literal int format);
 
 // The words of read_pair() as bytes; of 8 bits q - 128.
-void read_pair_bytes(uint planes, uint j, uint row, out uint low, out uint high) {
+void read_pair_bytes(uint planes, uint j, uint row, uint low_bits, out uint low, out uint high) {
   if (kBits == 8u) {
-    low = weight_u[planes + j * 16u + row] ^ 0x80808080u;
-    high = weight_u[planes + (j + 4u) * 16u + row] ^ 0x80808080u;
+    read_eight_bits(planes, j, row, low_bits, low, high);
+    low ^= 0x80808080u;
+    high ^= 0x80808080u;
     return;
   }
   low = high = 0u;
@@ -122,19 +153,18 @@ vec2 read_scale(uint unit, uint i, uint row) {
 }
 
 uint unit_words() {
-  const uint plane = kBits == 8u ? 128u : kBits * 16u, sides = kHasMin != 0u ? 2u : 1u;
-  if (kScale == 0u) return 32u / kBlock * 8u * sides + plane;
+  const uint sides = kHasMin != 0u ? 2u : 1u;
+  if (kScale == 0u) return 32u / kBlock * 8u * sides + kPlanes;
   const uint n = 256u / kBlock;
-  return (kScale == 1u ? 8u * sides + n * 4u : kScale == 4u ? 8u + n * 4u : (8u + n * 3u) * sides) + plane * 8u;
+  return (kScale == 1u ? 8u * sides + n * 4u : kScale == 4u ? 8u + n * 4u : (8u + n * 3u) * sides) + kPlanes * 8u;
 }
-uint planes_words() { return kBits == 8u ? 128u : kBits * 16u; }  // of a block row
-uint header_words() { return unit_words() - (kBits == 8u ? 128u : kBits * 16u) * (kScale == 0u ? 1u : 8u); }
+uint header_words() { return unit_words() - kPlanes * (kScale == 0u ? 1u : 8u); }
 
 // Where block row `block` of a tile has its scales and its planes.
 uint unit_of(uint tile, uint block) { return tile + (kScale == 0u ? block : block >> 3) * unit_words(); }
 uint inside_unit(uint block) { return kScale == 0u ? 0u : block & 7u; }
 // The four weights of `row` (0 .. 15) of the tile at word `at`, columns 32 block + 4 chunk ...
-vec4 read_weights(uint at, uint row, uint block, uint chunk) {
+vec4 read_weights(uint at, uint tile_words, uint row, uint block, uint chunk) {
   if (kKind != 0u) {
     const uint column = block * 32u + chunk * 4u;
     vec4 v;
@@ -146,7 +176,7 @@ vec4 read_weights(uint at, uint row, uint block, uint chunk) {
     return v;
   }
   const uint per_unit = kScale == 0u ? 1u : 8u, unit = at + block / per_unit * unit_words(), inside = block % per_unit;
-  const uvec4 q = read_q(unit + header_words() + inside * (kBits == 8u ? 128u : kBits * 16u), chunk, row);
+  const uvec4 q = read_q(unit + header_words() + inside * kPlanes, chunk, row, low_bits_of(at, tile_words, block, row)[chunk & 3u]);
   const vec2 s = read_scale(unit, kBlock == 32u ? inside : inside * 2u + chunk / 4u, row);
   return s.x * (vec4(q) - float(kZeroPoint)) - s.y;
 }

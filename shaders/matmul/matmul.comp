@@ -11,9 +11,9 @@
 #include "../common/common.glsl"
 #include "../common/packed.glsl"
 
-layout(constant_id = 6) const uint kTokens = 1;  // 1 with experts
-layout(constant_id = 7) const uint kRows = 1;
-layout(constant_id = 8) const uint kRagged = 1;  // columns are no multiple of 32
+layout(constant_id = 7) const uint kTokens = 1;  // 1 with experts
+layout(constant_id = 8) const uint kRows = 1;
+layout(constant_id = 9) const uint kRagged = 1;  // columns are no multiple of 32
 // As MatmulPush in runtime/ops/matmul/vulkan.h.
 layout(push_constant) uniform Push {
   uint x, y, bias, columns, rows, pairs, part_blocks, part_words;
@@ -28,7 +28,13 @@ uint row_of() { return gl_LocalInvocationIndex % 16u; }  // in its tile
 #ifdef INT_DOT
 // Adds block b of 32 columns. x: words of a block of a token, 8 of bytes, the scale, and the sums of the first and the last 16 in one.
 void add_block(uint b, const uint tile_word[kRows], const uint x[kTokens], inout float sum[kSums]) {
-  const uint planes = header_words() + inside_unit(b) * planes_words();
+  const uint planes = header_words() + inside_unit(b) * kPlanes;
+  uint at[kRows];     // planes
+  uvec4 rest[kRows];  // what a split matrix keeps apart; x is word j
+  for (uint r = 0; r < kRows; ++r) {
+    at[r] = unit_of(tile_word[r], b) + planes;
+    rest[r] = low_bits_of(tile_word[r], p.tile_words, b, row_of());
+  }
   int low[kSums], high[kSums];  // of the first and the second 16 columns
   for (uint i = 0; i < kSums; ++i) low[i] = high[i] = 0;
   [[dont_unroll]] for (uint j = 0; j < 4u; ++j) {
@@ -39,7 +45,8 @@ void add_block(uint b, const uint tile_word[kRows], const uint x[kTokens], inout
     }
     for (uint r = 0; r < kRows; ++r) {
       uint w, z;
-      read_pair_bytes(unit_of(tile_word[r], b) + planes, j, row_of(), w, z);
+      read_pair_bytes(at[r], j, row_of(), rest[r].x, w, z);
+      rest[r] = rest[r].yzwx;
       for (uint t = 0; t < kTokens; ++t) {
         low[t * kRows + r] += dot_bytes(w, u[t], 0);
         high[t * kRows + r] += dot_bytes(z, v[t], 0);
@@ -100,9 +107,13 @@ void add_block(uint b, const uint tile_word[kRows], const uint x[kTokens], inout
     add_floats(b, tile_word, x, sum);
     return;
   }
-  const uint row = row_of(), planes = header_words() + inside_unit(b) * planes_words();
+  const uint row = row_of(), planes = header_words() + inside_unit(b) * kPlanes;
   vec2 scale_low[kRows], scale_high[kRows];  // and minimum, of the first and the second 16 columns
+  uint at[kRows];                            // planes
+  uvec4 rest[kRows];                         // what a split matrix keeps apart; x is word j
   for (uint r = 0; r < kRows; ++r) {
+    at[r] = unit_of(tile_word[r], b) + planes;
+    rest[r] = low_bits_of(tile_word[r], p.tile_words, b, row);
     const uint unit = unit_of(tile_word[r], b), i = kBlock == 32u ? inside_unit(b) : inside_unit(b) * 2u;
     scale_low[r] = read_scale(unit, i, row);
     scale_high[r] = kBlock == 32u ? scale_low[r] : read_scale(unit, i + 1u, row);
@@ -116,7 +127,8 @@ void add_block(uint b, const uint tile_word[kRows], const uint x[kTokens], inout
     }
     for (uint r = 0; r < kRows; ++r) {
       uvec4 low, high;
-      read_pair(unit_of(tile_word[r], b) + planes, j, row, low, high);
+      read_pair(at[r], j, row, rest[r].x, low, high);
+      rest[r] = rest[r].yzwx;
       const vec4 w_low = scale_low[r].x * (vec4(low) - float(kZeroPoint)) - scale_low[r].y;
       const vec4 w_high = scale_high[r].x * (vec4(high) - float(kZeroPoint)) - scale_high[r].y;
       for (uint t = 0; t < kTokens; ++t) sum[t * kRows + r] += dot(w_low, u[t]) + dot(w_high, v[t]);
@@ -140,7 +152,7 @@ void main() {
   uint tile_word[kRows];
   for (uint r = 0; r < kRows; ++r) {
     const uint tile = first_tile + r * 4u, inside = expert * p.expert_tiles + tile - p.window_first;
-    tile_word[r] = p.at + (inside < p.window_tiles && tile * 16u + row < p.rows ? inside : 0u) * p.tile_words;
+    tile_word[r] = p.at + place_of_tile(inside < p.window_tiles && tile * 16u + row < p.rows ? inside : 0u) * p.tile_words;
   }
   uint x[kTokens];  // tokens beyond the last one repeat it
   for (uint t = 0; t < kTokens; ++t) x[t] = p.x + (token + min(t, p.pairs - 1u - first)) * p.x_token + slot * p.x_slot;

@@ -41,6 +41,14 @@ TEST(Embedding, LooksUpRowsOfEveryFormat) {
   }
 }
 
+// A split table has a group for each 1,024 rows, and lines that begin within a word where a row has an odd number of blocks.
+TEST(Embedding, SplitTablesOfSeveralGroups) {
+  for (int64_t channels : {64, 70}) {
+    Table t = make_table(integer_formats().back(), 2085, channels);
+    compare_all(make(t, {2084, 0, 1023, 1024, 2047, 2048, 17, 1039}, 1.5f), 1e-6);
+  }
+}
+
 TEST(Embedding, TakesPlainTablesAndNoIds) {
   Case c;
   c.op = "embedding";

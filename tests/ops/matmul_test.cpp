@@ -208,6 +208,18 @@ TEST(Matmul, IntegerKindsStayNearTheReference) {
     }
 }
 
+// A split matrix has a group for each 1,024 rows, and lines that begin within a word where a row has an odd number of blocks.
+TEST(Matmul, SplitMatricesOfSeveralGroups) {
+  for (int64_t columns : {64, 96, 600})
+    for (int64_t tokens : {1, 5}) {
+      Product p;
+      make(p, {integer_formats().back()}, {2085}, columns, tokens);
+      const std::vector<double> want = with_rounded_x(p, 0);
+      for_each_kernel(p.call, [&](const Kernel& k, const std::string&) { expect_near(run_kernel(p.call, k, nullptr).out[0], want, 1e-5, describe_case(p, k.name)); });
+      if (HasFatalFailure()) return;
+    }
+}
+
 TEST(Matmul, SeveralWeightsOfDifferentFormatsInOneCall) {
   const PackedFormat q4{PackedKind::kInteger, 4, 32, 0, true, ScaleKind::kU6}, q6{PackedKind::kInteger, 6, 16, 32, false, ScaleKind::kI8},
       q8{PackedKind::kInteger, 8, 32, 128, false, ScaleKind::kF16};

@@ -29,7 +29,7 @@ void record(Recorder& r, const OpCall& c) {
   const uint32_t n = tokens * ((channels + 3) / 4);
   for_each_window(r, table, [&](const WeightWindow& w) {
     const uint32_t first = w.first_tile * kTileRows, end = first + w.tiles * kTileRows;
-    r.items(shader_embedding__packed, format_constants(*table.packed),
+    r.items(shader_embedding__packed, format_constants(table),
             PackedPush{n, r.input(c, 0), r.output(c, 0), channels, first, end < vocab ? end : vocab, vocab, outside, scale, w.at, w.tile_words}, n);
   });
 }

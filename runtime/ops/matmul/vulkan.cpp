@@ -82,7 +82,7 @@ uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_
 
 void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded, uint32_t scratch) {
   const uint32_t tokens = push.experts || push.pairs == 1 ? 1 : kTokensOfGroup, blocks = blocks_of(w);
-  Constants constants = format_constants(*w.packed);
+  Constants constants = format_constants(w);
   const uint32_t rows = r.is_cpu() ? kRowsOnCpu : 1, group_tiles = rows * kRowsOfGroup / kTileRows;
   constants.v[constants.count++] = tokens;
   constants.v[constants.count++] = rows;
