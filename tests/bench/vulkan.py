@@ -61,6 +61,8 @@ def starts(o, models):
 
 
 def speed(o, models):
+    """Returns our figures of Gemma, if it takes part."""
+    gemma = {}
     table = Table(o.markdown, "tokens/s", "measure", "Runnel", "llama.cpp", "ratio")
     os.environ["GGML_VK_VISIBLE_DEVICES"] = "0"  # it leaves devices that are CPUs out unless one is named
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +76,20 @@ def speed(o, models):
                         result, _ = linear_time.run([o.peer, "-m", gguf, "-ngl", "99", "-p", str(prompt), "-n", str(gen), "-r", "1", "-o", "json"])
                         peers.append(result[0]["avg_ts"])
                 a, b = statistics.median(mine), statistics.median(peers) if peers else 0
+                if name == GEMMA[0]:
+                    gemma["prefill" if prompt else "decode"] = a
                 table.row(name, measure, f"{a:.1f}", f"{b:.1f}" if b else "", f"{a / b:.2f}" if b else "")
+    print()
+    return gemma
+
+
+def products(o, gemma):
+    """ncnn has no such models: its products alone beside our whole model."""
+    theirs, _ = linear_time.run([sys.executable, "tests/bench/ncnn_products.py", "--prompt", str(o.prompt), "--gen", str(o.gen)])
+    table = Table(o.markdown, "tokens/s", "measure", "Runnel, whole model", "ncnn, products alone", "its layer", "ratio")
+    for measure, tokens in (("prefill", o.prompt), ("decode", o.gen)):
+        layer = max(theirs, key=lambda kind: theirs[kind][measure])
+        table.row(GEMMA[0], f"{measure} {tokens}", f"{gemma[measure]:.1f}", f"{theirs[layer][measure]:.1f}", layer, f"{gemma[measure] / theirs[layer][measure]:.2f}")
     print()
 
 
@@ -99,7 +114,9 @@ def main():
     print()
     shaders(o)
     starts(o, models)
-    speed(o, models)
+    gemma = speed(o, models)
+    if o.peer and gemma:
+        products(o, gemma)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The Vulkan backend: bytes of its shaders, time to start, and speed beside llama.cpp's on the same device.
+# The Vulkan backend: bytes of its shaders, time to start, and speed beside llama.cpp's and ncnn's on the same device.
 #   bash tests/bench/vulkan.sh [--rounds 3] [--prompt 64] [--gen 16] [--models mamba-130m,...] [--no-peer] [--markdown]
 # The device is the one that RUNNEL_VULKAN_DEVICE names, else the most capable one; the peer is told to take the first device that its driver
-# lists. Gemma 3 270M takes part when examples/quickstart.sh has been run; the other models have random weights of real shapes.
+# lists. ncnn runs no such models, only the matrix products of Gemma's shapes. Gemma 3 270M takes part when examples/quickstart.sh has been
+# run; the other models have random weights of real shapes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,4 +20,5 @@ if [[ " $* " != *" --no-peer "* ]]; then
   if [ ! -x "$llama" ]; then build_peer "$peer/build_vulkan" llama-bench -DGGML_VULKAN=ON; fi
 fi
 source tests/bench/venv.sh
+if [ -n "$llama" ]; then "$python" -m pip install -q ncnn==1.0.20261020 >&2; fi
 exec "$python" tests/bench/vulkan.py --bin build/release/bin --peer "$llama" --folder build/random --shaders build/release/gen/shaders "$@"
