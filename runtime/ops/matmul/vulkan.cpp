@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t kRowsOfGroup = 64, kTokensOfGroup = 4;
 // On a CPU a load of x is as dear as one of weights: it serves several rows.
-constexpr uint32_t kRowsOnCpu = 4;
+constexpr uint32_t kRowsOnCpu = 4, kRowsOfTokensOnCpu = 6;
 // A part of a sum has at least so many blocks of 32 columns; a device that computes side by side wants so many workgroups.
 constexpr uint32_t kLeastBlocks = 4, kWantedGroups = 256;
 
@@ -83,7 +83,7 @@ uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_
 void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded, uint32_t scratch) {
   const uint32_t tokens = push.experts || push.pairs == 1 ? 1 : kTokensOfGroup, blocks = blocks_of(w);
   Constants constants = format_constants(w);
-  const uint32_t rows = r.is_cpu() ? kRowsOnCpu : 1, group_tiles = rows * kRowsOfGroup / kTileRows;
+  const uint32_t rows = !r.is_cpu() ? 1 : tokens > 1 ? kRowsOfTokensOnCpu : kRowsOnCpu, group_tiles = rows * kRowsOfGroup / kTileRows;
   constants.v[constants.count++] = tokens;
   constants.v[constants.count++] = rows;
   constants.v[constants.count++] = push.columns % kBlockColumns != 0;
