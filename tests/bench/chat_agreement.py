@@ -3,7 +3,8 @@
 Both programs round activations to 8 bits, each in its own way. What that costs is measured against the truth: Runnel on the same weights as 32-bit
 floats, with the prompt and llama.cpp's answer as input. An error is that of a margin, the logit of the truth's best token less that of one of its
 RIVALS next ones: what all logits have in common changes no answer. Its root mean square over all tokens of all answers is a program's error of
-quantisation. Where the answers part, the two tokens must lie closer together in the truth than KNOWN errors of the program that chose the lower one."""
+quantisation. Where the answers part, the program that chose the token that is lower in the truth has erred by at least what lies between the two there:
+at least RARE of its errors must be as large."""
 
 import argparse
 import ctypes
@@ -16,9 +17,10 @@ import tempfile
 
 import numpy as np
 
+PROGRAMS = ("Runnel", "llama.cpp")
 TOKENS = 32
 RIVALS = 9
-KNOWN = 3
+RARE = 0.001
 QUESTIONS = [
     "What is the capital of France?", "Write a haiku about the sea.", "Explain gravity to a child.", "List three uses of a paper clip.", "How do I boil an egg?",
     "Translate 'good morning' into German.", "What is 17 times 6?", "Who wrote Hamlet?", "Give me a name for a cat.", "Why is the sky blue?",
@@ -154,18 +156,19 @@ def main():
                 a, b = their_answer[same], answer[same]
                 parted[number] = (same, *(float(x[same][a] - x[same][b]) for x in (theirs, truth, ours)))
     error = [float(np.sqrt(np.mean(np.concatenate(e) ** 2))) for e in errors]
-    print("| question | tokens | first difference | llama.cpp's token above ours: by llama.cpp | in truth | by Runnel | by chance |\n|---|---|---|---|---|---|---|")
+    print("| question | tokens | first difference | llama.cpp's token above ours: by llama.cpp | in truth | by Runnel | errors as large |\n|---|---|---|---|---|---|---|")
     for number, question in enumerate(QUESTIONS):
         cells = [question, f"{len(rows[number][2])}/{len(rows[number][3])}", "none", "", "", "", ""]
         if number in parted:
             same, by_them, true, by_us = parted[number]
-            chance = abs(true) / error[0 if true > 0 else 1]
-            cells[2:] = [str(same), f"{by_them:.3f}", f"{true:.3f}", f"{by_us:.3f}", f"{chance:.2f} errors of {'Runnel' if true > 0 else 'llama.cpp'}"]
-            if chance > KNOWN:
+            k = 0 if true > 0 else 1
+            share = float(np.mean(np.abs(np.concatenate(errors[k])) >= abs(true)))
+            cells[2:] = [str(same), f"{by_them:.3f}", f"{true:.3f}", f"{by_us:.3f}", f"{100 * share:.1f}% of {PROGRAMS[k]}'s"]
+            if share < RARE:
                 wrong.append(f"{question}: the difference is not explained by quantisation")
         print("| " + " | ".join(cells) + " |")
     print("\n| | error of a margin | largest | divergence from the truth |\n|---|---|---|---|")
-    for name, e, own, d in zip(("Runnel", "llama.cpp"), error, errors, divergences):
+    for name, e, own, d in zip(PROGRAMS, error, errors, divergences):
         print(f"| {name} | {e:.3f} | {np.abs(np.concatenate(own)).max():.3f} | {np.concatenate(d).mean():.5f} |")
     ours_true = sum(1 for _, _, true, _ in parted.values() if true < 0)
     print(f"\n{len(QUESTIONS) - len(parted)} of {len(QUESTIONS)} answers equal. Where they part, the truth has Runnel's token {ours_true} times, llama.cpp's {len(parted) - ours_true} times.")
