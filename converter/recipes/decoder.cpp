@@ -1,6 +1,7 @@
 #include "converter/recipes/decoder.h"
 
 #include <cmath>
+#include <map>
 
 #include "converter/recipes/recipe.h"
 
@@ -90,14 +91,14 @@ void read_config_sizes(const Facts& f, Decoder& d) {
 }
 
 format::UnaryKind activation_named(const Facts& f, const std::string& key, const std::string& otherwise) {
+  using enum format::UnaryKind;
+  static const std::map<std::string, format::UnaryKind> kNames = {
+    {"silu", silu}, {"swish", silu}, {"gelu", gelu}, {"gelu_python", gelu}, {"gelu_pytorch_tanh", gelu_tanh}, {"gelu_python_tanh", gelu_tanh}, {"gelu_new", gelu_tanh}, {"gelu_fast", gelu_tanh},
+    {"gelu_accurate", gelu_tanh}, {"quick_gelu", gelu_quick}, {"relu", relu}, {"relu2", relu_squared}, {"sqrelu", relu_squared}, {"sigmoid", sigmoid}, {"tanh", tanh}};
   const std::string name = f.text(key, otherwise);
-  if (name == "silu" || name == "swish") return format::UnaryKind::silu;
-  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return format::UnaryKind::gelu_tanh;
-  if (name == "gelu") return format::UnaryKind::gelu;
-  if (name == "relu") return format::UnaryKind::relu;
-  if (name == "sigmoid") return format::UnaryKind::sigmoid;
-  if (name == "relu2" || name == "sqrelu") return format::UnaryKind::relu_squared;
-  f.refuse(key, "is \"" + printable(name) + "\", an activation that is not supported");
+  const auto found = kNames.find(name);
+  if (found == kNames.end()) f.refuse(key, "is \"" + printable(name) + "\", an activation that is not supported");
+  return found->second;
 }
 
 std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden) {
