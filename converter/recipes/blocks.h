@@ -22,6 +22,7 @@ struct Attention {
   bool norm_is_whole = false;
   bool norm_is_late = false;   // behind the rotation
   bool norm_is_layer = false;  // a layer norm with weights [heads, head_dim]
+  bool norms_have_weights = true;
   double clip = 0;             // q, k and v are kept within -clip .. clip; 0: not
   double eps = 1e-6;
   float norm_offset = 0;

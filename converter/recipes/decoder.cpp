@@ -63,6 +63,13 @@ void read_gguf_experts(const Facts& f, Decoder& d) {
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
+void add_shared_expert(int64_t width, Decoder& d) {
+  d.shared = d.ffn;
+  d.shared.prefix = "mlp.shared_expert.";
+  d.shared.width = width;
+  d.shared_gate = "mlp.shared_expert_gate";
+}
+
 Facts read_gguf_basics(Checkpoint& c, Decoder& d) {
   const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
   read_gguf_sizes(c, f, d);
@@ -105,13 +112,27 @@ std::string output_matrix(Net& net, const std::string& table, bool is_tied, int6
   return is_tied || net.is_headless() ? table + ".weight" : net.matrix("/lm_head.weight", net.take("/lm_head.weight", {vocab, hidden}));
 }
 
+namespace {
+
+float inverse_of(const Facts& f, const std::string& key) {
+  const double value = f.number(key, 1);
+  if (value == 0) f.refuse(key, "is 0");
+  return float(1 / value);
+}
+
+}  // namespace
+
 void read_granite_factors(const Facts& f, Decoder& d) {
   d.attention.scale = f.number("attention_multiplier", 1);
   d.embedding_scale = float(f.number("embedding_multiplier", 1));
   d.residual_factor = float(f.number("residual_multiplier", 1));
-  const double scaling = f.number("logits_scaling", 1);
-  if (scaling == 0) f.refuse("logits_scaling", "is 0");
-  d.logit_factor = float(1 / scaling);
+  d.logit_factor = inverse_of(f, "logits_scaling");
+}
+
+void read_gguf_factors(const Facts& f, Decoder& d) {
+  d.embedding_scale = float(f.number("embedding_scale", 1));
+  d.residual_factor = float(f.number("residual_scale", 1));
+  d.logit_factor = inverse_of(f, "logit_scale");
 }
 
 void read_config_basics(Checkpoint& c, const Facts& f, Decoder& d) {
@@ -147,18 +168,16 @@ class Builder {
   // The residual plus y, y through a norm of its own where the architecture has one.
   Var join(const Var& x, const Var& y, const char* post_norm) {
     const Var residual = net_.wanted(x);
-    if (!post_norm) return net_.add(residual, net_.scale(y, d_.residual_factor));
-    return norm(y, post_norm, &residual);
+    if (post_norm && d_.residual_factor == 1) return norm(y, post_norm, &residual);
+    return net_.add(residual, net_.scale(norm(y, post_norm), d_.residual_factor));
   }
   Var half(const Layer& layer, const Var& x) {
     if (!layer.has_experts) return feed_forward(net_, d_.ffn, x);
     const Var y = experts(net_, d_.experts, x);
-    if (d_.shared_width == 0) return y;
-    FeedForward shared = d_.ffn;
-    shared.prefix = "mlp.shared_expert.";
-    shared.width = d_.shared_width;
-    const Var weight = net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {"mlp.shared_expert_gate", {1}}));
-    return net_.add(y, net_.mul(feed_forward(net_, shared, x), weight));
+    if (d_.shared.width == 0) return y;
+    Var shared = feed_forward(net_, d_.shared, x);
+    if (!d_.shared_gate.empty()) shared = net_.mul(shared, net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {d_.shared_gate, {1}})));
+    return net_.add(y, shared);
   }
   Var layer(const Layer& layer, const Attention& a, const Var& x) {
     const Var in = norm(x, d_.attn_norm);
@@ -182,6 +201,7 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
     const std::string table = d.position_table + std::string(".weight");
     x = net.add(x, net.op("embedding", {"positions", net.matrix(table, net.take(table, {d.context, d.hidden}))}, "T", {d.hidden}, {}, format::EmbeddingAttrsT()));
   }
+  if (d.has_embedding_norm) x = make.norm(x, d.last_norm);
   std::vector<std::string> ropes;
   for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(rope_table(net, d.ropes[i], "rope" + std::to_string(i)));
   Attention shared = d.attention;

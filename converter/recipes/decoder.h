@@ -25,6 +25,7 @@ struct Decoder {
   float norm_offset = 0;  // added to norm weights
   bool is_layer_norm = false;   // norms subtract the mean and may have a bias
   bool norms_have_weights = true;
+  bool has_embedding_norm = false;  // last_norm behind the embedding too
   bool is_parallel = false;     // both halves of a layer see the same input, normed once or, with ffn_norm, by a norm for each
   bool is_bidirectional = false;  // tokens see those behind them; a window reaches to both sides then
   float residual_factor = 1;    // of what both halves add
@@ -37,7 +38,8 @@ struct Decoder {
   Attention attention;    // window and rope are set layer by layer
   FeedForward ffn;
   Experts experts;
-  int64_t shared_width = 0;     // of an expert that every token sees, its output times the sigmoid of a projection; 0: none
+  FeedForward shared;           // beside the experts, for every token; width 0: none
+  std::string shared_gate;      // short name of a projection whose sigmoid multiplies what that gives; empty: none
   std::vector<Rope> ropes;
   const char* position_table = nullptr;  // short name of an embedding of positions, `context` rows
   std::vector<Layer> layers;
@@ -50,6 +52,8 @@ void add_post_norms(Decoder& decoder);
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
 // A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
 void read_gguf_experts(const Facts& facts, Decoder& decoder);
+// Qwen2-MoE's feed-forward beside the experts.
+void add_shared_expert(int64_t width, Decoder& decoder);
 // What most recipes for GGUF share, by the keys of the file's architecture: sizes, experts, scale, rotary positions.
 Facts read_gguf_basics(Checkpoint& checkpoint, Decoder& decoder);
 Facts config_facts(Checkpoint& checkpoint);
@@ -64,6 +68,8 @@ Facts read_basics(Checkpoint& checkpoint, Decoder& decoder);
 
 // Granite's constant factors: of the scores, the embedding, what each half of a layer adds, and the logits.
 void read_granite_factors(const Facts& facts, Decoder& decoder);
+// The last three from the keys of a GGUF.
+void read_gguf_factors(const Facts& facts, Decoder& decoder);
 
 // Adds symbols, tensors, states and the program "main".
 void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder& builder);

@@ -27,6 +27,18 @@ void set_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& laye
   }
 }
 
+void set_window_layers_after_first(const Facts& f, int64_t pattern, std::vector<Layer>& layers) {
+  set_window_layers(f, 0, layers);
+  for (size_t i = 0; !f.has("layer_types") && i < layers.size(); i += size_t(pattern)) layers[i].window = 0;
+}
+
+void set_gguf_window_layers(const Facts& f, std::vector<Layer>& layers) {
+  const int64_t window = f.integer("attention.sliding_window", 1, 1 << 30);
+  const Json* pattern = f.find("attention.sliding_window_pattern");
+  if (!pattern || !pattern->is_array() || pattern->size() != layers.size()) f.refuse("attention.sliding_window_pattern", "does not say for each layer whether it has a window");
+  for (size_t i = 0; i < layers.size(); ++i) layers[i].window = (*pattern)[i] == true || (*pattern)[i] == 1 ? window : 0;
+}
+
 void set_late_window_layers(const Facts& f, std::vector<Layer>& layers) {
   if (!f.boolean("use_sliding_window", false)) return;
   set_window_layers(f, 0, layers);

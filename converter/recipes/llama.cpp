@@ -1,5 +1,5 @@
 // Llama and its relatives: norms before both halves of a layer, rotary positions, gated SiLU. Mistral and Ministral add a window, Qwen2 biases
-// and a window from some layer on, Qwen3 norms on queries and keys, SmolLM3 layers without positions, Granite constant factors, Phi-3
+// and a window from some layer on, Qwen3 norms on queries and keys, SmolLM3 layers without positions, Phi-3
 // matrices in one piece. A GGUF of these families may have experts: Mixtral is a Llama there, Qwen3-MoE a Qwen3.
 #include <cmath>
 
@@ -16,9 +16,7 @@ constexpr int64_t kMostWindow = int64_t(1) << 30;
 Facts read_gguf_facts(Checkpoint& c, Decoder& d) {
   const Facts f = read_gguf_basics(c, d);
   d.experts.route.renormalise = true;  // Mixtral and Qwen3-MoE
-  d.embedding_scale = float(f.number("embedding_scale", 1));
-  d.residual_factor = float(f.number("residual_scale", 1));
-  d.logit_factor = float(1 / f.number("logit_scale", 1));
+  read_gguf_factors(f, d);
   return f;
 }
 
@@ -37,28 +35,13 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
     read_config_basics(c, f, d);
     d.is_tied = text.is_tied;
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-    set_window_layers(f, 0, d.layers);
+    if (f.text("model_type", "") == "cwm") set_window_layers_after_first(f, 4, d.layers);
+    else set_window_layers(f, 0, d.layers);
     const char* key = f.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
     if (const Json* rope = f.find(key); rope && f.text("model_type", "") == "ministral3") {
       d.query_beta = f.inside(key, *rope).number("llama_4_scaling_beta", 0);
       d.query_original = d.query_beta == 0 ? 0 : f.inside(key, *rope).integer("original_max_position_embeddings");
     }
-  }
-  build_decoder(c, d, b);
-}
-
-void build_granite(Checkpoint& c, ModelBuilder& b) {
-  Decoder d;
-  if (c.is_gguf()) {
-    read_gguf_facts(c, d);
-    d.attention.is_interleaved = true;
-    d.experts.route.renormalise = false;
-    d.experts.route.select_first = true;
-  } else {
-    const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
-    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-    read_granite_factors(f, d);
   }
   build_decoder(c, d, b);
 }
@@ -70,7 +53,7 @@ void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
     const Facts f = read_gguf_facts(c, d);
     if (family == "qwen2moe") {
       d.experts.route.renormalise = false;
-      d.shared_width = f.integer("expert_shared_feed_forward_length");
+      add_shared_expert(f.integer("expert_shared_feed_forward_length"), d);
       d.naming.gguf.insert({{"mlp.shared_expert.gate_proj", "ffn_gate_shexp"}, {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
                             {"mlp.shared_expert.down_proj", "ffn_down_shexp"}, {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}});
     }
@@ -134,9 +117,8 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-extern const Recipe llama_recipe, granite_recipe, qwen2_recipe, qwen3_recipe, qwen_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
-const Recipe llama_recipe = {"llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3"}, build_llama};
-const Recipe granite_recipe = {"granite", {"granite", "granitemoe"}, {"granite"}, build_granite};
+extern const Recipe llama_recipe, qwen2_recipe, qwen3_recipe, qwen_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
+const Recipe llama_recipe = {"llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3", "cwm"}, build_llama};
 const Recipe qwen2_recipe = {"qwen2", {"qwen2"}, {"qwen2"}, build_qwen2};
 const Recipe qwen3_recipe = {"qwen3", {"qwen3"}, {"qwen3"}, build_qwen3};
 const Recipe qwen_moe_gguf_recipe = {"qwen_moe", {"qwen3moe", "qwen2moe"}, {}, build_qwen_moe_gguf};

@@ -1,4 +1,4 @@
-// Decoders whose feed-forward is a mixture of experts: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, Granite-MoE, and gpt-oss with learned sinks, biases everywhere, a clamped gated
+// Decoders whose feed-forward is a mixture of experts: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, and gpt-oss with learned sinks, biases everywhere, a clamped gated
 // unit and every other layer with a window.
 #include <algorithm>
 #include <cmath>
@@ -48,7 +48,7 @@ void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   read_config_basics(c, f, d);
   if (f.text("model_type", "") == "qwen3_moe") d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
-  else d.shared_width = f.integer("shared_expert_intermediate_size");
+  else add_shared_expert(f.integer("shared_expert_intermediate_size"), d);
   read_experts(f, f.has("num_experts") ? "num_experts" : "num_local_experts", d);
   d.experts.width = f.integer("moe_intermediate_size");
   d.experts.route.renormalise = f.boolean("norm_topk_prob", false);
@@ -70,23 +70,6 @@ void build_olmoe(Checkpoint& c, ModelBuilder& b) {
   d.experts.route.renormalise = f.boolean("norm_topk_prob", false);
   d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   set_expert_layers(f, d);
-  build_decoder(c, d, b);
-}
-
-void build_granite_moe(Checkpoint& c, ModelBuilder& b) {
-  Decoder d;
-  const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
-  read_granite_factors(f, d);
-  read_experts(f, "num_local_experts", d);
-  Experts& e = d.experts;
-  e.prefix = "block_sparse_moe.";
-  e.router = "router.layer";
-  e.gate_up = "input_linear", e.down = "output_linear";
-  e.width = d.ffn.width;
-  e.route.select_first = true;
-  d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-  for (Layer& layer : d.layers) layer.has_experts = true;
   build_decoder(c, d, b);
 }
 
@@ -129,12 +112,11 @@ void build_gpt_oss(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-extern const Recipe mixtral_recipe, qwen2_moe_recipe, qwen3_moe_recipe, olmoe_recipe, granite_moe_recipe, gpt_oss_recipe;
+extern const Recipe mixtral_recipe, qwen2_moe_recipe, qwen3_moe_recipe, olmoe_recipe, gpt_oss_recipe;
 const Recipe mixtral_recipe = {"mixtral", {}, {"mixtral"}, build_mixtral};
 const Recipe qwen2_moe_recipe = {"qwen2_moe", {}, {"qwen2_moe"}, build_qwen_moe};
 const Recipe qwen3_moe_recipe = {"qwen3_moe", {}, {"qwen3_moe"}, build_qwen_moe};
 const Recipe olmoe_recipe = {"olmoe", {"olmoe"}, {"olmoe"}, build_olmoe};
-const Recipe granite_moe_recipe = {"granite_moe", {}, {"granitemoe"}, build_granite_moe};
 const Recipe gpt_oss_recipe = {"gpt_oss", {"gpt-oss"}, {"gpt_oss"}, build_gpt_oss};
 
 }  // namespace runnel::convert

@@ -52,14 +52,8 @@ void read_per_layer_gguf(Checkpoint& c, const Facts& f, PerLayerDecoder& p) {
   d.ffn.activation = format::UnaryKind::gelu_tanh;
   const int64_t wide = f.integer("attention.key_length", 2, 65536), narrow = f.integer("attention.key_length_swa", 2, 65536, wide);
   const std::vector<int64_t> kv_heads = f.integers("attention.head_count_kv", layers, 1, 65536), widths = f.integers("feed_forward_length", layers);
-  const int64_t window = f.integer("attention.sliding_window", 1, 1 << 30);
-  const Json* pattern = f.find("attention.sliding_window_pattern");
-  if (!pattern || !pattern->is_array() || pattern->size() != layers) f.refuse("attention.sliding_window_pattern", "does not say for each layer whether it has a window");
-  for (size_t i = 0; i < layers; ++i) {
-    const bool has_window = (*pattern)[i] == true || (*pattern)[i] == 1;
-    d.layers[i].window = has_window ? window : 0;
-    p.sizes.push_back({has_window ? narrow : wide, kv_heads[i], widths[i]});
-  }
+  set_gguf_window_layers(f, d.layers);
+  for (size_t i = 0; i < layers; ++i) p.sizes.push_back({d.layers[i].window ? narrow : wide, kv_heads[i], widths[i]});
   p.owners = owners_of(f, "attention.shared_kv_layers", layers);
   p.input_width = f.integer("embedding_length_per_layer_input", 0, int64_t(1) << 20, 0);
   for (const auto& [name, rows] : {std::pair{"token_embd.weight", &d.vocab}, std::pair{"per_layer_token_embd.weight", &p.input_vocab}})

@@ -1,5 +1,5 @@
 // Near relatives of Llama, each as its differences: Gemma 1, GLM 4 (both forms), Helium, ERNIE 4.5, Seed-OSS, Arcee, HunYuan,
-// InternLM 3; and with layer norms OLMo 1, Nemotron, StableLM, Phi 1 and 2, Cohere 1.
+// InternLM 3, nanochat; and with layer norms OLMo 1, Nemotron, StableLM, Phi 1 and 2, Cohere 1, Jais 2.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -89,6 +89,36 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   build_plain(c, f, {}, d, b);
 }
 
+// Layer norms, a feed-forward without a gate.
+void build_jais2(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = read_basics(c, d);
+  d.is_layer_norm = true;
+  if (!c.is_gguf() && !f.has("layer_norm_eps")) d.eps = 1e-5;
+  d.ffn.is_gated = false;
+  d.ffn.activation = activation_named(f, "hidden_act", "relu2");
+  build_plain(c, f, {}, d, b);
+}
+
+// No norm has a weight, one more stands behind the embedding, those of queries and keys behind a rotation that turns the other way.
+void build_nanochat(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = read_basics(c, d);
+  d.norms_have_weights = d.attention.norms_have_weights = false;
+  d.has_embedding_norm = true;
+  d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  d.attention.norm_is_late = true;
+  d.ffn.is_gated = false;
+  d.ffn.up = "fc1", d.ffn.down = "fc2";
+  d.ffn.activation = activation_named(f, "hidden_act", "relu2");
+  d.output_softcap = float(f.number("final_logit_softcapping", c.meta["config"].contains("final_logit_softcapping") ? 0 : 15));  // null: none
+  Rope rope = config_rope(f, "", 10000, d.attention.head_dim);
+  for (std::vector<float>* list : {&rope.frequencies, &rope.long_frequencies})
+    for (float& frequency : *list) frequency = -frequency;
+  d.ropes.push_back(rope);
+  build_plain(c, f, {}, d, b);
+}
+
 // Layer norms without weights; rows of q and k as Arcee's.
 void build_olmo1(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
@@ -151,7 +181,7 @@ void build_cohere(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-extern const Recipe gemma_recipe, glm_recipe, helium_recipe, ernie_recipe, seed_oss_recipe, arcee_recipe, hunyuan_recipe, olmo1_recipe, nemotron_recipe, stablelm_recipe, phi_recipe, cohere_recipe;
+extern const Recipe gemma_recipe, glm_recipe, helium_recipe, ernie_recipe, seed_oss_recipe, arcee_recipe, hunyuan_recipe, olmo1_recipe, nemotron_recipe, stablelm_recipe, phi_recipe, cohere_recipe, jais2_recipe, nanochat_recipe;
 const Recipe gemma_recipe = {"gemma", {"gemma"}, {"gemma"}, build_gemma};
 const Recipe glm_recipe = {"glm", {"glm4", "chatglm"}, {"glm", "glm4"}, build_glm};
 const Recipe helium_recipe = {"helium", {}, {"helium"}, build_helium};
@@ -163,6 +193,8 @@ const Recipe olmo1_recipe = {"olmo1", {"olmo"}, {"olmo"}, build_olmo1};
 const Recipe nemotron_recipe = {"nemotron", {"nemotron"}, {"nemotron"}, build_nemotron};
 const Recipe stablelm_recipe = {"stablelm", {"stablelm"}, {"stablelm"}, build_stablelm};
 const Recipe phi_recipe = {"phi", {"phi2"}, {"phi"}, build_phi};
+const Recipe jais2_recipe = {"jais2", {"jais2"}, {"jais2"}, build_jais2};
+const Recipe nanochat_recipe = {"nanochat", {}, {"nanochat"}, build_nanochat};
 const Recipe cohere_recipe = {"cohere", {"command-r"}, {"cohere"}, build_cohere};
 
 }  // namespace runnel::convert

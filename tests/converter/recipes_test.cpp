@@ -96,7 +96,7 @@ INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
                                          "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_gemma3n/model-f32.gguf", "tiny_gemma4_moe/model-f32.gguf", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
                                          "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf", "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf",
                                          "tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
-                                         "tiny_qwen2_moe", "tiny_hunyuan"),
+                                         "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa", "tiny_hyperclovax", "tiny_nanochat"),
                          test_name);
 
 // Kept in blocks, the weights are exact and each activation is rounded to 8 bits; both files hold the same blocks.
@@ -252,6 +252,21 @@ TEST(Recipes, OptionsOfGemma4ThatAreNotSupportedAreNamed) {
     ChangedCheckpoint c("tiny_gemma4");
     c.config[k.key] = k.value;
     expect_contains(c.convert_error(), k.message);
+  }
+}
+
+TEST(Recipes, WindowsAndBasesOfGraniteSwa) {
+  const Golden g = golden("tiny_granite_moe_swa");
+  ChangedCheckpoint c("tiny_granite_moe_swa");
+  c.config.erase("layer_types");  // the first of four sees everything
+  EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+  c.config["layer_rope_theta"] = nullptr;
+  EXPECT_GT(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+  for (const auto& [bases, message] : {std::pair{Json{0, 5000.0}, "layer_rope_theta does not have a value for each layer"}, std::pair{Json{0, "5000", 1.0}, "layer_rope_theta holds something that is not a number"},
+                                       std::pair{Json{0, -1.0, 1.0}, "rope_theta is not positive"}}) {
+    ChangedCheckpoint wrong("tiny_granite_moe_swa");
+    wrong.config["layer_rope_theta"] = bases;
+    expect_contains(wrong.convert_error(), message);
   }
 }
 

@@ -105,6 +105,11 @@ DECODERS.update({
     "tiny_olmo": ("olmo", {**SMALL, "clip_qkv": 0.8}),
     "tiny_cohere": ("cohere", {**SMALL, "num_key_value_heads": 1, "use_qk_norm": True, "logit_scale": 0.5}),
     "tiny_qwen2_moe": ("qwen2_moe", {**SMALL, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "shared_expert_intermediate_size": 20}),
+    # Experts beside a feed-forward, sinks, a window in most layers, a rotary base of each layer's own or none.
+    "tiny_granite_moe_swa": ("granitemoe_swa", {**SMALL, "num_hidden_layers": 3, "num_local_experts": 3, "num_experts_per_tok": 2, "shared_intermediate_size": 12, "sliding_window": WINDOW,
+                                                "layer_rope_theta": [0, 5000.0, 9000.0], "attention_multiplier": 0.3, "residual_multiplier": 0.7, "logits_scaling": 2.0, "embedding_multiplier": 3.0}),
+    "tiny_hyperclovax": ("hyperclovax", {**SMALL, "num_key_value_heads": 1, "residual_multiplier": 0.7, "logits_scaling": 3.0, "attention_multiplier": 0.3}),
+    "tiny_nanochat": ("nanochat", {**SMALL, "final_logit_softcapping": 12.0}),
     "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
 })
 

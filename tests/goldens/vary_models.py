@@ -47,7 +47,13 @@ MORE = {
     "gpt2": ("gpt2", {"n_embd": 36, "n_head": 3, "n_layer": 2, "n_positions": 64}), "gpt_neox": ("gpt_neox", {"num_attention_heads": 3, "intermediate_size": 40, "num_hidden_layers": 2}),
     "qwen2_moe": ("qwen2_moe", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20, "shared_expert_intermediate_size": 24}),
     "olmoe": ("olmoe", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}), "granite_moe": ("granitemoe", {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "granite_moe_shared": ("granitemoeshared", {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "granite_swa": ("granite_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}),
+    "granite_moe_swa": ("granitemoe_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "hyperclovax": ("hyperclovax", PLAIN), "cwm": ("cwm", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}), "jais2": ("jais2", PLAIN), "nanochat": ("nanochat", PLAIN),
 }
+GRANITE = {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)}
+BASES = (None, [0, 5000.0, 9000.0, 5000.0, 0])
 # name -> option -> values to choose from.
 OPTIONS = {
     "mamba": {"use_conv_bias": BOTH, "use_bias": BOTH, "conv_kernel": (2, 3, 4), "state_size": (4, 16, 17), "intermediate_size": (24, 40, 64), "time_step_rank": (1, 5), "hidden_size": (20, 36)},
@@ -115,7 +121,14 @@ OPTIONS = {
     "gpt_neox": {"attention_bias": BOTH, "use_parallel_residual": BOTH},
     "qwen2_moe": {"norm_topk_prob": BOTH, "decoder_sparse_step": (1, 2), "mlp_only_layers": ([], [0]), "qkv_bias": BOTH},
     "olmoe": {"norm_topk_prob": BOTH, "clip_qkv": (None, 0.8), "attention_bias": BOTH},
-    "granite_moe": {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)},
+    "granite_moe": GRANITE,
+    "granite_moe_shared": {**GRANITE, "shared_intermediate_size": (0, 12)},
+    "granite_swa": {**GRANITE, "mlp_bias": BOTH, "layer_rope_theta": BASES},
+    "granite_moe_swa": {**GRANITE, "shared_intermediate_size": (0, 12), "layer_rope_theta": BASES},
+    "hyperclovax": {**GRANITE, "attention_multiplier": (None, 0.3), "mlp_bias": BOTH, "use_post_norm": BOTH},
+    "cwm": {"layer_types": (None, ["sliding_attention", "full_attention", "full_attention", "sliding_attention", "sliding_attention"])},
+    "jais2": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "nanochat": {"attention_bias": BOTH, "final_logit_softcapping": (None, 12.0)},
     "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
                 "final_logit_softcapping": (12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
                     "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}, "full_attention": {"rope_type": "linear", "rope_theta": 9000.0, "factor": 3.0}})},
@@ -128,9 +141,10 @@ OPTIONS = {
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
-                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4")
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4", "hyperclovax", "cwm", "jais2")
 # What llama.cpp's converter leaves out of a family's GGUF, or has one value for.
 LOST_IN_GGUF = {
+    "granite_swa": {"layer_rope_theta": None}, "granite_moe_swa": {"layer_rope_theta": None},
     "qwen2": {"use_sliding_window": False}, "mistral": {"sliding_window": None}, "mixtral": {"sliding_window": None}, "starcoder2": {"sliding_window": None},
     "smollm3": {"use_sliding_window": False, "no_rope_layers": None}, "gpt_oss": {"swiglu_limit": 7.0}, "cohere2": {"tie_word_embeddings": True, "attention_bias": False},
     "cohere": {"tie_word_embeddings": True}, "gemma": {"tie_word_embeddings": True}, "gpt2": {"n_inner": None, "scale_attn_weights": True}, "olmoe": {"norm_topk_prob": False, "clip_qkv": None},
