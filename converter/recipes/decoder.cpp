@@ -179,10 +179,16 @@ class Builder {
     if (!d_.shared_gate.empty()) shared = net_.mul(shared, net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {d_.shared_gate, {1}})));
     return net_.add(y, shared);
   }
+  Var mixed(const Attention& a, const Var& x) {
+    if (!d_.latent) return attention(net_, a, x);
+    Latent own = *d_.latent;
+    own.rope = a.rope, own.rope_scale = a.rope_scale;
+    return latent_attention(net_, own, x);
+  }
   Var layer(const Layer& layer, const Attention& a, const Var& x) {
     const Var in = norm(x, d_.attn_norm);
-    if (d_.is_parallel) return join(x, net_.add(attention(net_, a, in), half(layer, net_.wanted(d_.ffn_norm ? norm(x, d_.ffn_norm) : in))), nullptr);
-    const Var y = join(x, attention(net_, a, in), d_.attn_post_norm);
+    if (d_.is_parallel) return join(x, net_.add(mixed(a, in), half(layer, net_.wanted(d_.ffn_norm ? norm(x, d_.ffn_norm) : in))), nullptr);
+    const Var y = join(x, mixed(a, in), d_.attn_post_norm);
     return join(y, half(layer, norm(y, d_.ffn_norm)), d_.ffn_post_norm);
   }
 

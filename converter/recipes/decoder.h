@@ -2,7 +2,10 @@
 // build_decoder turns it into the graph.
 #pragma once
 
+#include <optional>
+
 #include "converter/recipes/blocks.h"
+#include "converter/recipes/latent.h"
 
 namespace runnel::convert {
 
@@ -36,6 +39,7 @@ struct Decoder {
   double query_beta = 0;  // queries are scaled by their position (query_scale in blocks.h); 0: not
   int64_t query_original = 0;
   Attention attention;    // window and rope are set layer by layer
+  std::optional<Latent> latent;  // in its place; rope is set layer by layer
   FeedForward ffn;
   Experts experts;
   FeedForward shared;           // beside the experts, for every token; width 0: none

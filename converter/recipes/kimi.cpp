@@ -4,6 +4,7 @@
 
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/delta.h"
+#include "converter/recipes/latent.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
 
@@ -21,37 +22,6 @@ Var delta_attention(Net& net, const DeltaSizes& s, double eps, const Var& x) {
   const Var y = delta_rule(net, s, qkv, decay, net.unary(UnaryKind::sigmoid, in[5]), p);
   const Var gate = net.linear(net.wanted(in[4]), {p + "g_b_proj", {n}});
   return net.linear(gated_head_norm(net, y, gate, p + "o_norm.weight", UnaryKind::sigmoid, eps), {p + "o_proj", {x.dims[0]}});
-}
-
-struct Latent {
-  int64_t heads = 0, q_rank = 0, kv_rank = 0, nope = 0, rope = 0, value = 0;
-};
-
-// Keys and values are unfolded from the latent row; what each head shares is appended to its key.
-Var latent_attention(Net& net, const Latent& l, const Var& x) {
-  const std::string p = "self_attn.";
-  Var q;
-  if (l.q_rank) {
-    const Var a = net.linear(x, {p + "q_a_proj", {l.q_rank}});
-    q = net.linear(net.rms_norm(a, net.plain(p + "q_a_layernorm.weight", {l.q_rank}), 1e-6), {p + "q_b_proj", {l.heads, l.nope + l.rope}});
-  } else {
-    q = net.linear(x, {p + "q_proj", {l.heads, l.nope + l.rope}});
-  }
-  const std::string down = p + "kv_a_proj_with_mqa";
-  const std::vector<Var> kv = net.linears(x, {{down, {l.kv_rank}, 0, l.kv_rank + l.rope}, {down, {l.rope}, l.kv_rank, l.kv_rank + l.rope}});
-  const Var latent = net.rms_norm(kv[0], net.plain(p + "kv_a_layernorm.weight", {l.kv_rank}), 1e-6);
-  const SourceTensor& both = net.take(p + "kv_b_proj.weight", {l.heads * (l.nope + l.value), l.kv_rank});
-  const auto part = [&](const char* name, int64_t first, int64_t count) {
-    std::vector<int64_t> rows;
-    for (int64_t h = 0; h < l.heads; ++h)
-      for (int64_t i = 0; i < count; ++i) rows.push_back(h * (l.nope + l.value) + first + i);
-    return net.matrix(p + "kv_b_proj" + name, net.reordered(both, rows));
-  };
-  const std::vector<Var> up = net.products(latent, {{part("[k]", 0, l.nope), {l.heads, l.nope}}, {part("[v]", l.nope, l.value), {l.heads, l.value}}});
-  const Var shared = net.reshape(kv[1], {1, l.rope});
-  const Var k = net.concat({up[0], net.concat(std::vector<Var>(size_t(l.heads), shared), 1)}, 2);
-  const Var y = attend(net, {1 / std::sqrt(double(l.nope + l.rope)), 0, 0}, q, k, up[1]);
-  return net.linear(net.wanted(y), {p + "o_proj", {x.dims[0]}});
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
@@ -81,13 +51,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   }
   s.value_heads = s.key_heads;
   s.value_dim = s.key_dim;
-  Latent l;
-  l.heads = f.integer("num_attention_heads", 1, 65536);
-  l.q_rank = f.integer("q_lora_rank", 0, 65536, 0);
-  l.kv_rank = f.integer("kv_lora_rank", 1, 65536);
-  l.nope = f.integer("qk_nope_head_dim", 1, 65536);
-  l.rope = f.integer("qk_rope_head_dim", 1, 65536);
-  l.value = f.integer("v_head_dim", 1, 65536);
+  const Latent l = read_latent(f);
   d.ffn.prefix = "block_sparse_moe.";
   d.ffn.width = f.integer("intermediate_size");
   d.ffn.activation = activation_named(f, "hidden_act", "silu");

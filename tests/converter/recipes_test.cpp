@@ -96,7 +96,7 @@ INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
                                          "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_gemma3n/model-f32.gguf", "tiny_gemma4_moe/model-f32.gguf", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
                                          "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf", "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf",
                                          "tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
-                                         "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa", "tiny_hyperclovax", "tiny_nanochat"),
+                                         "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa", "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3"),
                          test_name);
 
 // Kept in blocks, the weights are exact and each activation is rounded to 8 bits; both files hold the same blocks.

@@ -91,6 +91,7 @@ DECODERS = {
 }
 
 # The same of further families, smaller still.
+LATENT = {"kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 12}
 SMALL = {"vocab_size": 67, "hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
 DECODERS.update({
     # Queries scaled by position; yarn whose two magnitudes differ.
@@ -110,6 +111,11 @@ DECODERS.update({
                                                 "layer_rope_theta": [0, 5000.0, 9000.0], "attention_multiplier": 0.3, "residual_multiplier": 0.7, "logits_scaling": 2.0, "embedding_multiplier": 3.0}),
     "tiny_hyperclovax": ("hyperclovax", {**SMALL, "num_key_value_heads": 1, "residual_multiplier": 0.7, "logits_scaling": 3.0, "attention_multiplier": 0.3}),
     "tiny_nanochat": ("nanochat", {**SMALL, "final_logit_softcapping": 12.0}),
+    # Latent attention with positions: experts in groups behind the first layer; constant factors.
+    "tiny_deepseek": ("deepseek_v3", {**SMALL, **LATENT, "num_hidden_layers": 2, "q_lora_rank": 10, "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "n_group": 3,
+                                      "topk_group": 2, "first_k_dense_replace": 1, "attention_bias": True, "rope_parameters": {
+                                          "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 0.8}}),
+    "tiny_minicpm3": ("minicpm3", {**SMALL, **LATENT, "q_lora_rank": None, "tie_word_embeddings": False, "scale_emb": 0.7, "scale_depth": 2.0, "dim_model_base": 16}),
     "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
 })
 

@@ -36,6 +36,7 @@ from make_tiny_models import ATTENTION, COMMON, DECODERS, LINEAR, PER_LAYER, WIN
 BOTH = (True, False)
 PLAIN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}
 GEMMA = {**ATTENTION, "head_dim": 12, "intermediate_size": 40, "num_hidden_layers": 4, "sliding_window": WINDOW, "query_pre_attn_scalar": 12}
+LATENT = {"kv_lora_rank": 12, "q_lora_rank": 10, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 12}
 # Families without a kept golden: model type and configuration.
 MORE = {
     "llama": ("llama", PLAIN), "mistral": ("mistral", {**PLAIN, "sliding_window": WINDOW}), "ministral3": ("ministral3", {**PLAIN, "rope_parameters": {
@@ -51,8 +52,11 @@ MORE = {
     "granite_swa": ("granite_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}),
     "granite_moe_swa": ("granitemoe_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hyperclovax": ("hyperclovax", PLAIN), "cwm": ("cwm", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}), "jais2": ("jais2", PLAIN), "nanochat": ("nanochat", PLAIN),
+    "youtu": ("youtu", {**PLAIN, **LATENT}), "minicpm3": ("minicpm3", {**PLAIN, **LATENT}), "deepseek": ("deepseek_v3", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 20}),
 }
 GRANITE = {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)}
+LATENTS = {"attention_bias": BOTH, "q_lora_rank": (None, 10, 17), "kv_lora_rank": (8, 12, 33), "qk_nope_head_dim": (4, 12, 16), "v_head_dim": (8, 12, 20)}
 BASES = (None, [0, 5000.0, 9000.0, 5000.0, 0])
 # name -> option -> values to choose from.
 OPTIONS = {
@@ -128,6 +132,10 @@ OPTIONS = {
     "hyperclovax": {**GRANITE, "attention_multiplier": (None, 0.3), "mlp_bias": BOTH, "use_post_norm": BOTH},
     "cwm": {"layer_types": (None, ["sliding_attention", "full_attention", "full_attention", "sliding_attention", "sliding_attention"])},
     "jais2": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "youtu": {**LATENTS, "rope_interleave": BOTH},
+    "minicpm3": {**LATENTS, "mlp_bias": BOTH, "scale_emb": (1, 2.5), "scale_depth": (None, 0.9), "dim_model_base": (None, 16)},
+    "deepseek": {**LATENTS, "rope_interleave": BOTH, "first_k_dense_replace": (0, 1, 2), "n_group": (1, 2, 4), "topk_group": (1,), "norm_topk_prob": BOTH, "routed_scaling_factor": (1.0, 2.5),
+                 "n_shared_experts": (1, 2), "num_experts_per_tok": (1, 2)},
     "nanochat": {"attention_bias": BOTH, "final_logit_softcapping": (None, 12.0)},
     "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
                 "final_logit_softcapping": (12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
@@ -188,7 +196,7 @@ def scaling(rng, channels, kinds):
 def with_rope(rng, name, o, gguf):
     if "linear_attn_config" in o or name in OWN_ROPE and name != "phi3":
         return
-    head_dim = o.get("head_dim") or o["hidden_size"] // o["num_attention_heads"]
+    head_dim = o.get("qk_rope_head_dim") or o.get("head_dim") or o["hidden_size"] // o["num_attention_heads"]
     partial = rng.choice(PARTIAL.get(name, (1.0,)))
     if name == "phi3":
         partial = o["partial_rotary_factor"]
@@ -241,6 +249,8 @@ def varied(rng, name, gguf):
                 o["hidden_size"] = o["num_attention_heads"] * rng.choice((4, 8, 12))
         else:
             o["hidden_size"] = o["num_attention_heads"] * rng.choice((4, 8, 12, 20))
+    if "kv_lora_rank" in o and name in DECODER_NAMES:
+        o["num_key_value_heads"] = o["num_attention_heads"]
     if name == "helium":
         o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
     if name == "gpt2":
@@ -349,9 +359,9 @@ def check(folder, rng, name, gguf, kept):
     redraw_linear(model, generator)
     model.eval()
     stored = rng.choice((torch.float32, torch.float32, torch.float16, torch.bfloat16)) if name in DECODER_NAMES and not gguf else torch.float32
-    with torch.no_grad():  # not the buffers: rotary frequencies are float32 whatever the weights are
-        for parameter in model.parameters():
-            parameter.copy_(parameter.to(stored))
+    with torch.no_grad():  # what is saved: rotary frequencies are float32 whatever the weights are
+        for tensor in model.state_dict().values():
+            tensor.copy_(tensor.to(stored))
     ids = torch.randint(0, options["vocab_size"], (40,), generator=generator)
     with tempfile.TemporaryDirectory() as scratch:
         # Saved before it runs: RWKV rescales its weights then.

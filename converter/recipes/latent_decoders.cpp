@@ -1,0 +1,78 @@
+// Decoders with latent attention in every layer: DeepSeek-V3 with experts behind the first layers, Youtu-LLM without, MiniCPM 3 with constant factors.
+#include <cmath>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/layer_types.h"
+#include "converter/recipes/recipe.h"
+
+namespace runnel::convert {
+namespace {
+
+// Yarn's magnitude counts once more for the scores.
+double yarn_scale(const Facts& f) {
+  const char* key = f.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  const Json* rope = f.find(key);
+  if (!rope || !rope->is_object()) return 1;
+  const Facts how = f.inside(key, *rope);
+  const double factor = how.number("factor", 1), all = how.number("mscale_all_dim", 0);
+  if (how.text(how.has("rope_type") ? "rope_type" : "type", "default") == "default" || all == 0 || factor <= 1) return 1;
+  const double magnitude = 0.1 * all * std::log(factor) + 1;
+  return magnitude * magnitude;
+}
+
+Facts read_latent_basics(Checkpoint& c, bool is_tied, Decoder& d) {
+  const Facts f = config_facts(c);
+  read_config_basics(c, f, d);
+  if (is_tied && !f.has("tie_word_embeddings")) d.is_tied = true, c.ignore_containing("lm_head.weight");
+  d.latent = read_latent(f);
+  d.latent->scale *= yarn_scale(f);
+  d.ropes.push_back(config_rope(f, "", 10000, d.latent->turning));
+  return f;
+}
+
+// Neighbouring channels turn together, unless the configuration says otherwise.
+void build_youtu(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = read_latent_basics(c, true, d);
+  d.latent->is_interleaved = f.boolean("rope_interleave", true);
+  build_decoder(c, d, b);
+}
+
+void build_deepseek(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = read_latent_basics(c, false, d);
+  d.latent->is_interleaved = f.boolean("rope_interleave", true);
+  Experts& e = d.experts;
+  e.count = f.integer(f.has("n_routed_experts") ? "n_routed_experts" : "num_local_experts", 1, 65536);
+  e.chosen = f.integer("num_experts_per_tok", 1, e.count);
+  e.width = f.integer("moe_intermediate_size");
+  e.choice_bias = "gate.e_score_correction_bias";
+  e.activation = d.ffn.activation;
+  read_sigmoid_route(f, e.route);
+  e.route.groups = uint32_t(f.integer("n_group", 1, 65536, 1));
+  e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
+  d.shared = d.ffn;
+  d.shared.prefix = "mlp.shared_experts.";
+  d.shared.width = e.width * f.integer("n_shared_experts", 0, 65536, 1);
+  const int64_t dense = f.integer("first_k_dense_replace", 0, 4096, 3);
+  for (size_t i = 0; i < d.layers.size(); ++i) d.layers[i].has_experts = int64_t(i) >= dense;
+  build_decoder(c, d, b);
+}
+
+void build_minicpm3(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = read_latent_basics(c, true, d);
+  d.embedding_scale = float(f.number("scale_emb", 12));
+  d.residual_factor = float(f.number("scale_depth", 1.4) / std::sqrt(double(d.layers.size())));
+  d.logit_factor = float(f.number("dim_model_base", 256) / double(d.hidden));
+  build_decoder(c, d, b);
+}
+
+}  // namespace
+
+extern const Recipe youtu_recipe, deepseek_recipe, minicpm3_recipe;
+const Recipe youtu_recipe = {"youtu", {}, {"youtu"}, build_youtu};
+const Recipe deepseek_recipe = {"deepseek", {}, {"deepseek_v3"}, build_deepseek};
+const Recipe minicpm3_recipe = {"minicpm3", {}, {"minicpm3"}, build_minicpm3};
+
+}  // namespace runnel::convert
