@@ -9,8 +9,6 @@
 namespace runnel::convert {
 namespace {
 
-bool ends_with(const std::string& s, const std::string& end) { return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0; }
-
 void read_gguf(Checkpoint& c, Decoder& d) {
   const Facts f = read_gguf_basics(c, d);
   read_gguf_factors(f, d);
@@ -84,8 +82,8 @@ void read_config(Checkpoint& c, Decoder& d) {
     d.logit_factor = float(f.number("logits_scaling", 1));
     if (f.boolean("use_post_norm", true)) d.attn_post_norm = "post_norm1", d.ffn_post_norm = "post_norm2";
   }
-  const bool has_windows = ends_with(type, "_swa");
-  if (type.rfind("granitemoe", 0) == 0) read_config_experts(f, has_windows, d);
+  const bool has_windows = type.ends_with("_swa");
+  if (type.starts_with("granitemoe")) read_config_experts(f, has_windows, d);
   if (!has_windows) return;
   d.attention.sinks = "sinks";
   set_window_layers_after_first(f, 4, d.layers);

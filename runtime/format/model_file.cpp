@@ -15,6 +15,18 @@ constexpr size_t kMaxHeader = size_t(256) << 20;
 
 Status bad(const char* what) { return Status::make(Code::kInvalidModel, "%s", what); }
 
+// Flatbuffers' verifier holds vectors to 4 bytes, whatever their elements need.
+template <class T>
+bool is_aligned(const flatbuffers::Vector<T>* v) {
+  return !v || reinterpret_cast<uintptr_t>(v->Data()) % sizeof(T) == 0;
+}
+bool has_aligned_vectors(const format::Model& m) {
+  bool all = !m.chat_program() || is_aligned(m.chat_program()->integers());
+  if (m.tensors())
+    for (const auto* t : *m.tensors()) all = all && is_aligned(t->shape());
+  return all;
+}
+
 }  // namespace
 
 const char* const kKnownFeatures[] = {"split", "adapter"};
@@ -61,6 +73,7 @@ Status Model::load() {
   flatbuffers::Verifier verifier(data, header_bytes_, 64, 4u << 20);
   if (!format::VerifyModelBuffer(verifier)) return bad("the header is not a valid flatbuffer");
   root_ = format::GetModel(data);
+  if (!has_aligned_vectors(*root_)) return bad("the header has a list of 8-byte numbers that is not aligned");
   if (root_->version_major() != kFormatMajor || root_->version_minor() > kFormatMinor)
     return Status::make(Code::kUnsupported, "format version %u.%u; this runtime reads %u.0 to %u.%u: %s", root_->version_major(), root_->version_minor(), kFormatMajor,
                         kFormatMajor, kFormatMinor, root_->version_major() < kFormatMajor ? "convert the model again" : "update the runtime");

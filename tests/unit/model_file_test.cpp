@@ -83,6 +83,29 @@ TEST(ModelFile, ResealedDamageNeverCrashes) {
   EXPECT_GT(opened, 0);  // flips in names and padding are harmless, so the loop did reach the planner
 }
 
+// Flatbuffers' verifier lets them pass.
+TEST(ModelFile, ListsThatAreNotAlignedAreRefused) {
+  const auto file = attention_model(1, 20).build();
+  Seal seal;
+  std::memcpy(&seal, file.data() + file.size() - kSealBytes, kSealBytes);
+  const auto* tensor = reinterpret_cast<const flatbuffers::Table*>(format::GetModel(file.data())->tensors()->Get(0));
+  const size_t field = size_t(tensor->GetAddressOf(format::Tensor::VT_SHAPE) - file.data());
+  bool is_named = false;
+  for (const int32_t step : {-12, -4, 4, 12}) {
+    auto broken = file;
+    int32_t offset;
+    std::memcpy(&offset, broken.data() + field, 4);
+    offset += step;
+    std::memcpy(broken.data() + field, &offset, 4);
+    seal.header_checksum = xxh64(broken.data(), size_t(seal.header_bytes));
+    std::memcpy(broken.data() + broken.size() - kSealBytes, &seal, kSealBytes);
+    const auto opened = open_bytes(broken);
+    ASSERT_FALSE(opened.is_ok()) << step;
+    is_named = is_named || std::strstr(opened.message(), "not aligned");
+  }
+  EXPECT_TRUE(is_named);
+}
+
 TEST(ModelFile, VersionsFeaturesAndOperatorsAreNamed) {
   ModelBuilder b = attention_model(1, 0);
   b.root.version_major = kFormatMajor + 1;
