@@ -14,9 +14,9 @@ double yarn_scale(const Facts& f) {
   const Json* rope = f.find(key);
   if (!rope || !rope->is_object()) return 1;
   const Facts how = f.inside(key, *rope);
-  const double factor = how.number("factor", 1), all = how.number("mscale_all_dim", 0);
-  if (how.text(how.has("rope_type") ? "rope_type" : "type", "default") == "default" || all == 0 || factor <= 1) return 1;
-  const double magnitude = 0.1 * all * std::log(factor) + 1;
+  const double all = how.number("mscale_all_dim", 0);
+  if (all == 0 || how.text(how.has("rope_type") ? "rope_type" : "type", "default") == "default") return 1;
+  const double magnitude = yarn_magnitude(how.number("factor", 1), all);
   return magnitude * magnitude;
 }
 

@@ -16,6 +16,10 @@ struct Defaults {
   int64_t head_dim = 0;  // 0: the width over the heads
 };
 
+void drop_gate(const Facts& f, const char* activation, Decoder& d) {
+  d.ffn.is_gated = false;
+  d.ffn.activation = activation_named(f, "hidden_act", activation);
+}
 
 void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, ModelBuilder& b) {
   if (c.is_gguf()) return build_decoder(c, d, b);
@@ -74,8 +78,7 @@ void build_arcee(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
   d.attention.is_interleaved = c.is_gguf();
-  d.ffn.is_gated = false;
-  d.ffn.activation = activation_named(f, "hidden_act", "relu2");
+  drop_gate(f, "relu2", d);
   build_plain(c, f, {}, d, b);
 }
 
@@ -95,8 +98,7 @@ void build_jais2(Checkpoint& c, ModelBuilder& b) {
   const Facts f = read_basics(c, d);
   d.is_layer_norm = true;
   if (!c.is_gguf() && !f.has("layer_norm_eps")) d.eps = 1e-5;
-  d.ffn.is_gated = false;
-  d.ffn.activation = activation_named(f, "hidden_act", "relu2");
+  drop_gate(f, "relu2", d);
   build_plain(c, f, {}, d, b);
 }
 
@@ -108,9 +110,8 @@ void build_nanochat(Checkpoint& c, ModelBuilder& b) {
   d.has_embedding_norm = true;
   d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   d.attention.norm_is_late = true;
-  d.ffn.is_gated = false;
+  drop_gate(f, "relu2", d);
   d.ffn.up = "fc1", d.ffn.down = "fc2";
-  d.ffn.activation = activation_named(f, "hidden_act", "relu2");
   d.output_softcap = float(f.number("final_logit_softcapping", c.meta["config"].contains("final_logit_softcapping") ? 0 : 15));  // null: none
   Rope rope = config_rope(f, "", 10000, d.attention.head_dim);
   for (std::vector<float>* list : {&rope.frequencies, &rope.long_frequencies})
@@ -137,8 +138,7 @@ void build_nemotron(Checkpoint& c, ModelBuilder& b) {
   const Facts f = read_basics(c, d);
   d.is_layer_norm = true;
   d.norm_offset = c.is_gguf() ? 0 : 1;
-  d.ffn.is_gated = false;
-  d.ffn.activation = activation_named(f, "hidden_act", "relu2");
+  drop_gate(f, "relu2", d);
   build_plain(c, f, {10000, 0.5}, d, b);
 }
 
@@ -160,9 +160,8 @@ void build_phi(Checkpoint& c, ModelBuilder& b) {
   d.ffn_norm = nullptr;
   d.last_norm = "final_layernorm";
   d.attention.o = "dense";
-  d.ffn.is_gated = false;
+  drop_gate(f, "gelu_new", d);
   d.ffn.up = "fc1", d.ffn.down = "fc2";
-  d.ffn.activation = activation_named(f, "hidden_act", "gelu_new");
   d.naming.gguf.insert({{"final_layernorm", "output_norm"}, {"self_attn.dense", "attn_output"}, {"mlp.fc1", "ffn_up"}, {"mlp.fc2", "ffn_down"}});
   build_plain(c, f, {10000, 0.5}, d, b);
 }

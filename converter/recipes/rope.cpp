@@ -13,6 +13,8 @@ std::vector<float> rope_frequencies(double base, int64_t dims) {
   return out;
 }
 
+double yarn_magnitude(double factor, double by) { return factor <= 1 ? 1 : 0.1 * by * std::log(factor) + 1; }
+
 namespace {
 
 // Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
@@ -50,8 +52,6 @@ void apply_yarn(const Yarn& y, double base, std::vector<float>& frequencies) {
     frequencies[i] = frequencies[i] / float(y.factor) * ramp + frequencies[i] * (1 - ramp);
   }
 }
-
-double yarn_magnitude(double factor, double by = 1) { return factor <= 1 ? 1 : 0.1 * by * std::log(factor) + 1; }
 
 void stretch(const Facts& f, double factor, std::vector<float>& frequencies) {
   if (factor <= 0) f.refuse("factor", "of the rope scaling is not positive");

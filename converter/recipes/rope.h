@@ -17,6 +17,8 @@ struct Rope {
 // 1 / base^(2i / dims) for 2i < dims, in float32 as the models' own code computes them.
 std::vector<float> rope_frequencies(double base, int64_t dims);
 
+// What yarn makes of the scores' size: 1 + by * ln(factor) / 10.
+double yarn_magnitude(double factor, double by = 1);
 // Applies a scaling description of config.json (keys rope_type or type, factor, ...): default, linear, dynamic, llama3, yarn and longrope;
 // others are refused by name. `config` has the lengths that the description leaves out; base: that of the frequencies.
 void apply_rope_scaling(const Facts& scaling, const Facts& config, double base, Rope& rope);

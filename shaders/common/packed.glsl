@@ -15,10 +15,11 @@ uvec4 four_bytes(uint word) { return uvec4(word, word >> 8, word >> 16, word >> 
 
 // A group of a split matrix has 64 tiles and then as many words of lines.
 uint place_of_tile(uint tile) { return kSplit != 0u ? tile + (tile & ~63u) : tile; }
-// The low bits that a split matrix has of a block of a row. Each line has its scales before them and so begins within a word, or not.
-uvec4 low_bits_of(uint tile, uint tile_words, uint block, uint row) {
+// The low bits that a split matrix has of a block of a row; blocks: of a row, 72 words of a tile each. The scales stand before the bits in a
+// line, which may begin within a word.
+uvec4 low_bits_of(uint tile, uint blocks, uint block, uint row) {
   if (kSplit == 0u) return uvec4(0);
-  const uint blocks = tile_words / 72u, half_word = (row * 9u + 1u) * blocks, at = tile + 64u * tile_words + (half_word >> 1) + block * 4u;
+  const uint half_word = (row * 9u + 1u) * blocks, at = tile + 64u * 72u * blocks + (half_word >> 1) + block * 4u;
   const uvec4 words = uvec4(weight_u[at], weight_u[at + 1u], weight_u[at + 2u], weight_u[at + 3u]);
   if (kSplit == 1u || (half_word & 1u) == 0u) return words;
   return words >> 16 | uvec4(words.yzw, weight_u[at + 4u]) << 16;
@@ -164,7 +165,7 @@ uint header_words() { return unit_words() - kPlanes * (kScale == 0u ? 1u : 8u); 
 uint unit_of(uint tile, uint block) { return tile + (kScale == 0u ? block : block >> 3) * unit_words(); }
 uint inside_unit(uint block) { return kScale == 0u ? 0u : block & 7u; }
 // The four weights of `row` (0 .. 15) of the tile at word `at`, columns 32 block + 4 chunk ...
-vec4 read_weights(uint at, uint tile_words, uint row, uint block, uint chunk) {
+vec4 read_weights(uint at, uint blocks, uint row, uint block, uint chunk) {
   if (kKind != 0u) {
     const uint column = block * 32u + chunk * 4u;
     vec4 v;
@@ -176,7 +177,7 @@ vec4 read_weights(uint at, uint tile_words, uint row, uint block, uint chunk) {
     return v;
   }
   const uint per_unit = kScale == 0u ? 1u : 8u, unit = at + block / per_unit * unit_words(), inside = block % per_unit;
-  const uvec4 q = read_q(unit + header_words() + inside * kPlanes, chunk, row, low_bits_of(at, tile_words, block, row)[chunk & 3u]);
+  const uvec4 q = read_q(unit + header_words() + inside * kPlanes, chunk, row, low_bits_of(at, blocks, block, row)[chunk & 3u]);
   const vec2 s = read_scale(unit, kBlock == 32u ? inside : inside * 2u + chunk / 4u, row);
   return s.x * (vec4(q) - float(kZeroPoint)) - s.y;
 }

@@ -16,7 +16,7 @@ void main() {
   if (id >= p.vocab) fault(kFaultIndex);
   if (id < p.first || id >= p.end) return;
   const uint row = id - p.first;
-  const vec4 v = read_weights(p.table + place_of_tile(row / 16u) * p.tile_words, p.tile_words, row % 16u, quad / 8u, quad % 8u) * p.scale;
+  const vec4 v = read_weights(p.table + place_of_tile(row / 16u) * p.tile_words, (p.channels + 31u) / 32u, row % 16u, quad / 8u, quad % 8u) * p.scale;
   const uint y = p.y + i / quads * p.channels + quad * 4u;
   for (uint k = 0; k < 4u && quad * 4u + k < p.channels; ++k) heap_f[y + k] = v[k];
 }

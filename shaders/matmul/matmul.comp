@@ -23,6 +23,7 @@ layout(push_constant) uniform Push {
 
 const uint kSums = kTokens * kRows;  // [token][row]
 
+uint row_blocks() { return (p.columns + 31u) / 32u; }
 uint row_of() { return gl_LocalInvocationIndex % 16u; }  // in its tile
 
 #ifdef INT_DOT
@@ -33,7 +34,7 @@ void add_block(uint b, const uint tile_word[kRows], const uint x[kTokens], inout
   uvec4 rest[kRows];  // what a split matrix keeps apart; x is word j
   for (uint r = 0; r < kRows; ++r) {
     at[r] = unit_of(tile_word[r], b) + planes;
-    rest[r] = low_bits_of(tile_word[r], p.tile_words, b, row_of());
+    rest[r] = low_bits_of(tile_word[r], row_blocks(), b, row_of());
   }
   int low[kSums], high[kSums];  // of the first and the second 16 columns
   for (uint i = 0; i < kSums; ++i) low[i] = high[i] = 0;
@@ -113,7 +114,7 @@ void add_block(uint b, const uint tile_word[kRows], const uint x[kTokens], inout
   uvec4 rest[kRows];                         // what a split matrix keeps apart; x is word j
   for (uint r = 0; r < kRows; ++r) {
     at[r] = unit_of(tile_word[r], b) + planes;
-    rest[r] = low_bits_of(tile_word[r], p.tile_words, b, row);
+    rest[r] = low_bits_of(tile_word[r], row_blocks(), b, row);
     const uint unit = unit_of(tile_word[r], b), i = kBlock == 32u ? inside_unit(b) : inside_unit(b) * 2u;
     scale_low[r] = read_scale(unit, i, row);
     scale_high[r] = kBlock == 32u ? scale_low[r] : read_scale(unit, i + 1u, row);
@@ -156,7 +157,7 @@ void main() {
   }
   uint x[kTokens];  // tokens beyond the last one repeat it
   for (uint t = 0; t < kTokens; ++t) x[t] = p.x + (token + min(t, p.pairs - 1u - first)) * p.x_token + slot * p.x_slot;
-  const uint blocks = (p.columns + 31u) / 32u;
+  const uint blocks = row_blocks();
   const uint part_begin = p.part_words != 0u ? gl_WorkGroupID.z : 0u, part_end = p.part_words != 0u ? part_begin + 1u : (blocks + p.part_blocks - 1u) / p.part_blocks;
   float all[kSums];
   for (uint i = 0; i < kSums; ++i) all[i] = 0.0;

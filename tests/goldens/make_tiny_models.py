@@ -90,8 +90,8 @@ DECODERS = {
                                  "num_experts_per_tok": 2, "sliding_window": WINDOW, "swiglu_limit": 1.5}),
 }
 
-# The same of further families, smaller still.
 LATENT = {"kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 12}
+# The same of further families, smaller still.
 SMALL = {"vocab_size": 67, "hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
 DECODERS.update({
     # Queries scaled by position; yarn whose two magnitudes differ.

@@ -31,12 +31,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from make_tiny_models import ATTENTION, COMMON, DECODERS, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
+from make_tiny_models import ATTENTION, COMMON, DECODERS, LATENT, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
 
 BOTH = (True, False)
 PLAIN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}
 GEMMA = {**ATTENTION, "head_dim": 12, "intermediate_size": 40, "num_hidden_layers": 4, "sliding_window": WINDOW, "query_pre_attn_scalar": 12}
-LATENT = {"kv_lora_rank": 12, "q_lora_rank": 10, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 12}
 # Families without a kept golden: model type and configuration.
 MORE = {
     "llama": ("llama", PLAIN), "mistral": ("mistral", {**PLAIN, "sliding_window": WINDOW}), "ministral3": ("ministral3", {**PLAIN, "rope_parameters": {
@@ -53,10 +52,10 @@ MORE = {
     "granite_moe_swa": ("granitemoe_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hyperclovax": ("hyperclovax", PLAIN), "cwm": ("cwm", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}), "jais2": ("jais2", PLAIN), "nanochat": ("nanochat", PLAIN),
     "youtu": ("youtu", {**PLAIN, **LATENT}), "minicpm3": ("minicpm3", {**PLAIN, **LATENT}), "deepseek": ("deepseek_v3", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8,
-        "num_experts_per_tok": 3, "moe_intermediate_size": 20}),
+        "moe_intermediate_size": 20}),
 }
 GRANITE = {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)}
-LATENTS = {"attention_bias": BOTH, "q_lora_rank": (None, 10, 17), "kv_lora_rank": (8, 12, 33), "qk_nope_head_dim": (4, 12, 16), "v_head_dim": (8, 12, 20)}
+LATENTS = {"attention_bias": BOTH, "q_lora_rank": (None, 10, 17), "kv_lora_rank": (8, 12, 33), "qk_nope_head_dim": (4, 12, 16), "qk_rope_head_dim": (4, 8), "v_head_dim": (8, 12, 20)}
 BASES = (None, [0, 5000.0, 9000.0, 5000.0, 0])
 # name -> option -> values to choose from.
 OPTIONS = {
@@ -93,7 +92,7 @@ OPTIONS = {
     "ministral": {"layer_types": (None, ["full_attention", "sliding_attention"])},
     "phi3": {"sliding_window": (None, WINDOW), "partial_rotary_factor": (1.0, 0.5)},
     "smollm3": {"attention_bias": BOTH, "mlp_bias": BOTH, "use_sliding_window": BOTH, "sliding_window": (WINDOW,), "no_rope_layers": (None, [1, 0, 0, 1])},
-    "granite": {"attention_bias": BOTH, "mlp_bias": BOTH, "attention_multiplier": (0.1, 0.3)},
+    "granite": {**GRANITE, "mlp_bias": BOTH},
     "olmo2": {"attention_bias": BOTH},
     "olmo3": {"attention_bias": BOTH, "rope_parameters": (None, {"sliding_attention": {"rope_type": "default", "rope_theta": 8000.0}, "full_attention": {
         "rope_type": "yarn", "rope_theta": 8000.0, "factor": 4.0, "attention_factor": 1.3, "original_max_position_embeddings": 16, "beta_fast": 8.0}})},
