@@ -13,7 +13,7 @@ Latent read_latent(const Facts& f) {
   l.kv_rank = f.integer("kv_lora_rank", 1, 65536);
   l.still = f.integer("qk_nope_head_dim", 1, 65536);
   l.turning = f.integer("qk_rope_head_dim", 1, 65536);
-  l.value = f.integer("v_head_dim", 1, 65536);
+  l.value = f.integer("v_head_dim", 1, 65536, f.integer("hidden_size") / l.heads);
   l.scale = 1 / std::sqrt(double(l.still + l.turning));
   return l;
 }

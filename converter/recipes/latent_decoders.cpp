@@ -42,6 +42,8 @@ void build_deepseek(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_latent_basics(c, false, d);
   d.latent->is_interleaved = f.boolean("rope_interleave", true);
+  // Layers behind the last one guess further tokens.
+  for (int64_t i = 0; i < f.integer("num_nextn_predict_layers", 0, 64, 0); ++i) c.ignore_containing("layers." + std::to_string(int64_t(d.layers.size()) + i) + ".");
   Experts& e = d.experts;
   e.count = f.integer(f.has("n_routed_experts") ? "n_routed_experts" : "num_local_experts", 1, 65536);
   e.chosen = f.integer("num_experts_per_tok", 1, e.count);

@@ -255,6 +255,20 @@ TEST(Recipes, OptionsOfGemma4ThatAreNotSupportedAreNamed) {
   }
 }
 
+TEST(Recipes, LatentDecodersAsTheyWerePublished) {
+  const Golden g = golden("tiny_minicpm3"), h = golden("tiny_deepseek");
+  ChangedCheckpoint c("tiny_minicpm3"), d("tiny_deepseek");
+  c.config.erase("v_head_dim");
+  EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
+  d.tensors.push_back({"model.layers.2.eh_proj.weight", {2}, {1, 2}});
+  d.config["num_nextn_predict_layers"] = 1;
+  EXPECT_LE(largest_difference(d.logits(h.ids), h.logits), h.tolerance);
+  ChangedCheckpoint unknown("tiny_deepseek");
+  unknown.tensors.push_back({"model.layers.2.eh_proj.weight", {2}, {1, 2}});
+  unknown.config["num_nextn_predict_layers"] = 0;
+  expect_contains(unknown.convert_error(), "model.layers.2.eh_proj.weight");
+}
+
 TEST(Recipes, WindowsAndBasesOfGraniteSwa) {
   const Golden g = golden("tiny_granite_moe_swa");
   ChangedCheckpoint c("tiny_granite_moe_swa");
