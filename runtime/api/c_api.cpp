@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cpu/features.h"
 #include "session/embed.h"
+#include "text/stream.h"
 
 namespace runnel {
 namespace {
@@ -16,18 +17,20 @@ thread_local char g_message[kMessageBytes];
 static_assert(int(Code::kInternal) == RNL_INTERNAL && int(Code::kNonFinite) == RNL_NON_FINITE && int(Code::kContextFull) == RNL_CONTEXT_FULL);
 static_assert(int(DType::kI64) == RNL_I64 && int(DType::kQ8) == RNL_Q8);
 
-PlanOptions plan_options(const rnl_session_options* given) {
-  const rnl_session_options o = read_options(given);
-  PlanOptions p;
-  p.context = o.context;
-  p.chunk = o.chunk;
-  p.rows = o.rows == 0 ? 1 : o.rows;
-  p.rollback = o.rollback_window == 0 ? 64 : o.rollback_window == -1 ? 0 : o.rollback_window;
-  p.kv = DType(o.kv);
-  p.budget_bytes = o.budget_bytes;
-  p.backend = BackendKind(o.backend);
-  if (o.snapshot_every) p.snapshot_every = o.snapshot_every;
-  return p;
+Status plan_options(const rnl_session_options* given, rnl_session_options* o, PlanOptions* p) {
+  RNL_TRY(read_options(given, o, "session options"));
+  RNL_CHECK_ARG(o->kv == 0 || o->kv == RNL_F32 || o->kv == RNL_F16 || o->kv == RNL_Q8, "kv is %d; RNL_F32, RNL_F16 and RNL_Q8 are possible", o->kv);
+  RNL_CHECK_ARG(o->backend == RNL_BACKEND_CPU || o->backend == RNL_BACKEND_VULKAN, "backend %d is unknown", o->backend);
+  p->context = o->context;
+  p->chunk = o->chunk;
+  p->rows = o->rows == 0 ? 1 : o->rows;
+  p->rollback = o->rollback_window == 0 ? 64 : o->rollback_window == -1 ? 0 : o->rollback_window;
+  RNL_CHECK_ARG(p->rollback >= 0, "rollback_window is %lld", static_cast<long long>(p->rollback));
+  p->kv = DType(o->kv);
+  p->budget_bytes = o->budget_bytes;
+  p->backend = BackendKind(o->backend);
+  if (o->snapshot_every) p->snapshot_every = o->snapshot_every;
+  return Status::ok();
 }
 
 rnl_memory to_memory(const MemoryReport& m) {
@@ -41,16 +44,20 @@ rnl_memory to_memory(const MemoryReport& m) {
   return out;
 }
 
-Status null_argument(const char* what) { return Status::make(Code::kInvalidArgument, "%s is null", what); }
-
 constexpr size_t kMaxIo = 32;
 // The caller's tensors as the core's.
-Status to_io(const rnl_tensor* tensors, size_t count, IoTensor* out) {
+Status to_io(const rnl_tensor* tensors, size_t count, bool is_output, IoTensor* out) {
+  RNL_CHECK_ARG(tensors || count == 0, "%s is null", is_output ? "outputs" : "inputs");
   RNL_CHECK_ARG(count <= kMaxIo, "%zu tensors, at most %zu", count, kMaxIo);
   for (size_t i = 0; i < count; ++i) {
     const rnl_tensor& t = tensors[i];
     RNL_CHECK_ARG(t.name, "tensor %zu has no name", i);
-    RNL_CHECK_ARG(t.rank >= 0 && t.rank <= kMaxRank, "tensor \"%s\" has %d axes", t.name, t.rank);
+    RNL_CHECK_ARG(is_output || (t.rank >= 0 && t.rank <= kMaxRank), "tensor \"%.80s\" has %d axes", t.name, t.rank);
+    RNL_CHECK_ARG(is_output || (t.dtype >= RNL_F32 && t.dtype <= RNL_I8), "tensor \"%.80s\" has dtype %d", t.name, t.dtype);
+    if (is_output) {
+      out[i] = {t.name, DType::kNone, 0, {}, t.data, t.bytes};
+      continue;
+    }
     out[i] = {t.name, DType(t.dtype), t.rank, {}, t.data, t.bytes};
     std::memcpy(out[i].dims, t.dims, sizeof out[i].dims);
   }
@@ -62,6 +69,20 @@ Status to_io(const rnl_tensor* tensors, size_t count, IoTensor* out) {
 rnl_status_code report(Status status) {
   if (!status.is_ok()) std::snprintf(g_message, sizeof g_message, "%s", status.message());
   return rnl_status_code(status.code());
+}
+
+Status null_argument(const char* what) { return Status::make(Code::kInvalidArgument, "%s is null", what); }
+
+Status copy_options(const void* given, void* out, size_t size, const char* what) {
+  if (!given) return Status::ok();
+  size_t own;
+  std::memcpy(&own, given, sizeof own);
+  RNL_CHECK_ARG(own >= sizeof own && own <= 65536, "%s: struct_size is %zu", what, own);
+  const auto* bytes = static_cast<const unsigned char*>(given);
+  for (size_t i = size; i < own; ++i)
+    if (bytes[i]) return Status::make(Code::kUnsupported, "%s: a field is set that this version of the library does not know", what);
+  std::memcpy(out, given, own < size ? own : size);
+  return Status::ok();
 }
 
 }  // namespace runnel
@@ -77,7 +98,9 @@ void rnl_set_log(rnl_log_fn log, void* user) { set_log(log, user); }
 
 rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine** engine) {
   if (!engine) return report(null_argument("engine"));
-  const rnl_engine_options o = read_options(options);
+  rnl_engine_options o;
+  Status s = read_options(options, &o, "engine options");
+  if (!s.is_ok()) return report(std::move(s));
   if (o.threads < 0 || o.threads > 256) return report(Status::make(Code::kInvalidArgument, "%d threads; 1 to 256 are possible, 0 chooses", o.threads));
   auto* e = new (std::nothrow) rnl_engine;
   if (e) e->pool = thread_pool_create(o.threads ? o.threads : cpu_default_threads());
@@ -90,11 +113,13 @@ rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine*
 }
 
 void rnl_engine_destroy(rnl_engine* engine) { delete engine; }
-int32_t rnl_engine_threads(const rnl_engine* engine) { return thread_pool_size(engine->pool); }
+int32_t rnl_engine_threads(const rnl_engine* engine) { return engine ? thread_pool_size(engine->pool) : 0; }
 
 rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options, rnl_model** model) {
   if (!engine || !path || !model) return report(null_argument("engine, path or model"));
-  const rnl_model_options o = read_options(options);
+  rnl_model_options o;
+  Status s = read_options(options, &o, "model options");
+  if (!s.is_ok()) return report(std::move(s));
   auto opened = Model::open(path, {o.copy != 0, o.adapter});
   if (!opened.is_ok()) return report(opened.take_status());
   auto* m = new (std::nothrow) rnl_model;
@@ -106,7 +131,7 @@ rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_m
 }
 
 rnl_status_code rnl_model_open_memory(rnl_engine* engine, const void* data, size_t size, rnl_model** model) {
-  if (!engine || !model) return report(null_argument("engine or model"));
+  if (!engine || !model || !data) return report(null_argument("engine, data or model"));
   auto opened = Model::open_memory(data, size);
   if (!opened.is_ok()) return report(opened.take_status());
   auto* m = new (std::nothrow) rnl_model;
@@ -144,24 +169,28 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
   out.has_chat = root.chat() || root.chat_program();
   auto width = embedding_width(*model->model);
   if (width.is_ok() && width.value() <= INT32_MAX) out.embedding = int32_t(width.value());
-  write_struct(info, out);
-  return RNL_OK;
+  return report(write_struct(info, out, "info"));
 }
 
 rnl_status_code rnl_session_plan(const rnl_model* model, const rnl_session_options* options, rnl_memory* memory) {
   if (!model || !memory) return report(null_argument("model or memory"));
-  PlanOptions o = plan_options(options);
+  rnl_session_options given;
+  PlanOptions o;
+  Status s = plan_options(options, &given, &o);
+  if (!s.is_ok()) return report(std::move(s));
   o.threads = thread_pool_size(model->engine->pool);
   auto plan = make_plan(*model->model, o);
   if (!plan.is_ok()) return report(plan.take_status());
-  write_struct(memory, to_memory(Session::memory_of(plan.value())));
-  return RNL_OK;
+  return report(write_struct(memory, to_memory(Session::memory_of(plan.value())), "memory"));
 }
 
 rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_options* options, rnl_session** session) {
   if (!model || !session) return report(null_argument("model or session"));
-  const rnl_session_options o = read_options(options);
-  auto created = Session::create(*model->model, model->engine->pool, plan_options(options), o.state_memory, o.arena_memory);
+  rnl_session_options o;
+  PlanOptions plan;
+  Status given = plan_options(options, &o, &plan);
+  if (!given.is_ok()) return report(std::move(given));
+  auto created = Session::create(*model->model, model->engine->pool, plan, o.state_memory, o.arena_memory);
   if (!created.is_ok()) return report(created.take_status());
   auto* s = new (std::nothrow) rnl_session;
   if (!s) return report(Status::make(Code::kOutOfMemory, "no memory for a session"));
@@ -171,12 +200,14 @@ rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_opt
   return RNL_OK;
 }
 
-void rnl_session_destroy(rnl_session* session) { delete session; }
+void rnl_session_destroy(rnl_session* session) {
+  if (session && session->is_busy) session->is_doomed = true;
+  else delete session;
+}
 
 rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_memory* memory) {
-  if (!session || !memory) return report(null_argument("session or memory"));
-  write_struct(memory, to_memory(session->session->memory()));
-  return RNL_OK;
+  if (!session) return report(null_argument("session"));
+  return report(write_struct(memory, to_memory(session->session->memory()), "memory"));
 }
 
 void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info) {
@@ -190,7 +221,7 @@ void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info)
     out.submissions = s.submissions, out.recordings = s.recordings, out.cpu_operators = s.cpu_ops, out.copied_bytes = s.copied_bytes;
     out.driver_ns = s.driver_ns, out.pipeline_ns = s.pipeline_ns, out.pipelines = s.pipelines, out.pipelines_cached = s.pipelines_cached;
   }
-  write_struct(info, out);
+  (void)write_struct(info, out, "info");
 }
 
 rnl_status_code rnl_vulkan_devices(void (*line)(void* user, const char* text), void* user) {
@@ -201,25 +232,25 @@ rnl_status_code rnl_vulkan_devices(void (*line)(void* user, const char* text), v
 }
 
 rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs, size_t output_count) {
-  if (!session || (!inputs && input_count) || (!outputs && output_count)) return report(null_argument("session, inputs or outputs"));
-  IoTensor in[kMaxIo], out[kMaxIo];
-  Status s = to_io(inputs, input_count, in);
-  if (s.is_ok()) s = to_io(outputs, output_count, out);
-  if (s.is_ok()) s = session->session->run_into(program, in, input_count, out, output_count);
-  if (!s.is_ok()) return report(std::move(s));
-  for (size_t i = 0; i < output_count; ++i) {
-    outputs[i].dtype = int32_t(out[i].dtype);
-    outputs[i].rank = out[i].rank;
-    std::memcpy(outputs[i].dims, out[i].dims, sizeof out[i].dims);
-  }
-  return RNL_OK;
+  return call_session(session, [&](Session& s) {
+    IoTensor in[kMaxIo], out[kMaxIo];
+    RNL_TRY(to_io(inputs, input_count, false, in));
+    RNL_TRY(to_io(outputs, output_count, true, out));
+    RNL_TRY(run_stream_into(s, program, in, input_count, out, output_count));
+    for (size_t i = 0; i < output_count; ++i) {
+      outputs[i].dtype = int32_t(out[i].dtype);
+      outputs[i].rank = out[i].rank;
+      std::memcpy(outputs[i].dims, out[i].dims, sizeof out[i].dims);
+    }
+    return Status::ok();
+  });
 }
 
 rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows, rnl_output_fn output,
                                        void* user) {
-  if (!session || (!inputs && input_count) || !output) return report(null_argument("session, inputs or output"));
+  if (!session || !output) return report(null_argument("session or output"));
   IoTensor in[kMaxIo];
-  Status s = to_io(inputs, input_count, in);
+  Status s = to_io(inputs, input_count, false, in);
   if (!s.is_ok()) return report(std::move(s));
   struct Sink {
     const ProgramInfo* info;
@@ -242,61 +273,80 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
     t.bytes = view_bytes(block);
     return k.fn(k.user, &t, first_row) ? Status::make(Code::kCancelled, "cancelled by the output callback") : Status::ok();
   };
-  return report(session->session->run(in, input_count, o));
+  return call_session(session, [&](Session& running) { return run_stream(running, in, input_count, o); });
 }
 
 rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count, const rnl_embed_options* options, float* embedding, size_t capacity) {
-  if (!session || (!ids && count) || !embedding) return report(null_argument("session, ids or embedding"));
-  const rnl_embed_options o = read_options(options);
-  static_assert(int(format::Pooling::first) + 1 == RNL_POOLING_FIRST && int(format::Pooling::mean) + 1 == RNL_POOLING_MEAN);
-  if (o.pooling < 0) return report(Status::make(Code::kInvalidArgument, "pooling %d is unknown", o.pooling));
-  return report(embed(*session->session, ids, count, {o.pooling - 1, o.normalise < 0 ? 0 : o.normalise > 0 ? 1 : -1}, embedding, capacity));
+  return call_session(session, [&](Session& s) {
+    if ((!ids && count) || !embedding) return null_argument("ids or embedding");
+    rnl_embed_options o;
+    RNL_TRY(read_options(options, &o, "embed options"));
+    static_assert(int(format::Pooling::first) + 1 == RNL_POOLING_FIRST && int(format::Pooling::mean) + 1 == RNL_POOLING_MEAN);
+    RNL_CHECK_ARG(o.pooling >= 0 && o.pooling <= RNL_POOLING_FIRST, "pooling %d is unknown", o.pooling);
+    return embed(s, ids, count, {o.pooling - 1, o.normalise < 0 ? 0 : o.normalise > 0 ? 1 : -1}, embedding, capacity);
+  });
 }
 
-void rnl_session_set_top_logits(rnl_session* session, int32_t k) { session->session->set_top_logits(k); }
-int64_t rnl_session_position(const rnl_session* session) { return session->session->position(); }
-void rnl_session_reset(rnl_session* session) { session->session->reset(); }
-rnl_status_code rnl_session_recover(rnl_session* session) { return report(session ? session->session->recover() : null_argument("session")); }
-rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) { return report(session ? session->session->rollback(n) : null_argument("session")); }
-size_t rnl_session_snapshot_bytes(const rnl_session* session) { return session->session->snapshot_bytes(); }
+void rnl_session_set_top_logits(rnl_session* session, int32_t k) {
+  if (session && !session->is_busy) session->session->set_top_logits(k);
+}
+int64_t rnl_session_position(const rnl_session* session) { return session ? session->session->position() : 0; }
+void rnl_session_reset(rnl_session* session) {
+  if (session && !session->is_busy) session->session->reset();
+}
+rnl_status_code rnl_session_recover(rnl_session* session) {
+  return call_session(session, [](Session& s) { return s.recover(); });
+}
+rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) {
+  return call_session(session, [&](Session& s) { return rollback_stream(s, n); });
+}
+size_t rnl_session_snapshot_bytes(const rnl_session* session) { return session ? session->session->snapshot_bytes() : 0; }
 rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size) {
-  return report(session && buffer ? session->session->snapshot(buffer, size) : null_argument("session or buffer"));
+  return read_session(session, [&](const Session& s) { return buffer ? s.snapshot(buffer, size) : null_argument("buffer"); });
 }
 rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size) {
-  return report(session && buffer ? session->session->restore(buffer, size) : null_argument("session or buffer"));
+  return call_session(session, [&](Session& s) { return buffer ? s.restore(buffer, size) : null_argument("buffer"); });
 }
 rnl_status_code rnl_session_save(const rnl_session* session, const char* path) {
-  return report(session && path ? session->session->save(path) : null_argument("session or path"));
+  return read_session(session, [&](const Session& s) { return path ? s.save(path) : null_argument("path"); });
 }
 rnl_status_code rnl_session_restore(rnl_session* session, const char* path) {
-  return report(session && path ? session->session->load(path) : null_argument("session or path"));
+  return call_session(session, [&](Session& s) { return path ? s.load(path) : null_argument("path"); });
 }
 
 rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy) {
-  if (!session || !copy) return report(null_argument("session or copy"));
-  auto forked = session->session->fork();
-  if (!forked.is_ok()) return report(forked.take_status());
-  auto* s = new (std::nothrow) rnl_session;
-  if (!s) return report(Status::make(Code::kOutOfMemory, "no memory for a session"));
-  s->owner = session->owner;
-  s->session = std::move(forked.value());
-  *copy = s;
-  return RNL_OK;
+  return read_session(session, [&](const Session& original) {
+    if (!copy) return null_argument("copy");
+    RNL_ASSIGN(forked, original.fork());
+    auto* s = new (std::nothrow) rnl_session;
+    if (!s) return Status::make(Code::kOutOfMemory, "no memory for a session");
+    s->owner = session->owner;
+    s->session = std::move(forked);
+    *copy = s;
+    return Status::ok();
+  });
 }
 
-void rnl_session_cancel(rnl_session* session) { session->session->cancel(); }
+void rnl_session_cancel(rnl_session* session) {
+  if (session) session->session->cancel();
+}
+void rnl_session_clear_cancel(rnl_session* session) {
+  if (session) session->session->clear_cancel();
+}
 
 void rnl_session_stats(const rnl_session* session, rnl_stats* stats) {
+  if (!session || !stats) return;
   const SessionStats s = session->session->stats();
   rnl_stats out{};
   out.position = s.position;
   out.tokens = s.tokens;
   out.passes = s.passes;
   out.nanoseconds = s.nanoseconds;
-  write_struct(stats, out);
+  (void)write_struct(stats, out, "stats");
 }
 
 void rnl_session_set_progress(rnl_session* session, rnl_progress_fn progress, void* user) {
+  if (!session) return;
   session->progress = progress;
   session->progress_user = user;
   session->session->set_progress(
@@ -308,6 +358,8 @@ void rnl_session_set_progress(rnl_session* session, rnl_progress_fn progress, vo
       session);
 }
 
-void rnl_session_set_trace(rnl_session* session, rnl_trace_fn trace, void* user) { session->session->set_trace(trace, user); }
+void rnl_session_set_trace(rnl_session* session, rnl_trace_fn trace, void* user) {
+  if (session) session->session->set_trace(trace, user);
+}
 
 }  // extern "C"

@@ -15,6 +15,7 @@ template <class T>
 Status deliver(const T* from, size_t size, T* to, size_t capacity, size_t* count) {
   *count = size;
   if (!to && capacity == 0) return Status::ok();
+  RNL_CHECK_ARG(to, "the buffer is null, but its capacity is %zu", capacity);
   RNL_CHECK_ARG(capacity >= size, "room for %zu, %zu are needed", capacity, size);
   if (size) std::memcpy(to, from, size * sizeof(T));
   return Status::ok();
@@ -73,26 +74,39 @@ void deliver_logprobs(void* context, const ChosenLogprobs& t) {
   k.logprobs(k.logprobs_user, &out);
 }
 
-GenerateOptions generate_options(const rnl_generate_options* options, Sink* sink) {
-  const rnl_generate_options given = read_options(options);
-  const rnl_sampling s = given.sampling.struct_size ? read_options(&given.sampling) : rnl_sampling{};
-  GenerateOptions o;
-  o.max_tokens = given.max_tokens;
-  o.ignore_end = given.ignore_end != 0;
-  o.stop = given.stop;
-  o.stop_count = given.stop_count;
-  o.sampling = sampling_of(s);
-  o.seed = s.seed;
-  if (given.grammar) o.grammar = given.grammar->grammar.get();
-  o.grammar_goes_on = given.grammar_goes_on != 0;
+// The struct within another one: without a size it must be all zero, which stands for the defaults.
+Status read_sampling(const rnl_sampling& given, rnl_sampling* out) {
+  if (given.struct_size) return read_options(&given, out, "sampling");
+  const rnl_sampling none{};
+  RNL_CHECK_ARG(std::memcmp(&given, &none, sizeof none) == 0, "sampling: struct_size is 0");
+  *out = none;
+  return Status::ok();
+}
+
+Status generate_options(const rnl_generate_options* options, Sink* sink, GenerateOptions* o) {
+  rnl_generate_options given;
+  rnl_sampling s;
+  RNL_TRY(read_options(options, &given, "generate options"));
+  RNL_TRY(read_sampling(given.sampling, &s));
+  RNL_CHECK_ARG(given.stop || given.stop_count == 0, "stop is null");
+  RNL_CHECK_ARG(s.bias || s.bias_count == 0, "sampling.bias is null");
+  o->max_tokens = given.max_tokens;
+  o->ignore_end = given.ignore_end != 0;
+  o->stop = given.stop;
+  o->stop_count = given.stop_count;
+  o->sampling = sampling_of(s);
+  o->seed = s.seed;
+  if (given.grammar) o->grammar = given.grammar->grammar.get();
+  o->grammar_goes_on = given.grammar_goes_on != 0;
+  RNL_CHECK_ARG(given.logprobs_count >= 0 && given.logprobs_count <= kMaxLogprobs, "logprobs_count is %d, at most %d", given.logprobs_count, kMaxLogprobs);
   if (given.logprobs) {
     sink->logprobs = given.logprobs;
     sink->logprobs_user = given.logprobs_user;
-    o.logprobs = given.logprobs_count;
-    o.logprobs_fn = deliver_logprobs;
-    o.logprobs_context = sink;
+    o->logprobs = given.logprobs_count;
+    o->logprobs_fn = deliver_logprobs;
+    o->logprobs_context = sink;
   }
-  return o;
+  return Status::ok();
 }
 
 // A conversation of the caller.
@@ -101,7 +115,8 @@ struct Given {
   Vec<ChatVariable> variables;
   Conversation conversation;
   Status read(const rnl_chat* from) {
-    const rnl_chat c = read_options(from);
+    rnl_chat c;
+    RNL_TRY(read_options(from, &c, "chat"));
     RNL_CHECK_ARG((c.messages || !c.message_count) && (c.variables || !c.variable_count), "messages or variables is null");
     for (size_t i = 0; i < c.message_count; ++i) RNL_TRY(messages.push({c.messages[i].role, c.messages[i].content}));
     for (size_t i = 0; i < c.variable_count; ++i) RNL_TRY(variables.push({c.variables[i].name, c.variables[i].text, c.variables[i].truth != 0}));
@@ -143,12 +158,16 @@ void rnl_grammar_destroy(rnl_grammar* grammar) { delete grammar; }
 
 rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
                                      int64_t* generated) {
-  if (!session || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "session or ids is null"));
-  Sink sink{token, user};
   int64_t n = 0;
-  Status status = generate(*session->session, ids, count, generate_options(options, &sink), deliver_token, &sink, &n);
+  const rnl_status_code code = call_session(session, [&](Session& s) {
+    if (!ids && count) return null_argument("ids");
+    Sink sink{token, user};
+    GenerateOptions o;
+    RNL_TRY(generate_options(options, &sink, &o));
+    return generate(s, ids, count, o, deliver_token, &sink, &n);
+  });
   if (generated) *generated = n;
-  return report(std::move(status));
+  return code;
 }
 
 rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity, size_t* size) {
@@ -170,15 +189,20 @@ rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32
 }
 
 rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options, rnl_token_fn token, void* user, rnl_chat_result* result) {
-  if (!session || !chat) return report(Status::make(Code::kInvalidArgument, "session or chat is null"));
-  Given given;
-  Sink sink{token, user};
   ChatProgress p;
-  Status s = given.read(chat);
-  given.conversation.opens_answer = true;
-  if (s.is_ok()) s = answer_chat(*session->session, given.conversation, generate_options(options, &sink), deliver_token, &sink, &p);
-  if (result) write_struct(result, rnl_chat_result{0, p.kept, p.dropped, p.fed, p.generated});
-  return report(std::move(s));
+  return call_session(session, [&](Session& s) {
+    if (!chat) return null_argument("chat");
+    if (result) RNL_TRY(write_struct(result, rnl_chat_result{}, "result"));
+    Given given;
+    Sink sink{token, user};
+    GenerateOptions o;
+    RNL_TRY(given.read(chat));
+    RNL_TRY(generate_options(options, &sink, &o));
+    given.conversation.opens_answer = true;
+    Status status = answer_chat(s, given.conversation, o, deliver_token, &sink, &p);
+    if (result) RNL_TRY(write_struct(result, rnl_chat_result{0, p.kept, p.dropped, p.fed, p.generated}, "result"));
+    return status;
+  });
 }
 
 rnl_status_code rnl_chat_turn(const rnl_model* model, const char* system, const char* user, int32_t first, int32_t* ids, size_t capacity, size_t* count) {

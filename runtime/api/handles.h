@@ -34,6 +34,8 @@ struct rnl_session {
   std::unique_ptr<runnel::Session> session;
   rnl_progress_fn progress = nullptr;
   void* progress_user = nullptr;
+  bool is_busy = false;    // a call is running, so another one comes from its callback
+  bool is_doomed = false;  // to be destroyed when that call ends
 };
 
 namespace runnel {
@@ -41,23 +43,60 @@ namespace runnel {
 // Keeps the message for rnl_last_error and gives the code.
 rnl_status_code report(Status status);
 
-// Copies the first `size` bytes that the caller's struct has over the defaults in `out`.
+Status null_argument(const char* what);
+// Copies the first bytes that the caller's struct has over the defaults in `out`. Null: the defaults. Refuses a struct whose size was not
+// filled in, and fields that a later version of the library has and this one would pass over.
+Status copy_options(const void* given, void* out, size_t size, const char* what);
 template <class T>
-T read_options(const T* given) {
-  T out{};
-  if (given) {
-    const size_t size = given->struct_size < sizeof(T) ? given->struct_size : sizeof(T);
-    __builtin_memcpy(&out, given, size);
-  }
-  out.struct_size = sizeof(T);
-  return out;
+Status read_options(const T* given, T* out, const char* what) {
+  *out = T{};
+  RNL_TRY(copy_options(given, out, sizeof(T), what));
+  out->struct_size = sizeof(T);
+  return Status::ok();
 }
 // Fills the part of the caller's struct that it knows.
 template <class T>
-void write_struct(T* to, T from) {
+Status write_struct(T* to, T from, const char* what) {
+  if (!to) return null_argument(what);
+  RNL_CHECK_ARG(to->struct_size >= sizeof(size_t), "%s.struct_size is %zu", what, to->struct_size);
   const size_t size = to->struct_size < sizeof(T) ? to->struct_size : sizeof(T);
   from.struct_size = to->struct_size;
   __builtin_memcpy(to, &from, size);
+  return Status::ok();
+}
+
+// For the time of a call on a session. is_ok() fails within a callback of another call on it.
+class Busy {
+ public:
+  explicit Busy(rnl_session* session) : session_(session), entered_(session && !session->is_busy) {
+    if (entered_) session_->is_busy = true;
+  }
+  ~Busy() {
+    if (!entered_) return;
+    session_->is_busy = false;
+    if (session_->is_doomed) delete session_;
+  }
+  Busy(const Busy&) = delete;
+  Status status() const {
+    if (!session_) return null_argument("session");
+    RNL_CHECK_ARG(entered_, "a callback called the session whose call it belongs to");
+    return Status::ok();
+  }
+
+ private:
+  rnl_session* session_;
+  bool entered_;
+};
+template <class Fn>
+rnl_status_code call_session(rnl_session* session, Fn fn) {
+  Busy busy(session);
+  Status s = busy.status();
+  if (s.is_ok()) s = fn(*session->session);
+  return report(std::move(s));
+}
+template <class Fn>
+rnl_status_code read_session(const rnl_session* session, Fn fn) {
+  return call_session(const_cast<rnl_session*>(session), [&](const Session& s) { return fn(s); });
 }
 
 }  // namespace runnel

@@ -31,10 +31,6 @@ struct Argmax {
 };
 
 Status take_argmax(void* context, uint32_t, const TensorView& block, int64_t) {
-  if (block.dtype == DType::kI32) {
-    *static_cast<Argmax*>(context) = {*static_cast<const int32_t*>(block.data)};
-    return Status::ok();
-  }
   const float* x = static_cast<const float*>(block.data);
   const int64_t n = int64_t(view_bytes(block) / sizeof(float));
   auto best = argmax(x, int32_t(n));
@@ -56,7 +52,8 @@ class Runner {
     o.sink = take_argmax;
     o.sink_context = &best;
     o.top_logits = 1;
-    o.choose = true;
+    o.choice = &best.id;
+    o.choose_among = INT32_MAX;
     Status s = session_.run(in, want_token ? 1 : 2, o);
     if (!s.is_ok()) throw Failure(s.message());
     if (want_token && count == 1) ++(best.is_screened ? screened_ : full_);

@@ -84,11 +84,18 @@ Status Model::load() {
       if (!known) return Status::make(Code::kUnsupported, "the model requires the feature \"%.80s\", which this runtime does not have: update the runtime", f->c_str());
     }
   RNL_TRY(check_base());
-  size_t names = 64;
+  size_t values = 0, ops = 0;
+  if (!root_->programs() || root_->programs()->size() == 0) return bad("the model has no program");
+  if (root_->programs()->size() > kMaxPrograms) return Status::make(Code::kUnsupported, "%u programs, at most %zu", root_->programs()->size(), kMaxPrograms);
+  for (const auto* p : *root_->programs()) {
+    values += (p->values() ? p->values()->size() : 0) + (p->inputs() ? p->inputs()->size() : 0);
+    ops += p->ops() ? p->ops()->size() : 0;
+  }
+  if (values > kMaxValues || ops > kMaxOps)
+    return Status::make(Code::kUnsupported, "%zu operators and %zu values, at most %zu and %zu", ops, values, kMaxOps, kMaxValues);
+  size_t names = 64 + values;
   if (root_->tensors()) names += root_->tensors()->size();
   if (root_->states()) names += root_->states()->size();
-  if (root_->programs())
-    for (const auto* p : *root_->programs()) names += (p->values() ? p->values()->size() : 0) + (p->inputs() ? p->inputs()->size() : 0);
   size_t slots = 128;
   while (slots < 2 * names) slots *= 2;
   RNL_TRY(names_.assign(slots));
@@ -97,7 +104,6 @@ Status Model::load() {
   RNL_TRY(load_segments());
   RNL_TRY(load_tensors());
   RNL_TRY(load_states());
-  if (!root_->programs() || root_->programs()->size() == 0) return bad("the model has no program");
   for (const auto* p : *root_->programs()) {
     Status s = load_program(*p);
     if (!s.is_ok()) return std::move(s).with_context("program \"%.80s\"", p->name()->c_str());
@@ -169,10 +175,12 @@ Status Model::load_tensors() {
     uint64_t count = 1;
     for (uint32_t d = 0; d < rank; ++d) {
       const uint64_t dim = t->shape()->Get(d);
-      if (dim > uint64_t(kMaxSize) || __builtin_mul_overflow(count, dim, &count) || count > uint64_t(kMaxSize))
+      // An empty axis counts as one here, so that no product of some axes is too large either.
+      if (dim > uint64_t(kMaxSize) || __builtin_mul_overflow(count, dim ? dim : 1, &count) || count > uint64_t(kMaxSize))
         return Status::make(Code::kInvalidModel, "tensor \"%s\" is too large", name);
       info.view.dims[d] = int64_t(dim);
     }
+    for (uint32_t d = 0; d < rank; ++d) count = info.view.dims[d] ? count : 0;
     info.view.rank = int32_t(rank);
     info.view.dtype = DType(t->dtype());
     if (base_ && t->segment() == kBaseSegment) {
@@ -328,6 +336,7 @@ Status Model::load_program(const format::Program& p) {
       ++index;
     }
   RNL_TRY(check_recurrent_states(program));
+  RNL_TRY(put_head_last(program));
   for (size_t i = 0; i < program.values.size(); ++i)
     if (!produced[i]) return Status::make(Code::kInvalidModel, "value \"%s\" is never computed", program.values[i].name);
   if (!p.outputs() || p.outputs()->size() == 0) return bad("no outputs");

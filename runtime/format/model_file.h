@@ -26,6 +26,9 @@ inline constexpr size_t kSegmentAlignment = 16384;
 inline constexpr size_t kTensorAlignment = 64;
 inline constexpr size_t kSealBytes = 32;
 inline constexpr char kSealMagic[9] = "RNLSEAL1";
+// Operators and values of a file, all programs together; placing them in memory takes time that grows with their square.
+inline constexpr size_t kMaxOps = 16384, kMaxValues = 32768;
+inline constexpr size_t kMaxPrograms = 254;
 // Of an adapter's tensor: it stands in the file that is adapted, under the same name.
 inline constexpr uint32_t kBaseSegment = UINT32_MAX;
 
@@ -96,6 +99,8 @@ struct ProgramInfo {
   uint32_t required_outputs = 0;
   Vec<Operand> operands;
   Vec<OpInfo> ops;
+  // The head: operators from here on compute for the rows that are wanted, what stands before them for every token (format/head.cpp).
+  uint32_t head_begin = 0;
 };
 
 struct SymbolInfo {
@@ -121,6 +126,9 @@ class Model {
   const Vec<StateInfo>& states() const { return states_; }
   const Vec<ProgramInfo>& programs() const { return programs_; }
   const ProgramInfo* find_program(const char* name) const;  // null: unknown. name null: the first
+  // The first axis symbol whose bound is this option alone, -1: there is none.
+  int axis_bounded_by(const char* option) const;
+  bool depends_on(const ShapeExpr& shape, int symbol) const;
   const TensorInfo* find_tensor(const char* name) const;
   // The model whose tensors this one uses, when this is an adapter.
   const Model* base() const { return base_.get(); }
@@ -150,6 +158,7 @@ class Model {
   Status check_recurrent_states(const ProgramInfo& program) const;
   Status load_program(const format::Program& p);
   Status load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced);
+  Status put_head_last(ProgramInfo& program) const;
   Result<ShapeExpr> load_shape(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* dims, const char* owner, bool options_only);
   Status index_name(const char* name, Operand::Kind kind, uint32_t index);
   Operand find_name(const char* name) const;

@@ -15,6 +15,11 @@
 namespace runnel {
 
 inline constexpr int64_t kSlotTile = 64;
+// Of keys and of values alike: the axis that q8 cuts into blocks.
+inline constexpr int kBlockAxis = 2;
+
+// Slots of a key state (rank 4) or a value state (rank 3).
+inline int64_t slots_of(const int64_t* dims, int rank) { return rank == 4 ? dims[1] * 16 : dims[1]; }
 
 // Bytes of a state; dims are bounded by the caller so that nothing overflows.
 inline size_t state_bytes(DType dtype, const int64_t* dims, int rank, int block_axis) {

@@ -12,7 +12,7 @@ namespace runnel {
 
 namespace registry_row {
 #define RNL_OP(number, version, name, attrs, min_in, max_in, min_out, max_out, ...)                              \
-  inline constexpr OpDef name{#name,  nullptr, nullptr, nullptr, nullptr, number, version, min_in, max_in, min_out, max_out, \
+  inline constexpr OpDef name{#name,  nullptr, nullptr, nullptr, nullptr, nullptr, number, version, min_in, max_in, min_out, max_out, \
                               uint8_t(format::Attrs::attrs), false};
 #include "ops/registry.inc"
 #undef RNL_OP
@@ -20,12 +20,14 @@ namespace registry_row {
 
 // The registry row with its functions filled in.
 constexpr OpDef define_op(OpDef row, Status (*parse)(const void*, OpParams*), Status (*check)(const OpCall&),
-                          void (*reference)(const OpCall&), Status (*check_data)(const OpCall&) = nullptr, bool is_view = false) {
+                          void (*reference)(const OpCall&), Status (*check_data)(const OpCall&) = nullptr, bool is_view = false,
+                          SlotUse (*use_slots)(const OpCall&) = nullptr) {
   row.parse = parse;
   row.check = check;
   row.reference = reference;
   row.check_data = check_data;
   row.is_view = is_view;
+  row.use_slots = use_slots;
   return row;
 }
 

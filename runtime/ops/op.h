@@ -59,6 +59,13 @@ struct Kernel {
   void (*run)(const OpCall& call);
 };
 
+// How an operator uses states that have slots.
+struct SlotUse {
+  bool writes;     // the call's tokens; else it only reads what another operator wrote
+  int64_t window;  // newest positions that it reads; 0: all of them
+  int64_t stride;  // positions of the stream for each slot
+};
+
 struct OpDef {
   const char* name;
   // Decodes the flatbuffer attribute table (null when the file has none) into params. Rejects values out of range.
@@ -69,6 +76,8 @@ struct OpDef {
   Status (*check_data)(const OpCall& call);
   // The formula as plain scalar code with wide accumulators. Single thread, no scratch, any supported dtype.
   void (*reference)(const OpCall& call);
+  // Of an accepted call that has states with slots. Null: the operator takes no such states.
+  SlotUse (*use_slots)(const OpCall& call);
   uint16_t number;
   uint16_t version;
   uint8_t min_in, max_in, min_out, max_out;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "format/states.h"
+#include "plan/program_io.h"
 
 namespace runnel {
 namespace {
@@ -51,7 +52,7 @@ Status bind_symbols(const Model& model, Plan& plan) {
   const struct {
     const char* name;
     int64_t value;
-  } options[] = {{"context", o.context}, {"chunk", o.chunk}, {"rollback", std::max(o.rollback, plan.reach)}, {"rows", o.rows}};
+  } options[] = {{"context", o.context}, {"chunk", o.chunk}, {"rollback", std::max(o.chunk + o.rollback, plan.reach)}, {"rows", o.rows}};
   for (size_t i = 0; i < model.symbols().size(); ++i) {
     const SymbolInfo& s = model.symbols()[i];
     if (s.kind == format::SymbolKind::option) {
@@ -71,28 +72,13 @@ Status bind_symbols(const Model& model, Plan& plan) {
   return Status::ok();
 }
 
-int axis_bounded_by(const Model& model, const char* option) {
-  for (size_t i = 0; i < model.symbols().size(); ++i) {
-    const SymbolInfo& s = model.symbols()[i];
-    if (s.kind != format::SymbolKind::axis) continue;
-    const int b = model.exprs().as_symbol(s.bound);
-    if (b >= 0 && std::strcmp(model.symbols()[size_t(b)].name, option) == 0) return int(i);
-  }
-  return -1;
-}
-
-bool depends_on(const Model& model, const ShapeExpr& shape, int symbol) {
-  for (int d = 0; d < shape.rank && symbol >= 0; ++d)
-    if (model.exprs().depends_on(shape.dims[d], symbol)) return true;
-  return false;
-}
-
-// Two checkpoints and the present value; without a rollback window one checkpoint and the present value.
+// Two checkpoints, the one that a call of several passes goes back to when it fails, and the present value; without a rollback window one
+// checkpoint and the present value.
 Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan& plan, size_t offset, PlannedState& p) {
   std::memcpy(p.dims, v.dims, sizeof p.dims);
   p.dtype = s.dtype;
   p.bytes = state_bytes(p.dtype, p.dims, v.rank, 0);
-  p.copies = plan.options.rollback > 0 ? 3 : 2;
+  p.copies = plan.options.rollback > 0 ? 4 : 2;
   p.stride = align_up(p.bytes, kStateAlignment);
   p.offset = offset;
   if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
@@ -121,6 +107,8 @@ Status plan_states(const Model& model, Plan& plan) {
     if (slots < 1) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots", s.name, static_cast<long long>(slots));
     std::memcpy(p.dims, v.dims, sizeof p.dims);
     p.slots = slots;
+    const bool keeps_window = s.kind == format::StateKind::ring && slots >= int64_t(s.window) - 1 + plan.options.chunk;
+    plan.is_limited = plan.is_limited || !keeps_window;
     p.dtype = plan.options.kv == DType::kNone ? s.dtype : plan.options.kv;
     p.bytes = state_bytes(p.dtype, p.dims, s.shape.rank, s.block_axis);
     p.offset = offset;
@@ -131,46 +119,16 @@ Status plan_states(const Model& model, Plan& plan) {
   return Status::ok();
 }
 
-// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again. A session on a device has a log of its own too.
-Status plan_journal(const Model& model, Plan& plan) {
+// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again, and for as many that a call must not lose.
+// A session on a device has a log of its own too.
+Status plan_journal(Plan& plan) {
   if (plan.reach == 0 && plan.options.backend == BackendKind::kCpu) return Status::ok();
-  for (const PlannedProgram& p : plan.programs) {
-    size_t row = 1;
-    for (uint32_t i = 0; i < p.info->input_count; ++i) {
-      const ValueInfo& info = p.info->values[i];
-      if (!is_stream_input(model, p, info)) continue;
-      TensorView v{};
-      RNL_TRY(evaluate_shape(model, info.shape, plan.bounds, info.name, &v));
-      v.dtype = info.dtype;
-      row += v.dims[0] ? view_bytes(v) / size_t(v.dims[0]) : 0;
-    }
-    plan.journal_row = std::max(plan.journal_row, row);
-  }
-  if (plan.programs.size() > 254) return Status::make(Code::kUnsupported, "%zu programs that can be run again, at most 254", plan.programs.size());
+  for (const PlannedProgram& p : plan.programs) plan.journal_row = std::max(plan.journal_row, p.log_row);
+  if (plan.journal_row > size_t(kMaxSize) / size_t(std::max<int64_t>(1, 2 * plan.reach)))
+    return Status::make(Code::kUnsupported, "inputs of %zu bytes for each token, of %lld tokens that must be kept, are too large", plan.journal_row, static_cast<long long>(plan.reach));
   plan.journal_offset = plan.state_bytes;
-  plan.state_bytes += align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
+  plan.state_bytes += (plan.options.rollback > 0 ? 2 : 1) * align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
   return Status::ok();
-}
-
-// First operator of the head: behind the last one that computes something of the stream's length, or takes such a thing into a state. What
-// only reads states that others wrote (attention with shared keys and values) may depend on the rows alone.
-uint32_t find_head(const Model& model, const PlannedProgram& program) {
-  const ProgramInfo& info = *program.info;
-  if (program.rows_symbol < 0) return uint32_t(info.ops.size());
-  uint32_t begin = 0;
-  for (uint32_t i = 0; i < info.ops.size(); ++i) {
-    const OpInfo& op = info.ops[i];
-    bool has_state = false, reads_rows_only = true;
-    for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
-      const Operand& o = info.operands[op.first_operand + k];
-      const bool is_output = k >= op.in_count, is_value = o.kind == Operand::Kind::kValue;
-      has_state = has_state || o.kind == Operand::Kind::kState;
-      reads_rows_only = reads_rows_only && (is_value ? is_output || depends_on(model, info.values[o.index].shape, program.rows_symbol) : o.kind != Operand::Kind::kState || !is_output);
-      if (is_output && is_value && depends_on(model, info.values[o.index].shape, program.stream_symbol)) begin = i + 1;
-    }
-    if (has_state && !reads_rows_only) begin = i + 1;
-  }
-  return begin;
 }
 
 // See PlannedProgram::screened_op. The kernel wants one matrix and no bias.
@@ -190,45 +148,55 @@ int find_screened(const Model& model, const ProgramInfo& info) {
   return found;
 }
 
-// See PlannedProgram::choice_value.
-int find_choice(const Model& model, const PlannedProgram& program) {
-  int found = -1;
-  for (uint32_t i = 0; i < program.info->required_outputs; ++i) {
-    const uint32_t v = program.info->outputs[i];
-    const ValueInfo& value = program.info->values[v];
-    if (program.rows_symbol < 0 || v < program.info->input_count || value.shape.rank == 0 || model.exprs().as_symbol(value.shape.dims[0]) != program.rows_symbol) continue;
-    if (found >= 0 || value.shape.rank != 2 || value.dtype != DType::kF32) return -1;
-    found = int(v);
+// An operator's states with slots are as the operator uses them.
+Status check_slots(Plan& plan, const PlannedProgram& program, uint32_t number, const OpCall& call) {
+  const OpInfo& op = program.info->ops[number];
+  for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
+    const Operand& o = program.info->operands[op.first_operand + k];
+    if (o.kind != Operand::Kind::kState) continue;
+    const StateInfo& s = plan.model->states()[o.index];
+    PlannedState& p = plan.states[o.index];
+    const auto refuse = [&](const char* why) { return Status::make(Code::kInvalidModel, "state \"%s\": %s", s.name, why); };
+    if (s.is_recurrent() != !op.def->use_slots) return refuse(s.is_recurrent() ? "the operator takes states of kind append or ring" : "the operator takes recurrent states");
+    if (!op.def->use_slots) continue;
+    const SlotUse use = op.def->use_slots(call);
+    p.tokens_per_slot = use.stride;
+    if (use.writes && number >= program.head_begin) return refuse("it is written by an operator that computes for the wanted rows");
+    if (slots_of(p.dims, s.shape.rank) != p.slots) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots, but its shape has %lld", s.name, static_cast<long long>(p.slots), static_cast<long long>(slots_of(p.dims, s.shape.rank)));
+    if (p.dtype == DType::kQ8 && s.block_axis != kBlockAxis) return Status::make(Code::kInvalidModel, "state \"%s\" has block axis %d; a state of q8 needs %d", s.name, s.block_axis, kBlockAxis);
+    if (s.kind == format::StateKind::ring && (use.window == 0 || use.window > int64_t(s.window)))
+      return Status::make(Code::kInvalidModel, "ring state \"%s\" says a window of %u, but the operator reads %lld positions", s.name, s.window, static_cast<long long>(use.window));
   }
-  for (uint32_t i = 0; i < program.head_begin && found >= 0; ++i) {
-    const OpInfo& op = program.info->ops[i];
-    for (uint32_t k = 0; k < op.out_count; ++k) {
-      const Operand& o = program.info->operands[op.first_operand + op.in_count + k];
-      if (o.kind == Operand::Kind::kValue && int(o.index) == found) return -1;
+  return Status::ok();
+}
+
+Status find_replaced(const Model& model, const ProgramInfo& info, PlannedProgram& program) {
+  RNL_TRY(program.replaces.assign(model.states().size()));
+  for (uint32_t i = 0; i < info.ops.size(); ++i)
+    for (uint32_t k = 0; k < uint32_t(info.ops[i].in_count) + info.ops[i].out_count; ++k) {
+      const Operand& o = info.operands[info.ops[i].first_operand + k];
+      if (o.kind != Operand::Kind::kState || !model.states()[o.index].is_recurrent()) continue;
+      if (k >= info.ops[i].in_count) program.replaces[o.index] = 1, program.replaces_states = true;
+      else program.head_reads_states = program.head_reads_states || i >= info.head_begin;
     }
-  }
-  return program.head_begin > 0 ? found : -1;
+  if (program.replaces_states && program.stream_symbol < 0)
+    return Status::make(Code::kInvalidModel, "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream could be taken back");
+  return Status::ok();
 }
 
 Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(plan.programs.push(PlannedProgram{}));
   PlannedProgram& program = plan.programs.back();
   program.info = &info;
-  const int stream = axis_bounded_by(model, "chunk");
-  for (uint32_t i = 0; i < info.input_count && stream >= 0; ++i)
-    for (int d = 0; d < info.values[i].shape.rank; ++d)
-      if (model.exprs().as_symbol(info.values[i].shape.dims[d]) == stream) program.stream_symbol = stream;
-  for (const OpInfo& op : info.ops)
-    for (uint32_t k = 0; k < op.out_count; ++k) program.replaces_states = program.replaces_states || info.operands[op.first_operand + op.in_count + k].kind == Operand::Kind::kState;
-  if (program.replaces_states && program.stream_symbol < 0)
-    return Status::make(Code::kInvalidModel, "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream could be taken back");
-  program.rows_symbol = axis_bounded_by(model, "rows");
-  for (uint32_t i = 0; i < info.input_count && program.rows_symbol >= 0; ++i)
-    if (info.values[i].role == format::Role::rows && model.exprs().as_symbol(info.values[i].shape.dims[0]) != program.rows_symbol)
-      return Status::make(Code::kInvalidModel, "value \"%s\" has role rows, but its axis is not the one that is bounded by rows", info.values[i].name);
-  program.head_begin = find_head(model, program);
+  program.head_begin = info.head_begin;
+  RNL_TRY(plan_inputs(model, plan, program));
+  RNL_TRY(find_replaced(model, info, program));
+  RNL_TRY(plan_outputs(model, program));
   program.screened_op = find_screened(model, info);
-  program.choice_value = find_choice(model, program);
+  if (program.screened_op >= 0) {
+    const OpInfo& op = info.ops[size_t(program.screened_op)];
+    program.screened_value = int(info.operands[op.first_operand + op.in_count].index);
+  }
   RNL_TRY(program.values.assign(info.values.size()));
   RNL_TRY(program.ops.assign(info.ops.size()));
 
@@ -249,6 +217,7 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
     Status s = operand_views(plan, program, op, plan.bounds, views);
     const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
     if (s.is_ok()) s = op.def->check(call);
+    if (s.is_ok()) s = check_slots(plan, program, i, call);
     if (!s.is_ok()) return std::move(s).with_context("operator %u (%s)", i, op.def->name);
     PlannedOp& p = program.ops[i];
     p.kernel = find_kernel(op.def->number, call);
@@ -260,13 +229,14 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
       program.values[first_out.index].storage = program.values[first_in.index].storage;
       pieces[first_out.index].bytes = 0;
     }
-    // The head runs several times: what it reads from before must outlive all of its runs.
+    // The head runs several times: what it reads from before, inputs too, must outlive all of its runs.
     for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
       const Operand& o = info.operands[op.first_operand + k];
       if (o.kind != Operand::Kind::kValue) continue;
-      Lifetime& l = pieces[program.values[o.index].storage];
+      const uint32_t storage = program.values[o.index].storage;
+      Lifetime& l = pieces[storage];
       l.first = std::min(l.first, i);
-      l.last = std::max(l.last, i >= program.head_begin && l.first < program.head_begin ? end : i);
+      l.last = std::max(l.last, i >= program.head_begin && (l.first < program.head_begin || storage < info.input_count) ? end : i);
     }
     pieces[info.values.size() + i] = {align_up(p.scratch_bytes, kArenaAlignment), 0, i, i};
   }
@@ -289,16 +259,13 @@ Status check_options(const Model& model, PlanOptions& o) {
   o.rows = std::min(o.rows, o.chunk);
   RNL_CHECK_ARG(o.rollback >= 0 && o.rollback <= int64_t(1) << 31, "a rollback window of %lld tokens", static_cast<long long>(o.rollback));
   RNL_CHECK_ARG(o.snapshot_every >= 1 && o.snapshot_every <= 1 << 20, "a snapshot every %lld tokens; 1 to 1048576 are possible", static_cast<long long>(o.snapshot_every));
+  RNL_CHECK_ARG(o.backend <= BackendKind::kVulkan, "backend %d is unknown", int(o.backend));
   RNL_CHECK_ARG(o.threads >= 1 && o.threads <= 256, "%d threads; 1 to 256 are possible", o.threads);
   RNL_CHECK_ARG(o.kv == DType::kNone || o.kv == DType::kF32 || o.kv == DType::kF16 || o.kv == DType::kQ8, "KV type %s; f32, f16 and q8 are possible", dtype_name(o.kv));
   return Status::ok();
 }
 
 }  // namespace
-
-bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input) {
-  return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol && !is_filled_in(input.role);
-}
 
 Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view) {
   int64_t count = 1;
@@ -307,20 +274,11 @@ Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolVa
     auto dim = model.exprs().evaluate(shape.dims[d], values);
     if (!dim.is_ok()) return dim.take_status().with_context("shape of \"%s\"", owner);
     view->dims[d] = dim.value();
-    if (dim.value() < 0 || __builtin_mul_overflow(count, dim.value(), &count) || count > kMaxSize)
+    // An empty axis counts as one here, so that no product of some axes is too large either.
+    if (dim.value() < 0 || __builtin_mul_overflow(count, dim.value() ? dim.value() : 1, &count) || count > kMaxSize)
       return Status::make(Code::kInvalidModel, "axis %d of \"%s\" is %lld (%s)", d, owner, static_cast<long long>(dim.value()), dim.value() < 0 ? "negative" : "too large");
   }
   return Status::ok();
-}
-
-bool replaces_state(const PlannedProgram& program, uint32_t state) {
-  const ProgramInfo& info = *program.info;
-  for (const OpInfo& op : info.ops)
-    for (uint32_t k = 0; k < op.out_count; ++k) {
-      const Operand& o = info.operands[op.first_operand + op.in_count + k];
-      if (o.kind == Operand::Kind::kState && o.index == state) return true;
-    }
-  return false;
 }
 
 size_t view_bytes(const TensorView& view) {
@@ -356,7 +314,7 @@ Status operand_views(const Plan& plan, const PlannedProgram& program, const OpIn
 
 size_t Plan::table_bytes() const {
   size_t n = sizeof *this + programs.bytes() + states.bytes();
-  for (const PlannedProgram& p : programs) n += p.values.bytes() + p.ops.bytes();
+  for (const PlannedProgram& p : programs) n += p.values.bytes() + p.ops.bytes() + p.replaces.bytes() + p.outputs.bytes() + p.head_inputs.bytes() + p.call_symbols.bytes();
   return n;
 }
 
@@ -367,17 +325,17 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
   RNL_TRY(check_options(model, plan.options));
   for (const StateInfo& s : model.states()) plan.has_recurrent = plan.has_recurrent || s.is_recurrent();
   const PlanOptions& o = plan.options;
-  if (plan.has_recurrent) plan.reach = o.rollback > 0 ? std::max(o.chunk, o.rollback) + 4 * o.rollback : 2 * kReplayWindow;
+  if (plan.has_recurrent) plan.reach = o.rollback > 0 ? 2 * (o.chunk + o.rollback) : 2 * kReplayWindow;
   RNL_TRY(bind_symbols(model, plan));
   RNL_TRY(plan_states(model, plan));
   for (const ProgramInfo& p : model.programs()) {
     Status s = plan_program(model, p, plan);
     if (!s.is_ok()) return std::move(s).with_context("program \"%s\"", p.name);
   }
-  RNL_TRY(plan_journal(model, plan));
+  RNL_TRY(plan_journal(plan));
   plan.memory.weights = model.segment_bytes(format::SegmentKind::weights);
   plan.memory.tokenizer = model.segment_bytes(format::SegmentKind::tokenizer) + model.segment_bytes(format::SegmentKind::index);
-  plan.memory.state = plan.state_bytes;
+  plan.memory.state = kStateHeaderBytes + plan.state_bytes;
   plan.memory.arena = plan.arena_bytes;
   plan.memory.fixed = model.memory_bytes() + plan.table_bytes();
   const uint64_t need = plan.memory.state + plan.memory.arena;

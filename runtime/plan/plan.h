@@ -58,19 +58,38 @@ struct PlannedOp {
   bool is_skipped_view = false;    // output shares its input's memory, nothing to run
 };
 
+// How the blocks of an output that a call delivers follow each other.
+struct PlannedOutput {
+  enum class Kind : uint8_t {
+    kRows,    // axis 0 is the rows symbol
+    kTokens,  // axis 0 is a multiple of the stream's tokens, the first axis alone
+    kCall     // one block a pass, of the pass as a whole
+  } kind = Kind::kCall;
+  int64_t per_token = 0;  // kTokens: indices of axis 0 for each token
+  // Depends on the tokens of a pass together, so that it would change with `chunk`: refused for calls of more tokens than that.
+  bool needs_whole_call = false;
+};
+
 struct PlannedProgram {
   const ProgramInfo* info = nullptr;
   Vec<PlannedValue> values;
   Vec<PlannedOp> ops;
-  // Operators from head_begin on depend on the rows symbol only, not on the stream's length: the session runs them once a block of rows.
-  uint32_t head_begin = 0;
-  int stream_symbol = -1;  // axis symbol bounded by `chunk` alone that an input has: the session cuts longer inputs along it
-  bool replaces_states = false;  // recurrent ones
-  int rows_symbol = -1;    // axis symbol bounded by `rows` alone
+  uint32_t head_begin = 0;  // ProgramInfo's: the session runs the head once a block of rows
+  int stream_symbol = -1;   // axis symbol bounded by `chunk` alone that an input has: the session cuts longer inputs along it
+  int rows_symbol = -1;     // axis symbol bounded by `rows` alone, of a program with an input of role rows
+  Vec<uint8_t> replaces;    // by state: whether an operator gives it, a recurrent one, a new value
+  bool replaces_states = false, head_reads_states = false;  // recurrent ones
+  Vec<PlannedOutput> outputs;
+  // Values of f32 that the head reads and operators before it computed.
+  Vec<uint32_t> head_inputs;
+  // Axis symbols of its inputs other than stream and rows: a log of inputs keeps what a call bound them to.
+  Vec<int> call_symbols;
+  size_t log_row = 0;  // bytes of one token's inputs in a log at the upper bounds, see session/journal.cpp
   // The product with a split matrix whose result is an output of the program and nothing else; -1: there is none.
-  int screened_op = -1;
-  // The only output, of those that are not optional, that is made by rows, if the head makes it and it is [rows, n] of f32: a highest element may be chosen where it was made.
-  // -1: there is none.
+  int screened_op = -1, screened_value = -1;
+  // The output [rows, n] of f32 from which a next token is chosen: the one called logits, else the only one of those that are not optional. -1: there is none.
+  int logits_value = -1;
+  // The same, if no other output that is not optional is made by rows: a highest element may be chosen where it was made. -1: there is none.
   int choice_value = -1;
 };
 
@@ -81,6 +100,7 @@ struct PlannedState {
   size_t stride = 0;
   int64_t dims[kMaxRank] = {};
   int64_t slots = 0;
+  int64_t tokens_per_slot = 1;
   DType dtype = DType::kF32;
 };
 
@@ -91,26 +111,27 @@ struct Plan {
   Vec<PlannedProgram> programs;
   Vec<PlannedState> states;
   bool has_recurrent = false;
+  bool is_limited = false;  // to `context` tokens: some state keeps every token, or `context` is too short for some ring to hold its window
   // Tokens that may lie between the older checkpoint of recurrent states and the stream's end (session/recurrent.cpp); 0 without them.
   int64_t reach = 0;
-  size_t journal_row = 0;  // bytes of one token's inputs in a log, a flag in front
-  size_t journal_offset = 0;
-  size_t state_bytes = 0;  // of all states and the journal, without the session's header
+  size_t journal_row = 0;     // bytes of one token's inputs in a log, of the program with most of them
+  size_t journal_offset = 0;  // two logs of `reach` rows: the journal, and what a call of several passes must not lose of it
+  size_t state_bytes = 0;     // of all states and the journal, without the session's header
   size_t arena_bytes = 0;
   MemoryReport memory;     // state and fixed are completed by the session
 
   size_t table_bytes() const;  // heap that this plan holds
 };
 
+// Bytes in front of a session's states, whose layout is the session's (session/session.h).
+inline constexpr size_t kStateHeaderBytes = 16640;
 // Fails with kBudgetExceeded (naming the need), kInvalidArgument, kUnsupported, kInvalidModel or kOutOfMemory.
 Result<Plan> make_plan(const Model& model, const PlanOptions& options);
 
 // Fills rank and dims of a view; every axis must be >= 0 and the element count below 2^40.
 Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view);
-// Whether axis 0 of a program's input is the stream (positions aside, which the session fills in).
+// Whether axis 0 of a program's input is the stream.
 bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input);
-// Whether an operator of the program gives state number `state` a new value.
-bool replaces_state(const PlannedProgram& program, uint32_t state);
 // Bytes of a dense view.
 size_t view_bytes(const TensorView& view);
 

@@ -26,7 +26,7 @@ struct OpRange {
   BoundOp* ops;          // of the whole program
   SymbolValues symbols;  // what they are bound to
   int from, to;          // buffers of recurrent states that are read and written
-  bool choose = false;   // of the program's choice_value the number of the first row's highest element is wanted, and nothing else
+  int64_t choose_among = 0;  // n > 0: of the program's choice_value the number of the highest of the first row's first n elements is wanted, and nothing else
 };
 
 // What was done since the session began.

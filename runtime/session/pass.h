@@ -5,6 +5,9 @@
 
 namespace runnel {
 
+// Element i of a tensor of i32 or i64.
+int64_t read_int(const IoTensor& t, int64_t i);
+
 // Tokens [begin, begin + tokens) of the call.
 struct Session::Pass {
   uint32_t program_index = 0;
@@ -19,7 +22,8 @@ struct Session::Pass {
   bool wants(uint32_t output) const { return options->wanted_outputs ? output < 64 && (options->wanted_outputs >> output & 1) : output < program->info->required_outputs; }
   int from = 0, to = 0;          // buffers of recurrent states
   bool body_ended = false;       // its values are checked and its outputs given out
-  bool choose = false;           // see RunOptions; the device does it
+  int64_t choose_among = 0;      // see RunOptions; above 0 the device does it
+  bool has_started = false;      // some operator of this pass may have written a state
 };
 
 }  // namespace runnel

@@ -1,7 +1,7 @@
 // Two copies of a stream's states, the host's and a device's, and what happens when the device is lost.
 //
 // While the device's is the newer, the host's block is that of an earlier position; its header of then is kept, and the inputs of up to
-// snapshot_every tokens since. Calls that end later than that, and calls whose inputs are no stream, bring the host's block up to date. A
+// snapshot_every tokens since. Calls that end later than that bring the host's block up to date. A
 // roll-back to before that position does so too. So after a loss the stream can be computed again on the CPU; the call that met the loss
 // is taken back.
 #include <algorithm>
@@ -72,21 +72,14 @@ void Session::log_for_recovery(const Pass& pass) {
   if (room > 0) write_log(fed_, pass, std::min(room, pass.tokens));
 }
 
-Status Session::end_call_on_device(const Pass& pass, int64_t start, Status status) {
-  if ((status.is_ok() || status.code() == Code::kCancelled) && !plan_.states.empty()) {
-    bool is_logged = position() - host_header_->position < fed_.capacity;
-    const PlannedProgram& p = *pass.program;
-    for (uint32_t i = 0; i < p.info->input_count; ++i) {
-      const ValueInfo& v = p.info->values[i];
-      const bool can_be_logged = is_filled_in(v.role) ? !matched_[i] || v.role == format::Role::rows : is_stream_input(model(), p, v);
-      is_logged = is_logged && can_be_logged;
-    }
-    if (!is_logged) {
-      Status s = sync_to_host();
-      if (!s.is_ok()) status = std::move(s);
-    }
+Status Session::end_call_on_device(int64_t start, Status status) {
+  if ((status.is_ok() || status.code() == Code::kCancelled) && !plan_.states.empty() && position() - host_header_->position >= fed_.capacity) {
+    Status s = sync_to_host();
+    if (!s.is_ok()) status = std::move(s);
   }
   if (!backend_->is_lost()) return status;
+  if (kept_.buffer != -1) bring_back_journal();
+  kept_.buffer = -1;
   header()->position = start;
   seen_position_.store(start, std::memory_order_relaxed);
   return status;
@@ -110,15 +103,9 @@ Status Session::recover() {
   cancel_.store(false, std::memory_order_relaxed);
   while (h->position < recover_to_) {
     const int64_t begin = h->position, end = end_of_logged_pass(fed_, begin, recover_to_);
-    const uint32_t number = *fed_.at(begin);
-    if (number == 0 || number > plan_.programs.size()) return Status::make(Code::kInternal, "no inputs are kept of position %lld", static_cast<long long>(begin));
-    Pass pass;
-    pass.tokens = pass.total = end - begin;
-    if (plan_.has_recurrent) mark_recurrent(pass, begin);
-    const int from = h->buffer, to = plan_.programs[number - 1].replaces_states ? free_buffer() : from;
-    Status s = replay_pass(fed_, begin, end, from, to);
+    if (plan_.has_recurrent) mark_recurrent();
+    Status s = replay_pass(fed_, begin, end);
     if (!s.is_ok()) return std::move(s).with_context("computing tokens from %lld on again", static_cast<long long>(begin));
-    h->buffer = uint8_t(to);
     h->position = end;
     seen_position_.store(end, std::memory_order_relaxed);
   }

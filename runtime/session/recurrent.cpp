@@ -1,15 +1,14 @@
 // Recurrent states cannot be run backwards, so two earlier values are kept as checkpoints, and taking tokens back means computing from the
 // newest checkpoint that is old enough, with the inputs that the journal holds, by passes that begin where the first ones began.
 //
-// Each state has three buffers: two are marked (the checkpoints), the present value is in the third, or in a marked one that the next pass
-// then leaves alone and writes elsewhere. So a checkpoint is a note of which buffer it is; nothing is ever copied.
-//   A call of fewer tokens than the window marks its start once the newer mark is a window old: one mark is always old enough.
-//   A longer call marks its start (a call that fails must go back to it) and then a pass a window before its end or earlier.
-// From the older mark to the end of the stream there are at most max(chunk, window) + 4 windows: a long call leaves one mark less than
-// max(chunk, window) + window back; the next mark follows when that is a window old, less than a window late; the older one goes when the
-// newer is a window old, again less than a window late.
-// Without a window there are two buffers and both marks are one: set where a call begins when it is kReplayWindow tokens old, or when the call is
-// longer than that. It serves calls that fail.
+// A checkpoint is a note of the buffer that holds it; nothing is copied. Before a pass the stream's end becomes the newer checkpoint when that
+// one is a window old, and the newer one becomes the older. So the older one is always at least a window behind the furthest position since,
+// and from there to the stream's end there are fewer than 2 (chunk + window) tokens. The present value is in a buffer of its own, or in a marked
+// one that the next pass leaves alone and writes elsewhere.
+//   A call of several passes may fail after it moved both checkpoints on. So it keeps a third, from which its start and a window before that
+// can be computed, and the rows of the journal since.
+//   Without a window there are two buffers and both checkpoints are one: set where a call begins when it is kReplayWindow tokens old, or when the
+// call is longer than that or of several passes. It serves calls that fail.
 #include <algorithm>
 #include <cstring>
 
@@ -27,134 +26,167 @@ void Session::start_recurrent() {
   }
 }
 
-// Before each pass of a call that began at call_start.
-void Session::mark_recurrent(const Pass& pass, int64_t call_start) {
+void Session::begin_recurrent_call(const Pass& pass) {
   StateHeader* h = header();
-  const bool has_window = plan_.options.rollback > 0;
-  const int64_t window = has_window ? plan_.options.rollback : kReplayWindow;
-  const int64_t end = call_start + pass.total;
-  const auto mark = [&](int which) { h->mark[which] = h->position, h->mark_buffer[which] = h->buffer; };
-  if (pass.begin == 0 && pass.total >= window) {
-    mark(0), mark(1);
-  } else if (pass.begin == 0) {
-    if (h->position - h->mark[1] < window) return;
-    h->mark[0] = h->mark[1], h->mark_buffer[0] = h->mark_buffer[1];
-    mark(1);
-    if (!has_window) mark(0);
-  } else if (has_window && pass.total >= window && h->position - h->mark[1] >= window && h->position <= end - window) {
-    mark(1);
+  const int64_t start = h->position, window = plan_.options.rollback;
+  const bool has_passes = pass.total > plan_.options.chunk;
+  kept_.buffer = -1;
+  if (window == 0) {
+    if (has_passes || pass.total >= kReplayWindow || start - h->mark[1] >= kReplayWindow)
+      for (int i = 0; i < 2; ++i) h->mark[i] = start, h->mark_buffer[i] = h->buffer;
+    return;
   }
+  if (!has_passes) return;
+  const int which = start - h->mark[1] >= window ? 1 : 0;
+  kept_ = {h->mark[which], start, h->mark[which] == 0 && !backend_ ? kInitial : h->mark_buffer[which]};
+  keep_journal(kept_.mark, start);
+}
+
+// Before each pass, also one that is computed again.
+void Session::mark_recurrent() {
+  StateHeader* h = header();
+  const int64_t window = plan_.options.rollback;
+  if (window == 0 || h->position - h->mark[1] < window) return;
+  h->mark[0] = h->mark[1], h->mark_buffer[0] = h->mark_buffer[1];
+  h->mark[1] = h->position, h->mark_buffer[1] = h->buffer;
 }
 
 // The buffer that a pass may write: the present one unless it is marked.
 int Session::free_buffer() const {
   const StateHeader* h = header();
   int to = h->buffer;
-  for (int i = 0; to == h->mark_buffer[0] || to == h->mark_buffer[1]; ++i) to = i;
+  for (int i = 0; to == h->mark_buffer[0] || to == h->mark_buffer[1] || to == kept_.buffer; ++i) to = i;
   return to;
 }
 
-// Makes the operators of this pass read buffer `from` and write buffer `to`.
-void Session::point_at_buffers(const Pass& pass, int from, int to) {
+// Makes operators read a pass's `from` and write its `to`. What an operator of the head reads, none before it has replaced.
+void Session::point_at_buffers(const Pass& pass, uint32_t begin, uint32_t end) {
   const ProgramInfo& info = *pass.program->info;
   Vec<TensorView>& views = views_[pass.program_index];
-  for (uint32_t i = 0; i < pass.program->head_begin; ++i) {
+  for (uint32_t i = begin; i < end; ++i) {
     const OpInfo& op = info.ops[i];
     for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
       const Operand& o = info.operands[op.first_operand + k];
       if (o.kind == Operand::Kind::kState && model().states()[o.index].is_recurrent())
-        views[op.first_operand + k].data = state_data(o.index, k < op.in_count ? from : to);
+        views[op.first_operand + k].data = state_data(o.index, k < op.in_count ? pass.from : pass.to);
     }
   }
 }
 
 // States that this program does not replace go along to the new buffer.
-void Session::copy_untouched(const Pass& pass, int from, int to) {
-  if (backend_) return;  // which has done so
+void Session::copy_untouched(const Pass& pass) {
+  if (backend_ || pass.to == pass.from) return;  // a device has done so
   for (uint32_t i = 0; i < plan_.states.size(); ++i)
-    if (model().states()[i].is_recurrent() && !replaces_state(*pass.program, i)) std::memcpy(state_data(i, to), state_data(i, from), plan_.states[i].bytes);
-}
-
-// The first `count` tokens of a pass.
-void Session::write_log(const InputLog& log, const Pass& pass, int64_t count) {
-  const PlannedProgram& p = *pass.program;
-  for (int64_t t = 0; t < count; ++t) *log.at(header()->position + t) = uint8_t(t == 0 ? pass.program_index + 1 : 0);
-  size_t at = 1;
-  for (uint32_t i = 0; i < p.info->input_count; ++i) {
-    if (!is_stream_input(model(), p, p.info->values[i])) continue;
-    const TensorView v = value_view(pass, i);
-    const size_t row = view_bytes(v) / size_t(pass.tokens);
-    for (int64_t t = 0; t < count; ++t) std::memcpy(log.at(header()->position + t) + at, static_cast<unsigned char*>(v.data) + size_t(t) * row, row);
-    at += row;
-  }
-}
-
-int64_t Session::end_of_logged_pass(const InputLog& log, int64_t begin, int64_t end) {
-  int64_t at = begin + 1;
-  while (at < end && *log.at(at) == 0) ++at;
-  return at;
+    if (model().states()[i].is_recurrent() && !pass.program->replaces[i]) std::memcpy(state_data(i, pass.to), state_data(i, pass.from), plan_.states[i].bytes);
 }
 
 // Tokens [begin, end) of the stream once more, without outputs.
-Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end, int from, int to) {
+Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end) {
+  StateHeader* h = header();
   Pass pass;
-  const uint32_t number = *log.at(begin);  // may come from a damaged file
-  if (number == 0 || number > plan_.programs.size() || plan_.programs[number - 1].stream_symbol < 0)
-    return Status::make(Code::kInternal, "the journal of inputs is damaged at position %lld", static_cast<long long>(begin));
-  pass.program_index = number - 1;
-  const PlannedProgram& p = plan_.programs[pass.program_index];
-  pass.program = &p;
-  pass.symbols = plan_.bounds;
   pass.tokens = pass.total = end - begin;
-  pass.symbols.v[p.stream_symbol] = pass.tokens;
+  RNL_TRY(bind_logged(log, pass, begin));
+  const PlannedProgram& p = *pass.program;
   if (bound_program_ != &p) body_bound_.v[0] = head_bound_.v[0] = -1;
   RNL_TRY(bind_ops(pass, 0, p.head_begin, &body_bound_));
   bound_program_ = &p;
-  size_t at = 1;
-  for (uint32_t i = 0; i < p.info->input_count; ++i) {
-    const ValueInfo& info = p.info->values[i];
-    if (info.role == format::Role::rows) continue;
-    if (is_filled_in(info.role)) {
-      RNL_TRY(fill_by_role(pass, i, begin));
-      continue;
-    }
-    if (!is_stream_input(model(), p, info)) return Status::make(Code::kUnsupported, "input \"%s\" is no stream, so tokens cannot be computed again", info.name);
-    const TensorView v = value_view(pass, i);
-    const size_t row = view_bytes(v) / size_t(pass.tokens);
-    for (int64_t t = 0; t < pass.tokens; ++t) std::memcpy(static_cast<unsigned char*>(v.data) + size_t(t) * row, log.at(begin + t) + at, row);
-    at += row;
-  }
-  point_at_buffers(pass, from, to);
-  const int64_t position = header()->position;
-  header()->position = begin;
-  pass.from = from, pass.to = to;
+  bound_tokens_ = 0;
+  read_log(log, pass, begin);
+  const int64_t position = h->position;
+  h->position = begin;
+  pass.from = h->buffer;
+  pass.to = p.replaces_states ? free_buffer() : pass.from;
   Status s = run_ops(pass, 0, p.head_begin);
   if (s.is_ok() && backend_) s = backend_->finish();
-  header()->position = position;
-  if (s.is_ok() && to != from) copy_untouched(pass, from, to);
+  h->position = position;
+  if (!s.is_ok()) return s;
+  copy_untouched(pass);
+  h->buffer = uint8_t(pass.to);
   return s;
 }
 
-// Brings recurrent states to `position`; the header's position is the caller's. On failure nothing is changed.
+// Position of the checkpoint from which recurrent states at `position` can be computed; -1: there is none.
+int64_t Session::rewind_mark(int64_t position) const {
+  const StateHeader* h = header();
+  const int64_t mark = h->mark[h->mark[1] <= position ? 1 : 0];
+  return mark <= position && position - mark <= plan_.reach ? mark : -1;
+}
+
+// Whether the rings still hold what tokens from `position` on look at.
+bool Session::rings_reach(int64_t position) const {
+  const int64_t written = header()->high_water;
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const StateInfo& s = model().states()[i];
+    const int64_t slots = plan_.states[i].slots;
+    if (s.kind == format::StateKind::ring && written > slots && position - int64_t(s.window) + 1 < written - slots) return false;
+  }
+  return true;
+}
+
+// Brings recurrent states to `position`, which rewind_mark() accepts; the header's position is the caller's. On failure the header is as before.
 Status Session::rewind_recurrent(int64_t position) {
   StateHeader* h = header();
-  const auto range = [&](int64_t from) {
-    return Status::make(Code::kRollbackRange, "recurrent states can be computed again from position %lld on, not at %lld", static_cast<long long>(from), static_cast<long long>(position));
-  };
-  if (position < h->mark[0]) return range(h->mark[0]);
+  const int64_t end = h->position, marks[2] = {h->mark[0], h->mark[1]};
+  const uint8_t buffers[3] = {h->mark_buffer[0], h->mark_buffer[1], h->buffer};
   const int which = h->mark[1] <= position ? 1 : 0;
-  const int64_t mark = h->mark[which];
-  if (mark < position && h->high_water - mark > plan_.reach) return range(std::max(mark, h->high_water - plan_.reach));
   if (which == 0) h->mark[1] = h->mark[0], h->mark_buffer[1] = h->mark_buffer[0];
   h->buffer = h->mark_buffer[which];
-  for (int64_t begin = mark; begin < position;) {
-    const int64_t end = end_of_logged_pass(journal_, begin, position);
-    const int from = h->buffer, to = free_buffer();
-    RNL_TRY(replay_pass(journal_, begin, end, from, to));
-    h->buffer = uint8_t(to);
-    begin = end;
+  Status s;
+  for (int64_t begin = marks[which]; s.is_ok() && begin < position;) {
+    const int64_t next = end_of_logged_pass(journal_, begin, position);
+    h->position = begin;
+    mark_recurrent();
+    s = replay_pass(journal_, begin, next);
+    begin = next;
   }
-  return Status::ok();
+  h->position = end;
+  if (s.is_ok()) return s;
+  for (int i = 0; i < 2; ++i) h->mark[i] = marks[i], h->mark_buffer[i] = buffers[i];
+  h->buffer = buffers[2];
+  return s;
+}
+
+// Back to where a failed call began, as far as the rings still reach; else to its last whole pass.
+Status Session::undo(const Pass& pass, int64_t start, Status cause) {
+  StateHeader* h = header();
+  if (h->position == start && !pass.has_started) return cause;
+  const bool is_recurrent = pass.program->replaces_states, has_kept = kept_.buffer != -1;
+  const int64_t mark = !is_recurrent ? start : has_kept ? kept_.mark : rewind_mark(start);
+  const bool reaches = mark >= 0 && (rings_reach(mark) || (h->position == start && !is_recurrent));
+  if (is_recurrent && reaches && has_kept) {
+    bring_back_journal();
+    if (kept_.buffer == kInitial) start_recurrent();
+    for (int i = 0; i < 2; ++i) h->mark[i] = kept_.mark, h->mark_buffer[i] = uint8_t(kept_.buffer == kInitial ? 0 : kept_.buffer);
+  }
+  kept_.buffer = -1;
+  // Without a window the journal may not hold all of a long call.
+  const int64_t target = reaches ? start : h->position;
+  if (is_recurrent) {
+    const int64_t from = rewind_mark(target);
+    const bool is_logged = from >= 0 && (from == target || h->position + pass.tokens - from <= plan_.reach || has_kept || plan_.options.rollback > 0);
+    if (!is_logged || !rings_reach(from) || !rewind_recurrent(target).is_ok()) return lose_stream(std::move(cause));
+  }
+  h->position = target;
+  seen_position_.store(target, std::memory_order_relaxed);
+  if (!reaches) return std::move(cause).with_context("the stream now holds %lld tokens", static_cast<long long>(target));
+  return cause;
+}
+
+// A call that was cancelled keeps its whole passes. Where it broke off within one, recurrent states may be those behind it.
+Status Session::keep_whole_passes(const Pass& pass, int64_t start, Status cause) {
+  const int64_t position = header()->position, mark = rewind_mark(position);
+  const bool is_whole = !pass.has_started || !pass.program->replaces_states;
+  // Without a window the journal may not hold all of a long call.
+  if (!is_whole && (mark < 0 || position + pass.tokens - mark > plan_.reach)) return undo(pass, start, std::move(cause));
+  kept_.buffer = -1;
+  if (!is_whole && (!rings_reach(mark) || !rewind_recurrent(position).is_ok())) return lose_stream(std::move(cause));
+  return cause;
+}
+
+// Where a failed call can be taken back neither to its start nor to a whole pass, an empty stream is better than a wrong one.
+Status Session::lose_stream(Status cause) {
+  reset();
+  return std::move(cause).with_context("the stream could not be kept and is empty now");
 }
 
 }  // namespace runnel

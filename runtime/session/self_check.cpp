@@ -53,14 +53,14 @@ Status Session::check_program(uint32_t number) {
     else if (is_filled_in(info.role)) RNL_TRY(fill_by_role(pass, i, 0));
     else make_up(value_view(pass, i));
   }
-  const int from = header()->buffer, to = p.replaces_states ? free_buffer() : from;
-  if (plan_.has_recurrent) point_at_buffers(pass, from, to);
+  const int from = pass.from = header()->buffer, to = pass.to = p.replaces_states ? free_buffer() : from;
+  if (plan_.has_recurrent) point_at_buffers(pass, 0, uint32_t(p.info->ops.size()));
   Vec<BoundOp>& ops = ops_[number];
   for (uint32_t i = 0; i < p.info->ops.size(); ++i) {
     if (p.ops[i].is_skipped_view) continue;
     if (p.info->ops[i].def->check_data) RNL_TRY(p.info->ops[i].def->check_data(ops[i].call));
     const bool is_body = i < p.head_begin;
-    RNL_TRY(backend_->check_op({&p, number, i, i + 1, ops.data(), pass.symbols, is_body ? from : 0, is_body ? to : 0, false}));
+    RNL_TRY(backend_->check_op({&p, number, i, i + 1, ops.data(), pass.symbols, from, is_body ? to : from, 0}));
   }
   return Status::ok();
 }

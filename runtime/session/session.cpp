@@ -23,29 +23,8 @@ bool all_finite(const float* p, size_t n, uint32_t allowed) {
 
 }  // namespace
 
-namespace {
-
-int64_t read_int(const IoTensor& t, int64_t i) {
-  if (t.dtype == DType::kI64) {
-    int64_t v;
-    std::memcpy(&v, static_cast<const char*>(t.data) + i * 8, 8);
-    return v;
-  }
-  int32_t v;
-  std::memcpy(&v, static_cast<const char*>(t.data) + i * 4, 4);
-  return v;
-}
-
-int64_t elements(const IoTensor& t, int from) {
-  int64_t n = 1;
-  for (int d = from; d < t.rank; ++d) n *= t.dims[d];
-  return n;
-}
-
-}  // namespace
-
 size_t Session::state_block_bytes(const Plan& plan) {
-  return (sizeof(StateHeader) + kStateAlignment - 1) / kStateAlignment * kStateAlignment + plan.state_bytes;
+  return kStateHeaderBytes + plan.state_bytes;
 }
 
 unsigned char* Session::state_data(uint32_t index, int buffer) const {
@@ -92,9 +71,11 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
     inputs = std::max<size_t>(inputs, info.input_count);
   }
   RNL_TRY(s->matched_.assign(inputs));
-  for (const StateInfo& info : model.states()) s->has_append_ = s->has_append_ || info.kind == format::StateKind::append;
-  if (s->plan_.reach > 0) s->journal_ = {s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset, s->plan_.reach, s->plan_.journal_row};
-  RNL_CHECK_ARG(o.backend <= BackendKind::kVulkan, "backend %d is unknown", int(o.backend));
+  if (s->plan_.reach > 0) {
+    s->journal_ = {s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset, s->plan_.reach, s->plan_.journal_row};
+    s->kept_log_ = s->journal_;
+    s->kept_log_.data = s->state_.data() + block - (s->plan_.state_bytes - s->plan_.journal_offset) / 2;
+  }
   if (o.backend == BackendKind::kVulkan) {
     const BackendEntry* entry = vulkan_backend();
     if (!entry) return Status::make(Code::kUnsupported, "this library was built without Vulkan");
@@ -127,7 +108,6 @@ void Session::reset() {
 
 MemoryReport Session::memory_of(const Plan& plan) {
   MemoryReport m = plan.memory;
-  m.state = state_block_bytes(plan);
   m.fixed += sizeof(Session);
   if (plan.options.backend != BackendKind::kCpu) m.fixed += sizeof(StateHeader) + size_t(plan.options.snapshot_every) * plan.journal_row;
   for (const PlannedProgram& p : plan.programs) m.fixed += p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
@@ -149,72 +129,12 @@ TensorView Session::value_view(const Pass& pass, uint32_t value) const {
   return v;
 }
 
-// Finds the caller's tensor for each input and checks dtype and rank.
-Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count) {
-  const ProgramInfo& info = *p.info;
-  for (uint32_t i = 0; i < info.input_count; ++i) matched_[i] = nullptr;
-  for (size_t k = 0; k < count; ++k) {
-    const IoTensor& t = inputs[k];
-    uint32_t i = 0;
-    while (i < info.input_count && std::strcmp(info.values[i].name, t.name) != 0) ++i;
-    RNL_CHECK_ARG(i < info.input_count, "program \"%s\" has no input \"%.80s\"", info.name, t.name);
-    RNL_CHECK_ARG(!matched_[i], "input \"%s\" is given twice", t.name);
-    const ValueInfo& v = info.values[i];
-    const bool widened = v.dtype == DType::kI32 && t.dtype == DType::kI64;
-    RNL_CHECK_ARG(t.dtype == v.dtype || widened, "input \"%s\" is %s, wanted %s", t.name, dtype_name(t.dtype), dtype_name(v.dtype));
-    RNL_CHECK_ARG(t.rank == v.shape.rank, "input \"%s\" has %d axes, wanted %d", t.name, t.rank, v.shape.rank);
-    int64_t n = 1;
-    for (int d = 0; d < t.rank; ++d)
-      RNL_CHECK_ARG(t.dims[d] >= 0 && !__builtin_mul_overflow(n, t.dims[d], &n) && n <= kMaxSize, "input \"%s\": axis %d is %lld", t.name, d, static_cast<long long>(t.dims[d]));
-    RNL_CHECK_ARG(t.bytes >= size_t(n) * dtype_bytes(t.dtype), "input \"%s\" has %zu bytes, its shape needs %zu", t.name, t.bytes, size_t(n) * dtype_bytes(t.dtype));
-    RNL_CHECK_ARG(t.data || n == 0, "input \"%s\" has no data", t.name);
-    matched_[i] = &t;
-  }
-  for (uint32_t i = 0; i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role), "input \"%s\" is missing", info.values[i].name);
-  // The same positions may be wanted as i32 and as f32: whoever gives one gives both.
-  const IoTensor* positions = nullptr;
-  for (uint32_t i = 0; i < info.input_count; ++i)
-    if (info.values[i].role == format::Role::positions && matched_[i]) positions = matched_[i];
-  for (uint32_t i = 0; positions && i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || info.values[i].role != format::Role::positions, "input \"%s\" is missing, but \"%s\" is given", info.values[i].name, positions->name);
-  return Status::ok();
-}
-
-// Binds axis symbols from the inputs' shapes (whole call) and checks every other axis.
-Status Session::bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const {
-  const ProgramInfo& info = *p.info;
-  *symbols = plan_.bounds;
-  bool bound[kMaxSymbols] = {};
-  for (uint32_t i = 0; i < info.input_count; ++i) {
-    const IoTensor* t = matched_[i];
-    if (!t) continue;
-    for (int d = 0; d < t->rank; ++d) {
-      const int s = model().exprs().as_symbol(info.values[i].shape.dims[d]);
-      if (s < 0 || model().symbols()[size_t(s)].kind != format::SymbolKind::axis) continue;
-      RNL_CHECK_ARG(!bound[s] || symbols->v[s] == t->dims[d], "input \"%s\": axis %d (%s) is %lld, but another input has %lld", t->name, d, model().symbols()[size_t(s)].name,
-                    static_cast<long long>(t->dims[d]), static_cast<long long>(symbols->v[s]));
-      // The stream is cut into passes and rows into blocks; every other size must keep its bound.
-      RNL_CHECK_ARG(s == p.stream_symbol || s == p.rows_symbol || t->dims[d] <= plan_.bounds.v[s], "input \"%s\": axis %d (%s) is %lld, at most %lld", t->name, d,
-                    model().symbols()[size_t(s)].name, static_cast<long long>(t->dims[d]), static_cast<long long>(plan_.bounds.v[s]));
-      symbols->v[s] = t->dims[d];
-      bound[s] = true;
-    }
-  }
-  for (uint32_t i = 0; i < info.input_count; ++i)
-    for (int d = 0; matched_[i] && d < matched_[i]->rank; ++d) {
-      RNL_ASSIGN(want, model().exprs().evaluate(info.values[i].shape.dims[d], *symbols));
-      RNL_CHECK_ARG(want == matched_[i]->dims[d], "input \"%s\": axis %d is %lld, wanted %lld (%s)", matched_[i]->name, d, static_cast<long long>(matched_[i]->dims[d]),
-                    static_cast<long long>(want), model().exprs().text(info.values[i].shape.dims[d]));
-    }
-  return Status::ok();
-}
-
 // Evaluates shapes and proves the calls of operators [begin, end), unless they are bound to these symbols already.
 Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last) {
   const PlannedProgram& p = *pass.program;
   if (bound_program_ == &p && std::memcmp(last, &pass.symbols, sizeof *last) == 0) return Status::ok();
   last->v[0] = -1;  // until all of it succeeded
+  if (begin == 0) RNL_TRY(check_input_sizes(p, pass.symbols));
   Vec<BoundOp>& ops = ops_[pass.program_index];
   Vec<TensorView>& views = views_[pass.program_index];
   for (uint32_t i = begin; i < end; ++i) {
@@ -259,8 +179,10 @@ Status Session::enqueue_ops(Pass& pass, uint32_t begin, uint32_t end) {
   Vec<BoundOp>& ops = ops_[pass.program_index];
   for (uint32_t i = begin; i < end; ++i) RNL_TRY(check_op_data(p, i, ops[i].call));
   host_is_old_ = true;
-  const bool is_body = begin < p.head_begin || p.head_begin == 0;
-  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, is_body ? pass.from : 0, is_body ? pass.to : 0, !is_body && pass.choose}, header()->position);
+  const bool is_body = begin < p.head_begin;
+  // A recording of a head that reads no recurrent state serves whatever buffer they are in.
+  const int from = is_body || p.head_reads_states ? pass.from : 0;
+  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, from, is_body ? pass.to : from, is_body ? 0 : pass.choose_among}, header()->position);
 }
 
 // Waits for a device; then gives out what the operators before the head computed, unless that is done.
@@ -274,10 +196,7 @@ Status Session::finish_ops(Pass& pass) {
   pass.body_ended = true;
   const PlannedProgram& p = *pass.program;
   // What the head would read must be finite also when no row is wanted: the states hold it already.
-  if (!backend_ && p.head_begin > 0 && p.head_begin < p.info->ops.size()) {
-    const OpInfo& op = p.info->ops[p.head_begin - 1];
-    for (uint32_t k = 0; k < op.out_count; ++k) RNL_TRY(check_finite(pass, p.info->operands[op.first_operand + op.in_count + k].index));
-  }
+  for (uint32_t k = 0; !backend_ && k < p.head_inputs.size(); ++k) RNL_TRY(check_finite(pass, p.head_inputs[k]));
   return emit(pass, -1);
 }
 
@@ -288,6 +207,8 @@ Status Session::observe(const Pass& pass, uint32_t op) const {
 }
 
 Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
+  pass.has_started = true;
+  if (plan_.has_recurrent) point_at_buffers(pass, begin, end);
   if (backend_) return enqueue_ops(pass, begin, end);
   const PlannedProgram& p = *pass.program;
   Vec<BoundOp>& ops = ops_[pass.program_index];
@@ -315,48 +236,10 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
   return Status::ok();
 }
 
-Status Session::fill_by_role(const Pass& pass, uint32_t value, int64_t first) {
-  const TensorView v = value_view(pass, value);
-  const bool counts = pass.program->info->values[value].role == format::Role::positions;
-  if (!counts) first = plan_.options.context;
-  RNL_CHECK_ARG(first + (counts ? pass.tokens : 0) <= INT32_MAX, "the stream is longer than positions can count");
-  for (int64_t i = 0; i < v.dims[0]; ++i) {
-    const int32_t n = int32_t(counts ? first + i : first);
-    if (v.dtype == DType::kF32) static_cast<float*>(v.data)[i] = float(n);
-    else static_cast<int32_t*>(v.data)[i] = n;
-  }
-  return Status::ok();
-}
-
-// Copies the part of a caller's input that this pass needs into the arena, or fills it in.
-Status Session::fill_input(Pass& pass, uint32_t value) {
-  const PlannedProgram& p = *pass.program;
-  const ValueInfo& info = p.info->values[value];
-  const TensorView v = value_view(pass, value);
-  const IoTensor* t = matched_[value];
-  if (!t) return fill_by_role(pass, value, header()->position);  // rows are written by run_head
-  const bool streams = info.shape.rank > 0 && model().exprs().as_symbol(info.shape.dims[0]) == p.stream_symbol && p.stream_symbol >= 0;
-  const int64_t row = elements(*t, streams ? 1 : 0);
-  const int64_t count = streams ? row * pass.tokens : row;
-  const int64_t first = streams ? row * pass.begin : 0;
-  if (t->dtype == info.dtype) {
-    const size_t e = dtype_bytes(t->dtype);
-    if (count) std::memcpy(v.data, static_cast<const char*>(t->data) + size_t(first) * e, size_t(count) * e);
-    return Status::ok();
-  }
-  auto* out = static_cast<int32_t*>(v.data);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t x = read_int(*t, first + i);
-    RNL_CHECK_ARG(x >= INT32_MIN && x <= INT32_MAX, "input \"%s\": element %lld is %lld, out of range", t->name, static_cast<long long>(first + i), static_cast<long long>(x));
-    out[i] = int32_t(x);
-  }
-  return Status::ok();
-}
-
 Status Session::check_finite(const Pass& pass, uint32_t value) const {
   const TensorView v = value_view(pass, value);
   // Minus infinity stands where a few logits alone were wanted.
-  const bool screened = pass.options && (pass.options->top_logits > 0 || pass.options->wanted) && pass.program->screened_op >= 0;
+  const bool screened = pass.options && (pass.options->top_logits > 0 || pass.options->wanted) && int(value) == pass.program->screened_value;
   if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4, screened ? 0xff800000u : 0)) return Status::ok();
   return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream", pass.program->info->values[value].name,
                       static_cast<long long>(header()->position), static_cast<long long>(header()->position + pass.tokens - 1));
@@ -367,18 +250,17 @@ Status Session::emit(Pass& pass, int64_t first_row) {
   const PlannedProgram& p = *pass.program;
   for (uint32_t i = 0; i < p.info->outputs.size(); ++i) {
     const uint32_t value = p.info->outputs[i];
-    const ShapeExpr& shape = p.info->values[value].shape;
-    const int axis = shape.rank ? model().exprs().as_symbol(shape.dims[0]) : -1;
-    const bool by_rows = axis >= 0 && axis == p.rows_symbol;
+    const PlannedOutput& out = p.outputs[i];
+    const bool by_rows = out.kind == PlannedOutput::Kind::kRows;
     if (by_rows != (first_row >= 0) || !pass.wants(i)) continue;
-    if (pass.choose && int(value) == p.choice_value) {
-      int32_t choice = backend_->choice();
-      RNL_TRY(pass.options->sink(pass.options->sink_context, i, TensorView{&choice, nullptr, {1}, 1, DType::kI32}, first_row));
+    if (pass.choose_among > 0 && int(value) == p.choice_value) {
+      const int32_t choice = backend_->choice();
+      if (choice < 0 || choice >= pass.choose_among) return Status::make(Code::kInternal, "the device chose %d of %lld", int(choice), static_cast<long long>(pass.choose_among));
+      *pass.options->choice = choice;
       continue;
     }
     RNL_TRY(check_finite(pass, value));
-    const bool by_stream = axis >= 0 && axis == p.stream_symbol;
-    RNL_TRY(pass.options->sink(pass.options->sink_context, i, value_view(pass, value), by_rows ? first_row : by_stream ? pass.begin : 0));
+    RNL_TRY(pass.options->sink(pass.options->sink_context, i, value_view(pass, value), by_rows ? first_row : pass.begin * out.per_token));
   }
   return Status::ok();
 }
@@ -412,7 +294,8 @@ Status Session::run_head(Pass& pass) {
     int64_t n = 0;
     while (n < plan_.options.rows && pass.next_row + n < total_rows && row_at(pass.next_row + n) < end) ++n;
     pass.symbols.v[p.rows_symbol] = n;
-    pass.choose = backend_ && pass.options->choose && !pass.options->wanted_outputs && total_rows == 1 && p.choice_value >= 0 && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()));
+    const bool may_choose = backend_ && pass.options->choice && !pass.options->wanted_outputs && total_rows == 1 && p.choice_value >= 0;
+    pass.choose_among = may_choose && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size())) ? pass.options->choose_among : 0;
     RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &head_bound_));
     if (rows_value < p.info->input_count) {
       auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);
@@ -451,75 +334,69 @@ Status Session::run_pass(Pass& pass) {
   StateHeader* h = header();
   if (plan_.reach > 0) write_log(journal_, pass, pass.tokens);
   if (backend_) log_for_recovery(pass);
-  const int from = h->buffer, to = p.replaces_states ? free_buffer() : from;
-  pass.from = from, pass.to = to, pass.body_ended = false;
-  if (plan_.has_recurrent) point_at_buffers(pass, from, to);
+  pass.from = h->buffer, pass.to = p.replaces_states ? free_buffer() : pass.from;
+  pass.body_ended = false;
   h->high_water = std::max(h->high_water, h->position + pass.tokens);
   RNL_TRY(run_ops(pass, 0, p.head_begin));
   // A device is given the first rows of the head too before it is waited for.
   if (!backend_) RNL_TRY(finish_ops(pass));
   if (p.rows_symbol >= 0) RNL_TRY(run_head(pass));
   if (!pass.body_ended) RNL_TRY(finish_ops(pass));
-  if (plan_.has_recurrent && to != from) copy_untouched(pass, from, to);
-  h->buffer = uint8_t(to);
+  copy_untouched(pass);
+  h->buffer = uint8_t(pass.to);
   h->position += pass.tokens;
+  pass.has_started = false;
   bound_tokens_ = pass.tokens;
   seen_position_.store(h->position, std::memory_order_relaxed);
   return Status::ok();
 }
 
-// Back to where a failed call began, as far as the rings still reach.
-Status Session::undo(int64_t position, Status cause) {
-  const int64_t n = header()->position - position;
-  if (plan_.has_recurrent) {
-    Status s = rewind_recurrent(position);
-    if (!s.is_ok()) return std::move(cause).with_context("the stream is lost (%s)", s.message());
+Status Session::find_program(const char* name, uint32_t* index) const {
+  for (*index = 0; *index < plan_.programs.size(); ++*index)
+    if (!name || std::strcmp(plan_.programs[*index].info->name, name) == 0) return Status::ok();
+  return Status::make(Code::kNotFound, "the model has no program \"%.80s\"", name);
+}
+
+// What can be told of a call before anything of it has run.
+Status Session::check_call(const Pass& pass) const {
+  const PlannedProgram& p = *pass.program;
+  int64_t before = 0;
+  for (int64_t i = 0; pass.rows && i < pass.rows->dims[0]; ++i) {
+    const int64_t r = read_int(*pass.rows, i);
+    RNL_CHECK_ARG(r >= before && r < pass.total, "rows[%lld] is %lld; rows must rise and stay below %lld", static_cast<long long>(i), static_cast<long long>(r), static_cast<long long>(pass.total));
+    before = r;
   }
-  if (n == 0) return cause;
-  bool possible = true;
-  for (size_t i = 0; i < plan_.states.size(); ++i) {
-    const StateInfo& s = model().states()[i];
-    if (s.kind == format::StateKind::ring && header()->high_water > plan_.states[i].slots)
-      possible = possible && position - int64_t(s.window) + 1 >= header()->high_water - plan_.states[i].slots;
-  }
-  if (!possible) return std::move(cause).with_context("the stream now holds %lld tokens", static_cast<long long>(header()->position));
-  header()->position = position;
-  seen_position_.store(position, std::memory_order_relaxed);
-  return cause;
+  RNL_CHECK_ARG(p.stream_symbol < 0 || pass.total > 0, "the call has no tokens");
+  for (uint32_t i = 0; i < p.outputs.size(); ++i)
+    RNL_CHECK_ARG(pass.total <= plan_.options.chunk || !p.outputs[i].needs_whole_call || !pass.wants(i),
+                  "output \"%s\" depends on all tokens of a call together, and this one has %lld, more than one pass takes (chunk %lld)", p.info->values[p.info->outputs[i]].name,
+                  static_cast<long long>(pass.total), static_cast<long long>(plan_.options.chunk));
+  const int64_t position = header()->position;
+  if (plan_.is_limited && pass.total > 0 && (pass.total > plan_.options.context || position > plan_.options.context - pass.total))
+    return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld", static_cast<long long>(position), static_cast<long long>(pass.total),
+                        static_cast<long long>(plan_.options.context));
+  return Status::ok();
 }
 
 Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions& options) {
   const uint64_t t0 = now_ns();
   Pass pass;
-  while (pass.program_index < plan_.programs.size() && options.program && std::strcmp(plan_.programs[pass.program_index].info->name, options.program) != 0) ++pass.program_index;
-  if (pass.program_index == plan_.programs.size()) return Status::make(Code::kNotFound, "the model has no program \"%.80s\"", options.program);
+  RNL_TRY(find_program(options.program, &pass.program_index));
   const PlannedProgram& p = plan_.programs[pass.program_index];
   pass.program = &p;
   pass.options = &options;
   pass.rows_all = options.rows_all;
   RNL_TRY(match_inputs(p, inputs, input_count));
-  SymbolValues whole;
-  RNL_TRY(bind_symbols(p, &whole));
-  pass.symbols = whole;
+  RNL_TRY(bind_symbols(p, &pass.symbols));
   const bool streams = p.stream_symbol >= 0;
-  pass.total = streams ? whole.v[p.stream_symbol] : 0;
+  pass.total = streams ? pass.symbols.v[p.stream_symbol] : 0;
   for (uint32_t i = 0; i < p.info->input_count; ++i)
     if (p.info->values[i].role == format::Role::rows) pass.rows = matched_[i];
-  if (pass.rows) {
-    int64_t before = 0;
-    for (int64_t i = 0; i < pass.rows->dims[0]; ++i) {
-      const int64_t r = read_int(*pass.rows, i);
-      RNL_CHECK_ARG(r >= before && r < pass.total, "rows[%lld] is %lld; rows must rise and stay below %lld", static_cast<long long>(i), static_cast<long long>(r), static_cast<long long>(pass.total));
-      before = r;
-    }
-  }
-  RNL_CHECK_ARG(!streams || pass.total > 0, "the call has no tokens");
+  RNL_TRY(check_call(pass));
   RNL_TRY(check_device());
   if (backend_) RNL_TRY(sync_to_device());
-  if (has_append_ && header()->position + pass.total > plan_.options.context)
-    return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld", static_cast<long long>(header()->position),
-                        static_cast<long long>(pass.total), static_cast<long long>(plan_.options.context));
   const int64_t start = header()->position;
+  if (plan_.has_recurrent && streams) begin_recurrent_call(pass);
   Status status;
   do {
     pass.tokens = streams ? std::min(plan_.options.chunk, pass.total - pass.begin) : 0;
@@ -529,7 +406,7 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
       status = Status::make(Code::kCancelled, "cancelled");
       break;
     }
-    if (plan_.has_recurrent) mark_recurrent(pass, start);
+    if (plan_.has_recurrent && streams) mark_recurrent();
     status = run_pass(pass);
     if (!status.is_ok()) break;
     pass.begin += pass.tokens;
@@ -539,22 +416,16 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   } while (status.is_ok() && pass.begin < pass.total);
   nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
   cancel_.store(false, std::memory_order_relaxed);
-  if (backend_) status = end_call_on_device(pass, start, std::move(status));
-  // A cancelled call keeps its whole passes; any other failure takes the call back.
-  if (status.is_ok() && plan_.has_recurrent && pass.total >= plan_.options.rollback) header()->mark[0] = header()->mark[1], header()->mark_buffer[0] = header()->mark_buffer[1];
-  if (status.is_ok() || status.code() == Code::kCancelled || (backend_ && backend_->is_lost())) return status;
-  return undo(start, std::move(status));
+  if (backend_) status = end_call_on_device(start, std::move(status));
+  if (backend_ && backend_->is_lost()) return status;
+  if (status.is_ok()) {
+    kept_.buffer = -1;
+    return status;
+  }
+  return status.code() == Code::kCancelled ? keep_whole_passes(pass, start, std::move(status)) : undo(pass, start, std::move(status));
 }
 
-namespace {
-
-struct CopySink {
-  IoTensor* outputs;
-  size_t count;
-  const ProgramInfo* info;
-};
-
-Status copy_block(void* context, uint32_t output, const TensorView& block, int64_t first_row) {
+Status Session::CopySink::deliver(void* context, uint32_t output, const TensorView& block, int64_t first_row) {
   CopySink& sink = *static_cast<CopySink*>(context);
   const char* name = sink.info->values[sink.info->outputs[output]].name;
   for (size_t i = 0; i < sink.count; ++i) {
@@ -563,7 +434,7 @@ Status copy_block(void* context, uint32_t output, const TensorView& block, int64
     const size_t bytes = view_bytes(block);
     const size_t row = block.rank && block.dims[0] ? bytes / size_t(block.dims[0]) : bytes;
     const size_t at = size_t(first_row) * row;
-    RNL_CHECK_ARG(t.data && t.bytes >= at + bytes, "output \"%s\" has room for %zu bytes, needs %zu", name, t.bytes, at + bytes);
+    RNL_CHECK_ARG((t.data || bytes == 0) && t.bytes >= at + bytes, "output \"%s\" has room for %zu bytes, needs %zu", name, t.bytes, at + bytes);
     if (bytes) std::memcpy(static_cast<char*>(t.data) + at, block.data, bytes);
     t.dtype = block.dtype;
     t.rank = block.rank;
@@ -573,27 +444,32 @@ Status copy_block(void* context, uint32_t output, const TensorView& block, int64
   return Status::ok();
 }
 
-}  // namespace
-
-Status Session::run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count) {
-  const ProgramInfo* info = model().find_program(program);
-  if (!info) return Status::make(Code::kNotFound, "the model has no program \"%.80s\"", program);
+Status Session::copy_into(const char* program, IoTensor* outputs, size_t count, CopySink* sink, RunOptions* options) const {
+  uint32_t index;
+  RNL_TRY(find_program(program, &index));
+  const ProgramInfo& info = *plan_.programs[index].info;
   uint64_t named = 0;
   bool is_optional = false;
-  for (size_t i = 0; i < output_count; ++i) {
+  for (size_t i = 0; i < count; ++i) {
     uint32_t k = 0;
-    while (k < info->outputs.size() && std::strcmp(info->values[info->outputs[k]].name, outputs[i].name) != 0) ++k;
-    RNL_CHECK_ARG(k < info->outputs.size(), "program \"%s\" has no output \"%.80s\"", info->name, outputs[i].name);
-    is_optional = is_optional || k >= info->required_outputs;
+    while (k < info.outputs.size() && std::strcmp(info.values[info.outputs[k]].name, outputs[i].name) != 0) ++k;
+    RNL_CHECK_ARG(k < info.outputs.size(), "program \"%s\" has no output \"%.80s\"", info.name, outputs[i].name);
+    is_optional = is_optional || k >= info.required_outputs;
     named |= k < 64 ? uint64_t(1) << k : 0;
   }
-  CopySink sink{outputs, output_count, info};
+  *sink = {outputs, count, &info};
+  if (is_optional) options->wanted_outputs = named;
+  options->program = program;
+  options->sink = CopySink::deliver;
+  options->sink_context = sink;
+  options->top_logits = top_logits_;
+  return Status::ok();
+}
+
+Status Session::run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count) {
+  CopySink sink;
   RunOptions options;
-  if (is_optional) options.wanted_outputs = named;
-  options.program = program;
-  options.sink = copy_block;
-  options.sink_context = &sink;
-  options.top_logits = top_logits_;
+  RNL_TRY(copy_into(program, outputs, output_count, &sink, &options));
   return run(inputs, input_count, options);
 }
 

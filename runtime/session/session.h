@@ -20,7 +20,7 @@ namespace runnel {
 
 // Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved, forked and restored.
 inline constexpr size_t kTextStateBytes = 16384;
-inline constexpr uint32_t kStateVersion = 3;
+inline constexpr uint32_t kStateVersion = 4;
 
 // First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and a checksum).
 struct StateHeader {
@@ -38,6 +38,7 @@ struct StateHeader {
   uint8_t padding[5];
   unsigned char text[kTextStateBytes];
 };
+static_assert((sizeof(StateHeader) + kStateAlignment - 1) / kStateAlignment * kStateAlignment == kStateHeaderBytes);
 
 // A tensor of the caller, row-major.
 struct IoTensor {
@@ -56,8 +57,7 @@ struct SessionStats {
   uint64_t nanoseconds; // inside run
 };
 
-// Inputs of the stream's last tokens, by position. A row: the program's number + 1 where a pass began, else 0, then the token's part of each
-// stream input.
+// Inputs of the stream's last tokens, by position; journal.cpp has the layout of a row.
 struct InputLog {
   unsigned char* data = nullptr;
   int64_t capacity = 0;  // rows
@@ -99,9 +99,10 @@ class Session {
     // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then those not below the
     // k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
     int32_t top_logits = 0;
-    // Of an output [1, n] the number of its highest element is wanted, of equal ones the lowest. The sink is given that, i32 [1], where a
-    // device chooses; else the output.
-    bool choose = false;
+    // Not null: of the program's logits [1, n] only the number of the highest of the first choose_among elements (at most: all) is wanted, of equal ones the
+    // lowest. Where a device chooses, it is written here and the sink is not called; else this stays as it is.
+    int32_t* choice = nullptr;
+    int64_t choose_among = 0;
     // Bit i: output number i is wanted, and operators of the head that no such output needs are left out. 0: all outputs that are not optional.
     uint64_t wanted_outputs = 0;
     // Not null: of an output as with top_logits only these elements are wanted, in the same way.
@@ -114,7 +115,15 @@ class Session {
   // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
-  // Sink that copies whole outputs into tensors of the caller (matched by name, dims filled in). When one of them is optional, they are all that is wanted.
+  // Copies whole outputs into tensors of the caller, matched by name; their dims are filled in.
+  struct CopySink {
+    IoTensor* outputs = nullptr;
+    size_t count = 0;
+    const ProgramInfo* info = nullptr;
+    static Status deliver(void* context, uint32_t output, const TensorView& block, int64_t first_row);
+  };
+  // Options that do so. When an output is optional, those named are all that is wanted.
+  Status copy_into(const char* program, IoTensor* outputs, size_t count, CopySink* sink, RunOptions* options) const;
   Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
   // top_logits of run_into.
   void set_top_logits(int32_t k) { top_logits_ = k; }
@@ -123,8 +132,10 @@ class Session {
   int64_t position() const { return header()->position; }
   // Forgets the stream.
   void reset();
-  // Takes back the last n tokens.
+  // Takes back the last n tokens. text/stream.h has the one for a stream that is also generated on.
   Status rollback(int64_t n);
+  // Why n tokens cannot be taken back now.
+  Status check_rollback(int64_t n) const;
   // Bytes of a snapshot now; they grow with the position until states are full.
   size_t snapshot_bytes() const;
   Status snapshot(void* buffer, size_t size) const;
@@ -138,6 +149,7 @@ class Session {
   Status recover();
 
   void cancel() { cancel_.store(true, std::memory_order_relaxed); }
+  void clear_cancel() { cancel_.store(false, std::memory_order_relaxed); }
   SessionStats stats() const;
   void set_progress(ProgressFn fn, void* context) { progress_ = fn, progress_context_ = context; }
   void set_trace(TraceFn fn, void* context) { trace_ = fn, trace_context_ = context; }
@@ -170,6 +182,9 @@ class Session {
 
   Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);
   Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;
+  Status check_input_sizes(const PlannedProgram& p, const SymbolValues& symbols) const;
+  Status check_call(const Pass& pass) const;
+  Status find_program(const char* name, uint32_t* index) const;
   Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last);
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status observe(const Pass& pass, uint32_t op) const;
@@ -185,7 +200,7 @@ class Session {
   void log_for_recovery(const Pass& pass);
   Status check_backend();  // self_check.cpp
   Status check_program(uint32_t number);
-  Status end_call_on_device(const Pass& pass, int64_t start, Status status);
+  Status end_call_on_device(int64_t start, Status status);
   Status run_pass(Pass& pass);
   Status fill_input(Pass& pass, uint32_t value);
   Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
@@ -194,18 +209,30 @@ class Session {
   Status emit(Pass& pass, int64_t first_row);
   Status check_finite(const Pass& pass, uint32_t value) const;
   TensorView value_view(const Pass& pass, uint32_t value) const;
-  Status undo(int64_t position, Status cause);
+
+  // journal.cpp
+  void write_log(const InputLog& log, const Pass& pass, int64_t count) const;
+  void read_log(const InputLog& log, const Pass& pass, int64_t begin);
+  Status bind_logged(const InputLog& log, Pass& pass, int64_t begin) const;
+  static int64_t end_of_logged_pass(const InputLog& log, int64_t begin, int64_t end);
+  Status check_journal(const InputLog& log, const StateHeader& h) const;
+  void keep_journal(int64_t begin, int64_t end);
+  void bring_back_journal();
 
   // recurrent.cpp
   void start_recurrent();
-  void mark_recurrent(const Pass& pass, int64_t call_start);
+  void begin_recurrent_call(const Pass& pass);
+  void mark_recurrent();
+  int64_t rewind_mark(int64_t position) const;
   int free_buffer() const;
-  void point_at_buffers(const Pass& pass, int from, int to);
-  void copy_untouched(const Pass& pass, int from, int to);
-  void write_log(const InputLog& log, const Pass& pass, int64_t count);
-  static int64_t end_of_logged_pass(const InputLog& log, int64_t begin, int64_t end);
+  void point_at_buffers(const Pass& pass, uint32_t begin, uint32_t end);
+  void copy_untouched(const Pass& pass);
+  bool rings_reach(int64_t position) const;
   Status rewind_recurrent(int64_t position);
-  Status replay_pass(const InputLog& log, int64_t begin, int64_t end, int from, int to);
+  Status replay_pass(const InputLog& log, int64_t begin, int64_t end);
+  Status undo(const Pass& pass, int64_t start, Status cause);
+  Status keep_whole_passes(const Pass& pass, int64_t start, Status cause);
+  Status lose_stream(Status cause);
 
   Plan plan_;
   ThreadPool* pool_ = nullptr;
@@ -217,8 +244,15 @@ class Session {
   SymbolValues body_bound_{}, head_bound_{};
   const PlannedProgram* bound_program_ = nullptr;
   int64_t bound_tokens_ = 0;  // of the last pass
-  bool has_append_ = false;
   InputLog journal_;  // of recurrent states, in the state block
+  // While a call of several passes runs: the checkpoint to which it goes back when it fails, and behind the journal the rows since. buffer -1:
+  // there is none, kInitial: the checkpoint is the stream's start.
+  static constexpr int kInitial = -2;
+  struct {
+    int64_t mark = 0, end = 0;
+    int buffer = -1;
+  } kept_;
+  InputLog kept_log_;
   int32_t top_logits_ = 0;
   std::unique_ptr<Backend> backend_;  // null: the CPU
   bool device_is_old_ = true;

@@ -18,22 +18,23 @@ constexpr size_t kChecksumBytes = 8;
 
 }  // namespace
 
+Status Session::check_rollback(int64_t n) const {
+  const StateHeader* h = header();
+  RNL_CHECK_ARG(n >= 0, "rolling back %lld tokens", static_cast<long long>(n));
+  const auto range = [&](const char* why, int64_t what) { return Status::make(Code::kRollbackRange, "rolling back %lld tokens: %s %lld", static_cast<long long>(n), why, static_cast<long long>(what)); };
+  if (n > h->position) return range("the stream holds", h->position);
+  if (n > plan_.options.rollback) return range("rollback_window is", plan_.options.rollback);
+  RNL_TRY(check_device());
+  const int64_t target = h->position - n, mark = plan_.has_recurrent && n > 0 ? rewind_mark(target) : target;
+  if (mark < 0) return range("recurrent states can be computed again from position", h->mark[0]);
+  return rings_reach(mark) ? Status::ok() : range("rings no longer hold what is needed at position", mark);
+}
+
 Status Session::rollback(int64_t n) {
   StateHeader* h = header();
-  RNL_CHECK_ARG(n >= 0, "rolling back %lld tokens", static_cast<long long>(n));
-  if (n > h->position) return Status::make(Code::kRollbackRange, "rolling back %lld tokens of a stream that holds %lld", static_cast<long long>(n), static_cast<long long>(h->position));
-  if (n > plan_.options.rollback)
-    return Status::make(Code::kRollbackRange, "rolling back %lld tokens; rollback_window is %lld", static_cast<long long>(n), static_cast<long long>(plan_.options.rollback));
-  RNL_TRY(check_device());
+  RNL_TRY(check_rollback(n));
   if (backend_) RNL_TRY(sync_to_device());
   const int64_t target = h->position - n, before = h->position;
-  for (size_t i = 0; i < plan_.states.size(); ++i) {
-    const StateInfo& s = model().states()[i];
-    const PlannedState& p = plan_.states[i];
-    if (s.kind == format::StateKind::ring && h->high_water > p.slots && target - int64_t(s.window) + 1 < h->high_water - p.slots)
-      return Status::make(Code::kRollbackRange, "rolling back %lld tokens: state \"%s\" holds positions from %lld on", static_cast<long long>(n), s.name,
-                          static_cast<long long>(h->high_water - p.slots));
-  }
   if (plan_.has_recurrent && n > 0) RNL_TRY(rewind_recurrent(target));
   h->position = target;
   if (backend_ && target < same_before_) {
@@ -66,10 +67,11 @@ void Session::for_each_range_since(const StateHeader& h, int64_t from, RangeFn c
       end = std::min((end + kSlotTile - 1) / kSlotTile * kSlotTile, p.slots);
       for (int64_t k = 0; begin < end && k < heads; ++k) fn(state_data(uint32_t(i)) + size_t(k) * head_bytes + size_t(begin) * slot_bytes, size_t(end - begin) * slot_bytes);
     };
-    if (h.high_water - from >= p.slots || from == 0) {
-      slots(0, std::min(h.high_water, p.slots));
-    } else if (from < h.high_water) {
-      const int64_t begin = from % p.slots, end = (h.high_water - 1) % p.slots + 1;
+    const int64_t written = (h.high_water + p.tokens_per_slot - 1) / p.tokens_per_slot, since = from / p.tokens_per_slot;
+    if (written - since >= p.slots || since == 0) {
+      slots(0, std::min(written, p.slots));
+    } else if (since < written) {
+      const int64_t begin = since % p.slots, end = (written - 1) % p.slots + 1;
       if (begin < end) slots(begin, end);
       else slots(begin, p.slots), slots(0, end);
     }
@@ -108,9 +110,11 @@ Status Session::restore(const void* buffer, size_t size) {
   if (h.version != kStateVersion) return Status::make(Code::kStateMismatch, "not restored: version %u of saved states; this runtime reads %u", h.version, kStateVersion);
   if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
   if (h.layout != layout_hash()) return mismatch("it was saved with another context, chunk, rollback window or KV type");
-  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || (has_append_ && h.position > plan_.options.context)) return mismatch("its position is out of range");
-  const int copies = plan_.options.rollback > 0 ? 3 : 2;
-  if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 || h.mark[1] < h.mark[0] || h.mark[1] > h.position)
+  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || (plan_.is_limited && h.position > plan_.options.context)) return mismatch("its position is out of range");
+  const bool has_window = plan_.options.rollback > 0;
+  const int copies = has_window ? 4 : 2;
+  const bool are_one = h.mark[0] == h.mark[1] && h.mark_buffer[0] == h.mark_buffer[1];
+  if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 || h.mark[1] < h.mark[0] || h.mark[1] > h.position || !(has_window || are_one))
     return mismatch("its checkpoints are out of range");
   size_t need = sizeof h + kChecksumBytes;
   for_each_used_range(h, [&](unsigned char*, size_t bytes) { need += bytes; });
@@ -118,6 +122,12 @@ Status Session::restore(const void* buffer, size_t size) {
   uint64_t sum;
   std::memcpy(&sum, in + size - kChecksumBytes, kChecksumBytes);
   if (sum != xxh64(in, size - kChecksumBytes)) return mismatch("it is damaged (checksum differs)");
+  if (plan_.reach > 0) {
+    // The journal is the last part.
+    InputLog log = journal_;
+    log.data = const_cast<unsigned char*>(in) + size - kChecksumBytes - log.row * size_t(log.capacity);
+    if (has_window) RNL_TRY(check_journal(log, h));
+  }
   std::memcpy(header(), &h, sizeof h);
   size_t at = sizeof h;
   for_each_used_range(h, [&](unsigned char* data, size_t bytes) {
@@ -161,6 +171,7 @@ Result<std::unique_ptr<Session>> Session::fork() const {
   // Both blocks have the same layout; only pages in use are touched.
   for_each_used_range(*header(), [&](unsigned char* data, size_t bytes) { std::memcpy(copy->state_.data() + (data - state_.data()), data, bytes); });
   copy->seen_position_.store(position(), std::memory_order_relaxed);
+  copy->top_logits_ = top_logits_;
   return copy;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "text/chat_program.h"
+#include "text/stream.h"
 
 namespace runnel {
 namespace {
@@ -233,27 +234,32 @@ Status answer_chat(Session& session, const Conversation& c, const GenerateOption
     const ChatMark& m = held.marks[i];
     if (m.bytes >= text.size() || m.bytes < hash.at || hash.upto(m.bytes) != m.hash) break;
     const bool is_pending = m.position == position + 1;
-    if (is_pending ? has_pending : m.position <= position && position - m.position <= session.plan().options.rollback) base = &m;
+    if (is_pending ? has_pending : m.position <= position && session.check_rollback(position - m.position).is_ok()) base = &m;
   }
-  // A rollback may find that a ring's slots are overwritten.
-  if (base && base->position < position && !session.rollback(position - base->position).is_ok()) base = nullptr;
   const int64_t kept = base ? std::min(base->position, position) : 0;
-  const size_t begin = base ? size_t(base->bytes) : 0;
-  progress->kept = kept;
-  progress->dropped = position - kept;
-  if (progress->dropped > 0)
-    log(LogLevel::kInfo, "chat: the conversation goes on from token %lld of the stream's %lld; the rest is fed again", static_cast<long long>(kept), static_cast<long long>(position));
-  if (!base && position > 0) session.reset();
-  if (!base || base->position <= kept) state.has_pending = 0;  // the conversation goes on in another way
-  held.count = base ? uint32_t(base - held.marks) + 1 : 0;
-
   Vec<int32_t> ids;
-  RNL_TRY(ids_from(session.model(), text, begin, &ids));
+  RNL_TRY(ids_from(session.model(), text, base ? size_t(base->bytes) : 0, &ids));
   RNL_CHECK_ARG(ids.size(), "the conversation has no text");
-  progress->fed = int64_t(ids.size()) + (state.has_pending ? 1 : 0);
   GenerateOptions o = options;
   const ChatMark prompt{0, text.size(), hash.upto(text.size())};
   o.chat = &prompt;
+  const bool feeds_pending = has_pending && base && base->position > kept;
+  const int64_t fed = int64_t(ids.size()) + (feeds_pending ? 1 : 0);
+  // Whatever can be refused is refused before the stream is taken back.
+  RNL_TRY(check_generate(session, true, o));
+  if (session.plan().is_limited && fed > session.plan().options.context - kept)
+    return Status::make(Code::kContextFull, "the conversation has %lld tokens; the context is %lld", static_cast<long long>(kept + fed), static_cast<long long>(session.plan().options.context));
+
+  const uint32_t marks = base ? uint32_t(base - held.marks) + 1 : 0;
+  if (base && kept < position) RNL_TRY(rollback_stream(session, position - kept));
+  if (!base && position > 0) session.reset();
+  if (!feeds_pending) state.has_pending = 0;  // the conversation goes on in another way
+  held.count = marks;
+  progress->kept = kept;
+  progress->dropped = position - kept;
+  progress->fed = fed;
+  if (progress->dropped > 0)
+    log(LogLevel::kInfo, "chat: the conversation goes on from token %lld of the stream's %lld; the rest is fed again", static_cast<long long>(kept), static_cast<long long>(position));
   return generate(session, ids.data(), ids.size(), o, token, context, &progress->generated);
 }
 

@@ -79,9 +79,13 @@ SamplerOptions sampling_of(const rnl_sampling& s);
 // A new token with the text that became certain. Returning false stops.
 using TokenFn = bool (*)(void* context, int32_t id, const char* text, size_t size);
 
+// Whether generate() takes these options, without feeding anything.
+Status check_generate(Session& session, bool has_ids, const GenerateOptions& options);
+
 // Feeds the pending token and ids, then chooses and feeds tokens until max_tokens, an end token, a stop text, the callback or an error ends
-// it. The last chosen token stays pending. Needs a program with inputs ids, rows and the output logits; works without a tokenizer (then
-// texts are empty).
+// it. The last chosen token stays pending. Needs a first program with an input ids and logits (PlannedProgram::logits_value); works without a
+// tokenizer (then texts are empty). Nothing is changed unless something was fed; a failure later on leaves the stream with every token that was
+// delivered, the last one pending.
 Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token, void* context, int64_t* generated);
 
 }  // namespace runnel

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "text/stream.h"
+
 namespace runnel {
 namespace {
 
@@ -22,22 +24,25 @@ Result<int32_t> NextToken::list_first() {
   return listed > 0 && listed_[size_t(listed - 1)] < logits_.count ? listed : 0;
 }
 
-Status NextToken::feed(const int32_t* ids, size_t count) {
-  const IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, const_cast<int32_t*>(ids), count * 4};
+// Takes the logits of the last token out of a call.
+Session::RunOptions NextToken::options_of_call() {
   Session::RunOptions o;
-  o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-    auto& l = *static_cast<Logits*>(context);
-    if (block.dtype == DType::kI32) {
-      l.choice = *static_cast<const int32_t*>(block.data);
-      return Status::ok();
-    }
-    l.data = static_cast<const float*>(block.data);
-    l.count = int64_t(view_bytes(block) / sizeof(float));
+  o.sink = [](void* context, uint32_t output, const TensorView& block, int64_t) {
+    NextToken& t = *static_cast<NextToken*>(context);
+    if (t.output_ != int(output)) return Status::ok();
+    t.logits_.data = static_cast<const float*>(block.data);
+    t.logits_.count = std::min<int64_t>(block.dims[1], t.vocab_);
     return Status::ok();
   };
-  o.sink_context = &logits_;
+  o.sink_context = this;
+  return o;
+}
+
+Status NextToken::feed(const int32_t* ids, size_t count) {
+  const IoTensor in{"ids", DType::kI32, 1, {int64_t(count)}, const_cast<int32_t*>(ids), count * 4};
+  Session::RunOptions o = options_of_call();
   o.top_logits = asked_ = top_logits_;
-  o.choose = top_logits_ == 1 && !options_.grammar;
+  if (top_logits_ == 1 && !options_.grammar) o.choice = &logits_.choice, o.choose_among = vocab_;
   RNL_ASSIGN(listed, list_first());
   if (listed > 0) {
     o.wanted = listed_.data(), o.wanted_count = listed;
@@ -46,21 +51,40 @@ Status NextToken::feed(const int32_t* ids, size_t count) {
   logits_ = Logits();
   const int64_t begin = session_.position();
   Status s = session_.run(&in, 1, o);
-  SamplerState& sampler = state_.sampler;
-  sampler.count = uint64_t(begin);
-  for (int64_t p = begin; p < session_.position(); ++p) sampler.accept(ids[p - begin]);
-  if (s.is_ok() && !logits_.data && logits_.choice < 0) return Status::make(Code::kUnsupported, "the model's program has no output for the last token");
-  return s;
+  note_tokens(state_, begin, ids, session_.position());
+  if (s.is_ok() && !logits_.data && logits_.choice < 0) return Status::make(Code::kInternal, "the call gave no logits of its last token");
+  return s.is_ok() ? drop_padding() : std::move(s);
+}
+
+// Where some rows behind the vocabulary are among the highest that were computed, fewer tokens than asked for may be left: then all are computed.
+Status NextToken::drop_padding() {
+  if (asked_ <= 0 || !logits_.data || vocab_ == width_ || session_.plan().programs[0].screened_op < 0) return Status::ok();
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  const float* end = logits_.data + width_;
+  const bool has_padding = std::any_of(logits_.data + vocab_, end, [](float x) { return x != kNone; });
+  if (!has_padding || std::find(logits_.data, end, kNone) == end) return Status::ok();
+  asked_ = 0;
+  return session_.repeat_last_row(options_of_call());
+}
+
+Status NextToken::find_logits() {
+  const PlannedProgram& p = session_.plan().programs[0];
+  for (uint32_t i = 0; i < p.info->outputs.size(); ++i)
+    if (int(p.info->outputs[i]) == p.logits_value) output_ = int(i);
+  if (output_ < 0) return Status::make(Code::kUnsupported, "program \"%s\" has no logits: no output [rows, vocabulary] of f32", p.info->name);
+  const ExprId width = p.info->values[size_t(p.logits_value)].shape.dims[1];
+  RNL_ASSIGN(n, session_.model().exprs().evaluate(width, session_.plan().bounds));
+  if (n < 1 || n > INT32_MAX) return Status::make(Code::kUnsupported, "program \"%s\" has %lld logits", p.info->name, static_cast<long long>(n));
+  width_ = n;
+  vocab_ = tokenizer_ && tokenizer_->vocab().count > 0 ? std::min<int64_t>(n, tokenizer_->vocab().count) : n;
+  return Status::ok();
 }
 
 Status NextToken::check_grammar() const {
   RNL_CHECK_ARG(options_.grammar || !options_.grammar_goes_on, "an answer can only go on under its grammar, and none is given");
   if (!options_.grammar) return Status::ok();
   RNL_CHECK_ARG(!options_.ignore_end, "ignore_end and a grammar exclude each other: an end token is how an answer under a grammar ends");
-  const Tokenizer& tokenizer = options_.grammar->order().tokenizer;
-  auto own = Tokenizer::of_model(session_.model());
-  if (!own.is_ok()) return own.take_status();
-  RNL_CHECK_ARG(own.value().vocab().pieces == tokenizer.vocab().pieces, "the grammar was made for another model");
+  RNL_CHECK_ARG(tokenizer_ && tokenizer_->vocab().pieces == options_.grammar->order().tokenizer.vocab().pieces, "the grammar was made for another model");
   return Status::ok();
 }
 
@@ -75,40 +99,48 @@ Status NextToken::resume(const int32_t* prompt, size_t count) {
     return Status::make(Code::kRollbackRange, "the answer cannot go on under its grammar from position %lld: its tokens since %lld are not kept", static_cast<long long>(position),
                         static_cast<long long>(g.begin));
   at_ = mark.position;
-  for (int64_t p = mark.at; p < position; ++p) RNL_TRY(options_.grammar->accept(&at_, state_.sampler.history[uint64_t(p) % SamplerState::kHistory]));
+  for (int64_t p = mark.at; p < position; ++p) {
+    const int32_t id = state_.sampler.history[uint64_t(p) % SamplerState::kHistory];
+    if (id < 0) return Status::make(Code::kUnsupported, "the answer cannot go on under its grammar: position %lld of the stream is no token", static_cast<long long>(p));
+    RNL_TRY(options_.grammar->accept(&at_, id));
+  }
   for (size_t i = 0; i < count; ++i) RNL_TRY(options_.grammar->accept(&at_, prompt[i]));
   return Status::ok();
 }
 
-Status NextToken::begin(const int32_t* prompt, size_t count, bool new_text) {
+Status NextToken::prepare(bool new_text) {
+  RNL_TRY(find_logits());
   RNL_TRY(check_grammar());
-  GrammarState& g = state_.grammar;
+  const GrammarState& g = state_.grammar;
   const bool same = options_.grammar && g.grammar == options_.grammar->fingerprint() && g.begin <= session_.position();
   RNL_CHECK_ARG(same || !options_.grammar_goes_on, "no answer under this grammar is under way");
-  const bool goes_on = same && (!new_text || options_.grammar_goes_on);
-  if (goes_on) RNL_TRY(resume(prompt, count));
+  goes_on_ = same && (!new_text || options_.grammar_goes_on);
   // A refused or penalised token may be any of the highest.
   const int32_t deciding = deciding_logits(options_.sampling);
   top_logits_ = options_.logprobs_fn ? 0 : !options_.grammar || deciding <= 1 ? deciding : deciding <= kTried ? std::min(kTried, deciding + kSpare) : 0;
   least_ = std::max(1, deciding);
-  if (options_.grammar) {
-    RNL_TRY(listed_.assign(kMostListed));
-    if (!goes_on) options_.grammar->start(&at_);
-  }
+  if (options_.grammar) RNL_TRY(listed_.assign(kMostListed));
+  const TokenFilter f = filter(1);
+  auto made = Sampler::create(options_.sampling, int32_t(vocab_), options_.grammar ? &f : nullptr);
+  if (!made.is_ok()) return made.take_status();
+  sampler_ = std::move(made.value());
+  return options_.logprobs_fn ? logprobs_.prepare(options_.logprobs, int32_t(width_)) : Status::ok();
+}
+
+Status NextToken::begin(const int32_t* prompt, size_t count) {
+  GrammarState& g = state_.grammar;
+  if (goes_on_) RNL_TRY(resume(prompt, count));
+  else if (options_.grammar) options_.grammar->start(&at_);
   const int64_t before = session_.position();
   Status fed = feed(prompt, count);
-  if (!goes_on && session_.position() != before) g.grammar = 0;
+  if (!goes_on_ && session_.position() != before) g.grammar = 0;
   RNL_TRY(std::move(fed));
-  if (options_.grammar && !goes_on) {
+  if (options_.grammar && !goes_on_) {
     g.grammar = options_.grammar->fingerprint();
     g.begin = session_.position();
     for (GrammarState::Mark& m : g.marks) m = {g.begin, at_};
   }
-  const TokenFilter f = filter(1);
-  auto made = Sampler::create(options_.sampling, logits_.choice >= 0 ? 1 : int32_t(logits_.count), options_.grammar ? &f : nullptr);
-  if (!made.is_ok()) return made.take_status();
-  sampler_ = std::move(made.value());
-  return options_.logprobs_fn ? logprobs_.prepare(options_.logprobs, int32_t(logits_.count)) : Status::ok();
+  return Status::ok();
 }
 
 TokenFilter NextToken::filter(int32_t least) {
@@ -148,15 +180,11 @@ Status NextToken::make_again() {
   while (listed > 0 && listed_[size_t(listed - 1)] >= logits_.count) --listed;
   asked_ = listed < 0 && asked_ < kTried ? kTried : 0;
   if (listed == 0) return Status::ok();
-  Session::RunOptions o;
+  Session::RunOptions o = options_of_call();
   o.top_logits = asked_;
   if (listed > 0) o.wanted = listed_.data(), o.wanted_count = listed;
-  o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
-    static_cast<Logits*>(context)->data = static_cast<const float*>(block.data);
-    return Status::ok();
-  };
-  o.sink_context = &logits_;
-  return session_.repeat_last_row(o);
+  RNL_TRY(session_.repeat_last_row(o));
+  return listed > 0 ? Status::ok() : drop_padding();
 }
 
 Result<int32_t> NextToken::choose() {

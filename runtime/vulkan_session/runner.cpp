@@ -150,7 +150,7 @@ void Runner::free_recording(Recording* r) {
 Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
   ++clock_;
   for (Recording& r : recordings_)
-    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from && r.to == range.to && r.choose == range.choose && std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
+    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from && r.to == range.to && r.choose_among == range.choose_among && std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
       r.last_used = clock_;
       return &r;
     }
@@ -169,7 +169,7 @@ Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
     r->end = UINT32_MAX;  // matches nothing
     return s;
   }
-  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to, r->choose = range.choose, r->symbols = range.symbols;
+  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to, r->choose_among = range.choose_among, r->symbols = range.symbols;
   r->last_used = clock_;
   ++stats_.recordings;
   return r;
@@ -207,7 +207,7 @@ Status Runner::record(const OpRange& range, Recording* r) {
   };
   for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
   for (uint32_t v : p.info->outputs)
-    if (v >= p.info->input_count && !range.choose) RNL_TRY(io(v, &r->outputs));
+    if (v >= p.info->input_count && range.choose_among == 0) RNL_TRY(io(v, &r->outputs));
   for (Part& one : r->parts) RNL_TRY(record_part(range, r, &one));
   return Status::ok();
 }
@@ -227,7 +227,7 @@ const TensorView* Runner::find_view(const OpRange& range, uint32_t value, bool i
 void Runner::record_choice(Recorder& recorder, const OpRange& range) const {
   const TensorView* all = find_view(range, uint32_t(range.program->choice_value), true);
   if (!all) return recorder.refuse(Status::make(Code::kInternal, "Vulkan: nothing to choose from"));
-  const uint32_t n = last_axis(*all), part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers), groups = (n + part - 1) / part;
+  const uint32_t n = uint32_t(std::min<int64_t>(last_axis(*all), range.choose_among)), part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers), groups = (n + part - 1) / part;
   const OpCall read{all, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
   recorder.start_op(read, 0, uint64_t(groups) * 8);
   recorder.groups(shader_choose, {0}, ChoosePush{n, recorder.at(*all), part, recorder.scratch()}, groups);
@@ -258,7 +258,7 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
     // States that the program does not replace go along to the new buffer.
     if (range.from != range.to && range.begin == 0)
       for (uint32_t s = 0; s < plan_.states.size(); ++s) {
-        if (!plan_.model->states()[s].is_recurrent() || replaces_state(p, s)) continue;
+        if (!plan_.model->states()[s].is_recurrent() || p.replaces[s]) continue;
         unsigned char* at = memory_.states + plan_.states[s].offset;
         recorder.copy(at + size_t(range.from) * plan_.states[s].stride, at + size_t(range.to) * plan_.states[s].stride, plan_.states[s].bytes);
       }
@@ -274,7 +274,7 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
         recorder.items(shader_check_finite, {}, FinitePush{n, recorder.at(view)}, n);
       }
     }
-    if (range.choose) record_choice(recorder, range);
+    if (range.choose_among > 0) record_choice(recorder, range);
     for (const IoCopy& c : r->outputs) recorder.copy_out(c.host, io_out_, c.offset, c.bytes);
   }
   stats_.dispatches += recorder.dispatches(), stats_.barriers += recorder.barriers();

@@ -44,7 +44,7 @@ class Runner final : public Backend {
   struct Recording {
     uint32_t program = 0, begin = 0, end = 0;
     int from = 0, to = 0;
-    bool choose = false;
+    int64_t choose_among = 0;
     SymbolValues symbols{};
     VkDescriptorPool pool = VK_NULL_HANDLE;
     Vec<Part> parts;

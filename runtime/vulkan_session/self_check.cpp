@@ -102,7 +102,7 @@ Status Runner::check_op(const OpRange& range) {
   RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
   OpRange asked = range;
   const int chosen = choice_of(*range.program, op);
-  asked.choose = chosen >= 0;
+  asked.choose_among = chosen >= 0 ? b.call.out[chosen].dims[1] : 0;
   RNL_TRY(enqueue(asked, 0));
   Status s = finish();
   if (!s.is_ok() && s.code() != Code::kNonFinite) return s;

@@ -49,12 +49,12 @@ struct Seen {
 Status choose_last(Session& s, const std::vector<float>& rows, int64_t n, Seen* seen) {
   IoTensor in{"x", DType::kF32, 2, {int64_t(rows.size()) / n, n}, const_cast<float*>(rows.data()), rows.size() * 4};
   Session::RunOptions o;
-  o.choose = true;
+  o.choice = &seen->choice;
+  o.choose_among = n;
   o.sink_context = seen;
   o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
     auto& k = *static_cast<Seen*>(context);
-    if (block.dtype == DType::kI32) k.choice = *static_cast<const int32_t*>(block.data);
-    else k.logits += view_bytes(block) / 4;
+    k.logits += view_bytes(block) / 4;
     return Status::ok();
   };
   return s.run(&in, 1, o);

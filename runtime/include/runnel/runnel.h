@@ -3,14 +3,19 @@
  * Objects: an engine (threads) holds nothing else; a model is an opened file, shared by any number of sessions; a session is one stream's
  * state and working memory. Destroy sessions before their model, models before their engine.
  *
- * Threads: an engine and a model may be used from any thread. A session is used by one thread at a time; only rnl_session_cancel and
- * rnl_session_stats may be called from another thread meanwhile. Callbacks run on the calling thread.
+ * Threads: an engine and a model may be used from any thread. A session is used by one thread at a time; only rnl_session_cancel,
+ * rnl_session_clear_cancel and rnl_session_stats may be called from another thread meanwhile. A call needs up to 64 KiB of stack.
+ *
+ * Callbacks run on the calling thread and must not throw or jump out. Within one, calls on its session are refused with
+ * RNL_INVALID_ARGUMENT (those without a code do nothing), but for rnl_session_cancel, _clear_cancel, _stats and _position;
+ * rnl_session_destroy takes effect when the running call returns. Other sessions may be used.
  *
  * Errors: every call that can fail returns a status code; rnl_last_error() then tells, on the same thread, what and where. A failed call
  * changes nothing unless its comment says otherwise. The library never ends the process and prints nothing.
  *
- * Structs that callers fill in begin with struct_size = sizeof of the struct; zero in any other field means its default. Newer fields are
- * appended, so programs keep working with later libraries. Strings are UTF-8. Sizes are in bytes, times in nanoseconds. */
+ * Structs that callers fill in begin with struct_size = sizeof of the struct, which is refused when it is 0; zero in any other field means
+ * its default. Newer fields are appended, so programs keep working with later libraries; an older library refuses those of a newer header
+ * unless they are zero. Strings are UTF-8. Sizes are in bytes, times in nanoseconds. */
 #ifndef RUNNEL_RUNNEL_H
 #define RUNNEL_RUNNEL_H
 
@@ -110,12 +115,13 @@ typedef enum rnl_backend { RNL_BACKEND_CPU = 0, RNL_BACKEND_VULKAN = 1 } rnl_bac
 
 typedef struct rnl_session_options {
   size_t struct_size;
-  int64_t context;         /* tokens; 0: min(the model's, 4096) */
+  int64_t context;         /* tokens that the stream may hold; 0: min(the model's, 4096). A stream of recurrences and windows alone goes on beyond it without end,
+                              unless context is so small that some window and one more pass (chunk) do not fit it */
   int64_t chunk;           /* tokens of one pass of a long call; 0: 256 */
   int64_t rows;            /* output rows of one pass of the output matrix; 0: 1. More rows cost arena */
-  int64_t rollback_window; /* tokens that can be taken back; 0: 64, -1: none */
+  int64_t rollback_window; /* tokens that can be taken back, see rnl_session_rollback; 0: 64, -1: none. Recurrent states are kept four times, without a window twice */
   int32_t kv;              /* RNL_F32, RNL_F16 or RNL_Q8; 0: as the model file says */
-  uint64_t budget_bytes;   /* 0: no limit; else creation fails when state and arena need more */
+  uint64_t budget_bytes;   /* 0: no limit; else creation fails when rnl_memory.state and .arena need more together */
   void* state_memory;      /* null: the library allocates. Else rnl_memory.state bytes, aligned to 256 */
   void* arena_memory;      /* null: the library allocates. Else rnl_memory.arena bytes, aligned to 256 */
   int32_t backend;         /* rnl_backend. Vulkan: on the device that RUNNEL_VULKAN_DEVICE names (a number or a part of its name), else on the most capable one;
@@ -171,12 +177,15 @@ typedef struct rnl_tensor {
  * A language model takes ids [T] (i32 or i64) and optionally rows [R], the rising indices of the tokens whose outputs are wanted (default:
  * the last; R = 0: none). Outputs are copied to `outputs` by name; dims and dtype are filled in. Language models have an optional output
  * last_hidden_state f32 [R, width], what the output matrix is multiplied with: naming it alone leaves the output matrix out.
- * On failure the stream is as before the call where its rings still allow it (the message tells otherwise); a cancelled call keeps its
- * whole passes, see rnl_session_position. */
+ * Outputs whose axis 0 is not the stream or the rows and that depend on the call's tokens are refused for calls longer than `chunk`.
+ * A token that rnl_session_generate left pending is fed before ids, and stays fed when the call then fails on a program with other inputs.
+ * On failure the stream is as before the call where its rings still hold what that needs, which they do for calls of one pass; else it holds
+ * the whole passes of the call or is emptied, and the message says so. A cancelled call keeps its whole passes (one that a callback stops
+ * within a pass of a session without rollback_window may keep none), see rnl_session_position. */
 RNL_API rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs,
                                         size_t output_count);
 /* The same, with every output delivered in blocks of rows instead of copied: tensor->dims[0] rows that begin at first_row of that output.
- * tensor and its data are valid during the callback. A non-zero return cancels. all_rows 1: outputs of every token are wanted. */
+ * tensor and its data are valid during the callback. A non-zero return cancels: the pass at hand is taken back. all_rows 1: outputs of every token are wanted. */
 typedef int (*rnl_output_fn)(void* user, const rnl_tensor* tensor, int64_t first_row);
 RNL_API rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows,
                                                rnl_output_fn output, void* user);
@@ -203,8 +212,10 @@ RNL_API rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* i
 RNL_API int64_t rnl_session_position(const rnl_session* session);
 /* Empties the stream. */
 RNL_API void rnl_session_reset(rnl_session* session);
-/* Takes back the last n tokens, n <= rollback_window. What follows is bit for bit what a new session would give that was fed the same
- * tokens by the same calls, the last one cut at that point. */
+/* Takes back the last n tokens, n <= rollback_window. Several in a row share the window until the stream is as long again as it was; calls
+ * that fail or are cancelled do not shorten it where they leave the stream as rnl_session_run says. A pending token is void then. What
+ * follows is bit for bit what a new session would give that was fed the same tokens by the same calls, the last one cut at that point.
+ * On failure nothing has changed. */
 RNL_API rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n);
 /* A copy of the stream's state in memory of the caller; size as rnl_session_snapshot_bytes says at this position. */
 RNL_API size_t rnl_session_snapshot_bytes(const rnl_session* session);
@@ -214,11 +225,13 @@ RNL_API rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const
 /* The same in a file: written to a temporary file, synced, renamed. */
 RNL_API rnl_status_code rnl_session_save(const rnl_session* session, const char* path);
 RNL_API rnl_status_code rnl_session_restore(rnl_session* session, const char* path);
-/* A second session with the same contents and options. */
+/* A second session with the same contents, options and top_logits, without callbacks. */
 RNL_API rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy);
 
 /* Asks a running call to stop; it returns RNL_CANCELLED within one operator (with recurrent states and on a device: one pass). Without a running call it stops the next one. Any thread. */
 RNL_API void rnl_session_cancel(rnl_session* session);
+/* Forgets a cancel that came after the last call had ended, so that the next one runs. Any thread. */
+RNL_API void rnl_session_clear_cancel(rnl_session* session);
 
 typedef struct rnl_stats {
   size_t struct_size;
@@ -311,8 +324,11 @@ typedef struct rnl_generate_options {
   void* logprobs_user;
 } rnl_generate_options;
 
-/* Feeds ids and continues the stream. The last token that was chosen is kept as pending and is fed by the next call, so that a
- * conversation goes on without recomputing anything. *generated may be null. */
+/* Feeds ids and continues the stream with the first program, which takes ids and gives logits f32 [rows, n]. Ids from the tokenizer's
+ * vocabulary on, which only pad the output matrix, are never chosen. The last token that was chosen is kept as pending and is fed by the next
+ * call (rnl_session_run too), so that a conversation goes on without recomputing anything. Options are checked before anything is fed. A
+ * call that fails while it feeds ids is taken back as rnl_session_run says; one that fails later leaves every token that was delivered in the
+ * stream, the last one pending. *generated may be null. */
 RNL_API rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
                                              int64_t* generated);
 typedef struct rnl_chat_message {
@@ -350,7 +366,7 @@ typedef struct rnl_chat_result {
 /* Answers a conversation (is_closed has no effect). The stream is to hold nothing, or what earlier calls of this function put there: the text
  * of the conversation is compared with that of the stream, and what is there already is not fed again. Where the two part (a template may
  * write earlier turns otherwise, a message may have been changed) the stream is taken back by rollback within rollback_window, else to its
- * start. The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a part of the
+ * start. A call that is refused changes nothing; one that fails while it feeds leaves a stream from which the next call goes on. The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a part of the
  * stream: saved, restored and forked with it. result may be null. */
 RNL_API rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options, rnl_token_fn token, void* user, rnl_chat_result* result);
 

@@ -196,6 +196,7 @@ class Session {
     return rnl_session_embed(handle_.get(), ids.data(), ids.size(), options, embedding->data(), embedding->size());
   }
   void cancel() { rnl_session_cancel(handle_.get()); }
+  void clear_cancel() { rnl_session_clear_cancel(handle_.get()); }
   // Feeds a language model's ids. logits may be null (then the output matrix is skipped); else it receives those of the last token.
   Status feed(const int32_t* ids, size_t count, std::vector<float>* logits, size_t vocabulary) {
     int32_t none = 0;

@@ -124,6 +124,11 @@ Status check(const OpCall& c) {
   return Status::ok();
 }
 
+SlotUse use_slots(const OpCall& c) {
+  const AttentionParams& p = params_of<AttentionParams>(c);
+  return {has_input(c, kK), p.window, p.stride};
+}
+
 Status check_data(const OpCall& c) {
   int64_t tokens = c.in[kQ].dims[0];
   if (has_input(c, kSegments)) {
@@ -310,6 +315,6 @@ void reference(const OpCall& c) {
 
 }  // namespace
 
-extern constexpr OpDef attention_def = define_op(registry_row::attention, parse, check, reference, check_data);
+extern constexpr OpDef attention_def = define_op(registry_row::attention, parse, check, reference, check_data, false, use_slots);
 
 }  // namespace runnel

@@ -21,6 +21,8 @@ Status parse(const void* attrs, OpParams* out) {
 Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &ids = c.in[0], &table = c.in[1], &y = c.out[0];
+  RNL_TRY(check_dense("embedding", "ids", ids));
+  RNL_TRY(check_dense("embedding", "y", y));
   RNL_CHECK_ARG(ids.dtype == DType::kI32, "embedding: ids are %s, want i32", describe(ids, a, sizeof a));
   RNL_CHECK_ARG((table.dtype == DType::kF32 || table.dtype == DType::kPacked) && table.rank == 2,
                 "embedding: table is %s, want packed or f32 [vocab, channels]", describe(table, a, sizeof a));

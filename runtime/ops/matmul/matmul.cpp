@@ -12,6 +12,7 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView& x = c.in[0];
   const int count = c.out_count;
+  RNL_TRY(check_dense("matmul", "x", x));
   RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "matmul: x is %s, want f32 [..., K]", describe(x, a, sizeof a));
   RNL_CHECK_ARG(c.in_count >= 1 + count, "matmul: %d outputs need as many weights, but there are %d inputs", count, c.in_count);
   RNL_CHECK_ARG(c.in_count <= 1 + 2 * count, "matmul: %d inputs are too many for %d outputs", c.in_count, count);
@@ -20,6 +21,7 @@ Status check(const OpCall& c) {
     const TensorView &w = c.in[1 + i], &y = c.out[i];
     RNL_CHECK_ARG(w.dtype == DType::kPacked && w.rank == 2 && w.dims[1] == k, "matmul: weight %d is %s but x is %s", i + 1,
                   describe(w, a, sizeof a), describe(x, b, sizeof b));
+    RNL_TRY(check_dense("matmul", "an output", y));
     bool fits = y.dtype == DType::kF32 && y.rank >= x.rank;
     int64_t n = 1;
     for (int d = 0; fits && d < y.rank; ++d) {

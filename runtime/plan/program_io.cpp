@@ -1,0 +1,180 @@
+#include "plan/program_io.h"
+
+#include <cstring>
+
+namespace runnel {
+namespace {
+
+bool is_rows_input(const ValueInfo& input) { return input.role == format::Role::rows; }
+
+Status check_input(const Model& model, const PlannedProgram& program, const ValueInfo& input) {
+  const ExprPool& exprs = model.exprs();
+  for (int d = 0; d < input.shape.rank; ++d) {
+    const ExprId dim = input.shape.dims[d];
+    const auto refuse = [&](const char* why) { return Status::make(Code::kInvalidModel, "input \"%s\": axis %d is \"%s\"; %s", input.name, d, exprs.text(dim), why); };
+    const int symbol = d == 0 ? exprs.as_symbol(dim) : -1;
+    if (program.stream_symbol >= 0 && exprs.depends_on(dim, program.stream_symbol) && symbol != program.stream_symbol)
+      return refuse("the stream, which is cut into passes, may stand on axis 0 alone");
+    const int rows = model.axis_bounded_by("rows");
+    if (rows >= 0 && exprs.depends_on(dim, rows) && !is_rows_input(input)) return refuse("only an input of role rows may have the axis that is bounded by rows");
+    if (is_rows_input(input) && (rows < 0 || symbol != rows)) return refuse("an input of role rows has the axis that is bounded by rows alone");
+  }
+  return Status::ok();
+}
+
+// k where an axis is k times the stream's tokens, else 0.
+int64_t multiple_of_stream(const Model& model, ExprId dim, int stream, SymbolValues values) {
+  int64_t per_token = 0;
+  for (const int64_t n : {1, 2, 3, 64}) {
+    values.v[stream] = n;
+    auto at = model.exprs().evaluate(dim, values);
+    if (!at.is_ok()) return 0;
+    if (n == 1) per_token = at.value();
+    if (at.value() != per_token * n) return 0;
+  }
+  return per_token;
+}
+
+// Of each value: whether it depends on the stream's tokens, and whether on all tokens of a pass together.
+struct Dependence {
+  Vec<uint8_t> on_stream, on_whole_pass;
+};
+
+Status find_dependence(const Model& model, const PlannedProgram& program, Dependence* d) {
+  const ProgramInfo& info = *program.info;
+  RNL_TRY(d->on_stream.assign(info.values.size()));
+  RNL_TRY(d->on_whole_pass.assign(info.values.size()));
+  for (uint32_t i = 0; i < info.input_count; ++i) d->on_stream[i] = model.depends_on(info.values[i].shape, program.stream_symbol);
+  for (const OpInfo& op : info.ops) {
+    bool on_stream = false, on_whole = false;
+    for (uint32_t k = 0; k < op.in_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + k];
+      if (o.kind != Operand::Kind::kValue) continue;
+      on_stream = on_stream || d->on_stream[o.index];
+      on_whole = on_whole || d->on_whole_pass[o.index];
+    }
+    for (uint32_t k = 0; k < op.out_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + op.in_count + k];
+      if (o.kind != Operand::Kind::kValue) continue;
+      const ShapeExpr& shape = info.values[o.index].shape;
+      d->on_stream[o.index] = on_stream;
+      d->on_whole_pass[o.index] = on_whole || (on_stream && !model.depends_on(shape, program.stream_symbol) && !model.depends_on(shape, program.rows_symbol));
+    }
+  }
+  return Status::ok();
+}
+
+// See PlannedProgram::logits_value and choice_value.
+void find_logits(PlannedProgram& program) {
+  const ProgramInfo& info = *program.info;
+  int by_rows = 0, found = -1, candidates = 0;
+  bool is_named = false;
+  for (uint32_t i = 0; i < info.required_outputs && program.rows_symbol >= 0; ++i) {
+    const uint32_t v = info.outputs[i];
+    const ValueInfo& value = info.values[v];
+    if (v < info.input_count || program.outputs[i].kind != PlannedOutput::Kind::kRows) continue;
+    ++by_rows;
+    if (value.shape.rank != 2 || value.dtype != DType::kF32 || is_named) continue;
+    is_named = std::strcmp(value.name, "logits") == 0;
+    found = int(v);
+    ++candidates;
+  }
+  if (!is_named && candidates != 1) return;
+  program.logits_value = found;
+  // The head has to make it, and nothing else may read it.
+  bool is_read = program.head_begin == 0;
+  for (const OpInfo& op : info.ops)
+    for (uint32_t k = 0; k < op.in_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + k];
+      is_read = is_read || (o.kind == Operand::Kind::kValue && int(o.index) == found);
+    }
+  if (by_rows == 1 && !is_read) program.choice_value = found;
+}
+
+}  // namespace
+
+bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input) {
+  return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol;
+}
+
+Result<size_t> log_row_bytes(const Model& model, const PlannedProgram& program, const SymbolValues& symbols) {
+  size_t row = 1 + program.call_symbols.size() * sizeof(int64_t);
+  for (uint32_t i = 0; i < program.info->input_count; ++i) {
+    const ValueInfo& input = program.info->values[i];
+    if (is_rows_input(input)) continue;
+    TensorView v{};
+    RNL_TRY(evaluate_shape(model, input.shape, symbols, input.name, &v));
+    v.dtype = input.dtype;
+    if (is_stream_input(model, program, input)) v.dims[0] = 1;
+    row += view_bytes(v);
+    if (row > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "input \"%s\" is too large", input.name);
+  }
+  return row;
+}
+
+Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program) {
+  const ProgramInfo& info = *program.info;
+  const int stream = model.axis_bounded_by("chunk"), rows = model.axis_bounded_by("rows");
+  uint32_t rows_inputs = 0;
+  for (uint32_t i = 0; i < info.input_count; ++i) {
+    if (model.depends_on(info.values[i].shape, stream)) program.stream_symbol = stream;
+    if (is_rows_input(info.values[i])) program.rows_symbol = rows, ++rows_inputs;
+  }
+  if (rows_inputs > 1) return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
+  for (uint32_t i = 0; i < info.input_count; ++i) RNL_TRY(check_input(model, program, info.values[i]));
+  if (program.head_begin < info.ops.size() && program.rows_symbol < 0)
+    return Status::make(Code::kInvalidModel, "operators compute for the wanted rows, but no input has role rows");
+  for (size_t s = 0; s < model.symbols().size(); ++s) {
+    bool is_bound = false;
+    for (uint32_t i = 0; i < info.input_count; ++i) is_bound = is_bound || model.depends_on(info.values[i].shape, int(s));
+    if (is_bound && model.symbols()[s].kind == format::SymbolKind::axis && int(s) != stream && int(s) != rows) RNL_TRY(program.call_symbols.push(int(s)));
+  }
+  if (program.stream_symbol < 0) return Status::ok();
+  RNL_ASSIGN(row, log_row_bytes(model, program, plan.bounds));
+  program.log_row = row;
+  return Status::ok();
+}
+
+Status plan_outputs(const Model& model, PlannedProgram& program) {
+  const ProgramInfo& info = *program.info;
+  Dependence d;
+  RNL_TRY(find_dependence(model, program, &d));
+  RNL_TRY(program.outputs.assign(info.outputs.size()));
+  for (size_t i = 0; i < info.outputs.size(); ++i) {
+    const uint32_t v = info.outputs[i];
+    const ShapeExpr& shape = info.values[v].shape;
+    PlannedOutput& out = program.outputs[i];
+    ShapeExpr rest = shape;
+    for (int axis = 1; axis < shape.rank; ++axis) rest.dims[axis - 1] = shape.dims[axis];
+    rest.rank = shape.rank ? shape.rank - 1 : 0;
+    if (model.depends_on(shape, program.rows_symbol)) {
+      if (model.exprs().as_symbol(shape.dims[0]) != program.rows_symbol || model.depends_on(rest, program.rows_symbol))
+        return Status::make(Code::kInvalidModel, "output \"%s\" depends on the wanted rows, but they are not its axis 0 alone", info.values[v].name);
+      out.kind = PlannedOutput::Kind::kRows;
+    } else if (shape.rank > 0 && program.stream_symbol >= 0 && !model.depends_on(rest, program.stream_symbol) && model.exprs().depends_on(shape.dims[0], program.stream_symbol)) {
+      SymbolValues sizes{};
+      for (int64_t& size : sizes.v) size = 1;
+      out.per_token = multiple_of_stream(model, shape.dims[0], program.stream_symbol, sizes);
+      if (out.per_token > 0) out.kind = PlannedOutput::Kind::kTokens;
+    }
+    out.needs_whole_call = d.on_whole_pass[v] || (out.kind == PlannedOutput::Kind::kCall && d.on_stream[v]);
+  }
+  find_logits(program);
+  Vec<uint8_t> seen;
+  RNL_TRY(seen.assign(info.values.size()));
+  for (uint32_t i = 0; i < program.head_begin; ++i)
+    for (uint32_t k = 0; k < info.ops[i].out_count; ++k) {
+      const Operand& o = info.operands[info.ops[i].first_operand + info.ops[i].in_count + k];
+      if (o.kind == Operand::Kind::kValue) seen[o.index] = info.values[o.index].dtype == DType::kF32;
+    }
+  for (size_t i = program.head_begin; i < info.ops.size(); ++i)
+    for (uint32_t k = 0; k < info.ops[i].in_count; ++k) {
+      const Operand& o = info.operands[info.ops[i].first_operand + k];
+      if (o.kind != Operand::Kind::kValue || !seen[o.index]) continue;
+      seen[o.index] = 0;
+      RNL_TRY(program.head_inputs.push(o.index));
+    }
+  return Status::ok();
+}
+
+}  // namespace runnel
