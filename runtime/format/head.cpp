@@ -28,12 +28,14 @@ bool Model::depends_on(const ShapeExpr& shape, int symbol) const {
 
 // Operators keep their order otherwise. One that reads a state keeps its place among those that use the state.
 Status Model::put_head_last(ProgramInfo& program) const {
-  const int rows = axis_bounded_by("rows");
   Vec<uint8_t> of_rows, in_head, touched;
   RNL_TRY(of_rows.assign(program.values.size()));
   RNL_TRY(in_head.assign(program.ops.size()));
   RNL_TRY(touched.assign(states_.size()));
-  for (uint32_t i = 0; i < program.input_count; ++i) of_rows[i] = program.values[i].role == format::Role::rows;
+  bool has_rows = false;
+  for (uint32_t i = 0; i < program.input_count; ++i) has_rows = has_rows || (of_rows[i] = program.values[i].role == format::Role::rows);
+  // Without such an input the symbol is one like others.
+  const int rows = has_rows ? axis_bounded_by("rows") : -1;
   uint32_t body = 0;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const OpInfo& op = program.ops[i];

@@ -107,8 +107,7 @@ Status plan_states(const Model& model, Plan& plan) {
     if (slots < 1) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots", s.name, static_cast<long long>(slots));
     std::memcpy(p.dims, v.dims, sizeof p.dims);
     p.slots = slots;
-    const bool keeps_window = s.kind == format::StateKind::ring && slots >= int64_t(s.window) - 1 + plan.options.chunk;
-    plan.is_limited = plan.is_limited || !keeps_window;
+    plan.is_limited = plan.is_limited || s.kind == format::StateKind::append || slots < int64_t(s.window);
     p.dtype = plan.options.kv == DType::kNone ? s.dtype : plan.options.kv;
     p.bytes = state_bytes(p.dtype, p.dims, s.shape.rank, s.block_axis);
     p.offset = offset;

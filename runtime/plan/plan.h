@@ -111,7 +111,7 @@ struct Plan {
   Vec<PlannedProgram> programs;
   Vec<PlannedState> states;
   bool has_recurrent = false;
-  bool is_limited = false;  // to `context` tokens: some state keeps every token, or `context` is too short for some ring to hold its window
+  bool is_limited = false;  // the stream, to `context` tokens: some state keeps every token, or `context` makes some ring smaller than its window
   // Tokens that may lie between the older checkpoint of recurrent states and the stream's end (session/recurrent.cpp); 0 without them.
   int64_t reach = 0;
   size_t journal_row = 0;     // bytes of one token's inputs in a log, of the program with most of them

@@ -15,7 +15,7 @@ Status check_input(const Model& model, const PlannedProgram& program, const Valu
     const int symbol = d == 0 ? exprs.as_symbol(dim) : -1;
     if (program.stream_symbol >= 0 && exprs.depends_on(dim, program.stream_symbol) && symbol != program.stream_symbol)
       return refuse("the stream, which is cut into passes, may stand on axis 0 alone");
-    const int rows = model.axis_bounded_by("rows");
+    const int rows = program.rows_symbol;
     if (rows >= 0 && exprs.depends_on(dim, rows) && !is_rows_input(input)) return refuse("only an input of role rows may have the axis that is bounded by rows");
     if (is_rows_input(input) && (rows < 0 || symbol != rows)) return refuse("an input of role rows has the axis that is bounded by rows alone");
   }
@@ -120,14 +120,12 @@ Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program
     if (model.depends_on(info.values[i].shape, stream)) program.stream_symbol = stream;
     if (is_rows_input(info.values[i])) program.rows_symbol = rows, ++rows_inputs;
   }
-  if (rows_inputs > 1) return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
   for (uint32_t i = 0; i < info.input_count; ++i) RNL_TRY(check_input(model, program, info.values[i]));
-  if (program.head_begin < info.ops.size() && program.rows_symbol < 0)
-    return Status::make(Code::kInvalidModel, "operators compute for the wanted rows, but no input has role rows");
+  if (rows_inputs > 1) return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
   for (size_t s = 0; s < model.symbols().size(); ++s) {
     bool is_bound = false;
     for (uint32_t i = 0; i < info.input_count; ++i) is_bound = is_bound || model.depends_on(info.values[i].shape, int(s));
-    if (is_bound && model.symbols()[s].kind == format::SymbolKind::axis && int(s) != stream && int(s) != rows) RNL_TRY(program.call_symbols.push(int(s)));
+    if (is_bound && model.symbols()[s].kind == format::SymbolKind::axis && int(s) != stream && int(s) != program.rows_symbol) RNL_TRY(program.call_symbols.push(int(s)));
   }
   if (program.stream_symbol < 0) return Status::ok();
   RNL_ASSIGN(row, log_row_bytes(model, program, plan.bounds));

@@ -29,7 +29,7 @@ void Session::start_recurrent() {
 void Session::begin_recurrent_call(const Pass& pass) {
   StateHeader* h = header();
   const int64_t start = h->position, window = plan_.options.rollback;
-  const bool has_passes = pass.total > plan_.options.chunk;
+  const bool has_passes = pass.total > tokens_that_fit(std::min(plan_.options.chunk, pass.total));
   kept_.buffer = -1;
   if (window == 0) {
     if (has_passes || pass.total >= kReplayWindow || start - h->mark[1] >= kReplayWindow)

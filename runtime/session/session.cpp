@@ -177,7 +177,10 @@ Status Session::check_op_data(const PlannedProgram& p, uint32_t op, const OpCall
 Status Session::enqueue_ops(Pass& pass, uint32_t begin, uint32_t end) {
   const PlannedProgram& p = *pass.program;
   Vec<BoundOp>& ops = ops_[pass.program_index];
-  for (uint32_t i = begin; i < end; ++i) RNL_TRY(check_op_data(p, i, ops[i].call));
+  for (uint32_t i = begin; i < end; ++i) {
+    ops[i].call.position = header()->position;
+    RNL_TRY(check_op_data(p, i, ops[i].call));
+  }
   host_is_old_ = true;
   const bool is_body = begin < p.head_begin;
   // A recording of a head that reads no recurrent state serves whatever buffer they are in.
@@ -367,10 +370,11 @@ Status Session::check_call(const Pass& pass) const {
     before = r;
   }
   RNL_CHECK_ARG(p.stream_symbol < 0 || pass.total > 0, "the call has no tokens");
+  const int64_t one_pass = tokens_that_fit(std::min(plan_.options.chunk, pass.total));
   for (uint32_t i = 0; i < p.outputs.size(); ++i)
-    RNL_CHECK_ARG(pass.total <= plan_.options.chunk || !p.outputs[i].needs_whole_call || !pass.wants(i),
-                  "output \"%s\" depends on all tokens of a call together, and this one has %lld, more than one pass takes (chunk %lld)", p.info->values[p.info->outputs[i]].name,
-                  static_cast<long long>(pass.total), static_cast<long long>(plan_.options.chunk));
+    RNL_CHECK_ARG(pass.total <= one_pass || !p.outputs[i].needs_whole_call || !pass.wants(i),
+                  "output \"%s\" depends on all tokens of a call together, and this one has %lld, more than the %lld of one pass (chunk)", p.info->values[p.info->outputs[i]].name,
+                  static_cast<long long>(pass.total), static_cast<long long>(one_pass));
   const int64_t position = header()->position;
   if (plan_.is_limited && pass.total > 0 && (pass.total > plan_.options.context || position > plan_.options.context - pass.total))
     return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld", static_cast<long long>(position), static_cast<long long>(pass.total),
@@ -399,7 +403,7 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   if (plan_.has_recurrent && streams) begin_recurrent_call(pass);
   Status status;
   do {
-    pass.tokens = streams ? std::min(plan_.options.chunk, pass.total - pass.begin) : 0;
+    pass.tokens = streams ? tokens_that_fit(std::min(plan_.options.chunk, pass.total - pass.begin)) : 0;
     if (streams) pass.symbols.v[p.stream_symbol] = pass.tokens;
     // On the CPU alone, and without recurrent states, run_ops looks between operators.
     if ((plan_.has_recurrent || backend_) && cancel_.load(std::memory_order_relaxed)) {

@@ -179,6 +179,7 @@ class Session {
   }
   Status used_ranges(int64_t from, Vec<HostRange>* ranges) const;
   uint64_t layout_hash() const;
+  int64_t tokens_that_fit(int64_t tokens) const;
 
   Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);
   Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;

@@ -18,6 +18,17 @@ constexpr size_t kChecksumBytes = 8;
 
 }  // namespace
 
+// Once a ring goes round, a pass may not overwrite what its own first token still sees.
+int64_t Session::tokens_that_fit(int64_t tokens) const {
+  const int64_t position = header()->position;
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const StateInfo& s = model().states()[i];
+    const int64_t slots = plan_.states[i].slots;
+    if (s.kind == format::StateKind::ring && position + tokens > slots) tokens = std::min(tokens, std::max(slots - position, slots - int64_t(s.window) + 1));
+  }
+  return tokens;
+}
+
 Status Session::check_rollback(int64_t n) const {
   const StateHeader* h = header();
   RNL_CHECK_ARG(n >= 0, "rolling back %lld tokens", static_cast<long long>(n));

@@ -116,7 +116,7 @@ typedef enum rnl_backend { RNL_BACKEND_CPU = 0, RNL_BACKEND_VULKAN = 1 } rnl_bac
 typedef struct rnl_session_options {
   size_t struct_size;
   int64_t context;         /* tokens that the stream may hold; 0: min(the model's, 4096). A stream of recurrences and windows alone goes on beyond it without end,
-                              unless context is so small that some window and one more pass (chunk) do not fit it */
+                              unless context is below some window; below window + chunk + rollback_window its passes are shorter and less can be taken back */
   int64_t chunk;           /* tokens of one pass of a long call; 0: 256 */
   int64_t rows;            /* output rows of one pass of the output matrix; 0: 1. More rows cost arena */
   int64_t rollback_window; /* tokens that can be taken back, see rnl_session_rollback; 0: 64, -1: none. Recurrent states are kept four times, without a window twice */
