@@ -213,7 +213,7 @@ RNL_API int64_t rnl_session_position(const rnl_session* session);
 /* Empties the stream. */
 RNL_API void rnl_session_reset(rnl_session* session);
 /* Takes back the last n tokens, n <= rollback_window. Several in a row share the window until the stream is as long again as it was; calls
- * that fail or are cancelled do not shorten it where they leave the stream as rnl_session_run says. A pending token is void then. What
+ * that fail or are cancelled do not shorten it, but for one of several passes that fails on a model with windows. A pending token is void then. What
  * follows is bit for bit what a new session would give that was fed the same tokens by the same calls, the last one cut at that point.
  * On failure nothing has changed. */
 RNL_API rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n);
