@@ -121,7 +121,7 @@ Status NextToken::prepare(bool new_text) {
   least_ = std::max(1, deciding);
   if (options_.grammar) RNL_TRY(listed_.assign(kMostListed));
   const TokenFilter f = filter(1);
-  auto made = Sampler::create(options_.sampling, int32_t(vocab_), options_.grammar ? &f : nullptr);
+  auto made = Sampler::create(options_.sampling, int32_t(vocab_), options_.grammar ? &f : nullptr, int32_t(width_));
   if (!made.is_ok()) return made.take_status();
   sampler_ = std::move(made.value());
   return options_.logprobs_fn ? logprobs_.prepare(options_.logprobs, int32_t(width_)) : Status::ok();

@@ -40,7 +40,7 @@ Status SamplerState::unwind(uint64_t n) {
   return Status::ok();
 }
 
-Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab, const TokenFilter* filter) {
+Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab, const TokenFilter* filter, int32_t width) {
   RNL_CHECK_ARG(vocab > 0, "a sampler needs a vocabulary");
   RNL_CHECK_ARG(o.temperature >= 0 && o.temperature < kInfinity, "temperature is %g, it must be finite and at least 0", double(o.temperature));
   RNL_CHECK_ARG(o.top_k >= 0, "top_k is %d, it must be at least 0", o.top_k);
@@ -55,9 +55,9 @@ Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab, const To
   s.vocab_ = vocab;
   for (size_t i = 0; i < o.bias_count; ++i) {
     const LogitBias& b = o.bias[i];
-    RNL_CHECK_ARG(b.id >= 0 && b.id < vocab, "the bias of id %d is out of range, the vocabulary has %d", b.id, vocab);
+    RNL_CHECK_ARG(b.id >= 0 && b.id < std::max(vocab, width), "the bias of id %d is out of range, the vocabulary has %d", b.id, vocab);
     RNL_CHECK_ARG(b.bias < kInfinity, "the bias of id %d must be finite or minus infinity", b.id);
-    RNL_TRY(s.bias_.push(b));
+    if (b.id < vocab) RNL_TRY(s.bias_.push(b));
   }
   s.o_.bias = nullptr;
   s.greedy_ = o.temperature < kLeastTemperature;

@@ -78,8 +78,9 @@ int32_t deciding_logits(const SamplerOptions& options);
 
 class Sampler {
  public:
-  // vocab: logits of each call. filter: what sample() will be given, if any. All memory of later calls is taken here.
-  static Result<Sampler> create(const SamplerOptions& options, int32_t vocab, const TokenFilter* filter = nullptr);
+  // vocab: logits of each call that are chosen from. filter: what sample() will be given, if any. width: ids below it may be biased; those from
+  // vocab on, which are never chosen, without effect. All memory of later calls is taken here.
+  static Result<Sampler> create(const SamplerOptions& options, int32_t vocab, const TokenFilter* filter = nullptr, int32_t width = 0);
   // The chosen id; `state` is not changed, accept() it when it is fed. kNonFinite when a logit is NaN or +infinity, or when all are
   // -infinity. Nothing is allocated.
   Result<int32_t> sample(const float* logits, const SamplerState& state, const TokenFilter* filter = nullptr);
