@@ -283,7 +283,9 @@ rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size
     RNL_TRY(read_options(options, &o, "embed options"));
     static_assert(int(format::Pooling::first) + 1 == RNL_POOLING_FIRST && int(format::Pooling::mean) + 1 == RNL_POOLING_MEAN);
     RNL_CHECK_ARG(o.pooling >= 0 && o.pooling <= RNL_POOLING_FIRST, "pooling %d is unknown", o.pooling);
-    return embed(s, ids, count, {o.pooling - 1, o.normalise < 0 ? 0 : o.normalise > 0 ? 1 : -1}, embedding, capacity);
+    Status status = embed(s, ids, count, {o.pooling - 1, o.normalise < 0 ? 0 : o.normalise > 0 ? 1 : -1}, embedding, capacity);
+    if (text_state(s).sampler.count == 0) note_tokens(text_state(s), 0, ids, s.position());
+    return status;
   });
 }
 

@@ -246,6 +246,120 @@ TEST_F(CApi, EmbedSaysWhenAModelHasNoHiddenStates) {
   rnl_session_destroy(session);
 }
 
+TEST_F(CApi, StructsWithoutASizeAreRefused) {
+  rnl_engine* none = nullptr;
+  const rnl_engine_options e{};
+  EXPECT_EQ(rnl_engine_create(&e, &none), RNL_INVALID_ARGUMENT);
+  rnl_session_options o{};
+  o.context = 64;
+  rnl_session* session = nullptr;
+  EXPECT_EQ(rnl_session_create(model, &o, &session), RNL_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(rnl_last_error()).find("struct_size"), std::string::npos) << rnl_last_error();
+  rnl_memory memory{};
+  EXPECT_EQ(rnl_session_plan(model, nullptr, &memory), RNL_INVALID_ARGUMENT);
+  rnl_model_info info{};
+  EXPECT_EQ(rnl_model_get_info(model, &info), RNL_INVALID_ARGUMENT);
+  // A field that only a later version knows is not passed over.
+  struct Later {
+    rnl_session_options known;
+    int64_t unknown;
+  } later{rnl::session_options(), 0};
+  later.known.struct_size = sizeof later;
+  ASSERT_EQ(rnl_session_create(model, &later.known, &session), RNL_OK) << rnl_last_error();
+  rnl_session_destroy(session);
+  later.unknown = 1;
+  EXPECT_EQ(rnl_session_create(model, &later.known, &session), RNL_UNSUPPORTED);
+}
+
+TEST_F(CApi, ValuesOutOfRangeAreNotCutToOnesWithin) {
+  const auto refuses = [&](auto change) {
+    rnl_session_options o = rnl::session_options();
+    change(o);
+    rnl_memory memory{};
+    memory.struct_size = sizeof memory;
+    rnl_session* none = nullptr;
+    return rnl_session_plan(model, &o, &memory) == RNL_INVALID_ARGUMENT && rnl_session_create(model, &o, &none) == RNL_INVALID_ARGUMENT;
+  };
+  EXPECT_TRUE(refuses([](auto& o) { o.backend = 7; }));
+  EXPECT_TRUE(refuses([](auto& o) { o.backend = 256; }));
+  EXPECT_TRUE(refuses([](auto& o) { o.kv = 257; }));
+  EXPECT_TRUE(refuses([](auto& o) { o.rollback_window = -2; }));
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, nullptr, &session), RNL_OK);
+  std::vector<float> x(48);
+  rnl_tensor in = tensor("x", x.data(), 1);
+  for (const int32_t dtype : {260, 257, 0, 8, 9, -1}) {
+    in.dtype = dtype;
+    EXPECT_EQ(rnl_session_run(session, nullptr, &in, 1, nullptr, 0), RNL_INVALID_ARGUMENT) << dtype;
+  }
+  in = tensor("x", x.data(), 1);
+  in.dims[0] = 0, in.dims[1] = int64_t(1) << 50;
+  EXPECT_EQ(rnl_session_run(session, nullptr, &in, 1, nullptr, 0), RNL_INVALID_ARGUMENT);
+  rnl_session_destroy(session);
+}
+
+TEST_F(CApi, NullWithACountIsAStatus) {
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, nullptr, &session), RNL_OK);
+  EXPECT_EQ(rnl_session_run(session, nullptr, nullptr, 2, nullptr, 0), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_run(session, nullptr, nullptr, 0, nullptr, 2), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_snapshot(session, nullptr, 100), RNL_INVALID_ARGUMENT);
+  std::vector<float> x(48), y(1);
+  rnl_tensor in = tensor("x", x.data(), 1), out = tensor("logits", nullptr, 1);
+  EXPECT_EQ(rnl_session_run(session, nullptr, &in, 1, &out, 1), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_position(session), 0);
+  in.data = nullptr;
+  EXPECT_EQ(rnl_session_run(session, nullptr, &in, 1, nullptr, 0), RNL_INVALID_ARGUMENT);
+  rnl_session_destroy(session);
+  EXPECT_EQ(rnl_session_position(nullptr), 0);
+  EXPECT_EQ(rnl_session_snapshot_bytes(nullptr), 0u);
+  rnl_session_reset(nullptr);
+  rnl_session_cancel(nullptr);
+  rnl_model* none = nullptr;
+  EXPECT_EQ(rnl_model_open_memory(engine, nullptr, 100, &none), RNL_INVALID_ARGUMENT);
+}
+
+TEST_F(CApi, TheBudgetCountsAllOfTheStateBlock) {
+  rnl_session_options o = rnl::session_options();
+  rnl_memory m{};
+  m.struct_size = sizeof m;
+  ASSERT_EQ(rnl_session_plan(model, &o, &m), RNL_OK);
+  o.budget_bytes = m.state + m.arena;
+  EXPECT_EQ(rnl_session_plan(model, &o, &m), RNL_OK);
+  --o.budget_bytes;
+  EXPECT_EQ(rnl_session_plan(model, &o, &m), RNL_BUDGET_EXCEEDED);
+  rnl_session* session = nullptr;
+  EXPECT_EQ(rnl_session_create(model, &o, &session), RNL_BUDGET_EXCEEDED);
+}
+
+TEST_F(CApi, MoreOperatorsThanThereMayBeAreRefused) {
+  runnel::test::ModelBuilder b;
+  b.add_input("x0", {"T", "4"});
+  for (size_t i = 1; i <= runnel::kMaxOps + 1; ++i) {
+    b.add_value("x" + std::to_string(i), {"T", "4"});
+    b.add_op("unary", {"x" + std::to_string(i - 1)}, {"x" + std::to_string(i)}).attrs.Set([] {
+      runnel::format::UnaryAttrsT a;
+      a.kind = runnel::format::UnaryKind::tanh;
+      return a;
+    }());
+  }
+  b.program().outputs = {"x" + std::to_string(runnel::kMaxOps + 1)};
+  AlignedBytes many(b.build());
+  rnl_model* none = nullptr;
+  EXPECT_EQ(rnl_model_open_memory(engine, many.data(), many.size(), &none), RNL_UNSUPPORTED);
+  EXPECT_NE(std::string(rnl_last_error()).find("16385 operators"), std::string::npos) << rnl_last_error();
+  b.program().ops.pop_back();
+  b.program().values.pop_back();
+  b.program().outputs = {"x" + std::to_string(runnel::kMaxOps)};
+  AlignedBytes most(b.build());
+  rnl_model* large = nullptr;
+  ASSERT_EQ(rnl_model_open_memory(engine, most.data(), most.size(), &large), RNL_OK) << rnl_last_error();
+  rnl_memory m{};
+  m.struct_size = sizeof m;
+  EXPECT_EQ(rnl_session_plan(large, nullptr, &m), RNL_OK) << rnl_last_error();
+  rnl_model_close(large);
+}
+
 TEST(CApiVersion, IsNamed) {
   EXPECT_STRNE(rnl_version(), "");
   EXPECT_STREQ(rnl_format_version(), "1.0");

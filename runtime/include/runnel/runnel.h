@@ -4,7 +4,7 @@
  * state and working memory. Destroy sessions before their model, models before their engine.
  *
  * Threads: an engine and a model may be used from any thread. A session is used by one thread at a time; only rnl_session_cancel,
- * rnl_session_clear_cancel and rnl_session_stats may be called from another thread meanwhile. A call needs up to 64 KiB of stack.
+ * rnl_session_clear_cancel and rnl_session_stats may be called from another thread meanwhile. A call needs up to 64 KiB of stack, on a device what its driver needs.
  *
  * Callbacks run on the calling thread and must not throw or jump out. Within one, calls on its session are refused with
  * RNL_INVALID_ARGUMENT (those without a code do nothing), but for rnl_session_cancel, _clear_cancel, _stats and _position;
