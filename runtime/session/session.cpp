@@ -382,22 +382,32 @@ Status Session::check_call(const Pass& pass) const {
   return Status::ok();
 }
 
+Status Session::begin_call(const IoTensor* inputs, size_t input_count, const RunOptions& options, Pass* pass) {
+  RNL_TRY(find_program(options.program, &pass->program_index));
+  const PlannedProgram& p = plan_.programs[pass->program_index];
+  pass->program = &p;
+  pass->options = &options;
+  pass->rows_all = options.rows_all;
+  RNL_TRY(match_inputs(p, inputs, input_count));
+  RNL_TRY(bind_symbols(p, &pass->symbols));
+  pass->total = p.stream_symbol >= 0 ? pass->symbols.v[p.stream_symbol] : 0;
+  for (uint32_t i = 0; i < p.info->input_count; ++i)
+    if (p.info->values[i].role == format::Role::rows) pass->rows = matched_[i];
+  RNL_TRY(check_call(*pass));
+  return check_device();
+}
+
+Status Session::check_run(const IoTensor* inputs, size_t input_count, const RunOptions& options) {
+  Pass pass;
+  return begin_call(inputs, input_count, options, &pass);
+}
+
 Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions& options) {
   const uint64_t t0 = now_ns();
   Pass pass;
-  RNL_TRY(find_program(options.program, &pass.program_index));
-  const PlannedProgram& p = plan_.programs[pass.program_index];
-  pass.program = &p;
-  pass.options = &options;
-  pass.rows_all = options.rows_all;
-  RNL_TRY(match_inputs(p, inputs, input_count));
-  RNL_TRY(bind_symbols(p, &pass.symbols));
+  RNL_TRY(begin_call(inputs, input_count, options, &pass));
+  const PlannedProgram& p = *pass.program;
   const bool streams = p.stream_symbol >= 0;
-  pass.total = streams ? pass.symbols.v[p.stream_symbol] : 0;
-  for (uint32_t i = 0; i < p.info->input_count; ++i)
-    if (p.info->values[i].role == format::Role::rows) pass.rows = matched_[i];
-  RNL_TRY(check_call(pass));
-  RNL_TRY(check_device());
   if (backend_) RNL_TRY(sync_to_device());
   const int64_t start = header()->position;
   if (plan_.has_recurrent && streams) begin_recurrent_call(pass);

@@ -112,6 +112,8 @@ class Session {
     void* sink_context = nullptr;
   };
   Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
+  // What run() refuses before anything has run.
+  Status check_run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
   // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
@@ -185,6 +187,7 @@ class Session {
   Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;
   Status check_input_sizes(const PlannedProgram& p, const SymbolValues& symbols) const;
   Status check_call(const Pass& pass) const;
+  Status begin_call(const IoTensor* inputs, size_t input_count, const RunOptions& options, Pass* pass);
   Status find_program(const char* name, uint32_t* index) const;
   Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last);
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);

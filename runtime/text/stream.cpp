@@ -112,6 +112,7 @@ Status run_stream(Session& session, const IoTensor* inputs, size_t count, const 
   const size_t ids_at = find_ids(session, *p, inputs, count, &alone);
   bool has_pending = state.has_pending && state.pending_at == session.position();
   if (has_pending && (ids_at == count || !alone)) {
+    RNL_TRY(session.check_run(inputs, count, options));
     const IoTensor first[2] = {{"ids", DType::kI32, 1, {1}, &state.pending, 4}, {"rows", DType::kI32, 1, {0}, nullptr, 0}};
     Session::RunOptions none;
     none.sink = [](void*, uint32_t, const TensorView&, int64_t) { return Status::ok(); };

@@ -175,6 +175,17 @@ TEST_P(TextStream, RefusedCallsFeedNothing) {
   const rnl_generate_options g = options(2);
   EXPECT_EQ(rnl_session_generate(s, &bad, 1, &g, nullptr, nullptr, nullptr), RNL_INVALID_ARGUMENT);
   EXPECT_EQ(run(s, {3, bad}), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_run(s, nullptr, nullptr, 0, nullptr, 0), RNL_INVALID_ARGUMENT);
+  std::vector<int32_t> two{4, 5};
+  for (int wrong = 0; wrong < 4; ++wrong) {
+    rnl_tensor t = ids_tensor(two);
+    if (wrong == 0) t.dims[0] = -1;
+    if (wrong == 1) t.rank = 2, t.dims[1] = 1;
+    if (wrong == 2) t.data = nullptr;
+    if (wrong == 3) t.bytes = 4;
+    EXPECT_EQ(rnl_session_run(s, nullptr, &t, 1, nullptr, 0), RNL_INVALID_ARGUMENT) << wrong;
+    EXPECT_EQ(rnl_session_position(s), position) << wrong;
+  }
   EXPECT_EQ(generate(s, {}, options(3)), generate(before, {}, options(3)));
   rnl_session_destroy(before);
 }
