@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,7 +24,29 @@ struct Descriptor {
   }
 };
 
+const char* kind_name(mode_t mode) {
+  return S_ISDIR(mode) ? "a directory" : S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : "a device";
+}
+
+// Names of temporary files that exist now, for remove_temporary_files(). Whoever takes a name out of its slot owns it.
+std::atomic<char*> g_temporaries[32];
+std::atomic<unsigned> g_temporary_count;  // of all that were ever opened: part of their names
+
 }  // namespace
+
+bool is_same_file(const char* a, const char* b) {
+  struct stat x, y;
+  return ::stat(a, &x) == 0 && ::stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+void remove_temporary_files() {
+  for (std::atomic<char*>& slot : g_temporaries) {
+    char* name = slot.exchange(nullptr);
+    if (!name) continue;
+    ::unlink(name);
+    slot.store(name);
+  }
+}
 
 FileView::FileView(FileView&& o) noexcept
     : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), kind_(std::exchange(o.kind_, Kind::kNone)) {}
@@ -46,11 +70,12 @@ void FileView::close() {
 }
 
 Result<FileView> FileView::open(const char* path, bool copy) {
-  Descriptor d{::open(path, O_RDONLY | O_CLOEXEC)};
+  // A FIFO is refused below rather than waited for.
+  Descriptor d{::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)};
   if (d.fd < 0) return Status::make(errno == ENOENT ? Code::kNotFound : Code::kIo, "%s: cannot open: %s", path, std::strerror(errno));
   struct stat st;
   if (::fstat(d.fd, &st) != 0) return Status::make(Code::kIo, "%s: %s", path, std::strerror(errno));
-  if (!S_ISREG(st.st_mode)) return Status::make(Code::kIo, "%s: not a regular file", path);
+  if (!S_ISREG(st.st_mode)) return Status::make(Code::kIo, "%s: not a regular file but %s", path, kind_name(st.st_mode));
   if (st.st_size == 0) return Status::make(Code::kInvalidModel, "%s: the file is empty", path);
   FileView view;
   view.size_ = size_t(st.st_size);
@@ -87,20 +112,69 @@ Result<FileView> FileView::borrow(const void* data, size_t size) {
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) {
     ::close(fd_);
-    ::unlink(path_ + path_size_ + 1);
+    ::unlink(temporary_);
   }
+  forget();
+}
+
+// A signal handler on another thread may hold the temporary's name just now.
+void AtomicFile::forget() {
+  const bool is_ours = slot_ < 0 || g_temporaries[slot_].exchange(nullptr) != nullptr;
+  if (is_ours) std::free(temporary_);
   std::free(path_);
+  path_ = temporary_ = nullptr;
+  slot_ = -1;
+}
+
+// Puts where `path` leads in the end into path_: of a link not the link but its target is replaced, also when that does not exist yet.
+Status AtomicFile::follow(const char* path) {
+  path_ = ::strdup(path);
+  for (int hops = 0; path_; ++hops) {
+    struct stat st;
+    if (::lstat(path_, &st) != 0 || !S_ISLNK(st.st_mode)) return Status::ok();
+    char link[PATH_MAX];
+    const ssize_t n = ::readlink(path_, link, sizeof link);
+    if (n <= 0 || n == ssize_t(sizeof link) || hops == 40) return Status::make(Code::kIo, "%s: cannot follow the link: %s", path, std::strerror(n < 0 ? errno : ELOOP));
+    const char* slash = link[0] == '/' ? nullptr : std::strrchr(path_, '/');
+    const size_t folder = slash ? size_t(slash - path_) + 1 : 0;
+    auto* next = static_cast<char*>(std::malloc(folder + size_t(n) + 1));
+    if (next) {
+      std::memcpy(next, path_, folder);
+      std::memcpy(next + folder, link, size_t(n));
+      next[folder + size_t(n)] = 0;
+    }
+    std::free(path_);
+    path_ = next;
+  }
+  return Status::make(Code::kOutOfMemory, "no memory for a file name");
 }
 
 Status AtomicFile::open(const char* path) {
-  path_size_ = std::strlen(path);
-  const size_t room = 2 * path_size_ + 32;
-  path_ = static_cast<char*>(std::malloc(room));
-  if (!path_) return Status::make(Code::kOutOfMemory, "no memory for a file name");
-  std::memcpy(path_, path, path_size_ + 1);
-  std::snprintf(path_ + path_size_ + 1, room - path_size_ - 1, "%s.%ld.tmp", path, long(::getpid()));
-  fd_ = ::open(path_ + path_size_ + 1, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd_ < 0) return Status::make(Code::kIo, "%s: cannot create: %s", path_ + path_size_ + 1, std::strerror(errno));
+  struct stat old;
+  const bool exists = ::stat(path, &old) == 0;
+  if (exists && !S_ISREG(old.st_mode)) return Status::make(Code::kIo, "%s: not written: it is no regular file but %s", path, kind_name(old.st_mode));
+  RNL_TRY(follow(path));
+  const char* slash = std::strrchr(path_, '/');
+  const int folder = slash ? int(slash - path_) + 1 : 0;
+  const size_t room = std::strlen(path_) + 48;
+  temporary_ = static_cast<char*>(std::malloc(room));
+  if (!temporary_) return Status::make(Code::kOutOfMemory, "no memory for a file name");
+  // Other threads have other numbers; other machines and containers, whose processes may have our number, are noticed by O_EXCL.
+  for (int tries = 0; fd_ < 0 && tries < 1000; ++tries) {
+    std::snprintf(temporary_, room, "%.*s%.200s.%ld-%u.tmp", folder, path_, path_ + folder, long(::getpid()), g_temporary_count.fetch_add(1));
+    fd_ = ::open(temporary_, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, exists ? 0600 : 0666);
+    if (fd_ < 0 && errno != EEXIST) break;
+  }
+  if (fd_ < 0) return Status::make(Code::kIo, "%s: cannot create: %s", path, std::strerror(errno));
+  for (int i = 0; i < int(sizeof g_temporaries / sizeof *g_temporaries) && slot_ < 0; ++i) {
+    char* none = nullptr;
+    if (g_temporaries[i].compare_exchange_strong(none, temporary_)) slot_ = i;
+  }
+  if (exists) {
+    // The owner first: changing it clears bits of the mode. Without the right to, or on file systems without modes, the file is ours and no one else's.
+    const bool keeps_owner = (old.st_uid == ::geteuid() || ::fchown(fd_, old.st_uid, gid_t(-1)) == 0) && (old.st_gid == ::getegid() || ::fchown(fd_, uid_t(-1), old.st_gid) == 0);
+    ::fchmod(fd_, old.st_mode & (keeps_owner ? 07777 : 0777));
+  }
   return Status::ok();
 }
 
@@ -132,16 +206,13 @@ Status AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
 }
 
 Status AtomicFile::commit() {
-  const char* temporary = path_ + path_size_ + 1;
   int error = ::fsync(fd_) != 0 ? errno : 0;
   if (::close(fd_) != 0 && !error) error = errno;
   fd_ = -1;
-  if (!error && ::rename(temporary, path_) != 0) error = errno;
-  if (error) {
-    ::unlink(temporary);
-    return Status::make(Code::kIo, "%s: cannot finish writing: %s", path_, std::strerror(error));
-  }
-  return Status::ok();
+  if (!error && ::rename(temporary_, path_) != 0) error = errno;
+  if (!error) return Status::ok();
+  ::unlink(temporary_);
+  return Status::make(Code::kIo, "%s: cannot finish writing: %s", path_, std::strerror(error));
 }
 
 }  // namespace runnel

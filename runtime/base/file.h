@@ -33,28 +33,37 @@ class FileView {
   Kind kind_ = Kind::kNone;
 };
 
-// Writes `path` so that a reader sees the old file or the whole new one: a temporary file beside it, synced, then renamed.
-// Destroyed without commit() it removes the temporary file.
+// Whether both names lead to one file that exists, by links of either kind or by another way through the folders.
+bool is_same_file(const char* a, const char* b);
+
+// Removes what AtomicFile has open. Safe in a signal handler; for a program that ends now.
+void remove_temporary_files();
+
+// Writes `path` so that a reader sees the old file or the whole new one: a temporary file beside it, synced, then renamed. A link is followed
+// and stays; what is no regular file is refused; mode and, where we may, owner of the file that was there are kept. Any number of threads and
+// processes may write one path: the last commit() stays. Destroyed without commit() it removes the temporary file.
 class AtomicFile {
  public:
   AtomicFile() = default;
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
+  // Once.
   Status open(const char* path);
   Status write(const void* data, size_t size);
   // Overwrites bytes that were written before.
   Status write_at(uint64_t offset, const void* data, size_t size);
   // The file's name until commit() renames it.
-  const char* temporary_path() const { return path_ + path_size_ + 1; }
+  const char* temporary_path() const { return temporary_; }
   Status commit();
   uint64_t written() const { return written_; }
 
  private:
-  int fd_ = -1;
+  Status follow(const char* path);
+  void forget();
+  int fd_ = -1, slot_ = -1;  // slot_: among the names that remove_temporary_files() knows
   uint64_t written_ = 0;
-  char* path_ = nullptr;  // target, then the temporary name behind its zero byte
-  size_t path_size_ = 0;
+  char *path_ = nullptr, *temporary_ = nullptr;
 };
 
 }  // namespace runnel
