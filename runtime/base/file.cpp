@@ -36,7 +36,7 @@ std::atomic<unsigned> g_temporary_count;  // of all that were ever opened: part 
 
 bool is_same_file(const char* a, const char* b) {
   struct stat x, y;
-  return ::stat(a, &x) == 0 && ::stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+  return ::stat(a, &x) == 0 && S_ISREG(x.st_mode) && ::stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 void remove_temporary_files() {
@@ -189,6 +189,12 @@ Status AtomicFile::write(const void* data, size_t size) {
     written_ += uint64_t(n);
   }
   return Status::ok();
+}
+
+Status AtomicFile::extend(uint64_t size) {
+  written_ += size;
+  if (::ftruncate(fd_, off_t(written_)) == 0 && ::lseek(fd_, off_t(written_), SEEK_SET) >= 0) return Status::ok();
+  return Status::make(Code::kIo, "%s: cannot write: %s", path_, std::strerror(errno));
 }
 
 Status AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {

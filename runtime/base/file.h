@@ -33,7 +33,7 @@ class FileView {
   Kind kind_ = Kind::kNone;
 };
 
-// Whether both names lead to one file that exists, by links of either kind or by another way through the folders.
+// Whether both names lead to one regular file, by links of either kind or by another way through the folders.
 bool is_same_file(const char* a, const char* b);
 
 // Removes what AtomicFile has open. Safe in a signal handler; for a program that ends now.
@@ -51,6 +51,8 @@ class AtomicFile {
   // Once.
   Status open(const char* path);
   Status write(const void* data, size_t size);
+  // As if so many bytes of zeros had been written.
+  Status extend(uint64_t size);
   // Overwrites bytes that were written before.
   Status write_at(uint64_t offset, const void* data, size_t size);
   // The file's name until commit() renames it.

@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "api/handles.h"
 #include "base/clock.h"
 #include "cli/common.h"
+#include "cli/lines.h"
 #include "cpu/features.h"
 #include "text/sampler.h"
 
@@ -80,6 +83,16 @@ int64_t vocabulary_of(const Model& model) {
 
 const char* kv_name(const Plan& plan) { return plan.states.empty() ? "none" : dtype_name(plan.states[0].dtype); }
 
+// The process's own peak: what getrusage tells goes over fork and exec, so it may be the parent's.
+uint64_t peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.compare(0, 6, "VmHWM:") == 0) return std::strtoull(line.c_str() + 6, nullptr, 10) * 1024;
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return uint64_t(usage.ru_maxrss) * 1024;
+}
+
 }  // namespace
 
 int cmd_bench(const Options& o) {
@@ -123,6 +136,7 @@ int cmd_bench(const Options& o) {
       for (int64_t i = 0; i < o.gen_tokens; ++i) token = runner.feed(&token, 1, true);
       decode.push_back(double(o.gen_tokens) * 1e9 / double(now_ns() - t5));
     }
+    trace.finish();
     const MemoryReport m = session.memory();
     planned = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
     threads = opened.engine.threads();
@@ -134,16 +148,14 @@ int cmd_bench(const Options& o) {
                 {"submissions", s.submissions}, {"cpu_operators", s.cpu_ops}, {"copied_bytes", s.copied_bytes}};
     }
   }
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
   char cpu[96];
   cpu_name(cpu, sizeof cpu);
-  const uint64_t peak = uint64_t(usage.ru_maxrss) * 1024;
+  const uint64_t peak = peak_bytes();
   if (o.json) {
     json out = {{"prefill_tokens_per_s", median(prefill)}, {"decode_tokens_per_s", median(decode)}, {"load_ms", median(load_ms)}, {"first_token_ms", median(first_ms)},
                       {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", head}};
     if (!device.is_null()) out["device"] = device;
-    std::printf("%s\n", out.dump().c_str());
+    std::printf("%s\n", json_text(out).c_str());
     return 0;
   }
   std::printf("%s, %d threads, kv %s, output matrix %s\n", cpu, threads, kv.c_str(), head.c_str());

@@ -2,15 +2,16 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "api/handles.h"
 #include "cli/common.h"
+#include "cli/lines.h"
 #include "cli/text_options.h"
 
 namespace runnel::cli {
@@ -42,9 +43,7 @@ class Chat {
   explicit Chat(const Options& o) : o_(o) {
     open(o, &opened_);
     if (!opened_.model.info().has_chat) throw Failure("this model has no chat format; `runnel run` continues a text");
-    rnl_session_options s = session_options(o, default_context(opened_.model));
-    s.rollback_window = 0;  // the default: templates change the ends of answers
-    check(session_.create(opened_.model, s));
+    check(session_.create(opened_.model, options()));
     text_options_ = std::make_unique<TextOptions>(o, opened_.model);
     for (const std::string& v : o.variables) add_variable(v);
     chat_.variables = variables_;
@@ -54,11 +53,13 @@ class Chat {
   int run();
 
  private:
+  rnl_session_options options() const;
   std::string side_file(const std::string& path) const { return path + ".json"; }
   void add_variable(const std::string& v);
   void reset();
   void load();
   void save(const std::string& path);
+  void try_save(const std::string& path);
   // False at the end of input.
   bool read_message(bool terminal, std::string* message);
   rnl::Status answer(std::string* text, rnl_chat_result* result);
@@ -72,7 +73,23 @@ class Chat {
   std::vector<std::string> names_;
   rnl::Chat chat_;
   bool told_ = false;
+  bool failed_ = false;  // a command of the conversation
 };
+
+// Templates change the ends of answers, those of thinking models all but the end. Attention keeps its slots anyway; recurrent states are
+// computed again from a checkpoint at most as old as the window.
+rnl_session_options Chat::options() const {
+  const Model& model = *opened_.model.get()->model;
+  const Saved saved = o_.load_state.empty() ? Saved{0, rnl::session_options()} : read_saved(o_.load_state);
+  const int64_t context = saved.options.context && reads_context(model) ? saved.options.context : std::max(default_context(opened_.model), saved.options.context);
+  rnl_session_options s = session_options(o_, context);
+  const bool recurs = std::any_of(model.states().begin(), model.states().end(), [](const StateInfo& state) { return state.is_recurrent(); });
+  constexpr int64_t kWindow = 64, kLongWindow = 1024;
+  s.rollback_window = !recurs ? kWindow : o_.max_tokens ? std::clamp(o_.max_tokens, kWindow, kLongWindow) : kLongWindow;
+  continue_saved(saved, &s);
+  if (o_.rollback) s.rollback_window = o_.rollback;
+  return s;
+}
 
 void Chat::add_variable(const std::string& v) {
   const size_t equals = v.find('=');
@@ -99,9 +116,9 @@ void Chat::reset() {
 void Chat::load() {
   if (!o_.system.empty()) throw Failure("--system: the saved conversation has its own beginning");
   const std::string path = side_file(o_.load_state);
-  std::ifstream in(path);
-  if (!in) throw Failure(path + ": cannot open the messages of the saved conversation: " + std::strerror(errno));
-  const json saved = json::parse(in, nullptr, false);
+  auto file = FileView::open(path.c_str(), false);
+  if (!file.is_ok()) throw Failure("the messages of the saved conversation: " + std::string(file.take_status().message()));
+  const json saved = json::parse(file.value().data(), file.value().data() + file.value().size(), nullptr, false);
   const auto is_message = [](const json& m) { return m.is_object() && m.value("role", json()).is_string() && m.value("content", json()).is_string(); };
   if (!saved.is_array() || !std::all_of(saved.begin(), saved.end(), is_message)) throw Failure(path + ": not a list of messages");
   for (const json& m : saved) chat_.messages.emplace_back(m["role"].get<std::string>(), m["content"].get<std::string>());
@@ -109,14 +126,25 @@ void Chat::load() {
 }
 
 void Chat::save(const std::string& path) {
-  check(session_.save(path));
+  const std::string side = side_file(path);
+  check_output(o_, "the conversation", path);
+  check_output(o_, "its messages", side);
   json messages = json::array();
   for (const auto& [role, content] : chat_.messages) messages.push_back({{"role", role}, {"content", content}});
-  const std::string side = side_file(path), fresh = side + ".new";
-  std::ofstream out(fresh, std::ios::binary);
-  out << messages.dump(1, ' ', false, json::error_handler_t::replace) << "\n";
-  out.close();
-  if (!out || std::rename(fresh.c_str(), side.c_str()) != 0) throw Failure(side + ": cannot write: " + std::strerror(errno));
+  TextOutput out(side);
+  out.write(json_text(messages, 1) + "\n");
+  check(session_.save(path));
+  out.commit();
+}
+
+// A command that fails leaves the conversation as it is.
+void Chat::try_save(const std::string& path) {
+  try {
+    save(path);
+  } catch (const Failure& e) {
+    tell(e.what());
+    failed_ = true;
+  }
 }
 
 bool Chat::read_message(bool terminal, std::string* message) {
@@ -143,7 +171,8 @@ rnl::Status Chat::answer(std::string* text, rnl_chat_result* result) {
   // A Ctrl-C that came just behind the answer before was not meant for this one.
   if (s.code() == RNL_CANCELLED && !g_interrupted) s = rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);
   if (s.code() != RNL_DEVICE_LOST) return s;
-  std::fprintf(stderr, "\nrunnel: %s\n", s.message().c_str());
+  std::fputc('\n', stderr);
+  tell(s.message());
   check(session_.recover());
   if (result->generated == 0) return rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);
   if (g.max_tokens) g.max_tokens -= result->generated;
@@ -166,16 +195,15 @@ void Chat::turn(const std::string& message, bool terminal) {
   std::fflush(stdout);
   if (result.dropped > 0 && !told_ && o_.stop.empty()) {
     told_ = true;
-    std::fprintf(stderr, "runnel: the conversation does not go on where the stream was (the chat template may write earlier turns in another way): %lld tokens were fed again\n",
-                 static_cast<long long>(result.fed));
+    tell("the conversation does not go on where the stream was (the chat template may write earlier turns in another way): " + std::to_string(result.fed) + " tokens were fed again");
   }
   // What was said stays said, also when Ctrl-C cut it off; a question without any answer is taken back.
   if (result.generated > 0) chat_.messages.emplace_back("assistant", text);
   else chat_.messages.pop_back();
   if (s || s.code() == RNL_CANCELLED) return;
-  const std::string what = s.message() + (s.code() == RNL_CONTEXT_FULL ? "; /reset starts anew, --context makes room" : "");
+  const std::string what = reason(s, "/reset starts anew, ");
   if (!terminal) throw Failure(what);
-  std::fprintf(stderr, "runnel: %s\n", what.c_str());
+  tell(what);
 }
 
 int Chat::run() {
@@ -189,12 +217,13 @@ int Chat::run() {
   for (std::string message; read_message(terminal, &message);) {
     if (message.empty()) continue;
     if (message == "/reset") reset();
-    else if (message.compare(0, 6, "/save ") == 0) save(message.substr(6));
+    else if (message.compare(0, 6, "/save ") == 0) try_save(message.substr(6));
     else turn(message, terminal);
   }
   if (terminal) std::fputc('\n', stderr);
   if (!o_.save_state.empty()) save(o_.save_state);
-  return 0;
+  trace.finish();
+  return failed_ && !terminal ? 1 : 0;
 }
 
 }  // namespace

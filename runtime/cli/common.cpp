@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
+#include <limits>
 
 #include "base/clock.h"
+#include "session/session.h"
+#include "text/utf8.h"
 
 namespace runnel::cli {
 
@@ -33,13 +37,72 @@ rnl_generate_options generate_options(const Options& o) {
   g.sampling.struct_size = sizeof g.sampling;
   g.sampling.temperature = o.temperature;
   g.sampling.top_k = o.top_k;
-  g.sampling.top_p = o.top_p;
+  g.sampling.top_p = std::max(o.top_p, std::numeric_limits<float>::min());  // where 0 is off
   g.sampling.min_p = o.min_p;
   g.sampling.repetition_penalty = o.repetition_penalty;
   g.sampling.seed = o.seed;
   g.stop = o.stops.data();
   g.stop_count = o.stops.size();
   return g;
+}
+
+std::string printable(std::string_view text) {
+  constexpr size_t kName = 200, kAll = 8000;
+  std::string out;
+  size_t opened = text.npos, closed = 0;  // the quotation marks around what comes
+  for (size_t i = 0; i < text.size() && out.size() < kAll;) {
+    if (text[i] == '"' && i != closed) opened = i, closed = text.find('"', i + 1);
+    else if (text[i] == '"') opened = text.npos;
+    if (opened != text.npos && closed != text.npos && i > opened + kName && i < closed) {
+      out += "…";
+      i = closed;
+      continue;
+    }
+    const auto* p = reinterpret_cast<const unsigned char*>(text.data()) + i;
+    const Utf8Step step = utf8_step(p, text.size() - i);
+    const uint32_t code = step.kind == Utf8::kValid ? code_point_at(p, step.length).value : 0;
+    const bool shows = code >= 0x20 && !(code >= 0x7F && code < 0xA0);
+    for (uint32_t k = 0; k < step.length; ++k) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, p[k] == '\n' ? "\\n" : "\\x%02x", p[k]);
+      if (shows) out += char(p[k]);
+      else out += escaped;
+    }
+    i += step.length;
+  }
+  return out;
+}
+
+void tell(std::string_view text) { std::fprintf(stderr, "runnel: %s\n", printable(text).c_str()); }
+
+bool is_terminal(int descriptor) { return isatty(descriptor); }
+
+std::string reason(const rnl::Status& s, const char* more) {
+  return s.message() + (s.code() == RNL_CONTEXT_FULL ? std::string("; ") + more + "a larger --context makes room" : std::string());
+}
+
+Saved read_saved(const std::string& path) {
+  auto file = FileView::open(path.c_str(), false);
+  if (!file.is_ok()) throw Failure(file.take_status().message());
+  StateHeader h{};
+  if (file.value().size() < sizeof h) throw Failure(path + ": not restored: too short for a saved state");
+  std::memcpy(&h, file.value().data(), sizeof h);
+  Saved saved{0, rnl::session_options()};
+  // What else may be wrong with it is told when it is restored.
+  if (std::memcmp(h.magic, "RNLSTATE", sizeof h.magic) != 0 || h.version != kStateVersion || h.position < 0 || h.position > kMaxSize) return saved;
+  saved.position = h.position;
+  saved.options.context = h.context;
+  saved.options.chunk = h.chunk;
+  saved.options.rollback_window = h.rollback > 0 ? h.rollback : -1;
+  saved.options.kv = int32_t(h.kv);
+  return saved;
+}
+
+void continue_saved(const Saved& saved, rnl_session_options* options) {
+  if (!saved.options.context) return;
+  if (!options->chunk) options->chunk = saved.options.chunk;
+  if (!options->kv) options->kv = saved.options.kv;
+  options->rollback_window = saved.options.rollback_window;
 }
 
 int64_t default_context(const rnl::Model& model) {
@@ -52,29 +115,36 @@ void open(const Options& o, Opened* opened) {
   check(opened->model.open(opened->engine, o.model, false, o.adapter));
 }
 
-Trace::Trace(const Options& o, rnl_session* session) : path_(o.trace) {
-  if (path_.empty()) return;
+Trace::Trace(const Options& o, rnl_session* session) {
+  if (o.trace.empty()) return;
+  out_ = std::make_unique<TextOutput>(o.trace);
   rnl_session_set_trace(
       session,
       [](void* user, const char* op, const char* kernel, uint64_t begin, uint64_t end) { static_cast<Trace*>(user)->events_.push_back({op, kernel, begin, end}); }, this);
 }
 
-Trace::~Trace() {
-  if (path_.empty()) return;
-  std::FILE* f = std::fopen(path_.c_str(), "w");
-  if (!f) {
-    std::fprintf(stderr, "runnel: %s: cannot write the trace\n", path_.c_str());
-    return;
-  }
-  std::fprintf(f, "{\"traceEvents\":[");
+void Trace::finish() {
+  if (!out_) return;
+  const std::unique_ptr<TextOutput> out = std::move(out_);
+  out->write("{\"traceEvents\":[");
   const uint64_t zero = events_.empty() ? 0 : events_[0].begin;
   for (size_t i = 0; i < events_.size(); ++i) {
     const Event& e = events_[i];
-    std::fprintf(f, "%s\n{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f}", i ? "," : "", e.kernel, e.op, double(e.begin - zero) / 1e3,
-                 double(e.end - e.begin) / 1e3);
+    char line[512];
+    std::snprintf(line, sizeof line, "%s\n{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f}", i ? "," : "", e.kernel, e.op,
+                  double(e.begin - zero) / 1e3, double(e.end - e.begin) / 1e3);
+    out->write(line);
   }
-  std::fprintf(f, "\n]}\n");
-  std::fclose(f);
+  out->write("\n]}\n");
+  out->commit();
+}
+
+Trace::~Trace() {
+  try {
+    finish();
+  } catch (const Failure& e) {
+    tell(e.what());
+  }
 }
 
 Progress::Progress(const char* what, int64_t total) : what_(what), total_(total), started_(now_ns()), terminal_(isatty(2)) {}

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "cli/files.h"
 #include "runnel/runnel.hpp"
 
 namespace runnel::cli {
@@ -17,6 +20,11 @@ struct Failure : std::runtime_error {
 inline void check(const rnl::Status& s) {
   if (!s) throw Failure(s.message());
 }
+// What a terminal may show of a text that holds names from files: control characters escaped, what stands in quotation marks cut to 200 bytes.
+std::string printable(std::string_view text);
+// "runnel: " and the printable text on standard error.
+void tell(std::string_view text);
+bool is_terminal(int descriptor);
 
 struct Options {
   std::string model, adapter;
@@ -29,6 +37,8 @@ struct Options {
   // run, chat
   std::string prompt, system, load_state, save_state;
   int64_t max_tokens = -1;  // not given
+  bool limits_tokens = false;  // it was
+  int64_t rollback = 0;        // 0: what suits the model
   float temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
   int top_k = 0;
   bool special = false;
@@ -67,7 +77,18 @@ int cmd_devices(const Options& o);
 // Options of a session as typed; context 0 becomes `need` tokens.
 rnl_session_options session_options(const Options& o, int64_t need);
 rnl_generate_options generate_options(const Options& o);
+// The model's, at most 4096.
 int64_t default_context(const rnl::Model& model);
+// Why a call failed, with what helps where the context is full.
+std::string reason(const rnl::Status& s, const char* more = "");
+// The end of a saved stream, and the options of its session.
+struct Saved {
+  int64_t position = 0;
+  rnl_session_options options;
+};
+Saved read_saved(const std::string& path);
+// Gives the session the saved stream's chunk, rollback window and KV type where the command line says none.
+void continue_saved(const Saved& saved, rnl_session_options* options);
 // Engine and model together.
 struct Opened {
   rnl::Engine engine;
@@ -75,11 +96,13 @@ struct Opened {
 };
 void open(const Options& o, Opened* opened);
 
-// Writes a Chrome trace (chrome://tracing, Perfetto) of every operator to the file of --trace when the object goes.
+// Writes a Chrome trace (chrome://tracing, Perfetto) of every operator to the file of --trace.
 class Trace {
  public:
   Trace(const Options& o, rnl_session* session);
+  // Of a command that failed: what there is.
   ~Trace();
+  void finish();
   Trace(const Trace&) = delete;
   Trace& operator=(const Trace&) = delete;
 
@@ -88,7 +111,7 @@ class Trace {
     const char *op, *kernel;
     uint64_t begin, end;
   };
-  std::string path_;
+  std::unique_ptr<TextOutput> out_;
   std::vector<Event> events_;
 };
 

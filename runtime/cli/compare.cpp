@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/half.h"
+#include "cli/lines.h"
 #include "cli/observed_call.h"
 
 namespace runnel::cli {
@@ -226,14 +227,14 @@ void print_first(const ObservedCall& call, const std::vector<Compared>& compared
   const OpInfo& op = call.program().ops[first.op];
   std::printf("%s, %s\n", op_text(call, first).c_str(), first.kernel);
   for (const Compared& c : compared)
-    if (c.op == first.op) std::printf("  %s %s %s\n", name_of(call, c).c_str(), dims_text(c.dims.data(), int(c.dims.size())).c_str(), c.agrees() ? "agrees" : difference(c).c_str());
+    if (c.op == first.op) std::printf("  %s %s %s\n", printable(name_of(call, c)).c_str(), dims_text(c.dims.data(), int(c.dims.size())).c_str(), c.agrees() ? "agrees" : difference(c).c_str());
   std::printf("  its inputs\n");
   const Before before(call, compared);
   for (uint32_t k = 0; k < op.in_count; ++k) {
     const Operand& o = call.program().operands[op.first_operand + k];
-    if (o.kind == Operand::Kind::kValue) std::printf("    %s: %s\n", call.program().values[o.index].name, before.state_of(o.index).c_str());
-    if (o.kind == Operand::Kind::kTensor) std::printf("    %s: %s\n", call.model().tensors()[o.index].name, tensor_type(call.model().tensors()[o.index]).c_str());
-    if (o.kind == Operand::Kind::kState) std::printf("    %s: state\n", call.model().states()[o.index].name);
+    if (o.kind == Operand::Kind::kValue) std::printf("    %s: %s\n", printable(call.program().values[o.index].name).c_str(), before.state_of(o.index).c_str());
+    if (o.kind == Operand::Kind::kTensor) std::printf("    %s: %s\n", printable(call.model().tensors()[o.index].name).c_str(), tensor_type(call.model().tensors()[o.index]).c_str());
+    if (o.kind == Operand::Kind::kState) std::printf("    %s: state\n", printable(call.model().states()[o.index].name).c_str());
   }
 }
 
@@ -247,14 +248,14 @@ void print_text(const ObservedCall& call, const std::vector<Compared>& compared,
   }
   if (first) std::printf("\n");
   std::printf("%zu of %zu values agree within %s of their largest", agree, compared.size(), number(tolerance).c_str());
-  if (worst) std::printf(", at most %s off (%s)", number(worst->relative()).c_str(), name_of(call, *worst).c_str());
+  if (worst) std::printf(", at most %s off (%s)", number(worst->relative()).c_str(), printable(name_of(call, *worst)).c_str());
   std::printf("\n");
   constexpr size_t kShown = 12;
   size_t shown = 0;
   for (const Compared& c : compared) {
     if (c.agrees() || ++shown > kShown) continue;
     const std::string op = c.op == UINT32_MAX ? "-" : std::to_string(c.op) + " " + call.program().ops[c.op].def->name;
-    std::printf("  %-24s %-40s %s\n", op.c_str(), name_of(call, c).c_str(), c.is_complete ? number(c.relative()).c_str() : "not computed");
+    std::printf("  %-24s %-40s %s\n", op.c_str(), printable(name_of(call, c)).c_str(), c.is_complete ? number(c.relative()).c_str() : "not computed");
   }
   if (shown > kShown) std::printf("  ... and %zu more; --json has all\n", shown - kShown);
 }
@@ -273,7 +274,7 @@ void print_json(const ObservedCall& call, const std::vector<Compared>& compared,
   json out = {{"program", call.program().name}, {"tolerance", tolerance}, {"chunk", call.chunk()}, {"agrees", all}, {"values", values}, {"first", nullptr}};
   if (first) out["first"] = first->op;
   if (!error.empty()) out["error"] = error;
-  std::printf("%s\n", out.dump(1).c_str());
+  std::printf("%s\n", json_text(out, 1).c_str());
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ std::vector<int32_t> given_ids(const json& line, size_t number) {
   if (!line["ids"].is_array()) throw Failure(where + " is no array");
   std::vector<int32_t> ids;
   for (const json& id : line["ids"]) {
-    if (!id.is_number_integer() || id < 0 || id > INT32_MAX) throw Failure(where + " holds " + id.dump());
+    if (!id.is_number_integer() || id < 0 || id > INT32_MAX) throw Failure(where + " holds \"" + json_text(id) + "\"");
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -62,7 +62,7 @@ int cmd_embed(const Options& o) {
   for (const auto& ids : texts) {
     rnl::Status s = session.embed(ids, &one, size_t(width.value()), &eo);
     if (s.code() == RNL_DEVICE_LOST) {
-      std::fprintf(stderr, "runnel: %s\n", s.message().c_str());
+      tell(s.message());
       check(session.recover());
       s = session.embed(ids, &one, size_t(width.value()), &eo);
     }
@@ -70,6 +70,7 @@ int cmd_embed(const Options& o) {
     vectors.insert(vectors.end(), one.begin(), one.end());
     progress.update(int64_t(vectors.size() / one.size()));
   }
+  trace.finish();
   if (o.in.empty()) {
     for (size_t i = 0; i < vectors.size(); ++i) std::printf("%s%.9g", i ? ", " : "[", double(vectors[i]));
     std::printf("]\n");

@@ -95,6 +95,7 @@ int cmd_eval(const Options& o) {
   if (!sink.error.empty()) throw Failure(sink.error);
   if (!s.is_ok()) throw Failure(s.message());
   writer.commit();
+  trace.finish();
   return 0;
 }
 
@@ -136,9 +137,7 @@ int add_rows(void* user, const rnl_tensor* t, int64_t first_row) {
 std::vector<int32_t> perplexity_ids(const Options& o, const Opened& opened) {
   std::vector<int32_t> ids;
   if (o.in.empty()) {
-    auto text = FileView::open(o.file.c_str(), false);
-    if (!text.is_ok()) throw Failure(text.take_status().message());
-    check(opened.model.tokenize(std::string(reinterpret_cast<const char*>(text.value().data()), text.value().size()), 0, &ids));
+    check(opened.model.tokenize(read_text(o.file), 0, &ids));
     return ids;
   }
   FileView file;
@@ -203,6 +202,7 @@ int cmd_perplexity(const Options& o) {
   }
   if (scored == 0) throw Failure("no token was scored");
   const double mean = nll / double(scored), value = std::exp(mean);
+  trace.finish();
   if (o.json)
     std::printf("%s\n", nlohmann::json{{"perplexity", value}, {"nll", mean}, {"tokens", ids.size()}, {"scored", scored}}.dump().c_str());
   else

@@ -4,6 +4,7 @@
 
 #include "api/handles.h"
 #include "cli/compare.h"
+#include "cli/lines.h"
 #include "cpu/features.h"
 #include "text/tokenizer.h"
 
@@ -103,35 +104,37 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m, const
   return out;
 }
 
+std::string shown(const json& text) { return printable(text.get<std::string>()); }
+
 void print_text(const json& d, const Model& model) {
   const json& b = d["planned_bytes"];
-  std::printf("%s  (format %s, %s)\n", d["name"].get<std::string>().c_str(), d["format"].get<std::string>().c_str(),
-              d.contains("provenance") ? d["provenance"]["architecture"].get<std::string>().c_str() : "unknown architecture");
+  std::printf("%s  (format %s, %s)\n", shown(d["name"]).c_str(), shown(d["format"]).c_str(),
+              d.contains("provenance") ? shown(d["provenance"]["architecture"]).c_str() : "unknown architecture");
   if (d.contains("provenance"))
-    std::printf("source   %s, sha256 %.16s…, licence %s\n", d["provenance"]["source"].get<std::string>().c_str(), d["provenance"]["source_sha256"].get<std::string>().c_str(),
-                d["provenance"]["licence"].get<std::string>().c_str());
+    std::printf("source   %s, sha256 %.16s…, licence %s\n", shown(d["provenance"]["source"]).c_str(), shown(d["provenance"]["source_sha256"]).c_str(),
+                shown(d["provenance"]["licence"]).c_str());
   if (d.contains("adapter_bytes")) std::printf("adapter  %llu bytes\n", d["adapter_bytes"].get<unsigned long long>());
   std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(), d["chunk"].get<long long>());
   for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total"}) std::printf("  %-10s %14llu\n", part, b[part].get<unsigned long long>());
   std::printf("\nstates\n");
   for (const json& s : d["states"]) {
     const auto shape = s["shape"].get<std::vector<int64_t>>();
-    std::printf("  %-16s %-7s %-4s %-24s %12llu\n", s["name"].get<std::string>().c_str(), s["kind"].get<std::string>().c_str(), s["dtype"].get<std::string>().c_str(),
+    std::printf("  %-16s %-7s %-4s %-24s %12llu\n", shown(s["name"]).c_str(), shown(s["kind"]).c_str(), shown(s["dtype"]).c_str(),
                 dims_text(shape.data(), int(shape.size())).c_str(), s["bytes"].get<unsigned long long>());
   }
-  if (d.contains("device")) std::printf("\nVulkan device %s: %llu bytes of buffers\n", d["device"]["name"].get<std::string>().c_str(), d["device"]["bytes"].get<unsigned long long>());
+  if (d.contains("device")) std::printf("\nVulkan device %s: %llu bytes of buffers\n", shown(d["device"]["name"]).c_str(), d["device"]["bytes"].get<unsigned long long>());
   std::printf("\nweights\n");
   for (const TensorInfo& t : model.tensors())
-    std::printf("  %-28s %-18s %-36s %12zu\n", t.name, dims_text(t.view.dims, t.view.rank).c_str(), tensor_type(t).c_str(), t.bytes);
+    std::printf("  %-28s %-18s %-36s %12zu\n", printable(t.name).c_str(), dims_text(t.view.dims, t.view.rank).c_str(), tensor_type(t).c_str(), t.bytes);
   for (const json& p : d["programs"]) {
-    std::printf("\nprogram %s\n", p["name"].get<std::string>().c_str());
+    std::printf("\nprogram %s\n", shown(p["name"]).c_str());
     int i = 0;
     for (const json& op : p["ops"]) {
       std::string line;
-      for (const json& name : op["inputs"]) line += " " + name.get<std::string>();
+      for (const json& name : op["inputs"]) line += " " + shown(name);
       line += " ->";
-      for (const json& name : op["outputs"]) line += " " + name.get<std::string>();
-      std::printf("  %4d %-5s %-34s%s\n", i++, op["part"].get<std::string>().c_str(), op["kernel"].get<std::string>().c_str(), line.c_str());
+      for (const json& name : op["outputs"]) line += " " + shown(name);
+      std::printf("  %4d %-5s %-34s%s\n", i++, shown(op["part"]).c_str(), shown(op["kernel"]).c_str(), line.c_str());
     }
   }
 }
@@ -166,7 +169,7 @@ int cmd_inspect(const Options& o) {
   json d = describe(model, plan.value(), Session::memory_of(plan.value()), session ? session->backend() : nullptr);
   if (o.verify) d["verified"] = true;
   if (o.json) {
-    std::printf("%s\n", d.dump(1).c_str());
+    std::printf("%s\n", json_text(d, 1).c_str());
     return 0;
   }
   print_text(d, model);

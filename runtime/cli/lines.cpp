@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 
 namespace runnel::cli {
 
@@ -25,8 +26,13 @@ std::string from_hex(const std::string& hex, size_t line) {
 
 }  // namespace
 
+std::string json_text(const nlohmann::ordered_json& value, int indent) { return value.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace); }
+std::string json_text(const json& value, int indent) { return value.dump(indent, ' ', false, json::error_handler_t::replace); }
+
 void for_each_line(const std::string& path, const std::function<void(const json&, size_t)>& see) {
-  std::ifstream in(path);
+  std::ifstream file;
+  if (path != "-") file.open(path);
+  std::istream& in = path == "-" ? std::cin : file;
   if (!in) throw Failure(path + ": cannot open: " + std::strerror(errno));
   std::string line;
   for (size_t n = 1; std::getline(in, line); ++n) {
@@ -36,7 +42,7 @@ void for_each_line(const std::string& path, const std::function<void(const json&
       if (!given.is_object()) throw Failure("line " + std::to_string(n) + " is no JSON object");
       see(given, n);
     } catch (const Failure& e) {
-      throw Failure(path + ": " + e.what());
+      throw Failure((path == "-" ? "standard input" : path) + ": " + e.what());
     }
   }
   if (in.bad()) throw Failure(path + ": cannot read: " + std::strerror(errno));

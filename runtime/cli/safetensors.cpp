@@ -1,18 +1,20 @@
 #include "cli/safetensors.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
+#include "cli/lines.h"
 #include "format/enums.h"
 
 namespace runnel::cli {
 namespace {
 
 using nlohmann::json;
+
+void check(const Status& s) {
+  if (!s.is_ok()) throw Failure(s.message());
+}
 
 const struct {
   const char* name;
@@ -61,8 +63,7 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
   return out;
 }
 
-SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors)
-    : path_(path), temporary_(path + "." + std::to_string(::getpid()) + ".tmp") {
+SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors) : path_(path) {
   json root = json::object();
   uint64_t at = 0;
   for (const NamedTensor& t : tensors) {
@@ -74,35 +75,21 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<
     sizes_.push_back(t.bytes);
     at += t.bytes;
   }
-  std::string text = root.dump();
+  std::string text = json_text(root);
   while (text.size() % 8) text += ' ';
-  file_ = std::fopen(temporary_.c_str(), "wb");
-  if (!file_) throw Failure(temporary_ + ": cannot create: " + std::strerror(errno));
   const uint64_t size = text.size();
-  if (std::fwrite(&size, 8, 1, file_) != 1 || std::fwrite(text.data(), 1, text.size(), file_) != text.size()) throw Failure(path_ + ": cannot write: " + std::strerror(errno));
+  check(file_.open(path.c_str()));
+  check(file_.write(&size, sizeof size));
+  check(file_.write(text.data(), text.size()));
+  check(file_.extend(at));
   for (uint64_t& b : begins_) b += 8 + size;
-}
-
-SafetensorsWriter::~SafetensorsWriter() {
-  if (!file_) return;
-  std::fclose(file_);
-  ::unlink(temporary_.c_str());
 }
 
 void SafetensorsWriter::write(size_t index, size_t offset, const void* data, size_t size) {
   if (offset > sizes_[index] || size > sizes_[index] - offset) throw Failure(path_ + ": more output than its shape holds");
-  if (fseeko(file_, off_t(begins_[index] + offset), SEEK_SET) != 0 || std::fwrite(data, 1, size, file_) != size) throw Failure(path_ + ": cannot write: " + std::strerror(errno));
+  check(file_.write_at(begins_[index] + offset, data, size));
 }
 
-void SafetensorsWriter::commit() {
-  const bool flushed = std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0;
-  const bool closed = std::fclose(file_) == 0;
-  file_ = nullptr;
-  if (!flushed || !closed || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(temporary_.c_str());
-    throw Failure(path_ + ": cannot finish writing: " + std::strerror(error));
-  }
-}
+void SafetensorsWriter::commit() { check(file_.commit()); }
 
 }  // namespace runnel::cli

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -25,14 +24,13 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors);
-  ~SafetensorsWriter();
   // Bytes [offset, offset + size) of tensor number `index`.
   void write(size_t index, size_t offset, const void* data, size_t size);
   void commit();
 
  private:
-  std::string path_, temporary_;
-  std::FILE* file_ = nullptr;
+  std::string path_;
+  AtomicFile file_;
   std::vector<uint64_t> begins_, sizes_;
 };
 

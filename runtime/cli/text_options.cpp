@@ -1,22 +1,12 @@
 #include "cli/text_options.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "runnel/json_schema.hpp"
 
 namespace runnel::cli {
 namespace {
-
-std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in) throw Failure(path + ": cannot read: " + std::strerror(errno));
-  return text;
-}
 
 // What was asked for as GBNF; empty: nothing.
 std::string grammar_text(const Options& o) {
@@ -38,14 +28,14 @@ TextOptions::TextOptions(const Options& o, const rnl::Model& model) : model_(mod
     options_.grammar = grammar_.get();
   }
   if (o.logprobs < 0) return;
-  logprobs_.reset(o.logprobs_file.empty() ? stderr : std::fopen(o.logprobs_file.c_str(), "w"));
-  if (!logprobs_) throw Failure(o.logprobs_file + ": cannot write: " + std::strerror(errno));
+  if (!o.logprobs_file.empty()) logprobs_ = std::make_unique<TextOutput>(o.logprobs_file);
   options_.logprobs_count = o.logprobs;
   options_.logprobs = [](void* user, const rnl_logprobs* token) { static_cast<TextOptions*>(user)->write_logprobs(*token); };
   options_.logprobs_user = this;
 }
 
-void TextOptions::write_logprobs(const rnl_logprobs& token) {
+void TextOptions::write_logprobs(const rnl_logprobs& token) try {
+  if (!error_.empty()) return;
   const auto entry = [&](const rnl_logprob& p) {
     std::string text;
     check(model_.detokenize({p.id}, RNL_TEXT_SPECIAL, &text));
@@ -55,7 +45,15 @@ void TextOptions::write_logprobs(const rnl_logprobs& token) {
   line["best"] = nlohmann::ordered_json::array();
   for (size_t i = 0; i < token.best_count; ++i) line["best"].push_back(entry(token.best[i]));
   const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  std::fwrite(text.data(), 1, text.size(), logprobs_.get());
+  if (logprobs_) logprobs_->write(text);
+  else if (std::fwrite(text.data(), 1, text.size(), stderr) != text.size()) error_ = "cannot write log-probabilities to standard error";
+} catch (const std::exception& e) {
+  error_ = e.what();
+}
+
+void TextOptions::finish() {
+  if (!error_.empty()) throw Failure(error_);
+  if (logprobs_) logprobs_->commit();
 }
 
 }  // namespace runnel::cli

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/clock.h"
-#include "base/xxh64.h"
 #include "session/pass.h"
 
 namespace runnel {
@@ -30,18 +29,6 @@ size_t Session::state_block_bytes(const Plan& plan) {
 unsigned char* Session::state_data(uint32_t index, int buffer) const {
   const PlannedState& s = plan_.states[index];
   return state_.data() + (state_block_bytes(plan_) - plan_.state_bytes) + s.offset + size_t(buffer) * s.stride;
-}
-
-uint64_t Session::layout_hash() const {
-  Xxh64 h;
-  for (const PlannedState& s : plan_.states) {
-    h.update(s.dims, sizeof s.dims);
-    h.update(&s.bytes, sizeof s.bytes);
-    h.update(&s.dtype, sizeof s.dtype);
-    h.update(&s.copies, sizeof s.copies);
-  }
-  h.update(&plan_.reach, sizeof plan_.reach);
-  return h.digest();
 }
 
 Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool* pool, const PlanOptions& options, void* state_memory, void* arena_memory) {
@@ -100,7 +87,7 @@ void Session::reset() {
   std::memcpy(h->magic, "RNLSTATE", 8);
   h->version = kStateVersion;
   h->model = model().fingerprint();
-  h->layout = layout_hash();
+  describe_plan(h);
   start_recurrent();
   host_is_newer();
   seen_position_.store(0, std::memory_order_relaxed);

@@ -35,7 +35,9 @@ struct StateHeader {
   int64_t mark[2];
   uint8_t mark_buffer[2];
   uint8_t buffer;
-  uint8_t padding[5];
+  DType kv;              // the options that the plan was made with; layout follows from them
+  uint8_t padding[4];
+  int64_t context, chunk, rollback;
   unsigned char text[kTextStateBytes];
 };
 static_assert((sizeof(StateHeader) + kStateAlignment - 1) / kStateAlignment * kStateAlignment == kStateHeaderBytes);
@@ -83,6 +85,9 @@ struct ObservedOp {
 using ObserveFn = Status (*)(void* context, const ObservedOp& op);
 // A block of an output: rows first_row .. first_row + block.dims[0] - 1 of output number `output`. The data is valid during the call.
 using OutputFn = Status (*)(void* context, uint32_t output, const TensorView& block, int64_t first_row);
+
+// Whether a program computes with the context itself, such as rotary frequencies: states of another context are not what it would have computed.
+bool reads_context(const Model& model);
 
 class Session {
  public:
@@ -135,9 +140,13 @@ class Session {
   // Forgets the stream.
   void reset();
   // Takes back the last n tokens. text/stream.h has the one for a stream that is also generated on.
-  Status rollback(int64_t n);
+  enum class Reach : uint8_t {
+    kWindow,  // at most the plan's window, as is promised
+    kStates,  // whatever the states still allow: without recurrent ones that may be all
+  };
+  Status rollback(int64_t n, Reach reach = Reach::kWindow);
   // Why n tokens cannot be taken back now.
-  Status check_rollback(int64_t n) const;
+  Status check_rollback(int64_t n, Reach reach = Reach::kWindow) const;
   // Bytes of a snapshot now; they grow with the position until states are full.
   size_t snapshot_bytes() const;
   Status snapshot(void* buffer, size_t size) const;
@@ -180,7 +189,10 @@ class Session {
     for_each_range_since(h, 0, [](void* f, unsigned char* data, size_t bytes) { (*static_cast<Fn*>(f))(data, bytes); }, &fn);
   }
   Status used_ranges(int64_t from, Vec<HostRange>* ranges) const;
-  uint64_t layout_hash() const;
+  // saved.cpp
+  static uint64_t layout_hash(const Plan& plan);
+  void describe_plan(StateHeader* h) const;
+  Status check_layout(const StateHeader& saved) const;
   int64_t tokens_that_fit(int64_t tokens) const;
 
   Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);

@@ -29,21 +29,21 @@ int64_t Session::tokens_that_fit(int64_t tokens) const {
   return tokens;
 }
 
-Status Session::check_rollback(int64_t n) const {
+Status Session::check_rollback(int64_t n, Reach reach) const {
   const StateHeader* h = header();
   RNL_CHECK_ARG(n >= 0, "rolling back %lld tokens", static_cast<long long>(n));
   const auto range = [&](const char* why, int64_t what) { return Status::make(Code::kRollbackRange, "rolling back %lld tokens: %s %lld", static_cast<long long>(n), why, static_cast<long long>(what)); };
   if (n > h->position) return range("the stream holds", h->position);
-  if (n > plan_.options.rollback) return range("rollback_window is", plan_.options.rollback);
+  if (n > plan_.options.rollback && reach == Reach::kWindow) return range("rollback_window is", plan_.options.rollback);
   RNL_TRY(check_device());
   const int64_t target = h->position - n, mark = plan_.has_recurrent && n > 0 ? rewind_mark(target) : target;
   if (mark < 0) return range("recurrent states can be computed again from position", h->mark[0]);
   return rings_reach(mark) ? Status::ok() : range("rings no longer hold what is needed at position", mark);
 }
 
-Status Session::rollback(int64_t n) {
+Status Session::rollback(int64_t n, Reach reach) {
   StateHeader* h = header();
-  RNL_TRY(check_rollback(n));
+  RNL_TRY(check_rollback(n, reach));
   if (backend_) RNL_TRY(sync_to_device());
   const int64_t target = h->position - n, before = h->position;
   if (plan_.has_recurrent && n > 0) RNL_TRY(rewind_recurrent(target));
@@ -120,8 +120,10 @@ Status Session::restore(const void* buffer, size_t size) {
   if (std::memcmp(h.magic, "RNLSTATE", 8) != 0) return mismatch("not a saved state");
   if (h.version != kStateVersion) return Status::make(Code::kStateMismatch, "not restored: version %u of saved states; this runtime reads %u", h.version, kStateVersion);
   if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
-  if (h.layout != layout_hash()) return mismatch("it was saved with another context, chunk, rollback window or KV type");
-  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || (plan_.is_limited && h.position > plan_.options.context)) return mismatch("its position is out of range");
+  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize) return mismatch("its position is out of range");
+  RNL_TRY(check_layout(h));
+  if (plan_.is_limited && h.position > plan_.options.context)
+    return Status::make(Code::kStateMismatch, "not restored: it holds %lld tokens, the context is %lld", static_cast<long long>(h.position), static_cast<long long>(plan_.options.context));
   const bool has_window = plan_.options.rollback > 0;
   const int copies = has_window ? 4 : 2;
   const bool are_one = h.mark[0] == h.mark[1] && h.mark_buffer[0] == h.mark_buffer[1];
@@ -140,6 +142,7 @@ Status Session::restore(const void* buffer, size_t size) {
     if (has_window) RNL_TRY(check_journal(log, h));
   }
   std::memcpy(header(), &h, sizeof h);
+  describe_plan(header());
   size_t at = sizeof h;
   for_each_used_range(h, [&](unsigned char* data, size_t bytes) {
     std::memcpy(data, in + at, bytes);

@@ -234,7 +234,7 @@ Status answer_chat(Session& session, const Conversation& c, const GenerateOption
     const ChatMark& m = held.marks[i];
     if (m.bytes >= text.size() || m.bytes < hash.at || hash.upto(m.bytes) != m.hash) break;
     const bool is_pending = m.position == position + 1;
-    if (is_pending ? has_pending : m.position <= position && session.check_rollback(position - m.position).is_ok()) base = &m;
+    if (is_pending ? has_pending : m.position <= position && session.check_rollback(position - m.position, Session::Reach::kStates).is_ok()) base = &m;
   }
   const int64_t kept = base ? std::min(base->position, position) : 0;
   Vec<int32_t> ids;
@@ -251,7 +251,7 @@ Status answer_chat(Session& session, const Conversation& c, const GenerateOption
     return Status::make(Code::kContextFull, "the conversation has %lld tokens; the context is %lld", static_cast<long long>(kept + fed), static_cast<long long>(session.plan().options.context));
 
   const uint32_t marks = base ? uint32_t(base - held.marks) + 1 : 0;
-  if (base && kept < position) RNL_TRY(rollback_stream(session, position - kept));
+  if (base && kept < position) RNL_TRY(rollback_stream(session, position - kept, Session::Reach::kStates));
   if (!base && position > 0) session.reset();
   if (!feeds_pending) state.has_pending = 0;  // the conversation goes on in another way
   held.count = marks;

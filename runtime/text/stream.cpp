@@ -144,8 +144,8 @@ Status run_stream_into(Session& session, const char* program, const IoTensor* in
   return run_stream(session, inputs, count, options);
 }
 
-Status rollback_stream(Session& session, int64_t n) {
-  RNL_TRY(session.rollback(n));
+Status rollback_stream(Session& session, int64_t n, Session::Reach reach) {
+  RNL_TRY(session.rollback(n, reach));
   if (n == 0) return Status::ok();
   TextState& state = text_state(session);
   const int64_t position = session.position();

@@ -13,7 +13,7 @@ Status run_stream(Session& session, const IoTensor* inputs, size_t count, const 
 Status run_stream_into(Session& session, const char* program, const IoTensor* inputs, size_t count, IoTensor* outputs, size_t output_count);
 
 // Session::rollback. A pending token is void then.
-Status rollback_stream(Session& session, int64_t n);
+Status rollback_stream(Session& session, int64_t n, Session::Reach reach = Session::Reach::kWindow);
 
 // Tokens [begin, end) of the stream are these ids (null: something else than tokens).
 void note_tokens(TextState& state, int64_t begin, const int32_t* ids, int64_t end);

@@ -8,11 +8,7 @@ import subprocess
 import time
 import unittest
 
-from support import BIN, GOLDENS, Case, read_safetensors, run, write_safetensors
-
-TEMPLATE = ("{% if messages[0].role == 'system' and messages[0].content == 'never' %}{{ raise_exception('No such system!') }}{% endif %}"
-            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}")
-ROWS = 613
+from support import BIN, CHAT_TEMPLATE, Case
 
 
 class Terminal:
@@ -57,24 +53,7 @@ class Chat(Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        folder = cls.path("hf")
-        os.makedirs(folder)
-        tensors = {}
-        for name, (shape, values) in read_safetensors(os.path.join(GOLDENS, "tiny_llama", "model.safetensors")).items():
-            if name in ("model.embed_tokens.weight", "lm_head.weight"):
-                count, shape = len(values), [ROWS, shape[1]]
-                values = [values[i % count] * (1 + i // count / 16) for i in range(ROWS * shape[1])]
-            tensors[name] = ("F32", shape, values)
-        write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
-        with open(os.path.join(GOLDENS, "tiny_llama", "config.json")) as f:
-            config = json.load(f)
-        for name, content in (("config.json", {**config, "vocab_size": ROWS, "max_position_embeddings": 8192}), ("tokenizer_config.json", {"chat_template": TEMPLATE})):
-            with open(os.path.join(folder, name), "w") as f:
-                json.dump(content, f)
-        with open(os.path.join(GOLDENS, "chat", "tokenizer.json"), "rb") as f, open(os.path.join(folder, "tokenizer.json"), "wb") as to:
-            to.write(f.read())
-        cls.rnl = cls.path("m.rnl")
-        run("runnel-convert", folder, "-o", cls.rnl)
+        cls.rnl = cls.chat_model("m", max_position_embeddings=8192)
 
     def chat(self, text, *options, code=0):
         done = subprocess.run([os.path.join(BIN, "runnel"), "chat", self.rnl, *options], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)

@@ -15,6 +15,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDENS = os.path.join(HERE, "..", "goldens")
 BIN = os.environ["RUNNEL_BIN"]  # folder of runnel and runnel-convert
 
+CHAT_TEMPLATE = ("{% if messages[0].role == 'system' and messages[0].content == 'never' %}{{ raise_exception('No such system!') }}{% endif %}"
+                 "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}")
+
 _CODES = {"F32": "f", "I32": "i", "I64": "q", "U8": "B"}
 
 
@@ -99,6 +102,30 @@ class Case(unittest.TestCase):
         target = cls.path(source.replace("/", "-") + f"-{weights}.rnl")
         if not os.path.exists(target):
             run("runnel-convert", os.path.join(GOLDENS, source), "-o", target, "--weights", weights)
+        return target
+
+    @classmethod
+    def chat_model(cls, name, source="tiny_llama", template=CHAT_TEMPLATE, **config):
+        """The model of a golden with the vocabulary of goldens/chat, 613 tokens, and a chat template; config: changes of config.json."""
+        target = cls.path(name + ".rnl")
+        if os.path.exists(target):
+            return target
+        folder, rows = cls.path(name), 613
+        os.makedirs(folder)
+        tensors = {}
+        for tensor, (shape, values) in read_safetensors(os.path.join(GOLDENS, source, "model.safetensors")).items():
+            if tensor.endswith(("embed_tokens.weight", "lm_head.weight")):
+                count, shape = len(values), [rows, shape[1]]
+                values = [values[i % count] * (1 + i // count / 16) for i in range(rows * shape[1])]
+            tensors[tensor] = ("F32", shape, values)
+        write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
+        with open(os.path.join(GOLDENS, source, "config.json")) as f:
+            config = {**json.load(f), "vocab_size": rows, **config}
+        for file, content in (("config.json", config), ("tokenizer_config.json", {"chat_template": template})):
+            with open(os.path.join(folder, file), "w") as f:
+                json.dump(content, f)
+        shutil.copy(os.path.join(GOLDENS, "chat", "tokenizer.json"), folder)
+        run("runnel-convert", folder, "-o", target)
         return target
 
     def refused(self, program, *arguments, says=None, **options):

@@ -220,9 +220,11 @@ RNL_API rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n);
 /* A copy of the stream's state in memory of the caller; size as rnl_session_snapshot_bytes says at this position. */
 RNL_API size_t rnl_session_snapshot_bytes(const rnl_session* session);
 RNL_API rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size);
-/* Refused with RNL_STATE_MISMATCH, and without effect, when it was made with another model or plan or is damaged. */
+/* Refused with RNL_STATE_MISMATCH, and without effect, when it was made with another model or plan or is damaged. A stream that fits may go on in a
+ * session with another context, such as a larger one, unless the model computes with the context itself. */
 RNL_API rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size);
-/* The same in a file: written to a temporary file, synced, renamed. */
+/* The same in a file: written to a temporary file, synced, renamed. A link's target is written; what is no regular file is refused. Several threads and
+ * processes may save to one path: the last one's file stays, whole. */
 RNL_API rnl_status_code rnl_session_save(const rnl_session* session, const char* path);
 RNL_API rnl_status_code rnl_session_restore(rnl_session* session, const char* path);
 /* A second session with the same contents, options and top_logits, without callbacks. */
@@ -365,8 +367,8 @@ typedef struct rnl_chat_result {
 } rnl_chat_result;
 /* Answers a conversation (is_closed has no effect). The stream is to hold nothing, or what earlier calls of this function put there: the text
  * of the conversation is compared with that of the stream, and what is there already is not fed again. Where the two part (a template may
- * write earlier turns otherwise, a message may have been changed) the stream is taken back by rollback within rollback_window, else to its
- * start. A call that is refused changes nothing; one that fails while it feeds leaves a stream from which the next call goes on. The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a part of the
+ * write earlier turns otherwise, a message may have been changed) the stream is taken back as far as its states allow, in any case within
+ * rollback_window, else to its start. A call that is refused changes nothing; one that fails while it feeds leaves a stream from which the next call goes on. The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a part of the
  * stream: saved, restored and forked with it. result may be null. */
 RNL_API rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options, rnl_token_fn token, void* user, rnl_chat_result* result);
 
