@@ -235,6 +235,7 @@ int CommandLine::explain(const CLI::ParseError& error, int argc, char** argv) co
     const std::vector<std::string> extras = used.empty() ? app_.remaining() : used[0]->remaining();
     return wrong_usage("unknown argument \"" + (extras.empty() ? std::string() : extras[0]) + "\"");
   }
+  if (used.empty() && argc > 1) return wrong_usage("unknown argument \"" + std::string(argv[1]) + "\"");
   if (used.empty()) return wrong_usage("which command? There are " + commands);
   if (dynamic_cast<const CLI::RequiredError*>(&error)) return wrong_usage(swapped(" is required", " is missing"));
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) return wrong_usage(before_colon() + ": a value is missing, or there are too many");
@@ -258,7 +259,7 @@ int CommandLine::run(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app_.exit(e);  // help and version
     return explain(e, argc, argv);
   }
-  if ((command_ == cmd_run || command_ == cmd_chat) && !is_given("--seed")) {
+  if ((command_ == cmd_run || command_ == cmd_chat) && o_.temperature > 0 && !is_given("--seed")) {
     std::random_device random;
     o_.seed = uint64_t(random()) << 32 | random();
   }

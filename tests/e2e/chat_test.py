@@ -55,8 +55,8 @@ class Chat(Case):
         super().setUpClass()
         cls.rnl = cls.chat_model("m", max_position_embeddings=8192)
 
-    def chat(self, text, *options, code=0):
-        done = subprocess.run([os.path.join(BIN, "runnel"), "chat", self.rnl, *options], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    def chat(self, text, *options, code=0, model=None):
+        done = subprocess.run([os.path.join(BIN, "runnel"), "chat", model or self.rnl, *map(str, options)], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
         self.assertEqual(done.returncode, code, done.stderr.decode())
         return done.stdout, done.stderr.decode()
 
@@ -88,6 +88,72 @@ class Chat(Case):
         self.assertIn("NAME=VALUE", said)
         _, said = self.chat("Hello\n", "--system", "never", code=1)
         self.assertRegex(said, "line 1: No such system!")
+
+    def test_a_failing_save_keeps_the_conversation(self):
+        whole, _ = self.chat("Hello\nMore\n", "-n", 6)
+        got, said = self.chat("Hello\n/save /no/such/folder/x\nMore\n", "-n", 6, code=1)
+        self.assertEqual(got, whole)
+        self.assertIn("/no/such/folder/x", said)
+        _, said = self.chat(f"Hello\n/save {self.rnl}\n", "-n", 6, code=1)
+        self.assertIn("the same file as the model", said)
+        prompt = b"> "
+        t = Terminal("chat", self.rnl, "-n", 4)
+        t.read(lambda s: s.endswith(prompt))
+        t.write(b"Hello\n")
+        t.read(lambda s: s.endswith(b"\n" + prompt))
+        t.write(b"/save /no/such/folder/x\n")
+        self.assertIn(b"cannot create", t.read(lambda s: s.endswith(b"\n" + prompt)))
+        t.write(b"More\n")
+        t.read(lambda s: s.endswith(b"\n" + prompt))
+        t.write(b"\x04")
+        self.assertEqual(t.code(), 0)
+
+    def test_a_full_conversation_goes_on_in_a_larger_context(self):
+        for source in ("tiny_llama", "tiny_qwen3_5", "tiny_gemma3"):
+            state = self.path(source + ".state")
+            rnl = self.chat_model("grows-" + source, source, max_position_embeddings=512)
+            lines = ["hi there", "hi again", "hi there once more"]
+            for rollback in ((), ("--rollback", 32)):
+                with self.subTest(source=source, rollback=rollback):
+                    whole, _ = self.chat("\n".join(lines) + "\n", "-n", 4, "--context", 512, *rollback, model=rnl)
+                    first, said = self.chat("\n".join([*lines[:2], f"/save {state}"]) + "\n", "-n", 4, "--context", 64, *rollback, model=rnl)
+                    self.assertEqual(said, "")
+                    _, said = self.chat(lines[2] + " and more" * 20 + "\n", "-n", 4, "--context", 64, "--load-state", state, model=rnl, code=1)
+                    self.assertIn("a larger --context makes room", said)
+                    for options in ((), ("--context", 512), ("--context", 200)):
+                        second, said = self.chat(lines[2] + "\n", "-n", 4, "--load-state", state, *options, model=rnl)
+                        self.assertEqual(first + second, whole, options)
+                        self.assertEqual(said, "")
+        _, said = self.chat("x\n", "--load-state", state, "--kv", "q8", model=rnl, code=1)
+        self.assertRegex(said, r"saved with.* KV type as the model says \(here q8\)")
+        rnl = self.path("grows-tiny_qwen3_5.rnl")
+        _, said = self.chat("x\n", "--load-state", self.path("tiny_qwen3_5.state"), "--rollback", 99, model=rnl, code=1)
+        self.assertIn("it was saved with rollback window 32 (here 99)", said.replace("context 64 (here 512), ", ""))
+
+    def test_what_stands_before_a_dropped_answer_is_kept(self):
+        """A template that writes earlier answers shorter than they were, as those of thinking models do."""
+        template = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and not loop.last %}{{ m.content[:3] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+                    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+        question = "the license terms of this program, as long as a question may well be\n"
+        for source in ("tiny_llama", "tiny_qwen3_5"):
+            rnl = self.chat_model("thinks-" + source, source, template, max_position_embeddings=2048)
+            alone = len(self.fed(rnl, question))
+            with self.subTest(source=source):
+                long = ("-n", 300, "--context", 2048, "--grammar", 'root ::= ("q" [0-9]){120}')
+                _, said = self.chat(question * 2, *long, model=rnl)
+                # Only what the template left of the first answer, and the next question.
+                self.assertLess(int(said.split(" tokens were fed again")[0].split()[-1]), alone + 20)
+                _, said = self.chat(question * 2, *long, "--rollback", 64, model=rnl)
+                fed = int(said.split(" tokens were fed again")[0].split()[-1])
+                self.assertTrue(fed > 2 * alone if source == "tiny_qwen3_5" else fed < alone + 20, fed)
+
+    def fed(self, rnl, question):
+        """Ids of a question."""
+        with open(self.path("question"), "w") as f:
+            f.write(json.dumps({"text": question}))
+        subprocess.run([os.path.join(BIN, "runnel"), "tokenize", rnl, "--in", self.path("question"), "--out", self.path("ids")], check=True)
+        with open(self.path("ids")) as f:
+            return json.load(f)["ids"]
 
     def test_a_terminal_and_ctrl_c(self):
         prompt = b"> "
