@@ -49,7 +49,7 @@ void remove_temporary_files() {
 }
 
 FileView::FileView(FileView&& o) noexcept
-    : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), kind_(std::exchange(o.kind_, Kind::kNone)) {}
+    : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), kind_(std::exchange(o.kind_, Kind::kNone)), device_(o.device_), inode_(o.inode_) {}
 
 FileView& FileView::operator=(FileView&& o) noexcept {
   if (this != &o) {
@@ -57,6 +57,7 @@ FileView& FileView::operator=(FileView&& o) noexcept {
     data_ = std::exchange(o.data_, nullptr);
     size_ = std::exchange(o.size_, 0);
     kind_ = std::exchange(o.kind_, Kind::kNone);
+    device_ = o.device_, inode_ = o.inode_;
   }
   return *this;
 }
@@ -79,6 +80,7 @@ Result<FileView> FileView::open(const char* path, bool copy) {
   if (st.st_size == 0) return Status::make(Code::kInvalidModel, "%s: the file is empty", path);
   FileView view;
   view.size_ = size_t(st.st_size);
+  view.device_ = uint64_t(st.st_dev), view.inode_ = uint64_t(st.st_ino);
   if (!copy) {
     void* p = ::mmap(nullptr, view.size_, PROT_READ, MAP_SHARED, d.fd, 0);
     if (p == MAP_FAILED) return Status::make(Code::kIo, "%s: cannot map %zu bytes: %s", path, view.size_, std::strerror(errno));
@@ -97,6 +99,11 @@ Result<FileView> FileView::open(const char* path, bool copy) {
     done += size_t(n);
   }
   return view;
+}
+
+bool FileView::is_at(const char* path) const {
+  struct stat st;
+  return inode_ && ::stat(path, &st) == 0 && uint64_t(st.st_dev) == device_ && uint64_t(st.st_ino) == inode_;
 }
 
 Result<FileView> FileView::borrow(const void* data, size_t size) {

@@ -24,6 +24,8 @@ class FileView {
   const unsigned char* data() const { return data_; }
   size_t size() const { return size_; }
   bool is_mapped() const { return kind_ == Kind::kMapped; }
+  // Whether this name leads to the file that was opened, also after it was copied.
+  bool is_at(const char* path) const;
 
  private:
   enum class Kind : uint8_t { kNone, kMapped, kOwned, kBorrowed };
@@ -31,6 +33,7 @@ class FileView {
   const unsigned char* data_ = nullptr;
   size_t size_ = 0;
   Kind kind_ = Kind::kNone;
+  uint64_t device_ = 0, inode_ = 0;
 };
 
 // Whether both names lead to one regular file, by links of either kind or by another way through the folders.

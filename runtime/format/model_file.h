@@ -140,6 +140,8 @@ class Model {
   uint64_t fingerprint() const { return fingerprint_; }  // checksum of the flatbuffer, which holds the segments' checksums; of an adapter and its base together
   size_t memory_bytes() const;                           // heap that this object holds
 
+  // Whether this name leads to the file of the model or of its base.
+  bool is_at(const char* path) const { return file_.is_at(path) || (base_ && base_->is_at(path)); }
   // Reads every segment and compares checksums.
   Status verify_segments() const;
 

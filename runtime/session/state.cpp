@@ -154,6 +154,7 @@ Status Session::restore(const void* buffer, size_t size) {
 }
 
 Status Session::save(const char* path) const {
+  RNL_CHECK_ARG(!model().is_at(path), "%s: not written: it is the model", path);
   RNL_TRY(sync_to_host());
   AtomicFile file;
   RNL_TRY(file.open(path));

@@ -223,8 +223,8 @@ RNL_API rnl_status_code rnl_session_snapshot(const rnl_session* session, void* b
 /* Refused with RNL_STATE_MISMATCH, and without effect, when it was made with another model or plan or is damaged. A stream that fits may go on in a
  * session with another context, such as a larger one, unless the model computes with the context itself. */
 RNL_API rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size);
-/* The same in a file: written to a temporary file, synced, renamed. A link's target is written; what is no regular file is refused. Several threads and
- * processes may save to one path: the last one's file stays, whole. */
+/* The same in a file: written to a temporary file, synced, renamed. A link's target is written; what is no regular file is
+ * refused, and so is the model's own file. Several threads and processes may save to one path: the last one's file stays, whole. */
 RNL_API rnl_status_code rnl_session_save(const rnl_session* session, const char* path);
 RNL_API rnl_status_code rnl_session_restore(rnl_session* session, const char* path);
 /* A second session with the same contents, options and top_logits, without callbacks. */
