@@ -1,7 +1,10 @@
 #include "converter/checkpoint.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+
+#include "converter/read/source_file.h"
 
 namespace runnel::convert {
 
@@ -20,6 +23,21 @@ std::string printable(std::string_view text, size_t limit) {
     if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
   if (text.size() > limit) out += "...";
   return out;
+}
+
+std::string printable_quotes(std::string_view message, size_t limit) {
+  std::string out;
+  bool is_quoted = false;
+  while (!message.empty()) {
+    const size_t quote = message.find('"'), end = std::min(quote, message.size());
+    // A text may hold quotes itself; what follows a long one is then cut too.
+    out += printable(message.substr(0, end), is_quoted ? limit : 4 * limit);
+    if (quote == message.npos) break;
+    out += '"';
+    is_quoted = !is_quoted;
+    message.remove_prefix(quote + 1);
+  }
+  return printable(out, 5 * limit);
 }
 
 const SourceTypeInfo& info(SourceType type) {
@@ -72,6 +90,18 @@ void Checkpoint::replace(const SourceTensor& tensor, std::vector<uint8_t> bytes)
   if (bytes.size() != t.bytes) fail("tensor \"%s\" cannot get %zu bytes", t.describe().c_str(), bytes.size());
   derived_bytes_.push_back(std::move(bytes));
   t.data = derived_bytes_.back().data();
+}
+
+void Checkpoint::put(const std::string& tensor_name, const SourceTensor& from, const std::string& where) {
+  derived_bytes_.emplace_back(from.data, from.data + from.bytes);
+  SourceTensor t = from;
+  t.name = tensor_name;
+  t.data = derived_bytes_.back().data();
+  const auto it = index_.find(tensor_name);
+  if (it == index_.end()) return add(std::move(t), where);
+  SourceTensor& old = tensors_[it->second];
+  if (old.shape != t.shape) fail("%s: %s cannot take the place of %s", where.c_str(), from.describe().c_str(), old.describe().c_str());
+  old = std::move(t);
 }
 
 const SourceTensor& Checkpoint::take(const std::string& tensor_name, const std::vector<uint64_t>& shape) {
@@ -130,6 +160,7 @@ const SourceTensor& Checkpoint::derive(SourceTensor description, std::vector<uin
 std::span<const uint8_t> Checkpoint::map(const std::filesystem::path& file) {
   auto view = FileView::open(file.c_str(), false);
   if (!view.is_ok()) throw Error(view.take_status().message());
+  refuse_stand_in({reinterpret_cast<const char*>(view.value().data()), std::min<size_t>(view.value().size(), 256)}, file.string());
   files_.push_back(std::move(view.value()));
   return {files_.back().data(), files_.back().size()};
 }

@@ -29,6 +29,8 @@ struct Error : std::runtime_error {
 [[noreturn, gnu::format(printf, 1, 2)]] void fail(const char* format, ...);
 // Text of the source for a message: shortened, control characters replaced.
 std::string printable(std::string_view text, size_t limit = 120);
+// The same for a message that quotes texts of the source: each of them is shortened.
+std::string printable_quotes(std::string_view message, size_t limit = 200);
 
 // Element types of sources. Quantised ones hold blocks of `block` elements in `bytes` bytes.
 enum class SourceType : uint8_t {
@@ -77,6 +79,8 @@ class Checkpoint {
   const SourceTensor* peek(const std::string& tensor_name) const;
   // Other values for one of tensors(); as many bytes.
   void replace(const SourceTensor& tensor, std::vector<uint8_t> bytes);
+  // A tensor of another file under this name, in the place of one of the same shape or as a further one.
+  void put(const std::string& tensor_name, const SourceTensor& from, const std::string& where);
   // Fails when absent or of another shape, with both shapes.
   const SourceTensor& take(const std::string& tensor_name, const std::vector<uint64_t>& shape);
   bool has(const std::string& tensor_name) const { return index_.count(tensor_name) != 0; }

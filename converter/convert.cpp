@@ -1,5 +1,7 @@
 #include "converter/convert.h"
 
+#include <optional>
+
 #include "converter/passes/adapt_graph.h"
 #include "converter/passes/embedding.h"
 #include "converter/passes/half_states.h"
@@ -9,8 +11,8 @@
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/describe.h"
+#include "converter/write/output.h"
 #include "converter/write/planned_file.h"
-#include "converter/write/tokenizer.h"
 
 namespace runnel::convert {
 namespace {
@@ -45,6 +47,7 @@ ConvertReport convert(const ConvertOptions& options) {
   const bool is_graph = !options.weights_file.empty();
   Checkpoint c;
   std::string graph;
+  std::optional<Lora> lora;
   if (is_graph) {
     c.kind = Checkpoint::Kind::kGraph;
     c.path = options.weights_file;
@@ -54,7 +57,12 @@ ConvertReport convert(const ConvertOptions& options) {
     c.name = options.input.stem().string();
   } else {
     c = read_checkpoint(options.input);
-    if (!options.lora.empty()) merge_lora(read_lora(options.lora, c, options.lora_scale), c);
+    if (!options.lora.empty()) merge_lora(lora.emplace(read_lora(options.lora, c, options.lora_scale)), c);
+  }
+  if (!options.is_dry) {
+    std::vector<std::filesystem::path> sources = c.weight_files;
+    sources.insert(sources.end(), {options.input, options.weights_file, options.lora, options.adapter, options.tokenizer.file});
+    refuse_own_source(options.output, sources);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
   if (is_graph) {
@@ -64,8 +72,9 @@ ConvertReport convert(const ConvertOptions& options) {
   } else {
     report.architecture = architecture_of(c);
     find_recipe(c).build(c, builder);
+    if (lora) check_head(*lora, builder);
     name_values(builder.model);
-    report.notices = add_tokenizer(c, builder);
+    report.notices = add_tokenizer(c, options.tokenizer, builder);
     for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
@@ -84,9 +93,9 @@ ConvertReport convert(const ConvertOptions& options) {
     return report;
   }
   PlannedFile base(builder);
-  Lora lora = read_lora(options.adapter, c, options.lora_scale);
+  lora = read_lora(options.adapter, c, options.lora_scale);
   ModelBuilder adapter(options.weights);
-  adapt_graph(lora, builder, adapter);
+  adapt_graph(*lora, builder, adapter);
   report.written = write_model(adapter, c.weight_files, options.output, options.threads,
                                [&](const char* path) { verify_adapter(path, base.open(adapter.model.provenance->source_sha256)); });
   return report;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "converter/passes/split_head.h"
+#include "converter/write/tokenizer.h"
 #include "converter/write/write.h"
 
 namespace runnel::convert {
@@ -12,6 +13,7 @@ struct ConvertOptions {
   std::filesystem::path lora;          // set: folder of an adapter that is merged into the weights
   std::filesystem::path adapter;       // set: folder of an adapter that becomes the file, to be opened beside that of the input
   double lora_scale = 1;               // of the adapter's products
+  TokenizerChoice tokenizer;
   std::filesystem::path output;
   Weights weights = Weights::kKeep;
   Head head = Head::kAuto;

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "converter/convert.h"
+#include "converter/write/output.h"
 
 using namespace runnel::convert;
 
@@ -29,7 +30,7 @@ int main(int argc, char** argv) {
   CLI::App app("Turns a trained checkpoint into a Runnel model (.rnl).", "runnel-convert");
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
   ConvertOptions options;
-  std::string input, output, weights_file, lora, adapter, weights = "keep", head = "auto", state = "f32";
+  std::string input, output, weights_file, lora, adapter, tokenizer, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
   CLI::Option* to = app.add_option("-o,--output", output, "the file to write, for example model.rnl");
   app.add_flag("--dry-run", options.is_dry, "reads the source and prints what the file would hold: operators, states, tensors; writes nothing");
@@ -46,6 +47,8 @@ int main(int argc, char** argv) {
   app.add_option("--adapter", adapter, "folder of a low-rank adapter that becomes a small file of its own: runnel --adapter opens it beside a model made from the same INPUT, with whatever --weights")
       ->excludes("--weights-file", "--lora", "--dry-run");
   app.add_option("--lora-scale", options.lora_scale, "what an adapter adds is multiplied by this")->capture_default_str();
+  CLI::Option* chosen = app.add_option("--tokenizer", tokenizer, "takes the place of the source's: a tokenizer.json, tokenizer.model, tekken.json or a folder with one")->excludes("--weights-file");
+  app.add_flag("--without-tokenizer", options.tokenizer.is_left_out, "goes on without a tokenizer: eval, bench and perplexity of ids work, text does not")->excludes(chosen);
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
   app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")->check(CLI::Range(1, 256));
@@ -60,15 +63,22 @@ int main(int argc, char** argv) {
   options.weights_file = weights_file;
   options.lora = lora;
   options.adapter = adapter;
+  options.tokenizer.file = tokenizer;
   options.weights = *parse_weights(weights);
   options.half_states = state == "f16";
   options.head = head == "split" ? Head::kSplit : head == "whole" ? Head::kWhole : Head::kAuto;
+  remove_output_when_interrupted();
   try {
     return run(options);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "runnel-convert: not enough memory\n");
-  } catch (const std::exception& e) {
+  } catch (const std::filesystem::filesystem_error& e) {
+    std::fprintf(stderr, "runnel-convert: %s: %s\n", e.path1().c_str(), e.code().message().c_str());
+  } catch (const std::runtime_error& e) {
     std::fprintf(stderr, "runnel-convert: %s\n", e.what());
+  } catch (const std::exception&) {
+    // A library's own words, which say nothing of the file.
+    std::fprintf(stderr, "runnel-convert: %s: it holds a value of a kind or size that does not belong where it stands\n", input.c_str());
   }
   return 1;
 }

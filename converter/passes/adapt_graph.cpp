@@ -248,6 +248,8 @@ class Adapter {
 }  // namespace
 
 void adapt_graph(Lora& lora, ModelBuilder& base, ModelBuilder& adapter) {
+  if (!lora.wholes.empty())
+    fail("%s: \"%s\" is a module saved whole (modules_to_save), which cannot be added at run time; merge the adapter with --lora instead", lora.file.c_str(), printable(lora.wholes[0].name).c_str());
   Adapter work(lora, base);
   const auto tensors = work.plan();
   work.rewrite();

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <regex>
+#include <set>
 
 #include "base/half.h"
 #include "converter/passes/encode.h"
@@ -16,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const char* const kPrefix = "base_model.model.";
+const char* const kHead = "lm_head.weight";
 
 // "model.layers.0.q_proj" of "base_model.model.model.layers.0.q_proj.lora_A.weight" or "...lora_A.default.weight"; empty: no such name.
 std::string adapted_module(const std::string& name, const char* part) {
@@ -23,25 +25,67 @@ std::string adapted_module(const std::string& name, const char* part) {
   return at == name.npos || at < begin ? "" : name.substr(begin, at - begin);
 }
 
-std::map<std::string, LoraPair> pairs_of(Checkpoint& adapter, const std::string& where) {
-  std::map<std::string, LoraPair> pairs;
-  for (const SourceTensor& t : adapter.tensors()) {
+// Names under which the base may have what the adapter calls `name`.
+std::vector<std::string> base_names(const std::string& name) {
+  std::vector<std::string> out = {name, "model." + name};
+  if (name.rfind("model.", 0) == 0) out.push_back(name.substr(6));
+  return out;
+}
+
+std::vector<std::string> modules_to_save(const Facts& f) {
+  const Json* list = f.find("modules_to_save");
+  std::vector<std::string> out;
+  if (!list) return out;
+  if (list->is_string()) out.push_back(list->get<std::string>());
+  else if (!list->is_array()) f.refuse("modules_to_save", "is no list of names");
+  else
+    for (const Json& name : *list) out.push_back(name.is_string() ? name.get<std::string>() : std::string());
+  for (const std::string& name : out)
+    if (name.empty()) f.refuse("modules_to_save", "holds something else than names");
+  return out;
+}
+
+// The tensor's name in the base if it belongs to one of these modules; else empty. saved: which of them have been found.
+std::string whole_name(const std::string& name, const std::vector<std::string>& modules, std::set<std::string>* saved) {
+  static const std::regex mark("\\.modules_to_save(\\.[^.]+(?=\\.[^.]+$))?");  // older versions leave the wrapper's own name in
+  const std::string plain = std::regex_replace(name.rfind(kPrefix, 0) == 0 ? name.substr(std::strlen(kPrefix)) : name, mark, "");
+  bool is_whole = false;
+  for (const std::string& module : modules)
+    if (("." + plain).find("." + module + ".") != std::string::npos) is_whole = true, saved->insert(module);
+  return is_whole ? plain : "";
+}
+
+void read_pairs(Lora& lora, const Facts& f, const Checkpoint& base, std::map<std::string, LoraPair>& pairs) {
+  const std::string where = lora.file.string();
+  const std::vector<std::string> modules = modules_to_save(f);
+  std::set<std::string> saved;
+  for (const SourceTensor& t : lora.adapter.tensors()) {
     bool is_known = false;
     for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}) {
       const std::string module = adapted_module(t.name, part);
       if (module.empty()) continue;
       LoraPair& p = pairs[module];
-      (part[std::strlen(part) - 1] == 'A' ? p.a : p.b) = adapter.find(t.name);
+      (part[std::strlen(part) - 1] == 'A' ? p.a : p.b) = &t;
       p.is_embedding |= std::strstr(part, "embedding") != nullptr;
       is_known = true;
     }
     if (const std::string module = adapted_module(t.name, "base_layer.weight"); !module.empty()) {
-      pairs[module].base = adapter.find(t.name);
+      pairs[module].base = &t;
       is_known = true;
     }
-    if (!is_known) fail("%s: tensor \"%s\" is no half of a low-rank pair; such adapters are not supported", where.c_str(), printable(t.name).c_str());
+    if (is_known) continue;
+    WholeTensor whole{whole_name(t.name, modules, &saved), &t};
+    if (whole.name.empty()) fail("%s: tensor \"%s\" is neither half of a low-rank pair nor of a module that modules_to_save names; such adapters are not supported", where.c_str(), printable(t.name).c_str());
+    if (!is_float(t.type)) fail("%s: %s holds no real numbers", where.c_str(), t.describe().c_str());
+    bool is_there = false;
+    for (const std::string& name : base_names(whole.name))
+      if (!is_there && base.peek(name)) whole.name = name, is_there = true;
+    // Of a tied model the output matrix is the embedding's.
+    if (!is_there && whole.name != kHead) fail("%s: the model has no tensor \"%s\" to replace", where.c_str(), printable(whole.name).c_str());
+    lora.wholes.push_back(whole);
   }
-  return pairs;
+  for (const std::string& module : modules)
+    if (!saved.count(module)) f.refuse("modules_to_save", "names \"" + printable(module) + "\", of which " + where + " holds nothing");
 }
 
 // The entry of a pattern (a regular expression for the module's path or its end) that fits the module.
@@ -65,8 +109,8 @@ void refuse_more_than_pairs(const Facts& f) {
   if (f.text("bias", "none") != "none") f.refuse("bias", "is not \"none\"");
   for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "ensure_weight_tying"})
     if (f.boolean(key, false)) f.refuse(key, "is set, which is not supported");
-  for (const char* key : {"modules_to_save", "target_parameters", "layer_replication", "alora_invocation_tokens", "arrow_config"})
-    if (const Json* saved = f.find(key); saved && !saved->empty()) f.refuse(key, "names modules or more, which is not supported");
+  for (const char* key : {"target_parameters", "layer_replication", "alora_invocation_tokens", "arrow_config"})
+    if (const Json* saved = f.find(key); saved && !saved->empty()) f.refuse(key, "is set, which is not supported");
 }
 
 }  // namespace
@@ -81,11 +125,13 @@ Lora read_lora(const fs::path& folder, const Checkpoint& checkpoint, double scal
   refuse_more_than_pairs(f);
   lora.adapter.path = lora.file;
   read_safetensors(lora.adapter.map(lora.file), lora.file.string(), lora.adapter);
-  for (auto& [module, pair] : pairs_of(lora.adapter, lora.file.string())) {
+  std::map<std::string, LoraPair> pairs;
+  read_pairs(lora, f, checkpoint, pairs);
+  for (auto& [module, pair] : pairs) {
     if (!pair.a || !pair.b) fail("%s: only one half of the pair for \"%s\" is there", lora.file.c_str(), printable(module).c_str());
     pair.module = module;
-    for (const std::string& name : {module + ".weight", "model." + module + ".weight", module.rfind("model.", 0) == 0 ? module.substr(6) + ".weight" : std::string()})
-      if (!pair.target && !name.empty()) pair.target = checkpoint.peek(name);
+    for (const std::string& name : base_names(module))
+      if (!pair.target) pair.target = checkpoint.peek(name + ".weight");
     const auto shape = [](const SourceTensor& t, size_t i) { return t.shape.size() == 2 ? t.shape[i] : 0; };
     pair.rank = shape(*pair.a, 0);
     pair.in = shape(*pair.a, 1), pair.out = shape(*pair.b, 0);
@@ -98,7 +144,7 @@ Lora read_lora(const fs::path& folder, const Checkpoint& checkpoint, double scal
     if (pair.target) lora.check(pair, *pair.target);
     lora.pairs.push_back(pair);
   }
-  if (lora.pairs.empty()) fail("%s: no pair in it", lora.file.c_str());
+  if (lora.pairs.empty() && lora.wholes.empty()) fail("%s: neither a pair nor a whole module in it", lora.file.c_str());
   return lora;
 }
 

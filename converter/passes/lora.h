@@ -16,17 +16,24 @@ struct LoraPair {
   float scale = 1;
 };
 
+// A tensor of a module that was trained as a whole (modules_to_save).
+struct WholeTensor {
+  std::string name;            // of the base's tensor in whose place it comes, or of an output matrix that the base does not have
+  const SourceTensor* tensor;
+};
+
 struct Lora {
   Checkpoint adapter;
   std::filesystem::path file;
   std::vector<LoraPair> pairs;
+  std::vector<WholeTensor> wholes;
   // Fails when the pair does not have the shape of this target.
   void check(const LoraPair& pair, const SourceTensor& target) const;
 };
 
 // folder: adapter_config.json and adapter_model.safetensors. A pair's scale is `scale` times lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora,
 // for each matrix its own where rank_pattern and alpha_pattern say so. Throws Error when the checkpoint is no directory of safetensors, when a
-// pair does not fit its matrix, and for adapters that are more than pairs of matrices (DoRA, trained biases, modules saved whole).
+// pair does not fit its matrix, and for adapters that are more than pairs of matrices and modules saved whole (DoRA, trained biases).
 Lora read_lora(const std::filesystem::path& folder, const Checkpoint& checkpoint, double scale);
 
 std::vector<float> values_of(const SourceTensor& tensor);

@@ -1,11 +1,40 @@
 #include "converter/passes/merge_lora.h"
 
+#include <algorithm>
+#include <regex>
+
 #include "converter/passes/encode.h"
+#include "converter/recipes/net.h"
 
 namespace runnel::convert {
 
+namespace {
+
+constexpr const char* kHead = "lm_head.weight";
+
+// Output matrix and embedding stop being one tensor when an adapter brings either.
+void untie(const Lora& lora, Checkpoint& c) {
+  const SourceTensor* embedding = nullptr;
+  bool is_head = false;
+  for (const WholeTensor& whole : lora.wholes) {
+    is_head = is_head || whole.name == kHead;
+    const SourceTensor* old = c.peek(whole.name);
+    if (old && old->shape.size() == 2 && std::regex_search(whole.name, std::regex("(embed_tokens|embeddings?|embed_in|wte)\\.weight$"))) embedding = old;
+  }
+  if ((!is_head && !embedding) || names_base_class(c)) return;
+  if (!is_head && !c.has(kHead) && !c.has("embed_out.weight")) c.put(kHead, *embedding, lora.file.string());
+  Json& config = c.meta["config"];
+  config["tie_word_embeddings"] = false;
+  for (const char* inner : {"text_config", "llm_config"})
+    if (config.contains(inner) && config[inner].is_object()) config[inner]["tie_word_embeddings"] = false;
+}
+
+}  // namespace
+
 void merge_lora(const Lora& lora, Checkpoint& checkpoint) {
   const char* file = lora.file.c_str();
+  untie(lora, checkpoint);
+  for (const WholeTensor& whole : lora.wholes) checkpoint.put(whole.name, *whole.tensor, lora.file.string());
   for (const LoraPair& pair : lora.pairs) {
     if (!pair.target) fail("%s: the model has no matrix \"%s.weight\" to adapt", file, printable(pair.module).c_str());
     const SourceTensor& target = *pair.target;
@@ -24,6 +53,13 @@ void merge_lora(const Lora& lora, Checkpoint& checkpoint) {
     checkpoint.replace(target, encoded(w, target.type));
   }
   checkpoint.weight_files.push_back(lora.file);
+}
+
+void check_head(const Lora& lora, const ModelBuilder& b) {
+  const auto is_head = [](const auto& x) { return x.name == kHead; };
+  if (std::none_of(lora.wholes.begin(), lora.wholes.end(), is_head)) return;
+  if (std::none_of(b.blobs().begin(), b.blobs().end(), [&](const Blob& blob) { return blob.matrix && is_head(*blob.matrix); }))
+    fail("%s: brings \"%s\" along, which models of this architecture do not have beside the embedding", lora.file.c_str(), kHead);
 }
 
 }  // namespace runnel::convert

@@ -1,8 +1,8 @@
 // A directory as transformers saves it: config.json, safetensors in one file or in shards, README.md with a licence line.
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
+#include <regex>
 #include <set>
+#include <sstream>
 
 #include "converter/read/read.h"
 
@@ -26,7 +26,7 @@ std::vector<fs::path> files_ending(const fs::path& directory, const std::string&
 
 // "license: gemma" between the two --- lines at the top.
 std::string licence_of_readme(const fs::path& readme) {
-  std::ifstream in(readme);
+  std::istringstream in(beginning_of(readme, 1 << 16));
   std::string line;
   if (!std::getline(in, line) || line.rfind("---", 0) != 0) return {};
   for (int i = 0; i < 200 && std::getline(in, line) && line.rfind("---", 0) != 0; ++i) {
@@ -38,6 +38,16 @@ std::string licence_of_readme(const fs::path& readme) {
     return printable(value);
   }
   return {};
+}
+
+// Says what is there in place of safetensors, if anything.
+[[noreturn]] void refuse_without_weights(const fs::path& directory) {
+  for (const char* ending : {".bin", ".pt", ".pth", ".ckpt"})
+    for (const fs::path& file : files_ending(directory, ending))
+      if (is_pickle(file, beginning_of(file, 16)) && file.stem() != "training_args" && file.stem() != "optimizer" && file.stem() != "scheduler") refuse_pickle(file);
+  const auto ggufs = files_ending(directory, ".gguf");
+  if (!ggufs.empty()) fail("%s: no *.safetensors in this directory; of a GGUF give the file itself, such as %s", directory.c_str(), ggufs[0].c_str());
+  fail("%s: no *.safetensors in this directory", directory.c_str());
 }
 
 void read_shards(const fs::path& directory, const fs::path& index, Checkpoint& c) {
@@ -60,6 +70,18 @@ void read_shards(const fs::path& directory, const fs::path& index, Checkpoint& c
     if (!c.has(name)) fail("%s: tensor \"%s\" is not in %s", index.c_str(), printable(name).c_str(), printable(file.get<std::string>()).c_str());
 }
 
+// Place and kind of what is wrong, in our words.
+[[noreturn]] void fail_json(const Json::exception& e, std::string_view text, const std::string& where) {
+  const auto* parse = dynamic_cast<const Json::parse_error*>(&e);
+  if (!parse) fail("%s: not valid JSON: a number is out of range", where.c_str());
+  const size_t at = std::min<size_t>(parse->byte ? parse->byte - 1 : 0, text.size());
+  if (text.find_first_not_of(" \t\r\n") == text.npos) fail("%s: not valid JSON: there is nothing in it", where.c_str());
+  if (at >= text.size()) fail("%s: not valid JSON: it ends at byte %zu, in the middle of a value: truncated?", where.c_str(), text.size());
+  const size_t line = size_t(std::count(text.begin(), text.begin() + long(at), '\n')) + 1, begin = at == 0 ? text.npos : text.rfind('\n', at - 1);
+  fail("%s: not valid JSON: line %zu, byte %zu of it: \"%s\" does not belong there", where.c_str(), line, begin == text.npos ? at + 1 : at - begin,
+       printable(text.substr(at, 20)).c_str());
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where) {
@@ -75,22 +97,8 @@ Json parse_json(std::string_view text, const std::string& where) {
   try {
     return Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::exception& e) {
-    fail("%s: not valid JSON: %s", where.c_str(), printable(e.what(), 300).c_str());
+    fail_json(e, text, where);
   }
-}
-
-std::string read_text(const fs::path& file, size_t limit) {
-  std::FILE* f = std::fopen(file.c_str(), "rb");
-  if (!f) fail("%s: cannot open", file.c_str());
-  std::string text;
-  char buffer[65536];
-  size_t n;
-  while ((n = std::fread(buffer, 1, sizeof buffer, f)) > 0 && text.size() <= limit) text.append(buffer, n);
-  const bool failed = std::ferror(f) != 0;
-  std::fclose(f);
-  if (failed) fail("%s: cannot read", file.c_str());
-  if (text.size() > limit) fail("%s: larger than %zu bytes", file.c_str(), limit);
-  return text;
 }
 
 // Python writes Infinity, -Infinity and NaN, which JSON does not know: outside of strings they become strings.
@@ -119,7 +127,10 @@ Checkpoint read_directory(const fs::path& directory) {
   c.path = directory;
   c.name = fs::absolute(directory).lexically_normal().filename().string();
   if (c.name.empty()) c.name = fs::absolute(directory).lexically_normal().parent_path().filename().string();
-  if (!fs::exists(directory / "config.json")) fail("%s: no config.json in this directory", directory.c_str());
+  if (!fs::exists(directory / "config.json")) {
+    const auto ggufs = files_ending(directory, ".gguf");
+    fail("%s: no config.json in this directory%s%s", directory.c_str(), ggufs.empty() ? "" : "; of a GGUF give the file itself, such as ", ggufs.empty() ? "" : ggufs[0].c_str());
+  }
   c.meta = Json::object();
   for (const char* name : {"config", "generation_config", "modules"}) {
     const fs::path file = directory / (std::string(name) + ".json");
@@ -133,7 +144,7 @@ Checkpoint read_directory(const fs::path& directory) {
   } else {
     const auto files = files_ending(directory, ".safetensors");
     const fs::path single = directory / "model.safetensors";
-    if (files.empty()) fail("%s: no *.safetensors in this directory", directory.c_str());
+    if (files.empty()) refuse_without_weights(directory);
     if (files.size() > 1 && !fs::exists(single)) fail("%s: %zu safetensors files but no model.safetensors.index.json", directory.c_str(), files.size());
     const fs::path file = files.size() == 1 ? files[0] : single;
     read_safetensors(c.map(file), file.string(), c);
@@ -151,14 +162,18 @@ Checkpoint read_checkpoint(const fs::path& path) {
   Checkpoint c;
   c.path = path;
   const auto bytes = c.map(path);
-  if (bytes.size() >= 4 && std::equal(bytes.begin(), bytes.begin() + 4, "GGUF")) {
-    read_gguf(bytes, path.string(), c);
-  } else if (path.extension() == ".safetensors") {
-    c.kind = Checkpoint::Kind::kFile;
-    read_safetensors(bytes, path.string(), c);
-  } else {
-    fail("%s: neither a GGUF file, a safetensors file nor a directory with config.json and safetensors; a graph in JSON needs --weights-file", path.c_str());
+  const std::string_view begin(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 16));
+  if (begin.compare(0, 4, "GGUF") == 0) {
+    read_gguf_parts(bytes, path, c);
+    return c;
   }
+  if (is_pickle(path, begin)) refuse_pickle(path);
+  if (path.extension() != ".safetensors")
+    fail("%s: neither a GGUF file, a safetensors file nor a directory with config.json and safetensors; a graph in JSON needs --weights-file", path.c_str());
+  if (std::regex_search(path.filename().string(), std::regex("-[0-9]{5}-of-[0-9]{5}\\.safetensors$")))
+    fail("%s: one part of a checkpoint; give the directory that holds all of them with config.json and model.safetensors.index.json", path.c_str());
+  c.kind = Checkpoint::Kind::kFile;
+  read_safetensors(bytes, path.string(), c);
   if (c.name.empty()) c.name = path.stem().string();
   c.weight_files.push_back(path);
   return c;

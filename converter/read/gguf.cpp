@@ -145,6 +145,17 @@ Entry read_entry(Reader& in, uint64_t alignment) {
   return e;
 }
 
+// Only a split model has keys already, those of the parts before.
+void merge_keys(Json& meta, const std::string& where, Checkpoint& checkpoint) {
+  if (!checkpoint.meta.is_object()) checkpoint.meta = Json::object();
+  for (auto& [key, value] : meta.items()) {
+    const bool is_of_part = key == "split.no" || key == "general.alignment";
+    const auto before = checkpoint.meta.find(key);
+    if (before != checkpoint.meta.end() && *before != value && !is_of_part) fail("%s: key \"%s\" has another value than in the parts before: parts of different models", where.c_str(), printable(key).c_str());
+    checkpoint.meta[key] = std::move(value);
+  }
+}
+
 }  // namespace
 
 void read_gguf(std::span<const uint8_t> bytes, const std::string& where, Checkpoint& checkpoint) {
@@ -160,21 +171,20 @@ void read_gguf(std::span<const uint8_t> bytes, const std::string& where, Checkpo
   if (pairs > kMaxPairs || pairs > bytes.size() / 13) fail("%s: says it has %llu keys", where.c_str(), static_cast<unsigned long long>(pairs));
 
   checkpoint.kind = Checkpoint::Kind::kGguf;
-  checkpoint.meta = Json::object();
+  Json meta = Json::object();
   for (uint64_t i = 0; i < pairs; ++i) {
     const std::string key = in.string("a key", kMaxName);
     const auto type = in.number<uint32_t>("a key's type");
-    Json value = in.value(type, key, 0);
-    if (!checkpoint.meta.emplace(key, std::move(value)).second) fail("%s: key \"%s\" occurs twice", where.c_str(), printable(key).c_str());
+    Json value = in.value(type, printable(key), 0);
+    if (!meta.emplace(key, std::move(value)).second) fail("%s: key \"%s\" occurs twice", where.c_str(), printable(key).c_str());
   }
   uint64_t alignment = 32;
-  if (const auto it = checkpoint.meta.find("general.alignment"); it != checkpoint.meta.end()) {
+  if (const auto it = meta.find("general.alignment"); it != meta.end()) {
     if (!it->is_number_unsigned()) fail("%s: general.alignment is not an unsigned number", where.c_str());
     alignment = it->get<uint64_t>();
     if (alignment < 8 || alignment > 65536 || !std::has_single_bit(alignment)) fail("%s: general.alignment is %llu, not a power of two from 8 to 65536", where.c_str(), static_cast<unsigned long long>(alignment));
   }
-  if (const auto it = checkpoint.meta.find("split.count"); it != checkpoint.meta.end() && it->is_number_integer() && it->get<int64_t>() > 1)
-    fail("%s: split.count is %lld: one part of a split model; merge the parts first", where.c_str(), static_cast<long long>(it->get<int64_t>()));
+  merge_keys(meta, where, checkpoint);
 
   std::vector<Entry> entries;
   entries.reserve(size_t(tensors));

@@ -4,8 +4,10 @@
 
 #include <cstring>
 #include <map>
+#include <regex>
 #include <set>
 
+#include "converter/read/read.h"
 #include "converter/recipes/graph.h"
 #include "converter/schema_text.h"
 
@@ -40,6 +42,19 @@ void add_plain(const SourceTensor& t, const std::string& name, ModelBuilder& b) 
   b.add_bytes(format::SegmentKind::weights, name, dtype, t.shape, std::vector<uint8_t>(t.data, t.data + t.bytes));
 }
 
+// What a parser of the schema's JSON says ("12: 5: error: unknown field: foo"), in our words.
+std::string problem_of(const std::string& error) {
+  static const std::regex form("([0-9]+): *[0-9]+: error: (.*)");
+  std::smatch m;
+  if (!std::regex_search(error, m, form)) return "it is none";
+  const std::string detail = m[2], line = "line " + m[1].str() + ": ";
+  static const std::pair<const char*, const char*> kKinds[] = {{"unknown field: ", "no field of the schema is called"}, {"unknown enum value: ", "no value of the schema is called"},
+                                                              {"required field is missing: ", "this field is missing:"}, {"field set more than once: ", "this field stands twice:"}};
+  for (const auto& [begin, ours] : kKinds)
+    if (detail.rfind(begin, 0) == 0) return line + ours + " \"" + printable(detail.substr(std::strlen(begin))) + "\"";
+  return line + "a value of a kind that does not belong there";
+}
+
 }  // namespace
 
 void read_graph_json(const std::string& text, const std::string& where, ModelBuilder& b) {
@@ -47,8 +62,11 @@ void read_graph_json(const std::string& text, const std::string& where, ModelBui
   flatbuffers::IDLOptions options;
   options.strict_json = true;
   flatbuffers::Parser parser(options);
-  if (!parser.Parse(kSchemaText)) fail("the built-in schema does not parse: %s", parser.error_.c_str());
-  if (!parser.Parse(text.c_str())) fail("%s: not a model in JSON: %s", where.c_str(), printable(parser.error_, 400).c_str());
+  if (!parser.Parse(kSchemaText)) fail("the built-in schema does not parse");
+  if (!parser.Parse(text.c_str())) {
+    parse_json(text, where + ": not a model in JSON");
+    fail("%s: not a model in JSON: %s", where.c_str(), problem_of(parser.error_).c_str());
+  }
   flatbuffers::Verifier verifier(parser.builder_.GetBufferPointer(), parser.builder_.GetSize(), 64, kMaxTables);
   if (!format::VerifyModelBuffer(verifier)) fail("%s: nested too deeply or incomplete", where.c_str());
   format::GetModel(parser.builder_.GetBufferPointer())->UnPackTo(&b.model);
@@ -57,8 +75,8 @@ void read_graph_json(const std::string& text, const std::string& where, ModelBui
   for (auto& program : b.model.programs)
     for (auto& op : program->ops) {
       const OpRow row = op_row(op->name);
-      if (op->code != 0 && op->code != row.number) fail("%s: operator \"%s\" has number %u, not %u", where.c_str(), op->name.c_str(), row.number, op->code);
-      if (op->version > row.version) fail("%s: operator \"%s\" has version %u; this converter knows up to %u", where.c_str(), op->name.c_str(), op->version, row.version);
+      if (op->code != 0 && op->code != row.number) fail("%s: operator \"%s\" has number %u, not %u", where.c_str(), printable(op->name).c_str(), row.number, op->code);
+      if (op->version > row.version) fail("%s: operator \"%s\" has version %u; this converter knows up to %u", where.c_str(), printable(op->name).c_str(), op->version, row.version);
       op->code = row.number;
       if (op->version == 0) op->version = version_needed(*op);
     }

@@ -3,14 +3,18 @@
 #pragma once
 
 #include "converter/checkpoint.h"
+#include "converter/read/source_file.h"
 
 namespace runnel::convert {
 
 // By what the path is: a .gguf file or a directory with config.json.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
-// GGUF versions 2 and 3, little-endian. `where` is the name for messages; bytes must outlive the checkpoint.
+// GGUF versions 2 and 3, little-endian: one file, which may be a part of a split model. `where` is the name for messages; bytes must
+// outlive the checkpoint. Tensors and keys are added; a key of both with another value is refused.
 void read_gguf(std::span<const uint8_t> bytes, const std::string& where, Checkpoint& checkpoint);
+// The same with all the other parts of a split model, which lie beside `path` under their names.
+void read_gguf_parts(std::span<const uint8_t> bytes, const std::filesystem::path& path, Checkpoint& checkpoint);
 // One safetensors file; its tensors are added.
 void read_safetensors(std::span<const uint8_t> bytes, const std::string& where, Checkpoint& checkpoint);
 // config.json, *.safetensors (single or with an index), licence of README.md.
@@ -19,6 +23,5 @@ Checkpoint read_directory(const std::filesystem::path& directory);
 // JSON of a file of ours or the source's; refuses duplicate keys at the top level, files above limit bytes and deep nesting.
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json(const std::filesystem::path& file);
-std::string read_text(const std::filesystem::path& file, size_t limit);
 
 }  // namespace runnel::convert

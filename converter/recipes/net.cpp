@@ -17,9 +17,6 @@ Names axes(const std::string& axis, const std::vector<int64_t>& dims) {
 
 }  // namespace
 
-namespace {
-
-// The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
 bool names_base_class(const Checkpoint& c) {
   if (c.meta.find("modules") != c.meta.end()) return true;
   const auto config = c.meta.find("config");
@@ -30,8 +27,6 @@ bool names_base_class(const Checkpoint& c) {
   const auto ends = [&](const std::string& end) { return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0; };
   return ends("Model") && !ends("LMHeadModel");
 }
-
-}  // namespace
 
 Net::Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole)
     : checkpoint_(checkpoint), builder_(builder), graph_(builder, "main"), naming_(std::move(naming)), is_whole_(is_whole) {

@@ -14,6 +14,9 @@
 
 namespace runnel::convert {
 
+// The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
+bool names_base_class(const Checkpoint& checkpoint);
+
 struct Naming {
   std::string root;                        // "model."
   std::string layer = "layers.";           // scope of layer i is layer + i + "."

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "converter/checkpoint.h"
 #include "converter/text/json_access.h"
 #include "converter/text/patterns.h"
 #include "text/tokenizer.h"
@@ -220,12 +221,15 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
 }
 
 VocabSource bpe_from_gguf(const GgufTokenizer& g) {
-  const NamedPreTokenizer* pre = find_pre_tokenizer(g.model == "gemma4" ? "gemma4" : g.pre);
-  if (!pre) throw UnsupportedTokenizer(g.pre.empty() ? "a byte-level BPE tokenizer that does not name its pre-tokenizer (tokenizer.ggml.pre) cannot be read" : "the pre-tokenizer \"" + g.pre + "\" (tokenizer.ggml.pre) is not supported yet");
+  const std::string name = g.model == "gemma4" ? g.model : g.pre.empty() ? "default" : g.pre;
+  const NamedPreTokenizer* pre = find_pre_tokenizer(name);
+  if (!pre) throw UnsupportedTokenizer("the pre-tokenizer \"" + printable(g.pre) + "\" (tokenizer.ggml.pre) is not known");
   VocabSource s;
   s.kind = TokenizerKind::kByteBpe;
   s.char_units = s.byte_fallback = pre->sentence_piece;
   s.whole_words_first = pre->whole_words_first;
+  if (name == "default")
+    s.notices.push_back("the GGUF does not say how text is cut into words (tokenizer.ggml.pre): llama.cpp's default is taken, which may not be the model's; --tokenizer FILE takes its own");
   for (const char* pattern : pre->patterns) {
     PreTokenizerStep step;
     step.text = pattern;

@@ -235,6 +235,7 @@ VocabSource unigram_from_gguf(const GgufTokenizer& g) {
   s.unk = checked_id(g.unk, "unknown_token_id", n);
   for (size_t i = 0; i < n && s.unk < 0; ++i)
     if (PieceType(s.types[i]) == PieceType::kUnknown) s.unk = int32_t(i);
+  if (s.unk < 0 && n > 2) s.unk = 2;  // where T5 has it
   if (s.unk >= 0) s.types[size_t(s.unk)] = uint8_t(PieceType::kUnknown);
   s.add_bos = g.add_bos.value_or(false) && s.bos >= 0;
   s.add_eos = g.add_eos.value_or(true) && s.eos >= 0;
@@ -273,7 +274,7 @@ VocabSource word_piece_from_gguf(const GgufTokenizer& g) {
   const int32_t unk = checked_id(g.unk, "unknown_token_id", n);
   Json root = {{"normalizer", {{"type", "BertNormalizer"}, {"lowercase", !cased}}}, {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
                {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}}, {"added_tokens", added}};
-  root["model"] = {{"type", "WordPiece"}, {"vocab", vocab}, {"unk_token", unk < 0 ? "[UNK]" : g.tokens[size_t(unk)]}};
+  root["model"] = {{"type", "WordPiece"}, {"vocab", vocab}, {"unk_token", unk >= 0 ? g.tokens[size_t(unk)] : vocab.contains("[UNK]") || n <= 100 ? "[UNK]" : g.tokens[100]}};  // BERT has it there
   VocabSource s = word_piece_from_tokenizer_json(root);
   s.bos = cls, s.eos = sep;
   s.add_bos = g.add_bos.value_or(true) && cls >= 0;

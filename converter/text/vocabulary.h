@@ -1,6 +1,6 @@
 // From the vocabularies of checkpoints to the tables of the file. Everything here throws std::runtime_error with a message that names
 // what is wrong; UnsupportedTokenizer when the vocabulary is sound but of a kind that cannot be written yet, so that the caller may
-// go on without a tokenizer and say so.
+// name other ways.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +46,7 @@ struct VocabSource {
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
   std::string chat_template;        // as the source has it, empty: none
   std::vector<int32_t> ends;        // further ids that end an answer, as the source lists them
+  std::vector<std::string> notices; // what had to be guessed
 
   std::optional<SpmNormalizer> spm_normalizer;
   FirstSpace first_space = FirstSpace::kPrefix;

@@ -26,8 +26,18 @@ std::vector<T> array_of(const Facts& f, const char* key, Read read) {
 
 std::optional<bool> flag(const Facts& f, const char* key) { return f.has(key) ? std::optional<bool>(f.boolean(key, false)) : std::nullopt; }
 
+constexpr int64_t kNone = -1, kLast = INT32_MAX;
+
+Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), "tokenizer."); }
+
+// Further ids that end an answer.
+void add_gguf_ends(const Facts& f, VocabSource* source) {
+  for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
+    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0 && id < int64_t(source->pieces.size())) source->ends.push_back(int32_t(id));
+}
+
 VocabSource gguf_vocabulary(const Checkpoint& c) {
-  const Facts f(c.meta, c.path.string(), "tokenizer.");
+  const Facts f = gguf_facts(c);
   GgufTokenizer g;
   g.model = f.text("ggml.model", "");
   g.tokens = array_of<std::string>(f, "ggml.tokens", [&](const Json& v) {
@@ -47,7 +57,6 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
     return v.get<std::string>();
   });
   g.pre = f.text("ggml.pre", "");
-  constexpr int64_t kNone = -1, kLast = INT32_MAX;
   g.bos = f.integer("ggml.bos_token_id", 0, kLast, kNone);
   g.eos = f.integer("ggml.eos_token_id", 0, kLast, kNone);
   g.unk = f.integer("ggml.unknown_token_id", 0, kLast, kNone);
@@ -64,9 +73,20 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   g.remove_extra_whitespaces = flag(f, "ggml.remove_extra_whitespaces");
   g.chat_template = f.text("chat_template", "");
   VocabSource source = from_gguf(g);
-  for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
-    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0 && id < int64_t(source.pieces.size())) source.ends.push_back(int32_t(id));
+  add_gguf_ends(f, &source);
   return source;
+}
+
+// What a tokenizer's own files leave open, from the GGUF whose tokenizer they replace.
+void fill_from_gguf(const Checkpoint& c, VocabSource* s) {
+  const Facts f = gguf_facts(c);
+  const auto fill = [&](const char* key, int32_t* id) {
+    if (const int64_t given = f.integer(key, 0, kLast, kNone); *id < 0 && given < int64_t(s->pieces.size())) *id = int32_t(given);
+  };
+  fill("ggml.bos_token_id", &s->bos);
+  fill("ggml.eos_token_id", &s->eos);
+  if (s->ends.empty()) add_gguf_ends(f, s);
+  if (s->chat_template.empty()) s->chat_template = f.text("chat_template", "");
 }
 
 // The first file of a directory whose name begins and ends so; empty: there is none.
@@ -80,21 +100,51 @@ std::string name_of(const std::filesystem::path& directory, std::string_view beg
   return best;
 }
 
-// Empty optional: the directory has no tokenizer files.
-std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& directory) {
+// A tokenizer's file by what is in it; `name` tells families of rank files apart.
+VocabSource vocabulary_of_file(const std::filesystem::path& file, const std::string& config) {
+  const std::string text = read_text(file, kMaxTokenizerFile), name = file.filename().string();
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != text.npos && text[first] == '{') {
+    const Json root = Json::parse(text, nullptr, false);
+    if (root.is_object() && root.contains("vocab") && root.contains("config")) return from_tekken(text);
+    return from_tokenizer_json(text);
+  }
+  if (is_rank_file(text)) return from_ranks(text, name);
+  if (file.extension() != ".txt") return from_spm_proto(text);
+  return name.rfind("rwkv_vocab", 0) == 0 ? from_rwkv_vocab(text) : from_bert_vocab(text, config);
+}
+
+// Names of files that say something about a tokenizer but are none that is read.
+bool tells_of_tokenizer(const std::string& name) {
+  for (const char* known : {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
+    if (name == known) return true;
+  const auto ends = [&](std::string_view with) { return name.size() > with.size() && name.compare(name.size() - with.size(), with.size(), with) == 0; };
+  return ends(".model") || ends(".spm") || ends(".tiktoken") || ends(".vocab") || name.rfind("rwkv_vocab", 0) == 0;
+}
+
+// Which file of a directory is its tokenizer; empty: there is none.
+std::filesystem::path tokenizer_file(const std::filesystem::path& directory) {
+  const auto exists = [&](const std::string& name) { return !name.empty() && std::filesystem::exists(directory / name); };
+  const bool has_model = exists("tokenizer.model"), has_ranks = has_model && is_rank_file(read_text(directory / "tokenizer.model", kMaxTokenizerFile));
+  const std::string ranks = name_of(directory, "", ".tiktoken"), tekken = name_of(directory, "tekken", ".json");
+  if (has_model && !has_ranks) return directory / "tokenizer.model";
+  if (exists("tokenizer.json")) return directory / "tokenizer.json";
+  if (has_ranks) return directory / "tokenizer.model";
+  for (const std::string& name : {tekken, ranks, std::string("vocab.txt"), std::string(kRwkvVocab)})
+    if (exists(name)) return directory / name;
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    if (const std::string name = entry.path().filename().string(); tells_of_tokenizer(name))
+      throw UnsupportedTokenizer(name + " belongs to a tokenizer, but there is no file of one that is read (tokenizer.json, tokenizer.model, tekken.json, *.tiktoken, vocab.txt, " + kRwkvVocab + ")");
+  return {};
+}
+
+// A tokenizer's file with what stands beside it.
+VocabSource read_vocabulary(const std::filesystem::path& file) {
+  const std::filesystem::path directory = file.parent_path();
   const auto exists = [&](const char* name) { return std::filesystem::exists(directory / name); };
   const auto text = [&](const char* name) { return read_text(directory / name, kMaxTokenizerFile); };
-  VocabSource source;
-  const std::string model = exists("tokenizer.model") ? text("tokenizer.model") : std::string();
-  const std::string ranks = name_of(directory, "", ".tiktoken"), tekken = name_of(directory, "tekken", ".json");
-  if (!model.empty() && !is_rank_file(model)) source = from_spm_proto(model);
-  else if (exists("tokenizer.json")) source = from_tokenizer_json(text("tokenizer.json"));
-  else if (!model.empty()) source = from_ranks(model, "tokenizer.model");
-  else if (!tekken.empty()) source = from_tekken(text(tekken.c_str()));
-  else if (!ranks.empty()) source = from_ranks(text(ranks.c_str()), ranks);
-  else if (exists("vocab.txt")) source = from_bert_vocab(text("vocab.txt"), exists("tokenizer_config.json") ? text("tokenizer_config.json") : std::string());
-  else if (exists(kRwkvVocab)) return from_rwkv_vocab(text(kRwkvVocab));
-  else return std::nullopt;
+  VocabSource source = vocabulary_of_file(file, exists("tokenizer_config.json") ? text("tokenizer_config.json") : std::string());
+  if (source.kind == TokenizerKind::kLongestMatch) return source;
   if (exists("special_tokens_map.json")) apply_tokenizer_config(text("special_tokens_map.json"), &source);
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
   if (exists("chat_template.jinja")) source.chat_template = text("chat_template.jinja");
@@ -102,19 +152,46 @@ std::optional<VocabSource> directory_vocabulary(const std::filesystem::path& dir
   return source;
 }
 
-// RWKV's vocabulary names fewer ids than its models have rows.
-void fit(const ModelBuilder& b, VocabSource* source) {
-  for (const auto& op : b.model.programs.at(0)->ops) {
-    if (op->name != "embedding") continue;
-    for (const auto& t : b.model.tensors) {
-      if (t->name != op->inputs.at(1)) continue;
-      const size_t rows = size_t(t->shape.at(0));
-      if (source->pieces.size() > rows) fail("%s has %zu ids and the model %zu: it belongs to another model", kRwkvVocab, source->pieces.size(), rows);
-      source->pieces.resize(rows);
-      source->scores.resize(rows);
-      source->types.resize(rows, uint8_t(PieceType::kUnused));
-    }
+// Empty optional: the source has none.
+std::optional<VocabSource> source_vocabulary(const Checkpoint& c) {
+  if (c.is_gguf()) {
+    const Facts f = gguf_facts(c);
+    const std::string model = f.text("ggml.model", "");
+    if (model.empty() && f.has("ggml.tokens")) throw UnsupportedTokenizer("the GGUF has tokens but does not say of what kind (tokenizer.ggml.model)");
+    if (model.empty() || model == "no_vocab" || model == "none") return std::nullopt;
+    return gguf_vocabulary(c);
   }
+  std::filesystem::path file;
+  if (c.kind == Checkpoint::Kind::kDirectory) file = tokenizer_file(c.path);
+  if (c.kind == Checkpoint::Kind::kFile && std::filesystem::exists(c.path.parent_path() / kRwkvVocab)) file = c.path.parent_path() / kRwkvVocab;
+  if (file.empty()) return std::nullopt;
+  return read_vocabulary(file);
+}
+
+VocabSource chosen_vocabulary(const Checkpoint& c, const std::filesystem::path& choice) {
+  const std::filesystem::path file = std::filesystem::is_directory(choice) ? tokenizer_file(choice) : choice;
+  if (file.empty()) fail("%s: no tokenizer in this directory", choice.c_str());
+  VocabSource source = read_vocabulary(file);
+  if (c.is_gguf()) fill_from_gguf(c, &source);
+  else if (source.ends.empty() && std::filesystem::exists(c.path / "generation_config.json")) apply_generation_config(read_text(c.path / "generation_config.json", kMaxTokenizerFile), &source);
+  return source;
+}
+
+// Rows of the table of tokens; 0: the model has none.
+size_t embedding_rows(const ModelBuilder& b) {
+  for (const auto& op : b.model.programs.at(0)->ops)
+    if (op->name == "embedding")
+      for (const auto& t : b.model.tensors)
+        if (t->name == op->inputs.at(1)) return size_t(t->shape.at(0));
+  return 0;
+}
+
+// RWKV's vocabulary names fewer ids than its models have rows.
+void fit(size_t rows, VocabSource* source) {
+  if (rows == 0 || source->pieces.size() >= rows) return;
+  source->pieces.resize(rows);
+  source->scores.resize(rows);
+  source->types.resize(rows, uint8_t(PieceType::kUnused));
 }
 
 template <class T>
@@ -140,23 +217,34 @@ void add_tables(const VocabData& data, ModelBuilder& b) {
 
 }  // namespace
 
-std::vector<std::string> add_tokenizer(const Checkpoint& c, ModelBuilder& b) {
+std::vector<std::string> add_tokenizer(const Checkpoint& c, const TokenizerChoice& choice, ModelBuilder& b) {
+  if (choice.is_left_out) return {};
+  const std::string where = (choice.file.empty() ? c.path : choice.file).string();
   try {
-    std::optional<VocabSource> source;
-    if (c.is_gguf() && c.meta.contains("tokenizer.ggml.model") && c.meta["tokenizer.ggml.model"] != "no_vocab" && c.meta["tokenizer.ggml.model"] != "none") source = gguf_vocabulary(c);
-    if (c.kind == Checkpoint::Kind::kDirectory) source = directory_vocabulary(c.path);
-    if (c.kind == Checkpoint::Kind::kFile && std::filesystem::exists(c.path.parent_path() / kRwkvVocab))
-      source = from_rwkv_vocab(read_text(c.path.parent_path() / kRwkvVocab, kMaxTokenizerFile));
+    std::optional<VocabSource> source = choice.file.empty() ? source_vocabulary(c) : chosen_vocabulary(c, choice.file);
     if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
-    if (source->kind == TokenizerKind::kLongestMatch) fit(b, &*source);
+    const size_t rows = embedding_rows(b), pieces = source->pieces.size();
+    if (rows && pieces > rows)
+      fail("%s: the tokenizer has %zu pieces and the model %zu rows for them: it belongs to another model", where.c_str(), pieces, rows);
+    std::vector<std::string> notices = source->notices;
+    if (!choice.file.empty() && pieces < rows) notices.push_back("the tokenizer has " + std::to_string(pieces) + " pieces, the model " + std::to_string(rows) + " rows for them");
+    if (source->kind == TokenizerKind::kLongestMatch) fit(rows, &*source);
     const VocabData data = build_vocab(*source);
     Chat chat = compile_chat(*source);
     b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat.end_of_turn));
     add_tables(data, b);
     b.model.chat_program = std::move(chat.program);
-    return chat.notices;
+    notices.insert(notices.end(), chat.notices.begin(), chat.notices.end());
+    return notices;
+  } catch (const Error&) {
+    throw;
   } catch (const UnsupportedTokenizer& e) {
-    return {std::string(e.what()) + ": the model is written without a tokenizer"};
+    fail("%s: %s; --tokenizer FILE takes another in its place (tokenizer.json, tokenizer.model, tekken.json or a folder with one), --without-tokenizer goes on without", where.c_str(),
+         printable_quotes(e.what()).c_str());
+  } catch (const Json::exception&) {
+    fail("%s: its tokenizer holds a value of a kind that does not belong where it stands", where.c_str());
+  } catch (const std::runtime_error& e) {
+    fail("%s: %s", where.c_str(), printable_quotes(e.what()).c_str());
   }
 }
 

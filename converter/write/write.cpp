@@ -3,11 +3,13 @@
 #include <atomic>
 #include <cstring>
 #include <future>
+#include <optional>
 #include <thread>
 
 #include "base/file.h"
 #include "base/xxh64.h"
 #include "converter/write/layout.h"
+#include "converter/write/output.h"
 #include "converter/write/progress.h"
 #include "converter/write/sha256.h"
 #include "format/model_file.h"
@@ -90,6 +92,7 @@ WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path
   const uint64_t room = align_up(header_of(b.model).size() + 256, kSegmentAlignment);
 
   std::atomic<bool> stop{false};
+  std::optional<SignalPause> pause(std::in_place);
   auto hash = std::async(std::launch::async, [&] { return hash_files(sources, stop); });
   struct Stopper {
     std::atomic<bool>& flag;
@@ -98,6 +101,7 @@ WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path
 
   AtomicFile file;
   check(file.open(output.c_str()));
+  pause.reset();
   Progress progress("writing", room + total);
   SegmentWriter out(file, progress);
   out.pad(room);
