@@ -36,6 +36,7 @@ std::string printable_quotes(std::string_view message, size_t limit = 200);
 enum class SourceType : uint8_t {
   kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU8, kBool,
   kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kMXFP4,
+  kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ4_XS, kTQ1_0, kTQ2_0, kQ8_K, kNVFP4,
 };
 struct SourceTypeInfo {
   const char* name;
@@ -53,6 +54,7 @@ struct SourceTensor {
   std::vector<uint64_t> shape;  // row-major, outermost axis first
   const uint8_t* data;          // mapped, no alignment promised
   uint64_t bytes;
+  float multiplier = 1;         // of all values, where a file keeps it beside the tensor
 
   uint64_t count() const;
   std::string describe() const;  // "blk.0.attn_q.weight [1024, 640] Q5_0"
@@ -79,6 +81,8 @@ class Checkpoint {
   const SourceTensor* peek(const std::string& tensor_name) const;
   // Other values for one of tensors(); as many bytes.
   void replace(const SourceTensor& tensor, std::vector<uint8_t> bytes);
+  // A further factor for all values of one of tensors().
+  void multiply(const std::string& tensor_name, float factor) { tensors_[index_.at(tensor_name)].multiplier *= factor; }
   // A tensor of another file under this name, in the place of one of the same shape or as a further one.
   void put(const std::string& tensor_name, const SourceTensor& from, const std::string& where);
   // Fails when absent or of another shape, with both shapes.

@@ -7,6 +7,7 @@
 #include "converter/passes/half_states.h"
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
+#include "converter/passes/scale_products.h"
 #include "converter/read/graph_json.h"
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
@@ -78,6 +79,7 @@ ConvertReport convert(const ConvertOptions& options) {
     for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
+  scale_products(builder);
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);
   c.refuse_unused();

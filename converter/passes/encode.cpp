@@ -48,6 +48,14 @@ void decode_plain(const SourceTensor& t, uint64_t first, uint64_t count, float* 
   }
 }
 
+// Blocks of an f32 scale, 256 signed bytes and sums of them.
+void decode_q8_k(const uint8_t* blocks, uint64_t count, float* out) {
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint8_t* b = blocks + i / 256 * info(SourceType::kQ8_K).bytes;
+    out[i] = load<float>(b, 0) * float(int8_t(b[4 + i % 256]));
+  }
+}
+
 void refuse_non_finite(const SourceTensor& t, uint64_t element) {
   fail("tensor \"%s\" holds NaN or infinity (element %llu)", printable(t.name).c_str(), static_cast<unsigned long long>(element));
 }
@@ -86,12 +94,39 @@ PackedFormat format_of(SourceType type) {
     // Both have four bits that stand for unevenly spaced integers.
     case SourceType::kIQ4_NL: return kQ8;
     case SourceType::kMXFP4: return integer(5, 32, 16, false, ScaleKind::kF16);
+    case SourceType::kNVFP4: return integer(5, 16, 16, false, ScaleKind::kF16);
+    case SourceType::kIQ4_XS: return integer(8, 32, 128, false, ScaleKind::kI8);
+    // Magnitudes 8, 25 and 43.
+    case SourceType::kIQ2_XXS: return integer(7, 32, 64, false, ScaleKind::kI8);
+    case SourceType::kIQ2_XS:
+    case SourceType::kIQ2_S: return integer(7, 16, 64, false, ScaleKind::kI8);
+    case SourceType::kIQ3_XXS: return integer(6, 32, 32, false, ScaleKind::kI8);
+    case SourceType::kIQ3_S: return integer(5, 32, 16, false, ScaleKind::kI8);
+    case SourceType::kTQ1_0:
+    case SourceType::kTQ2_0: return integer(2, 32, 1, false, ScaleKind::kI8);
+    // Q8_K has scales of 32 bits, which only f32 keeps.
     case SourceType::kF16:
     case SourceType::kF8E4M3:
     case SourceType::kF8E5M2: return plain(PackedKind::kF16);
     case SourceType::kBF16: return plain(PackedKind::kBF16);
     default: return plain(PackedKind::kF32);
   }
+}
+
+float unit_of(const SourceTensor& t) {
+  switch (t.type) {
+    case SourceType::kIQ2_XXS:
+    case SourceType::kIQ2_XS:
+    case SourceType::kIQ2_S: return t.multiplier * 0.125f;
+    case SourceType::kIQ3_XXS: return t.multiplier * 0.5f;
+    default: return t.multiplier;
+  }
+}
+
+bool keeps_blocks(const SourceTensor& t, const PackedFormat& format) {
+  PackedFormat whole = format;
+  whole.split = false;
+  return is_quantised(t.type) && !format.is_float() && whole == format_of(t.type);
 }
 
 PackedFormat choose_format(SourceType type, uint64_t columns, Weights weights) {
@@ -106,7 +141,9 @@ PackedFormat choose_format(SourceType type, uint64_t columns, Weights weights) {
 }
 
 void decode_values(const SourceTensor& t, uint64_t first, uint64_t count, float* out) {
-  if (is_quantised(t.type)) {
+  if (t.type == SourceType::kQ8_K) {
+    decode_q8_k(t.data + first / 256 * info(t.type).bytes, count, out);
+  } else if (is_quantised(t.type)) {
     const SourceTypeInfo& ti = info(t.type);
     QuantRow row(format_of(t.type), count);
     split_blocks(t.type, t.data + first / ti.block * ti.bytes, row);
@@ -114,6 +151,8 @@ void decode_values(const SourceTensor& t, uint64_t first, uint64_t count, float*
   } else {
     decode_plain(t, first, count, out);
   }
+  if (const float unit = unit_of(t); unit != 1)
+    for (uint64_t i = 0; i < count; ++i) out[i] *= unit;
   for (uint64_t i = 0; i < count; ++i)
     if (!std::isfinite(out[i])) refuse_non_finite(t, first + i);
 }
@@ -122,7 +161,7 @@ void pack_rows(const SourceTensor& t, const PackedFormat& format, uint64_t first
   const uint64_t columns = t.shape.back();
   PackedFormat plain_format = format;
   plain_format.split = false;
-  if (is_quantised(t.type) && plain_format == format_of(t.type)) {
+  if (keeps_blocks(t, format)) {
     QuantRow row(format, columns);
     for (uint64_t r = 0; r < count; ++r) {
       split_row(t, first + r, row);

@@ -25,6 +25,8 @@ struct QuantRow {
 
 // Splits the blocks of a quantised source row (bytes) into a QuantRow of format_of(type).
 void split_blocks(SourceType type, const uint8_t* bytes, QuantRow& row);
+// One block of 256 of a type with a code book.
+void split_codebook(SourceType type, const uint8_t* bytes, size_t super, QuantRow& row);
 // Nearest 8-bit row: scale = largest magnitude / 127 of each block of 32.
 void quantise_q8(const float* values, QuantRow& row);
 // 4-bit row: the f16 scale of each block of 32 with the least squared error among candidates.

@@ -1,5 +1,6 @@
 // The block formats of GGUF, taken apart. Element order, signs and scale packing follow the format's definition; every value of a row
 // comes out with the same bits as the format's own dequantisation gives.
+#include <cmath>
 #include <cstring>
 
 #include "base/half.h"
@@ -42,6 +43,24 @@ uint16_t half_of_power(int exponent) {
 
 void look_up(const int8_t* values, int zero_point, uint8_t* q) {
   for (int i = 0; i < 32; ++i) q[i] = uint8_t(values[q[i]] + zero_point);
+}
+
+// An 8-bit float without a sign, halved, as f16. Of NVFP4, whose table holds twice the values; what would be NaN is 0 there.
+uint16_t half_of_ue4m3(uint8_t v) {
+  if (v == 0x7f) return 0;
+  const int exponent = v >> 3 & 15, mantissa = v & 7;
+  return float_to_half(exponent ? std::ldexp(float(8 + mantissa), exponent - 11) : std::ldexp(float(mantissa), -10));
+}
+
+void split_nvfp4(const uint8_t* b, size_t block, QuantRow& row) {
+  uint8_t* q = row.q.data() + block * 64;
+  for (int k = 0; k < 4; ++k) {
+    row.d[block * 4 + size_t(k)] = half_of_ue4m3(b[k]);
+    for (int i = 0; i < 8; ++i) {
+      q[16 * k + i] = uint8_t(kFp4Values[b[4 + 8 * k + i] & 15] + 16);
+      q[16 * k + i + 8] = uint8_t(kFp4Values[b[4 + 8 * k + i] >> 4] + 16);
+    }
+  }
 }
 
 void split_small(SourceType type, const uint8_t* b, size_t block, QuantRow& row) {
@@ -120,6 +139,27 @@ void split_q6_k(const uint8_t* b, uint8_t* q) {
   }
 }
 
+// Five digits of base 3 in a byte, as a fraction of 256: multiplied by 3 the first one stands above the byte.
+uint8_t ternary_digit(uint8_t byte, int place) {
+  static constexpr uint8_t kPowers[5] = {1, 3, 9, 27, 81};
+  return uint8_t(uint8_t(byte * kPowers[place]) * 3 >> 8);
+}
+
+void split_tq1_0(const uint8_t* b, uint8_t* q) {
+  for (int i = 0; i < 160; ++i) q[i] = ternary_digit(b[i % 32], i / 32);
+  for (int i = 0; i < 80; ++i) q[160 + i] = ternary_digit(b[32 + i % 16], i / 16);
+  for (int i = 0; i < 16; ++i) q[240 + i] = ternary_digit(b[48 + i % 4], i / 4);
+}
+
+void split_iq4_xs(const uint8_t* b, uint8_t* q, uint8_t* scales) {
+  for (int k = 0; k < 8; ++k) {
+    const int low = b[4 + k / 2] >> (k % 2 * 4) & 15, high = b[2 + k / 4] >> (k % 4 * 2) & 3;
+    scales[k] = uint8_t((low | high << 4) - 32);
+    nibbles32(b + 8 + 16 * k, q + 32 * k);
+    look_up(kIq4Values, 128, q + 32 * k);
+  }
+}
+
 void split_super(SourceType type, const uint8_t* b, size_t super, QuantRow& row) {
   uint8_t* q = row.q.data() + super * 256;
   const size_t n = 256u / row.format.block;
@@ -144,6 +184,27 @@ void split_super(SourceType type, const uint8_t* b, size_t super, QuantRow& row)
       if (type == SourceType::kQ5_K)
         for (int i = 0; i < 256; ++i) q[i] |= uint8_t((b[16 + i % 32] >> (i / 32) & 1) << 4);
       break;
+    case SourceType::kIQ4_XS:
+      row.d[super] = half_at(b);
+      split_iq4_xs(b, q, scales);
+      break;
+    case SourceType::kTQ1_0:
+      row.d[super] = half_at(b + 52);
+      std::memset(scales, 1, n);
+      split_tq1_0(b, q);
+      break;
+    case SourceType::kTQ2_0:
+      row.d[super] = half_at(b + 64);
+      std::memset(scales, 1, n);
+      for (int i = 0; i < 256; ++i) q[i] = b[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+      break;
+    case SourceType::kIQ2_XXS:
+    case SourceType::kIQ2_XS:
+    case SourceType::kIQ2_S:
+    case SourceType::kIQ3_XXS:
+    case SourceType::kIQ3_S:
+      split_codebook(type, b, super, row);
+      break;
     default:  // Q6_K
       split_q6_k(b, q);
       std::memcpy(scales, b + 192, 16);
@@ -157,7 +218,8 @@ void split_blocks(SourceType type, const uint8_t* bytes, QuantRow& row) {
   const SourceTypeInfo& ti = info(type);
   const size_t blocks = size_t(row.columns / ti.block);
   for (size_t i = 0; i < blocks; ++i) {
-    if (ti.block == 32) split_small(type, bytes + i * ti.bytes, i, row);
+    if (type == SourceType::kNVFP4) split_nvfp4(bytes + i * ti.bytes, i, row);
+    else if (ti.block == 32) split_small(type, bytes + i * ti.bytes, i, row);
     else split_super(type, bytes + i * ti.bytes, i, row);
   }
 }

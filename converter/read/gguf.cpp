@@ -22,7 +22,9 @@ struct GgmlType {
 constexpr GgmlType kGgmlTypes[] = {
     {0, SourceType::kF32},   {1, SourceType::kF16},   {2, SourceType::kQ4_0},  {3, SourceType::kQ4_1},  {6, SourceType::kQ5_0},  {7, SourceType::kQ5_1},
     {8, SourceType::kQ8_0},  {10, SourceType::kQ2_K}, {11, SourceType::kQ3_K}, {12, SourceType::kQ4_K}, {13, SourceType::kQ5_K}, {14, SourceType::kQ6_K},
-    {20, SourceType::kIQ4_NL}, {39, SourceType::kMXFP4},
+    {20, SourceType::kIQ4_NL}, {39, SourceType::kMXFP4}, {15, SourceType::kQ8_K},
+    {16, SourceType::kIQ2_XXS}, {17, SourceType::kIQ2_XS}, {18, SourceType::kIQ3_XXS}, {21, SourceType::kIQ3_S}, {22, SourceType::kIQ2_S},
+    {23, SourceType::kIQ4_XS}, {34, SourceType::kTQ1_0}, {35, SourceType::kTQ2_0}, {40, SourceType::kNVFP4},
     {24, SourceType::kI8},   {25, SourceType::kI16},  {26, SourceType::kI32},  {27, SourceType::kI64},  {28, SourceType::kF64},  {30, SourceType::kBF16},
 };
 // Names of what is not supported, for the message.
@@ -31,18 +33,8 @@ const char* other_type_name(uint32_t number) {
     case 4: return "Q4_2 (withdrawn)";
     case 5: return "Q4_3 (withdrawn)";
     case 9: return "Q8_1";
-    case 15: return "Q8_K";
-    case 16: return "IQ2_XXS";
-    case 17: return "IQ2_XS";
-    case 18: return "IQ3_XXS";
     case 19: return "IQ1_S";
-    case 21: return "IQ3_S";
-    case 22: return "IQ2_S";
-    case 23: return "IQ4_XS";
     case 29: return "IQ1_M";
-    case 34: return "TQ1_0";
-    case 35: return "TQ2_0";
-    case 40: return "NVFP4";
     default: return "unknown";
   }
 }

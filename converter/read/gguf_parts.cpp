@@ -1,6 +1,8 @@
 // Split models as gguf-split writes them: NAME-00001-of-00003.gguf and so on, each a GGUF of its own with split.no, split.count and
 // split.tensors.count; the model's keys stand in the first.
+#include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <regex>
 
 #include "converter/read/read.h"
@@ -36,6 +38,26 @@ Checkpoint join_parts(const fs::path& given, const std::string& stem, int64_t co
   return c;
 }
 
+// Matrices in NVFP4 may have a number beside them by which all their values are multiplied, and one for activations in that type, which are not
+// stored so here.
+void take_scales(Checkpoint& c) {
+  constexpr std::string_view kWeight = ".weight";
+  std::vector<std::string> stems;
+  for (const SourceTensor& t : c.tensors())
+    if (t.type == SourceType::kNVFP4 && t.name.size() > kWeight.size() && t.name.ends_with(kWeight)) stems.push_back(t.name.substr(0, t.name.size() - kWeight.size()));
+  for (const std::string& stem : stems) {
+    const SourceTensor* scale = c.peek(stem + ".scale");
+    // Those with one for each expert are left, and refused as unknown.
+    if (!scale || scale->type != SourceType::kF32 || scale->count() != 1) continue;
+    float factor;
+    std::memcpy(&factor, scale->data, sizeof factor);
+    if (!std::isfinite(factor)) fail("%s: tensor \"%s\" holds NaN or infinity", c.path.c_str(), printable(scale->name).c_str());
+    c.multiply(stem + std::string(kWeight), factor);
+    c.find(stem + ".scale");
+    c.find(stem + ".input_scale");
+  }
+}
+
 }  // namespace
 
 void read_gguf_parts(std::span<const uint8_t> bytes, const fs::path& path, Checkpoint& checkpoint) {
@@ -53,6 +75,7 @@ void read_gguf_parts(std::span<const uint8_t> bytes, const fs::path& path, Check
     stem = parts[1].str();
     checkpoint = join_parts(path, stem, count);
   }
+  take_scales(checkpoint);
   for (const char* key : {"split.no", "split.count", "split.tensors.count"}) checkpoint.meta.erase(key);
   if (checkpoint.name.empty()) checkpoint.name = stem;
 }

@@ -324,13 +324,14 @@ VocabSource from_gguf(const GgufTokenizer& g) {
     if (value < -1 || value >= int64_t(n)) fail(std::string(what) + " is " + std::to_string(value) + ", the GGUF has " + std::to_string(n) + " tokens");
     return int32_t(value);
   };
-  // What a GGUF leaves out stands where SentencePiece's trainer puts it.
-  const auto marked = [&](int32_t at, PieceType type) { return size_t(at) < n && PieceType(s.types[size_t(at)]) == type ? at : -1; };
-  s.bos = g.bos < 0 ? marked(1, PieceType::kControl) : id(g.bos, "bos_token_id");
-  s.eos = g.eos < 0 ? marked(2, PieceType::kControl) : id(g.eos, "eos_token_id");
-  s.unk = g.unk < 0 && n > 0 ? 0 : id(g.unk, "unknown_token_id");
-  // Some GGUFs mark the unknown piece as control.
-  if (g.unk >= 0 || marked(0, PieceType::kControl) == 0) s.types[size_t(s.unk)] = uint8_t(PieceType::kUnknown);
+  s.bos = id(g.bos, "bos_token_id");
+  s.eos = id(g.eos, "eos_token_id");
+  s.unk = id(g.unk, "unknown_token_id");
+  for (size_t i = 0; i < n && s.unk < 0; ++i)
+    if (PieceType(s.types[i]) == PieceType::kUnknown) s.unk = int32_t(i);
+  if (s.unk < 0 && n > 0) s.unk = 0;  // where SentencePiece's trainer puts it
+  // Some GGUFs mark the unknown piece as control; one that is only guessed may be a piece like others.
+  if (g.unk >= 0 || (n > 0 && (PieceType(s.types[size_t(s.unk)]) != PieceType::kNormal || s.pieces[size_t(s.unk)] == "<unk>"))) s.types[size_t(s.unk)] = uint8_t(PieceType::kUnknown);
   s.add_bos = g.add_bos.value_or(s.bos >= 0);
   s.add_eos = g.add_eos.value_or(false);
   s.add_space_prefix = g.add_space_prefix.value_or(true);

@@ -47,6 +47,7 @@ void ModelBuilder::pack_matrix(size_t blob_index, const PackedFormat& f) {
   t.packed->split = f.split;
   const uint64_t piece_rows = f.split ? uint64_t(SplitLayout::kRows) : kTileRows;
   blob.bytes = t.bytes;
+  blob.unit = keeps_blocks(*blob.matrix, f) ? unit_of(*blob.matrix) : 1;
   blob.piece_bytes = f.split ? SplitLayout(columns).group : f.tile_bytes(columns);
   blob.make = [&source = *blob.matrix, f, rows, piece_rows](uint64_t first, uint64_t pieces, uint8_t* out) {
     const uint64_t begin = first * piece_rows;
@@ -77,6 +78,16 @@ void ModelBuilder::add_floats(const std::string& name, const SourceTensor& sourc
     if (offset != 0)
       for (float& v : values) v += offset;
     if (count) std::memcpy(out, values.data(), values.size() * 4);
+  };
+}
+
+void ModelBuilder::multiply_floats(const std::string& name, float factor) {
+  Blob& blob = blobs_[names_.at(name)];
+  if (model.tensors[blob.tensor]->dtype != format::DType::f32) fail("tensor \"%s\" holds no floats that could be multiplied", printable(name).c_str());
+  blob.make = [before = blob.make, factor, count = blob.bytes / 4](uint64_t first, uint64_t pieces, uint8_t* out) {
+    before(first, pieces, out);
+    auto* values = reinterpret_cast<float*>(out);
+    for (uint64_t i = 0; i < count; ++i) values[i] *= factor;
   };
 }
 

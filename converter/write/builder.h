@@ -21,6 +21,7 @@ struct Blob {
   uint64_t piece_bytes;
   std::function<void(uint64_t first_piece, uint64_t pieces, uint8_t* out)> make;  // out is zeroed
   const SourceTensor* matrix = nullptr;  // of packed tensors
+  float unit = 1;                        // by which the graph has to multiply their values
 };
 
 class ModelBuilder {
@@ -46,6 +47,8 @@ class ModelBuilder {
   bool has_tensor(const std::string& name) const;
   // The format of a matrix; null when no matrix has this name.
   const format::PackedT* format_of_matrix(const std::string& name) const;
+  // Another factor for all values of a tensor that add_floats added.
+  void multiply_floats(const std::string& name, float factor);
   // Stores a matrix of 8 bits split (format/packed.h) and requires the feature.
   void split_matrix(const std::string& name);
 

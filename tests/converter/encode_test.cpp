@@ -1,4 +1,5 @@
 // Weights: every GGUF type is carried over bit for bit; quantising here is as good as the formats allow; what does not fit is refused.
+#include <map>
 #include <random>
 
 #include "base/half.h"
@@ -19,7 +20,7 @@ class EveryType : public testing::Test {
 };
 
 TEST_F(EveryType, ValuesHaveTheBitsOfTheFormatsOwnDequantisation) {
-  ASSERT_EQ(source.tensors().size(), 15u);
+  ASSERT_EQ(source.tensors().size(), 25u);
   for (const SourceTensor& t : source.tensors()) {
     const std::vector<float> want = values_of(expected, t.name), got = values_of(source, t.name);
     ASSERT_EQ(got.size(), want.size());
@@ -38,6 +39,8 @@ TEST_F(EveryType, PackedMatricesHoldTheSameBits) {
     std::vector<float> row(columns);
     for (uint64_t r = 0; r < rows; ++r) {
       unpack_row(f, packed.data(), int64_t(columns), int64_t(r), row.data());
+      if (keeps_blocks(t, f))
+        for (float& v : row) v *= unit_of(t);
       EXPECT_EQ(std::memcmp(row.data(), want.data() + r * columns, columns * 4), 0) << t.name << " row " << r;
     }
   }
@@ -45,7 +48,7 @@ TEST_F(EveryType, PackedMatricesHoldTheSameBits) {
 
 TEST_F(EveryType, PackedSizeIsThatOfTheSource) {
   for (const SourceTensor& t : source.tensors()) {
-    if (t.type == SourceType::kIQ4_NL || t.type == SourceType::kMXFP4) continue;  // become 8 and 5 bits
+    if (t.type >= SourceType::kIQ4_NL) continue;  // have unevenly spaced levels, which take more bits
     const PackedFormat f = choose_format(t.type, 512, Weights::kKeep);
     EXPECT_EQ(f.tile_bytes(512), 16 * t.bytes / t.shape[0]) << t.name;
   }
@@ -61,6 +64,18 @@ TEST_F(EveryType, QuantisedSourcesCanBeWidened) {
     unpack_row(f, packed.data(), 512, 2, row.data());
     EXPECT_EQ(std::memcmp(row.data(), want.data() + 1024, 512 * 4), 0) << t.name;
   }
+}
+
+TEST_F(EveryType, TheBitsAreTheLeastThatHoldEveryLevel) {
+  const std::map<std::string, int> bits = {{"iq2_xxs", 7}, {"iq2_xs", 7}, {"iq2_s", 7}, {"iq3_xxs", 6}, {"iq3_s", 5}, {"iq4_xs", 8}, {"tq1_0", 2}, {"tq2_0", 2}, {"nvfp4", 5}};
+  for (const SourceTensor& t : source.tensors())
+    if (const auto it = bits.find(t.name); it != bits.end()) {
+      const PackedFormat f = choose_format(t.type, 512, Weights::kKeep);
+      EXPECT_EQ(f.bits, it->second) << t.name;
+      QuantRow row(f, 512 * 3);
+      split_blocks(t.type, t.data, row);
+      for (const uint8_t q : row.q) EXPECT_LT(q, 1 << f.bits) << t.name;
+    }
 }
 
 SourceTensor tensor_over(const std::vector<float>& values, std::vector<uint64_t> shape) {

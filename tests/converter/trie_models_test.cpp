@@ -255,6 +255,11 @@ TEST(Unigram, AGgufGivesTheSameIds) {
     EXPECT_EQ(encode(v.tokenizer, c.bytes), c.ids) << c.bytes;
     EXPECT_EQ(decode(v.tokenizer, c.ids), c.text) << c.bytes;
   }
+  // No word of an unknown token: the piece that is marked so, else T5's.
+  g.unk = -1;
+  EXPECT_EQ(from_gguf(g).unk, s.unk);
+  std::replace(g.types.begin(), g.types.end(), int32_t(PieceType::kUnknown), int32_t(PieceType::kControl));
+  EXPECT_EQ(from_gguf(g).unk, 2);
 }
 
 // Tables are untrusted: whatever a bit is changed to, nothing is read out of range, and calls end.

@@ -241,6 +241,19 @@ TEST(Gguf, GivesTheIdsOfTheModelItWasMadeFrom) {
   EXPECT_TRUE(!t.add_bos && t.add_eos && !t.add_space_prefix);
 }
 
+TEST(Gguf, WithoutAnUnknownTokenThePieceThatIsMarkedSoIsTakenElseTheFirst) {
+  GgufTokenizer g;
+  g.model = "llama";
+  g.tokens = {"<pad>", "<s>", "</s>", "<unk>", "a"};
+  g.scores = {0, 0, 0, 0, -1};
+  g.types = {3, 3, 3, 2, 1};
+  EXPECT_EQ(encode(Loaded(from_gguf(g)).tokenizer, "a\u4f60").back(), 3);
+  g.types[3] = 1;
+  EXPECT_EQ(encode(Loaded(from_gguf(g)).tokenizer, "a\u4f60").back(), 0);
+  g.types.clear(), g.tokens = {"a", "<s>", "</s>", "b", "c"};
+  EXPECT_EQ(encode(Loaded(from_gguf(g)).tokenizer, "a\u4f60").back(), 0);
+}
+
 TEST(Gguf, OtherKindsAndBrokenMetadataAreRefused) {
   const GgufTokenizer good = gguf_of(small());
   const auto why = [&](auto change) {

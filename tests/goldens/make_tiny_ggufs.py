@@ -5,10 +5,11 @@
       the checkpoints of make_tiny_models.py with the names of the gguf package, the folded norms (1 + w of Gemma) and the
       permuted rows of q and k (Llama) that GGUF files have; logits.safetensors beside them serves both forms
   gguf_types/every_type.gguf, gguf_types/expected.safetensors
-      one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K, IQ4_NL and MXFP4; the expected values are the package's dequantisation.
-      The package can quantise to the Q*_0 and Q*_1 types; the blocks of the K types are random bytes with tame scales.
+      one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K, IQ4_NL, MXFP4, IQ2_XXS .. IQ4_XS, TQ1_0, TQ2_0, NVFP4 and Q8_K; the expected values are
+      the package's dequantisation, which has no Q8_K: that is its definition in numpy. The package can quantise to the Q*_0, Q*_1, TQ and MXFP4 types; the
+      blocks of the others are random bytes with tame scales, among them such as f16 holds only coarsely when they are divided by 8.
 
-  python3 tests/goldens/make_tiny_ggufs.py [name folder]      with a name: that twin alone, into the folder
+  python3 tests/goldens/make_tiny_ggufs.py [name folder | types]      with a name: that twin alone, into the folder; types: gguf_types alone
 """
 
 import json
@@ -274,14 +275,16 @@ def finish(writer):
     writer.close()
 
 
-def tame(blocks, offset):
-    """Puts a finite f16 scale of modest size at a byte offset of every random block."""
-    scales = np.random.default_rng(SEED + offset).uniform(-0.01, 0.01, blocks.shape[0]).astype(np.float16)
+def tame(blocks, offset, least=1):
+    """Puts a finite f16 scale of modest size at a byte offset of every random block, the last one `least` times as large."""
+    scales = np.random.default_rng(SEED + offset).uniform(-0.01, 0.01, blocks.shape[0])
+    scales = (scales * np.geomspace(1, least, blocks.shape[0])).astype(np.float16)
     blocks[:, offset:offset + 2] = scales.view(np.uint8).reshape(-1, 2)
 
 
 # Byte offsets of the f16 super-scales within a block.
 K_SCALES = {Type.Q2_K: (80, 82), Type.Q3_K: (108,), Type.Q4_K: (0, 2), Type.Q5_K: (0, 2), Type.Q6_K: (208,)}
+IQ_TYPES = (Type.IQ2_XXS, Type.IQ2_XS, Type.IQ2_S, Type.IQ3_XXS, Type.IQ3_S, Type.IQ4_XS)
 
 
 def write_types():
@@ -290,7 +293,8 @@ def write_types():
     writer = gguf.GGUFWriter(os.path.join(folder, "every_type.gguf"), "llama")
     rng = np.random.default_rng(SEED)
     expected = {}
-    for kind in (Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, *K_SCALES, Type.IQ4_NL, Type.MXFP4):
+    for kind in (Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, *K_SCALES, Type.IQ4_NL, Type.MXFP4,
+                 *IQ_TYPES, Type.TQ1_0, Type.TQ2_0, Type.NVFP4, Type.Q8_K):
         name = kind.name.lower()
         values = rng.standard_normal((3, 512)).astype(np.float32)
         if kind in K_SCALES:
@@ -303,9 +307,23 @@ def write_types():
             blocks = rng.integers(0, 256, (values.size // 32, 18), dtype=np.uint8)
             tame(blocks, 0)
             data = blocks.reshape(3, -1)
+        elif kind in IQ_TYPES:
+            blocks = rng.integers(0, 256, (values.size // 256, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+            tame(blocks, 0, 1e-4)
+            data = blocks.reshape(3, -1)
+        elif kind == Type.NVFP4:  # four 8-bit scales, then four times 8 bytes
+            data = rng.integers(0, 256, (3, 512 // 64 * 36), dtype=np.uint8)
+        elif kind == Type.Q8_K:  # an f32 scale, 256 signed bytes, sums of 16 of them each
+            blocks = rng.integers(0, 256, (values.size // 256, 292), dtype=np.uint8)
+            scales = rng.uniform(-0.01, 0.01, blocks.shape[0]).astype(np.float32)
+            blocks[:, :4] = scales.view(np.uint8).reshape(-1, 4)
+            data = blocks.reshape(3, -1)
         else:
             data = gguf.quants.quantize(values, kind)
-        expected[name] = np.ascontiguousarray(gguf.quants.dequantize(data, kind), dtype=np.float32)
+        if kind == Type.Q8_K:
+            expected[name] = (scales[:, None] * blocks[:, 4:260].view(np.int8).astype(np.float32)).reshape(3, 512)
+        else:
+            expected[name] = np.ascontiguousarray(gguf.quants.dequantize(data, kind), dtype=np.float32)
         assert np.isfinite(expected[name]).all() and expected[name].shape == (3, 512)
         if kind in (Type.F32, Type.F16):
             writer.add_tensor(name, data)
@@ -322,6 +340,9 @@ def main():
         sys.exit(f"gguf 0.19.0 makes these files, found {have}")
     if len(sys.argv) > 2:
         write_checkpoint(sys.argv[1], *{**TWINS, **MORE}[sys.argv[1]], sys.argv[2])
+        return
+    if sys.argv[1:] == ["types"]:
+        write_types()
         return
     for name, form in TWINS.items():
         write_checkpoint(name, *form, os.path.join(HERE, name))
