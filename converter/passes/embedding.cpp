@@ -91,6 +91,7 @@ const SourceTensor* copied(Checkpoint& from, const char* name, Checkpoint& c) {
 
 Dense read_dense(const fs::path& folder, Checkpoint& c) {
   const fs::path weights = folder / "model.safetensors", config = folder / "config.json";
+  if (const fs::path pickle = folder / "pytorch_model.bin"; !fs::exists(weights) && fs::exists(pickle)) refuse_pickle(pickle);
   if (!fs::exists(weights)) fail("%s: no model.safetensors with the weights of this dense layer", folder.c_str());
   Checkpoint file;
   file.path = weights;
@@ -120,7 +121,7 @@ void read_modules(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& laye
     if (!module.is_object()) fail("%s: an entry is no object", where.c_str());
     const Facts f(module, where);
     const std::string type = f.text("type", ""), kind = type.substr(type.rfind('.') + 1), path = f.text("path", "");
-    if (path.find("..") != std::string::npos || fs::path(path).is_absolute()) fail("%s: path \"%s\" leaves the folder", where.c_str(), printable(path).c_str());
+    if (path.size() > 255 || path.find("..") != std::string::npos || fs::path(path).is_absolute()) fail("%s: path \"%s\" is too long or leaves the folder", where.c_str(), printable(path).c_str());
     const fs::path folder = c.path / path;
     if (kind == "Transformer") continue;
     if (e.normalise) fail("%s: \"%s\" stands behind the normalisation, which is not supported", where.c_str(), printable(type).c_str());

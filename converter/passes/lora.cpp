@@ -123,6 +123,7 @@ Lora read_lora(const fs::path& folder, const Checkpoint& checkpoint, double scal
   const Json tree = read_json(config);
   const Facts f(tree, config.string());
   refuse_more_than_pairs(f);
+  if (const fs::path pickle = folder / "adapter_model.bin"; !fs::exists(lora.file) && fs::exists(pickle)) refuse_pickle(pickle);
   lora.adapter.path = lora.file;
   read_safetensors(lora.adapter.map(lora.file), lora.file.string(), lora.adapter);
   std::map<std::string, LoraPair> pairs;

@@ -57,7 +57,7 @@ void read_shards(const fs::path& directory, const fs::path& index, Checkpoint& c
   for (const auto& [name, file] : root["weight_map"].items()) {
     if (!file.is_string()) fail("%s: weight_map[\"%s\"] is not a string", index.c_str(), printable(name).c_str());
     const std::string shard = file.get<std::string>();
-    if (shard.empty() || shard.find('/') != std::string::npos || shard.find('\0') != std::string::npos || shard == "..")
+    if (shard.empty() || shard.size() > 255 || shard.find('/') != std::string::npos || shard.find('\0') != std::string::npos || shard == "..")
       fail("%s: weight_map[\"%s\"] is \"%s\", not a plain file name", index.c_str(), printable(name).c_str(), printable(shard).c_str());
     shards.insert(shard);
   }

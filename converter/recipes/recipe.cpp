@@ -75,7 +75,7 @@ const Recipe& find_recipe(const Checkpoint& c) {
     for (const char* name : c.is_gguf() ? r->gguf : r->config) {
       if (architecture == name) return *r;
       known += (known.empty() ? "" : ", ") + std::string(name);
-      if (architecture[0] == name[0] && 5 * distance(architecture, name) <= 2 * architecture.size()) near += (near.empty() ? " (did you mean " : ", ") + std::string(name);
+      if (architecture.size() < 100 && architecture[0] == name[0] && 5 * distance(architecture, name) <= 2 * architecture.size()) near += (near.empty() ? " (did you mean " : ", ") + std::string(name);
     }
   }
   if (!near.empty()) near += "?)";

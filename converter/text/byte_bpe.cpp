@@ -7,7 +7,6 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "converter/checkpoint.h"
 #include "converter/text/json_access.h"
 #include "converter/text/patterns.h"
 #include "text/tokenizer.h"
@@ -223,7 +222,7 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
 VocabSource bpe_from_gguf(const GgufTokenizer& g) {
   const std::string name = g.model == "gemma4" ? g.model : g.pre.empty() ? "default" : g.pre;
   const NamedPreTokenizer* pre = find_pre_tokenizer(name);
-  if (!pre) throw UnsupportedTokenizer("the pre-tokenizer \"" + printable(g.pre) + "\" (tokenizer.ggml.pre) is not known");
+  if (!pre) throw UnsupportedTokenizer("the pre-tokenizer \"" + g.pre + "\" (tokenizer.ggml.pre) is not known");
   VocabSource s;
   s.kind = TokenizerKind::kByteBpe;
   s.char_units = s.byte_fallback = pre->sentence_piece;

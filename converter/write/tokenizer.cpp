@@ -234,7 +234,7 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, const TokenizerChoic
     b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat.end_of_turn));
     add_tables(data, b);
     b.model.chat_program = std::move(chat.program);
-    notices.insert(notices.end(), chat.notices.begin(), chat.notices.end());
+    for (const std::string& notice : chat.notices) notices.push_back(printable_quotes(notice));
     return notices;
   } catch (const Error&) {
     throw;
