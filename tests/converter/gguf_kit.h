@@ -58,13 +58,12 @@ struct GgufFile {
   }
 };
 
-// Random blocks of a type with scales of modest size: `at` is where a block has its f16 scale.
-inline std::string random_blocks(std::mt19937& random, size_t count, size_t bytes, size_t at) {
+// Random blocks of a type. at: where a block has its f16 scale, which is of either sign and, without it, from `least` up to twice as much; least: as f16.
+inline std::string random_blocks(std::mt19937& random, size_t count, size_t bytes, size_t at, uint16_t least) {
   std::string out(count * bytes, 0);
   for (char& c : out) c = char(random());
   for (size_t i = 0; i < count; ++i) {
-    // From 2^-13 to 2^-12, of either sign: an eighth of it lies below the normal numbers of f16.
-    const uint16_t d = uint16_t((random() & 0x8000) | (0x0800 + (random() & 0x3ff)));
+    const uint16_t d = uint16_t((random() & 0x8000) | (least + (random() & 0x3ff)));
     std::memcpy(&out[i * bytes + at], &d, 2);
   }
   return out;

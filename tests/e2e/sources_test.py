@@ -323,7 +323,7 @@ class Adapters(Sources):
         base = self.copied("base")
         shape, values = read_safetensors(os.path.join(LLAMA, "model.safetensors"))["model.norm.weight"]
         self.not_converted(base, "--lora", self.adapter({}, ["lm_head"]), says='modules_to_save names "lm_head"')
-        self.not_converted(base, "--lora", self.adapter({"model.norm.weight": (shape, values)}, ["lm_head"]), says='tensor ".*norm.weight" is neither')
+        self.not_converted(base, "--lora", self.adapter({"model.norm.weight": (shape, values)}, ["lm_head"]), says='tensor ".*norm.weight" is no half')
         self.not_converted(base, "--lora", self.adapter({"model.norm.weight": ([1], [1])}, ["norm"]), says="cannot take the place")
         self.not_converted(base, "--lora", self.adapter({"score.weight": (shape, values)}, ["score"]), says='no tensor "score.weight"')
         self.not_converted(base, "--adapter", self.adapter({"model.norm.weight": (shape, values)}, ["norm"]), says="norm.weight.*modules_to_save.*--lora")
