@@ -93,6 +93,12 @@ void Checkpoint::replace(const SourceTensor& tensor, std::vector<uint8_t> bytes)
   t.data = derived_bytes_.back().data();
 }
 
+namespace {
+
+std::vector<uint64_t> without_ones(const std::vector<uint64_t>& shape) { return {std::find_if(shape.begin(), shape.end(), [](uint64_t n) { return n != 1; }), shape.end()}; }
+
+}  // namespace
+
 void Checkpoint::put(const std::string& tensor_name, const SourceTensor& from, const std::string& where) {
   derived_bytes_.emplace_back(from.data, from.data + from.bytes);
   SourceTensor t = from;
@@ -107,6 +113,8 @@ void Checkpoint::put(const std::string& tensor_name, const SourceTensor& from, c
 
 const SourceTensor& Checkpoint::take(const std::string& tensor_name, const std::vector<uint64_t>& shape) {
   const SourceTensor* t = find(tensor_name);
+  // GGUF does not count axes of 1 on the outside; some of its writers leave them out.
+  if (t && is_gguf() && t->count() > 0 && without_ones(t->shape) == without_ones(shape)) tensors_[index_.at(tensor_name)].shape = shape;
   if (!t) fail("%s: tensor \"%s\" %s is missing", path.c_str(), tensor_name.c_str(), shape_text(shape).c_str());
   if (t->shape != shape) fail("%s: tensor \"%s\" has shape %s where the configuration needs %s", path.c_str(), tensor_name.c_str(), shape_text(t->shape).c_str(), shape_text(shape).c_str());
   return *t;

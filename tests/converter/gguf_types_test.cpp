@@ -37,7 +37,7 @@ class ModelWriter {
       random_floats("blk.0.ffn_gate_inp.weight", {kExperts, kWidth});
       for (const char* name : {"gate", "up"}) matrix("blk.0.ffn_" + std::string(name) + "_exps", {kExperts, kWidth, kWidth});
       matrix("blk.0.ffn_down_exps", {kExperts, kWidth, kWidth});
-      random_floats("blk.0.ffn_gate_inp_shexp.weight", {1, kWidth});
+      random_floats("blk.0.ffn_gate_inp_shexp.weight", {kWidth});  // older files leave the axis of 1 out
       for (const char* name : {"gate", "up", "down"}) matrix("blk.0.ffn_" + std::string(name) + "_shexp", {kWidth, kWidth});
     } else {
       for (const char* name : {"gate", "up"}) matrix("blk.0.ffn_" + std::string(name), {kInner, kWidth});
@@ -67,7 +67,7 @@ class ModelWriter {
     file_.floats(name, {n}, v);
   }
   void random_floats(const std::string& name, const std::vector<uint64_t>& shape) {
-    std::vector<float> v(shape[0] * shape[1]);
+    std::vector<float> v(shape[0] * (shape.size() > 1 ? shape[1] : 1));
     for (float& x : v) x = float(int(random_() % 100) - 50) * 0.01f;
     file_.floats(name, shape, v);
   }

@@ -74,7 +74,8 @@ TEST_F(GraphJson, TheExampleOfTheFormatDocumentConverts) {
 
 TEST_F(GraphJson, MistakesAreNamed) {
   expect_error("{", "not a model in JSON");
-  expect_error("{\"nonsense\": 1}", "nonsense");
+  expect_error("{\"nonsense\": 1}", "line 1: no field of the schema is called \"nonsense\"");
+  expect_error("{\n\n\"programs\": [,]}", "line 3, byte 14 of it: \",]}\" does not belong there");
   expect_error("{}", "no programs");
   expect_error(replaced("\"unary\"", "\"onary\""), "operator \"onary\"");
   expect_error(replaced("\"c\"]", "\"d\"]"), "operator binary reads \"d\"");

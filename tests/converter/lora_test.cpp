@@ -8,8 +8,7 @@ namespace {
 
 class LoraAdapters : public testing::TestWithParam<std::pair<const char*, const char*>> {};
 
-TEST_P(LoraAdapters, GiveTheLogitsOfPeft) {
-  const auto [folder, base] = GetParam();
+void expect_logits_of_peft(const char* folder, const char* base) {
   TemporaryFolder tmp;
   ConvertOptions o;
   o.input = kGoldens / base;
@@ -21,6 +20,16 @@ TEST_P(LoraAdapters, GiveTheLogitsOfPeft) {
   const std::vector<float> wanted = values_of(c, "logits");
   const auto model = open_model(tmp / "m.rnl");
   for (const int64_t chunk : {7, 64}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk), wanted), 1e-4f * largest(wanted));
+}
+
+TEST_P(LoraAdapters, GiveTheLogitsOfPeft) { expect_logits_of_peft(GetParam().first, GetParam().second); }
+
+// modules_to_save: norms and an output matrix, or an embedding, of a model in which these two are one tensor.
+TEST(LoraWholes, GiveTheLogitsOfPeft) {
+  for (const char* folder : {"tiny_lora_whole", "tiny_lora_whole_embedding"}) {
+    SCOPED_TRACE(folder);
+    expect_logits_of_peft(folder, "tiny_llama");
+  }
 }
 
 std::unique_ptr<Model> open_adapted(const fs::path& base, const fs::path& adapter) {
@@ -190,6 +199,13 @@ TEST(LoraFiles, AreRefusedWhereTheyDoNotBelong) {
   expect_contains(error("adapter.rnl", "adapter.rnl"), "open the model of \"tiny_llama\"");
   expect_contains(error_of([&] { open_model(tmp / "adapter.rnl"); }), "this is an adapter and no model");
   expect_contains(error("llama.rnl", "missing.rnl"), "missing.rnl");
+}
+
+TEST(LoraFiles, WholeModulesAreRefusedByName) {
+  TemporaryFolder tmp;
+  const std::string message = error_of([&] { convert_adapter(kGoldens / "tiny_llama", kGoldens / "tiny_lora_whole", tmp / "adapter.rnl"); });
+  expect_contains(message, "module saved whole (modules_to_save)");
+  expect_contains(message, "--lora");
 }
 
 TEST(LoraFiles, NameWhatCannotBeAddedAtRunTime) {

@@ -18,6 +18,9 @@ from transformers import AutoModelForCausalLM
 ADAPTERS = {
     "tiny_lora": ("tiny_llama", LoraConfig(r=4, lora_alpha=10, target_modules=["q_proj", "v_proj", "down_proj"], rank_pattern={"down_proj": 2}, alpha_pattern={"layers.1.self_attn.q_proj": 3})),
     "tiny_lora_embedding": ("tiny_mistral", LoraConfig(r=3, lora_alpha=6, use_rslora=True, target_modules=["embed_tokens", "o_proj"])),
+    # Modules trained as a whole; the base has embedding and output matrix in common.
+    "tiny_lora_whole": ("tiny_llama", LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj"], modules_to_save=["lm_head", "input_layernorm"])),
+    "tiny_lora_whole_embedding": ("tiny_llama", LoraConfig(r=2, lora_alpha=2, target_modules=["k_proj"], modules_to_save=["embed_tokens"])),
 }
 
 
@@ -32,6 +35,8 @@ def main():
         for parameter_name, parameter in model.named_parameters():
             if "lora_" in parameter_name:
                 parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+            elif "modules_to_save" in parameter_name:
+                parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape, generator=generator)
         model.save_pretrained(folder)
         if os.path.exists(os.path.join(folder, "README.md")):
             os.remove(os.path.join(folder, "README.md"))
