@@ -75,7 +75,8 @@ void read_pairs(Lora& lora, const Facts& f, const Checkpoint& base, std::map<std
     }
     if (is_known) continue;
     WholeTensor whole{whole_name(t.name, modules, &saved), &t};
-    if (whole.name.empty()) fail("%s: tensor \"%s\" is no half of a low-rank pair and of no module that modules_to_save names; such adapters are not supported", where.c_str(), printable(t.name).c_str());
+    if (whole.name.empty())
+      fail("%s: tensor \"%s\" is no half of a low-rank pair and of no module that modules_to_save names; such adapters are not supported", where.c_str(), printable(t.name).c_str());
     if (!is_float(t.type)) fail("%s: %s holds no real numbers", where.c_str(), t.describe().c_str());
     bool is_there = false;
     for (const std::string& name : base_names(whole.name))

@@ -45,7 +45,8 @@ class Scaler {
   void scale_outputs(format::OpT& op, size_t first) {
     const size_t count = op.outputs.size();
     for (size_t i = 0; i < op.inputs.size(); ++i)
-      if (unit_of_input(op, i) != 1 && (i < first || i >= first + count)) fail("operator \"%s\" cannot use tensor \"%s\" of this type; --weights q8 or f16 stores it in another", op.name.c_str(), printable(op.inputs[i]).c_str());
+      if (unit_of_input(op, i) != 1 && (i < first || i >= first + count))
+        fail("operator \"%s\" cannot use tensor \"%s\" of this type; --weights q8 or f16 stores it in another", op.name.c_str(), printable(op.inputs[i]).c_str());
     for (size_t i = 0; i < count && first < op.inputs.size(); ++i) {
       const float unit = unit_of_input(op, first + i);
       if (unit == 1) continue;

@@ -376,12 +376,12 @@ class Outputs(Sources):
     def test_interrupted(self):
         """Whenever it is stopped, nothing is left and an older file stays."""
         graph = {"symbols": [{"name": "N", "kind": "axis", "bound": "8"}],
-                 "programs": [{"name": "main", "inputs": [{"name": "x", "shape": ["N", "4096"]}], "outputs": ["y"], "values": [{"name": "y", "shape": ["N", "8192"]}],
+                 "programs": [{"name": "main", "inputs": [{"name": "x", "shape": ["N", "4096"]}], "outputs": ["y"], "values": [{"name": "y", "shape": ["N", "4096"]}],
                                "ops": [{"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]}]}]}
         with open(self.path("graph.json"), "w") as f:
             json.dump(graph, f)
-        size = 4096 * 8192 * 4
-        header = json.dumps({"w": {"dtype": "F32", "shape": [8192, 4096], "data_offsets": [0, size]}}).encode()
+        size = 4096 * 4096 * 4
+        header = json.dumps({"w": {"dtype": "F32", "shape": [4096, 4096], "data_offsets": [0, size]}}).encode()
         weights = put(self.path("weights.safetensors"), struct.pack("<Q", len(header)) + header)
         os.truncate(weights, 8 + len(header) + size)
         command = [os.path.join(BIN, "runnel-convert"), self.path("graph.json"), "--weights-file", weights, "-o", self.target, "--weights", "q8"]

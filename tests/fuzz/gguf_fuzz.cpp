@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     ModelBuilder builder(Weights::kKeep);
     find_recipe(c).build(c, builder);
-    add_tokenizer(c, builder);
+    add_tokenizer(c, {}, builder);
     c.refuse_unused();
   } catch (const std::runtime_error&) {
   }
