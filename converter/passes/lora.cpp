@@ -1,5 +1,6 @@
 #include "converter/passes/lora.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -18,6 +19,7 @@ namespace fs = std::filesystem;
 
 const char* const kPrefix = "base_model.model.";
 const char* const kHead = "lm_head.weight";
+constexpr size_t kLongestName = 1000;  // patterns are matched by recursion
 
 // "model.layers.0.q_proj" of "base_model.model.model.layers.0.q_proj.lora_A.weight" or "...lora_A.default.weight"; empty: no such name.
 std::string adapted_module(const std::string& name, const char* part) {
@@ -47,8 +49,10 @@ std::vector<std::string> modules_to_save(const Facts& f) {
 
 // The tensor's name in the base if it belongs to one of these modules; else empty. saved: which of them have been found.
 std::string whole_name(const std::string& name, const std::vector<std::string>& modules, std::set<std::string>* saved) {
-  static const std::regex mark("\\.modules_to_save(\\.[^.]+(?=\\.[^.]+$))?");  // older versions leave the wrapper's own name in
-  const std::string plain = std::regex_replace(name.rfind(kPrefix, 0) == 0 ? name.substr(std::strlen(kPrefix)) : name, mark, "");
+  std::string plain = name.rfind(kPrefix, 0) == 0 ? name.substr(std::strlen(kPrefix)) : name;
+  // Older versions leave the wrapper's own name in, with or without that of the adapter.
+  constexpr std::string_view kMark = ".modules_to_save";
+  if (const size_t at = plain.find(kMark), last = plain.rfind('.'); at != plain.npos) plain.erase(at, std::max(last, at + kMark.size()) - at);
   bool is_whole = false;
   for (const std::string& module : modules)
     if (("." + plain).find("." + module + ".") != std::string::npos) is_whole = true, saved->insert(module);
@@ -60,6 +64,7 @@ void read_pairs(Lora& lora, const Facts& f, const Checkpoint& base, std::map<std
   const std::vector<std::string> modules = modules_to_save(f);
   std::set<std::string> saved;
   for (const SourceTensor& t : lora.adapter.tensors()) {
+    if (t.name.size() > kLongestName) fail("%s: the name \"%s\" is too long", where.c_str(), printable(t.name).c_str());
     bool is_known = false;
     for (const char* part : {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}) {
       const std::string module = adapted_module(t.name, part);
@@ -95,6 +100,7 @@ double by_pattern(const Facts& f, const std::string& key, const std::string& mod
   if (!patterns || !patterns->is_object()) return otherwise;
   for (const auto& [pattern, value] : patterns->items()) {
     bool fits = false;
+    if (pattern.size() > kLongestName) f.refuse(key, "holds \"" + printable(pattern) + "\", which is too long");
     try {
       fits = std::regex_match(module, std::regex("(.*\\.)?(" + pattern + ")"));
     } catch (const std::regex_error&) {

@@ -1,7 +1,6 @@
 #include "converter/passes/merge_lora.h"
 
 #include <algorithm>
-#include <regex>
 
 #include "converter/passes/encode.h"
 #include "converter/recipes/net.h"
@@ -19,7 +18,8 @@ void untie(const Lora& lora, Checkpoint& c) {
   for (const WholeTensor& whole : lora.wholes) {
     is_head = is_head || whole.name == kHead;
     const SourceTensor* old = c.peek(whole.name);
-    if (old && old->shape.size() == 2 && std::regex_search(whole.name, std::regex("(embed_tokens|embeddings?|embed_in|wte)\\.weight$"))) embedding = old;
+    for (const char* ending : {"embed_tokens.weight", "embedding.weight", "embeddings.weight", "embed_in.weight", "wte.weight"})
+      if (old && old->shape.size() == 2 && whole.name.ends_with(ending)) embedding = old;
   }
   if ((!is_head && !embedding) || names_base_class(c)) return;
   if (!is_head && !c.has(kHead) && !c.has("embed_out.weight")) c.put(kHead, *embedding, lora.file.string());

@@ -3,9 +3,10 @@
 #include <flatbuffers/idl.h>
 
 #include <cstring>
+#include <cstdlib>
 #include <map>
-#include <regex>
 #include <set>
+#include <string_view>
 
 #include "converter/read/read.h"
 #include "converter/recipes/graph.h"
@@ -44,10 +45,10 @@ void add_plain(const SourceTensor& t, const std::string& name, ModelBuilder& b) 
 
 // What a parser of the schema's JSON says ("12: 5: error: unknown field: foo"), in our words.
 std::string problem_of(const std::string& error) {
-  static const std::regex form("([0-9]+): *[0-9]+: error: (.*)");
-  std::smatch m;
-  if (!std::regex_search(error, m, form)) return "it is none";
-  const std::string detail = m[2], line = "line " + m[1].str() + ": ";
+  static constexpr std::string_view kMark = "error: ";
+  const size_t at = error.find(kMark), digits = error.find_first_of("0123456789");
+  if (at == error.npos || digits > at) return "it is none";
+  const std::string detail = error.substr(at + kMark.size()), line = "line " + std::to_string(std::atoi(error.c_str() + digits)) + ": ";
   static const std::pair<const char*, const char*> kKinds[] = {{"unknown field: ", "no field of the schema is called"}, {"unknown enum value: ", "no value of the schema is called"},
                                                               {"required field is missing: ", "this field is missing:"}, {"field set more than once: ", "this field stands twice:"}};
   for (const auto& [begin, ours] : kKinds)

@@ -86,6 +86,7 @@ TEST_F(GraphJson, MistakesAreNamed) {
   expect_error(replaced("{\n", "{\"segments\": [{\"offset\": 3}],"), "segments");
   expect_error(replaced("\"name\": \"matmul\"", "\"name\": \"matmul\", \"code\": 9"), "number");
   expect_error(replaced("\"name\": \"matmul\"", "\"name\": \"matmul\", \"version\": 99"), "version 99");
+  expect_error("{\"" + std::string(1 << 20, 'x') + "\": 1}", "no field of the schema is called \"xxx");
   std::string deep;
   for (int i = 0; i < 100000; ++i) deep += "{\"programs\":[";
   expect_error(deep, "not a model in JSON");
