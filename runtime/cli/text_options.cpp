@@ -13,7 +13,9 @@ std::string grammar_text(const Options& o) {
   if (o.json_output) return rnl::json_grammar();
   if (!o.json_schema.empty()) {
     std::string grammar, error;
-    if (!rnl::json_schema_to_grammar(read_text(o.json_schema), &grammar, &error)) throw Failure(o.json_schema + ": " + error);
+    std::vector<std::string> notes;
+    if (!rnl::json_schema_to_grammar(read_text(o.json_schema), &grammar, &error, &notes)) throw Failure(o.json_schema + ": " + error);
+    for (const std::string& n : notes) std::fprintf(stderr, "runnel: note: %s: %s\n", o.json_schema.c_str(), n.c_str());
     return grammar;
   }
   // No path has this in it.

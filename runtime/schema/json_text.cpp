@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "runnel/json_schema.hpp"
+#include "schema/schema_parts.h"
 
 namespace rnl::schema {
 
@@ -32,6 +33,18 @@ std::string literal(const std::string& text) {
     } else out += c;
   }
   return out + "\"";
+}
+
+void refuse(const std::string& where, const std::string& what) { throw Refused(shown(where) + ": " + what); }
+
+std::string shown(std::string s) {
+  constexpr size_t kMost = 200;
+  for (char& c : s)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+  if (s.size() <= kMost) return s;
+  size_t from = s.size() - kMost;
+  while (from < s.size() && (static_cast<unsigned char>(s[from]) & 0xC0) == 0x80) ++from;
+  return "..." + s.substr(from);
 }
 
 }  // namespace rnl::schema

@@ -114,7 +114,7 @@ std::optional<std::string> magnitudes(const Decimal& low, const Decimal& high) {
 
 }  // namespace
 
-std::optional<std::string> integer_between(const std::optional<Bound>& low, const std::optional<Bound>& high) {
+Expression integer_between(const std::optional<Bound>& low, const std::optional<Bound>& high) {
   const auto clamped = [](double x) { return x > double(kLargest) ? kLargest : x < -double(kLargest) ? -kLargest : int64_t(x); };
   int64_t from = -kLargest, to = kLargest;
   if (low) {
@@ -134,7 +134,7 @@ std::optional<std::string> integer_between(const std::optional<Bound>& low, cons
   return joined(all);
 }
 
-std::optional<std::string> number_between(const std::optional<Bound>& low, const std::optional<Bound>& high) {
+Expression number_between(const std::optional<Bound>& low, const std::optional<Bound>& high) {
   const Bound least{-double(kLargest), false}, most{double(kLargest), false}, zero{0, false};
   const Bound from = low.value_or(least), to = high.value_or(most);
   if (from.value > to.value) return std::nullopt;

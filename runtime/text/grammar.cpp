@@ -11,7 +11,7 @@
 namespace runnel {
 namespace {
 
-constexpr uint16_t kOpen = 0xFFFF;     // in the place of the states below those that were kept
+constexpr uint16_t kOpen = GrammarAutomaton::kOpen;  // in the place of the states below those that were kept
 constexpr uint32_t kContextStates = 5; // of a stack that masks are kept by
 constexpr uint32_t kMostStates = kGrammarCells - 2;  // of a stack
 // Remembered work: above the first numbers all is dropped before the next call, at the second a call fails.
@@ -26,6 +26,37 @@ uint32_t shared_states(const uint16_t* a, const uint16_t* b) {
   return n;
 }
 
+// The bytes of plain characters.
+struct PlainForm {
+  uint8_t count;
+  uint8_t range[4][2];
+};
+constexpr PlainForm kPlainForms[] = {
+    {1, {{0x20, 0x21}}},
+    {1, {{0x23, 0x5B}}},
+    {1, {{0x5D, 0x7F}}},
+    {2, {{0xC2, 0xDF}, {0x80, 0xBF}}},
+    {3, {{0xE0, 0xE0}, {0xA0, 0xBF}, {0x80, 0xBF}}},
+    {3, {{0xE1, 0xEC}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {3, {{0xED, 0xED}, {0x80, 0x9F}, {0x80, 0xBF}}},
+    {3, {{0xEE, 0xEF}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {4, {{0xF0, 0xF0}, {0x90, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {4, {{0xF1, 0xF3}, {0x80, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}}},
+    {4, {{0xF4, 0xF4}, {0x80, 0x8F}, {0x80, 0xBF}, {0x80, 0xBF}}},
+};
+
+// A few positions, each once.
+struct Few {
+  int32_t at[8];
+  uint32_t count = 0;
+  bool overflows = false;
+  void add(int32_t position) {
+    if (std::find(at, at + count, position) != at + count) return;
+    if (count < 8) at[count++] = position;
+    else overflows = true;
+  }
+};
+
 }  // namespace
 
 Result<std::unique_ptr<Grammar>> Grammar::create(const TokenOrder& order, const char* text, size_t size) {
@@ -35,6 +66,8 @@ Result<std::unique_ptr<Grammar>> Grammar::create(const TokenOrder& order, const 
   RNL_TRY(parse_grammar(text, size, &tree));
   RNL_TRY(compile_grammar(tree, &g->automaton_));
   g->order_ = &order;
+  for (const TokenOrder::Pieces* pieces : {&order.plain, &order.other})
+    for (const uint16_t bytes : pieces->sizes) g->longest_ = std::max<uint32_t>(g->longest_, bytes);
   g->fingerprint_ = xxh64(text, size) | 1;
   RNL_TRY(g->path_.assign(kMaxTokenBytes + 1));
   RNL_TRY(g->make_room());
@@ -52,7 +85,8 @@ Result<std::unique_ptr<Grammar>> Grammar::create(const TokenOrder& order, const 
 void Grammar::start(GrammarPosition* out) const { *out = start_; }
 
 size_t Grammar::cache_bytes() const {
-  return mask_bytes_ + known_.bytes() + cells_.bytes() + next_.bytes() + automaton_.next.bytes() + automaton_.states.bytes() + automaton_.calls.bytes();
+  return mask_bytes_ + known_.bytes() + cells_.bytes() + next_.bytes() + automaton_.next.bytes() + automaton_.states.bytes() + automaton_.calls.bytes() +
+         automaton_.repeats.bytes();
 }
 
 // Before a call: drops what was remembered when it has become much. The positions of callers do not depend on it.
@@ -99,13 +133,23 @@ Result<int32_t> Grammar::number_of(const GrammarPosition& at) {
     if (fresh == 0 || fresh > at.size - i || same + fresh > kMostStates || same > (here ? sorted_[before] : 0u)) return bad();
     RNL_TRY(sorted_.push(uint16_t(same + fresh)));
     for (uint32_t s = 0; s < same; ++s) RNL_TRY(sorted_.push(sorted_[before + 1 + s]));
-    for (uint32_t s = 0; s < fresh; ++s, ++i) {
-      if (at.cells[i] == 0 || at.cells[i] >= automaton_.states.size()) return bad();
-      RNL_TRY(sorted_.push(at.cells[i]));
-    }
+    RNL_TRY(sorted_.append(at.cells + i, fresh));
+    i += fresh;
+    if (!is_stack(sorted_.data() + here + 1, same + fresh)) return bad();
     before = here;
   }
   return intern(at.may_end, false);
+}
+
+bool Grammar::is_stack(const uint16_t* cells, uint32_t depth) const {
+  for (uint32_t i = depth; i-- > 0;) {
+    if (cells[i] == 0) return false;
+    if (cells[i] < automaton_.states.size()) continue;
+    if (i + 1 == depth || i < 2 || cells[i] < GrammarAutomaton::kFirstRepeat || cells[i] >= GrammarAutomaton::kFirstRepeat + automaton_.repeats.size()) return false;
+    if (cells[i - 2] > cells[i - 1] || cells[i - 1] >= automaton_.repeat(cells[i])->most) return false;
+    i -= 2;
+  }
+  return true;
 }
 
 // The number of the position whose cells are in sorted_.
@@ -145,34 +189,72 @@ Status Grammar::add_stack(const uint16_t* states, uint32_t depth, const uint16_t
   return stacks_.push({first, uint16_t(n), false});
 }
 
+// The stacks that one leads to whose rule, or repeated body, ends; below: its cells without the last state.
+Status Grammar::take_back(const uint16_t* below, uint32_t depth, bool* may_end, bool* open) {
+  if (depth == 0) *may_end = true;
+  else if (below[depth - 1] == kOpen) *open = true;
+  else if (const GrammarAutomaton::Repeat* r = automaton_.repeat(below[depth - 1]); !r) return add_stack(below, depth, nullptr, 0);
+  else {
+    const uint16_t low = below[depth - 3], high = below[depth - 2];
+    if (high + 1 >= r->least) RNL_TRY(add_stack(below, depth - 3, &r->back, 1));
+    const uint16_t again[4] = {uint16_t(low + 1), std::min(uint16_t(high + 1), uint16_t(r->most - 1)), below[depth - 1], r->start};
+    if (low + 1 < r->most) return add_stack(below, depth - 3, again, 4);
+  }
+  return Status::ok();
+}
+
+// Whether two stacks are the same but for a count, and the numbers that it may be follow on each other: then the first becomes both.
+bool Grammar::join(uint16_t* a, const uint16_t* b, uint32_t depth) const {
+  for (uint32_t i = depth; i-- > 0;) {
+    if (a[i] != b[i]) return false;
+    if (!automaton_.repeat(a[i])) continue;
+    i -= 2;
+    if (a[i] == b[i] && a[i + 1] == b[i + 1]) continue;
+    if (std::max(a[i], b[i]) > std::min(a[i + 1], b[i + 1]) + 1 || std::memcmp(a, b, i * sizeof *a) != 0) return false;
+    a[i] = std::min(a[i], b[i]), a[i + 1] = std::max(a[i + 1], b[i + 1]);
+    return true;
+  }
+  return false;
+}
+
+// The first `count` stacks under construction in order, and joined where they can be; returns how many are left.
+size_t Grammar::sort_stacks(size_t count) {
+  for (size_t i = 0; i < count && !automaton_.repeats.empty(); ++i)
+    for (size_t k = i + 1; k < count;) {
+      if (stacks_[k].depth != stacks_[i].depth || !join(work_.data() + stacks_[i].first, work_.data() + stacks_[k].first, stacks_[i].depth)) {
+        ++k;
+        continue;
+      }
+      stacks_[k] = stacks_[--count];
+      k = i + 1;
+    }
+  std::sort(stacks_.data(), stacks_.data() + count, [&](const Stack& a, const Stack& b) {
+    const uint16_t *x = work_.data() + a.first, *y = work_.data() + b.first;
+    return std::lexicographical_compare(x, x + a.depth, y, y + b.depth);
+  });
+  return count;
+}
+
 // Follows calls and returns from the stacks under construction; leaves in sorted_ those that read a byte.
 Status Grammar::settle(bool* may_end, bool* open) {
   for (size_t i = 0; i < stacks_.size(); ++i) {
     const uint32_t first = stacks_[i].first, depth = stacks_[i].depth;
     const GrammarAutomaton::State& state = automaton_.states[work_[first + depth - 1]];
     stacks_[i].stays = state.reads;
-    RNL_TRY(work_.reserve(work_.size() + (state.call_count + 1) * size_t(depth + 1)));
+    RNL_TRY(work_.reserve(work_.size() + (state.call_count + 2) * size_t(depth + 3)));
     const uint16_t* below = work_.data() + first;  // without the last state
-    if (state.ends) {
-      if (depth == 1) *may_end = true;
-      else if (below[depth - 2] == kOpen) *open = true;
-      else RNL_TRY(add_stack(below, depth - 1, nullptr, 0));
-    }
+    if (state.ends) RNL_TRY(take_back(below, depth - 1, may_end, open));
     for (uint32_t k = 0; k < state.call_count; ++k) {
       const GrammarAutomaton::Call call = automaton_.calls[state.first_call + k];
-      const uint16_t pushed[2] = {call.back, call.start};
-      const bool last = automaton_.states[call.back].is_last();
-      RNL_TRY(add_stack(below, depth - 1, pushed + last, 2 - last));
+      const uint16_t pushed[4] = {0, 0, call.back, call.start};
+      const uint32_t from = automaton_.repeat(call.back) ? 0 : automaton_.states[call.back].is_last() ? 3 : 2;
+      RNL_TRY(add_stack(below, depth - 1, pushed + from, 4 - from));
     }
   }
-  const auto before = [&](const Stack& a, const Stack& b) {
-    const uint16_t *x = work_.data() + a.first, *y = work_.data() + b.first;
-    return std::lexicographical_compare(x, x + a.depth, y, y + b.depth);
-  };
   size_t kept = 0;
   for (const Stack& s : stacks_)
     if (s.stays) stacks_[kept++] = s;
-  std::sort(stacks_.data(), stacks_.data() + kept, before);
+  kept = sort_stacks(kept);
   sorted_.clear();
   uint32_t written = 0;
   size_t last = 0;
@@ -182,7 +264,7 @@ Status Grammar::settle(bool* may_end, bool* open) {
     RNL_TRY(sorted_.append(work_.data() + stacks_[i].first, stacks_[i].depth));
     written += 2 + stacks_[i].depth - (i ? shared_states(sorted_.data() + last, sorted_.data() + here) : 0);
     if (written > kGrammarCells) {
-      while (sorted_.size() > here) sorted_.pop();
+      sorted_.truncate(here);
       limited_ = true;
       break;
     }
@@ -245,6 +327,25 @@ Result<bool> Grammar::accept_bytes(GrammarPosition* at, const uint8_t* bytes, si
   return to != 0;
 }
 
+// How many of a stack's last cells masks are kept by: kContextStates states and repeats.
+uint32_t Grammar::inner_cells(const uint16_t* cells, uint32_t depth) const {
+  uint32_t at = depth;
+  for (uint32_t i = 0; i < kContextStates && at; ++i) at -= automaton_.repeat(cells[at - 1]) ? 3 : 1;
+  return depth - at;
+}
+
+// Counts that no token can bring to a bound become those that are as far from both.
+void Grammar::forget_counts(uint16_t* cells, uint32_t depth) const {
+  for (uint32_t i = depth; i-- > 0;) {
+    const GrammarAutomaton::Repeat* const r = automaton_.repeat(cells[i]);
+    if (!r) continue;
+    i -= 2;
+    uint16_t &low = cells[i], &high = cells[i + 1];
+    if (high + longest_ < r->least) low = high = 0;
+    else if (high + 1 >= r->least && low + longest_ < r->most) low = 0, high = uint16_t(r->least - 1);
+  }
+}
+
 // The position whose stacks hold the innermost states alone.
 Result<int32_t> Grammar::context_of(int32_t at) {
   if (known_[size_t(at)].context >= 0) return known_[size_t(at)].context;
@@ -252,20 +353,19 @@ Result<int32_t> Grammar::context_of(int32_t at) {
   work_.clear();
   stacks_.clear();
   for (uint32_t i = 0; i < k.size;) {
+    uint16_t inner[3 * kContextStates];
     const uint16_t* stack = cells_.data() + k.first + i + 1;
-    const uint32_t depth = stack[-1];
+    const uint32_t depth = stack[-1], kept = inner_cells(stack, depth);
     i += depth + 1;
-    if (depth > kContextStates) RNL_TRY(add_stack(&kOpen, 1, stack + depth - kContextStates, kContextStates));
-    else RNL_TRY(add_stack(stack, depth, nullptr, 0));
+    std::copy(stack + depth - kept, stack + depth, inner);
+    forget_counts(inner, kept);
+    RNL_TRY(add_stack(&kOpen, kept < depth, inner, kept));
   }
+  const size_t count = sort_stacks(stacks_.size());
   sorted_.clear();
-  std::sort(stacks_.begin(), stacks_.end(), [&](const Stack& a, const Stack& b) {
-    const uint16_t *x = work_.data() + a.first, *y = work_.data() + b.first;
-    return std::lexicographical_compare(x, x + a.depth, y, y + b.depth);
-  });
-  for (const Stack& s : stacks_) {
-    RNL_TRY(sorted_.push(s.depth));
-    RNL_TRY(sorted_.append(work_.data() + s.first, s.depth));
+  for (size_t i = 0; i < count; ++i) {
+    RNL_TRY(sorted_.push(stacks_[i].depth));
+    RNL_TRY(sorted_.append(work_.data() + stacks_[i].first, stacks_[i].depth));
   }
   RNL_ASSIGN(context, intern(k.may_end, k.open));
   known_[size_t(at)].context = context;
@@ -332,17 +432,42 @@ Status Grammar::walk_pieces(int32_t at, const TokenOrder::Pieces& pieces, uint32
   return Status::ok();
 }
 
-// GrammarAutomaton::plain_run for a position, up to the longest plain piece.
-int32_t Grammar::plain_run(int32_t at) const {
-  const Known& k = known_[size_t(at)];
-  const uint16_t* cells = cells_.data() + k.first;
-  if (k.open || k.size == 0 || k.size != cells[0] + 1u) return -1;  // not one stack
-  return automaton_.plain_run(cells[cells[0]], cells[0] == 1, int32_t(order_->most_characters));
+// How many plain characters (token_order.h) a text can go on with, whichever they are, up to the longest plain piece. -1: some of them can
+// follow and others not, or what lies deeper decides.
+Result<int32_t> Grammar::plain_run(int32_t at) {
+  Few here;
+  here.add(at);
+  const int32_t most = int32_t(order_->most_characters);
+  for (int32_t length = 0; length < most; ++length) {
+    Few after;
+    bool some_cannot = false;
+    for (const PlainForm& form : kPlainForms) {
+      Few from = here;
+      for (int i = 0; i < form.count; ++i) {
+        Few to;
+        for (uint32_t k = 0; k < from.count; ++k) {
+          if (known_[size_t(from.at[k])].open) return -1;
+          for (uint32_t c = automaton_.class_of[form.range[i][0]]; c <= automaton_.class_of[form.range[i][1]]; ++c) {
+            RNL_ASSIGN(s, step_class(from.at[k], c));
+            if (s) to.add(s);
+            else some_cannot = true;
+          }
+        }
+        from = to;
+      }
+      for (uint32_t k = 0; k < from.count; ++k) after.add(from.at[k]);
+      if (from.overflows || after.overflows || (some_cannot && after.count)) return -1;
+    }
+    if (some_cannot) return length;
+    if (after.count == here.count && std::equal(after.at, after.at + after.count, here.at)) return most;
+    here = after;
+  }
+  return most;
 }
 
 Status Grammar::make_mask(int32_t at, Mask* out) {
   const TokenOrder& o = *order_;
-  const int32_t run = plain_run(at);
+  RNL_ASSIGN(run, plain_run(at));
   RNL_TRY(walk_pieces(at, o.other, 0, out));
   if (run < 0) {
     RNL_TRY(walk_pieces(at, o.plain, uint32_t(o.other.ids.size()), out));
@@ -362,7 +487,9 @@ Status Grammar::make_mask(int32_t at, Mask* out) {
 
 // Whether the mask is known, or made without walking over many plain pieces.
 Result<bool> Grammar::is_quick(int32_t context) {
-  if (known_[size_t(context)].mask >= 0 || plain_run(context) >= 0) return true;
+  if (known_[size_t(context)].mask >= 0) return true;
+  RNL_ASSIGN(run, plain_run(context));
+  if (run >= 0) return true;
   uint32_t pieces = 0;
   for (uint32_t b = 0; b < 256 && pieces <= kQuickPieces; ++b) {
     RNL_ASSIGN(to, step(context, uint8_t(b)));

@@ -3,7 +3,8 @@
 // A position (a set of stacks, see grammar_automaton.h) is computed once, gets a number, and its steps by byte are remembered, so that a
 // token costs a few look-ups a byte. The tokens that a position allows as a whole are worked out over the vocabulary in order, only when
 // somebody asks, and are kept by the innermost states of the stacks: what lies deeper is the same for nearly every token. The few tokens
-// that reach deeper are looked at each time. Where any plain character may follow, as in a string, plain pieces are not walked over
+// that reach deeper are looked at each time. Counts that no token can bring to their bounds are the same to it, so that a long string has one
+// set of tokens but for its beginning and its end. Where any plain character may follow, as in a string, plain pieces are not walked over
 // (token_order.h).
 //
 // A grammar is shared by sessions and threads; calls lock it. What a stream remembers is a GrammarPosition, plain data.
@@ -27,6 +28,7 @@ inline constexpr size_t kMostListed = 2048;     // tokens that list() gives
 
 // Where a text stands. Stacks in ascending order, the outermost state first: how many states a stack has in common with the one before, how
 // many follow, and these. The text cannot go on where there is none.
+// (A counted repeat stands there as three cells, see grammar_automaton.h.)
 struct GrammarPosition {
   uint16_t may_end;  // 1: the text may end here
   uint16_t size;     // cells in use
@@ -78,20 +80,27 @@ class Grammar {
   // Numbers of positions; 0 is where no text leads to. kStateMismatch for one that is none of this grammar's.
   Result<int32_t> number_of(const GrammarPosition& at);
   Result<int32_t> intern(bool may_end, bool open);
-  Result<int32_t> step(int32_t at, uint8_t byte) {
-    const int32_t known = next_[size_t(at) * automaton_.class_count + automaton_.class_of[byte]];
+  Result<int32_t> step_class(int32_t at, uint32_t byte_class) {
+    const int32_t known = next_[size_t(at) * automaton_.class_count + byte_class];
     if (known >= 0) return known;
-    return make_step(at, automaton_.class_of[byte]);
+    return make_step(at, byte_class);
   }
+  Result<int32_t> step(int32_t at, uint8_t byte) { return step_class(at, automaton_.class_of[byte]); }
   Result<int32_t> make_step(int32_t at, uint32_t byte_class);
   Result<int32_t> walk(int32_t at, const uint8_t* bytes, size_t size);
   Result<int32_t> context_of(int32_t at);
+  bool is_stack(const uint16_t* cells, uint32_t depth) const;
+  uint32_t inner_cells(const uint16_t* cells, uint32_t depth) const;
+  void forget_counts(uint16_t* cells, uint32_t depth) const;
+  bool join(uint16_t* a, const uint16_t* b, uint32_t depth) const;
   Status settle(bool* may_end, bool* open);
+  Status take_back(const uint16_t* below, uint32_t depth, bool* may_end, bool* open);
+  size_t sort_stacks(size_t count);
   Status add_stack(const uint16_t* states, uint32_t depth, const uint16_t* more, uint32_t more_count);
   Result<const Mask*> mask_of(int32_t context);
   Result<bool> is_quick(int32_t context);
   Status make_mask(int32_t at, Mask* out);
-  int32_t plain_run(int32_t at) const;
+  Result<int32_t> plain_run(int32_t at);
   Status walk_pieces(int32_t at, const TokenOrder::Pieces& pieces, uint32_t number, Mask* out);
   Result<int32_t> walk_entry(const TokenOrder::Pieces& pieces, size_t entry, size_t* alive, size_t* open_at);
   Status look_deeper(int32_t at, const Mask& mask);
@@ -99,6 +108,7 @@ class Grammar {
 
   GrammarAutomaton automaton_;
   const TokenOrder* order_ = nullptr;
+  uint32_t longest_ = 0;  // token, bytes: of what is repeated no token holds more
   uint64_t fingerprint_ = 0;
   GrammarPosition start_{};
   std::mutex mutex_;

@@ -34,6 +34,7 @@ class Builder {
     }
     for (uint32_t state = 1; state < sets_.size(); ++state) RNL_TRY(fill(state));
     for (GrammarAutomaton::Call& c : out_.calls) c.start = rule_starts_[c.start];
+    for (GrammarAutomaton::Repeat& r : out_.repeats) r.start = rule_starts_[r.start];
     out_.start = rule_starts_[tree_.root];
     RNL_TRY(drop_endless());
     return refuse_left_recursion();
@@ -56,8 +57,13 @@ class Builder {
     out_.class_count = count;
   }
   Status new_state(uint32_t first, uint32_t count) {
-    RNL_CHECK_ARG(sets_.size() <= kMaxGrammarStates && (sets_.size() + 1) * uint64_t(out_.class_count) <= kMaxCells && members_.size() <= kMaxSets,
-                  "grammar: it is too large: it needs more than %zu states", sets_.size());
+    if (sets_.size() > kMaxGrammarStates || (sets_.size() + 1) * uint64_t(out_.class_count) > kMaxCells || members_.size() > kMaxSets) {
+      Vec<uint32_t> parts;
+      RNL_TRY(parts.assign(tree_.rules.size()));
+      for (const Set& s : sets_)
+        if (s.count) ++parts[nfa_.nodes[members_[s.first]].rule];
+      return too_large(tree_, parts, "states");
+    }
     RNL_TRY(sets_.push({first, count}));
     RNL_TRY(out_.states.push({0, 0, false, false}));
     for (uint32_t c = 0; c < out_.class_count; ++c) RNL_TRY(out_.next.push(0));
@@ -135,12 +141,33 @@ class Builder {
         if (n.kind == Kind::kCall && n.other == rule) RNL_TRY(reach(n.next));
       }
       RNL_ASSIGN(back, intern());
-      // The rule's number stands in for its first state until all are known.
-      RNL_CHECK_ARG(rule <= UINT16_MAX, "grammar: it is too large: rule number %u is called", rule);
-      if (back) RNL_TRY(out_.calls.push({uint16_t(rule), uint16_t(back)}));
+      if (back) RNL_TRY(add_call(rule, uint16_t(back)));
     }
     out_.states[state].call_count = uint16_t(out_.calls.size() - out_.states[state].first_call);
     return Status::ok();
+  }
+
+  // The rule's number stands in for its first state until all are known.
+  Status add_call(uint32_t callee, uint16_t back) {
+    const bool counted = callee & GrammarNfa::kCounted;
+    const GrammarNfa::Count count = counted ? nfa_.counts[callee & ~GrammarNfa::kCounted] : GrammarNfa::Count{callee, 1, 1};
+    RNL_CHECK_ARG(count.rule <= UINT16_MAX, "grammar: it is too large: rule number %u is called", count.rule);
+    if (!counted) return out_.calls.push({uint16_t(count.rule), back});
+    const GrammarAutomaton::Repeat made{uint16_t(count.rule), back, count.least, count.most};
+    const uint64_t hash = xxh64(&made, sizeof made);
+    int64_t repeat = repeat_index_.find(hash, [&](uint32_t r) { return std::memcmp(&out_.repeats[r], &made, sizeof made) == 0; });
+    if (repeat < 0) {
+      repeat = int64_t(out_.repeats.size());
+      RNL_CHECK_ARG(repeat < GrammarAutomaton::kOpen - GrammarAutomaton::kFirstRepeat, "grammar: it is too large: it needs more than %d repeats that are counted", int(repeat));
+      RNL_TRY(out_.repeats.push(made));
+      RNL_TRY(repeat_index_.add(hash, uint32_t(repeat)));
+    }
+    return out_.calls.push({made.start, uint16_t(GrammarAutomaton::kFirstRepeat + repeat)});
+  }
+  // The state that a call goes on at in the end.
+  uint16_t back_of(const GrammarAutomaton::Call& call) const {
+    const GrammarAutomaton::Repeat* const r = out_.repeat(call.back);
+    return r ? r->back : call.back;
   }
 
   // Takes away what can never come to an end, so that every step that is left leads to a text of the grammar.
@@ -157,7 +184,7 @@ class Builder {
         for (uint32_t c = 0; c < classes && !g; ++c) g = good[out_.next[s * classes + c]];
         for (uint32_t k = 0; k < state.call_count && !g; ++k) {
           const GrammarAutomaton::Call call = out_.calls[state.first_call + k];
-          g = good[call.start] && good[call.back];
+          g = good[call.start] && good[back_of(call)];
         }
         if (g) good[s] = changed = true;
       }
@@ -173,7 +200,7 @@ class Builder {
       uint16_t kept = 0;
       for (uint32_t k = 0; k < state.call_count; ++k) {
         const GrammarAutomaton::Call call = out_.calls[state.first_call + k];
-        if (good[call.start] && good[call.back]) out_.calls[state.first_call + kept++] = call;
+        if (good[call.start] && good[back_of(call)]) out_.calls[state.first_call + kept++] = call;
       }
       state.call_count = kept;
     }
@@ -191,7 +218,7 @@ class Builder {
         bool e = state.ends;
         for (uint32_t k = 0; k < state.call_count && !e; ++k) {
           const GrammarAutomaton::Call call = out_.calls[state.first_call + k];
-          e = empty[call.start] && empty[call.back];
+          e = empty[call.start] && empty[back_of(call)];
         }
         if (e && !empty[s]) empty[s] = changed = true;
       }
@@ -232,7 +259,7 @@ class Builder {
       for (uint32_t k = 0; k < state.call_count; ++k) {
         const GrammarAutomaton::Call call = out_.calls[state.first_call + k];
         if (std::find(f.starts.begin(), f.starts.end(), call.start) == f.starts.end()) RNL_TRY(f.starts.push(call.start));
-        if (empty[call.start] && std::find(states.begin(), states.end(), call.back) == states.end()) RNL_TRY(states.push(call.back));
+        if (empty[call.start] && std::find(states.begin(), states.end(), back_of(call)) == states.end()) RNL_TRY(states.push(back_of(call)));
       }
     }
     return way->push(std::move(f));
@@ -252,73 +279,11 @@ class Builder {
   Vec<uint32_t> members_, set_, todo_, rules_;
   Vec<uint32_t> seen_;  // by node: mark_ when it is in the set under construction
   uint32_t mark_ = 0;
-  HashIndex index_;
+  HashIndex index_, repeat_index_;
   Vec<uint16_t> rule_starts_;
 };
 
-// The bytes of plain characters.
-struct PlainForm {
-  uint8_t count;
-  uint8_t range[4][2];
-};
-constexpr PlainForm kPlainForms[] = {
-    {1, {{0x20, 0x21}}},
-    {1, {{0x23, 0x5B}}},
-    {1, {{0x5D, 0x7F}}},
-    {2, {{0xC2, 0xDF}, {0x80, 0xBF}}},
-    {3, {{0xE0, 0xE0}, {0xA0, 0xBF}, {0x80, 0xBF}}},
-    {3, {{0xE1, 0xEC}, {0x80, 0xBF}, {0x80, 0xBF}}},
-    {3, {{0xED, 0xED}, {0x80, 0x9F}, {0x80, 0xBF}}},
-    {3, {{0xEE, 0xEF}, {0x80, 0xBF}, {0x80, 0xBF}}},
-    {4, {{0xF0, 0xF0}, {0x90, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}}},
-    {4, {{0xF1, 0xF3}, {0x80, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}}},
-    {4, {{0xF4, 0xF4}, {0x80, 0x8F}, {0x80, 0xBF}, {0x80, 0xBF}}},
-};
-
-// A few states, each once.
-struct Few {
-  uint16_t states[8];
-  uint32_t count = 0;
-  bool overflows = false;
-  void add(uint16_t state) {
-    if (std::find(states, states + count, state) != states + count) return;
-    if (count < 8) states[count++] = state;
-    else overflows = true;
-  }
-};
-
 }  // namespace
-
-int32_t GrammarAutomaton::plain_run(uint16_t state, bool whole_text, int32_t most) const {
-  Few at;
-  at.add(state);
-  for (int32_t length = 0; length < most; ++length) {
-    Few after;
-    bool some_cannot = false, leaves = false;
-    for (const PlainForm& form : kPlainForms) {
-      Few from = at;
-      for (int i = 0; i < form.count; ++i) {
-        Few to;
-        for (uint32_t k = 0; k < from.count; ++k)
-          for (uint32_t c = class_of[form.range[i][0]]; c <= class_of[form.range[i][1]]; ++c) {
-            const uint16_t s = step(from.states[k], c);
-            some_cannot |= s == 0;
-            if (s == 0) continue;
-            leaves |= this->states[s].call_count > 0 || (this->states[s].ends && !whole_text);
-            to.add(s);
-          }
-        from = to;
-        after.overflows |= to.overflows;
-      }
-      for (uint32_t k = 0; k < from.count; ++k) after.add(from.states[k]);
-    }
-    if (some_cannot && after.count == 0) return length;
-    if (some_cannot || leaves || after.overflows) return -1;
-    if (after.count == at.count && std::equal(after.states, after.states + after.count, at.states)) return most;
-    at = after;
-  }
-  return most;
-}
 
 Status compile_grammar(const GrammarTree& tree, GrammarAutomaton* out) {
   GrammarNfa nfa;

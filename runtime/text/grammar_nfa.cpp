@@ -1,6 +1,7 @@
 #include "text/grammar_nfa.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "text/utf8.h"
 
@@ -8,8 +9,12 @@ namespace runnel {
 namespace {
 
 constexpr uint32_t kMaxNodes = 1000000;
-constexpr uint64_t kSmallRule = 400;  // nodes of a rule that is put in wherever it is used
-constexpr int kMaxDepth = 500;        // of trees within trees
+constexpr uint64_t kSmallRule = 400;    // nodes of a rule that is put in wherever it is used
+constexpr uint64_t kSmallRepeat = 400;  // nodes of a repeat that is spelled out
+constexpr uint64_t kCalls = 40;         // what a body counts that calls rules
+constexpr uint32_t kMostCounted = 50000;
+constexpr int kMaxDepth = 300;          // of trees within trees
+constexpr int kMostPasses = 50;
 
 using Kind = GrammarNode::Kind;
 
@@ -24,10 +29,11 @@ class Expander {
     RNL_TRY(wanted_.push(tree_.root));
     // Expanding a rule may want others.
     for (size_t i = 0; i < wanted_.size(); ++i) {
-      const uint32_t rule = wanted_[i];
+      const uint32_t rule = wanted_[i], rules = uint32_t(tree_.rules.size());
       if (out_.starts[rule] != GrammarNfa::kNone) continue;
-      RNL_ASSIGN(end, add({GrammarNfa::Kind::kEnd, 0, 0, GrammarNfa::kNone, 0}));
-      RNL_ASSIGN(start, build(tree_.rules[rule].node, end, 0));
+      rule_ = rule < rules ? rule : bodies_[rule - rules].rule;
+      RNL_ASSIGN(end, add(GrammarNfa::Kind::kEnd, GrammarNfa::kNone, 0));
+      RNL_ASSIGN(start, build(rule < rules ? tree_.rules[rule].node : bodies_[rule - rules].node, end, 0));
       out_.starts[rule] = start;
     }
     return Status::ok();
@@ -39,13 +45,21 @@ class Expander {
     const size_t n = tree_.rules.size();
     RNL_TRY(sizes_.assign(n));
     RNL_TRY(uses_.assign(n));
+    RNL_TRY(never_empty_.assign(n));
+    RNL_TRY(body_of_.assign(tree_.nodes.size()));
+    bool more = true;
+    for (int pass = 0; pass < kMostPasses && more; ++pass) {
+      more = false;
+      for (size_t i = n; i-- > 0;)
+        if (!never_empty_[i] && !may_be_empty(tree_.rules[i].node)) never_empty_[i] = more = true;
+    }
     for (uint64_t& s : sizes_) s = kUnknown;
     for (const GrammarNode& node : tree_.nodes)
       if (node.kind == Kind::kRule) ++uses_[node.first];
     // A rule whose rules are all measured can be measured; what never can be is recursive or uses recursion. Rules usually stand before those
     // that they use; what some passes leave out is called.
     bool changed = true;
-    for (int pass = 0; pass < 50 && changed; ++pass) {
+    for (int pass = 0; pass < kMostPasses && changed; ++pass) {
       changed = false;
       for (size_t i = n; i-- > 0;) {
         if (sizes_[i] != kUnknown) continue;
@@ -57,6 +71,22 @@ class Expander {
     }
     return Status::ok();
   }
+  // False only where no text of the node is empty. Rules that were not looked at may be.
+  bool may_be_empty(uint32_t number) const {
+    const GrammarNode& node = tree_.nodes[number];
+    if (node.kind == Kind::kLiteral) return node.count == 0;
+    if (node.kind == Kind::kClass) return false;
+    if (node.kind == Kind::kRule) return !never_empty_[node.first];
+    if (node.kind == Kind::kRepeat) return node.least == 0 || may_be_empty(node.first);
+    for (uint32_t i = 0; i < node.count; ++i)
+      if (may_be_empty(tree_.children[node.first + i]) == (node.kind == Kind::kChoice)) return node.kind == Kind::kChoice;
+    return node.kind == Kind::kSequence;
+  }
+  // Whether a repeat is counted; one: the size of what it repeats.
+  bool is_counted(const GrammarNode& node, uint64_t one) const {
+    const uint64_t times = node.most == kUnbounded ? node.least : node.most;
+    return times > 1 && (one < kUnknown ? one + 1 : kCalls) * times > kSmallRepeat && !may_be_empty(node.first);
+  }
   uint64_t size_of(uint32_t number) const {
     const GrammarNode& node = tree_.nodes[number];
     uint64_t size = 1;
@@ -66,6 +96,7 @@ class Expander {
       case Kind::kRule: return sizes_[node.first] != kUnknown && sizes_[node.first] > kSmallRule && uses_[node.first] > 1 ? 1 : sizes_[node.first];
       case Kind::kRepeat: {
         const uint64_t one = size_of(node.first), times = node.most == kUnbounded ? node.least + 1 : node.most;
+        if (is_counted(node, one) && (node.most != kUnbounded || one < kUnknown)) return node.most == kUnbounded ? one + 2 : 2;
         return one == kUnknown ? kUnknown : std::min<uint64_t>((one + 1) * times, kUnknown - 1);
       }
       default: break;
@@ -78,15 +109,20 @@ class Expander {
     return size;
   }
 
-  Result<uint32_t> add(const GrammarNfa::Node& node) {
-    RNL_CHECK_ARG(out_.nodes.size() < kMaxNodes, "grammar: it is too large: its rules spelled out need more than %u nodes", kMaxNodes);
-    RNL_TRY(out_.nodes.push(node));
+  Result<uint32_t> add(GrammarNfa::Kind kind, uint32_t next, uint32_t other, uint8_t low = 0, uint8_t high = 0) {
+    if (out_.nodes.size() == kMaxNodes) {
+      Vec<uint32_t> parts;
+      RNL_TRY(parts.assign(tree_.rules.size()));
+      for (const GrammarNfa::Node& n : out_.nodes) ++parts[n.rule];
+      return too_large(tree_, parts, "nodes");
+    }
+    RNL_TRY(out_.nodes.push({kind, low, high, next, other, rule_}));
     return uint32_t(out_.nodes.size() - 1);
   }
-  Result<uint32_t> bytes(uint32_t low, uint32_t high, uint32_t next) { return add({GrammarNfa::Kind::kBytes, uint8_t(low), uint8_t(high), next, 0}); }
+  Result<uint32_t> bytes(uint32_t low, uint32_t high, uint32_t next) { return add(GrammarNfa::Kind::kBytes, next, 0, uint8_t(low), uint8_t(high)); }
   Result<uint32_t> split(uint32_t one, uint32_t other) {
     if (one == GrammarNfa::kNone) return other;
-    return add({GrammarNfa::Kind::kSplit, 0, 0, one, other});
+    return add(GrammarNfa::Kind::kSplit, one, other);
   }
 
   // The first node of what matches tree node `number` and then goes on at `next`.
@@ -121,17 +157,26 @@ class Expander {
     }
     const uint32_t rule = node.first;
     const bool small = sizes_[rule] <= kSmallRule || (sizes_[rule] < kUnknown && uses_[rule] == 1);
-    if (small && depth < kMaxDepth) return build(tree_.rules[rule].node, next, depth + 1);
+    if (small && depth < kMaxDepth) {
+      const uint32_t outer = std::exchange(rule_, rule);
+      Result<uint32_t> start = build(tree_.rules[rule].node, next, depth + 1);
+      rule_ = outer;
+      return start;
+    }
     RNL_TRY(wanted_.push(rule));
-    return add({GrammarNfa::Kind::kCall, 0, 0, next, rule});
+    return add(GrammarNfa::Kind::kCall, next, rule);
   }
   Result<uint32_t> build_repeat(const GrammarNode& node, uint32_t next, int depth) {
     uint32_t at = next;
     if (node.most == kUnbounded) {
-      RNL_ASSIGN(loop, add({GrammarNfa::Kind::kSplit, 0, 0, GrammarNfa::kNone, next}));
+      RNL_ASSIGN(loop, add(GrammarNfa::Kind::kSplit, GrammarNfa::kNone, next));
       RNL_ASSIGN(body, build(node.first, loop, depth + 1));
       out_.nodes[loop].next = body;
       at = loop;
+    }
+    if (is_counted(node, size_of(node.first))) {
+      RNL_ASSIGN(body, body_of(node.first));
+      return count(body, node.least, node.most == kUnbounded ? node.least : node.most, at);
     }
     for (uint32_t i = node.least; node.most != kUnbounded && i < node.most; ++i) {
       RNL_ASSIGN(body, build(node.first, at, depth + 1));
@@ -143,6 +188,38 @@ class Expander {
       at = body;
     }
     return at;
+  }
+
+  // The number among `starts` of what a counted repeat repeats.
+  Result<uint32_t> body_of(uint32_t number) {
+    uint32_t body = tree_.nodes[number].first;
+    if (tree_.nodes[number].kind != Kind::kRule) {
+      if (body_of_[number] == 0) {
+        RNL_TRY(bodies_.push({number, rule_}));
+        RNL_TRY(out_.starts.push(GrammarNfa::kNone));
+        body_of_[number] = uint32_t(out_.starts.size()) - 1;
+      }
+      body = body_of_[number];
+    }
+    RNL_TRY(wanted_.push(body));
+    return body;
+  }
+  // A body `least` to `most` times. A count is a number of 16 bits: more is two counts, one after the other.
+  Result<uint32_t> count(uint32_t body, uint32_t least, uint32_t most, uint32_t next) {
+    if (most == 0) return next;
+    uint32_t after = next, last = most;
+    if (most > kMostCounted) {
+      RNL_ASSIGN(rest, count(body, least > kMostCounted ? least - kMostCounted : 1, most - kMostCounted, next));
+      after = rest, last = kMostCounted;
+    }
+    const uint32_t first = least > last || after != next ? last : std::max(least, 1u);
+    RNL_TRY(out_.counts.push({body, uint16_t(first), uint16_t(last)}));
+    RNL_ASSIGN(call, add(GrammarNfa::Kind::kCall, after, GrammarNfa::kCounted | uint32_t(out_.counts.size() - 1)));
+    if (after != next && least <= last) {
+      RNL_ASSIGN(fewer, count(body, least, last, next));
+      return split(call, fewer);
+    }
+    return least ? call : split(call, next);
   }
 
   // One character of a class: the ways through its UTF-8.
@@ -202,11 +279,30 @@ class Expander {
   const GrammarTree& tree_;
   GrammarNfa& out_;
   Vec<uint64_t> sizes_;
+  struct Body {
+    uint32_t node, rule;  // of the tree
+  };
   Vec<uint32_t> uses_, wanted_;
+  Vec<uint8_t> never_empty_;  // by rule
+  Vec<uint32_t> body_of_;     // by node: what a counted repeat of it calls, 0: none yet
+  Vec<Body> bodies_;
+  uint32_t rule_ = 0;         // whose text is being spelled out
   uint32_t class_next_ = 0, class_all_ = 0, tails_[3];
 };
 
 }  // namespace
+
+Status too_large(const GrammarTree& tree, const Vec<uint32_t>& parts, const char* what) {
+  uint64_t all = 0;
+  size_t most = 0;
+  for (size_t r = 0; r < parts.size(); ++r) {
+    all += parts[r];
+    if (parts[r] > parts[most]) most = r;
+  }
+  const GrammarRule& rule = tree.rules[most];
+  return Status::make(Code::kInvalidArgument, "grammar, line %u: it is too large: of more than %llu %s, %u are for rule \"%.*s\"%s%.*s", rule.line, static_cast<unsigned long long>(all), what,
+                      parts[most], int(std::min(rule.size, 100u)), rule.name, rule.note_size ? ", " : "", int(std::min(rule.note_size, 200u)), rule.note);
+}
 
 Status expand_grammar(const GrammarTree& tree, GrammarNfa* out) { return Expander(tree, out).expand(); }
 

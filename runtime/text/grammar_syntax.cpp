@@ -13,6 +13,7 @@ namespace runnel {
 namespace {
 
 constexpr int kMaxNesting = 100;         // of groups
+constexpr uint32_t kMaxHeight = 300;     // of nodes: what walks over a tree calls itself so often
 constexpr uint32_t kMaxRepeat = 100000;
 constexpr uint32_t kLastCode = 0x10FFFF;
 
@@ -24,13 +25,18 @@ class Parser {
   Parser(const char* text, size_t size, GrammarTree* out) : at_(text), end_(text + size), out_(*out) {}
 
   Status parse() {
+    begin_ = at_;
     skip();
     while (at_ < end_) {
+      const Note note = note_;
       RNL_ASSIGN(rule, name());
       skip();
       if (!starts_with("::=")) return bad("\"::=\" is expected after the name of a rule");
       if (out_.rules[rule].defined) return bad("rule \"%.*s\" is defined twice", int(out_.rules[rule].size), out_.rules[rule].name);
       out_.rules[rule].defined = true;
+      out_.rules[rule].note = note.at;
+      out_.rules[rule].note_size = note.size;
+      note_ = {};
       at_ += 3;
       skip();
       RNL_ASSIGN(node, choice(0));
@@ -58,11 +64,19 @@ class Parser {
   // Blanks, ends of lines and comments.
   void skip() {
     for (; at_ < end_; ++at_) {
-      if (*at_ == '#')
-        while (at_ + 1 < end_ && at_[1] != '\n') ++at_;
+      if (*at_ == '#') comment();
       else if (*at_ == '\n') ++line_;
       else if (*at_ != ' ' && *at_ != '\t' && *at_ != '\r') break;
     }
+  }
+  // Stops at its last byte.
+  void comment() {
+    const char* const hash = at_;
+    while (at_ + 1 < end_ && at_[1] != '\n') ++at_;
+    if (hash > begin_ && hash[-1] != '\n') return;
+    const char* first = hash + 1;
+    while (first <= at_ && *first == ' ') ++first;
+    note_ = {first, uint32_t(at_ + 1 - first)};
   }
   // Whether a name and "::=" stand here.
   bool begins_rule() {
@@ -86,12 +100,15 @@ class Parser {
     const int64_t known = find(begin, size);
     if (known >= 0) return uint32_t(known);
     const uint32_t rule = uint32_t(out_.rules.size());
-    RNL_TRY(out_.rules.push({begin, size, line_, 0, false}));
+    RNL_TRY(out_.rules.push({begin, size, line_, 0, false, nullptr, 0}));
     RNL_TRY(names_.add(xxh64(begin, size), rule));
     return rule;
   }
-  Result<uint32_t> add(const GrammarNode& node) {
+  // height: of the highest node below it.
+  Result<uint32_t> add(const GrammarNode& node, uint32_t height = 0) {
+    if (height >= kMaxHeight) return bad("groups and repeats are nested more than %u deep", kMaxHeight);
     RNL_TRY(out_.nodes.push(node));
+    RNL_TRY(heights_.push(uint16_t(height + 1)));
     return uint32_t(out_.nodes.size() - 1);
   }
   // A node over what was collected since `mark`.
@@ -104,8 +121,10 @@ class Parser {
     }
     GrammarNode node{kind, uint32_t(out_.children.size()), uint32_t(n), 0, 0};
     RNL_TRY(out_.children.append(open_.data() + mark, n));
-    while (open_.size() > mark) open_.pop();
-    return add(node);
+    uint32_t height = 0;
+    for (size_t i = mark; i < open_.size(); ++i) height = std::max<uint32_t>(height, heights_[open_[i]]);
+    open_.truncate(mark);
+    return add(node, height);
   }
 
   Result<uint32_t> choice(int depth) {
@@ -128,7 +147,7 @@ class Parser {
       while (at_ < end_ && (*at_ == '*' || *at_ == '+' || *at_ == '?' || *at_ == '{')) {
         GrammarNode repeat{GrammarNode::Kind::kRepeat, node, 1, 0, kUnbounded};
         RNL_TRY(bounds(&repeat));
-        RNL_ASSIGN(added, add(repeat));
+        RNL_ASSIGN(added, add(repeat, heights_[node]));
         node = added;
         skip();
       }
@@ -270,8 +289,15 @@ class Parser {
   const char* const end_;
   uint32_t line_ = 1;
   GrammarTree& out_;
+  struct Note {
+    const char* at = nullptr;
+    uint32_t size = 0;
+  };
+  const char* begin_ = nullptr;
+  Note note_;
   HashIndex names_;
-  Vec<uint32_t> open_;  // nodes whose parents are not complete
+  Vec<uint16_t> heights_;  // of nodes
+  Vec<uint32_t> open_;     // nodes whose parents are not complete
 };
 
 }  // namespace

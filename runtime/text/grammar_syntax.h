@@ -8,6 +8,8 @@
 //   ( ) |           groups and alternatives; an alternative may be empty
 //   * + ? {m} {m,} {m,n}   repeats of what stands before
 //   # to the end of the line is a comment. A line may end anywhere: a rule goes on until the next `name ::=`.
+// A comment on a line of its own is the note of the rule behind it: errors that name the rule tell it.
+// Groups may be nested 100 deep, nodes of the tree 300.
 #pragma once
 
 #include <cstddef>
@@ -44,6 +46,8 @@ struct GrammarRule {
   uint32_t line;        // where it was first named
   uint32_t node;
   bool defined;
+  const char* note;     // the comment before it, without '#'
+  uint32_t note_size;
 };
 
 struct GrammarTree {
