@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kMostNodes = 20000;   // of all conditions, spelled out
 constexpr size_t kMostStates = 1000;   // of all at once
-constexpr size_t kMostCounted = 2000;  // of these with the number of characters
+constexpr size_t kMostCounted = 4000;  // of these with the number of characters
 
 struct TooLarge : Refused {
   TooLarge() : Refused("the pattern is too large") {}
@@ -123,7 +123,8 @@ class Product {
         bool dead = false;
         for (size_t i = 0; i < to.size(); ++i) dead = dead || (to[i].empty() && !negated_[i]);
         if (dead) continue;
-        CodeSet& set = next_[s][number(to)];
+        const size_t then = number(to);
+        CodeSet& set = next_[s][then];
         if (!set.empty() && set.back().second + 1 == borders[b]) set.back().second = borders[b + 1] - 1;
         else set.push_back({borders[b], borders[b + 1] - 1});
       }

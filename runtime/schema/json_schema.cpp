@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kMaxDepth = 200;        // of schemas, with those that they refer to
 constexpr int kMaxNesting = 500;      // of brackets in the text
-constexpr int kMaxVisits = 200000;
+constexpr int kMaxVisits = 50000;
 
 // Brackets are counted before anything is parsed.
 void check_nesting(const std::string& text) {
@@ -180,8 +180,10 @@ Expression Compiler::alternatives(Json s, const std::string& key, const std::str
 
 Expression Compiler::values(const Json& s, const std::string& where) {
   std::string choice;
+  Json rest = s;
+  rest.erase("enum"), rest.erase("const");
   for (const Json& v : values_of(s, where))
-    if (holds(s, v, where)) choice += (choice.empty() ? "" : " | ") + literal(json_text(v));
+    if (holds(rest, v, where)) choice += (choice.empty() ? "" : " | ") + literal(json_text(v));
   if (choice.empty()) return std::nullopt;
   return rule(choice, child(where, s.contains("enum") ? "enum" : "const"));
 }

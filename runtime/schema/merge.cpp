@@ -103,7 +103,7 @@ void merge_types(Json* out, const Json& b, const std::string& where) {
   // Whole numbers are numbers.
   for (const auto& [one, other] : {std::pair(&x, &y), std::pair(&y, &x)})
     if (in(*one, "integer") && in(*other, "number") && !in(*one, "number") && !in(*other, "integer")) both.push_back("integer");
-  (*out)["type"] = both;
+  (*out)["type"] = both.size() == 1 ? both[0] : both;
 }
 
 // Each side's additionalProperties holds for the names that only the other side knows.
@@ -254,6 +254,10 @@ std::vector<Json> values_of(const Json& schema, const std::string& where) {
 bool are_apart(const Json& a, const Json& b) {
   if (a == false || b == false) return true;
   if (!a.is_object() || !b.is_object()) return false;
+  for (const bool swapped : {false, true}) {
+    const Json &one = swapped ? b : a, &other = swapped ? a : b;
+    if (one.contains("allOf") && std::any_of(one["allOf"].begin(), one["allOf"].end(), [&](const Json& part) { return are_apart(part, other); })) return true;
+  }
   const auto fixed = [](const Json& s) { return s.contains("enum") || s.contains("const"); };
   if (fixed(a) && fixed(b)) {
     const std::vector<Json> x = values_of(a, "#"), y = values_of(b, "#");

@@ -8,6 +8,8 @@
 namespace rnl::schema {
 namespace {
 
+constexpr uint64_t kShort = 60;  // characters: a name between the points of a host may have so many
+
 // Formats as patterns; all others are annotations. They hold the usual values of the format, not all.
 const std::map<std::string, std::string>& formats() {
   static const std::map<std::string, std::string> known = [] {
@@ -35,6 +37,13 @@ const std::map<std::string, std::string>& formats() {
 }
 
 std::string in_quotes(const std::string& expression) { return "\"\\\"\" " + expression + " \"\\\"\""; }
+
+// Long repeats without an upper bound: a format's are there to end it, which a short text's length does.
+Regex loosened(Regex r) {
+  if (r.kind == Regex::Kind::kRepeat && r.most > 8) r.most = Regex::kUnbounded;
+  for (Regex& part : r.parts) part = loosened(std::move(part));
+  return r;
+}
 
 Together string_of(std::vector<Condition> all, const Lengths& l, const std::string& name, std::string* expression, std::string* rules) {
   if (all.size() == 1 && set_lengths(&all[0].regex, l)) {
@@ -96,8 +105,13 @@ Expression string_text(const StringAsk& ask, const std::string& name, std::strin
   std::string expression;
   if (const auto format = formats().find(ask.format); format != formats().end()) {
     std::vector<Condition> with = parse_pattern("^(" + format->second + ")$");
+    Lengths l = ask.lengths;
+    if (all.empty() && l.least <= kShort && !set_lengths(&with[0].regex, l)) {
+      with[0].regex = loosened(with[0].regex);
+      l.most = std::min(l.most, kShort);
+    }
     with.insert(with.end(), all.begin(), all.end());
-    if (string_of(with, ask.lengths, name, &expression, rules) == Together::kDone) return in_quotes(expression);
+    if (string_of(with, l, name, &expression, rules) == Together::kDone) return in_quotes(expression);
     // A format is an annotation; what the schema asks for beside it is none.
     *not_enforced = "format \"" + ask.format + "\" beside pattern or lengths";
     rules->clear();

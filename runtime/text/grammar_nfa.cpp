@@ -95,7 +95,7 @@ class Expander {
       case Kind::kClass: return 4 * uint64_t(node.count);
       case Kind::kRule: return sizes_[node.first] != kUnknown && sizes_[node.first] > kSmallRule && uses_[node.first] > 1 ? 1 : sizes_[node.first];
       case Kind::kRepeat: {
-        const uint64_t one = size_of(node.first), times = node.most == kUnbounded ? node.least + 1 : node.most;
+        const uint64_t one = size_of(node.first), times = node.most == kUnbounded ? std::max(node.least, 1u) : node.most;
         if (is_counted(node, one) && (node.most != kUnbounded || one < kUnknown)) return node.most == kUnbounded ? one + 2 : 2;
         return one == kUnknown ? kUnknown : std::min<uint64_t>((one + 1) * times, kUnknown - 1);
       }
@@ -167,23 +167,25 @@ class Expander {
     return add(GrammarNfa::Kind::kCall, next, rule);
   }
   Result<uint32_t> build_repeat(const GrammarNode& node, uint32_t next, int depth) {
-    uint32_t at = next;
+    uint32_t at = next, least = node.least;
+    const bool counted = is_counted(node, size_of(node.first));
     if (node.most == kUnbounded) {
       RNL_ASSIGN(loop, add(GrammarNfa::Kind::kSplit, GrammarNfa::kNone, next));
       RNL_ASSIGN(body, build(node.first, loop, depth + 1));
       out_.nodes[loop].next = body;
       at = loop;
+      if (least && !counted) at = body, --least;
     }
-    if (is_counted(node, size_of(node.first))) {
+    if (counted) {
       RNL_ASSIGN(body, body_of(node.first));
-      return count(body, node.least, node.most == kUnbounded ? node.least : node.most, at);
+      return count(body, least, node.most == kUnbounded ? least : node.most, at);
     }
-    for (uint32_t i = node.least; node.most != kUnbounded && i < node.most; ++i) {
+    for (uint32_t i = least; node.most != kUnbounded && i < node.most; ++i) {
       RNL_ASSIGN(body, build(node.first, at, depth + 1));
       RNL_ASSIGN(joined, split(body, next));
       at = joined;
     }
-    for (uint32_t i = 0; i < node.least; ++i) {
+    for (uint32_t i = 0; i < least; ++i) {
       RNL_ASSIGN(body, build(node.first, at, depth + 1));
       at = body;
     }

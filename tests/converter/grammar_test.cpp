@@ -101,7 +101,9 @@ TEST(Grammar, RefusesByLineAndName) {
            {"root ::= \"x\" a\na ::= b? c \"y\"\nb ::= \"b\"*\nc ::= a | \"c\"", "begins with itself"},
            {"root ::= \"x\" root", "no text matches"},
            {"root ::= [^\\x00-\\U0010FFFF]", "no text matches"},
-           {"root ::= (([a-z]{1000}){1000}){100}", "too large"},
+           {"root ::= [ab]* \"a\" ([ab] [ab]){9}", "too large"},
+           {"# of a place\nroot ::= \"x\" | a\n# of another\n# place\na ::= \"" + std::string(70000, 'a') + "\"", "line 2: it is too large: of more than 60000 states"},
+           {"root ::= \"x\" | a\n  # no note\n# another place\na ::= \"" + std::string(70000, 'a') + "\"", "rule \"a\", another place"},
            {"root ::= " + std::string(200, '(') + "\"a\"" + std::string(200, ')'), "nested"},
        })
     EXPECT_NE(refusal(text).find(says), std::string::npos) << text << ": " << refusal(text);
@@ -152,7 +154,7 @@ TEST(Grammar, EveryCharacterOfAClass) {
 // Random grammars over a few characters, and all ways to read a text.
 class Reference {
  public:
-  explicit Reference(std::mt19937& random) : random_(random), rules_(1 + random() % 4) {
+  explicit Reference(std::mt19937& random, int largest = 2) : random_(random), largest_(uint32_t(largest)), rules_(1 + random() % 4) {
     for (int& r : rules_) r = node(3);
     productive_.assign(rules_.size(), false);
     for (size_t i = 0; i < rules_.size() * 2; ++i)
@@ -218,8 +220,8 @@ class Reference {
     }
     Node n{'r', {node(depth - 1)}, "", {}, "", 0, 0};
     const uint32_t kind = random_() % 4;
-    n.least = kind == 1 ? 1 : kind == 3 ? int(random_() % 3) : 0;
-    n.most = kind < 2 ? -1 : kind == 2 ? 1 : n.least + int(random_() % 3);
+    n.least = kind == 1 ? 1 : kind == 3 ? int(random_() % (largest_ + 1)) : 0;
+    n.most = kind < 2 ? -1 : kind == 2 ? 1 : n.least + int(random_() % (largest_ + 1));
     n.shown = kind == 0 ? "*" : kind == 1 ? "+" : kind == 2 ? "?" : "{" + std::to_string(n.least) + "," + std::to_string(n.most) + "}";
     return add(n);
   }
@@ -309,6 +311,7 @@ class Reference {
   }
 
   std::mt19937& random_;
+  uint32_t largest_;  // count of a repeat beyond its least
   std::vector<Node> nodes_;
   std::vector<int> rules_;
   std::vector<bool> productive_;
@@ -348,6 +351,34 @@ TEST(Grammar, RandomGrammarsAgreeWithAMatcherThatTriesAll) {
   EXPECT_GT(compared, 40000);
   EXPECT_GT(whole, 5000);
   EXPECT_GT(prefix, 5000);
+}
+
+// The same with repeats that are counted.
+TEST(Grammar, RandomCountsAgreeWithAMatcherThatTriesAll) {
+  std::mt19937 random(11);
+  int compared = 0, limited = 0, whole = 0, lengthy = 0;
+  for (int round = 0; round < 1500; ++round) {
+    Reference reference(random, 60);
+    const std::string text = reference.text();
+    if (!refusal(text).empty()) continue;
+    const auto g = make(text);
+    for (int i = 0; i < 3; ++i) {
+      std::string s;
+      for (uint32_t steps = random() % 90; steps > 0; --steps) {
+        const std::string longer = s + Reference::kCharacters[random() % 7];
+        if (fit(*g, longer) != Fit::kNo || random() % 60 == 0) s = longer;
+      }
+      const Fit want = reference.fit(s), got = fit(*g, s);
+      // A text that can be read in very many ways may be refused, and that is said.
+      if (got != want && g->was_limited() && want != Fit::kNo) ++limited;
+      else ASSERT_EQ(got, want) << text << "text: " << s;
+      ++compared, whole += want == Fit::kWhole, lengthy += s.size() > 40;
+    }
+  }
+  EXPECT_GT(compared, 2000);
+  EXPECT_GT(whole, 300);
+  EXPECT_GT(lengthy, 200);
+  EXPECT_LT(limited, compared / 50);
 }
 
 const char kJson[] = R"(
@@ -457,6 +488,68 @@ TEST(Grammar, MasksAreWhatTheBytesSay) {
       const bool want = n && fit(*g, std::string(reinterpret_cast<char*>(bytes), n)) != Fit::kNo;
       ASSERT_EQ(logits[id] == 0, want) << reference.text() << id;
     }
+  }
+}
+
+// A repeat of many times is counted, not spelled out: exactly, also beside others that it runs into.
+TEST(Grammar, RepeatsAreCounted) {
+  const auto g = make("root ::= (([a-z]{1000}){1000}){100} | \"1\"");
+  EXPECT_LT(g->cache_bytes(), 100000u);
+  EXPECT_EQ(fit(*g, "1"), Fit::kWhole);
+  EXPECT_EQ(fit(*g, std::string(123456, 'a')), Fit::kPrefix);
+  for (const auto& [least, most] : std::vector<std::pair<size_t, size_t>>{{0, 200}, {200, 200}, {1, 70000}, {50000, 50001}, {60000, 100000}})
+    for (const char* const body : {"[a-c]", "(\"a\" | [bc])", "x\nx ::= \"a\" | [bc]"}) {
+      const std::string name = body, range = "{" + std::to_string(least) + "," + std::to_string(most) + "}";
+      const auto r = make(name[0] == 'x' ? "root ::= \"(\" x" + range + " \")\"" + name.substr(1) : "root ::= \"(\" " + name + range + " \")\"");
+      for (const size_t n : {size_t(0), size_t(1), least - 1, least, least + 1, most - 1, most, most + 1}) {
+        if (n > most + 1) continue;
+        EXPECT_EQ(fit(*r, "(" + std::string(n, 'b') + ")"), n >= least && n <= most ? Fit::kWhole : Fit::kNo) << range << n;
+        EXPECT_EQ(fit(*r, "(" + std::string(n, 'c')), n <= most ? Fit::kPrefix : Fit::kNo) << range << n;
+      }
+    }
+  // Without an upper bound, and with another behind it that reads the same.
+  const auto open = make("root ::= [a-z]{300,} \".\" | [a-y]{20,400} [x-z]{20,400} \"!\"");
+  const std::string a(400, 'a'), x(801, 'x'), z(400, 'z');
+  for (const auto& [text, want] : std::vector<std::pair<std::string, Fit>>{
+           {a + z + "!", Fit::kWhole}, {a + z + z, Fit::kPrefix}, {a + "z" + z + "!", Fit::kNo}, {x.substr(0, 800) + "!", Fit::kWhole}, {x + "!", Fit::kNo}, {x + ".", Fit::kWhole},
+           {x.substr(0, 40) + "!", Fit::kWhole}, {x.substr(0, 39) + "!", Fit::kNo}, {a.substr(0, 19) + z + "!", Fit::kNo}, {a.substr(0, 299) + ".", Fit::kNo}, {a.substr(0, 300) + ".", Fit::kWhole}})
+    EXPECT_EQ(fit(*open, text), want) << text.size();
+  EXPECT_FALSE(open->was_limited());
+  // What may be empty is no more often nothing.
+  const auto maybe = make("root ::= (\"a\"? \"b\"?){500} \"c\"");
+  EXPECT_EQ(fit(*maybe, "c"), Fit::kWhole);
+  EXPECT_EQ(fit(*maybe, std::string(500, 'a') + "c"), Fit::kWhole);
+  EXPECT_EQ(fit(*maybe, std::string(501, 'a') + "c"), Fit::kNo);
+  // Counted repeats in recursion, and of recursion.
+  const auto tree = make("root ::= \"(\" (root | [0-9a-zA-Z_.!?]){0,99} \")\"");
+  EXPECT_EQ(fit(*tree, "((1)" + std::string(97, 'x') + "())"), Fit::kWhole);
+  EXPECT_EQ(fit(*tree, "((1)" + std::string(98, 'x') + "()"), Fit::kNo);
+}
+
+// Groups and repeats of repeats: the depth that grammar_syntax.h names, and beyond it.
+TEST(Grammar, DeepNotation) {
+  const auto deep = [](const std::string& before, const std::string& after, size_t n) {
+    std::string out = "root ::= ";
+    for (size_t i = 0; i < n; ++i) out += before;
+    out += "\"a\"";
+    for (size_t i = 0; i < n; ++i) out += after;
+    return out;
+  };
+  EXPECT_EQ(refusal(deep("(", ")", 100)), "");
+  EXPECT_EQ(refusal(deep("(\"b\" | \"c\" ", ")", 99)), "");
+  for (const char* const repeat : {"?", "*", "+", "{1}", "{0,3}"}) {
+    EXPECT_EQ(refusal(deep("", repeat, std::string(repeat) == "{0,3}" ? 6 : 299)), "") << repeat;
+    for (const size_t n : {300, 3000, 60000}) EXPECT_NE(refusal(deep("", repeat, n)).find("more than 300 deep"), std::string::npos) << repeat << n;
+    for (const size_t n : {101, 60000}) EXPECT_NE(refusal(deep("(", ")" + std::string(repeat), n)).find("nested"), std::string::npos) << repeat << n;
+  }
+  for (const char* const open : {"(", "[", "(((\"a\"?"}) EXPECT_FALSE(refusal(deep(open, "", 60000)).empty()) << open;
+  // Rules that use each other in a chain.
+  for (const size_t n : {290, 400, 20000}) {
+    std::string text = "root ::= r0\n";
+    for (size_t i = 0; i < n; ++i) text += "r" + std::to_string(i) + " ::= \"a\" r" + std::to_string(i + 1) + "?\n";
+    const auto g = make(text + "r" + std::to_string(n) + " ::= \"b\"");
+    EXPECT_EQ(fit(*g, std::string(n, 'a') + "b"), Fit::kWhole);
+    EXPECT_EQ(fit(*g, std::string(n + 1, 'a')), Fit::kNo);
   }
 }
 

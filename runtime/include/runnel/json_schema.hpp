@@ -7,7 +7,7 @@
 //
 // Keywords that JSON Schema does not know, and formats other than date, time, date-time, duration, uuid, ipv4, ipv6, hostname, email and uri,
 // are annotations: they change nothing. nullable, as OpenAPI 3.0 has it, adds null. A pattern with lengths or a format is spelled out in up to
-// 2,000 states, a maxLength that needs more is cut; lengths alone are counted, up to 100,000. uniqueItems is enforced where the items' values are
+// 4,000 states, a maxLength that needs more is cut; lengths alone are counted, up to 100,000. uniqueItems is enforced where the items' values are
 // few: in any order up to 8 of them, else in the schema's order; other arrays get a note.
 //
 // Brackets may be nested 500 deep, schemas with those that they refer to 200: about 0.5 MiB of stack.
