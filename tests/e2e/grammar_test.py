@@ -116,14 +116,30 @@ class Grammar(Case):
 
     def test_what_a_schema_cannot_ask_for(self):
         for schema, says in (
-                ({"type": "array", "uniqueItems": True}, "#/uniqueItems"), ({"not": {}}, "#/not"), ({"properties": {"a": {"patternProperties": {}}}}, "#/properties/a/patternProperties"),
-                ({"type": "string", "pattern": "(?=a)"}, "plain groups"), ({"type": "string", "format": "idn-email"}, 'format "idn-email"'), ({"$ref": "#/$defs/none"}, "leads nowhere"),
+                ({"type": "array", "contains": {"type": "null"}}, "#/contains"), ({"not": {"required": ["a"]}}, "#/not"),
+                ({"properties": {"a": {"properties": {"b": {}}, "patternProperties": {"^b": {"type": "null"}}}}}, "#/properties/a/patternProperties"),
+                ({"type": "string", "pattern": "a(?=a)"}, "#/pattern: pattern \"a(?=a)\": only plain groups"), ({"$ref": "#/$defs/none"}, "leads nowhere"),
                 ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "may both match"), ({"type": "number", "multipleOf": 0.1}, "multipleOf"), ({"$ref": "#"}, "no text matches"),
-                (False, "no value matches"), ({"type": "unknown"}, "unknown type"), ({"allOf": [{"$ref": "#"}, {"type": "string"}]}, "too deep")):
+                (False, "no value matches"), ({"type": "unknown"}, "unknown type"), ({"allOf": [{"$ref": "#"}, {"type": "string"}]}, "more than 200 deep"),
+                ({"properties": {"a": {"enum": [str(i) * 12 for i in range(9000)]}}}, "#/properties/a/enum")):
             with self.subTest(schema=schema):
                 with open(self.path("bad.json"), "w") as f:
                     json.dump(schema, f)
                 self.refused("runnel", "run", self.target, "-p", "x", "--json-schema", self.path("bad.json"), says=re.escape(says))
+
+    def test_what_is_not_enforced_is_said(self):
+        with open(self.path("unique.json"), "w") as f:
+            json.dump({"type": "array", "items": {"type": "string", "maxLength": 3}, "uniqueItems": True, "maxItems": 4, "x-order": 1}, f)
+        done = run("runnel", "run", self.target, "-p", "x", "--json-schema", self.path("unique.json"), "-n", 200)
+        self.assertLessEqual(len(json.loads(done.stdout)), 4)
+        self.assertRegex(done.stderr.decode(), r"note: .*unique.json: #/uniqueItems: the grammar does not enforce it")
+
+    def test_eight_strings_of_a_thousand(self):
+        names = [f"p{i}" for i in range(8)]
+        with open(self.path("eight.json"), "w") as f:
+            json.dump({"type": "object", "properties": {n: {"type": "string", "maxLength": 1000} for n in names}, "required": names}, f)
+        # A model of random weights does not come to an end.
+        self.assertRegex(self.text("--json-schema", self.path("eight.json"), "-n", 60, "--temp", 1, "--seed", 1), r'^\{\s*"p0"\s*:\s*".{20,}')
 
     def test_logprobs_are_those_of_the_logits(self):
         out = self.path("logprobs")
