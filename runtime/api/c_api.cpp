@@ -217,7 +217,7 @@ void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info)
   if (const Backend* b = session->session->backend()) {
     const BackendStats s = b->stats();
     out.device = b->device_name();
-    out.device_bytes = b->device_bytes();
+    out.device_bytes = b->device_bytes(), out.imported_bytes = b->imported_bytes();
     out.submissions = s.submissions, out.recordings = s.recordings, out.cpu_operators = s.cpu_ops, out.copied_bytes = s.copied_bytes;
     out.driver_ns = s.driver_ns, out.pipeline_ns = s.pipeline_ns, out.pipelines = s.pipelines, out.pipelines_cached = s.pipelines_cached;
   }

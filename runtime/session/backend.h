@@ -44,16 +44,18 @@ class Backend {
   // Why this operator runs on the CPU, at the upper bounds of its sizes; null: it runs here. The number behind the last operator's stands for
   // the choice that a range may ask for.
   virtual const char* refuses(uint32_t program, uint32_t op) const = 0;
-  // The self-check (session/self_check.cpp): whether its outcome is known, also from an earlier session; one operator, whose inputs are in the
-  // arena and the state block, run here at position 0 and then on the CPU, whose results stay in the arena; the end, after which
-  // the outcome may still be unknown: then the backend has become simpler and all of it is checked again.
+  // The self-check (session/self_check.cpp): whether its outcome is known, also from an earlier session like this one; one operator, whose inputs
+  // are in the arena and the state block, run here at position 0 and then on the CPU, whose results stay in the arena; the end. The outcome
+  // is kept for later sessions when all of it was tried. It may still be unknown: then the backend has become simpler and all is checked again.
   virtual bool is_checked() const = 0;
   virtual Status check_op(const OpRange& op) = 0;
-  virtual Status end_check() = 0;
+  virtual Status end_check(bool is_whole) = 0;
   // Puts operators behind those that wait already. The program's inputs are read from the arena now.
   virtual Status enqueue(const OpRange& range, int64_t position) = 0;
   // Runs what waits; then the program's outputs are in the arena. kNonFinite: a value that a later pass would read is.
   virtual Status finish() = 0;
+  // Forgets what waits: the call has failed.
+  virtual void drop() = 0;
   // What the last range chose, the lowest number of equal ones; after finish(), which fails where an element is not finite.
   virtual int32_t choice() const = 0;
   // Copies parts of the state block. Parts that the backend does not keep are left alone. A failed to_host() has changed nothing.
@@ -62,7 +64,9 @@ class Backend {
   // After that every call but the destructor fails with kDeviceLost.
   virtual bool is_lost() const = 0;
   virtual BackendStats stats() const = 0;
+  // Of all its buffers, and those of them that are the model file's own pages.
   virtual uint64_t device_bytes() const = 0;
+  virtual uint64_t imported_bytes() const = 0;
   virtual const char* device_name() const = 0;
 };
 

@@ -29,7 +29,7 @@ Status Session::used_ranges(int64_t from, Vec<HostRange>* ranges) const {
 
 Status Session::check_device() const {
   if (recover_to_ < 0 && !(backend_ && backend_->is_lost())) return Status::ok();
-  return Status::make(Code::kDeviceLost, "the device of this session is lost at position %lld; rnl_session_recover() goes on on the CPU", static_cast<long long>(recover_to_ < 0 ? position() : recover_to_));
+  return Status::make(Code::kDeviceLost, "the device of this session is lost at position %lld; rnl_session_recover() goes on on the CPU", static_cast<long long>(position()));
 }
 
 // From here on the device writes, and the host's block stays as it is.
@@ -77,6 +77,7 @@ Status Session::end_call_on_device(int64_t start, Status status) {
     Status s = sync_to_host();
     if (!s.is_ok()) status = std::move(s);
   }
+  if (!status.is_ok()) backend_->drop();
   if (!backend_->is_lost()) return status;
   if (kept_.buffer != -1) bring_back_journal();
   kept_.buffer = -1;
@@ -97,6 +98,7 @@ Status Session::recover() {
       h->high_water = high_water;
     }
     backend_.reset();
+    bound_tokens_ = 0;
     plan_.options.backend = BackendKind::kCpu;
     host_is_old_ = false;
   }
@@ -107,7 +109,6 @@ Status Session::recover() {
     Status s = replay_pass(fed_, begin, end);
     if (!s.is_ok()) return std::move(s).with_context("computing tokens from %lld on again", static_cast<long long>(begin));
     h->position = end;
-    seen_position_.store(end, std::memory_order_relaxed);
   }
   recover_to_ = -1;
   return Status::ok();

@@ -136,7 +136,8 @@ class Session {
   void set_top_logits(int32_t k) { top_logits_ = k; }
   int32_t top_logits() const { return top_logits_; }
 
-  int64_t position() const { return header()->position; }
+  // While a recovery has not succeeded: what it is to reach.
+  int64_t position() const { return recover_to_ >= 0 ? recover_to_ : header()->position; }
   // Forgets the stream.
   void reset();
   // Takes back the last n tokens. text/stream.h has the one for a stream that is also generated on.
@@ -215,7 +216,8 @@ class Session {
   Status check_device() const;
   void log_for_recovery(const Pass& pass);
   Status check_backend();  // self_check.cpp
-  Status check_program(uint32_t number);
+  Status check_program(uint32_t number, int64_t most, bool* is_whole);
+  bool can_check(const PlannedProgram& p, uint32_t number, const OpCall& call) const;
   Status end_call_on_device(int64_t start, Status status);
   Status run_pass(Pass& pass);
   Status fill_input(Pass& pass, uint32_t value);

@@ -175,7 +175,7 @@ Result<int32_t> Grammar::intern(bool may_end, bool open) {
 Status Grammar::add_stack(const uint16_t* states, uint32_t depth, const uint16_t* more, uint32_t more_count) {
   const uint32_t n = depth + more_count;
   if (n > kMostStates || stacks_.size() >= kMaxStacks) {
-    limited_ = true;
+    limited_.store(true, std::memory_order_relaxed);
     return Status::ok();
   }
   const uint32_t first = uint32_t(work_.size());
@@ -265,7 +265,7 @@ Status Grammar::settle(bool* may_end, bool* open) {
     written += 2 + stacks_[i].depth - (i ? shared_states(sorted_.data() + last, sorted_.data() + here) : 0);
     if (written > kGrammarCells) {
       sorted_.truncate(here);
-      limited_ = true;
+      limited_.store(true, std::memory_order_relaxed);
       break;
     }
     last = here;

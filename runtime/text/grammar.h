@@ -10,6 +10,7 @@
 // A grammar is shared by sessions and threads; calls lock it. What a stream remembers is a GrammarPosition, plain data.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -55,7 +56,7 @@ class Grammar {
   // accept() for bytes, for tests.
   Result<bool> accept_bytes(GrammarPosition* at, const uint8_t* bytes, size_t size);
   // Whether texts were refused because their nesting or their readings outgrew a position.
-  bool was_limited() const { return limited_; }
+  bool was_limited() const { return limited_.load(std::memory_order_relaxed); }
   size_t cache_bytes() const;
   const TokenOrder& order() const { return *order_; }
 
@@ -135,7 +136,7 @@ class Grammar {
   Vec<uint16_t> work_;
   Vec<Stack> stacks_;
   Vec<uint16_t> sorted_;
-  bool limited_ = false;
+  std::atomic<bool> limited_{false};
 };
 
 }  // namespace runnel

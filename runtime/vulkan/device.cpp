@@ -44,6 +44,7 @@ void pretend(DeviceInfo* d) {
   if (p.storage_range) d->storage_range = p.storage_range;
   if (p.weight_window) d->weight_window = p.weight_window;
   if (p.weight_allocation) d->weight_allocation = p.weight_allocation;
+  for (uint32_t& most : d->groups) most = p.groups ? p.groups : most;
   if (p.has_no_import) d->has_host_import = false;
   if (p.is_gpu) d->type = VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
   d->quirks.has_short_submissions |= p.quirks.has_short_submissions;
@@ -237,12 +238,20 @@ Status Device::submit(const VkCommandBuffer* commands, uint32_t count) {
   VkSubmitInfo info{VK_STRUCTURE_TYPE_SUBMIT_INFO};
   info.commandBufferCount = count;
   info.pCommandBuffers = commands;
+  if (is_signalled_) RNL_VK_TRY(api_.vkResetFences(device_, 1, &fence_), "resetting a fence");
+  is_signalled_ = false;
   ++submissions_;
   VkResult r = api_.vkQueueSubmit(queue_, 1, &info, fence_);
-  if (r == VK_SUCCESS) r = api_.vkWaitForFences(device_, 1, &fence_, VK_TRUE, UINT64_MAX);
-  if (r == VK_SUCCESS) r = api_.vkResetFences(device_, 1, &fence_);
+  if (r == VK_SUCCESS) {
+    r = api_.vkWaitForFences(device_, 1, &fence_, VK_TRUE, UINT64_MAX);
+    // Without knowing that the commands have ended, neither they nor the fence nor their memory may be used again.
+    if (r != VK_SUCCESS && r != VK_ERROR_DEVICE_LOST) r = api_.vkDeviceWaitIdle(device_);
+    if (r != VK_SUCCESS) lost_ = true;
+    is_signalled_ = r == VK_SUCCESS;
+  }
   if (r == VK_ERROR_DEVICE_LOST) lost_ = true;
-  return r == VK_SUCCESS ? Status::ok() : fail(r, "running commands");
+  if (r == VK_SUCCESS) return Status::ok();
+  return lost_ ? fail(VK_ERROR_DEVICE_LOST, "running commands") : fail(r, "running commands");
 }
 
 Status Device::ensure_staging() {

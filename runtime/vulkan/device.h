@@ -53,6 +53,7 @@ struct DeviceInfo {
 // What tests pretend of the devices that are opened from now on: less than they have, and that they are no CPU. 0: as it is.
 struct Pretence {
   uint64_t storage_range = 0, weight_window = 0, weight_allocation = 0;
+  uint32_t groups = 0;
   bool is_gpu = false, has_no_import = false;
   Quirks quirks;
   const char* dropped_shader = nullptr;  // dispatches of it do nothing, as if the driver were wrong
@@ -116,6 +117,11 @@ class Device {
 
   bool is_lost() const { return lost_; }
   uint64_t submissions() const { return submissions_; }
+  // Of the buffers that copies go through.
+  uint64_t staging_bytes() const {
+    std::lock_guard<std::mutex> lock(transfer_mutex_);
+    return staging_up_.bytes + staging_down_.bytes;
+  }
   // Nanoseconds that the driver took to make instance and device.
   uint64_t driver_ns() const { return driver_ns_; }
   const DeviceInfo& info() const { return info_; }
@@ -151,11 +157,14 @@ class Device {
   VkCommandPool pool_ = VK_NULL_HANDLE;
   VkCommandBuffer transfer_ = VK_NULL_HANDLE;
   Buffer staging_up_, staging_down_;
-  std::mutex queue_mutex_, transfer_mutex_;
+  std::mutex queue_mutex_;
+  mutable std::mutex transfer_mutex_;
   std::unique_ptr<Pipelines> pipelines_;
-  int64_t lose_after_ = 0;
-  uint64_t submissions_ = 0, driver_ns_ = 0;
+  std::atomic<int64_t> lose_after_{0};
+  std::atomic<uint64_t> submissions_{0};
+  uint64_t driver_ns_ = 0;
   std::atomic<bool> lost_{false};
+  bool is_signalled_ = false;  // the fence, by the submission before
   bool is_validated_ = false;
   std::atomic<uint32_t> features_{0};
 };

@@ -4,6 +4,8 @@
 // constants; 1: a window of the heap for states; 2: a window of packed weights; 3: words of the call) and 128 bytes of push constants.
 #pragma once
 
+#include <mutex>
+
 #include "vulkan/device.h"
 
 namespace runnel::vulkan {
@@ -37,7 +39,10 @@ class Pipelines {
     uint32_t made = 0, from_cache = 0;
     uint64_t ns = 0;
   };
-  Stats stats() const { return stats_; }
+  Stats stats() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return stats_;
+  }
   // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, features, shaders and `name`. False:
   // no folder.
   bool cache_file(const char* name, char* out, size_t size) const;
@@ -54,7 +59,7 @@ class Pipelines {
     VkPipeline pipeline;
   };
   Device& device_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   VkDescriptorSetLayout set_layout_ = VK_NULL_HANDLE;
   VkPipelineLayout layout_ = VK_NULL_HANDLE;
   VkPipelineCache cache_ = VK_NULL_HANDLE;

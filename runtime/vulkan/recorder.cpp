@@ -25,6 +25,7 @@ Status Recorder::begin(VkCommandBuffer commands) {
 }
 
 Status Recorder::end() {
+  if (!is_recording()) return std::move(status_);
   // The host reads what was copied out; the next submission reads and writes everything.
   VkMemoryBarrier after{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
   after.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
@@ -36,12 +37,17 @@ Status Recorder::end() {
   return r == VK_SUCCESS ? Status::ok() : fail(r, "recording");
 }
 
+void Recorder::exceed(const char* limit) {
+  if (!limit_) limit_ = limit;
+  refuse(Status::make(Code::kUnsupported, "Vulkan: %s: %s", device_.info().name, limit));
+}
+
 void Recorder::barrier() {
   VkMemoryBarrier b{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
   b.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
   b.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
   const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-  device_.api().vkCmdPipelineBarrier(commands_, stages, stages, 0, 1, &b, 0, nullptr, 0, nullptr);
+  if (is_recording()) device_.api().vkCmdPipelineBarrier(commands_, stages, stages, 0, 1, &b, 0, nullptr, 0, nullptr);
   accesses_.clear();
   has_run_ = false;
   ++barriers_;
@@ -72,12 +78,15 @@ void Recorder::start_op(const OpCall& c, uint32_t written_inputs, uint64_t scrat
   for (int i = 0; i < c.out_count; ++i) add(c.out[i], true);
   if (scratch_bytes) own[count++] = {scratch_offset_, scratch_offset_ + scratch_bytes, true};
   if (scratch_bytes > scratch_bytes_) refuse(Status::make(Code::kInternal, "Vulkan: %llu bytes of scratch, planned %llu", static_cast<unsigned long long>(scratch_bytes), static_cast<unsigned long long>(scratch_bytes_)));
+  // What lies in scratch is read through the binding that begins with the heap.
+  if (scratch_bytes && scratch_offset_ + scratch_bytes > device_.info().storage_range) exceed("activations and scratch are more than it binds; a smaller chunk needs less");
   bool conflict = false;
   for (const Access& a : accesses_)
     for (int i = 0; i < count && !conflict; ++i) conflict = (a.is_write || own[i].is_write) && a.begin < own[i].end && own[i].begin < a.end;
   if (conflict) barrier();
   for (int i = 0; i < count; ++i) touch(own[i].begin, own[i].end - own[i].begin, own[i].is_write);
   state_offset_ = 0;
+  ++most_sets_;
 }
 
 void Recorder::order(uint64_t begin, uint64_t bytes, bool is_write) {
@@ -119,9 +128,7 @@ uint32_t Recorder::at(const TensorView& v) {
   if (bytes == 0) return 0;  // nothing of it is read
   if (!find(v.data, &offset)) return 0;
   if (offset % 4 != 0) refuse(Status::make(Code::kInternal, "Vulkan: an operand that is not aligned"));
-  if (offset + bytes > device_.info().storage_range)
-    refuse(Status::make(Code::kUnsupported, "Vulkan: activations reach %llu bytes, %s binds %llu; a smaller chunk needs less", static_cast<unsigned long long>(offset + bytes),
-                        device_.info().name, static_cast<unsigned long long>(device_.info().storage_range)));
+  if (offset + bytes > device_.info().storage_range) exceed("activations and constants are more than it binds; a smaller chunk needs less");
   return uint32_t(offset / 4);
 }
 
@@ -146,14 +153,15 @@ void Recorder::window(std::initializer_list<const TensorView*> states) {
   }
   const uint64_t range = device_.info().storage_range;
   state_offset_ = end <= range || end == 0 ? 0 : first / 256 * 256;
-  if (end > state_offset_ + range)
-    refuse(Status::make(Code::kUnsupported, "Vulkan: a state spans %llu bytes, %s binds %llu; a smaller context needs less", static_cast<unsigned long long>(end - first), device_.info().name,
-                        static_cast<unsigned long long>(range)));
+  ++most_sets_;
+  if (end > state_offset_ + range) exceed("its states are more than it binds; a smaller context needs less");
 }
 
 uint32_t Recorder::state(const TensorView& v) {
   uint64_t offset = 0, bytes = 0;
-  return find_state(v, &offset, &bytes) ? uint32_t((offset - state_offset_) / 4) : 0;
+  if (!find_state(v, &offset, &bytes)) return 0;
+  if (offset < state_offset_ || offset + bytes > state_offset_ + device_.info().storage_range) exceed("a state is outside the window that it binds");
+  return uint32_t((offset - state_offset_) / 4);
 }
 
 uint32_t Recorder::weights(const TensorView& v, uint64_t begin, uint64_t bytes) {
@@ -162,12 +170,12 @@ uint32_t Recorder::weights(const TensorView& v, uint64_t begin, uint64_t bytes) 
     refuse(Status::make(Code::kInternal, "Vulkan: weights that are not on the device"));
     return 0;
   }
+  ++most_sets_;
   const uint64_t offset = place.offset + begin, range = device_.info().storage_range;
   // The window stays where it is while it reaches: few sets serve all matrices.
   const bool reaches = weight_buffer_ == place.buffer && offset >= weight_offset_ && offset + bytes <= weight_offset_ + range;
   const uint64_t base = reaches ? weight_offset_ : offset / 256 * 256;
-  if (offset - base + bytes > range)
-    refuse(Status::make(Code::kUnsupported, "Vulkan: %llu bytes of weights that are needed at once are more than %s binds", static_cast<unsigned long long>(bytes), device_.info().name));
+  if (offset - base + bytes > range) exceed("weights that are needed at once are more than it binds");
   weight_buffer_ = place.buffer;
   weight_offset_ = base;
   return uint32_t((offset - base) / 4);
@@ -211,10 +219,12 @@ VkDescriptorSet Recorder::descriptor_set() {
   return set;
 }
 
-void Recorder::dispatch(const ShaderCode& base, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint32_t y, uint32_t z) {
+void Recorder::dispatch(const ShaderCode& base, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint64_t y, uint64_t z) {
   if (!status_.is_ok() || x == 0 || y == 0 || z == 0) return;
   const ShaderCode& shader = base.faster && (base.faster->needs & ~device_.features()) == 0 ? *base.faster : base;
-  if (g_pretence.dropped_shader && std::strcmp(g_pretence.dropped_shader, shader.name) == 0) return;
+  const uint32_t* most = device_.info().groups;
+  if (x > most[0] || y > most[1] || z > most[2]) return exceed("more workgroups than it counts; a smaller chunk needs fewer");
+  if (!is_recording() || (g_pretence.dropped_shader && std::strcmp(g_pretence.dropped_shader, shader.name) == 0)) return;
   auto pipeline = device_.pipelines().get(shader, constants.v, constants.count);
   if (!pipeline.is_ok()) return refuse(pipeline.take_status());
   const VkDescriptorSet set = descriptor_set();
@@ -226,17 +236,9 @@ void Recorder::dispatch(const ShaderCode& base, const Constants& constants, cons
   bound_set_ = set;
   bound_ = pipeline.value();
   api.vkCmdPushConstants(commands_, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, uint32_t(push_bytes), push);
-  const uint32_t most = 65535;
-  uint64_t fold = 1;
-  if (x > most) {
-    if (y != 1) return refuse(Status::make(Code::kInternal, "Vulkan: %s has %llu x %u groups", shader.name, static_cast<unsigned long long>(x), y));
-    fold = (x + most - 1) / most;
-    x = (x + fold - 1) / fold;
-  }
   if (is_strict_ && has_run_) barrier();
   has_run_ = true;
-  if (fold > most || y > most || z > most) return refuse(Status::make(Code::kUnsupported, "Vulkan: %s would need more groups than a device counts", shader.name));
-  api.vkCmdDispatch(commands_, uint32_t(x), fold > 1 ? uint32_t(fold) : y, z);
+  api.vkCmdDispatch(commands_, uint32_t(x), uint32_t(y), uint32_t(z));
   ++dispatches_;
 }
 

@@ -2,6 +2,8 @@
 // between operators come from their operands, those within an operator from barrier().
 //
 // Places are counted in words of 4 bytes. Errors are kept and returned by end(); after one, calls do nothing.
+//
+// Without commands nothing is recorded: the same calls then tell before a session begins what a device's limits do not allow.
 #pragma once
 
 #include <initializer_list>
@@ -31,7 +33,7 @@ struct Constants {
 
 class Recorder {
  public:
-  // Descriptor sets come from `pool` and are freed with it.
+  // Descriptor sets come from `pool` and are freed with it. Without begin() nothing is recorded, and pool may be null.
   Recorder(Device& device, const Shadow& shadow, const WeightBuffers& weights, const Buffer& call_words, VkDescriptorPool pool);
 
   Status begin(VkCommandBuffer commands);
@@ -67,9 +69,16 @@ class Recorder {
   bool has(Feature f) const { return device_.features() & f; }
   uint32_t scratch() const { return uint32_t(scratch_offset_ / 4); }
 
-  // One workgroup for each (x, y, z); x is folded into y where it is beyond what a device counts, see group() in common.glsl.
+  // So many workgroups, which may be folded into two axes: shaders take their number from group() in common.glsl.
   template <class Push>
-  void groups(const ShaderCode& shader, const Constants& constants, const Push& push, uint64_t x, uint32_t y = 1, uint32_t z = 1) {
+  void groups(const ShaderCode& shader, const Constants& constants, const Push& push, uint64_t n) {
+    static_assert(sizeof(Push) <= kPushBytes && sizeof(Push) % 4 == 0);
+    const uint64_t most = device_.info().groups[0], fold = n > most ? (n + most - 1) / most : 1;
+    dispatch(shader, constants, &push, sizeof push, (n + fold - 1) / fold, fold, 1);
+  }
+  // One workgroup for each (x, y, z).
+  template <class Push>
+  void grid(const ShaderCode& shader, const Constants& constants, const Push& push, uint64_t x, uint64_t y, uint64_t z) {
     static_assert(sizeof(Push) <= kPushBytes && sizeof(Push) % 4 == 0);
     dispatch(shader, constants, &push, sizeof push, x, y, z);
   }
@@ -86,6 +95,10 @@ class Recorder {
   void refuse(Status s) {
     if (status_.is_ok()) status_ = std::move(s);
   }
+  // The first limit of the device that a call would have crossed; null: none.
+  const char* limit() const { return limit_; }
+  // Descriptor sets that the calls so far need at most.
+  uint32_t most_sets() const { return most_sets_; }
 
  private:
   struct Access {
@@ -97,7 +110,9 @@ class Recorder {
     VkBuffer weights;
     VkDescriptorSet set;
   };
-  void dispatch(const ShaderCode& shader, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint32_t y, uint32_t z);
+  bool is_recording() const { return commands_ != VK_NULL_HANDLE; }
+  void exceed(const char* limit);
+  void dispatch(const ShaderCode& shader, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint64_t y, uint64_t z);
   bool find(const void* host, uint64_t* offset);
   bool find_state(const TensorView& v, uint64_t* offset, uint64_t* bytes);
   void order(uint64_t begin, uint64_t bytes, bool is_write);
@@ -122,7 +137,8 @@ class Recorder {
   VkBuffer weight_buffer_ = VK_NULL_HANDLE;
   VkDescriptorSet bound_set_ = VK_NULL_HANDLE;
   VkPipeline bound_ = VK_NULL_HANDLE;
-  uint32_t dispatches_ = 0, barriers_ = 0;
+  uint32_t dispatches_ = 0, barriers_ = 0, most_sets_ = 0;
+  const char* limit_ = nullptr;
   // The validation layers take a binding for one resource, although operators use parts of the heap that do not overlap: for them nothing
   // is left to run side by side.
   bool is_strict_;

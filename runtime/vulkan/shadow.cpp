@@ -91,6 +91,7 @@ Status WeightBuffers::import_from(HostRange host) {
     auto buffer = device_.import(reinterpret_cast<void*>(begin), end - begin);
     if (!buffer.is_ok()) return Status::ok();
     RNL_TRY(buffers_.push(buffer.value()));
+    imported_ += buffer.value().bytes;
     for (; i < n; ++i) matrices_[i].buffer = uint32_t(buffers_.size() - 1), matrices_[i].offset = uintptr_t(matrices_[i].view.data) - begin;
   }
   return Status::ok();
@@ -108,12 +109,12 @@ Status WeightBuffers::upload(HostRange host) {
     m.buffer = uint32_t(imported + sizes.size() - 1);
     m.offset = sizes.back();
     sizes.back() += align_up(m.bytes);
-    bytes_ += m.bytes;
   }
   for (uint64_t size : sizes) {
     RNL_ASSIGN(b, device_.create_buffer(size, device_.is_unified() ? MemoryKind::kUnified : MemoryKind::kDevice, "weights on the device"));
     RNL_TRY(buffers_.push(b));
   }
+  for (const Buffer& b : buffers_) bytes_ += b.bytes;
   for (const Matrix& m : matrices_) {
     if (!is_copied(m)) continue;
     if (auto* mapped = static_cast<unsigned char*>(buffers_[m.buffer].mapped)) {

@@ -63,7 +63,9 @@ class WeightBuffers {
     uint64_t offset;
   };
   bool find(const void* host, Place* place) const;
-  uint64_t bytes() const { return bytes_; }  // copied ones
+  // Of all buffers, and of those that are the host's memory.
+  uint64_t bytes() const { return bytes_; }
+  uint64_t imported_bytes() const { return imported_; }
   size_t allocations() const { return buffers_.size(); }
   uint64_t buffer_bytes(VkBuffer handle) const;
 
@@ -78,7 +80,7 @@ class WeightBuffers {
   Device& device_;
   Vec<Matrix> matrices_;
   Vec<Buffer> buffers_;
-  uint64_t bytes_ = 0;
+  uint64_t bytes_ = 0, imported_ = 0;
 };
 
 }  // namespace runnel::vulkan

@@ -69,7 +69,6 @@ Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
     if (t.view.dtype == DType::kPacked) RNL_TRY(m->weights_->add(t.view));
   RNL_TRY(m->weights_->upload(model.mapping()));
   m->fingerprint_ = model.fingerprint();
-  m->read_verdict();
   RNL_TRY(open->models.push({&model, model.fingerprint(), m}));
   return m;
 }
@@ -79,42 +78,59 @@ namespace {
 constexpr uint32_t kVerdictMagic = 0x4b434e52;  // "RNCK", then the number of operators and each one's program and number
 constexpr uint32_t kFeaturesLie = UINT32_MAX;   // in place of that number: what there is without optional features counts
 
-bool verdict_file(Device& device, uint64_t fingerprint, char* out, size_t size) {
-  char name[40];
-  std::snprintf(name, sizeof name, "%016llx.checked", static_cast<unsigned long long>(fingerprint));
+bool verdict_file(Device& device, uint64_t fingerprint, uint64_t kind, char* out, size_t size) {
+  char name[60];
+  std::snprintf(name, sizeof name, "%016llx-%016llx.checked", static_cast<unsigned long long>(fingerprint), static_cast<unsigned long long>(kind));
   return device.pipelines().cache_file(name, out, size);
 }
 
 }  // namespace
 
+const Vec<ModelOnDevice::Operator>* ModelOnDevice::known(uint64_t kind) const {
+  for (const Verdict& v : verdicts_)
+    if (v.kind == kind && v.features == device_->features()) return &v.failed;
+  return nullptr;
+}
+
 // A file that cannot be read or is damaged means that the check is made again.
-void ModelOnDevice::read_verdict() {
+void ModelOnDevice::read_verdict(uint64_t kind) {
   char path[512];
-  if (!verdict_file(*device_, fingerprint_, path, sizeof path)) return;
+  if (!verdict_file(*device_, fingerprint_, kind, path, sizeof path)) return;
   auto file = FileView::open(path, true);
   uint32_t head[2];
   if (!file.is_ok() || file.value().size() < sizeof head) return;
   std::memcpy(head, file.value().data(), sizeof head);
   if (head[0] == kVerdictMagic && head[1] == kFeaturesLie && device_->features() != 0) {
     device_->drop_features();
-    return read_verdict();
+    if (!known(kind)) read_verdict(kind);
+    return;
   }
-  if (head[0] != kVerdictMagic || file.value().size() != sizeof head + uint64_t(head[1]) * sizeof(Operator) || !failed_.assign(head[1]).is_ok()) return;
-  if (head[1]) std::memcpy(failed_.data(), static_cast<const unsigned char*>(file.value().data()) + sizeof head, head[1] * sizeof(Operator));
-  is_checked_ = true;
+  Verdict v{kind, device_->features(), {}};
+  if (head[0] != kVerdictMagic || file.value().size() != sizeof head + uint64_t(head[1]) * sizeof(Operator) || !v.failed.assign(head[1]).is_ok()) return;
+  if (head[1]) std::memcpy(v.failed.data(), static_cast<const unsigned char*>(file.value().data()) + sizeof head, head[1] * sizeof(Operator));
+  (void)verdicts_.push(std::move(v));
 }
 
-void ModelOnDevice::drop_features() {
+bool ModelOnDevice::find_verdict(uint64_t kind, Vec<Operator>* failed) {
+  std::lock_guard<std::mutex> lock(g_mutex);
+  if (!known(kind)) read_verdict(kind);
+  const Vec<Operator>* found = known(kind);
+  failed->clear();
+  return found && failed->append(found->data(), found->size()).is_ok();
+}
+
+void ModelOnDevice::drop_features(uint64_t kind) {
   std::lock_guard<std::mutex> lock(g_mutex);
   const uint32_t data[2] = {kVerdictMagic, kFeaturesLie};
   char path[512];
-  if (verdict_file(*device_, fingerprint_, path, sizeof path)) (void)Pipelines::write_cache_file(path, data, sizeof data);
+  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)Pipelines::write_cache_file(path, data, sizeof data);
   device_->drop_features();
 }
 
-Status ModelOnDevice::set_checked(Vec<Operator> failed) {
+// The first one counts.
+Status ModelOnDevice::keep_verdict(uint64_t kind, const Vec<Operator>& failed) {
   std::lock_guard<std::mutex> lock(g_mutex);
-  if (is_checked_) return Status::ok();
+  if (known(kind)) return Status::ok();
   Vec<uint32_t> data;
   RNL_TRY(data.push(kVerdictMagic));
   RNL_TRY(data.push(uint32_t(failed.size())));
@@ -122,10 +138,11 @@ Status ModelOnDevice::set_checked(Vec<Operator> failed) {
     RNL_TRY(data.push(o.program));
     RNL_TRY(data.push(o.op));
   }
-  failed_ = std::move(failed);
-  is_checked_ = true;
+  Verdict v{kind, device_->features(), {}};
+  RNL_TRY(v.failed.append(failed.data(), failed.size()));
+  RNL_TRY(verdicts_.push(std::move(v)));
   char path[512];
-  if (verdict_file(*device_, fingerprint_, path, sizeof path)) (void)Pipelines::write_cache_file(path, data.data(), data.size() * 4);
+  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)Pipelines::write_cache_file(path, data.data(), data.size() * 4);
   return Status::ok();
 }
 

@@ -1,8 +1,6 @@
 // A model's packed weights on a device, shared by all sessions that use both.
 #pragma once
 
-#include <atomic>
-
 #include "format/model_file.h"
 #include "vulkan/pipelines.h"
 #include "vulkan/shadow.h"
@@ -15,22 +13,26 @@ class ModelOnDevice {
   static Result<std::shared_ptr<ModelOnDevice>> open(const Model& model);
   Device& device() { return *device_; }
   const WeightBuffers& weights() const { return *weights_; }
-  // Operators that gave other results than the CPU's, by this driver, and whether that has been tried: now or in an earlier process.
+  // An operator that gave other results than the CPU's, by this driver.
   struct Operator {
     uint32_t program, op;
   };
-  bool is_checked() const { return is_checked_; }
-  const Vec<Operator>& failed() const { return failed_; }
-  // Any thread; the first one counts.
-  Status set_checked(Vec<Operator> failed);
+  // What the self-check of sessions of this kind found, in this process or an earlier one; false: there was none. Any thread.
+  bool find_verdict(uint64_t kind, Vec<Operator>* failed);
+  Status keep_verdict(uint64_t kind, const Vec<Operator>& failed);
   // Some operator failed while optional features were in use: the device goes on without them, and the check has to be made again.
-  void drop_features();
+  void drop_features(uint64_t kind);
 
  private:
-  void read_verdict();
+  struct Verdict {
+    uint64_t kind;
+    uint32_t features;  // that were in use
+    Vec<Operator> failed;
+  };
+  const Vec<Operator>* known(uint64_t kind) const;
+  void read_verdict(uint64_t kind);
   uint64_t fingerprint_ = 0;
-  std::atomic<bool> is_checked_{false};
-  Vec<Operator> failed_;
+  Vec<Verdict> verdicts_;
   std::shared_ptr<Device> device_;
   std::unique_ptr<WeightBuffers> weights_;
 };

@@ -1,8 +1,12 @@
 #include "vulkan_session/runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+
+#include "base/log.h"
+#include "base/xxh64.h"
 
 namespace runnel::vulkan {
 RNL_SHADER(check_finite)
@@ -27,6 +31,19 @@ struct ChoosePush {
 
 }  // namespace
 
+namespace {
+bool all_finite(const TensorView& v) {
+  bool is_finite = true;
+  for (size_t i = 0; i < view_bytes(v) / 4; ++i) is_finite = is_finite && std::isfinite(static_cast<const float*>(v.data)[i]);
+  return is_finite;
+}
+
+Status not_finite(int64_t position) { return Status::make(Code::kNonFinite, "a value holds NaN or infinity for tokens from %lld of the stream on", static_cast<long long>(position)); }
+
+// Whether operators up to `end` are those before a head.
+bool ends_body(const PlannedProgram& p, uint32_t end) { return end == p.head_begin && end > 0 && end < p.info->ops.size(); }
+}  // namespace
+
 Result<std::unique_ptr<Backend>> create_runner(const Plan& plan, const BackendMemory& memory) {
   RNL_ASSIGN(runner, Runner::create(plan, memory));
   return std::unique_ptr<Backend>(std::move(runner));
@@ -47,6 +64,7 @@ Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMe
   r->shadow_->reserve(r->scratch_bytes_);
   RNL_TRY(r->add_constants());
   RNL_TRY(r->shadow_->add(memory.states, plan.reach > 0 ? plan.journal_offset : plan.state_bytes));
+  RNL_TRY(r->plan_limits());
   RNL_TRY(r->shadow_->allocate());
   for (const TensorInfo& t : plan.model->tensors()) {
     uint64_t offset = 0;
@@ -60,6 +78,7 @@ Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMe
   pool.queueFamilyIndex = device.queue_family();
   RNL_VK_TRY(device.api().vkCreateCommandPool(device.handle(), &pool, nullptr, &r->command_pool_), "creating a command pool");
   RNL_TRY(r->recordings_.reserve(kMostRecordings));
+  r->kind_ = r->kind_of_session();
   r->take_verdict();
   return r;
 }
@@ -83,7 +102,7 @@ BackendStats Runner::stats() const {
   return s;
 }
 bool Runner::is_lost() const { return model_->device().is_lost(); }
-uint64_t Runner::device_bytes() const { return shadow_->bytes() + io_in_.bytes + io_out_.bytes + model_->weights().bytes(); }
+uint64_t Runner::device_bytes() const { return shadow_->bytes() + io_in_.bytes + io_out_.bytes + call_words_.bytes + model_->weights().bytes() + model_->device().staging_bytes(); }
 const char* Runner::device_name() const { return model_->device().info().name; }
 
 // What runs where, scratch, and places of inputs and outputs, at the upper bounds of all sizes.
@@ -91,11 +110,13 @@ Status Runner::plan_programs() {
   Device& device = model_->device();
   uint64_t in = 0, out = 0;
   RNL_TRY(refusals_.assign(plan_.programs.size()));
+  RNL_TRY(sets_.assign(plan_.programs.size()));
   RNL_TRY(io_offsets_.assign(plan_.programs.size()));
   for (size_t i = 0; i < plan_.programs.size(); ++i) {
     const PlannedProgram& p = plan_.programs[i];
     const ProgramInfo& info = *p.info;
     RNL_TRY(refusals_[i].assign(info.ops.size() + 1));
+    RNL_TRY(sets_[i].assign(info.ops.size() + 1));
     Vec<TensorView> views;
     for (size_t k = 0; k < info.ops.size(); ++k) {
       const OpInfo& op = info.ops[k];
@@ -104,7 +125,10 @@ Status Runner::plan_programs() {
       const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
       const Kernel* kernel = find_vulkan_kernel(op.def->number);
       refusals_[i][k] = kernel ? kernel->refuses(call) : "no shader";
-      if (!refusals_[i][k]) scratch_bytes_ = std::max(scratch_bytes_, op_scratch_bytes(*kernel, call));
+      if (refusals_[i][k]) continue;
+      const uint64_t scratch = op_scratch_bytes(*kernel, call);
+      if (align_up(plan_.arena_bytes) + scratch > device.info().storage_range) refusals_[i][k] = "activations and scratch are more than it binds; a smaller chunk needs less";
+      else scratch_bytes_ = std::max(scratch_bytes_, scratch);
     }
     RNL_TRY(io_offsets_[i].assign(info.values.size()));
     for (uint64_t& o : io_offsets_[i]) o = kNoPlace;
@@ -125,6 +149,86 @@ Status Runner::plan_programs() {
   RNL_ASSIGN(b, device.create_buffer(out, MemoryKind::kReadback, "outputs of calls"));
   io_out_ = b;
   return Status::ok();
+}
+
+Recorder Runner::recorder_of(VkDescriptorPool pool) const {
+  Recorder recorder(model_->device(), *shadow_, model_->weights(), call_words_, pool);
+  recorder.set_scratch(scratch_offset_, scratch_bytes_);
+  return recorder;
+}
+
+// What an operator would record at these sizes stays within the device's limits, or the CPU keeps it.
+Status Runner::plan_op_limits(uint32_t program, uint32_t number, const SymbolValues& symbols) {
+  const PlannedProgram& p = plan_.programs[program];
+  const OpInfo& op = p.info->ops[number];
+  const uint32_t count = uint32_t(op.in_count) + op.out_count, choice = uint32_t(p.info->ops.size());
+  TensorView views[kMaxOpInputs + kMaxOpOutputs];
+  RNL_TRY(operand_views(plan_, p, op, symbols, views));
+  for (uint32_t k = 0; k < count; ++k) {
+    const Operand& o = p.info->operands[op.first_operand + k];
+    if (o.kind == Operand::Kind::kValue) views[k].data = memory_.arena + p.values[o.index].offset;
+    if (o.kind == Operand::Kind::kState) views[k].data = memory_.states + plan_.states[o.index].offset;
+  }
+  const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
+  if (!op.def->check(call).is_ok()) return Status::ok();  // no call has such sizes
+  const auto is_within = [&](Recorder& r, uint32_t entry) {
+    sets_[program][entry] = std::max(sets_[program][entry], r.most_sets());
+    if (r.limit()) refusals_[program][entry] = r.limit();
+    return r.limit() ? Status::ok() : r.end();
+  };
+  if (!refusals_[program][number]) {
+    Recorder r = recorder_of(VK_NULL_HANDLE);
+    record_op(r, *find_vulkan_kernel(op.def->number), call);
+    if (number + 1 == p.head_begin) record_finite(r, call);
+    RNL_TRY(is_within(r, number));
+  }
+  for (int k = 0; k < op.out_count; ++k) {
+    const Operand& o = p.info->operands[op.first_operand + uint32_t(op.in_count + k)];
+    if (o.kind != Operand::Kind::kValue || int(o.index) != p.choice_value || refusals_[program][choice]) continue;
+    Recorder r = recorder_of(VK_NULL_HANDLE);
+    record_choice(r, call.out[k], INT64_MAX);
+    RNL_TRY(is_within(r, choice));
+  }
+  return Status::ok();
+}
+
+// At the bounds of all sizes, and with one token and two, for which some kernels use more workgroups.
+Status Runner::plan_limits() {
+  for (uint32_t i = 0; i < plan_.programs.size(); ++i) {
+    const PlannedProgram& p = plan_.programs[i];
+    const uint32_t ops = uint32_t(p.info->ops.size());
+    uint32_t kept = 0, first = ops;
+    for (uint32_t k = 0; k < ops; ++k) {
+      if (p.ops[k].is_skipped_view) continue;
+      const char* refused = refusals_[i][k];
+      for (const int64_t most : {INT64_MAX, int64_t(1), int64_t(2)}) {
+        SymbolValues symbols = plan_.bounds;
+        for (const int s : {p.stream_symbol, p.rows_symbol})
+          if (s >= 0) symbols.v[s] = std::min(most, symbols.v[s]);
+        RNL_TRY(plan_op_limits(i, k, symbols));
+      }
+      if (refused || !refusals_[i][k]) continue;
+      if (kept++ == 0) first = k;
+    }
+    if (kept)
+      log(LogLevel::kWarning, "Vulkan: %s: the CPU computes %u of %u operators of program \"%s\", the first of them %u (%s): %s", model_->device().info().name, kept, ops, p.info->name, first,
+          p.info->ops[first].def->name, refusals_[i][first]);
+  }
+  return Status::ok();
+}
+
+// Sessions whose self-check would do the same: of the same state types, sizes of passes, and operators that run here.
+uint64_t Runner::kind_of_session() const {
+  Xxh64 h;
+  const int64_t sizes[] = {plan_.options.chunk, plan_.options.rows, int64_t(shadow_->bytes() / model_->device().info().storage_range)};
+  h.update(sizes, sizeof sizes);
+  for (const PlannedState& s : plan_.states) h.update(&s.dtype, sizeof s.dtype);
+  for (const auto& program : refusals_)
+    for (const char* why : program) {
+      const bool is_refused = why != nullptr;
+      h.update(&is_refused, sizeof is_refused);
+    }
+  return h.digest();
 }
 
 // Dense tensors that operators use.
@@ -179,8 +283,8 @@ Status Runner::record(const OpRange& range, Recording* r) {
   Device& device = model_->device();
   const Api& api = device.api();
   const PlannedProgram& p = *range.program;
-  // Sets differ in their windows; an operator has as many as its weights at most, each in as many pieces as the device's bindings need.
-  const uint32_t sets = 64 + 2 * (range.end - range.begin);
+  uint32_t sets = 1 + sets_[range.program_index][p.info->ops.size()];
+  for (uint32_t i = range.begin; i < range.end; ++i) sets += sets_[range.program_index][i];
   const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, sets * kBaseBuffers};
   VkDescriptorPoolCreateInfo pool{VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO};
   pool.maxSets = sets;
@@ -224,15 +328,24 @@ const TensorView* Runner::find_view(const OpRange& range, uint32_t value, bool i
   return nullptr;
 }
 
-void Runner::record_choice(Recorder& recorder, const OpRange& range) const {
-  const TensorView* all = find_view(range, uint32_t(range.program->choice_value), true);
-  if (!all) return recorder.refuse(Status::make(Code::kInternal, "Vulkan: nothing to choose from"));
-  const uint32_t n = uint32_t(std::min<int64_t>(last_axis(*all), range.choose_among)), part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers), groups = (n + part - 1) / part;
-  const OpCall read{all, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
+void Runner::record_choice(Recorder& recorder, const TensorView& all, int64_t among) {
+  const uint32_t n = uint32_t(std::min<int64_t>(last_axis(all), among)), part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers), groups = (n + part - 1) / part;
+  const OpCall read{&all, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
   recorder.start_op(read, 0, uint64_t(groups) * 8);
-  recorder.groups(shader_choose, {0}, ChoosePush{n, recorder.at(*all), part, recorder.scratch()}, groups);
+  recorder.grid(shader_choose, {0}, ChoosePush{n, recorder.at(all), part, recorder.scratch()}, groups, 1, 1);
   recorder.barrier();
-  recorder.groups(shader_choose, {1}, ChoosePush{groups, recorder.scratch(), groups, 0}, 1);
+  recorder.grid(shader_choose, {1}, ChoosePush{groups, recorder.scratch(), groups, 0}, 1, 1, 1);
+}
+
+// What a later range reads must be finite: the last values before the head.
+void Runner::record_finite(Recorder& recorder, const OpCall& last) {
+  for (int k = 0; k < last.out_count; ++k) {
+    if (last.out[k].dtype != DType::kF32) continue;
+    const uint32_t n = elements(last.out[k]);
+    const OpCall read{&last.out[k], nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
+    recorder.start_op(read, 0, 0);
+    recorder.items(shader_check_finite, {}, FinitePush{n, recorder.at(last.out[k])}, n);
+  }
 }
 
 Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
@@ -244,8 +357,7 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
   info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
   info.commandBufferCount = 1;
   RNL_VK_TRY(device.api().vkAllocateCommandBuffers(device.handle(), &info, &part->commands), "allocating a command buffer");
-  Recorder recorder(device, *shadow_, model_->weights(), call_words_, r->pool);
-  recorder.set_scratch(scratch_offset_, scratch_bytes_);
+  Recorder recorder = recorder_of(r->pool);
   RNL_TRY(recorder.begin(part->commands));
   if (is_first)
     for (const IoCopy& c : r->inputs) recorder.copy_in(io_in_, c.offset, c.host, c.bytes);
@@ -262,19 +374,12 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
         unsigned char* at = memory_.states + plan_.states[s].offset;
         recorder.copy(at + size_t(range.from) * plan_.states[s].stride, at + size_t(range.to) * plan_.states[s].stride, plan_.states[s].bytes);
       }
-    // What a later range reads must be finite: the last values before the head.
-    if (range.end == p.head_begin && range.end > 0 && range.end < p.info->ops.size()) {
-      const OpCall& last = range.ops[range.end - 1].call;
-      for (int k = 0; k < last.out_count; ++k) {
-        if (last.out[k].dtype != DType::kF32) continue;
-        const uint32_t n = elements(last.out[k]);
-        const TensorView view = last.out[k];
-        const OpCall read{&view, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
-        recorder.start_op(read, 0, 0);
-        recorder.items(shader_check_finite, {}, FinitePush{n, recorder.at(view)}, n);
-      }
+    if (ends_body(p, range.end) && !refusals_[range.program_index][range.end - 1]) record_finite(recorder, range.ops[range.end - 1].call);
+    if (range.choose_among > 0) {
+      const TensorView* all = find_view(range, uint32_t(p.choice_value), true);
+      if (!all) return Status::make(Code::kInternal, "Vulkan: nothing to choose from");
+      record_choice(recorder, *all, range.choose_among);
     }
-    if (range.choose_among > 0) record_choice(recorder, range);
     for (const IoCopy& c : r->outputs) recorder.copy_out(c.host, io_out_, c.offset, c.bytes);
   }
   stats_.dispatches += recorder.dispatches(), stats_.barriers += recorder.barriers();
@@ -295,11 +400,22 @@ Status Runner::submit() {
   switch (words[kFault]) {
     case 0: return Status::ok();
     case kFaultIndex: return Status::make(Code::kInvalidArgument, "an index that the model computed is out of range, for tokens from %lld of the stream on", static_cast<long long>(position_));
-    default: return Status::make(Code::kNonFinite, "a value holds NaN or infinity for tokens from %lld of the stream on", static_cast<long long>(position_));
+    default: return not_finite(position_);
   }
 }
 
+void Runner::drop() {
+  waiting_.clear();
+  finishing_.clear();
+}
+
 Status Runner::enqueue(const OpRange& range, int64_t position) {
+  Status s = enqueue_range(range, position);
+  if (!s.is_ok()) drop();
+  return s;
+}
+
+Status Runner::enqueue_range(const OpRange& range, int64_t position) {
   RNL_CHECK_ARG(position >= 0 && position <= int64_t(UINT32_MAX), "Vulkan: position %lld of the stream is beyond what shaders count", static_cast<long long>(position));
   RNL_ASSIGN(r, recording_of(range));
   if (!waiting_.empty()) {
@@ -309,6 +425,7 @@ Status Runner::enqueue(const OpRange& range, int64_t position) {
   }
   position_ = position;
   for (const IoCopy& c : r->inputs) std::memcpy(static_cast<unsigned char*>(io_in_.mapped) + c.offset, c.host, c.bytes);
+  RNL_TRY(finishing_.reserve(finishing_.size() + 1));
   for (const Part& part : r->parts) {
     RNL_TRY(waiting_.push(part.commands));
     if (&part + 1 == r->parts.end()) break;
@@ -347,6 +464,8 @@ Status Runner::run_on_cpu(const OpRange& range, uint32_t op, int64_t position) {
   if (b.kernel) b.kernel->run(b.call);
   else info.def->reference(b.call);
   ++stats_.cpu_ops;
+  for (int k = 0; k < info.out_count && ends_body(*range.program, op + 1); ++k)
+    if (b.call.out[k].dtype == DType::kF32 && !all_finite(b.call.out[k])) return not_finite(position);
   for (int k = 0; k < count; ++k) {
     const bool is_state = range.program->info->operands[info.first_operand + uint32_t(k)].kind == Operand::Kind::kState;
     const uint64_t n = k < info.in_count && !is_state ? 0 : bytes_of(k);

@@ -16,17 +16,19 @@ class Runner final : public Backend {
   ~Runner() override;
 
   const char* refuses(uint32_t program, uint32_t op) const override { return refusals_[program][op]; }
-  bool is_checked() const override;
+  bool is_checked() const override { return is_checked_; }
   Status check_op(const OpRange& op) override;
-  Status end_check() override;
+  Status end_check(bool is_whole) override;
   Status enqueue(const OpRange& range, int64_t position) override;
   Status finish() override;
+  void drop() override;
   int32_t choice() const override { return choice_; }
   Status to_host(const HostRange* ranges, size_t count) override;
   Status to_device(const HostRange* ranges, size_t count) override;
   bool is_lost() const override;
   BackendStats stats() const override;
   uint64_t device_bytes() const override;
+  uint64_t imported_bytes() const override { return model_->weights().imported_bytes(); }
   const char* device_name() const override;
 
  private:
@@ -54,15 +56,23 @@ class Runner final : public Backend {
   Runner(const Plan& plan, const BackendMemory& memory) : plan_(plan), memory_(memory) {}
   Status plan_programs();
   Status add_constants();
+  Status plan_limits();
+  Status plan_op_limits(uint32_t program, uint32_t op, const SymbolValues& symbols);
+  uint64_t kind_of_session() const;
+  Recorder recorder_of(VkDescriptorPool pool) const;
   Result<Recording*> recording_of(const OpRange& range);
   Status record(const OpRange& range, Recording* r);
   Status record_part(const OpRange& range, Recording* r, Part* part);
   static const TensorView* find_view(const OpRange& range, uint32_t value, bool is_output);
-  void record_choice(Recorder& recorder, const OpRange& range) const;
+  static void record_choice(Recorder& recorder, const TensorView& all, int64_t among);
+  static void record_finite(Recorder& recorder, const OpCall& last);
   Status run_on_cpu(const OpRange& range, uint32_t op, int64_t position);
   void free_recording(Recording* r);
+  Status enqueue_range(const OpRange& range, int64_t position);
   Status submit();
   void take_verdict();
+  void leave_to_cpu(const Vec<ModelOnDevice::Operator>& failed);
+  void keep_choice_with_its_values();
   bool has_lied(const OpRange& range, const OpInfo& op, const Vec<Vec<unsigned char>>& seen) const;
 
   const Plan& plan_;
@@ -70,6 +80,7 @@ class Runner final : public Backend {
   std::shared_ptr<ModelOnDevice> model_;
   std::unique_ptr<Shadow> shadow_;
   Vec<Vec<const char*>> refusals_;  // by program and operator, last that of the choice
+  Vec<Vec<uint32_t>> sets_;         // descriptor sets that an operator needs at most
   uint64_t scratch_offset_ = 0, scratch_bytes_ = 0;
   Vec<Vec<uint64_t>> io_offsets_;   // by program and value: place in io_in_ or io_out_
   Buffer io_in_, io_out_, call_words_;
@@ -81,6 +92,8 @@ class Runner final : public Backend {
   int32_t choice_ = -1;
   uint64_t clock_ = 0;
   BackendStats stats_;
+  uint64_t kind_ = 0;                    // of this session, for the outcome of the self-check
+  bool is_checked_ = false;
   Vec<ModelOnDevice::Operator> failed_;  // while the self-check runs
 };
 

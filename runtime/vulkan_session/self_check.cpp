@@ -49,19 +49,28 @@ int32_t highest(const float* x, int64_t n) {
 
 }  // namespace
 
-bool Runner::is_checked() const {
-  const char* wish = std::getenv("RUNNEL_VULKAN_SELF_CHECK");
-  return model_->is_checked() || (wish && std::strcmp(wish, "0") == 0);
-}
-
-void Runner::take_verdict() {
+// What is chosen from must be on the device.
+void Runner::keep_choice_with_its_values() {
   for (size_t i = 0; i < plan_.programs.size(); ++i) {
     const ProgramInfo& info = *plan_.programs[i].info;
     for (uint32_t k = 0; k < info.ops.size(); ++k)
       if (refusals_[i][k] && choice_of(plan_.programs[i], info.ops[k]) >= 0) refusals_[i][info.ops.size()] = refusals_[i][k];
   }
-  if (!model_->is_checked()) return;
-  for (const ModelOnDevice::Operator& o : model_->failed())
+}
+
+void Runner::take_verdict() {
+  const char* wish = std::getenv("RUNNEL_VULKAN_SELF_CHECK");
+  is_checked_ = wish && std::strcmp(wish, "0") == 0;
+  Vec<ModelOnDevice::Operator> failed;
+  if (model_->find_verdict(kind_, &failed)) {
+    is_checked_ = true;
+    leave_to_cpu(failed);
+  }
+  keep_choice_with_its_values();
+}
+
+void Runner::leave_to_cpu(const Vec<ModelOnDevice::Operator>& failed) {
+  for (const ModelOnDevice::Operator& o : failed)
     if (o.program < refusals_.size() && o.op < refusals_[o.program].size()) refusals_[o.program][o.op] = "it failed the self-check";
 }
 
@@ -102,10 +111,18 @@ Status Runner::check_op(const OpRange& range) {
   RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
   OpRange asked = range;
   const int chosen = choice_of(*range.program, op);
-  asked.choose_among = chosen >= 0 ? b.call.out[chosen].dims[1] : 0;
-  RNL_TRY(enqueue(asked, 0));
-  Status s = finish();
-  if (!s.is_ok() && s.code() != Code::kNonFinite) return s;
+  const bool chooses = chosen >= 0 && !refusals_[range.program_index][range.program->info->ops.size()];
+  asked.choose_among = chooses ? b.call.out[chosen].dims[1] : 0;
+  Status s = enqueue(asked, 0);
+  if (s.is_ok()) s = finish();
+  if (!s.is_ok()) drop();
+  if (s.code() == Code::kDeviceLost || s.code() == Code::kOutOfMemory) return s;
+  if (!s.is_ok() && s.code() != Code::kNonFinite) {
+    log(LogLevel::kWarning, "Vulkan: %s: operator %u (%s) of program \"%s\" does not run, the CPU keeps it: %s", model_->device().info().name, number, op.def->name, range.program->info->name,
+        s.message());
+    run_on_host();
+    return failed_.push({range.program_index, number});
+  }
   Vec<Vec<unsigned char>> seen;
   RNL_TRY(seen.assign(op.out_count));
   for (int k = 0; k < op.out_count; ++k) {
@@ -120,7 +137,7 @@ Status Runner::check_op(const OpRange& range) {
     RNL_TRY(model_->device().download(shadow_->heap(), &piece, 1));
   }
   // What was chosen is compared with what it was chosen from.
-  if (const float* from = chosen >= 0 ? reinterpret_cast<const float*>(seen[size_t(chosen)].data()) : nullptr; from && s.is_ok()) {
+  if (const float* from = asked.choose_among > 0 ? reinterpret_cast<const float*>(seen[size_t(chosen)].data()) : nullptr; from && s.is_ok()) {
     const int64_t n = b.call.out[chosen].dims[1];
     if (n > 0 && seen[size_t(chosen)].size() >= size_t(n) * 4 && choice_ != highest(from, n)) {
       log(LogLevel::kWarning, "Vulkan: %s: the choice of the highest element gives other results than on the CPU, which keeps it", model_->device().info().name);
@@ -134,14 +151,19 @@ Status Runner::check_op(const OpRange& range) {
   return failed_.push({range.program_index, number});
 }
 
-Status Runner::end_check() {
+Status Runner::end_check(bool is_whole) {
   for (Recording& r : recordings_) free_recording(&r);
   recordings_.clear();
-  const bool lied = !failed_.empty();
-  if (lied && model_->device().features() != 0) model_->drop_features();
-  else RNL_TRY(model_->set_checked(std::move(failed_)));
+  if (!failed_.empty() && model_->device().features() != 0) {
+    model_->drop_features(kind_);
+    take_verdict();
+  } else {
+    if (is_whole) RNL_TRY(model_->keep_verdict(kind_, failed_));
+    leave_to_cpu(failed_);
+    keep_choice_with_its_values();
+    is_checked_ = true;
+  }
   failed_ = Vec<ModelOnDevice::Operator>();
-  take_verdict();
   stats_ = BackendStats();
   return Status::ok();
 }

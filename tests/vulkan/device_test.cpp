@@ -177,6 +177,142 @@ TEST_F(Device, FeaturesThatLieAreDropped) {
   device.value()->use_features_for_tests(had);
 }
 
+// What it found is kept for sessions of the same kind alone.
+TEST_F(Device, TheSelfCheckIsMadeForEveryKindOfSession) {
+  const auto is_checked_anew = [&](DType kv, int64_t chunk, int64_t context) {
+    auto device = vulkan::shared_device().value();
+    PlanOptions o = test::plan_options();
+    o.kv = kv, o.chunk = chunk, o.context = context;
+    const uint64_t before = device->submissions();
+    auto s = Session::create(*model_, nullptr, o, nullptr, nullptr);
+    EXPECT_TRUE(s.is_ok()) << s.take_status().message();
+    // Those of an unchecked session copy constants.
+    return device->submissions() - before > model_->find_program(nullptr)->ops.size() / 2;
+  };
+  EXPECT_TRUE(is_checked_anew(DType::kF32, 16, 64));
+  EXPECT_FALSE(is_checked_anew(DType::kF32, 16, 64));
+  EXPECT_TRUE(is_checked_anew(DType::kQ8, 16, 64));
+  EXPECT_TRUE(is_checked_anew(DType::kF16, 16, 64));
+  EXPECT_TRUE(is_checked_anew(DType::kF32, 1, 64));
+  EXPECT_FALSE(is_checked_anew(DType::kQ8, 16, 64));
+  EXPECT_FALSE(is_checked_anew(DType::kF32, 16, 128));
+}
+
+// What is used for one token alone is checked too.
+TEST_F(Device, ALieAboutOneTokenIsFound) {
+  vulkan::g_pretence.is_gpu = true;  // where sums of one token are made in parts
+  vulkan::g_pretence.dropped_shader = "matmul__parts";
+  auto s = open();
+  ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+  size_t refused = 0;
+  for (uint32_t i = 0; i < s.value()->plan().programs[0].info->ops.size(); ++i) refused += s.value()->backend()->refuses(0, i) != nullptr;
+  EXPECT_GT(refused, 0u);
+  test::g_expected_lies += int(refused);
+}
+
+// A program of which the self-check can make no sense is tried again with each session.
+TEST_F(Device, ASelfCheckThatBrokeOffIsNotKept) {
+  std::unique_ptr<Model> model;
+  {
+    TemporaryFolder tmp;
+    write_file(tmp / "g.json", R"({
+      "context": 64,
+      "symbols": [{"name": "context", "kind": "option"}, {"name": "chunk", "kind": "option"}, {"name": "rollback", "kind": "option"}, {"name": "rows", "kind": "option"},
+                  {"name": "T", "kind": "axis", "bound": "chunk"}],
+      "programs": [{"name": "main",
+        "inputs": [{"name": "x", "shape": ["T", "2", "4"]}, {"name": "bounds", "dtype": "i32", "shape": ["2"]}],
+        "values": [{"name": "h", "shape": ["T", "2", "4"]}, {"name": "y", "shape": ["T", "2", "4"]}],
+        "ops": [{"name": "attention", "inputs": ["x", "x", "x", null, null, null, null, "bounds"], "outputs": ["h"], "attrs_type": "AttentionAttrs", "attrs": {"scale": 1.0}},
+                {"name": "unary", "inputs": ["h"], "outputs": ["y"], "attrs_type": "UnaryAttrs", "attrs": {"kind": "square"}}],
+        "outputs": ["y"]}]})");
+    write_file(tmp / "w.safetensors", safetensors_of({}));
+    convert_to(tmp / "g.json", tmp / "m.rnl", Weights::kKeep, tmp / "w.safetensors");
+    model = open_model(tmp / "m.rnl");
+  }
+  PlanOptions o = test::plan_options();
+  o.context = 64;
+  for (int round = 0; round < 2; ++round) {
+    auto device = vulkan::shared_device().value();
+    const uint64_t before = device->submissions();
+    auto s = Session::create(*model, nullptr, o, nullptr, nullptr);
+    ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+    EXPECT_GT(device->submissions() - before, 2u) << "round " << round;  // the operators behind it were checked
+  }
+  for (const auto& file : fs::directory_iterator(tmp_ / "cache")) EXPECT_NE(file.path().extension(), ".checked");
+}
+
+TEST_F(Device, ItsBytesCountImportedWeights) {
+  uint64_t packed = 0;
+  for (const TensorInfo& t : model_->tensors())
+    if (t.view.dtype == DType::kPacked) packed += t.view.packed->matrix_bytes(t.view.dims[0], t.view.dims[1]);
+  ASSERT_GT(packed, 0u);
+  auto s = open();
+  ASSERT_TRUE(s.is_ok());
+  const Backend& b = *s.value()->backend();
+  EXPECT_GE(b.device_bytes(), packed + s.value()->plan().arena_bytes);
+  auto device = vulkan::shared_device().value();
+  if (device->can_import()) EXPECT_GE(b.imported_bytes(), packed);
+  else EXPECT_EQ(b.imported_bytes(), 0u);
+}
+
+// A wait that fails leaves nothing behind that runs still or a fence that cannot be used again.
+class BadWaits {
+ public:
+  static inline int g_waits = 0, g_idle = 0;
+  BadWaits() : device_(vulkan::shared_device().value()), api_(device_->api_for_tests()), real_(api_) {
+    g_api = real_, g_waits = g_idle = 0;
+    api_.vkWaitForFences = [](VkDevice d, uint32_t n, const VkFence* f, VkBool32 all, uint64_t t) {
+      const VkResult r = g_api.vkWaitForFences(d, n, f, all, t);
+      return g_waits && --g_waits == 0 ? VK_ERROR_OUT_OF_HOST_MEMORY : r;
+    };
+    api_.vkDeviceWaitIdle = [](VkDevice d) { return g_idle ? VK_ERROR_OUT_OF_HOST_MEMORY : g_api.vkDeviceWaitIdle(d); };
+  }
+  ~BadWaits() { api_ = real_; }
+  vulkan::Device& device() { return *device_; }
+
+ private:
+  static inline vulkan::Api g_api;
+  std::shared_ptr<vulkan::Device> device_;
+  vulkan::Api& api_;
+  vulkan::Api real_;
+};
+
+TEST_F(Device, AWaitThatFailsIsMadeAnotherWay) {
+  auto s = open();
+  ASSERT_TRUE(s.is_ok());
+  BadWaits bad;
+  std::vector<float> logits;
+  for (int n = 1; n <= 3; ++n) {
+    BadWaits::g_waits = 1;
+    const Status status = feed_ids(*s.value(), std::span(ids_).subspan(size_t(n - 1), 1), &logits);
+    EXPECT_TRUE(status.is_ok()) << status.message();
+    EXPECT_EQ(BadWaits::g_waits, 0);
+  }
+  const std::vector<float> all = wanted();
+  const size_t vocab = all.size() / ids_.size();
+  const std::vector<float> row(all.begin() + long(2 * vocab), all.begin() + long(3 * vocab));
+  EXPECT_LE(largest_difference(logits, row), 1e-4f * largest(row));
+}
+
+TEST_F(Device, ADeviceThatCannotBeWaitedForIsLost) {
+  auto s = open();
+  ASSERT_TRUE(s.is_ok());
+  std::vector<float> logits;
+  ASSERT_TRUE(feed_ids(*s.value(), std::span(ids_).subspan(0, 5), &logits).is_ok());
+  {
+    BadWaits bad;
+    BadWaits::g_waits = BadWaits::g_idle = 1;
+    EXPECT_EQ(feed_ids(*s.value(), std::span(ids_).subspan(5, 1), &logits).code(), Code::kDeviceLost);
+  }
+  EXPECT_EQ(s.value()->position(), 5);
+  ASSERT_TRUE(s.value()->recover().is_ok());
+  ASSERT_TRUE(feed_ids(*s.value(), std::span(ids_).subspan(5, 1), &logits).is_ok());
+  const std::vector<float> all = wanted();
+  const size_t vocab = all.size() / ids_.size();
+  const std::vector<float> row(all.begin() + long(5 * vocab), all.begin() + long(6 * vocab));
+  EXPECT_LE(largest_difference(logits, row), 1e-4f * largest(row));
+}
+
 TEST_F(Device, DamagedPipelineCacheIsMadeAnew) {
   for (int round = 0; round < 2; ++round) {
     EXPECT_LE(largest_difference(all_logits(*model_, ids_, 16), wanted()), 1e-4f * largest(wanted()));

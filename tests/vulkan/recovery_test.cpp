@@ -114,6 +114,95 @@ TEST_P(Recovery, ALostDeviceLosesNoToken) {
     if (HasFailure()) break;
   }
 }
+// A model whose layers all see a window alone, so that its memory does not grow.
+std::unique_ptr<Model> of_windows(int window) {
+  TemporaryFolder tmp;
+  fs::copy(kGoldens / "tiny_mistral", tmp / "source");
+  std::ifstream in(tmp / "source/config.json");
+  Json config = Json::parse(in);
+  config["sliding_window"] = window;
+  write_file(tmp / "source/config.json", config.dump());
+  convert_to(tmp / "source", tmp / "m.rnl");
+  return open_model(tmp / "m.rnl");
+}
+
+std::unique_ptr<Session> with_context(const Model& model, BackendKind backend, int64_t context) {
+  PlanOptions o;
+  o.backend = backend;
+  o.context = context;
+  o.chunk = 64;
+  auto s = Session::create(model, nullptr, o, nullptr, nullptr);
+  if (!s.is_ok()) throw std::runtime_error(s.take_status().message());
+  return std::move(s.value());
+}
+
+// Such a stream goes on beyond the context on both sides, with the numbers of a session that has room for all of it.
+TEST(Rings, GoOnBeyondTheContext) {
+  const auto model = of_windows(8);
+  auto wide = with_context(*model, BackendKind::kCpu, 1024), cpu = with_context(*model, BackendKind::kCpu, 64), device = with_context(*model, BackendKind::kVulkan, 64);
+  int64_t fed = 0;
+  for (const int64_t count : {64, 64, 1, 130, 57, 58, 3}) {
+    std::vector<float> wanted, logits;
+    ASSERT_TRUE(feed(*wide, fed, count, &wanted).is_ok());
+    for (Session* s : {cpu.get(), device.get()}) {
+      const Status status = feed(*s, fed, count, &logits);
+      ASSERT_TRUE(status.is_ok()) << status.message() << " at " << fed;
+      EXPECT_LE(largest_difference(logits, wanted), 1e-4f * largest(wanted)) << "at " << fed << (s == cpu.get() ? " on the CPU" : " on the device");
+    }
+    fed += count;
+  }
+}
+
+// A ring that the context makes shorter than the window ends the stream at the same place on both sides.
+TEST(Rings, ShorterThanTheirWindowEndAtTheContext) {
+  const auto model = of_windows(100);
+  for (const BackendKind backend : {BackendKind::kCpu, BackendKind::kVulkan}) {
+    auto s = with_context(*model, backend, 64);
+    std::vector<float> logits;
+    ASSERT_TRUE(feed(*s, 0, 60, &logits).is_ok());
+    EXPECT_EQ(feed(*s, 60, 5, &logits).code(), Code::kContextFull) << int(backend);
+    EXPECT_EQ(s->position(), 60);
+    EXPECT_TRUE(feed(*s, 60, 4, &logits).is_ok());
+    EXPECT_EQ(feed(*s, 64, 1, &logits).code(), Code::kContextFull) << int(backend);
+  }
+}
+
+// Beyond the context too, and when it fails on its way the position stays and the next try begins where it broke off.
+TEST(Rings, RecoveryBeyondTheContextMayBeTriedAgain) {
+  const auto model = of_windows(8);
+  auto cpu = with_context(*model, BackendKind::kCpu, 64), s = with_context(*model, BackendKind::kVulkan, 64);
+  std::vector<float> wanted, logits;
+  int64_t fed = 0;
+  for (const int64_t count : {64, 64, 1, 1}) {
+    ASSERT_TRUE(feed(*cpu, fed, count, &wanted).is_ok());
+    ASSERT_TRUE(feed(*s, fed, count, &logits).is_ok());
+    fed += count;
+  }
+  vulkan::shared_device().value()->lose_after(1);
+  ASSERT_EQ(feed(*s, fed, 1, &logits).code(), Code::kDeviceLost);
+  EXPECT_EQ(s->position(), fed);
+  int left = 10;
+  s->set_observer([](void* context, const ObservedOp&) { return --*static_cast<int*>(context) < 0 ? Status::make(Code::kInternal, "no more") : Status::ok(); }, &left);
+  for (int i = 0; i < 3; ++i) {
+    left = 10 + 100 * i;
+    EXPECT_EQ(s->recover().code(), Code::kInternal);
+    EXPECT_EQ(s->position(), fed);
+    EXPECT_EQ(s->stats().position, fed);
+    EXPECT_EQ(feed(*s, fed, 1, &logits).code(), Code::kDeviceLost);
+  }
+  s->set_observer(nullptr, nullptr);
+  const Status recovered = s->recover();
+  ASSERT_TRUE(recovered.is_ok()) << recovered.message();
+  EXPECT_TRUE(s->recover().is_ok());
+  EXPECT_EQ(s->position(), fed);
+  for (const int64_t count : {1, 64, 5}) {
+    ASSERT_TRUE(feed(*cpu, fed, count, &wanted).is_ok());
+    ASSERT_TRUE(feed(*s, fed, count, &logits).is_ok());
+    EXPECT_LE(largest_difference(logits, wanted), 1e-4f * largest(wanted)) << "at " << fed;
+    fed += count;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Recovery, testing::Values("tiny_gemma3", "tiny_lfm2", "tiny_mamba2", "tiny_recurrent_gemma"), [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

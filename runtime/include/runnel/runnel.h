@@ -43,7 +43,7 @@ typedef enum rnl_status_code {
   RNL_BUDGET_EXCEEDED = 7, /* the message says how much is needed */
   RNL_CONTEXT_FULL = 8,
   RNL_CANCELLED = 9,
-  RNL_DEVICE_LOST = 10,    /* the stream is as before the call; rnl_session_recover goes on on the CPU */
+  RNL_DEVICE_LOST = 10,    /* the stream is as before the call, but for tokens that generate and chat delivered; rnl_session_recover goes on on the CPU */
   RNL_NON_FINITE = 11,     /* an output held NaN or infinity; the stream is as before the call */
   RNL_ROLLBACK_RANGE = 12, /* further back than rollback_window */
   RNL_STATE_MISMATCH = 13, /* a saved state of another model or plan, or a damaged one */
@@ -148,11 +148,12 @@ RNL_API rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_m
 typedef struct rnl_backend_info {
   size_t struct_size;
   const char* device;     /* never null, "" on the CPU; valid while the session is open */
-  uint64_t device_bytes;  /* buffers on the device: weights (shared between sessions), states, activations */
+  uint64_t device_bytes;  /* buffers on the device: weights and copies under way (shared between sessions), states, activations */
   uint64_t submissions, recordings; /* command buffers given to the device and recorded */
   uint64_t cpu_operators, copied_bytes; /* operators that ran on the CPU in between, and what was copied for them */
   uint64_t driver_ns, pipeline_ns;      /* the driver's time to open the device and to make its pipelines so far */
   uint64_t pipelines, pipelines_cached; /* how many, and how many of them the driver says it found in the cache */
+  uint64_t imported_bytes; /* of device_bytes, weights that are used in the mapped file's own pages and take no memory again */
 } rnl_backend_info;
 RNL_API void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info);
 /* Leaves the device for the CPU, where the session goes on from its present position. After RNL_DEVICE_LOST the host computes from its last
@@ -330,7 +331,8 @@ typedef struct rnl_generate_options {
  * vocabulary on, which only pad the output matrix, are never chosen. The last token that was chosen is kept as pending and is fed by the next
  * call (rnl_session_run too), so that a conversation goes on without recomputing anything. Options are checked before anything is fed. A
  * call that fails while it feeds ids is taken back as rnl_session_run says; one that fails later leaves every token that was delivered in the
- * stream, the last one pending. *generated may be null. */
+ * stream, the last one pending. So after RNL_DEVICE_LOST and rnl_session_recover a call without ids goes on behind the last token; where none
+ * was delivered, the stream is as before. *generated may be null. */
 RNL_API rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
                                              int64_t* generated);
 typedef struct rnl_chat_message {

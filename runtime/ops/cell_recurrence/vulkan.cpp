@@ -23,7 +23,7 @@ void record(Recorder& r, const OpCall& c) {
   Push push{uint32_t(x.dims[0]), uint32_t(x.dims[2]), r.input(c, 0), r.input(c, 1), r.input(c, 2), r.input(c, kSegments), segments_of(c, kSegments), r.output(c, 0), {}, {}};
   for (int i = 0; i < kCellStates; ++i) push.state[i] = r.state_input(c, kStates + i), push.out_state[i] = r.state_output(c, 1 + i);
   const uint32_t dim = uint32_t(x.dims[3]);
-  r.groups(shader_cell_recurrence, {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim}, push, push.heads);
+  r.grid(shader_cell_recurrence, {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim}, push, push.heads, 1, 1);
 }
 
 }  // namespace

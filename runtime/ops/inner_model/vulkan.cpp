@@ -31,7 +31,7 @@ void record(Recorder& r, const OpCall& c) {
                   r.input(c, kQ), r.input(c, kK), r.input(c, kV), r.input(c, kRate), r.input(c, kKeep), r.input(c, kMomentum), r.input(c, kRead), r.input(c, kNormWeight), r.input(c, kNormBias),
                   r.state_input(c, kState), r.scratch(), r.output(c, 0), r.state_output(c, 1),
                   p.scale, p.eps, p.loss_power, p.loss_delta, p.map_power};
-  r.groups(shader_inner_model, {uint32_t(q.dims[2]), uint32_t(p.hidden), p.activation, p.bias, p.residual, uint32_t(p.loss), uint32_t(p.map), has_input(c, kNormWeight), has_input(c, kMomentum)}, push, push.heads);
+  r.grid(shader_inner_model, {uint32_t(q.dims[2]), uint32_t(p.hidden), p.activation, p.bias, p.residual, uint32_t(p.loss), uint32_t(p.map), has_input(c, kNormWeight), has_input(c, kMomentum)}, push, push.heads, 1, 1);
 }
 
 }  // namespace

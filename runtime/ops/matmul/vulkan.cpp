@@ -102,7 +102,7 @@ void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t
     push.window_first = m.first_tile, push.window_tiles = m.tiles;
     push.tile_offset = push.experts ? 0 : m.first_tile;
     const uint32_t tiles = push.experts ? push.expert_tiles : m.tiles;
-    r.groups(is_rounded ? shader_matmul__int_dot : shader_matmul, constants, push, (tiles + group_tiles - 1) / group_tiles, (push.pairs + tokens - 1) / tokens, parts);
+    r.grid(is_rounded ? shader_matmul__int_dot : shader_matmul, constants, push, (tiles + group_tiles - 1) / group_tiles, (push.pairs + tokens - 1) / tokens, parts);
   });
   if (parts == 1) return;
   r.barrier();
