@@ -125,6 +125,12 @@ TEST(Attention, StatelessCrossesSpans) {
   compare_all(stateless({1, 1, 8, 8}, 530, false, 270), 1e-5);
 }
 
+// The largest sizes that a device takes (refuses() in vulkan.cpp).
+TEST(Attention, AtTheLimitsOfADevice) {
+  const Stream m = make_stream({2, 1, 1024, 1024}, 3, 0);
+  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8}) compare_all(call_of(m, 0, 3, key_state(type, 1, 64, 1024), value_state(type, 1, 64, 1024)), type == DType::kF32 ? 1e-5 : 2e-3);
+}
+
 TEST(Attention, SegmentsAreIndependent) {
   for (const bool causal : {true, false})
     for (const int64_t window : {0, 7}) {

@@ -75,6 +75,8 @@ TEST(CellRecurrence, MatchesReferenceAtTheEdges) {
         for (int64_t dim : {1, 15, 16, 33}) compare_all(make(kind, tokens, heads, dim), 1e-5);
 }
 
+TEST(CellRecurrence, AtTheLimitsOfADevice) { compare_all(make(CellKind::kGru, 2, 1, 2048), 1e-5); }
+
 TEST(CellRecurrence, Options) {
   for (CellKind kind : kKinds) {
     Options o;

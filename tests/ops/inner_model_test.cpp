@@ -56,6 +56,13 @@ std::vector<Options> all_options() {
   return list;
 }
 
+// What fits the shared memory of every device.
+TEST(InnerModel, AtTheLimitsOfADevice) {
+  Options o;
+  o.dim = 991;
+  compare_all(make(2, 1, o), 2e-4);
+}
+
 TEST(InnerModel, EveryOptionMatchesTheReference) {
   for (const Options& o : all_options())
     for (int64_t tokens : {0, 1, 2, 13}) compare_all(make(tokens, 3, o), 1e-4);

@@ -86,6 +86,12 @@ std::vector<Options> all_options() {
   return all;
 }
 
+TEST(MatrixRecurrence, AtTheLimitsOfADevice) {
+  Options o;
+  o.rule = RecurrenceRule::kDplr, o.decay = 3, o.normalise = RecurrenceNorm::kNone;
+  compare_all(make(3, 2, 256, 5, o), 1e-5);
+}
+
 TEST(MatrixRecurrence, EveryRuleMatchesTheReference) {
   for (const Options& o : all_options())
     for (int64_t tokens : {0, 1, 5, 19}) compare_all(make(tokens, 3, 20, 37, o), 2e-5);

@@ -42,6 +42,13 @@ TEST(Route, GroupsAreChosenFirst) {
   expect(make({5, 0, 3, 3, 4, 1}, {}, 6, 2, top1), {0, 1}, {5, 0});
 }
 
+TEST(Route, AtTheLimitsOfADevice) {
+  const Array logits = Array::random({2, 1024}, 1, 3.0f);
+  const std::vector<float> values(logits.data<float>(), logits.data<float>() + 2048);
+  compare_all(make(values, {}, 1024, 1024, {RouteScoring::kSoftmax, false, true, false, 0, 1, 1, 1}), 1e-5);
+  compare_all(make(values, {}, 1024, 2, {RouteScoring::kSigmoid, false, true, false, 0, 1, 1024, 512}), 1e-5);
+}
+
 TEST(Route, TiesAndNanTakeTheLowerId) {
   expect(make({1, 1, 1}, {}, 3, 3, {RouteScoring::kNone, false, false, false, 0, 1, 1, 1}), {0, 1, 2}, {1, 1, 1});
   const Ran r = run_reference(make({NAN, 1, NAN}, {}, 3, 2, {RouteScoring::kNone, false, false, false, 0, 1, 1, 1}));

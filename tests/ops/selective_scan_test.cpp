@@ -38,6 +38,8 @@ TEST(SelectiveScan, MatchesReferenceAtTheEdges) {
       for (int64_t n : {1, 8, 16, 20, 33}) compare_all(make(tokens, channels, n), 2e-5);
 }
 
+TEST(SelectiveScan, AtTheLimitsOfADevice) { compare_all(make(3, 5, 256), 2e-5); }
+
 TEST(SelectiveScan, Options) {
   for (int64_t tokens : {3, 20}) {
     Options o;
