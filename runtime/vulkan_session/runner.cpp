@@ -125,10 +125,9 @@ Status Runner::plan_programs() {
       const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
       const Kernel* kernel = find_vulkan_kernel(op.def->number);
       refusals_[i][k] = kernel ? kernel->refuses(call) : "no shader";
-      if (refusals_[i][k]) continue;
-      const uint64_t scratch = op_scratch_bytes(*kernel, call);
-      if (align_up(plan_.arena_bytes) + scratch > device.info().storage_range) refusals_[i][k] = "activations and scratch are more than it binds; a smaller chunk needs less";
-      else scratch_bytes_ = std::max(scratch_bytes_, scratch);
+      const uint64_t scratch = refusals_[i][k] ? 0 : op_scratch_bytes(*kernel, call);
+      // plan_limits() refuses what needs more.
+      if (align_up(plan_.arena_bytes) + scratch <= device.info().storage_range) scratch_bytes_ = std::max(scratch_bytes_, scratch);
     }
     RNL_TRY(io_offsets_[i].assign(info.values.size()));
     for (uint64_t& o : io_offsets_[i]) o = kNoPlace;

@@ -96,7 +96,12 @@ Status Runner::check_op(const OpRange& range) {
     return o.kind == Operand::Kind::kState ? &o : nullptr;
   };
   const auto run_on_host = [&] { b.kernel ? b.kernel->run(b.call) : op.def->reference(b.call); };
-  if (refusals_[range.program_index][number]) {
+  const auto has_failed = [&](uint32_t n) {
+    for (const ModelOnDevice::Operator& o : failed_)
+      if (o.program == range.program_index && o.op == n) return true;
+    return false;
+  };
+  if (refusals_[range.program_index][number] || has_failed(number)) {
     run_on_host();
     return Status::ok();
   }
@@ -111,7 +116,8 @@ Status Runner::check_op(const OpRange& range) {
   RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
   OpRange asked = range;
   const int chosen = choice_of(*range.program, op);
-  const bool chooses = chosen >= 0 && !refusals_[range.program_index][range.program->info->ops.size()];
+  const uint32_t choice = uint32_t(range.program->info->ops.size());
+  const bool chooses = chosen >= 0 && !refusals_[range.program_index][choice] && !has_failed(choice);
   asked.choose_among = chooses ? b.call.out[chosen].dims[1] : 0;
   Status s = enqueue(asked, 0);
   if (s.is_ok()) s = finish();
@@ -141,7 +147,7 @@ Status Runner::check_op(const OpRange& range) {
     const int64_t n = b.call.out[chosen].dims[1];
     if (n > 0 && seen[size_t(chosen)].size() >= size_t(n) * 4 && choice_ != highest(from, n)) {
       log(LogLevel::kWarning, "Vulkan: %s: the choice of the highest element gives other results than on the CPU, which keeps it", model_->device().info().name);
-      RNL_TRY(failed_.push({range.program_index, uint32_t(range.program->info->ops.size())}));
+      RNL_TRY(failed_.push({range.program_index, choice}));
     }
   }
   run_on_host();
