@@ -63,7 +63,7 @@ class Limits : public testing::TestWithParam<const char*> {
 TEST_P(Limits, OfWhatABindingReaches) {
   int64_t last = INT64_MAX;
   bool some = false;
-  for (const uint64_t range : {1 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 20, 1 << 24}) {
+  for (const uint64_t range : {1 << 12, 1 << 16, 1 << 20, 1 << 24}) {
     vulkan::g_pretence.storage_range = range;
     vulkan::g_pretence.weight_window = range - 256;
     const int64_t kept = kept_with(16);
@@ -78,7 +78,7 @@ TEST_P(Limits, OfWhatABindingReaches) {
 
 TEST_P(Limits, OfWorkgroups) {
   bool some = false;
-  for (const uint32_t groups : {1u, 2u, 3u, 7u, 40u, 65535u}) {
+  for (const uint32_t groups : {1u, 3u, 40u, 65535u}) {
     vulkan::g_pretence.groups = groups;
     const int64_t kept = kept_with(16);
     some = some || kept > 0;
