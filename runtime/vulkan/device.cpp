@@ -49,6 +49,7 @@ void pretend(DeviceInfo* d) {
   if (p.is_gpu) d->type = VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
   d->quirks.has_short_submissions |= p.quirks.has_short_submissions;
   d->quirks.has_resettable_pools |= p.quirks.has_resettable_pools;
+  d->quirks.has_short_loops |= p.quirks.has_short_loops;
 }
 
 // Feature bits to use.

@@ -22,7 +22,11 @@ inline constexpr uint32_t kBaseInvocations = 128, kBaseSharedBytes = 16384, kBas
 struct Quirks {
   bool has_short_submissions = false;  // few operators a submission
   bool has_resettable_pools = false;
+  bool has_short_loops = false;  // kMostRounds
 };
+
+// With has_short_loops: rounds of all loops of an invocation together, some left for what Kernel::rounds does not count.
+inline constexpr uint64_t kMostRounds = 60000;
 
 // Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits.
 enum Feature : uint32_t { kIntDot = 1, kSubgroups = 2 };

@@ -19,7 +19,11 @@ struct Kernel {
   uint32_t written_inputs = 0;  // bits of inputs that it writes
   // Its states are floats: those of f16 are copied to and from scratch around it.
   bool wants_wide_states = false;
+  // Rounds of an invocation's loops, about; null: few. Must not shrink when a dimension grows.
+  uint64_t (*rounds)(const OpCall& call) = nullptr;
 };
+// Why a call cannot run on a device, its limits for bindings and workgroups aside; null: it can.
+const char* refusal(const Device& device, const Kernel& kernel, const OpCall& call);
 // Records an operator with all that belongs to it; bytes of scratch that this takes.
 void record_op(Recorder& r, const Kernel& kernel, const OpCall& call);
 uint64_t op_scratch_bytes(const Kernel& kernel, const OpCall& call);
@@ -28,6 +32,7 @@ uint64_t op_scratch_bytes(const Kernel& kernel, const OpCall& call);
 const Kernel* find_vulkan_kernel(uint16_t op_number);
 
 inline uint32_t elements(const TensorView& v) { return uint32_t(element_count(v)); }
+inline uint64_t rounds_of(int64_t n, int64_t each = 64) { return uint64_t((n + each - 1) / each); }
 inline uint32_t last_axis(const TensorView& v) { return uint32_t(v.dims[v.rank - 1]); }
 inline bool has_output(const OpCall& c, int i) { return i < c.out_count && c.out[i].dtype != DType::kNone; }
 // Independent sequences of a call with segments, else 1.

@@ -86,6 +86,13 @@ std::vector<Options> all_options() {
   return all;
 }
 
+// As many steps as a pass of a real model has: more rounds of loops than some drivers make.
+TEST(MatrixRecurrence, LongPasses) {
+  Options o;
+  o.rule = RecurrenceRule::kDelta, o.decay = 2;
+  compare_all(make(256, 1, 128, 3, o), 2e-5);
+}
+
 TEST(MatrixRecurrence, AtTheLimitsOfADevice) {
   Options o;
   o.rule = RecurrenceRule::kDplr, o.decay = 3, o.normalise = RecurrenceNorm::kNone;

@@ -79,7 +79,7 @@ size_t scratch_bytes(const OpCall& c, int) {
   return vulkan::op_scratch_bytes(*vulkan::find_vulkan_kernel(g_op), c);
 }
 
-bool supports(const OpCall& c) { return vulkan::find_vulkan_kernel(g_op)->refuses(c) == nullptr; }
+bool supports(const OpCall& c) { return vulkan::refusal(*vulkan::shared_device().value(), *vulkan::find_vulkan_kernel(g_op), c) == nullptr; }
 
 }  // namespace
 

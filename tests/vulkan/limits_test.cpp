@@ -88,6 +88,29 @@ TEST_P(Limits, OfWorkgroups) {
   EXPECT_TRUE(some);
 }
 
+// A driver that ends long loops without a word (quirks.inc) is not asked for them.
+TEST(LongLoops, GiveTheRightNumbers) {
+  TemporaryFolder tmp;
+  write_file(tmp / "g.json", R"({"context": 64,
+    "symbols": [{"name": "context", "kind": "option"}, {"name": "chunk", "kind": "option"}, {"name": "rollback", "kind": "option"}, {"name": "rows", "kind": "option"},
+                {"name": "T", "kind": "axis", "bound": "chunk"}],
+    "programs": [{"name": "main", "inputs": [{"name": "x", "shape": ["T", "70000"]}], "values": [{"name": "y", "shape": ["T"]}],
+      "ops": [{"name": "reduce", "inputs": ["x"], "outputs": ["y"], "attrs_type": "ReduceAttrs", "attrs": {"kind": "sum", "axis": 1}}], "outputs": ["y"]}]})");
+  write_file(tmp / "w.safetensors", safetensors_of({}));
+  convert_to(tmp / "g.json", tmp / "m.rnl", Weights::kKeep, tmp / "w.safetensors");
+  const auto model = open_model(tmp / "m.rnl");
+  PlanOptions o = test::plan_options();
+  o.chunk = 2;
+  auto s = Session::create(*model, nullptr, o, nullptr, nullptr);
+  ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+  std::vector<float> x(140000, 1.0f), y(2);
+  const IoTensor in{"x", DType::kF32, 2, {2, 70000}, x.data(), x.size() * 4};
+  IoTensor out{"y", DType::kF32, 1, {2}, y.data(), 8};
+  const Status status = s.value()->run_into(nullptr, &in, 1, &out, 1);
+  ASSERT_TRUE(status.is_ok()) << status.message();
+  EXPECT_EQ(y, std::vector<float>({70000, 70000}));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Limits, testing::Values("tiny_gemma3", "tiny_mamba2", "tiny_mixtral"), [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -30,6 +30,13 @@ const char* refuses(const OpCall& c) {
   return nullptr;
 }
 
+// Tiles of 64 keys, for each of which an invocation multiplies a key and adds up its dims of 64 values.
+uint64_t rounds(const OpCall& c) {
+  const int64_t window = params_of<AttentionParams>(c).window, all = has_input(c, kKeyState) ? c.in[kValueState].dims[1] : c.in[kK].dims[0];
+  const uint64_t tiles = rounds_of(window > 0 && window < all ? window : all) + 1, dims = rounds_of(value_of(c));
+  return tiles * (uint64_t(c.in[0].dims[2]) + dims * 65 + 16) + segments_of(c, kSegments);
+}
+
 // Writes the call's keys or values into their slots.
 void append(Recorder& r, const OpCall& c, int input, int state, uint32_t stride) {
   const TensorView &x = c.in[input], &s = c.in[state];
@@ -79,6 +86,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel attention_vulkan_kernel = {refuses, nullptr, record, 1u << kKeyState | 1u << kValueState};
+extern const Kernel attention_vulkan_kernel = {refuses, nullptr, record, 1u << kKeyState | 1u << kValueState, false, rounds};
 
 }  // namespace runnel::vulkan

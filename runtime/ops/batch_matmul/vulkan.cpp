@@ -22,6 +22,8 @@ void broadcast(const TensorView& v, uint32_t* strides) {
   }
 }
 
+uint64_t rounds(const OpCall& c) { return uint64_t(c.in[0].dims[c.in[0].rank - (params_of<BatchMatmulParams>(c).transpose_a ? 2 : 1)]); }
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<BatchMatmulParams>(c);
   const TensorView &a = c.in[0], &y = c.out[0];
@@ -35,6 +37,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel batch_matmul_vulkan_kernel = {refuse_nothing, nullptr, record};
+extern const Kernel batch_matmul_vulkan_kernel = {refuse_nothing, nullptr, record, 0, false, rounds};
 
 }  // namespace runnel::vulkan

@@ -15,6 +15,8 @@ constexpr int kStates = 3, kSegments = kStates + kCellStates;
 
 const char* refuses(const OpCall& c) { return c.in[0].dims[3] > 2048 ? "more than 2048 dims a head" : nullptr; }
 
+uint64_t rounds(const OpCall& c) { return uint64_t(c.in[0].dims[0]) * rounds_of(c.in[0].dims[3], 128) * (uint64_t(c.in[0].dims[1]) * (uint64_t(c.in[0].dims[3]) + 1) + 2); }
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<CellParams>(c);
   const TensorView& x = c.in[0];
@@ -28,6 +30,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel cell_recurrence_vulkan_kernel = {refuses, nullptr, record, 0, true};
+extern const Kernel cell_recurrence_vulkan_kernel = {refuses, nullptr, record, 0, true, rounds};
 
 }  // namespace runnel::vulkan

@@ -23,6 +23,14 @@ const char* refuses(const OpCall& c) {
 // W at the batch's start, A, S and W_t of each head.
 uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.in[kQ].dims[1] * 4 * parameters_of(params_of<InnerModelParams>(c), c.in[kQ].dims[2])) * 4; }
 
+// Two passes forwards and one back a token, and all parameters some times.
+uint64_t rounds(const OpCall& c) {
+  const auto& p = params_of<InnerModelParams>(c);
+  const uint64_t dim = uint64_t(c.in[kQ].dims[2]), hidden = uint64_t(p.hidden), inner = hidden ? hidden : dim;
+  const uint64_t forwards = rounds_of(int64_t(inner), 128) * (dim + 1) + (hidden ? rounds_of(int64_t(dim), 128) * (hidden + 1) : 0);
+  return uint64_t(c.in[kQ].dims[0]) * (3 * forwards + 8 * rounds_of(parameters_of(p, int64_t(dim)), 128) + 16 * rounds_of(int64_t(dim), 128) + (p.map == InnerMap::kSoftmax ? 4 * inner : 0));
+}
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<InnerModelParams>(c);
   const TensorView& q = c.in[kQ];
@@ -36,6 +44,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel inner_model_vulkan_kernel = {refuses, scratch_bytes, record, 0, true};
+extern const Kernel inner_model_vulkan_kernel = {refuses, scratch_bytes, record, 0, true, rounds};
 
 }  // namespace runnel::vulkan

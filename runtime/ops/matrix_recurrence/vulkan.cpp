@@ -24,6 +24,13 @@ const char* refuses(const OpCall& c) { return last_axis(c.in[kQ]) > 256 ? "keys 
 // Norms and maxima after the call, until all columns have read those before it.
 uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.out[0].dims[1] * (c.in[kQ].dims[2] + 1)) * 4; }
 
+uint64_t rounds(const OpCall& c) {
+  const auto& p = params_of<MatrixRecurrenceParams>(c);
+  const uint64_t each = 1 + (p.rule == RecurrenceRule::kDelta ? 1 : p.rule == RecurrenceRule::kDplr ? 2 : 0), once = 2 + (p.normalise != RecurrenceNorm::kNone ? 1 : 0);
+  const uint64_t key = last_axis(c.in[kQ]), tokens = uint64_t(c.out[0].dims[0]);
+  return tokens * (key * (uint64_t(p.steps) * each + once) + uint64_t(p.steps) + 1) + segments_of(c, kSegments) * (4 * key + 1);
+}
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<MatrixRecurrenceParams>(c);
   const TensorView& y = c.out[0];
@@ -50,6 +57,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel matrix_recurrence_vulkan_kernel = {refuses, scratch_bytes, record, 0, true};
+extern const Kernel matrix_recurrence_vulkan_kernel = {refuses, scratch_bytes, record, 0, true, rounds};
 
 }  // namespace runnel::vulkan

@@ -10,6 +10,8 @@ struct Push {
   uint32_t n, x, y, size, inner;
 };
 
+uint64_t rounds(const OpCall& c) { return uint64_t(c.in[0].dims[params_of<ReduceParams>(c).axis]); }
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<ReduceParams>(c);
   const TensorView& x = c.in[0];
@@ -21,6 +23,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel reduce_vulkan_kernel = {refuse_nothing, nullptr, record};
+extern const Kernel reduce_vulkan_kernel = {refuse_nothing, nullptr, record, 0, false, rounds};
 
 }  // namespace runnel::vulkan

@@ -13,6 +13,12 @@ struct Push {
 
 const char* refuses(const OpCall& c) { return last_axis(c.in[0]) <= 1024 ? nullptr : "more than 1024 experts"; }
 
+uint64_t rounds(const OpCall& c) {
+  const auto& p = params_of<RouteParams>(c);
+  const uint64_t experts = last_axis(c.in[0]), groups = uint64_t(p.groups > 1 ? p.groups : 0);
+  return experts * (5 + uint64_t(last_axis(c.out[0]))) + groups * (uint64_t(p.top_groups) + 2) + 2 * uint64_t(last_axis(c.out[0]));
+}
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<RouteParams>(c);
   const uint32_t experts = last_axis(c.in[0]), k = last_axis(c.out[0]), n = elements(c.in[0]);
@@ -23,6 +29,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel route_vulkan_kernel = {refuses, nullptr, record};
+extern const Kernel route_vulkan_kernel = {refuses, nullptr, record, 0, false, rounds};
 
 }  // namespace runnel::vulkan

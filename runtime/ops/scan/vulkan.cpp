@@ -16,6 +16,8 @@ struct LogSum {
 
 int state_of(const OpCall& c) { return params_of<ScanParams>(c).kind == ScanKind::kLogSum ? 4 : 2; }
 
+uint64_t rounds(const OpCall& c) { return 2 * uint64_t(c.out[0].dims[0]); }
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<ScanParams>(c);
   const int s = state_of(c);
@@ -34,6 +36,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel scan_vulkan_kernel = {refuse_nothing, nullptr, record, 0, true};
+extern const Kernel scan_vulkan_kernel = {refuse_nothing, nullptr, record, 0, true, rounds};
 
 }  // namespace runnel::vulkan

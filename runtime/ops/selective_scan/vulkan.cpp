@@ -13,6 +13,8 @@ struct Push {
 
 const char* refuses(const OpCall& c) { return c.in[2].dims[1] > 256 ? "more than 256 elements a channel" : nullptr; }
 
+uint64_t rounds(const OpCall& c) { return (uint64_t(c.in[0].dims[0]) + 3 * segments_of(c, 8)) * (last_axis(c.in[2]) + 1); }
+
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<SelectiveScanParams>(c);
   r.window({r.has(c.in, c.in_count, 7), r.has(c.out, c.out_count, 1)});
@@ -24,6 +26,6 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel selective_scan_vulkan_kernel = {refuses, nullptr, record, 0, true};
+extern const Kernel selective_scan_vulkan_kernel = {refuses, nullptr, record, 0, true, rounds};
 
 }  // namespace runnel::vulkan
