@@ -11,6 +11,9 @@
 
 namespace runnel {
 
+// Memory for n elements of a size and alignment, with the first `used` bytes of what was there, which is freed. Null data: none was.
+Status grow_raw(void** data, size_t* capacity, size_t used, size_t n, size_t size, size_t alignment);
+
 template <class T>
 class Vec {
  public:
@@ -78,6 +81,12 @@ class Vec {
  private:
   Status grow(size_t n) {
     if (n <= capacity_) return Status::ok();
+    if constexpr (std::is_trivially_copyable_v<T>) {
+      void* data = data_;
+      RNL_TRY(grow_raw(&data, &capacity_, size_ * sizeof(T), n, sizeof(T), alignof(T)));
+      data_ = static_cast<T*>(data);
+      return Status::ok();
+    }
     T* fresh = n > size_t(-1) / 2 / sizeof(T) ? nullptr : static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(alignof(T)), std::nothrow));
     if (!fresh) return Status::make(Code::kOutOfMemory, "cannot allocate %zu elements of %zu bytes", n, sizeof(T));
     for (size_t i = 0; i < size_; ++i) {
