@@ -24,7 +24,9 @@ Result<size_t> place(Vec<Lifetime>& pieces) {
   Vec<uint32_t> placed;  // sorted by offset
   RNL_TRY(order.assign(pieces.size()));
   for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return pieces[a].bytes != pieces[b].bytes ? pieces[a].bytes > pieces[b].bytes : a < b; });
+  const auto before = [&](uint32_t a, uint32_t b) { return pieces[a].bytes != pieces[b].bytes ? pieces[a].bytes > pieces[b].bytes : a < b; };
+  std::make_heap(order.begin(), order.end(), before);
+  std::sort_heap(order.begin(), order.end(), before);
   size_t total = 0;
   for (uint32_t index : order) {
     Lifetime& piece = pieces[index];

@@ -64,7 +64,9 @@ class Form {
   Status put(uint32_t c);
   Status decompose(uint32_t c);
   void sort() {
-    std::sort(chars_.begin() + run_, chars_.end());
+    // Runs are short; a heap is less code than std::sort.
+    std::make_heap(chars_.begin() + run_, chars_.end());
+    std::sort_heap(chars_.begin() + run_, chars_.end());
     run_ = chars_.size();
   }
   uint32_t join(uint32_t first, uint32_t second) const;

@@ -76,7 +76,8 @@ void Sampler::adjust(const SamplerState& state) {
   if (!penalises_) return;
   const uint64_t n = std::min<uint64_t>(state.count, uint64_t(o_.penalty_window));
   for (uint64_t i = 0; i < n; ++i) recent_[i] = state.history[(state.count - n + i) % SamplerState::kHistory];
-  std::sort(recent_.begin(), recent_.begin() + n);
+  std::make_heap(recent_.begin(), recent_.begin() + n);
+  std::sort_heap(recent_.begin(), recent_.begin() + n);
   for (uint64_t i = 0; i < n;) {
     const int32_t id = recent_[i];
     uint64_t run = i;
