@@ -3,6 +3,7 @@
 #pragma once
 
 #include "converter/checkpoint.h"
+#include "converter/read/json_text.h"
 #include "converter/read/source_file.h"
 
 namespace runnel::convert {
@@ -20,8 +21,7 @@ void read_safetensors(std::span<const uint8_t> bytes, const std::string& where, 
 // config.json, *.safetensors (single or with an index), licence of README.md.
 Checkpoint read_directory(const std::filesystem::path& directory);
 
-// JSON of a file of ours or the source's; refuses duplicate keys at the top level, files above limit bytes and deep nesting.
-Json parse_json(std::string_view text, const std::string& where);
+// JSON of a file of at most 64 MiB.
 Json read_json(const std::filesystem::path& file);
 
 }  // namespace runnel::convert

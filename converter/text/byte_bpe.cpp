@@ -7,8 +7,10 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "converter/text/added_tokens.h"
 #include "converter/text/json_access.h"
 #include "converter/text/patterns.h"
+#include "converter/text/trie_models.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -85,32 +87,6 @@ std::vector<MergeRule> merges_of_ranks(const std::vector<std::string>& pieces, s
   return rules;
 }
 
-void read_added_tokens(const Json& added, size_t size, VocabSource* s) {
-  if (!added.is_array()) return;
-  Ids ids;
-  for (size_t i = 0; i < s->pieces.size(); ++i) ids.emplace(s->pieces[i], int32_t(i));
-  int64_t last = -1;
-  for (const Json& t : added) {
-    const std::string piece = text_of(t, "content");
-    if (piece.empty()) continue;  // the original skips it too
-    int32_t id;
-    if (const auto at = ids.find(piece); at != ids.end()) {
-      id = at->second;
-    } else {
-      // The number that the file gives is not looked at.
-      id = int32_t(std::max<int64_t>(last + 1, int64_t(size)));
-      if (size_t(id) >= s->pieces.size()) s->pieces.resize(size_t(id) + 1), s->types.resize(size_t(id) + 1, uint8_t(PieceType::kUnused));
-      s->pieces[size_t(id)] = piece;
-      ids.emplace(piece, id);
-    }
-    last = std::max<int64_t>(last, id);
-    const bool special = flag_of(t, "special", false);
-    s->types[size_t(id)] = uint8_t(special ? PieceType::kControl : PieceType::kUserDefined);
-    s->added[id] = uint8_t((flag_of(t, "lstrip", false) ? kAddedStripLeft : 0) | (flag_of(t, "rstrip", false) ? kAddedStripRight : 0) |
-                           (flag_of(t, "single_word", false) ? kAddedSingleWord : 0) | (flag_of(t, "normalized", !special) ? kAddedNormalized : 0));
-  }
-}
-
 namespace {
 
 struct Ends {
@@ -118,19 +94,16 @@ struct Ends {
 };
 
 void read_template(const Json& post, const VocabSource& s, Ends* ends) {
-  const Json& single = member(post, "single");
-  if (!single.is_array()) return;
   bool after = false;
-  for (const Json& part : single) {
-    if (part.contains("Sequence")) {
+  for (const Json& part : list_of(post, "single")) {
+    if (!object_of(part, "Sequence").is_null()) {
       if (after) unsupported("a template that repeats the text");
       after = true;
       continue;
     }
-    const std::string name = text_of(member(part, "SpecialToken"), "id");
+    const std::string name = text_of(object_of(part, "SpecialToken"), "id");
     std::vector<int32_t> ids;
-    for (const Json& id : member(member(member(post, "special_tokens"), name.c_str()), "ids"))
-      if (id.is_number_integer()) ids.push_back(id.get<int32_t>());
+    for (const Json& id : list_of(object_of(object_of(post, "special_tokens"), name.c_str()), "ids")) ids.push_back(id_of(id, "an id of the template's token \"" + name + '"'));
     if (ids.empty()) ids.push_back(s.find(name));
     for (const int32_t id : ids)
       if (id < 0 || size_t(id) >= s.pieces.size()) fail("the template has the token \"" + name + "\", which is not in the vocabulary");
@@ -141,20 +114,22 @@ void read_template(const Json& post, const VocabSource& s, Ends* ends) {
 
 void collect_ends(const Json& post, const VocabSource& s, Ends* ends) {
   const std::string type = text_of(post, "type");
-  if (type == "Sequence" && member(post, "processors").is_array()) {
-    for (const Json& j : member(post, "processors")) collect_ends(j, s, ends);
+  if (type == "Sequence") {
+    for (const Json& j : list_of(post, "processors")) collect_ends(j, s, ends);
   } else if (type == "TemplateProcessing") {
     read_template(post, s, ends);
   } else if (type == "RobertaProcessing" || type == "BertProcessing") {
     const auto id = [&](const char* key) {
       const Json& pair = member(post, key);
-      if (!pair.is_array() || pair.size() != 2 || !pair[1].is_number_integer()) fail(std::string("the post-processor has no ") + key);
-      return pair[1].get<int32_t>();
+      if (!pair.is_array() || pair.size() != 2) fail(std::string("the post-processor has no ") + key);
+      const int32_t number = id_of(pair[1], std::string("the post-processor's ") + key);
+      if (size_t(number) >= s.pieces.size()) fail(std::string("the post-processor's ") + key + " is " + std::to_string(number) + ", the vocabulary has " + std::to_string(s.pieces.size()) + " pieces");
+      return number;
     };
     ends->prefix.push_back(id("cls"));
     ends->suffix.push_back(id("sep"));
-  } else if (!type.empty() && type != "ByteLevel") {
-    unsupported("the post-processor " + type);
+  } else if (type != "ByteLevel") {
+    unsupported("the post-processor " + (type.empty() ? "without a type" : type));
   }
 }
 
@@ -174,18 +149,20 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
   const Json& model = member(root, "model");
   VocabSource s;
   s.kind = TokenizerKind::kByteBpe;
-  if (!text_of(model, "continuing_subword_prefix").empty() || !text_of(model, "end_of_word_suffix").empty()) unsupported("a BPE model with word prefixes or suffixes");
-  if (member(model, "dropout").is_number() && member(model, "dropout").get<double>() > 0) unsupported("a BPE model with dropout");
+  if (!text_of(model, "continuing_subword_prefix", Null::kAbsent).empty() || !text_of(model, "end_of_word_suffix", Null::kAbsent).empty()) unsupported("a BPE model with word prefixes or suffixes");
+  const Json& dropout = member(model, "dropout");
+  if (!dropout.is_null() && !dropout.is_number()) refuse_json("\"dropout\"", dropout, "a number");
+  if (dropout.is_number() && dropout.get<double>() > 0) unsupported("a BPE model with dropout");
   bool byte_level = false;
-  read_pre_tokenizer(member(root, "pre_tokenizer"), &s, &byte_level);
-  if (member(root, "normalizer").is_object()) s.normalizer = member(root, "normalizer").dump();
+  read_pre_tokenizer(object_of(root, "pre_tokenizer"), &s, &byte_level);
+  if (const Json& normalizer = object_of(root, "normalizer"); !normalizer.is_null()) s.normalizer = normalizer.dump();
   s.char_units = !byte_level;
   s.whole_words_first = flag_of(model, "ignore_merges", false);
   s.fuse_unknown = flag_of(model, "fuse_unk", false);
   s.byte_fallback = flag_of(model, "byte_fallback", false) && s.char_units;
 
-  const Json& vocab = member(model, "vocab");
-  if (!vocab.is_object() || vocab.empty()) fail("model.vocab is missing");
+  const Json& vocab = object_of(model, "vocab");
+  if (vocab.empty()) fail("model.vocab is missing");
   Ids ids;
   for (const auto& [piece, id] : vocab.items()) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= int64_t(kMaxPieces)) fail("the piece \"" + piece + "\" has an id out of range");
@@ -199,12 +176,12 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
     ids[piece] = int32_t(at);
   }
   std::vector<std::pair<std::string, std::string>> pairs;
-  const Json& merges = member(model, "merges");
-  if (!merges.is_array()) fail("model.merges is not a list");
-  for (const Json& m : merges) pairs.push_back(pair_of(m, pairs.size()));
+  if (!member(model, "merges").is_array()) fail("model.merges is not a list");
+  for (const Json& m : model["merges"]) pairs.push_back(pair_of(m, pairs.size()));
   add_merges(pairs, ids, &s);
-  read_added_tokens(member(root, "added_tokens"), vocab.size(), &s);
-  if (const std::string unk = text_of(model, "unk_token"); !unk.empty() && ids.count(unk)) s.unk = ids[unk];
+  s.model_pieces = s.pieces.size();
+  read_added_tokens(list_of(root, "added_tokens"), vocab.size(), &s);
+  if (const std::string unk = text_of(model, "unk_token", Null::kAbsent); !unk.empty() && ids.count(unk)) s.unk = ids[unk];
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     if (s.added.count(int32_t(i))) continue;
     if (byte_level) {
@@ -215,7 +192,8 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
       s.types[i] = uint8_t(PieceType::kByte);
     }
   }
-  read_ends(member(root, "post_processor"), &s);
+  read_ends(object_of(root, "post_processor"), &s);
+  if (s.char_units && object_of(root, "decoder").is_object()) s.first_space = first_space_of(root["decoder"]);
   return s;
 }
 

@@ -15,8 +15,6 @@ std::optional<std::string> bytes_of_alphabet(std::string_view piece);
 VocabSource bpe_from_tokenizer_json(const nlohmann::json& root);
 // Steps of a tokenizer.json's pre_tokenizer; byte_level tells whether pieces are in the byte-level alphabet.
 void read_pre_tokenizer(const nlohmann::json& pre, VocabSource* source, bool* byte_level);
-// Added tokens with their numbers as the original gives them; `size` is the number of entries of the model's own vocabulary.
-void read_added_tokens(const nlohmann::json& added, size_t size, VocabSource* source);
 // What is put around a text.
 void read_ends(const nlohmann::json& post_processor, VocabSource* source);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "converter/read/json_text.h"
 #include "converter/text/jinja.h"
 #include "converter/text/vocabulary.h"
 #include "text/chat_program.h"
@@ -100,8 +101,8 @@ Chat compile_chat(const VocabSource& s) {
 }
 
 void apply_generation_config(std::string_view text, VocabSource* s) {
-  const auto root = nlohmann::json::parse(text, nullptr, false);
-  if (root.is_discarded() || !root.is_object()) throw std::runtime_error("generation_config.json: not a JSON object");
+  const auto root = parse_json(text, "generation_config.json");
+  if (!root.is_object()) throw std::runtime_error("generation_config.json: not a JSON object");
   const auto at = root.find("eos_token_id");
   if (at == root.end() || at->is_null()) return;
   for (const auto& id : at->is_array() ? *at : nlohmann::json::array({*at})) {

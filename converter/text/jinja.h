@@ -18,6 +18,9 @@ struct TemplateError : std::runtime_error {
   TemplateError(int line, const std::string& what) : std::runtime_error("line " + std::to_string(line) + ": " + what) {}
 };
 
+// Limits of a template: blocks and expressions within each other, parts of one expression, elifs of one if.
+inline constexpr int kMaxTemplateDepth = 200, kMaxTemplateTerms = 4000, kMaxTemplateBranches = 1000;
+
 namespace jinja {
 
 enum class Token : uint8_t { kData, kBlockBegin, kBlockEnd, kVariableBegin, kVariableEnd, kName, kString, kInteger, kFloat, kOperator, kEnd };

@@ -9,7 +9,7 @@ namespace {
 struct Deeper {
   int& depth;
   Deeper(int& d, const Node& n) : depth(d) {
-    if (++depth > 4000) throw TemplateError(n.line, "an expression that is too deep");
+    if (++depth > kMaxTemplateTerms) throw TemplateError(n.line, "an expression nested more than " + std::to_string(kMaxTemplateTerms) + " deep");
   }
   ~Deeper() { --depth; }
 };

@@ -7,8 +7,6 @@
 namespace runnel::convert::jinja {
 namespace {
 
-constexpr int kMaxDepth = 200, kMaxTerms = 4000;
-
 class Parser {
  public:
   explicit Parser(std::string_view source) : tokens_(tokenize(source)) {}
@@ -41,7 +39,7 @@ class Parser {
   }
   template <class... Parts>
   NodePtr make(Kind kind, int at, std::string text, Parts... parts) {
-    if (++terms_ > kMaxTerms) fail("an expression or a chain of elif that is too long");
+    if (++terms_ > kMaxTemplateTerms) fail("an expression of more than " + std::to_string(kMaxTemplateTerms) + " parts");
     NodePtr n = std::make_unique<Node>(kind, at, std::move(text));
     (n->parts.push_back(std::move(parts)), ...);
     return n;
@@ -86,7 +84,7 @@ class Parser {
 struct Deeper {
   int& depth;
   Deeper(int& d, int line) : depth(d) {
-    if (++depth > kMaxDepth) throw TemplateError(line, "expressions or blocks that lie too deep in each other");
+    if (++depth > kMaxTemplateDepth) throw TemplateError(line, "expressions or blocks too deep in each other, more than " + std::to_string(kMaxTemplateDepth));
   }
   ~Deeper() { --depth; }
 };
@@ -169,7 +167,8 @@ NodePtr Parser::if_statement(int at) {
   for (;;) {
     last->body = statements({"elif", "else", "endif"});
     if (take_name("elif")) {
-      terms_ = ++branches;
+      terms_ = 0;
+      if (++branches > kMaxTemplateBranches) fail("more than " + std::to_string(kMaxTemplateBranches) + " elifs of one if");
       NodePtr next = make(Kind::kIf, line(), "", tuple(false));
       end_of_block();
       Node* inner = next.get();

@@ -1,6 +1,7 @@
 // The normalizer of tokenizer.json, and SentencePiece's precompiled table within it.
 #include <unicode/uchar.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "converter/text/json_access.h"
@@ -12,6 +13,8 @@ namespace runnel::convert {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr int kMaxNormalizers = 256;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
 
@@ -93,31 +96,33 @@ void bert(const Json& j, NormalizerBuilder* b) {
   const bool lowers = flag_of(j, "lowercase", true);
   if (flag_of(j, "clean_text", true)) b->map(cleaned());
   if (flag_of(j, "handle_chinese_chars", true)) b->map(spaced_ideographs());
-  if (flag_of(j, "strip_accents", lowers)) {
+  if (flag_of(j, "strip_accents", lowers, Null::kAbsent)) {
     b->form(false, false);
     b->map(nonspacing_marks());
   }
   if (lowers) b->map(lower());
 }
 
-void replace(const Json& j, NormalizerBuilder* b) {
-  const auto pattern = j.find("pattern");
-  if (pattern == j.end() || !pattern->is_object()) fail("a Replace normalizer has no pattern");
-  const std::string string = text_of(*pattern, "String"), regex = text_of(*pattern, "Regex"), content = text_of(j, "content");
-  if (!string.empty()) b->replace(string, content);
-  else if (!regex.empty()) b->replace_pattern(regex, content);
-  else fail("a Replace normalizer has an empty pattern");
+std::string needed_text(const Json& j, const char* key, const std::string& of) {
+  if (!j.contains(key)) fail("the normalizer " + of + " has no " + key);
+  return text_of(j, key);
 }
 
-}  // namespace
+void replace(const Json& j, NormalizerBuilder* b) {
+  const Json& pattern = object_of(j, "pattern");
+  const std::string string = text_of(pattern, "String"), regex = text_of(pattern, "Regex"), content = needed_text(j, "content", "Replace");
+  if (!string.empty()) b->replace(string, content);
+  else if (!regex.empty()) b->replace_pattern(regex, content);
+  else fail("a Replace normalizer has no pattern");
+}
 
-void read_normalizer(const Json& j, NormalizerBuilder* b) {
-  if (!j.is_object()) return;
+// Also of those within others.
+void one_normalizer(const Json& j, int* count, NormalizerBuilder* b) {
+  if (++*count > kMaxNormalizers) throw UnsupportedTokenizer("tokenizer.json: more than " + std::to_string(kMaxNormalizers) + " normalizers are not supported");
   const std::string type = text_of(j, "type");
   if (type == "Sequence") {
-    const auto list = j.find("normalizers");
-    if (list == j.end() || !list->is_array()) fail("its normalizer's sequence is not a list");
-    for (const Json& step : *list) read_normalizer(step, b);
+    if (!j.contains("normalizers")) fail("its normalizer's sequence has no list");
+    for (const Json& step : list_of(j, "normalizers")) one_normalizer(step, count, b);
   } else if (type == "NFC" || type == "NFD") {
     b->form(type == "NFC", false);
   } else if (type == "NFKC" || type == "NFKD") {
@@ -131,61 +136,88 @@ void read_normalizer(const Json& j, NormalizerBuilder* b) {
   } else if (type == "Replace") {
     replace(j, b);
   } else if (type == "Prepend") {
-    b->prepend(text_of(j, "prepend"));
+    b->prepend(needed_text(j, "prepend", "Prepend"));
   } else if (type == "Strip") {
     b->strip(flag_of(j, "strip_left", true), flag_of(j, "strip_right", true));
   } else if (type == "Nmt") {
     b->map(nmt());
   } else if (type == "Precompiled") {
-    b->chars_map(from_base64(text_of(j, "precompiled_charsmap")));
+    b->chars_map(from_base64(needed_text(j, "precompiled_charsmap", "Precompiled")));
   } else {
     throw UnsupportedTokenizer("tokenizer.json: the normalizer " + (type.empty() ? "without a type" : type) + " is not supported yet");
   }
 }
 
-// u32 bytes of the trie; the trie, Darts' double array of u32 units; the strings, each with a zero byte behind it.
-std::map<std::string, std::string> decode_charsmap(std::string_view blob) {
-  const auto broken = [](const char* what) { throw std::runtime_error(std::string("the precompiled charsmap ") + what); };
-  const auto u32 = [&](size_t at) {
+constexpr size_t kMaxCharsmapKey = 64;               // bytes
+constexpr size_t kMaxCharsmapNodes = size_t(1) << 21;  // walked over; SentencePiece's own tables have some 260,000
+
+// The trie of a precompiled_charsmap, Darts' double array of u32 units. Nodes with the same endings behind them are one: the trie is a graph,
+// and a node is come to on many ways.
+class CharsmapReader {
+ public:
+  explicit CharsmapReader(std::string_view blob) : blob_(blob) {
+    if (blob.size() < 8) broken("is too short");
+    const size_t bytes = u32(0);
+    if (bytes % 4 || bytes == 0 || bytes > blob.size() - 4) broken("has a trie outside of it");
+    count_ = bytes / 4;
+    strings_ = blob.substr(4 + bytes);
+  }
+  std::map<std::string, std::string> all() {
+    walk(offset(unit(0)));
+    return std::move(out_);
+  }
+
+ private:
+  [[noreturn]] static void broken(const char* what) { throw std::runtime_error(std::string("the precompiled charsmap ") + what); }
+  uint32_t u32(size_t at) const {
     uint32_t v = 0;
-    for (int i = 3; i >= 0; --i) v = v << 8 | uint8_t(blob[at + size_t(i)]);
+    for (int i = 3; i >= 0; --i) v = v << 8 | uint8_t(blob_[at + size_t(i)]);
     return v;
-  };
-  if (blob.size() < 8) broken("is too short");
-  const size_t bytes = u32(0), count = bytes / 4;
-  if (bytes % 4 || bytes == 0 || bytes > blob.size() - 4) broken("has a trie outside of it");
-  const std::string_view strings = blob.substr(4 + bytes);
-  const auto unit = [&](size_t at) { return u32(4 + at * 4); };
-  const auto offset = [](uint32_t u) { return (u >> 10) << ((u & (1u << 9)) >> 6); };
-  std::map<std::string, std::string> out;
-  struct Node {
-    uint32_t base;  // children are at base ^ byte
-    std::string key;
-  };
-  std::vector<Node> todo = {{offset(unit(0)), ""}};
-  for (size_t visited = 0; !todo.empty(); ++visited) {
-    if (visited > count) broken("has a trie that leads in circles");
-    const Node node = std::move(todo.back());
-    todo.pop_back();
-    if (node.key.size() > 64) broken("has a string that is too long");
+  }
+  uint32_t unit(size_t at) const { return u32(4 + at * 4); }
+  static uint32_t offset(uint32_t u) { return (u >> 10) << ((u & (1u << 9)) >> 6); }
+  // The children of a node are at base ^ byte. As deep as a key is long.
+  void walk(uint32_t base) {
+    if (std::find(way_.begin(), way_.end(), base) != way_.end()) broken("has a trie that leads in circles");
+    if (way_.size() > kMaxCharsmapKey) broken("has a string of more than 64 bytes");
+    if (++walked_ > kMaxCharsmapNodes) broken("has more strings than any that is known");
+    way_.push_back(base);
     for (uint32_t byte = 1; byte < 256; ++byte) {
-      const uint32_t at = node.base ^ byte;
-      if (at >= count) continue;
+      const uint32_t at = base ^ byte;
+      if (at >= count_) continue;
       const uint32_t u = unit(at);
       if ((u & (1u << 31 | 0xFF)) != byte) continue;
-      const uint32_t base = at ^ offset(u);
-      const std::string key = node.key + char(byte);
-      if (u >> 8 & 1) {
-        if (base >= count) broken("has a trie that leads outside");
-        const size_t begin = unit(base) & 0x7FFFFFFF;
-        if (begin >= strings.size()) broken("has a string outside of it");
-        const size_t end = strings.find('\0', begin);
-        out[key] = std::string(strings.substr(begin, end == strings.npos ? end : end - begin));
-      }
-      todo.push_back({base, key});
+      key_ += char(byte);
+      const uint32_t next = at ^ offset(u);
+      if (u >> 8 & 1) value(next);
+      walk(next);
+      key_.pop_back();
     }
+    way_.pop_back();
   }
-  return out;
+  void value(uint32_t at) {
+    if (at >= count_) broken("has a trie that leads outside");
+    const size_t begin = unit(at) & 0x7FFFFFFF;
+    if (begin >= strings_.size()) broken("has a string outside of it");
+    const size_t end = strings_.find('\0', begin);
+    out_[key_] = std::string(strings_.substr(begin, end == strings_.npos ? end : end - begin));
+  }
+
+  std::string_view blob_, strings_;
+  size_t count_ = 0, walked_ = 0;
+  std::vector<uint32_t> way_;  // nodes from the root to here
+  std::string key_;
+  std::map<std::string, std::string> out_;
+};
+
+}  // namespace
+
+void read_normalizer(const Json& normalizer, NormalizerBuilder* b) {
+  int count = 0;
+  if (!normalizer.is_null()) one_normalizer(normalizer, &count, b);
 }
+
+// u32 bytes of the trie; the trie; the strings, each with a zero byte behind it.
+std::map<std::string, std::string> decode_charsmap(std::string_view blob) { return CharsmapReader(blob).all(); }
 
 }  // namespace runnel::convert

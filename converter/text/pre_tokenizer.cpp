@@ -64,10 +64,10 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
   if (after && !steps->empty() && steps->back().kind == PreKind::kFromAlphabet) steps->pop_back();
   else if (after) steps->push_back(text_step(PreKind::kToAlphabet, ""));
   if (type == "Split") {
-    const auto pattern = j.find("pattern");
-    if (pattern == j.end() || !pattern->is_object()) fail("a Split pre-tokenizer has no pattern");
-    const std::string text = text_of(*pattern, "String");
-    steps->push_back(split(text.empty() ? text_of(*pattern, "Regex") : regex_escape(text), behaviour_of(j, SplitBehaviour::kIsolated), flag_of(j, "invert", false)));
+    const Json& pattern = object_of(j, "pattern");
+    const std::string text = text_of(pattern, "String"), regex = text_of(pattern, "Regex");
+    if (text.empty() && regex.empty()) fail("a Split pre-tokenizer has no pattern");
+    steps->push_back(split(text.empty() ? regex : regex_escape(text), behaviour_of(j, SplitBehaviour::kIsolated), flag_of(j, "invert", false)));
   } else if (type == "ByteLevel") {
     if (flag_of(j, "add_prefix_space", true)) steps->push_back(text_step(PreKind::kPrepend, " "));
     if (flag_of(j, "use_regex", true)) steps->push_back(split(kGpt2Pattern, SplitBehaviour::kIsolated));
@@ -86,9 +86,9 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
   } else if (type == "CharDelimiterSplit") {
     steps->push_back(split(regex_escape(text_of(j, "delimiter")), SplitBehaviour::kRemoved));
   } else if (type == "FixedLength") {
-    const auto length = j.find("length");
-    if (length == j.end() || !length->is_number_integer() || length->get<int64_t>() < 1 || length->get<int64_t>() > 1000) unsupported("a FixedLength pre-tokenizer of this length");
-    steps->push_back(split("[\\s\\S]{1," + std::to_string(length->get<int64_t>()) + "}", SplitBehaviour::kIsolated));
+    const Json& length = member(j, "length");
+    if (!length.is_number_integer() || length.get<int64_t>() < 1 || length.get<int64_t>() > 1000) unsupported("a FixedLength pre-tokenizer of this length");
+    steps->push_back(split("[\\s\\S]{1," + std::to_string(length.get<int64_t>()) + "}", SplitBehaviour::kIsolated));
   } else if (type == "Metaspace") {
     read_metaspace(j, s);
   } else {
@@ -100,11 +100,13 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
 }  // namespace
 
 void read_pre_tokenizer(const Json& pre, VocabSource* s, bool* byte_level) {
-  if (!pre.is_object()) return;
+  if (pre.is_null()) return;
   if (text_of(pre, "type") != "Sequence") return read_step(pre, s, byte_level);
-  const auto list = pre.find("pretokenizers");
-  if (list == pre.end() || !list->is_array()) fail("its pre-tokenizer's sequence is not a list");
-  for (const Json& j : *list) read_pre_tokenizer(j, s, byte_level);
+  if (!pre.contains("pretokenizers")) fail("its pre-tokenizer's sequence has no list");
+  for (const Json& j : list_of(pre, "pretokenizers")) {
+    if (j.is_null()) refuse_json("a pre-tokenizer", j, "an object");
+    read_pre_tokenizer(j, s, byte_level);
+  }
 }
 
 std::vector<uint8_t> build_pre_tokenizer(const VocabSource& s) {

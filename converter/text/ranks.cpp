@@ -2,6 +2,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "converter/read/json_text.h"
 #include "converter/text/byte_bpe.h"
 #include "converter/text/patterns.h"
 
@@ -135,7 +136,7 @@ VocabSource from_ranks(std::string_view text, const std::string& name) {
 }
 
 VocabSource from_tekken(std::string_view text) {
-  const Json root = Json::parse(text, nullptr, false);
+  const Json root = parse_json(text, "tekken.json");
   const auto bad = [](const std::string& what) { throw std::runtime_error("tekken.json: " + what); };
   if (!root.is_object() || !root.contains("config") || !root["config"].is_object() || !root.contains("vocab") || !root["vocab"].is_array()) bad("it has no config or no vocab");
   const Json& config = root["config"];
@@ -153,6 +154,7 @@ VocabSource from_tekken(std::string_view text) {
   s.kind = TokenizerKind::kByteBpe;
   s.whole_words_first = true;
   const Json listed = root.contains("special_tokens") ? root["special_tokens"] : Json();
+  if (!listed.is_array() && !listed.is_null()) bad("special_tokens is not a list");
   if (listed.is_array()) {
     for (const Json& t : listed) {
       if (!t.is_object() || !t.contains("token_str") || !t["token_str"].is_string() || !t.contains("rank") || t["rank"] != s.pieces.size()) bad("special token " + std::to_string(s.pieces.size()) + " is not in its place");

@@ -1,5 +1,6 @@
 #include "converter/text/regex.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -43,8 +44,9 @@ bool Classes::number() {
     const auto [at, fresh] = known.emplace(in, uint32_t(known.size()));
     cls = at->second;
     if (fresh) sample_.push_back(first);
+    if (sample_.size() > kMaxClasses) return false;
   }
-  return sample_.size() <= kMaxClasses;
+  return true;
 }
 
 uint64_t Classes::mask(const CodeSet& set) const {
@@ -98,7 +100,7 @@ class Compiler {
   const std::vector<RegexInstruction>& code() const { return code_; }
 
  private:
-  [[noreturn]] void refuse(const std::string& what) const { throw UnsupportedTokenizer("the pattern " + std::string(pattern_) + " " + what + ", which is not supported"); }
+  [[noreturn]] void refuse(const std::string& what) const { throw UnsupportedTokenizer("the pattern " + shown_pattern(pattern_) + " " + what + ", which is not supported"); }
   RegexInstruction& add(RegexOp op) {
     if (code_.size() == kMaxInstructions) refuse("is too long");
     code_.push_back({op, 0, 0, 0, 0, 0, 0});
@@ -204,7 +206,11 @@ void Compiler::repeat(const RegexNode& n) {
   }
   if (n.mode == RegexMode::kPossessive) add(RegexOp::kAtomic);
   const bool lazy = n.mode == RegexMode::kLazy;
-  for (uint32_t i = 0; i < n.low; ++i) emit(body);
+  for (uint32_t i = 0; i < n.low; ++i) {
+    const uint32_t before = here();
+    emit(body);
+    if (here() == before) break;  // it matches the empty text alone
+  }
   std::vector<uint32_t> exits;
   if (n.high == kRegexUnlimited) {
     if (nullable(body)) refuse("repeats what can be empty");
@@ -259,7 +265,7 @@ uint32_t append_regex(std::string_view pattern, RegexFlavour flavour, std::vecto
   const RegexTree tree = parse_regex(pattern, flavour);
   Classes classes;
   classes.collect(*tree);
-  if (!classes.number()) throw UnsupportedTokenizer("the pattern " + std::string(pattern) + " tells more than " + std::to_string(kMaxClasses) + " kinds of characters apart");
+  if (!classes.number()) throw UnsupportedTokenizer("the pattern " + shown_pattern(pattern) + " tells more than " + std::to_string(kMaxClasses) + " kinds of characters apart");
   Compiler compiler(pattern, classes);
   compiler.emit(*tree);
   compiler.finish();
@@ -279,6 +285,12 @@ uint32_t append_classes(const CodeSet& set, std::vector<uint8_t>* out, uint32_t*
   std::vector<uint8_t> class_of(kCodePoints);
   for (const CodeSet::Range& r : set.ranges()) std::fill(class_of.begin() + r.first, class_of.begin() + r.last + 1, uint8_t(1));
   return append_table(class_of, out, page_count);
+}
+
+std::string shown_pattern(std::string_view pattern) {
+  size_t end = std::min<size_t>(pattern.size(), 200);
+  while (end < pattern.size() && end > 0 && (pattern[end] & 0xC0) == 0x80) --end;
+  return std::string(pattern.substr(0, end)) + (end < pattern.size() ? "..." : "");
 }
 
 std::string regex_escape(std::string_view text) {

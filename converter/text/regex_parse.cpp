@@ -8,7 +8,6 @@ namespace runnel::convert {
 namespace {
 
 using Kind = RegexNode::Kind;
-constexpr int kMaxDepth = 64;
 constexpr uint32_t kMaxRepeat = 1000;
 
 class Parser {
@@ -16,13 +15,14 @@ class Parser {
   Parser(std::string_view pattern, RegexFlavour flavour) : p_(pattern), onig_(flavour == RegexFlavour::kOniguruma) {}
 
   RegexTree all() {
+    if (p_.size() > kMaxPatternBytes) refuse(std::to_string(p_.size()) + " bytes where at most " + std::to_string(kMaxPatternBytes) + " can be");
     RegexTree tree = alternatives(false);
     if (!done()) refuse("a parenthesis without its partner");
     return tree;
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& what) const { throw UnsupportedTokenizer("the pattern " + std::string(p_) + " has " + what + ", which is not supported"); }
+  [[noreturn]] void refuse(const std::string& what) const { throw UnsupportedTokenizer("the pattern " + shown_pattern(p_) + " has " + what + ", which is not supported"); }
   bool done() const { return at_ == p_.size(); }
   bool see(std::string_view what) const { return p_.substr(at_, what.size()) == what; }
   bool take(std::string_view what) {
@@ -75,10 +75,10 @@ class Parser {
 };
 
 RegexTree Parser::alternatives(bool group) {
-  if (++depth_ > kMaxDepth) refuse("too many nested groups");
+  if (++depth_ > kMaxPatternGroups) refuse("groups nested more than " + std::to_string(kMaxPatternGroups) + " deep");
   const bool fold = fold_;
   RegexTree n = node(Kind::kAlternate);
-  do n->children.push_back(sequence(group));
+  do n->add(sequence(group));
   while (take("|"));
   fold_ = fold;
   --depth_;
@@ -93,7 +93,7 @@ RegexTree Parser::sequence(bool group) {
       fold_ = true;
       continue;
     }
-    n->children.push_back(quantified(atom()));
+    n->add(quantified(atom()));
   }
   if (!group && see(")")) refuse("a parenthesis without its partner");
   return n;
@@ -139,7 +139,8 @@ RegexTree Parser::quantified(RegexTree inner) {
     if (braces && onig_ && low == high && see("?")) refuse("{n}?");
     if (take("?")) n->mode = RegexMode::kLazy;
     else if (!(braces && onig_) && take("+")) n->mode = RegexMode::kPossessive;
-    n->children.push_back(std::move(inner));
+    n->add(std::move(inner));
+    if (n->height > kMaxPatternHeight) refuse("groups and repetitions nested more than " + std::to_string(kMaxPatternHeight) + " deep");
     inner = std::move(n);
   }
 }
@@ -176,10 +177,10 @@ RegexTree Parser::boundary(bool at_edge) {
       RegexTree side = node(Kind::kLook);
       side->behind = behind;
       side->negative = behind ? !before : before == at_edge;
-      side->children.push_back(set_node(word));
-      both->children.push_back(std::move(side));
+      side->add(set_node(word));
+      both->add(std::move(side));
     }
-    n->children.push_back(std::move(both));
+    n->add(std::move(both));
   }
   return n;
 }
@@ -197,7 +198,7 @@ RegexTree Parser::parenthesis() {
     n = look(true, true);
   } else if (take("?>")) {
     n = node(Kind::kAtomic);
-    n->children.push_back(alternatives(true));
+    n->add(alternatives(true));
   } else {
     if (take("?i:")) fold_ = true;
     else if (take("?-i:")) fold_ = false;
@@ -212,7 +213,7 @@ RegexTree Parser::parenthesis() {
 RegexTree Parser::look(bool behind, bool negative) {
   RegexTree n = node(Kind::kLook);
   n->behind = behind, n->negative = negative;
-  n->children.push_back(alternatives(true));
+  n->add(alternatives(true));
   return n;
 }
 
@@ -314,7 +315,7 @@ CodeSet Parser::bracket_item(bool* single, uint32_t* value) {
 
 // After the opening bracket.
 CodeSet Parser::brackets() {
-  if (++depth_ > kMaxDepth) refuse("too many nested classes");
+  if (++depth_ > kMaxPatternGroups) refuse("classes nested more than " + std::to_string(kMaxPatternGroups) + " deep");
   const bool other = take("^");
   CodeSet s, before;
   bool intersect = false, first = true;

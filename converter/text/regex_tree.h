@@ -1,6 +1,7 @@
 // A parsed pattern.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,12 @@ struct RegexNode {
   uint32_t low = 0, high = 0;                        // kRepeat; high may be kRegexUnlimited
   RegexMode mode = RegexMode::kGreedy;
   bool negative = false, behind = false;             // kLook
+  int height = 0;                                    // of the tree below
+
+  void add(std::unique_ptr<RegexNode> child) {
+    height = std::max(height, child->height + 1);
+    children.push_back(std::move(child));
+  }
 };
 using RegexTree = std::unique_ptr<RegexNode>;
 

@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "converter/read/json_text.h"
+#include "converter/text/added_tokens.h"
 #include "converter/text/byte_bpe.h"
 #include "converter/text/json_access.h"
 #include "converter/text/trie_models.h"
@@ -17,24 +19,23 @@ using Json = nlohmann::json;
 [[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
 
 Json parse(std::string_view text, const char* name) {
-  Json j = Json::parse(text, nullptr, false);
-  if (j.is_discarded() || !j.is_object()) throw std::runtime_error(std::string(name) + ": not a JSON object");
+  Json j = parse_json(text, name);
+  if (!j.is_object()) throw std::runtime_error(std::string(name) + ": not a JSON object");
   return j;
 }
 
 bool replaces_space(const Json& j) {
-  return text_of(j, "type") == "Replace" && text_of(member(j, "pattern"), "String") == " " && text_of(j, "content") == kSpaceMark;
+  return text_of(j, "type") == "Replace" && text_of(object_of(j, "pattern"), "String") == " " && text_of(j, "content") == kSpaceMark;
 }
 
 // Accepts what means: spaces become U+2581, with or without one before the text.
 void read_normalizer(const Json& root, VocabSource* s) {
   bool escapes = false;
   s->add_space_prefix = false;
-  const Json& normalizer = member(root, "normalizer");
+  const Json& normalizer = object_of(root, "normalizer");
   std::vector<Json> steps;
   if (text_of(normalizer, "type") == "Sequence") {
-    if (!member(normalizer, "normalizers").is_array()) fail("its normalizer's sequence is not a list");
-    for (const Json& j : member(normalizer, "normalizers")) steps.push_back(j);
+    for (const Json& j : list_of(normalizer, "normalizers")) steps.push_back(j);
   } else if (normalizer.is_object()) {
     steps.push_back(normalizer);
   }
@@ -43,7 +44,7 @@ void read_normalizer(const Json& root, VocabSource* s) {
     else if (text_of(j, "type") == "Prepend" && text_of(j, "prepend") == kSpaceMark) s->add_space_prefix = true;
     else unsupported("the normalizer " + text_of(j, "type"));
   }
-  const Json& pre = member(root, "pre_tokenizer");
+  const Json& pre = object_of(root, "pre_tokenizer");
   if (pre.is_object()) {
     const std::string type = text_of(pre, "type");
     if (type == "Metaspace") {
@@ -51,7 +52,7 @@ void read_normalizer(const Json& root, VocabSource* s) {
       const std::string scheme = text_of(pre, "prepend_scheme");
       s->add_space_prefix = scheme.empty() ? flag_of(pre, "add_prefix_space", true) : scheme != "never";
       escapes = true;
-    } else if (type != "Split" || text_of(member(pre, "pattern"), "String") != " " || !escapes) {
+    } else if (type != "Split" || text_of(object_of(pre, "pattern"), "String") != " " || !escapes) {
       // Splitting at spaces that the normalizer has already replaced does nothing.
       unsupported("the pre-tokenizer " + type);
     }
@@ -108,54 +109,47 @@ void read_merges(const Json& merges, const std::unordered_map<std::string, int32
 void read_post_processor(const Json& post, VocabSource* s) {
   const std::string type = text_of(post, "type");
   if (type == "Sequence") {
-    for (const Json& j : member(post, "processors")) read_post_processor(j, s);
+    for (const Json& j : list_of(post, "processors")) read_post_processor(j, s);
     return;
   }
-  if (type != "TemplateProcessing" || !member(post, "single").is_array()) return;
-  const Json& single = post["single"];
-  const auto special = [&](const Json& j) { return s->find(text_of(member(j, "SpecialToken"), "id")); };
-  if (single.empty()) return;
-  if (single.front().contains("SpecialToken")) s->bos = special(single.front()), s->add_bos = s->bos >= 0;
-  if (single.size() > 1 && single.back().contains("SpecialToken")) s->eos = special(single.back()), s->add_eos = s->eos >= 0;
+  if (type != "TemplateProcessing") return;
+  read_ends(post, s);
+  if (s->prefix.size() > 1 || s->suffix.size() > 1) unsupported("a template of several tokens around a SentencePiece text");
+  s->prefix.clear(), s->suffix.clear();  // bos and eos say it, also where tokenizer_config.json names others
 }
 
 // SentencePiece's BPE, which has an encoder of its own.
-VocabSource spm_from_tokenizer_json(const Json& root) {
-  const Json& model = member(root, "model");
+VocabSource spm_from_tokenizer_json(const Json& root, const Json& config) {
+  const Json& model = object_of(root, "model");
   if (!flag_of(model, "byte_fallback", false)) unsupported("a BPE model without byte_fallback");
   if (flag_of(model, "ignore_merges", false)) unsupported("ignore_merges");
-  if (!text_of(model, "continuing_subword_prefix").empty() || !text_of(model, "end_of_word_suffix").empty()) unsupported("a BPE model with word prefixes or suffixes");
-  const Json& vocab = member(model, "vocab");
-  if (!vocab.is_object() || vocab.empty()) fail("model.vocab is missing");
+  if (!text_of(model, "continuing_subword_prefix", Null::kAbsent).empty() || !text_of(model, "end_of_word_suffix", Null::kAbsent).empty()) unsupported("a BPE model with word prefixes or suffixes");
+  const Json& vocab = object_of(model, "vocab");
+  if (vocab.empty()) fail("model.vocab is missing");
 
   VocabSource s;
   read_normalizer(root, &s);
-  const size_t count = vocab.size() + (member(root, "added_tokens").is_array() ? root["added_tokens"].size() : 0);
   std::unordered_map<std::string, int32_t> ids;
-  const auto add = [&](const std::string& piece, const Json& id) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= int64_t(count)) fail("the piece \"" + piece + "\" has an id out of range");
-    const size_t at = id.get<size_t>();
+  for (const auto& [piece, number] : vocab.items()) {
+    const size_t at = size_t(id_of(number, "the id of the piece \"" + piece + '"'));
+    if (at >= vocab.size()) unsupported("a vocabulary with holes");
     if (at >= s.pieces.size()) s.pieces.resize(at + 1), s.types.resize(at + 1, 0);
-    if (s.types[at] && s.pieces[at] != piece) fail("two pieces have the id " + std::to_string(at));
+    if (s.types[at]) fail("two pieces have the id " + std::to_string(at));
     s.pieces[at] = piece;
     s.types[at] = uint8_t(PieceType::kNormal);
     ids[piece] = int32_t(at);
-    return at;
-  };
-  for (const auto& [piece, id] : vocab.items()) add(piece, id);
+  }
   for (int b = 0; b < 256; ++b) {
     char name[8];
     std::snprintf(name, sizeof name, "<0x%02X>", b);
     if (const auto at = ids.find(name); at != ids.end()) s.types[size_t(at->second)] = uint8_t(PieceType::kByte);
   }
-  if (member(root, "added_tokens").is_array())
-    for (const Json& t : root["added_tokens"]) {
-      const std::string piece = text_of(t, "content");
-      if (piece.empty()) fail("an added token has no content");
-      s.types[add(piece, member(t, "id"))] = uint8_t(flag_of(t, "special", false) ? PieceType::kControl : PieceType::kUserDefined);
-    }
-  for (size_t i = 0; i < s.types.size(); ++i)
-    if (s.types[i] == 0) fail("no piece has the id " + std::to_string(i));
+  read_added_tokens(list_of(root, "added_tokens"), vocab.size(), &s);
+  apply_added_tokens(member(config, "added_tokens_decoder"), &s);
+  for (const auto& [id, flags] : s.added)
+    if (flags) unsupported("the added token \"" + s.pieces[size_t(id)] + "\", which SentencePiece would not find like that,");
+  s.added.clear();
+  for (size_t i = vocab.size(); i < s.pieces.size(); ++i) ids[s.pieces[i]] = int32_t(i);
   // Pieces that no merge makes can only be single characters; their score is never looked at.
   s.scores.assign(s.pieces.size(), -float(1 << 24));
   read_merges(member(model, "merges"), ids, &s);
@@ -163,64 +157,57 @@ VocabSource spm_from_tokenizer_json(const Json& root) {
     if (PieceType(s.types[i]) == PieceType::kUserDefined)
       for (size_t at; (at = s.pieces[i].find(' ')) != std::string::npos;) s.pieces[i].replace(at, 1, kSpaceMark);
   s.byte_fallback = true;
-  if (const std::string unk = text_of(model, "unk_token"); !unk.empty() && ids.count(unk)) {
+  if (const std::string unk = text_of(model, "unk_token", Null::kAbsent); !unk.empty() && ids.count(unk)) {
     s.unk = ids[unk];
     s.types[size_t(s.unk)] = uint8_t(PieceType::kUnknown);
   }
-  read_post_processor(member(root, "post_processor"), &s);
+  read_post_processor(object_of(root, "post_processor"), &s);
   return s;
 }
 
-}  // namespace
-
-VocabSource from_tokenizer_json(std::string_view text) {
-  const Json root = parse(text, "tokenizer.json");
-  const Json& model = member(root, "model");
+VocabSource any_from_tokenizer_json(const Json& root, const Json& config) {
+  const Json& model = object_of(root, "model");
   const std::string type = text_of(model, "type");
   if (type == "Unigram") return unigram_from_tokenizer_json(root);
   if (type == "WordPiece") return word_piece_from_tokenizer_json(root);
   if (type != "BPE" && !(type.empty() && model.contains("merges"))) unsupported("a model of type " + (type.empty() ? "?" : type));
   try {
-    return spm_from_tokenizer_json(root);
+    return spm_from_tokenizer_json(root, config);
   } catch (const UnsupportedTokenizer&) {
     return bpe_from_tokenizer_json(root);
   }
 }
 
-namespace {
-
-// What transformers knows about added tokens beyond tokenizer.json: more of them may be special.
-void apply_added_tokens(const Json& list, VocabSource* s) {
-  if (!list.is_object() || !has_pipeline(s->kind)) return;
-  for (const auto& [key, t] : list.items()) {
-    const int32_t id = s->find(text_of(t, "content"));
-    if (id < 0 || key != std::to_string(id)) continue;
-    const bool special = flag_of(t, "special", false);
-    s->types[size_t(id)] = uint8_t(special ? PieceType::kControl : PieceType::kUserDefined);
-    s->added[id] = uint8_t((flag_of(t, "lstrip", false) ? kAddedStripLeft : 0) | (flag_of(t, "rstrip", false) ? kAddedStripRight : 0) |
-                           (flag_of(t, "single_word", false) ? kAddedSingleWord : 0) | (flag_of(t, "normalized", !special) ? kAddedNormalized : 0));
-  }
-}
-
 }  // namespace
 
-void apply_tokenizer_config(std::string_view text, VocabSource* s) {
-  const Json root = parse(text, "tokenizer_config.json");
-  apply_added_tokens(member(root, "added_tokens_decoder"), s);
-  const auto id_of = [&](const char* key) {
+VocabSource from_tokenizer_json(std::string_view text, std::string_view config_text) {
+  const Json root = parse(text, "tokenizer.json"), config = config_text.empty() ? Json() : parse(config_text, "tokenizer_config.json");
+  return reading("tokenizer.json", [&] { return any_from_tokenizer_json(root, config); });
+}
+
+static void apply_config(const Json& root, VocabSource* s) {
+  if (has_pipeline(s->kind)) apply_added_tokens(member(root, "added_tokens_decoder"), s);
+  const auto named = [&](const char* key) {
     const Json& j = member(root, key);
     const std::string piece = j.is_string() ? j.get<std::string>() : text_of(j, "content");
     return piece.empty() ? -1 : s->find(piece);
   };
-  if (const int32_t id = id_of("bos_token"); id >= 0) s->bos = id;
-  if (const int32_t id = id_of("eos_token"); id >= 0) s->eos = id;
-  s->add_bos = flag_of(root, "add_bos_token", s->add_bos) && s->bos >= 0;
-  s->add_eos = flag_of(root, "add_eos_token", s->add_eos) && s->eos >= 0;
+  if (const int32_t id = named("bos_token"); id >= 0) s->bos = id;
+  if (const int32_t id = named("eos_token"); id >= 0) s->eos = id;
+  s->add_bos = flag_of(root, "add_bos_token", s->add_bos, Null::kAbsent) && s->bos >= 0;
+  s->add_eos = flag_of(root, "add_eos_token", s->add_eos, Null::kAbsent) && s->eos >= 0;
   const Json& chat = member(root, "chat_template");
-  if (chat.is_string()) s->chat_template = chat.get<std::string>();
-  if (chat.is_array())
-    for (const Json& t : chat)
-      if (text_of(t, "name") == "default") s->chat_template = text_of(t, "template");
+  if (!chat.is_array()) {
+    if (const std::string text = text_of(root, "chat_template", Null::kAbsent); !text.empty()) s->chat_template = text;
+    return;
+  }
+  for (const Json& t : chat)
+    if (text_of(t, "name") == "default") s->chat_template = text_of(t, "template");
+}
+
+void apply_tokenizer_config(std::string_view text, VocabSource* s) {
+  const Json root = parse(text, "tokenizer_config.json");
+  reading("tokenizer_config.json", [&] { apply_config(root, s); });
 }
 
 }  // namespace runnel::convert

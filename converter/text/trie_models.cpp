@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "converter/read/json_text.h"
+#include "converter/text/added_tokens.h"
 #include "converter/text/byte_bpe.h"
 #include "converter/text/byte_trie.h"
 #include "converter/text/json_access.h"
@@ -27,40 +29,15 @@ std::string byte_piece(int b) {
   return name;
 }
 
-// An added token of the normalised text is itself normalised: that is looked for in texts and written for its id.
-void normalize_added_tokens(VocabSource* s) {
-  const std::vector<uint8_t> bytes = build_normalizer(*s);
-  std::vector<uint64_t> store(bytes.size() / 8 + 1);
-  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<uint8_t*>(store.data()));
-  Normalizer normalizer;
-  if (const Status status = norm_open(reinterpret_cast<const uint8_t*>(store.data()), bytes.size(), &normalizer); !status.is_ok()) fail(status.message());
-  NormScratch scratch;
-  RegexScratch regex;
-  for (const auto& [id, flags] : s->added) {
-    if (!(flags & kAddedNormalized)) continue;
-    std::string& piece = s->pieces[size_t(id)];
-    Vec<uint8_t> text;
-    regex.work = 1 << 20;
-    Status status = text.append(reinterpret_cast<const uint8_t*>(piece.data()), piece.size());
-    if (status.is_ok()) status = normalize(normalizer, 0, &text, &scratch, &regex);
-    if (!status.is_ok()) fail(status.message());
-    const std::string made(text.begin(), text.end());
-    if (made == piece) continue;
-    if (made.empty() || size_t(id) < s->model_pieces) unsupported("the added token \"" + piece + "\", which the normaliser changes to \"" + made + "\",");
-    piece = made;
-  }
-}
-
 // What is around the model.
 void read_pipeline(const Json& root, VocabSource* s) {
   bool byte_level = false;
-  read_pre_tokenizer(member(root, "pre_tokenizer"), s, &byte_level);
+  read_pre_tokenizer(object_of(root, "pre_tokenizer"), s, &byte_level);
   if (byte_level) unsupported("the pre-tokenizer ByteLevel before a model that is not BPE");
-  if (member(root, "normalizer").is_object()) s->normalizer = member(root, "normalizer").dump();
+  if (const Json& normalizer = object_of(root, "normalizer"); !normalizer.is_null()) s->normalizer = normalizer.dump();
   s->model_pieces = s->pieces.size();
-  read_added_tokens(member(root, "added_tokens"), s->pieces.size(), s);
-  if (!s->normalizer.empty()) normalize_added_tokens(s);
-  read_ends(member(root, "post_processor"), s);
+  read_added_tokens(list_of(root, "added_tokens"), s->pieces.size(), s);
+  read_ends(object_of(root, "post_processor"), s);
 }
 
 int32_t checked_id(int64_t value, const char* what, size_t n) {
@@ -79,12 +56,12 @@ FirstSpace first_space_of(const Json& decoder) {
     if (scheme.empty()) scheme = flag_of(decoder, "add_prefix_space", true) ? "always" : "never";
     return scheme == "never" ? FirstSpace::kNone : FirstSpace::kAll;
   }
-  if (type != "Sequence" || !member(decoder, "decoders").is_array()) unsupported("the decoder " + type);
+  if (type != "Sequence") unsupported("the decoder " + type);
   bool marks = false, fused = false;
   FirstSpace first = FirstSpace::kNone;
-  for (const Json& step : member(decoder, "decoders")) {
+  for (const Json& step : list_of(decoder, "decoders")) {
     const std::string kind = text_of(step, "type");
-    if (kind == "Replace" && text_of(member(step, "pattern"), "String") == kSpaceMark && text_of(step, "content") == " ") marks = true;
+    if (kind == "Replace" && text_of(object_of(step, "pattern"), "String") == kSpaceMark && text_of(step, "content") == " ") marks = true;
     else if (kind == "Fuse") fused = true;
     else if (kind == "Strip" && fused && text_of(step, "content") == " " && member(step, "start") == 1 && member(step, "stop") == 0) first = FirstSpace::kOne;
     else if (kind == "Metaspace") return first_space_of(step);
@@ -96,8 +73,8 @@ FirstSpace first_space_of(const Json& decoder) {
 
 VocabSource unigram_from_tokenizer_json(const Json& root) {
   const Json& model = member(root, "model");
-  const Json& vocab = member(model, "vocab");
-  if (!vocab.is_array() || vocab.empty()) fail("model.vocab is missing");
+  const Json& vocab = list_of(model, "vocab");
+  if (vocab.empty()) fail("model.vocab is missing");
   VocabSource s;
   s.kind = TokenizerKind::kUnigram;
   double lowest = std::numeric_limits<double>::infinity();
@@ -113,9 +90,9 @@ VocabSource unigram_from_tokenizer_json(const Json& root) {
   s.unknown_score = lowest - double(kUnknownPenalty);
   s.fuse_unknown = true;
   s.byte_fallback = flag_of(model, "byte_fallback", false);
-  if (const Json& unk = member(model, "unk_id"); unk.is_number_integer()) {
-    if (unk.get<int64_t>() < 0 || unk.get<int64_t>() >= int64_t(s.pieces.size())) fail("unk_id is " + unk.dump() + ", the vocabulary has " + std::to_string(s.pieces.size()) + " pieces");
-    s.unk = unk.get<int32_t>();
+  if (const Json& unk = member(model, "unk_id"); !unk.is_null()) {
+    s.unk = id_of(unk, "\"unk_id\"");
+    if (size_t(s.unk) >= s.pieces.size()) fail("unk_id is " + unk.dump() + ", the vocabulary has " + std::to_string(s.pieces.size()) + " pieces");
   }
   for (int b = 0; b < 256 && s.byte_fallback; ++b) {
     const int32_t id = s.find(byte_piece(b));
@@ -124,14 +101,14 @@ VocabSource unigram_from_tokenizer_json(const Json& root) {
   }
   if (s.unk < 0 && !s.byte_fallback) unsupported("a Unigram model without unk_id");
   read_pipeline(root, &s);
-  s.first_space = first_space_of(member(root, "decoder"));
+  s.first_space = first_space_of(object_of(root, "decoder"));
   return s;
 }
 
 VocabSource word_piece_from_tokenizer_json(const Json& root) {
   const Json& model = member(root, "model");
-  const Json& vocab = member(model, "vocab");
-  if (!vocab.is_object() || vocab.empty()) fail("model.vocab is missing");
+  const Json& vocab = object_of(model, "vocab");
+  if (vocab.empty()) fail("model.vocab is missing");
   VocabSource s;
   s.kind = TokenizerKind::kWordPiece;
   for (const auto& [piece, id] : vocab.items()) {
@@ -143,27 +120,24 @@ VocabSource word_piece_from_tokenizer_json(const Json& root) {
     s.pieces[at] = piece;
     s.types[at] = uint8_t(PieceType::kNormal);
   }
-  const Json& prefix = member(model, "continuing_subword_prefix");
-  s.word_prefix = prefix.is_string() ? prefix.get<std::string>() : "##";
+  s.word_prefix = model.contains("continuing_subword_prefix") ? text_of(model, "continuing_subword_prefix") : "##";
   if (s.word_prefix.size() > kPrefixBytes) unsupported("a continuing_subword_prefix of " + std::to_string(s.word_prefix.size()) + " bytes");
   const Json& most = member(model, "max_input_chars_per_word");
+  if (!most.is_number_unsigned() && model.contains("max_input_chars_per_word")) refuse_json("\"max_input_chars_per_word\"", most, "a number of characters");
   s.max_word_chars = most.is_number_unsigned() ? uint32_t(std::min<uint64_t>(most.get<uint64_t>(), UINT32_MAX)) : 100;
-  const Json& unk = member(model, "unk_token");
-  s.unk = s.find(unk.is_string() ? unk.get<std::string>() : "[UNK]");
+  s.unk = s.find(model.contains("unk_token") ? text_of(model, "unk_token") : "[UNK]");
   if (s.unk < 0) unsupported("a WordPiece model whose unk_token is not in the vocabulary");
   read_pipeline(root, &s);
-  const Json& decoder = member(root, "decoder");
+  const Json& decoder = object_of(root, "decoder");
   if (text_of(decoder, "type") != "WordPiece") unsupported("the decoder " + (decoder.is_object() ? text_of(decoder, "type") : std::string("null")) + " of a WordPiece model");
-  if (const Json& own = member(decoder, "prefix"); (own.is_string() ? own.get<std::string>() : "##") != s.word_prefix) unsupported("a WordPiece decoder with another prefix than the model's");
+  if ((decoder.contains("prefix") ? text_of(decoder, "prefix") : "##") != s.word_prefix) unsupported("a WordPiece decoder with another prefix than the model's");
   s.clean_up = flag_of(decoder, "cleanup", true);
   return s;
 }
 
-VocabSource from_bert_vocab(std::string_view text, std::string_view config_text) {
-  const Json config = config_text.empty() ? Json::object() : Json::parse(config_text, nullptr, false);
-  if (!config.is_object()) throw std::runtime_error("tokenizer_config.json: not a JSON object");
-  Json root = {{"normalizer", {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", flag_of(config, "tokenize_chinese_chars", true)},
-                               {"strip_accents", member(config, "strip_accents")}, {"lowercase", flag_of(config, "do_lower_case", true)}}},
+static VocabSource bert_vocab(std::string_view text, const Json& config) {
+  Json root = {{"normalizer", {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", flag_of(config, "tokenize_chinese_chars", true, Null::kAbsent)},
+                               {"strip_accents", member(config, "strip_accents")}, {"lowercase", flag_of(config, "do_lower_case", true, Null::kAbsent)}}},
                {"pre_tokenizer", {{"type", "BertPreTokenizer"}}}, {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}}};
   Json vocab = Json::object();
   for (size_t id = 0; !text.empty(); ++id) {
@@ -188,29 +162,32 @@ VocabSource from_bert_vocab(std::string_view text, std::string_view config_text)
   return word_piece_from_tokenizer_json(root);
 }
 
+VocabSource from_bert_vocab(std::string_view text, std::string_view config_text) {
+  const Json config = config_text.empty() ? Json::object() : parse_json(config_text, "tokenizer_config.json");
+  return reading("tokenizer_config.json", [&] { return bert_vocab(text, config); });
+}
+
 void set_spm_normalizer(const SpmNormalizer& spec, VocabSource* s) {
   s->spm_normalizer = spec;
   if (spec.remove_extra_whitespaces) s->first_space = FirstSpace::kEach;
   else s->first_space = spec.add_dummy_prefix ? FirstSpace::kOne : FirstSpace::kNone;
 }
 
-// The scores of unknown and of user-defined pieces follow from those of the normal ones.
+// The score of unknown pieces follows from those of the normal ones.
 void finish_spm_unigram(VocabSource* s) {
-  float lowest = std::numeric_limits<float>::max(), highest = std::numeric_limits<float>::min();
+  float lowest = std::numeric_limits<float>::max();
   bool any = false;
   for (size_t i = 0; i < s->pieces.size(); ++i) {
     const PieceType type = PieceType(s->types[i]);
     if (type == PieceType::kControl || type == PieceType::kUnknown) s->added[int32_t(i)] = 0;
     if (type != PieceType::kNormal) continue;
     lowest = std::min(lowest, s->scores[i]);
-    highest = std::max(highest, s->scores[i]);
     any = true;
   }
   if (!any) throw std::runtime_error("tokenizer: a unigram model has no normal pieces");
   if (s->unk < 0) throw std::runtime_error("tokenizer: a unigram model has no unknown piece");
   s->kind = TokenizerKind::kUnigram;
   s->unknown_score = double(lowest - kUnknownPenalty);
-  s->user_score = highest;
   s->fuse_unknown = true;
   s->model_pieces = s->pieces.size();
 }
@@ -258,6 +235,7 @@ VocabSource word_piece_from_gguf(const GgufTokenizer& g) {
   bool cased = false;
   for (size_t i = 0; i < n; ++i) {
     std::string piece = g.tokens[i];
+    if (g.types[i] < 1 || g.types[i] > 6) throw std::runtime_error("tokenizer: token " + std::to_string(i) + " has the unknown type " + std::to_string(g.types[i]));
     const PieceType type = PieceType(g.types[i]);
     if (type == PieceType::kNormal) {
       const bool begins = piece.compare(0, kSpaceMarkBytes, kSpaceMark) == 0;
@@ -297,11 +275,11 @@ std::vector<uint8_t> build_piece_trie(const VocabSource& s) {
   h.piece_count = uint32_t(s.pieces.size());
   h.node_count = uint32_t(nodes.size());
   h.unknown_score = s.unknown_score;
-  h.user_score = s.user_score;
   h.max_chars = s.max_word_chars;
   h.prefix_size = uint32_t(s.word_prefix.size());
   std::memcpy(h.prefix, s.word_prefix.data(), s.word_prefix.size());
   std::vector<double> scores = s.wide_scores;
+  if (scores.empty() && std::find(s.types.begin(), s.types.end(), uint8_t(PieceType::kUserDefined)) != s.types.end()) h.flags = kUserTenths;
   if (!scores.empty()) {
     h.flags = kWideSums;
     scores.resize(s.pieces.size(), 0);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 
+#include "converter/text/added_tokens.h"
 #include "converter/text/byte_bpe.h"
 #include "converter/text/trie_models.h"
 #include "text/tokenizer.h"
@@ -171,7 +172,9 @@ static void build_pipeline(const VocabSource& s, VocabData* d) {
   else d->piece_trie = build_piece_trie(s);
 }
 
-VocabData build_vocab(const VocabSource& s) {
+VocabData build_vocab(const VocabSource& source) {
+  VocabSource s = source;
+  if (has_pipeline(s.kind)) normalize_added_tokens(&s);
   check(s);
   if (s.kind == TokenizerKind::kLongestMatch) check_bytes(s);
   else if (!has_pipeline(s.kind) && !s.byte_fallback && s.unk < 0) fail("it has neither byte fallback nor an unknown piece");

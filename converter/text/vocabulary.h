@@ -51,11 +51,10 @@ struct VocabSource {
   std::optional<SpmNormalizer> spm_normalizer;
   FirstSpace first_space = FirstSpace::kPrefix;
 
+  size_t model_pieces = 0;                // ids from here on are added tokens that the model does not know; of the kinds with a pipeline
   // Of unigram and word_piece.
-  size_t model_pieces = 0;                // ids from here on are added tokens that the model does not know
   std::vector<double> wide_scores;        // those of the tokenizers library
   double unknown_score = 0;
-  float user_score = 0;
   uint32_t max_word_chars = 0;
   std::string word_prefix;
   bool clean_up = false;
@@ -102,8 +101,9 @@ format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& d
 
 // A SentencePiece model (protobuf).
 VocabSource from_spm_proto(std::string_view bytes);
-// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and BPE with a pipeline.
-VocabSource from_tokenizer_json(std::string_view text);
+// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and models with a pipeline. tokenizer_config.json
+// beside it, where there is one, has its say about added tokens.
+VocabSource from_tokenizer_json(std::string_view text, std::string_view config = {});
 // vocab.txt of BERT's tokenizer with its tokenizer_config.json, empty: none.
 VocabSource from_bert_vocab(std::string_view text, std::string_view config);
 // tokenizer_config.json beside either of them: add_bos_token, add_eos_token, bos_token, eos_token, chat_template.

@@ -33,7 +33,10 @@ Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), "t
 // Further ids that end an answer.
 void add_gguf_ends(const Facts& f, VocabSource* source) {
   for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
-    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0 && id < int64_t(source->pieces.size())) source->ends.push_back(int32_t(id));
+    if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0) {
+      if (id >= int64_t(source->pieces.size())) f.refuse(key, "is " + std::to_string(id) + ", the vocabulary has " + std::to_string(source->pieces.size()) + " pieces");
+      source->ends.push_back(int32_t(id));
+    }
 }
 
 VocabSource gguf_vocabulary(const Checkpoint& c) {
@@ -105,9 +108,9 @@ VocabSource vocabulary_of_file(const std::filesystem::path& file, const std::str
   const std::string text = read_text(file, kMaxTokenizerFile), name = file.filename().string();
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first != text.npos && text[first] == '{') {
-    const Json root = Json::parse(text, nullptr, false);
+    const Json root = parse_json(text, name);
     if (root.is_object() && root.contains("vocab") && root.contains("config")) return from_tekken(text);
-    return from_tokenizer_json(text);
+    return from_tokenizer_json(text, config);
   }
   if (is_rank_file(text)) return from_ranks(text, name);
   if (file.extension() != ".txt") return from_spm_proto(text);

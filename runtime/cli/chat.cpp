@@ -11,6 +11,7 @@
 
 #include "api/handles.h"
 #include "cli/common.h"
+#include "cli/json_text.h"
 #include "cli/lines.h"
 #include "cli/text_options.h"
 
@@ -118,7 +119,7 @@ void Chat::load() {
   const std::string path = side_file(o_.load_state);
   auto file = FileView::open(path.c_str(), false);
   if (!file.is_ok()) throw Failure("the messages of the saved conversation: " + std::string(file.take_status().message()));
-  const json saved = json::parse(file.value().data(), file.value().data() + file.value().size(), nullptr, false);
+  const json saved = parse_json({reinterpret_cast<const char*>(file.value().data()), file.value().size()}, path);
   const auto is_message = [](const json& m) { return m.is_object() && m.value("role", json()).is_string() && m.value("content", json()).is_string(); };
   if (!saved.is_array() || !std::all_of(saved.begin(), saved.end(), is_message)) throw Failure(path + ": not a list of messages");
   for (const json& m : saved) chat_.messages.emplace_back(m["role"].get<std::string>(), m["content"].get<std::string>());

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <iostream>
 
+#include "cli/json_text.h"
+
 namespace runnel::cli {
 
 using nlohmann::json;
@@ -37,8 +39,8 @@ void for_each_line(const std::string& path, const std::function<void(const json&
   std::string line;
   for (size_t n = 1; std::getline(in, line); ++n) {
     if (line.empty()) continue;
-    const json given = json::parse(line, nullptr, false);
     try {
+      const json given = parse_json(line, "line " + std::to_string(n));
       if (!given.is_object()) throw Failure("line " + std::to_string(n) + " is no JSON object");
       see(given, n);
     } catch (const Failure& e) {

@@ -1,10 +1,9 @@
 #include "cli/safetensors.h"
 
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "cli/common.h"
-#include "cli/lines.h"
+#include "cli/json_text.h"
 #include "format/enums.h"
 
 namespace runnel::cli {
@@ -32,7 +31,7 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
   std::memcpy(&header, file->data(), 8);
   if (header > file->size() - 8 || header > (uint64_t(100) << 20)) throw Failure(path + ": the header's size is out of range");
   const char* text = reinterpret_cast<const char*>(file->data()) + 8;
-  const json root = json::parse(text, text + header, nullptr, false);
+  const json root = parse_json({text, size_t(header)}, path);
   if (!root.is_object()) throw Failure(path + ": the header is not a JSON object");
   const uint64_t room = file->size() - 8 - header;
   std::vector<NamedTensor> out;

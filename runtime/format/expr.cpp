@@ -7,8 +7,8 @@
 namespace runnel {
 namespace {
 
-constexpr int kMaxDepth = 32;
 constexpr size_t kMaxText = 512;
+static_assert(kMaxExprDepth == 32);  // as the message says
 
 bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
 
@@ -31,7 +31,7 @@ struct ExprPool::Parser {
   }
 
   Result<int32_t> sum() {
-    if (++depth > kMaxDepth) return fail("nested too deep");
+    if (++depth > kMaxExprDepth) return fail("nested more than 32 deep");
     RNL_ASSIGN(left, product());
     for (skip(); *p == '+' || *p == '-'; skip()) {
       const Kind kind = *p++ == '+' ? Kind::kAdd : Kind::kSub;

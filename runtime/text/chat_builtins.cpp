@@ -131,7 +131,7 @@ Result<Value> change_case(Builtin kind, bool words_as_filter, const Value& v, Ar
 }
 
 Status write_json(const Value& v, int depth, Arena* arena, TextBuilder* out) {
-  if (depth > 32) return Status::make(Code::kUnsupported, "lists that lie too deep in each other");
+  if (depth > kMaxValueDepth) return Status::make(Code::kUnsupported, "lists nested more than %d deep", kMaxValueDepth);
   RNL_TRY(arena->step(v.size));
   const auto put = [&](const char* s) { return out->add(s, std::strlen(s), kTemplateTag); };
   switch (v.type) {

@@ -32,7 +32,7 @@ class Machine {
   Status call(uint32_t macro);
   Status leave();
   Status push(const Value& v) {
-    if (stack_.size() >= kMaxStack) return Status::make(Code::kUnsupported, "its expressions lie too deep in each other");
+    if (stack_.size() >= kMaxStack) return Status::make(Code::kUnsupported, "its expressions need more than %zu values at once", kMaxStack);
     return stack_.push(v);
   }
   Status push(Result<Value> v) {
@@ -287,7 +287,7 @@ Status Machine::loop(Op op, uint32_t operand) {
 Status Machine::call(uint32_t macro) {
   if (!p_.macros() || macro >= p_.macros()->size()) return broken("no such macro");
   const format::ChatMacro& m = *p_.macros()->Get(macro);
-  if (frames_.size() >= kMaxFrames) return Status::make(Code::kUnsupported, "its macros call each other too deep");
+  if (frames_.size() >= kMaxFrames) return Status::make(Code::kUnsupported, "its macros call each other too deep, more than %zu times", kMaxFrames - 1);
   if (m.parameters() > m.locals() || m.locals() > kMaxVariables) return broken("a macro's parameters");
   RNL_TRY(need(m.parameters()));
   const size_t base = locals_.size();

@@ -11,7 +11,6 @@ namespace runnel::chat {
 namespace {
 
 constexpr size_t kBlockBytes = size_t(64) << 10;
-constexpr int kMaxDepth = 32;  // of lists in lists, where they are compared
 
 Status wrong(const char* what, const Value& a, const Value& b) {
   return Status::make(Code::kInvalidArgument, "%s of %s and %s", what, type_name(a.type), type_name(b.type));
@@ -195,7 +194,7 @@ Result<Value> arithmetic(uint8_t op, const Value& a, const Value& b, Arena* aren
 }
 
 Result<bool> equal(const Value& a, const Value& b, Arena* arena, int depth) {
-  if (depth > kMaxDepth) return Status::make(Code::kUnsupported, "lists that lie too deep in each other");
+  if (depth > kMaxValueDepth) return Status::make(Code::kUnsupported, "lists nested more than %d deep", kMaxValueDepth);
   if (a.is_integer() && b.is_integer()) return a.integer == b.integer;
   if (a.type != b.type) return false;
   RNL_TRY(arena->step(a.size));

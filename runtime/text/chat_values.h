@@ -13,6 +13,7 @@
 namespace runnel::chat {
 
 inline constexpr uint16_t kTemplateTag = 0, kOtherTag = 0xFFFF;
+inline constexpr int kMaxValueDepth = 32;  // of lists and mappings in each other, where they are compared or written as JSON
 
 enum class Type : uint8_t { kUndefined, kNone, kBool, kInteger, kText, kList, kDict, kNamespace, kBuilder, kMissing };
 const char* type_name(Type type);

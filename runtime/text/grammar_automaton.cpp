@@ -36,6 +36,7 @@ class Builder {
     for (GrammarAutomaton::Call& c : out_.calls) c.start = rule_starts_[c.start];
     for (GrammarAutomaton::Repeat& r : out_.repeats) r.start = rule_starts_[r.start];
     out_.start = rule_starts_[tree_.root];
+    RNL_TRY(put_in_order());
     RNL_TRY(drop_endless());
     return refuse_left_recursion();
   }
@@ -43,6 +44,9 @@ class Builder {
  private:
   struct Set {
     uint32_t first, count;  // of members_, ascending
+  };
+  struct Called {
+    uint32_t rule, next;
   };
 
   void number_classes() {
@@ -113,11 +117,11 @@ class Builder {
     const Set set = sets_[state];
     const auto member = [&](uint32_t i) -> const GrammarNfa::Node& { return nfa_.nodes[members_[set.first + i]]; };
     bool reads[256] = {}, reads_any = false;
-    rules_.clear();
+    called_.clear();
     for (uint32_t i = 0; i < set.count; ++i) {
       const GrammarNfa::Node& n = member(i);
       if (n.kind == Kind::kEnd) out_.states[state].ends = true;
-      if (n.kind == Kind::kCall) RNL_TRY(rules_.push(n.other));
+      if (n.kind == Kind::kCall) RNL_TRY(called_.push({n.other, n.next}));
       if (n.kind == Kind::kBytes) std::fill(reads + out_.class_of[n.low], reads + out_.class_of[n.high] + 1, true), reads_any = true;
     }
     for (uint32_t c = 0; reads_any && c < out_.class_count; ++c) {
@@ -131,15 +135,11 @@ class Builder {
       out_.next[size_t(state) * out_.class_count + c] = uint16_t(to);
     }
     out_.states[state].first_call = uint32_t(out_.calls.size());
-    std::sort(rules_.begin(), rules_.end());
-    for (size_t k = 0; k < rules_.size(); ++k) {
-      const uint32_t rule = rules_[k];
-      if (k && rule == rules_[k - 1]) continue;
+    std::sort(called_.begin(), called_.end(), [](const Called& a, const Called& b) { return a.rule < b.rule; });
+    for (size_t k = 0; k < called_.size();) {
+      const uint32_t rule = called_[k].rule;
       RNL_TRY(begin_set());
-      for (uint32_t i = 0; i < set.count; ++i) {
-        const GrammarNfa::Node& n = member(i);
-        if (n.kind == Kind::kCall && n.other == rule) RNL_TRY(reach(n.next));
-      }
+      for (; k < called_.size() && called_[k].rule == rule; ++k) RNL_TRY(reach(called_[k].next));
       RNL_ASSIGN(back, intern());
       if (back) RNL_TRY(add_call(rule, uint16_t(back)));
     }
@@ -170,6 +170,43 @@ class Builder {
     return r ? r->back : call.back;
   }
 
+  // States behind those that they lead to, as far as there are no loops: what spreads backwards then takes a few rounds, not one a state.
+  Status put_in_order() {
+    Vec<uint8_t> seen;
+    struct Visit {
+      uint16_t state;
+      uint32_t at;  // what is to be looked at next: byte classes, then calls with their two states
+    };
+    Vec<Visit> way;
+    RNL_TRY(seen.assign(sets_.size()));
+    for (size_t s = 1; s < sets_.size(); ++s) {
+      if (!seen[s]) RNL_TRY(way.push({uint16_t(s), 0}));
+      seen[s] = 1;
+      while (!way.empty()) {
+        Visit& v = way.back();
+        const GrammarAutomaton::State& state = out_.states[v.state];
+        if (v.at == out_.class_count + 2u * state.call_count) {
+          RNL_TRY(order_.push(v.state));
+          way.pop();
+          continue;
+        }
+        uint16_t to = 0;
+        if (v.at < out_.class_count) {
+          to = out_.next[size_t(v.state) * out_.class_count + v.at];
+        } else {
+          const uint32_t call = v.at - out_.class_count;
+          const GrammarAutomaton::Call& c = out_.calls[state.first_call + call / 2];
+          to = call % 2 ? back_of(c) : c.start;
+        }
+        ++v.at;
+        if (to == 0 || seen[to]) continue;
+        seen[to] = 1;
+        RNL_TRY(way.push({to, 0}));
+      }
+    }
+    return Status::ok();
+  }
+
   // Takes away what can never come to an end, so that every step that is left leads to a text of the grammar.
   Status drop_endless() {
     Vec<uint8_t> good;
@@ -177,11 +214,11 @@ class Builder {
     const uint32_t classes = out_.class_count;
     for (bool changed = true; changed;) {
       changed = false;
-      for (size_t s = sets_.size(); s-- > 1;) {
+      for (const uint16_t s : order_) {
         if (good[s]) continue;
         const GrammarAutomaton::State& state = out_.states[s];
         bool g = state.ends;
-        for (uint32_t c = 0; c < classes && !g; ++c) g = good[out_.next[s * classes + c]];
+        for (uint32_t c = 0; c < classes && !g; ++c) g = good[out_.next[size_t(s) * classes + c]];
         for (uint32_t k = 0; k < state.call_count && !g; ++k) {
           const GrammarAutomaton::Call call = out_.calls[state.first_call + k];
           g = good[call.start] && good[back_of(call)];
@@ -213,7 +250,7 @@ class Builder {
     RNL_TRY(empty.assign(sets_.size()));
     for (bool changed = true; changed;) {
       changed = false;
-      for (size_t s = sets_.size(); s-- > 1;) {
+      for (const uint16_t s : order_) {
         const GrammarAutomaton::State& state = out_.states[s];
         bool e = state.ends;
         for (uint32_t k = 0; k < state.call_count && !e; ++k) {
@@ -276,7 +313,9 @@ class Builder {
   const GrammarNfa& nfa_;
   GrammarAutomaton& out_;
   Vec<Set> sets_;  // by state
-  Vec<uint32_t> members_, set_, todo_, rules_;
+  Vec<uint32_t> members_, set_, todo_;
+  Vec<Called> called_;
+  Vec<uint16_t> order_;
   Vec<uint32_t> seen_;  // by node: mark_ when it is in the set under construction
   uint32_t mark_ = 0;
   HashIndex index_, repeat_index_;

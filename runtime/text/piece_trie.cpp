@@ -11,7 +11,7 @@ Status piece_trie_open(const uint8_t* data, size_t size, size_t piece_count, Pie
   const auto* h = reinterpret_cast<const PieceTrieHeader*>(data);
   if (h->magic != kPieceTrieMagic) return bad("has an unknown layout");
   if (h->piece_count != piece_count) return bad("belongs to another vocabulary");
-  if (h->flags > kWideSums) return Status::make(Code::kUnsupported, "tokenizer: the trie of pieces has flags that are unknown to this version");
+  if (h->flags > (kWideSums | kUserTenths)) return Status::make(Code::kUnsupported, "tokenizer: the trie of pieces has flags that are unknown to this version");
   if (h->prefix_size > kPrefixBytes || h->node_count >> 28) return bad("has sizes out of range");
   const uint64_t scores = h->flags & kWideSums ? uint64_t(piece_count) * 8 : 0;
   if (size != sizeof(PieceTrieHeader) + uint64_t(h->node_count) * 8 + scores) return bad("has a wrong size");
@@ -125,7 +125,8 @@ Status Unigram<Sum>::word(const uint8_t* text, size_t size) {
       if constexpr (kWide) {
         offer(at, end, id, here + p.wide_scores[id]);
       } else if (v_.type(id) == PieceType::kUserDefined) {
-        offer(at, end, id, double(float(end - at) * p.header->user_score) - 0.1 + double(here));
+        if (p.header->flags & kUserTenths) offer(at, end, id, here + float(double(end - at) * 0.1 - 0.1));
+        else offer(at, end, id, double(float(end - at) * p.header->user_score) - 0.1 + double(here));
       } else {
         offer(at, end, id, here + v_.scores[id]);
       }
