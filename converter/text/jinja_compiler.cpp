@@ -262,7 +262,7 @@ void Compiler::macro(const Macro& m) {
 }
 
 CompiledTemplate Compiler::run(const std::string& source) {
-  if (source.size() > kMaxSource) throw TemplateError(1, "the template is too large");
+  if (source.size() > kMaxSource) throw TemplateError(1, "the template has " + std::to_string(source.size()) + " bytes where at most " + std::to_string(kMaxSource) + " can be");
   const std::vector<NodePtr> nodes = parse(source);
   find_macros(nodes);
   format::ChatProgramT& p = out_.program;

@@ -37,6 +37,8 @@ inline const nlohmann::json& list_of(const nlohmann::json& j, const char* key) {
   static const nlohmann::json none = nlohmann::json::array();
   const nlohmann::json& v = member(j, key);
   if (!v.is_array() && j.is_object() && j.contains(key)) refuse_json('"' + std::string(key) + '"', v, "a list");
+  for (const nlohmann::json& element : v)
+    if (element.is_null()) refuse_json("an element of \"" + std::string(key) + '"', element, "something");
   return v.is_array() ? v : none;
 }
 

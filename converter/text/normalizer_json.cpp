@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxNormalizers = 256;
+constexpr size_t kMaxNormalizers = 256;  // each may look at all of Unicode
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
 
@@ -116,13 +116,19 @@ void replace(const Json& j, NormalizerBuilder* b) {
   else fail("a Replace normalizer has no pattern");
 }
 
-// Also of those within others.
-void one_normalizer(const Json& j, int* count, NormalizerBuilder* b) {
-  if (++*count > kMaxNormalizers) throw UnsupportedTokenizer("tokenizer.json: more than " + std::to_string(kMaxNormalizers) + " normalizers are not supported");
+// How many there are, with those within others.
+size_t count_of(const Json& j) {
+  size_t count = 1;
+  if (text_of(j, "type") == "Sequence")
+    for (const Json& step : list_of(j, "normalizers")) count += count_of(step);
+  return count;
+}
+
+void one_normalizer(const Json& j, NormalizerBuilder* b) {
   const std::string type = text_of(j, "type");
   if (type == "Sequence") {
     if (!j.contains("normalizers")) fail("its normalizer's sequence has no list");
-    for (const Json& step : list_of(j, "normalizers")) one_normalizer(step, count, b);
+    for (const Json& step : list_of(j, "normalizers")) one_normalizer(step, b);
   } else if (type == "NFC" || type == "NFD") {
     b->form(type == "NFC", false);
   } else if (type == "NFKC" || type == "NFKD") {
@@ -149,7 +155,7 @@ void one_normalizer(const Json& j, int* count, NormalizerBuilder* b) {
 }
 
 constexpr size_t kMaxCharsmapKey = 64;               // bytes
-constexpr size_t kMaxCharsmapNodes = size_t(1) << 21;  // walked over; SentencePiece's own tables have some 260,000
+constexpr size_t kMaxCharsmapNodes = size_t(1) << 20;  // walked over; SentencePiece's own tables have some 260,000
 
 // The trie of a precompiled_charsmap, Darts' double array of u32 units. Nodes with the same endings behind them are one: the trie is a graph,
 // and a node is come to on many ways.
@@ -213,8 +219,9 @@ class CharsmapReader {
 }  // namespace
 
 void read_normalizer(const Json& normalizer, NormalizerBuilder* b) {
-  int count = 0;
-  if (!normalizer.is_null()) one_normalizer(normalizer, &count, b);
+  if (normalizer.is_null()) return;
+  if (count_of(normalizer) > kMaxNormalizers) throw UnsupportedTokenizer("tokenizer.json: more than " + std::to_string(kMaxNormalizers) + " normalizers are not supported");
+  one_normalizer(normalizer, b);
 }
 
 // u32 bytes of the trie; the trie; the strings, each with a zero byte behind it.

@@ -103,10 +103,7 @@ void read_pre_tokenizer(const Json& pre, VocabSource* s, bool* byte_level) {
   if (pre.is_null()) return;
   if (text_of(pre, "type") != "Sequence") return read_step(pre, s, byte_level);
   if (!pre.contains("pretokenizers")) fail("its pre-tokenizer's sequence has no list");
-  for (const Json& j : list_of(pre, "pretokenizers")) {
-    if (j.is_null()) refuse_json("a pre-tokenizer", j, "an object");
-    read_pre_tokenizer(j, s, byte_level);
-  }
+  for (const Json& j : list_of(pre, "pretokenizers")) read_pre_tokenizer(j, s, byte_level);
 }
 
 std::vector<uint8_t> build_pre_tokenizer(const VocabSource& s) {

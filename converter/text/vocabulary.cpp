@@ -110,7 +110,7 @@ std::vector<TrieNode> build_trie(const VocabSource& s) {
   std::map<std::string, int32_t> keys;
   const bool is_longest = s.kind == TokenizerKind::kLongestMatch;
   if (has_pipeline(s.kind)) {
-    for (const auto& [id, flags] : s.added) keys.emplace(s.pieces.at(size_t(id)), id);
+    for (const auto& [id, flags] : s.added) keys.emplace(s.found_as.count(id) ? s.found_as.at(id) : s.pieces.at(size_t(id)), id);
     return build_trie_of(keys);
   }
   // Of equal pieces the last one counts, as in the original.

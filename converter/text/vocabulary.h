@@ -64,6 +64,7 @@ struct VocabSource {
   std::vector<PreTokenizerStep> pre_tokenizer;
   std::vector<MergeRule> merges;
   std::map<int32_t, uint8_t> added;       // added tokens and their flags (kAddedStripLeft and so on)
+  std::map<int32_t, std::string> found_as;  // what those are in normalised text that are not their piece there
   std::vector<int32_t> prefix, suffix;    // around a text, where that is more than bos and eos
   bool whole_words_first = false;         // a word that is a piece becomes it, whatever merging would make of it
   bool char_units = false, fuse_unknown = false;

@@ -89,7 +89,7 @@ Json tokenizer_json(const VocabSource& s) {
     order.push_back(i);
     const PieceType type = PieceType(s.types[i]);
     if (type == PieceType::kControl || type == PieceType::kUserDefined || type == PieceType::kUnknown)
-      added.push_back({{"id", i}, {"content", s.pieces[i]}, {"special", type != PieceType::kUserDefined}});
+      added.push_back({{"id", i}, {"content", s.pieces[i]}, {"special", type != PieceType::kUserDefined}, {"normalized", false}});
   }
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return s.scores[a] > s.scores[b]; });
   for (const size_t i : order)
