@@ -105,13 +105,9 @@ void normalize_added_tokens(VocabSource* s) {
     if (raw.count(made)) unsupported("the added token \"" + piece + "\", which the normaliser changes to \"" + made + "\", another added token's text,");
     // Of several that become the same the original takes any.
     const bool found = made_by.emplace(made, id).second;
-    const bool is_control = PieceType(s->types[size_t(id)]) == PieceType::kControl;
-    if (made != piece) {
-      // The model itself has it too, as it was.
-      if (!is_control && size_t(id) < s->model_pieces) unsupported("the added token \"" + piece + "\" of the model's vocabulary, which the normaliser changes to \"" + made + "\",");
-      if (is_control) s->found_as[id] = made;
-      else piece = made;
-    }
+    const bool stays = PieceType(s->types[size_t(id)]) == PieceType::kControl || size_t(id) < s->model_pieces;
+    if (made != piece && stays) s->found_as[id] = made;
+    else piece = made;
     at = found ? std::next(at) : s->added.erase(at);
   }
 }

@@ -12,7 +12,7 @@ void read_added_tokens(const nlohmann::json& added, size_t size, VocabSource* so
 // What transformers knows about them beyond tokenizer.json (added_tokens_decoder): more of them may be special.
 void apply_added_tokens(const nlohmann::json& decoder, VocabSource* source);
 // Those that are looked for in the normalised text are normalised themselves, as in the original: that is then what their ids are written as, but for
-// control pieces, which chat templates name as they were.
+// control pieces, which chat templates name as they were, and pieces that the model itself has.
 void normalize_added_tokens(VocabSource* source);
 
 }  // namespace runnel::convert

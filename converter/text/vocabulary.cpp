@@ -136,8 +136,9 @@ VocabIndexHeader build_header(const VocabSource& s) {
   h.id_bits = uint32_t(std::bit_width(s.pieces.size()));
   std::fill(std::begin(h.byte_ids), std::end(h.byte_ids), -1);
   if (s.kind == TokenizerKind::kByteBpe && !s.char_units)
+    // An added token of one character may be the model's piece for its byte.
     for (size_t i = s.pieces.size(); i-- > 0;)
-      if (s.pieces[i].size() == 1 && PieceType(s.types[i]) == PieceType::kNormal) h.byte_ids[uint8_t(s.pieces[i][0])] = int32_t(i);
+      if (s.pieces[i].size() == 1 && (PieceType(s.types[i]) == PieceType::kNormal || (s.added.count(int32_t(i)) && i < s.model_pieces))) h.byte_ids[uint8_t(s.pieces[i][0])] = int32_t(i);
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const std::string& p = s.pieces[i];
     const PieceType type = PieceType(s.types[i]);

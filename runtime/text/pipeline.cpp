@@ -41,6 +41,9 @@ class Pipeline {
   struct Found {
     int32_t id;
     size_t begin, end;
+    size_t next;  // where the search goes on: also within white space that was stripped, as in the original
+    // Nothing is left of one that lies within what the one before it stripped, and strips itself.
+    bool is_there() const { return begin < end; }
   };
   bool next_added(const Place& p, size_t from, size_t after, Found* out) const;
   TrieMatch match_added(const Place& p, size_t at, size_t limit, bool with_control) const;
@@ -123,13 +126,14 @@ bool Pipeline::next_added(const Place& p, size_t from, size_t after, Found* out)
       at = end;
       continue;
     }
-    *out = {m.id, at, end};
+    *out = {m.id, at, end, end};
     while ((flags & kAddedStripLeft) && out->begin > after) {
       size_t last = out->begin - 1;
       while (last > after && (p.text[last] & 0xC0) == 0x80) --last;
       if (!is_white_space(code_point_at(p.text + last, out->begin - last).value)) break;
       out->begin = last;
     }
+    if (flags & kAddedStripLeft) out->begin = std::max(out->begin, after);
     while ((flags & kAddedStripRight) && out->end < p.size) {
       const CodePoint c = code_point_at(p.text + out->end, p.size - out->end);
       if (!is_white_space(c.value)) break;
@@ -146,9 +150,9 @@ Status Pipeline::run(const uint8_t* text, size_t size, const TextRange* special,
   const Place place = {text, size, special, special_count, false};
   size_t begin = 0;
   Found found;
-  for (size_t from = 0; next_added(place, from, begin, &found); begin = from = found.end) {
-    RNL_TRY(section(text + begin, found.begin - begin, special, special_count, begin == 0));
-    RNL_TRY(ids_.push(found.id));
+  for (size_t from = 0; next_added(place, from, begin, &found); begin = found.end, from = found.next) {
+    if (found.begin > begin) RNL_TRY(section(text + begin, found.begin - begin, special, special_count, begin == 0));
+    if (found.is_there()) RNL_TRY(ids_.push(found.id));
   }
   return section(text + begin, size - begin, special, special_count, begin == 0);
 }
@@ -173,15 +177,16 @@ Status Pipeline::normalized(const uint8_t* text, size_t size, bool special, bool
   const size_t base = s_.text.size();
   RNL_TRY(append_valid(text, size, &s_.text));
   RNL_TRY(normalize(v_.norm, base, &s_.text, &s_.norm, &s_.regex));
-  size_t begin = base, end = s_.text.size();
+  size_t begin = base, end = s_.text.size(), from = 0;
   const TextRange all = {0, end - base};
   Found found;
   // The text may move while words are made of it.
   const auto place = [&] { return Place{s_.text.data() + base, end - base, &all, size_t(special), true}; };
-  while (any_normalized_ && next_added(place(), begin - base, begin - base, &found)) {
-    RNL_TRY(pre_tokenize(0, begin, base + found.begin, first && begin == base));
-    RNL_TRY(ids_.push(found.id));
+  while (any_normalized_ && next_added(place(), from, begin - base, &found)) {
+    if (base + found.begin > begin) RNL_TRY(pre_tokenize(0, begin, base + found.begin, first && begin == base));
+    if (found.is_there()) RNL_TRY(ids_.push(found.id));
     begin = base + found.end;
+    from = found.next;
   }
   RNL_TRY(pre_tokenize(0, begin, end, first && begin == base));
   s_.text.truncate(base);

@@ -58,11 +58,20 @@ TEST(AddedTokens, WhatCannotBeToldApartIsRefusedByName) {
   EXPECT_EQ(why([](Json&) {}), "");
   const auto contains = [](const std::string& said, const char* part) { EXPECT_NE(said.find(part), std::string::npos) << said; };
   contains(why([](Json& a) { a.push_back({{"content", "<RAW>"}, {"normalized", true}}); }), "\"<RAW>\", which the normaliser changes to \"<raw>\", another added token's text");
-  contains(why([](Json& a) { a.push_back({{"content", "Q"}, {"normalized", true}}); }), "\"Q\" of the model's vocabulary, which the normaliser changes to \"q\"");
-  EXPECT_EQ(why([](Json& a) { a.push_back({{"content", "Q"}, {"normalized", true}, {"special", true}}); }), "");
   Json strip = edges().at("added").at("strip");
   strip["added_tokens"].push_back({{"content", "  "}, {"normalized", true}});
   contains(error_of([&] { build_vocab(from_tokenizer_json(strip.dump())); }), "\"  \", of which the normaliser leaves nothing");
+}
+
+// One that the model has as well keeps its number and its own text.
+TEST(AddedTokens, MayBeThoseOfTheModel) {
+  Json j = edges().at("added").at("lower");
+  j["added_tokens"].push_back({{"content", "Q"}, {"normalized", true}});
+  const Loaded v(from_tokenizer_json(j.dump()));
+  const int32_t id = j["model"]["vocab"]["Q"];
+  EXPECT_EQ(encode(v.tokenizer, "q"), std::vector<int32_t>{id});
+  EXPECT_EQ(encode(v.tokenizer, "Q"), std::vector<int32_t>{id});
+  EXPECT_EQ(decode(v.tokenizer, {id}), "Q");
 }
 
 // tokenizer_config.json has the last word about flags.
