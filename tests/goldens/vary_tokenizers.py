@@ -102,7 +102,7 @@ def tokenized(binaries, folder, texts):
         return None
     pathlib.Path(given).write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     subprocess.run([binaries / "runnel", "tokenize", target, "--in", given, "--out", got, "--special"], check=True)
-    return [json.loads(line) for line in pathlib.Path(got).read_text().splitlines()]
+    return [json.loads(line) for line in pathlib.Path(got).read_text().split("\n")[:-1]]
 
 
 def main():
