@@ -4,6 +4,7 @@
 
 #include "cli/common.h"
 #include "cli/json_text.h"
+#include "cli/lines.h"
 #include "format/enums.h"
 
 namespace runnel::cli {

@@ -12,8 +12,6 @@
 namespace runnel {
 namespace {
 
-constexpr int kMaxNesting = 100;         // of groups
-constexpr uint32_t kMaxHeight = 300;     // of nodes: what walks over a tree calls itself so often
 constexpr uint32_t kMaxRepeat = 100000;
 constexpr uint32_t kLastCode = 0x10FFFF;
 
@@ -106,7 +104,7 @@ class Parser {
   }
   // height: of the highest node below it.
   Result<uint32_t> add(const GrammarNode& node, uint32_t height = 0) {
-    if (height >= kMaxHeight) return bad("groups and repeats are nested more than %u deep", kMaxHeight);
+    if (height >= kMaxGrammarHeight) return bad("groups and repeats are nested more than %u deep", kMaxGrammarHeight);
     RNL_TRY(out_.nodes.push(node));
     RNL_TRY(heights_.push(uint16_t(height + 1)));
     return uint32_t(out_.nodes.size() - 1);
@@ -128,7 +126,7 @@ class Parser {
   }
 
   Result<uint32_t> choice(int depth) {
-    if (depth > kMaxNesting) return bad("groups are nested more than %d deep", kMaxNesting);
+    if (depth > kMaxGrammarNesting) return bad("groups are nested more than %d deep", kMaxGrammarNesting);
     const size_t mark = open_.size();
     for (;;) {
       RNL_ASSIGN(node, sequence(depth));

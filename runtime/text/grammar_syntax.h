@@ -9,7 +9,6 @@
 //   * + ? {m} {m,} {m,n}   repeats of what stands before
 //   # to the end of the line is a comment. A line may end anywhere: a rule goes on until the next `name ::=`.
 // A comment on a line of its own is the note of the rule behind it: errors that name the rule tell it.
-// Groups may be nested 100 deep, nodes of the tree 300.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +20,8 @@
 namespace runnel {
 
 inline constexpr uint32_t kUnbounded = UINT32_MAX;
+inline constexpr int kMaxGrammarNesting = 100;      // of groups
+inline constexpr uint32_t kMaxGrammarHeight = 300;  // of nodes, groups and repeats: what walks over a tree calls itself so often
 
 struct GrammarNode {
   enum class Kind : uint8_t {

@@ -23,24 +23,23 @@ Status piece_trie_open(const uint8_t* data, size_t size, size_t piece_count, Pie
 
 namespace {
 
-template <class Sum>
 class Unigram {
  public:
-  using Node = UnigramScratch::Node<Sum>;
-  Unigram(const Vocab& vocab, UnigramScratch* scratch, Vec<Node>* nodes, Vec<int32_t>* ids) : v_(vocab), s_(*scratch), nodes_(*nodes), ids_(*ids) {}
+  using Node = UnigramScratch::Node;
+  Unigram(const Vocab& vocab, UnigramScratch* scratch, Vec<int32_t>* ids) : v_(vocab), s_(*scratch), nodes_(scratch->nodes), ids_(*ids), is_wide_(vocab.piece_trie.wide_scores != nullptr) {}
   Status word(const uint8_t* text, size_t size);
 
  private:
-  static constexpr bool kWide = sizeof(Sum) == 8;
   Status reach(size_t at) {
     while (nodes_.size() <= at - base_) RNL_TRY(nodes_.push({}));
     return Status::ok();
   }
-  template <class Candidate>
-  void offer(size_t begin, size_t end, int32_t id, Candidate score) {
+  // A sum as the original has it: of floats it is rounded to one.
+  double rounded(double sum) const { return is_wide_ ? sum : double(float(sum)); }
+  void offer(size_t begin, size_t end, int32_t id, double score) {
     Node& n = nodes_[end - base_];
     if (n.length != 0 && !(score > n.score)) return;
-    n.score = Sum(score);
+    n.score = rounded(score);
     n.id = id;
     n.length = uint32_t(end - begin);
   }
@@ -54,11 +53,11 @@ class Unigram {
   const uint8_t* text_ = nullptr;
   size_t base_ = 0;
   bool after_unknown_ = false;
+  const bool is_wide_;
 };
 
 // The ids up to a place where every way cuts. Sums go on from there: they depend on all that was added before.
-template <class Sum>
-Status Unigram<Sum>::flush(size_t end) {
+Status Unigram::flush(size_t end) {
   s_.path.clear();
   for (size_t at = end; at > base_;) {
     const Node& n = nodes_[at - base_];
@@ -75,7 +74,7 @@ Status Unigram<Sum>::flush(size_t end) {
     after_unknown_ = false;
     RNL_TRY(ids_.push(step.id));
   }
-  const Sum score = nodes_[end - base_].score;
+  const double score = nodes_[end - base_].score;
   base_ = end;
   nodes_.clear();
   RNL_TRY(nodes_.push({}));
@@ -84,8 +83,7 @@ Status Unigram<Sum>::flush(size_t end) {
 }
 
 // A character without a piece: its bytes, else the unknown piece, once for a run of them.
-template <class Sum>
-Status Unigram<Sum>::unknown(uint32_t begin, uint32_t length) {
+Status Unigram::unknown(uint32_t begin, uint32_t length) {
   const auto byte_id = [&](uint32_t i) {
     const int32_t id = v_.header->byte_ids[text_[begin + i]];
     return id < v_.count ? id : -1;
@@ -100,8 +98,7 @@ Status Unigram<Sum>::unknown(uint32_t begin, uint32_t length) {
   return Status::ok();
 }
 
-template <class Sum>
-Status Unigram<Sum>::word(const uint8_t* text, size_t size) {
+Status Unigram::word(const uint8_t* text, size_t size) {
   const PieceTrie& p = v_.piece_trie;
   text_ = text;
   nodes_.clear();
@@ -109,7 +106,7 @@ Status Unigram<Sum>::word(const uint8_t* text, size_t size) {
   size_t furthest = 0;
   for (size_t at = 0; at < size;) {
     if (at == furthest && at > base_) RNL_TRY(flush(at));
-    const Sum here = nodes_[at - base_].score;
+    const double here = nodes_[at - base_].score;
     const uint32_t character = code_point_at(text + at, size - at).length;
     bool single = false;
     uint32_t node = 0;
@@ -122,19 +119,19 @@ Status Unigram<Sum>::word(const uint8_t* text, size_t size) {
         furthest = end;
       }
       single |= end - at == character;
-      if constexpr (kWide) {
+      if (is_wide_) {
         offer(at, end, id, here + p.wide_scores[id]);
       } else if (v_.type(id) == PieceType::kUserDefined) {
-        if (p.header->flags & kUserTenths) offer(at, end, id, here + float(double(end - at) * 0.1 - 0.1));
-        else offer(at, end, id, double(float(end - at) * p.header->user_score) - 0.1 + double(here));
+        if (p.header->flags & kUserTenths) offer(at, end, id, rounded(here + float(double(end - at) * 0.1 - 0.1)));
+        else offer(at, end, id, double(float(end - at) * p.header->user_score) - 0.1 + here);
       } else {
-        offer(at, end, id, here + v_.scores[id]);
+        offer(at, end, id, rounded(here + v_.scores[id]));
       }
     }
     if (!single) {
       RNL_TRY(reach(at + character));
       if (at + character > furthest) furthest = at + character;
-      offer(at, at + character, v_.unk, Sum(here + Sum(p.header->unknown_score)));
+      offer(at, at + character, v_.unk, rounded(here + rounded(double(p.header->unknown_score))));
     }
     at += character;
   }
@@ -145,8 +142,7 @@ Status Unigram<Sum>::word(const uint8_t* text, size_t size) {
 
 Status unigram_encode(const Vocab& vocab, const uint8_t* word, size_t size, UnigramScratch* scratch, Vec<int32_t>* ids) {
   if (size == 0) return Status::ok();
-  if (vocab.piece_trie.wide_scores) return Unigram<double>(vocab, scratch, &scratch->wide_nodes, ids).word(word, size);
-  return Unigram<float>(vocab, scratch, &scratch->nodes, ids).word(word, size);
+  return Unigram(vocab, scratch, ids).word(word, size);
 }
 
 Status word_piece_encode(const Vocab& vocab, const uint8_t* word, size_t size, Vec<int32_t>* ids) {

@@ -39,9 +39,8 @@ struct PieceTrie {
 Status piece_trie_open(const uint8_t* data, size_t size, size_t piece_count, PieceTrie* out);
 
 struct UnigramScratch {
-  template <class Sum>
   struct Node {
-    Sum score = 0;       // of the best way from the beginning of the word
+    double score = 0;       // of the best way from the beginning of the word
     int32_t id = -1;
     uint32_t length = 0; // of its last piece, 0: none ends here
   };
@@ -49,8 +48,7 @@ struct UnigramScratch {
     uint32_t begin, length;
     int32_t id;
   };
-  Vec<Node<float>> nodes;
-  Vec<Node<double>> wide_nodes;
+  Vec<Node> nodes;
   Vec<Step> path;
 };
 

@@ -80,10 +80,10 @@ TEST(Depth, GroupsAndRepeatsOfAGrammar) {
   EXPECT_EQ(alternatives(kMaxGrammarNesting), "");
   EXPECT_NAMES(alternatives(kMany), "nested more than 100 deep");
   for (const char* repeat : {"?", "*", "{1}", "{0,1}", "{0}", " ?"}) {
-    EXPECT_EQ(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, kMaxGrammarNesting)), "") << repeat;
-    EXPECT_NAMES(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, kMaxGrammarNesting + 1)), "more than 100 repeats of one thing in a row");
+    EXPECT_EQ(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) - 10)), "") << repeat;
+    EXPECT_NAMES(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) + 1)), "nested more than 300 deep");
   }
-  for (const char* repeat : {"?", "*", "+", "{1}", "{2}", "{1,}"}) EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated(repeat, kMany)), "more than 100 repeats of one thing in a row");
+  for (const char* repeat : {"?", "*", "+", "{1}", "{2}", "{1,}"}) EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated(repeat, kMany)), "nested more than 300 deep");
   EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated("+", 40)), "too large");
   EXPECT_EQ(grammar_error("root ::= \"b\" (\"\"{100000}){100000}" + repeated("{100000}", 90)), "");
 }

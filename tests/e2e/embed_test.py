@@ -168,7 +168,7 @@ class Embed(Case):
     def test_bad_input(self):
         model = self.model("tiny_qwen3")
         lines = self.path("bad.jsonl")
-        for text, says in (('{"ids": [1, -2]}', "line 1: ids holds -2"), ('{"ids": []}', "line 1 has no tokens"), ('{"ids": 3}', "line 1: ids is no array"), ("[]", "line 1 is no JSON object"),
+        for text, says in (('{"ids": [1, -2]}', 'line 1: ids holds "?-2'), ('{"ids": []}', "line 1 has no tokens"), ('{"ids": 3}', "line 1: ids is no array"), ("[]", "line 1 is no JSON object"),
                            ('{"ids": [1]}\n{"words": 1}', "line 2 is neither"), ("", "no lines"), ('{"ids": [100000]}', "100000")):
             with self.subTest(text=text):
                 with open(lines, "w") as f:

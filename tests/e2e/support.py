@@ -58,6 +58,25 @@ def golden(name, file="logits.safetensors"):
     return read_safetensors(os.path.join(GOLDENS, name, file))
 
 
+def write_llama(folder, rows):
+    """The tiny Llama with a vocabulary of that many rows, those that it lacks copied from others."""
+    os.makedirs(folder, exist_ok=True)
+    source = os.path.join(GOLDENS, "tiny_llama")
+    with open(os.path.join(source, "config.json")) as f:
+        config = json.load(f)
+    config["vocab_size"] = rows
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f)
+    tensors = {}
+    for name, (shape, values) in read_safetensors(os.path.join(source, "model.safetensors")).items():
+        if name in ("model.embed_tokens.weight", "lm_head.weight"):
+            values = values * (rows // shape[0] + 1)
+            shape = [rows, shape[1]]
+            values = values[:rows * shape[1]]
+        tensors[name] = ("F32", shape, values)
+    write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
+
+
 class Failed(AssertionError):
     pass
 
