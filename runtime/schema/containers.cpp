@@ -61,7 +61,8 @@ Expression Compiler::object(const Json& s, const std::string& where) {
     const std::string at = child(where, "propertyNames"), made = name();
     std::string rules;
     Expression key;  // beside names that stand in the schema none that has a form of its own
-    if (const Json plain = without_annotations(allowed, at); plain == true || plain == Json::object() || plain == Json{{"type", "string"}}) key = other_string(names, made, &rules);
+    const Json plain = without_annotations(allowed, at);
+    if (plain == true || plain == Json::object() || plain == Json{{"type", "string"}}) key = other_string(names, made, &rules);
     else if (names.empty()) key = visit(merged(plain, Json{{"type", "string"}}, at), at);
     rules_ += rules;
     if (key) one = rule(*key + " ws \":\" ws " + *more, rest);

@@ -56,7 +56,8 @@ bool Compiler::holds_inside(const Json& s, const Json& value, const std::string&
   } else if (value.is_array()) {
     if (!within(value.size(), "minItems", "maxItems")) return false;
     if (s.contains("items") || s.contains("prefixItems") || s.contains("uniqueItems") || s.contains("unevaluatedItems")) {
-      if (s.contains("prefixItems") || s.contains("unevaluatedItems") || s.value("items", Json(true)).is_array()) refuse(child(where, "prefixItems"), "a grammar cannot express it beside an array in enum or const");
+      if (s.contains("prefixItems") || s.contains("unevaluatedItems") || s.value("items", Json(true)).is_array())
+        refuse(child(where, s.contains("prefixItems") ? "prefixItems" : "items"), "a grammar cannot express it beside an array in enum or const");
       for (size_t i = 0; i < value.size(); ++i) {
         if (s.contains("items") && !holds(s["items"], value[i], child(where, "items"), depth + 1)) return false;
         if (s.contains("uniqueItems") && std::find(value.begin(), value.begin() + std::ptrdiff_t(i), value[i]) != value.begin() + std::ptrdiff_t(i)) return false;

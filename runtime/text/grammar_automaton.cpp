@@ -158,7 +158,8 @@ class Builder {
     int64_t repeat = repeat_index_.find(hash, [&](uint32_t r) { return std::memcmp(&out_.repeats[r], &made, sizeof made) == 0; });
     if (repeat < 0) {
       repeat = int64_t(out_.repeats.size());
-      RNL_CHECK_ARG(repeat < GrammarAutomaton::kOpen - GrammarAutomaton::kFirstRepeat, "grammar: it is too large: it needs more than %d repeats that are counted", int(repeat));
+      constexpr int kMost = GrammarAutomaton::kOpen - GrammarAutomaton::kFirstRepeat;
+      RNL_CHECK_ARG(repeat < kMost, "grammar: it is too large: it needs more than %d repeats that are counted", kMost);
       RNL_TRY(out_.repeats.push(made));
       RNL_TRY(repeat_index_.add(hash, uint32_t(repeat)));
     }

@@ -295,15 +295,15 @@ class Expander {
 }  // namespace
 
 Status too_large(const GrammarTree& tree, const Vec<uint32_t>& parts, const char* what) {
-  uint64_t all = 0;
+  uint32_t all = 0;
   size_t most = 0;
   for (size_t r = 0; r < parts.size(); ++r) {
     all += parts[r];
     if (parts[r] > parts[most]) most = r;
   }
   const GrammarRule& rule = tree.rules[most];
-  return Status::make(Code::kInvalidArgument, "grammar, line %u: it is too large: of more than %llu %s, %u are for rule \"%.*s\"%s%.*s", rule.line, static_cast<unsigned long long>(all), what,
-                      parts[most], int(std::min(rule.size, 100u)), rule.name, rule.note_size ? ", " : "", int(std::min(rule.note_size, 200u)), rule.note);
+  return Status::make(Code::kInvalidArgument, "grammar, line %u: it is too large: of more than %u %s, %u are for rule \"%.*s\"%s%.*s", rule.line, all, what, parts[most],
+                      int(std::min(rule.size, 100u)), rule.name, rule.note_size ? ", " : "", int(std::min(rule.note_size, 200u)), rule.note);
 }
 
 Status expand_grammar(const GrammarTree& tree, GrammarNfa* out) { return Expander(tree, out).expand(); }

@@ -288,7 +288,9 @@ typedef struct rnl_sampling {
 /* A grammar that an answer must follow, made for a model's vocabulary; sessions of that model share it, from any thread. Destroy it before
  * the model and after the calls that use it. The text is in GBNF's notation: rules `name ::= ...`, of which `root` is the answer as a
  * whole; "text", [a-z] and [^"\\] for one character, `.` for any, ( ), |, * + ? {m} {m,} {m,n}, # for comments; \n \r \t \xHH \uHHHH
- * \UHHHHHHHH. RNL_INVALID_ARGUMENT tells the line; also for rules that begin with themselves (left recursion).
+ * \UHHHHHHHH. Groups may be nested 100 deep, with repeats of repeats 300; a repeat of many times is counted, up to 100,000. RNL_INVALID_ARGUMENT
+ * tells the line; also for rules that begin with themselves (left recursion) and for a grammar that is too large, with the rule that takes most
+ * of it and the comment on the line before that rule.
  * What is worked out about the vocabulary is kept in the grammar, some MiB, and some 14 bytes for each token in the model. */
 typedef struct rnl_grammar rnl_grammar;
 RNL_API rnl_status_code rnl_grammar_create(const rnl_model* model, const char* text, size_t size, rnl_grammar** grammar);
