@@ -182,11 +182,13 @@ class Expander {
     }
     for (uint32_t i = least; node.most != kUnbounded && i < node.most; ++i) {
       RNL_ASSIGN(body, build(node.first, at, depth + 1));
+      if (body == at) break;  // it is the empty text, however often
       RNL_ASSIGN(joined, split(body, next));
       at = joined;
     }
     for (uint32_t i = 0; i < least; ++i) {
       RNL_ASSIGN(body, build(node.first, at, depth + 1));
+      if (body == at) break;
       at = body;
     }
     return at;

@@ -77,14 +77,14 @@ TEST(Depth, GroupsAndRepeatsOfAGrammar) {
   EXPECT_NAMES(groups(kMaxGrammarNesting + 1), "nested more than 100 deep");
   EXPECT_NAMES(groups(kMany), "nested more than 100 deep");
   const auto alternatives = [](int n) { return grammar_error("root ::= " + repeated("(\"x\" | \"y\"? ", n) + "\"a\"" + repeated(")?", n)); };
-  EXPECT_EQ(alternatives(kMaxGrammarNesting), "");
+  EXPECT_EQ(alternatives(int(kMaxGrammarHeight) / 3 - 10), "");  // each is a group, a choice and a repeat
   EXPECT_NAMES(alternatives(kMany), "nested more than 100 deep");
   for (const char* repeat : {"?", "*", "{1}", "{0,1}", "{0}", " ?"}) {
     EXPECT_EQ(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) - 10)), "") << repeat;
     EXPECT_NAMES(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) + 1)), "nested more than 300 deep");
   }
   for (const char* repeat : {"?", "*", "+", "{1}", "{2}", "{1,}"}) EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated(repeat, kMany)), "nested more than 300 deep");
-  EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated("+", 40)), "too large");
+  EXPECT_EQ(grammar_error("root ::= \"a\"" + repeated("+", 40)), "");
   EXPECT_EQ(grammar_error("root ::= \"b\" (\"\"{100000}){100000}" + repeated("{100000}", 90)), "");
 }
 
@@ -107,7 +107,9 @@ TEST(Depth, LongGrammarsAreNoDeepOnes) {
         text += "r" + std::to_string(i) + " ::= " + rule + "\n";
       }
       text += "r" + std::to_string(n) + " ::= \"z\"\n" + (from_front ? "" : "root ::= r0\n");
-      EXPECT_EQ(grammar_error(text), "") << form << from_front;
+      // A long chain may need more states than there are; that is said, in time.
+      const std::string error = grammar_error(text);
+      EXPECT_TRUE(error.empty() || (n == kMany && error.find("too large") != error.npos)) << form << from_front << error.substr(0, 300);
     }
   std::string choices = "root ::= \"z\"", rules;
   for (int i = 0; i < kMany / 10; ++i) {
