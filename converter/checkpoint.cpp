@@ -130,7 +130,10 @@ void Checkpoint::leave_out(const std::vector<std::string>& parts, const std::str
   uint64_t bytes = 0;
   for (size_t i = 0; i < tensors_.size(); ++i) {
     bool is_part = false;
-    for (const std::string& part : parts) is_part = is_part || tensors_[i].name.find(part) != std::string::npos;
+    for (const std::string& part : parts) {
+      const size_t at = tensors_[i].name.find(part);
+      is_part = is_part || at == 0 || (at != std::string::npos && tensors_[i].name[at - 1] == '.');
+    }
     if (!is_part) continue;
     used_[i] = true;
     ++count, bytes += tensors_[i].bytes;

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -61,6 +63,11 @@ struct SourceTensor {
 };
 std::string shape_text(const std::vector<uint64_t>& shape);
 
+// Keys of a configuration that a recipe asked for, by path ("rope_parameters/factor"), and those of objects whose own keys it asks for.
+struct AskedKeys {
+  std::set<std::string> keys, opened;
+};
+
 class Checkpoint {
  public:
   enum class Kind { kGguf, kDirectory, kGraph, kFile };  // kFile: a lone safetensors file
@@ -69,6 +76,7 @@ class Checkpoint {
   std::filesystem::path path;               // of the file or directory
   std::vector<std::filesystem::path> weight_files;  // in the order in which they are hashed
   Json meta;
+  std::shared_ptr<AskedKeys> asked = std::make_shared<AskedKeys>();
   std::string licence;                      // empty: not stated
   std::string name;                         // the model's own name, or that of the file
 
@@ -90,7 +98,8 @@ class Checkpoint {
   bool has(const std::string& tensor_name) const { return index_.count(tensor_name) != 0; }
   // Tensors that the architecture does not need: every one whose name contains `part`.
   void ignore_containing(const std::string& part);
-  // The same for parts of the model that are not converted, with a notice when there are any. what: "the vision tower".
+  // The same for parts of the model that are not converted, by how their names begin at the start or behind a dot, with a notice when there are any.
+  // what: "the vision tower".
   void leave_out(const std::vector<std::string>& parts, const std::string& what);
   std::vector<std::string> notices;
   // Fails with the names of tensors that nobody asked for.

@@ -10,6 +10,7 @@
 #include "converter/passes/scale_products.h"
 #include "converter/read/graph_json.h"
 #include "converter/read/read.h"
+#include "converter/recipes/facts.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/describe.h"
 #include "converter/write/output.h"
@@ -72,8 +73,10 @@ ConvertReport convert(const ConvertOptions& options) {
     add_graph_tensors(c, builder);
   } else {
     report.architecture = architecture_of(c);
+    leave_out_further_layers(c);
     find_recipe(c).build(c, builder);
     if (lora) check_head(*lora, builder);
+    pass_over_harmless_tensors(c);
     name_values(builder.model);
     report.notices = add_tokenizer(c, options.tokenizer, builder);
     for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
@@ -83,6 +86,7 @@ ConvertReport convert(const ConvertOptions& options) {
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);
   c.refuse_unused();
+  if (!is_graph) refuse_unasked(c);
   if (builder.model.name.empty()) builder.model.name = c.name;
   if (options.context) builder.model.context = uint64_t(options.context);
   state_provenance(c, options, report.architecture, builder, &report.source_tensor_bytes);

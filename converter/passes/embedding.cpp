@@ -144,7 +144,7 @@ void read_modules(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& laye
 
 // Whether the file says how it pools.
 bool read_gguf(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& layers) {
-  const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
+  const Facts f = gguf_facts(c);
   const int64_t pooling = f.integer("pooling_type", 0, 4, 0);
   if (pooling == 4) f.refuse("pooling_type", "is 4: models that rank texts are not supported");
   for (const char* name : {"dense_2.weight", "dense_3.weight"})

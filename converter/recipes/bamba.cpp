@@ -10,12 +10,15 @@
 namespace runnel::convert {
 namespace {
 
-void read_common(Checkpoint& c, const Facts& f, bool tied, Decoder& d) {
+void read_common(const Facts& f, bool tied, Decoder& d) {
   read_config_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", tied);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  read_biases(f, d.naming);
+  expect_biases(f, "mamba_proj_bias", {"mamba.in_proj", "mamba.out_proj"}, d.naming);
+  expect_biases(f, "projectors_bias", {"mamba.out_proj"}, d.naming);
+  expect_biases(f, "mamba_conv_bias", {"conv1d"}, d.naming);
 }
 
 void finish(Net& net, const Decoder& d, const Var& x, const char* norm, double factor = 1) {
@@ -25,9 +28,9 @@ void finish(Net& net, const Decoder& d, const Var& x, const char* norm, double f
 }
 
 void build_bamba(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder d;
-  read_common(c, f, false, d);
+  read_common(f, false, d);
   d.ffn.prefix = "feed_forward.";
   Mamba2 m;
   read_hybrid_mamba2(f, d.hidden * f.integer("mamba_expand", 1, 64, 2), m);
@@ -60,7 +63,7 @@ struct Granite {
 };
 
 void read_granite_gguf(Checkpoint& c, Granite& g) {
-  const Facts f(c.meta, c.path.string(), "granitehybrid.");
+  const Facts f = gguf_facts(c);
   Decoder& d = g.d;
   for (const auto& [name, gguf] : kGgufMamba2) d.naming.gguf["mamba." + name] = gguf;
   const Json* kv = f.find("attention.head_count_kv");
@@ -85,7 +88,7 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
   g.m.prefix = "mamba.";
   g.m.eps = d.eps;
   // Bamba turns channels, Granite 4 does not. Rows of q and k are reordered for neighbouring pairs.
-  if (f.boolean("rope.scaling.finetuned", true)) g.rope = gguf_rope(f, 10000, d.attention.head_dim);
+  if (f.boolean("rope.scaling.finetuned", true)) g.rope = gguf_rope(c, f, 10000, d.attention.head_dim);
   d.attention.is_interleaved = true;
   g.experts.count = f.integer("expert_count", 0, 65536, 0);
   g.experts.chosen = f.integer("expert_used_count", 0, 65536, 0);
@@ -100,9 +103,9 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
 }
 
 void read_granite_config(Checkpoint& c, Granite& g) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder& d = g.d;
-  read_common(c, f, false, d);
+  read_common(f, false, d);
   d.attention.scale = f.number("attention_multiplier", 1);
   d.embedding_scale = float(f.number("embedding_multiplier", 1));
   g.residual = f.number("residual_multiplier", 1);
@@ -151,9 +154,9 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
 }
 
 void build_falcon_h1(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder d;
-  read_common(c, f, false, d);
+  read_common(f, false, d);
   const auto factors = [&](const char* key, size_t count) {
     std::vector<double> v(count, 1.0);
     if (const Json* list = f.find(key)) {

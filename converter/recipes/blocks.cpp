@@ -21,7 +21,7 @@ Var part_of_heads(Net& net, const Attention& a, const Var& x, int64_t part) {
   for (int64_t i = 0; i < a.heads * a.head_dim; ++i) rows.push_back((i / a.head_dim * 3 + part) * a.head_dim + i % a.head_dim);
   const std::string matrix = net.matrix(own + ".weight", net.reordered(net.take(name + ".weight", {all, x.dims.back()}), rows));
   std::string bias;
-  if (net.has(name + ".bias")) {
+  if (net.has_bias(name)) {
     const std::vector<float> values = net.values(name + ".bias", {all});
     std::vector<float> chosen;
     for (int64_t r : rows) chosen.push_back(values[size_t(r)]);

@@ -1,8 +1,11 @@
 #include "converter/recipes/decoder.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 
+#include "converter/passes/encode.h"
 #include "converter/recipes/recipe.h"
 
 namespace runnel::convert {
@@ -71,16 +74,13 @@ void add_shared_expert(int64_t width, Decoder& d) {
 }
 
 Facts read_gguf_basics(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
+  const Facts f = gguf_facts(c);
   read_gguf_sizes(c, f, d);
   read_gguf_experts(f, d);
   d.attention.scale = f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim)));
-  d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
-  apply_rope_factors(c, f, d.ropes[0]);
+  d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
   return f;
 }
-
-Facts config_facts(Checkpoint& c) { return Facts(c.meta["config"], c.path.string() + "/config.json"); }
 
 void read_config_sizes(const Facts& f, Decoder& d) {
   Attention& a = d.attention;
@@ -102,14 +102,38 @@ format::UnaryKind activation_named(const Facts& f, const std::string& key, const
   static const std::map<std::string, format::UnaryKind> kNames = {
     {"silu", silu}, {"swish", silu}, {"gelu", gelu}, {"gelu_python", gelu}, {"gelu_pytorch_tanh", gelu_tanh}, {"gelu_python_tanh", gelu_tanh}, {"gelu_new", gelu_tanh}, {"gelu_fast", gelu_tanh},
     {"gelu_accurate", gelu_tanh}, {"quick_gelu", gelu_quick}, {"relu", relu}, {"relu2", relu_squared}, {"sqrelu", relu_squared}, {"sigmoid", sigmoid}, {"tanh", tanh}};
+  if (f.is_null(key)) f.refuse(key, "is null, not the name of an activation");
   const std::string name = f.text(key, otherwise);
   const auto found = kNames.find(name);
   if (found == kNames.end()) f.refuse(key, "is \"" + printable(name) + "\", an activation that is not supported");
   return found->second;
 }
 
+namespace {
+
+bool are_equal(const SourceTensor& a, const SourceTensor& b) {
+  if (a.shape != b.shape) return false;
+  if (a.type == b.type) return a.bytes == b.bytes && std::memcmp(a.data, b.data, size_t(a.bytes)) == 0;
+  constexpr uint64_t kBlock = 1 << 16;
+  std::vector<float> x(kBlock), y(kBlock);
+  for (uint64_t i = 0, n; i < a.count(); i += n) {
+    n = std::min(kBlock, a.count() - i);
+    decode_values(a, i, n, x.data());
+    decode_values(b, i, n, y.data());
+    if (std::memcmp(x.data(), y.data(), size_t(n) * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden) {
-  return is_tied || net.is_headless() ? table + ".weight" : net.matrix("/lm_head.weight", net.take("/lm_head.weight", {vocab, hidden}));
+  const std::string head = "/lm_head.weight";
+  if (is_tied && net.has(head)) {
+    is_tied = are_equal(net.find(head), net.find(table + ".weight"));
+    if (!is_tied) net.note(net.full_name(head) + " differs from the embedding that the configuration ties it to; the file's own is used");
+  }
+  return is_tied || net.is_headless() ? table + ".weight" : net.matrix(head, net.take(head, {vocab, hidden}));
 }
 
 namespace {
@@ -135,23 +159,39 @@ void read_gguf_factors(const Facts& f, Decoder& d) {
   d.logit_factor = inverse_of(f, "logit_scale");
 }
 
-void read_config_basics(Checkpoint& c, const Facts& f, Decoder& d) {
+void read_config_basics(const Facts& f, Decoder& d) {
   read_config_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
-  c.ignore_containing("rotary_emb.inv_freq");
+  read_biases(f, d.naming);
+}
+
+void read_biases(const Facts& f, Naming& naming) {
+  expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj", "o_proj"}, naming);
+  expect_biases(f, "mlp_bias", {"gate_proj", "up_proj", "down_proj"}, naming);
 }
 
 Facts read_basics(Checkpoint& c, Decoder& d) {
   if (c.is_gguf()) return read_gguf_basics(c, d);
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   return f;
 }
 
 namespace {
+
+// Whether tokens see only those before them. Models that see all of a text and give logits too are not supported.
+bool is_causal(Checkpoint& c, const Decoder& d) {
+  const Facts f = source_facts(c);
+  const char* key = c.is_gguf() ? "attention.causal" : "is_causal";
+  if (f.boolean(key, true)) return true;
+  for (const Layer& layer : d.layers)
+    if (c.is_gguf() && layer.window) f.refuse(key, "is false, which is not supported beside a window");
+  const bool has_head = c.is_gguf() ? !d.is_tied : c.has("lm_head.weight") || (d.is_tied && !names_base_class(c));
+  if (has_head) f.refuse(key, "is false, which is supported for models without an output matrix alone");
+  return false;
+}
 
 class Builder {
  public:
@@ -200,7 +240,8 @@ class Builder {
 }  // namespace
 
 void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& builder) {
-  Net net(checkpoint, builder, d.naming, d.context, d.is_bidirectional);
+  const bool is_encoder = !is_causal(checkpoint, d);
+  Net net(checkpoint, builder, d.naming, d.context, d.is_bidirectional || is_encoder);
   Builder make(net, d);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
   if (d.position_table) {
@@ -216,6 +257,7 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
     net.layer(i, d.layers.size());
     Attention a = shared;
     a.window = d.layers[i].window;
+    if (is_encoder && a.window) ++a.window;  // the distance that is still seen
     if (const int rope = d.layers[i].rope; rope >= 0) a.rope = ropes[size_t(rope)], a.rope_scale = d.ropes[size_t(rope)].scale;
     x = make.layer(d.layers[i], a, x);
   }

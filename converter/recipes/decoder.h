@@ -60,13 +60,12 @@ void read_gguf_experts(const Facts& facts, Decoder& decoder);
 void add_shared_expert(int64_t width, Decoder& decoder);
 // What most recipes for GGUF share, by the keys of the file's architecture: sizes, experts, scale, rotary positions.
 Facts read_gguf_basics(Checkpoint& checkpoint, Decoder& decoder);
-Facts config_facts(Checkpoint& checkpoint);
 // The same sizes from config.json's keys.
 void read_config_sizes(const Facts& facts, Decoder& decoder);
 format::UnaryKind activation_named(const Facts& facts, const std::string& key, const std::string& otherwise);
 
-// What most recipes for config.json share: sizes, scale, activation, tied output matrix.
-void read_config_basics(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
+// What most recipes for config.json share: sizes, scale, activation, biases, tied output matrix.
+void read_config_basics(const Facts& facts, Decoder& decoder);
 // One or the other, as the checkpoint is; of config.json the rotary positions are left to the recipe.
 Facts read_basics(Checkpoint& checkpoint, Decoder& decoder);
 
@@ -78,7 +77,9 @@ void read_gguf_factors(const Facts& facts, Decoder& decoder);
 // Adds symbols, tensors, states and the program "main".
 void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder& builder);
 
-// The output matrix: `table`, or lm_head when the model has one of its own.
+// Reads what the configuration says about biases of self_attn and mlp: attention_bias, mlp_bias.
+void read_biases(const Facts& facts, Naming& naming);
+// The output matrix: `table`, or lm_head when the model has one of its own; a tied model does when the source holds another one.
 std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden);
 
 }  // namespace runnel::convert

@@ -22,7 +22,7 @@ DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qk
   for (size_t i = 0; i < 3; ++i) {
     const auto begin = conv.begin() + first * s.taps;
     const std::string weight = net.constant(prefix + names[i], std::vector<float>(begin, begin + widths[i] * s.taps), {widths[i], s.taps});
-    out[i] = short_conv(net, qkv[i], weight, "", s.taps, UnaryKind::silu, prefix + names[i]);
+    out[i] = short_conv(net, qkv[i], weight, "", s.taps, s.activation, prefix + names[i]);
     first += widths[i];
   }
   DeltaInput in;

@@ -7,6 +7,7 @@ namespace runnel::convert {
 
 struct DeltaSizes {
   int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0, taps = 4;
+  format::UnaryKind activation = format::UnaryKind::silu;  // behind the short convolutions
   bool is_round_robin = false;  // value head h belongs to key head h mod key_heads, not to h / (value_heads / key_heads)
   int64_t key_width() const { return key_heads * key_dim; }
   int64_t value_width() const { return value_heads * value_dim; }

@@ -2,11 +2,23 @@
 
 #include <cmath>
 
+#include "converter/recipes/recipe.h"
+
 namespace runnel::convert {
 
 const Json* Facts::find(const std::string& key) const {
-  const auto it = tree_.find(prefix_ + key);
-  return it == tree_.end() || it->is_null() ? nullptr : &*it;
+  if (asked_) asked_->keys.insert(name_of(key));
+  const auto it = tree_->find(prefix_ + key);
+  return it == tree_->end() || it->is_null() ? nullptr : &*it;
+}
+
+bool Facts::is_null(const std::string& key) const {
+  const auto it = tree_->find(prefix_ + key);
+  return it != tree_->end() && it->is_null();
+}
+
+void Facts::pass_over(std::initializer_list<const char*> keys) const {
+  for (const char* key : keys) find(key);
 }
 
 void Facts::refuse(const std::string& key, const std::string& why) const { fail("%s: %s%s %s", where_.c_str(), prefix_.c_str(), key.c_str(), why.c_str()); }
@@ -30,7 +42,11 @@ double Facts::number(const std::string& key) const {
   return v->get<double>();
 }
 
-double Facts::number(const std::string& key, double otherwise) const { return has(key) ? number(key) : otherwise; }
+double Facts::number(const std::string& key, double otherwise) const {
+  if (has(key)) return number(key);
+  if (otherwise != 0 && is_null(key)) refuse(key, "is null, not a number");
+  return otherwise;
+}
 
 std::vector<int64_t> Facts::integers(const std::string& key, size_t count, int64_t low, int64_t high) const {
   const Json* v = find(key);
@@ -46,6 +62,7 @@ std::vector<int64_t> Facts::integers(const std::string& key, size_t count, int64
 
 bool Facts::boolean(const std::string& key, bool otherwise) const {
   const Json* v = find(key);
+  if (!v && otherwise && is_null(key)) refuse(key, "is null, neither true nor false");
   if (!v) return otherwise;
   if (!v->is_boolean()) refuse(key, "is neither true nor false");
   return v->get<bool>();
@@ -56,6 +73,92 @@ std::string Facts::text(const std::string& key, const std::string& otherwise) co
   if (!v) return otherwise;
   if (!v->is_string()) refuse(key, "is not a string");
   return v->get<std::string>();
+}
+
+std::optional<Facts> Facts::inside(const std::string& key) const {
+  const Json* v = find(key);
+  if (!v) return std::nullopt;
+  if (!v->is_object()) refuse(key, "is not an object");
+  if (asked_) asked_->opened.insert(name_of(key));
+  return Facts(*v, where_ + ": " + prefix_ + key, "", asked_, name_of(key) + "/");
+}
+
+Facts Facts::inside(const std::string& key, size_t i) const {
+  const Json* v = find(key);
+  if (!v || !v->is_array() || i >= v->size() || !(*v)[i].is_object()) refuse(key, "is not a list of objects");
+  if (asked_) asked_->opened.insert(name_of(key));
+  return Facts((*v)[i], where_ + ": " + prefix_ + key, "", asked_, name_of(key) + "/");
+}
+
+Facts outer_facts(const Checkpoint& c) { return Facts(c.meta.at("config"), c.path.string() + "/config.json", "", c.asked); }
+
+Facts config_facts(const Checkpoint& c) {
+  const Facts outer = outer_facts(c);
+  const auto text = outer.inside("text_config");
+  return text ? *text : outer;
+}
+
+Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), architecture_of(c) + ".", c.asked); }
+
+Facts source_facts(const Checkpoint& c) { return c.is_gguf() ? gguf_facts(c) : config_facts(c); }
+
+namespace {
+
+const std::string kText = "text_config/";
+
+class Unasked {
+ public:
+  explicit Unasked(const AskedKeys& asked) : asked_(asked) {}
+
+  void look_at(const Json& object, const std::string& path) {
+    for (const auto& [key, value] : object.items()) {
+      const std::string name = path + key;
+      if (value.is_null()) continue;
+      if (asked_.opened.count(name)) open(value, name + "/");
+      else if (!is_known(name, path) && !is_harmless(key, value)) add(name, value);
+    }
+  }
+  void add(const std::string& name, const Json& value) {
+    if (++count_ <= kMostNames) names_ += (names_.empty() ? "" : ", ") + printable(name) + " (" + printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 40) + ")";
+  }
+  bool is_known(const std::string& name, const std::string& path) const {
+    // What a model for more than text says beside its part for text is not what that part goes by.
+    return asked_.keys.count(name) || (path.empty() && asked_.keys.count(kText + name));
+  }
+  void refuse(const std::string& where) const {
+    if (count_ == 0) return;
+    fail("%s: %zu option%s unknown to the recipe, so the result could be wrong: %s%s. What does not change what the model computes may be taken out of the file", where.c_str(), count_,
+         count_ == 1 ? " is" : "s are", names_.c_str(), count_ > kMostNames ? ", ..." : "");
+  }
+
+ private:
+  static constexpr size_t kMostNames = 16;
+  void open(const Json& value, const std::string& path) {
+    if (value.is_object()) look_at(value, path);
+    else if (value.is_array())
+      for (const Json& each : value)
+        if (each.is_object()) look_at(each, path);
+  }
+
+  const AskedKeys& asked_;
+  std::string names_;
+  size_t count_ = 0;
+};
+
+}  // namespace
+
+void refuse_unasked(const Checkpoint& c) {
+  Unasked unasked(*c.asked);
+  if (c.is_gguf()) {
+    const std::string prefix = architecture_of(c) + ".";
+    for (const auto& [key, value] : c.meta.items())
+      if (key.compare(0, prefix.size(), prefix) == 0 && !unasked.is_known(key, prefix) && !is_harmless(key.substr(prefix.size()), value)) unasked.add(key, value);
+    return unasked.refuse(c.path.string());
+  }
+  const auto config = c.meta.find("config");
+  if (config == c.meta.end()) return;
+  unasked.look_at(*config, "");
+  unasked.refuse(c.path.string() + "/config.json");
 }
 
 Json with_defaults(const Json& config, Json defaults) {

@@ -2,6 +2,7 @@
 // softmax attention in the layers that the key "attn" lists. Samba: the same around Mamba.
 #include "converter/recipes/fla.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -27,23 +28,46 @@ struct Sizes {
   bool is_tied;
 };
 
-Sizes read_sizes(Checkpoint& c, const Facts& f) {
+Sizes read_sizes(const Facts& f) {
   if (f.has("attnres_block_size")) f.refuse("attnres_block_size", "asks for residuals by attention, which are not supported");
   const Sizes s = {f.integer("hidden_size"), f.integer("vocab_size"), f.integer("max_position_embeddings", 1, int64_t(1) << 30, int64_t(1) << 30),
                    size_t(f.integer("num_hidden_layers", 1, 4096)), f.number("norm_eps", 1e-6), f.boolean("tie_word_embeddings", false)};
-  if (s.is_tied) c.ignore_containing("lm_head.weight");
+  // They stand in the tensors.
+  f.pass_over({"conv_size", "expand_k", "expand_v", "expand_ratio", "hidden_ratio", "intermediate_size", "gate_low_rank_dim", "num_heads", "num_kv_heads", "head_dim"});
   return s;
 }
 
+// Parts that the tensors tell too: a switch must agree with what a layer's mixer holds.
+void check_parts(const Net& net, const Facts& f) {
+  static const struct {
+    const char* option;
+    std::vector<const char*> tensors;  // any of them
+  } kParts[] = {{"use_short_conv", {"q_conv1d.weight", "i_conv1d.weight"}},
+                {"use_gate", {"g_proj.weight"}},
+                {"use_output_gate", {"g_proj.weight"}},
+                {"use_beta", {"b_proj.weight"}},
+                {"use_forget_gate", {"a_proj.weight"}},
+                {"elementwise_affine", {"g_norm.weight", "g_norm_swish_gate.weight", "o_norm.weight", "norm.weight"}}};
+  for (const auto& part : kParts) {
+    if (!f.has(part.option)) continue;
+    const bool is_there = std::any_of(part.tensors.begin(), part.tensors.end(), [&](const char* name) { return net.has(std::string("attn.") + name); });
+    if (f.boolean(part.option, true) != is_there) f.refuse(part.option, std::string("does not agree with the tensor \"") + net.full_name(std::string("attn.") + part.tensors[0]) + "\"");
+  }
+  for (const char* option : {"use_output_norm", "use_gk"})
+    if (!f.boolean(option, true)) f.refuse(option, "is false, which is not supported");
+  for (const char* option : {"use_gv", "tie_feature_map_qk"})
+    if (f.boolean(option, false)) f.refuse(option, "is true, which is not supported");
+}
+
 // One for each layer; heads = 0: the layer is not of softmax attention. "attn" is an object or a list of them, each with the layers it is for.
-std::vector<Attention> attention_layers(Net& net, const Facts& f, const std::string& where, const Sizes& s, const std::string& prefix) {
+std::vector<Attention> attention_layers(Net& net, const Facts& f, const Sizes& s, const std::string& prefix) {
   std::vector<Attention> all(s.layers);
   const Json* found = f.find("attn");
   if (!found) return all;
-  const Json list = found->is_array() ? *found : Json::array({*found});
-  for (size_t n = 0; n < list.size(); ++n) {
-    if (!list[n].is_object() || !list[n].contains("layers") || !list[n]["layers"].is_array()) f.refuse("attn", "is no object with a list of layers");
-    const Facts own(list[n], where + ": attn");
+  for (size_t n = 0; n < (found->is_array() ? found->size() : 1); ++n) {
+    const Facts own = found->is_array() ? f.inside("attn", n) : *f.inside("attn");
+    const Json* layers = own.find("layers");
+    if (!layers || !layers->is_array()) f.refuse("attn", "is no object with a list of layers");
     Attention a;
     a.prefix = prefix;
     a.heads = own.integer("num_heads", 1, 65536);
@@ -53,9 +77,14 @@ std::vector<Attention> attention_layers(Net& net, const Facts& f, const std::str
     a.window = own.integer("window_size", 0, 1 << 30, 0);
     a.scale = 1 / std::sqrt(double(a.head_dim));
     a.rope = net.constant("rope" + std::to_string(n), rope_frequencies(own.number("rope_theta", 10000), a.head_dim), {-1});
-    for (const Json& layer : list[n]["layers"]) {
+    const bool has_bias = own.boolean("qkv_bias", false);
+    for (const Json& layer : *layers) {
       if (!layer.is_number_unsigned() || layer.get<size_t>() >= s.layers) f.refuse("attn", "names a layer that the model does not have");
       all[layer.get<size_t>()] = a;
+      net.layer(layer.get<size_t>(), s.layers);
+      for (const char* name : {a.q, a.k, a.v})
+        if (net.has(prefix + name + ".bias") != has_bias) own.refuse("qkv_bias", "does not agree with tensor \"" + net.full_name(prefix + name + ".bias") + "\"");
+      net.leave_layers();
     }
   }
   return all;
@@ -69,15 +98,15 @@ Var feed_forward(Net& net, const Facts& f, const Var& x) {
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const std::string where = c.path.string() + "/config.json", type = architecture_of(c);
-  const Facts f(c.meta["config"], where);
+  const std::string type = architecture_of(c);
+  const Facts f = config_facts(c);
   FlaMixer mixer = nullptr;
   for (const Kind& k : kKinds)
     if (type == k.model_type) mixer = k.mixer;
-  const Sizes s = read_sizes(c, f);
+  const Sizes s = read_sizes(f);
   Net net(c, b, {"model.", "layers.", {}}, s.context);
   Var x = net.embed("embeddings", s.vocab, s.hidden);
-  const std::vector<Attention> attentions = attention_layers(net, f, where, s, "attn.");
+  const std::vector<Attention> attentions = attention_layers(net, f, s, "attn.");
   // HGRN: forget gates of layer i are at least the sum of the first i shares of a softmax over the layers.
   std::vector<std::vector<float>> bounds(s.layers);
   if (f.boolean("use_lower_bound", true) && net.has("lower_bounds")) {
@@ -96,6 +125,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   }
   for (size_t i = 0; i < s.layers; ++i) {
     net.layer(i, s.layers);
+    if (!attentions[i].heads) check_parts(net, f);
     x = with_residual(net, x, "attn_norm", s.eps, [&](const Var& h) { return attentions[i].heads ? attention(net, attentions[i], h) : mixer(net, f, {s.hidden, s.eps, bounds[i]}, h); });
     x = with_residual(net, x, "mlp_norm", s.eps, [&](const Var& h) { return feed_forward(net, f, h); });
   }
@@ -105,13 +135,16 @@ void build(Checkpoint& c, ModelBuilder& b) {
 }
 
 void build_samba(Checkpoint& c, ModelBuilder& b) {
-  const std::string where = c.path.string() + "/config.json";
-  const Facts f(c.meta["config"], where);
-  const Sizes s = read_sizes(c, f);
-  Net net(c, b, {"backbone.", "layers.", {}}, s.context);
+  const Facts f = config_facts(c);
+  const Sizes s = read_sizes(f);
+  Naming naming = {"backbone.", "layers.", {}};
+  expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
+  expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
+  Net net(c, b, std::move(naming), s.context);
   Var x = net.embed("embeddings", s.vocab, s.hidden);
-  const std::vector<Attention> attentions = attention_layers(net, f, where, s, "mixer.");
+  const std::vector<Attention> attentions = attention_layers(net, f, s, "mixer.");
   Mamba m;
+  m.activation = activation_named(f, "hidden_act", "silu");
   m.taps = f.integer("conv_kernel", 1, 64, 4);
   m.state = f.integer("state_size", 1, 65536, 16);
   m.inner = f.integer("intermediate_size", 1, 1 << 30, s.hidden * f.integer("expand", 1, 64, 2));

@@ -14,19 +14,19 @@ namespace {
 constexpr int64_t kLayersOf27B = 46;
 
 void read_gguf_facts(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta, c.path.string(), "gemma2.");
+  const Facts f = gguf_facts(c);
   read_gguf_sizes(c, f, d);
   d.attention.softcap = float(f.number("attn_logit_softcapping", 50));
   d.output_softcap = float(f.number("final_logit_softcapping", 30));
   // The file leaves out the attention scale. Of the published sizes only 27B scales by the width over the heads.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
   d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
-  d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+  d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
   set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30, 4096), 2, d.layers);
 }
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   read_config_sizes(f, d);
   d.norm_offset = d.attention.norm_offset = 1;
   d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
@@ -36,6 +36,7 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   set_window_layers(f, 2, d.layers);
   d.is_tied = f.boolean("tie_word_embeddings", true);
+  read_biases(f, d.naming);
 }
 
 void build(Checkpoint& c, Decoder& d, ModelBuilder& b) {
@@ -43,8 +44,6 @@ void build(Checkpoint& c, Decoder& d, ModelBuilder& b) {
   if (c.is_gguf()) read_gguf_facts(c, d);
   else read_config_facts(c, d);
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
-  if (c.kind == Checkpoint::Kind::kDirectory) c.ignore_containing("rotary_emb.inv_freq");
-  if (c.kind == Checkpoint::Kind::kDirectory && d.is_tied) c.ignore_containing("lm_head.weight");
   build_decoder(c, d, b);
 }
 

@@ -18,13 +18,13 @@ constexpr double kLocalBase = 10000, kGlobalBase = 1000000;
 
 void read_gguf_facts(Checkpoint& c, Decoder& d) {
   d.is_bidirectional = architecture_of(c) == "gemma-embedding";
-  const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
+  const Facts f = gguf_facts(c);
   read_gguf_sizes(c, f, d);
   // The file leaves out the attention scale, the pattern of the layers and the local rotary base.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
   d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.ropes.push_back(gguf_rope(f, kGlobalBase, d.attention.head_dim));
+  d.ropes.push_back(gguf_rope(c, f, kGlobalBase, d.attention.head_dim));
   d.ropes.push_back({rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.attention.head_dim)});
   set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30), kPattern, d.layers);
 }
@@ -34,9 +34,10 @@ const Json kDefaults = {{"num_attention_heads", 8}, {"num_key_value_heads", 4}, 
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
   const TextConfig text = read_text_config(c, d.naming, kDefaults);
-  const Facts f(text.config, text.where);
+  const Facts f = text.facts(c);
   read_config_sizes(f, d);
   d.is_tied = text.is_tied;
+  read_biases(f, d.naming);
   d.is_bidirectional = f.boolean("use_bidirectional_attention", false);
   d.norm_offset = d.attention.norm_offset = 1;
   d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));

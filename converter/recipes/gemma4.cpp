@@ -2,7 +2,6 @@
 // and in some sizes a mixture of experts beside the feed-forward. The towers for pictures and sound are left out.
 #include <cmath>
 
-#include "converter/passes/encode.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/per_layer.h"
 #include "converter/recipes/recipe.h"
@@ -22,7 +21,7 @@ const Json kDefaults = {
 
 // Newer files list what differs layer by layer, older ones have keys for the layers that see everything.
 void read_head_sizes(const Facts& f, PerLayerDecoder& p) {
-  const Json* layers = f.find("per_layer_config");
+  const auto layers = f.inside("per_layer_config");
   p.k_is_v = f.boolean("attention_k_eq_v", false);
   for (size_t i = 0; i < p.sizes.size(); ++i) {
     PerLayerDecoder::Sizes& s = p.sizes[i];
@@ -32,14 +31,11 @@ void read_head_sizes(const Facts& f, PerLayerDecoder& p) {
       if (p.k_is_v) s.kv_heads = f.integer("num_global_key_value_heads", 1, 65536, s.kv_heads);
       continue;
     }
-    const auto own = layers->find(std::to_string(i));
-    if (own == layers->end()) continue;
-    if (!own->is_object()) f.refuse("per_layer_config", "does not hold objects");
-    for (const auto& [key, value] : own->items())
-      if (key != "head_dim" && key != "num_key_value_heads") f.refuse("per_layer_config", "holds \"" + printable(key) + "\", which may not differ between layers");
-    const Facts g(*own, "per_layer_config." + std::to_string(i));
-    s.head_dim = g.integer("head_dim", 2, 65536, s.head_dim);
-    s.kv_heads = g.integer("num_key_value_heads", 1, 65536, s.kv_heads);
+    for (const std::string& number : {std::to_string(i), "0" + std::to_string(i)})  // with as many digits as the largest
+      if (const auto own = layers->inside(number)) {
+        s.head_dim = own->integer("head_dim", 2, 65536, s.head_dim);
+        s.kv_heads = own->integer("num_key_value_heads", 1, 65536, s.kv_heads);
+      }
   }
 }
 
@@ -52,9 +48,10 @@ int64_t head_dim_of(const PerLayerDecoder& p, bool has_window) {
 void read_config_facts(Checkpoint& c, PerLayerDecoder& p) {
   Decoder& d = p.d;
   const TextConfig text = read_text_config(c, d.naming, kDefaults);
-  const Facts f(text.config, text.where);
+  const Facts f = text.facts(c);
   read_per_layer_config(f, kPattern, p);
   d.is_tied = text.is_tied;
+  read_biases(f, d.naming);
   d.layers.back().window = 0;  // whatever the list says
   read_head_sizes(f, p);
   if (f.boolean("use_double_wide_mlp", false))
@@ -68,16 +65,9 @@ void read_config_facts(Checkpoint& c, PerLayerDecoder& p) {
 
 void read_gguf_facts(Checkpoint& c, PerLayerDecoder& p) {
   Decoder& d = p.d;
-  const Facts f(c.meta, c.path.string(), "gemma4.");
+  const Facts f = gguf_facts(c);
   read_per_layer_gguf(c, f, p);
-  d.ropes = {gguf_rope(f, kGlobalBase, head_dim_of(p, false)), {rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), head_dim_of(p, true))}};
-  if (c.has("rope_freqs.weight")) {
-    // Divisors; a huge one stands for dimensions that do not turn.
-    std::vector<float>& frequencies = d.ropes[0].frequencies;
-    std::vector<float> divisors(frequencies.size());
-    decode_values(c.take("rope_freqs.weight", {divisors.size()}), 0, divisors.size(), divisors.data());
-    for (size_t i = 0; i < divisors.size(); ++i) frequencies[i] = divisors[i] >= 1e20f ? 0 : frequencies[i] / divisors[i];
-  }
+  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim_of(p, false)), {rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), head_dim_of(p, true))}};
   d.experts.count = f.integer("expert_count", 0, 65536, 0);
   if (d.experts.count == 0) return;
   d.experts.chosen = f.integer("expert_used_count", 1, d.experts.count);

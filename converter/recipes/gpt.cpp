@@ -38,15 +38,14 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   for (const auto& [name, other] : kOthers)
     if (own.has(name)) plain[other] = *own.find(name);
   if (!own.has("n_inner")) plain["intermediate_size"] = 4 * own.integer("n_embd");
-  const Facts f(plain, c.path.string() + "/config.json");
-  read_config_basics(c, f, d);
+  const Facts f = own.with(plain);
+  read_config_basics(f, d);
   d.is_layer_norm = true;
   d.attention.qkv = "qkv_proj";
   if (!f.boolean("scale_attn_weights", true)) d.attention.scale = 1;
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "gelu_new");
   d.is_tied = f.boolean("tie_word_embeddings", true);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
   d.position_table = "wpe";
   for (Layer& layer : d.layers) layer.rope = -1;
   // The first releases lack the root and have masks as tensors.
@@ -61,7 +60,7 @@ void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
   if (c.is_gguf()) return build_gguf(c, false, b);
   Decoder d;
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   d.is_layer_norm = true;
   d.is_parallel = f.boolean("use_parallel_residual", true);
   d.attention.prefix = "attention.";
@@ -73,9 +72,9 @@ void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
   d.ffn.up = "dense_h_to_4h", d.ffn.down = "dense_4h_to_h";
   d.ffn.activation = activation_named(f, "hidden_act", "gelu");
   d.naming = {"gpt_neox.", "layers.", {}};
+  expect_biases(f, "attention_bias", {"query_key_value", "dense"}, d.naming);
   d.naming.renamed = {{"embed_tokens", "embed_in"}, {"norm", "final_layer_norm"}};
   if (c.has("embed_out.weight")) d.naming.renamed["/lm_head"] = "/embed_out";
-  if (d.is_tied) c.ignore_containing("embed_out.weight");
   d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim, 0.25));
   for (const char* mask : {".attention.bias", ".attention.masked_bias"}) c.ignore_containing(mask);
   build_decoder(c, d, b);

@@ -49,7 +49,7 @@ void read_layer_bases(Checkpoint& c, const Facts& f, Decoder& d) {
       own["rope_theta"] = base;
       if (f.has("rope_parameters")) own["rope_parameters"]["rope_theta"] = base;
       known.push_back(base.get<double>());
-      d.ropes.push_back(config_rope(Facts(own, c.path.string() + "/config.json"), "", 10000, d.attention.head_dim));
+      d.ropes.push_back(config_rope(f.with(own), "", 10000, d.attention.head_dim));
     }
     d.layers[i].rope = int(at);
   }
@@ -73,7 +73,7 @@ void read_config_experts(const Facts& f, bool has_own_names, Decoder& d) {
 void read_config(Checkpoint& c, Decoder& d) {
   const Facts f = config_facts(c);
   const std::string type = f.text("model_type", "");
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   const double usual_scale = d.attention.scale;
   read_granite_factors(f, d);

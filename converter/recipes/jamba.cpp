@@ -9,15 +9,17 @@ namespace runnel::convert {
 namespace {
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder d;
   read_config_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.ffn.prefix = "feed_forward.";
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  expect_biases(f, "mamba_proj_bias", {"in_proj", "out_proj"}, d.naming);
+  expect_biases(f, "mamba_conv_bias", {"conv1d"}, d.naming);
   Mamba m;
+  m.activation = d.ffn.activation;
   m.prefix = "mamba.";
   m.inner = d.hidden * f.integer("mamba_expand", 1, 64, 2);
   m.state = f.integer("mamba_d_state", 1, 65536, 16);

@@ -25,23 +25,23 @@ Var delta_attention(Net& net, const DeltaSizes& s, double eps, const Var& x) {
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder d;
   d.hidden = f.integer("hidden_size");
   d.vocab = f.integer("vocab_size");
   d.eps = f.number("rms_norm_eps", 1e-5);
   d.context = f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
+  f.pass_over({"tie_word_embeddings"});
   d.is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   std::vector<std::string> types = layer_types(f, layers, "linear_attention");
   DeltaSizes s;
-  const Json* linear = f.find("linear_attn_config");
-  if (linear && linear->is_object()) {
-    const Facts g(*linear, c.path.string() + "/config.json: linear_attn_config");
-    s.key_heads = g.integer("num_heads", 1, 65536);
-    s.key_dim = g.integer("head_dim", 1, 65536);
-    s.taps = g.integer("short_conv_kernel_size", 1, 64, 4);
-    if (const Json* full = g.find("full_attn_layers"); full && !f.has("layer_types"))
+  if (const auto g = f.inside("linear_attn_config")) {
+    s.key_heads = g->integer("num_heads", 1, 65536);
+    s.key_dim = g->integer("head_dim", 1, 65536);
+    s.taps = g->integer("short_conv_kernel_size", 1, 64, 4);
+    g->pass_over({"kda_layers"});  // the others
+    if (const Json* full = g->find("full_attn_layers"); full && !f.has("layer_types"))
       for (const Json& i : *full)
         if (i.is_number_unsigned() && i.get<size_t>() >= 1 && i.get<size_t>() <= layers) types[i.get<size_t>() - 1] = "full_attention";
   } else {
@@ -54,7 +54,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const Latent l = read_latent(f);
   d.ffn.prefix = "block_sparse_moe.";
   d.ffn.width = f.integer("intermediate_size");
-  d.ffn.activation = activation_named(f, "hidden_act", "silu");
+  d.ffn.activation = s.activation = activation_named(f, "hidden_act", "silu");
   Experts e;
   e.count = f.integer(f.has("num_local_experts") ? "num_local_experts" : "num_experts", 0, 65536, 0);
   e.chosen = f.integer(f.has("num_experts_per_tok") ? "num_experts_per_tok" : "num_experts_per_token", 0, 65536, 0);
@@ -71,6 +71,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   shared.width = e.width * f.integer(f.has("n_shared_experts") ? "n_shared_experts" : "num_shared_experts", 0, 65536, 1);
   const int64_t dense = f.integer("first_k_dense_replace", 0, 4096, 1);
 
+  expect_biases(f, "attention_bias", {"q_a_proj", "kv_a_proj_with_mqa"}, d.naming);
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   for (size_t i = 0; i < layers; ++i) {

@@ -10,20 +10,21 @@ namespace {
 
 // Yarn's magnitude counts once more for the scores.
 double yarn_scale(const Facts& f) {
-  const char* key = f.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const Json* rope = f.find(key);
-  if (!rope || !rope->is_object()) return 1;
-  const Facts how = f.inside(key, *rope);
-  const double all = how.number("mscale_all_dim", 0);
-  if (all == 0 || how.text(how.has("rope_type") ? "rope_type" : "type", "default") == "default") return 1;
-  const double magnitude = yarn_magnitude(how.number("factor", 1), all);
+  const auto how = rope_facts(f);
+  if (!how) return 1;
+  const double all = how->number("mscale_all_dim", 0);
+  if (all == 0 || how->text(how->has("rope_type") ? "rope_type" : "type", "default") == "default") return 1;
+  const double magnitude = yarn_magnitude(how->number("factor", 1), all);
   return magnitude * magnitude;
 }
 
 Facts read_latent_basics(Checkpoint& c, bool is_tied, Decoder& d) {
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
-  if (is_tied && !f.has("tie_word_embeddings")) d.is_tied = true, c.ignore_containing("lm_head.weight");
+  read_config_basics(f, d);
+  if (is_tied && !f.has("tie_word_embeddings")) d.is_tied = true;
+  d.naming.biases.clear();
+  expect_biases(f, "attention_bias", {"q_a_proj", "kv_a_proj_with_mqa", "o_proj"}, d.naming);
+  expect_biases(f, "mlp_bias", {"gate_proj", "up_proj", "down_proj"}, d.naming);
   d.latent = read_latent(f);
   d.latent->scale *= yarn_scale(f);
   d.ropes.push_back(config_rope(f, "", 10000, d.latent->turning));
@@ -42,8 +43,6 @@ void build_deepseek(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_latent_basics(c, false, d);
   d.latent->is_interleaved = f.boolean("rope_interleave", true);
-  // Layers behind the last one guess further tokens.
-  for (int64_t i = 0; i < f.integer("num_nextn_predict_layers", 0, 64, 0); ++i) c.ignore_containing("layers." + std::to_string(int64_t(d.layers.size()) + i) + ".");
   Experts& e = d.experts;
   e.count = f.integer(f.has("n_routed_experts") ? "n_routed_experts" : "num_local_experts", 1, 65536);
   e.chosen = f.integer("num_experts_per_tok", 1, e.count);

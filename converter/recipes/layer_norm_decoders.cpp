@@ -18,7 +18,7 @@ void build_cohere2(Checkpoint& c, ModelBuilder& b) {
     set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 4, d.layers);
   } else {
     const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
+    read_config_basics(f, d);
     if (!f.has("tie_word_embeddings")) d.is_tied = true;
     d.logit_factor = float(f.number("logit_scale", 0.0625));
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
@@ -39,9 +39,10 @@ void build_starcoder2(Checkpoint& c, ModelBuilder& b) {
   } else {
     d.ffn.up = "c_fc", d.ffn.down = "c_proj";
     const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
+    read_config_basics(f, d);
     if (!f.has("tie_word_embeddings")) d.is_tied = true;
     d.ffn.activation = activation_named(f, "hidden_act", "gelu_pytorch_tanh");
+    expect_biases(f, "use_bias", {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"}, d.naming);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_window_layers(f, 0, d.layers);
   }

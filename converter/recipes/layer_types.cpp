@@ -11,12 +11,14 @@ void set_window_layers(int64_t window, int64_t pattern, std::vector<Layer>& laye
 
 void set_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& layers) {
   const bool is_off = !f.boolean("use_sliding_window", true);
+  f.pass_over({"sliding_window"});
   const int64_t window = is_off ? 0 : f.integer("sliding_window", 1, 1 << 30, 0);
   const Json* types = f.find("layer_types");
   if (!types) {
     set_window_layers(window, pattern ? f.integer("sliding_window_pattern", 1, 4096, pattern) : 0, layers);
     return;
   }
+  f.pass_over({"sliding_window_pattern", "_sliding_window_pattern"});
   if (!types->is_array() || types->size() != layers.size()) f.refuse("layer_types", "does not name one type for each of the " + std::to_string(layers.size()) + " layers");
   for (size_t i = 0; i < layers.size(); ++i) {
     const Json& type = (*types)[i];
@@ -40,6 +42,7 @@ void set_gguf_window_layers(const Facts& f, std::vector<Layer>& layers) {
 }
 
 void set_late_window_layers(const Facts& f, std::vector<Layer>& layers) {
+  f.pass_over({"sliding_window", "layer_types"});
   if (!f.boolean("use_sliding_window", false)) return;
   set_window_layers(f, 0, layers);
   if (f.has("layer_types")) return;
@@ -74,34 +77,35 @@ std::vector<float> proportional_frequencies(const Facts& f, double theta, double
 
 }  // namespace
 
+std::optional<Facts> rope_facts(const Facts& f) {
+  const char *older = "rope_scaling", *key = "rope_parameters";
+  const Json* given = f.find(older);
+  const bool has_both = given && f.has(key);
+  // An empty object says nothing; of two the older one counts.
+  if (given && !(given->is_object() && given->empty())) key = older;
+  if (has_both) f.pass_over({"rope_parameters"});
+  return f.inside(key);
+}
+
 Rope config_rope(const Facts& f, const std::string& layer_type, double base, int64_t head_dim, double partial) {
   const bool is_local = layer_type == "sliding_attention";
-  const Json* parameters = f.find("rope_parameters");
-  if (parameters && !parameters->is_object()) f.refuse("rope_parameters", "is not an object");
-  if (parameters && !layer_type.empty()) {
-    const auto it = parameters->find(layer_type);
-    if (it != parameters->end()) parameters = &*it;
-    else if (is_local) parameters = nullptr;  // one object describes the layers that see everything
-  }
+  std::optional<Facts> how = rope_facts(f);
+  const bool is_by_type = how && !layer_type.empty() && how->has(layer_type);
+  if (is_by_type) how = how->inside(layer_type);
+  else if (is_local) how.reset();  // one object describes the layers that see everything
   const char* base_key = is_local ? "rope_local_base_freq" : f.has("rotary_emb_base") ? "rotary_emb_base" : "rope_theta";
-  // Local layers are never scaled in the older style.
-  const Json* scaling = is_local ? nullptr : f.find("rope_scaling");
-  if (scaling && !scaling->is_object()) f.refuse("rope_scaling", "is not an object");
-  double theta = f.number(base_key, base);
-  for (const char* key : {"rotary_pct", "rope_pct", "partial_rotary_factor"}) partial = f.number(key, partial);
-  if (parameters) {
-    const Facts own = f.inside("rope_parameters", *parameters);
-    theta = own.number("rope_theta", theta);
-    partial = own.number("partial_rotary_factor", partial);
-    scaling = parameters;
-  }
+  const bool has_own_base = how && how->has("rope_theta");
+  f.pass_over({base_key});
+  const double theta = has_own_base ? how->number("rope_theta") : how && how->is_null("rope_theta") ? how->number("rope_theta", base) : f.number(base_key, base);
+  for (const char* key : {"rotary_pct", "rope_pct", "partial_rotary_factor"})
+    if (f.has(key)) partial = f.number(key);
+  if (how) partial = how->number("partial_rotary_factor", partial);
   if (theta <= 0) f.refuse(base_key, "is not positive");
   if (partial <= 0 || partial > 1) f.refuse("partial_rotary_factor", "is not in 0 to 1");
   Rope out = {rope_frequencies(theta, int64_t(double(head_dim) * partial))};
-  if (!scaling) return out;
-  const Facts how = f.inside(scaling == parameters ? "rope_parameters" : "rope_scaling", *scaling);
-  if (how.text("rope_type", "") == "proportional") return {proportional_frequencies(how, theta, partial, head_dim)};
-  apply_rope_scaling(how, f, theta, out);
+  if (!how) return out;
+  if (how->text("rope_type", "") == "proportional") return {proportional_frequencies(*how, theta, partial, head_dim)};
+  apply_rope_scaling(*how, f, theta, out);
   return out;
 }
 

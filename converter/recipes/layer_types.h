@@ -17,6 +17,8 @@ void set_gguf_window_layers(const Facts& facts, std::vector<Layer>& layers);
 void set_late_window_layers(const Facts& config, std::vector<Layer>& layers);
 // The names in layer_types (or the older layers_block_type), one a layer; `otherwise` for every layer when the configuration has neither.
 std::vector<std::string> layer_types(const Facts& config, size_t layers, const std::string& otherwise);
+// What says how rotary positions are scaled, if anything does.
+std::optional<Facts> rope_facts(const Facts& config);
 // Frequencies from rope_parameters (one object, or one for each layer type) or from rope_theta, rope_local_base_freq and rope_scaling.
 // layer_type is empty for models with one kind; partial: the part of a head that turns where the configuration does not say it.
 Rope config_rope(const Facts& config, const std::string& layer_type, double base, int64_t head_dim, double partial = 1);

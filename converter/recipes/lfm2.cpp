@@ -39,8 +39,7 @@ struct Lfm {
 };
 
 void read_gguf(Checkpoint& c, Lfm& m) {
-  const std::string arch = c.meta["general.architecture"].get<std::string>();
-  const Facts f(c.meta, c.path.string(), arch + ".");
+  const Facts f = gguf_facts(c);
   Decoder& d = m.d;
   Attention& a = d.attention;
   d.hidden = f.integer("embedding_length");
@@ -51,7 +50,7 @@ void read_gguf(Checkpoint& c, Lfm& m) {
   d.ffn.width = f.integer("feed_forward_length");
   d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
   m.taps = f.integer("shortconv.l_cache", 1, 64);
-  d.ropes.push_back(gguf_rope(f, 1000000, a.head_dim));
+  d.ropes.push_back(gguf_rope(c, f, 1000000, a.head_dim));
   // One number a layer; 0 means a convolution.
   const Json* kv = f.find("attention.head_count_kv");
   for (size_t i = 0; i < d.layers.size(); ++i) {
@@ -73,7 +72,7 @@ void read_gguf(Checkpoint& c, Lfm& m) {
 }
 
 void read_config(Checkpoint& c, Lfm& m) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder& d = m.d;
   Attention& a = d.attention;
   const bool is_lfm3 = f.text("model_type", "") == "lfm3";
@@ -88,7 +87,8 @@ void read_config(Checkpoint& c, Lfm& m) {
   d.layers.resize(layers);
   m.taps = f.integer("conv_L_cache", 1, 64, 3);
   d.is_tied = f.boolean("tie_word_embeddings", f.boolean("tie_embedding", true));
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  expect_biases(f, "conv_bias", {"conv.conv", "conv.in_proj", "conv.out_proj"}, d.naming);
+  if (is_lfm3) expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj", "o_proj"}, d.naming);
   int64_t width = f.integer(f.has("block_ff_dim") ? "block_ff_dim" : "intermediate_size");
   if (!is_lfm3 && f.boolean("block_auto_adjust_ff_dim", f.text("model_type", "") == "lfm2")) {
     width = 2 * width / 3;

@@ -31,16 +31,15 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
     d.query_original = d.query_beta == 0 ? 0 : f.integer("rope.scaling.original_context_length");
   } else {
     const TextConfig text = read_text_config(c, d.naming, {{"tie_word_embeddings", false}});
-    const Facts f(text.config, text.where);
-    read_config_basics(c, f, d);
+    const Facts f = text.facts(c);
+    read_config_basics(f, d);
     d.is_tied = text.is_tied;
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     if (f.text("model_type", "") == "cwm") set_window_layers_after_first(f, 4, d.layers);
     else set_window_layers(f, 0, d.layers);
-    const char* key = f.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-    if (const Json* rope = f.find(key); rope && f.text("model_type", "") == "ministral3") {
-      d.query_beta = f.inside(key, *rope).number("llama_4_scaling_beta", 0);
-      d.query_original = d.query_beta == 0 ? 0 : f.inside(key, *rope).integer("original_max_position_embeddings");
+    if (const auto rope = rope_facts(f); rope && f.text("model_type", "") == "ministral3") {
+      d.query_beta = rope->number("llama_4_scaling_beta", 0);
+      d.query_original = d.query_beta == 0 ? 0 : rope->integer("original_max_position_embeddings");
     }
   }
   build_decoder(c, d, b);
@@ -59,7 +58,8 @@ void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
     }
   } else {
     const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
+    read_config_basics(f, d);
+    if (family == "qwen2") d.naming.biases.clear();  // q, k and v have them, whatever a configuration says
     if (family == "qwen3" && !f.has("head_dim")) d.attention.head_dim = 128, d.attention.scale = 1 / std::sqrt(128.0);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_late_window_layers(f, d.layers);
@@ -82,7 +82,7 @@ void build_smollm3(Checkpoint& c, ModelBuilder& b) {
     return build_decoder(c, d, b);
   }
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   if (!f.has("tie_word_embeddings")) d.is_tied = true;
   d.ropes.push_back(config_rope(f, "", 2000000, d.attention.head_dim));
   const Json* list = f.find("no_rope_layers");
@@ -108,7 +108,7 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
     set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
   } else {
     const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
+    read_config_basics(f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     set_window_layers(f, 0, d.layers);
   }

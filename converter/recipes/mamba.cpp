@@ -22,8 +22,12 @@ void build_stack(Checkpoint& c, ModelBuilder& b, const Sizes& s, int64_t context
   const bool is_gguf = c.is_gguf();
   std::string root = "backbone.";
   if (!is_gguf && !c.has("backbone.embeddings.weight")) root = "model.";
-  if (!is_gguf && s.is_tied) c.ignore_containing("lm_head.weight");
   Naming naming = {root, "layers.", kGgufAround};
+  if (!is_gguf) {
+    const Facts f = config_facts(c);
+    expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
+    expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
+  }
   for (const auto& [name, gguf] : kGgufMamba2) naming.gguf["mixer." + name] = gguf;
   Net net(c, b, naming, context);
   Var x = net.embed("embeddings", s.vocab, s.hidden);
@@ -50,7 +54,7 @@ void build_mamba(Checkpoint& c, ModelBuilder& b) {
   Mamba m;
   int64_t context = kContext;
   if (c.is_gguf()) {
-    const Facts f(c.meta, c.path.string(), "mamba.");
+    const Facts f = gguf_facts(c);
     s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c), f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
     m.taps = f.integer("ssm.conv_kernel", 1, 64);
     m.inner = f.integer("ssm.inner_size");
@@ -60,7 +64,7 @@ void build_mamba(Checkpoint& c, ModelBuilder& b) {
     m.eps = s.eps;
     context = f.integer("context_length", 1, kContext, kContext);
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     s = {f.integer("hidden_size"), f.integer(f.has("n_layer") ? "n_layer" : "num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("layer_norm_epsilon", 1e-5),
          f.boolean("tie_word_embeddings", true)};
     m.taps = f.integer("conv_kernel", 1, 64, 4);
@@ -82,12 +86,12 @@ void build_mamba2(Checkpoint& c, ModelBuilder& b) {
   Mamba2 m;
   int64_t context = kContext;
   if (c.is_gguf()) {
-    const Facts f(c.meta, c.path.string(), "mamba2.");
+    const Facts f = gguf_facts(c);
     s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c), f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
     read_gguf_mamba2(f, m);
     context = f.integer("context_length", 1, kContext, kContext);
   } else {
-    const Facts f(c.meta["config"], c.path.string() + "/config.json");
+    const Facts f = config_facts(c);
     s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("layer_norm_epsilon", 1e-5), f.boolean("tie_word_embeddings", false)};
     m.heads = f.integer("num_heads", 1, 65536);
     m.head_dim = f.integer("head_dim", 1, 65536);
@@ -103,7 +107,7 @@ void build_mamba2(Checkpoint& c, ModelBuilder& b) {
 }
 
 void build_mamba3(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   if (f.boolean("is_mimo", false)) f.refuse("is_mimo", "is set; several inputs and outputs a head are not supported");
   const Sizes s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("norm_eps", 1e-5), f.boolean("tie_word_embeddings", false)};
   Mamba3 m;
@@ -115,6 +119,8 @@ void build_mamba3(Checkpoint& c, ModelBuilder& b) {
   m.angles = int64_t(double(m.state) * f.number("rope_fraction", 0.5)) / 2;
   if (m.angles < 1 || 2 * m.angles > m.state) f.refuse("rope_fraction", "leaves no pair of channels to turn");
   m.a_floor = f.number("A_floor", 1e-4);
+  m.has_norm = f.boolean("is_outproj_norm", false);
+  f.pass_over({"mimo_rank"});
   m.eps = s.eps;
   build_stack(c, b, s, kContext, [&](Net& net, const Var& h) { return mamba3(net, m, h); });
 }

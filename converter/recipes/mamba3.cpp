@@ -79,7 +79,7 @@ Var mamba3(Net& net, const Mamba3& m, const Var& x) {
   const Var read = net.op("matrix_recurrence", {q.name, keys.name, values.name, decay.name, "", "", "", "", "", state}, "T", {m.heads, m.head_dim}, {state}, attrs);
   const Var skip = net.binary(BinaryKind::mul, net.reshape(net.wanted(in[1]), read.dims), net.plain_as(p + "D", {m.heads}, {m.heads, 1}));
   Var y = net.add(net.wanted(read), skip);
-  if (net.has(p + "norm.weight")) y = net.binary(BinaryKind::mul, net.rms_norm(y, "", m.eps), net.plain_as(p + "norm.weight", {inner}, read.dims));
+  if (m.has_norm) y = net.binary(BinaryKind::mul, net.rms_norm(y, "", m.eps), net.plain_as(p + "norm.weight", {inner}, read.dims));
   return net.linear(net.glu(UnaryKind::silu, net.wanted(in[0]), net.reshape(y, {inner})), {p + "out_proj", {x.dims[0]}});
 }
 

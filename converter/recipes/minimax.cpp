@@ -40,13 +40,12 @@ Var lightning(Net& net, int64_t heads, int64_t dim, UnaryKind activation, double
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   for (const char* part : {"slope_rate", "query_decay", "key_decay", "diagonal_decay"}) c.ignore_containing(part);
   Decoder d;
   read_config_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
   const UnaryKind activation = activation_named(f, "hidden_act", "silu");
   const size_t layers = d.layers.size();
   std::vector<std::string> types = layer_types(f, layers, "linear_attention");

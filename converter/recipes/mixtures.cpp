@@ -19,7 +19,7 @@ void read_experts(const Facts& f, const char* count, Decoder& d) {
 void build_mixtral(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   read_experts(f, "num_local_experts", d);
   Experts& e = d.experts;
   e.prefix = "block_sparse_moe.";
@@ -46,9 +46,9 @@ void set_expert_layers(const Facts& f, Decoder& d) {
 void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   if (f.text("model_type", "") == "qwen3_moe") d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
-  else add_shared_expert(f.integer("shared_expert_intermediate_size"), d);
+  else add_shared_expert(f.integer("shared_expert_intermediate_size"), d), expect_biases(f, "qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);
   read_experts(f, f.has("num_experts") ? "num_experts" : "num_local_experts", d);
   d.experts.width = f.integer("moe_intermediate_size");
   d.experts.route.renormalise = f.boolean("norm_topk_prob", false);
@@ -74,19 +74,19 @@ void build_olmoe(Checkpoint& c, ModelBuilder& b) {
 }
 
 void read_gpt_oss_gguf(Checkpoint& c, Decoder& d) {
-  const Facts f(c.meta, c.path.string(), "gpt-oss.");
+  const Facts f = gguf_facts(c);
   d.naming.gguf["self_attn.sinks"] = "attn_sinks.weight";
   d.naming.gguf["post_attention_layernorm"] = "post_attention_norm";
   read_gguf_sizes(c, f, d);
   read_gguf_experts(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-  d.ropes.push_back(gguf_rope(f, 150000, d.attention.head_dim, false));
+  d.ropes.push_back(gguf_rope(c, f, {150000, d.attention.head_dim, d.attention.head_dim, false}));
   set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 2, d.layers);
 }
 
 void read_gpt_oss_config(Checkpoint& c, Decoder& d) {
   const Facts f = config_facts(c);
-  read_config_basics(c, f, d);
+  read_config_basics(f, d);
   read_experts(f, "num_local_experts", d);
   Experts& e = d.experts;
   e.router = "router";

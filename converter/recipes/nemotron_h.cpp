@@ -29,8 +29,7 @@ std::vector<std::string> block_types(const Facts& f, size_t layers) {
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
-  c.ignore_containing("mtp.");
+  const Facts f = config_facts(c);
   const int64_t hidden = f.integer("hidden_size"), vocab = f.integer("vocab_size");
   const double eps = f.number("layer_norm_epsilon", f.number("norm_eps", 1e-5));
   const std::string pattern = f.text("hybrid_override_pattern", "");
@@ -70,8 +69,13 @@ void build(Checkpoint& c, ModelBuilder& b) {
   e.route.groups = uint32_t(f.integer("n_group", 1, 65536, 1));
   e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
 
+  f.pass_over({"tie_word_embeddings", "attention_bias", "mamba_expand", "expand", "moe_shared_expert_overlap"});
   const bool is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
-  Net net(c, b, {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", {}}, f.integer("max_position_embeddings"));
+  Naming naming = {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", {}};
+  expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
+  expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
+  expect_biases(f, "mlp_bias", {"up_proj", "down_proj", "fc1_latent_proj", "fc2_latent_proj"}, naming);
+  Net net(c, b, std::move(naming), f.integer("max_position_embeddings"));
   Var x = net.embed("embeddings", vocab, hidden);
   for (size_t i = 0; i < layers; ++i) {
     net.layer(i, layers);

@@ -17,6 +17,11 @@ Names axes(const std::string& axis, const std::vector<int64_t>& dims) {
 
 }  // namespace
 
+void expect_biases(const Facts& f, const std::string& option, std::initializer_list<const char*> products, Naming& naming) {
+  if (!f.has(option)) return;
+  for (const char* product : products) naming.biases[product] = {f.name_for_messages(option), f.boolean(option, false)};
+}
+
 bool names_base_class(const Checkpoint& c) {
   if (c.meta.find("modules") != c.meta.end()) return true;
   const auto config = c.meta.find("config");
@@ -65,6 +70,15 @@ std::string Net::full_name(const std::string& name) const {
   std::string prefix;
   if (!scope_.empty() && !is_absolute) prefix = "blk." + scope_.substr(naming_.layer.size());
   return prefix + it->second + ending;
+}
+
+bool Net::has_bias(const std::string& product) const {
+  const bool is_there = has(product + ".bias");
+  for (const auto& [name, rule] : naming_.biases) {
+    if (rule.is_there == is_there || !product.ends_with(name) || (product.size() > name.size() && std::strchr("./", product[product.size() - name.size() - 1]) == nullptr)) continue;
+    fail("%s is %s, but tensor \"%s\" is %s", rule.option.c_str(), is_there ? "false" : "true", full_name(product + ".bias").c_str(), is_there ? "there" : "missing");
+  }
+  return is_there;
 }
 
 const SourceTensor& Net::take(const std::string& name, const std::vector<int64_t>& shape) { return checkpoint_.take(full_name(name), as_shape(shape)); }
@@ -218,7 +232,7 @@ std::vector<Var> Net::linears(const Var& x, const std::vector<Product>& products
     const std::string part = p.first < 0 ? "" : "[" + std::to_string(p.first) + "]";
     inputs.push_back(matrix(p.source + part + ".weight", p.first < 0 ? whole : checkpoint_.rows_of(whole, uint64_t(p.first), uint64_t(rows))));
     biases.emplace_back();
-    if (has(p.source + ".bias")) {
+    if (has_bias(p.source)) {
       any = true;
       const std::vector<float> b = values(p.source + ".bias", {all});
       const auto begin = b.begin() + (p.first < 0 ? 0 : p.first);
@@ -380,7 +394,7 @@ void Net::head(const Var& x, const std::string& matrix_name, int64_t vocab, doub
   Var y = {is_changed ? "raw_logits" : "logits", x.axis, {vocab}};
   graph_.value(y.name, axes(y.axis, y.dims));
   Names inputs = {x.name, matrix_name};
-  if (has("/lm_head.bias")) inputs.push_back(plain("/lm_head.bias", {vocab}));
+  if (has_bias("/lm_head")) inputs.push_back(plain("/lm_head.bias", {vocab}));
   graph_.op("matmul", inputs, {y.name});
   if (is_changed) {
     if (softcap > 0 && factor != 1) y = scale(y, factor);

@@ -17,13 +17,22 @@ namespace runnel::convert {
 // The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
 bool names_base_class(const Checkpoint& checkpoint);
 
+// What the configuration says about the bias of a product.
+struct BiasRule {
+  std::string option;  // where it says so, for messages
+  bool is_there = false;
+};
+
 struct Naming {
   std::string root;                        // "model."
   std::string layer = "layers.";           // scope of layer i is layer + i + "."
   std::map<std::string, std::string> gguf; // short name -> GGUF name; both without ".weight" and ".bias"
   std::map<std::string, std::string> renamed = {};  // short name -> name in a source that is no GGUF; one that begins with a slash stands without root and scope
   bool is_turned = false;                  // matrices of `linears` are [columns, rows] there
+  std::map<std::string, BiasRule> biases = {};  // by the last parts of a product's short name; others have a bias where the source has one
 };
+// Reads a switch of the configuration for the biases of these products; without it the tensors decide.
+void expect_biases(const Facts& facts, const std::string& option, std::initializer_list<const char*> products, Naming& naming);
 
 // A value of the program: [axis, dims...]. axis is T (all tokens of the call) or R (the wanted rows).
 struct Var {
@@ -56,10 +65,14 @@ class Net {
   void leave_layers();
   bool is_gguf() const { return checkpoint_.is_gguf(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  // Something that the person who converts should know.
+  void note(std::string text) { checkpoint_.notices.push_back(std::move(text)); }
 
   // Tensors. `name` is short; full_name adds root and scope (or translates for a GGUF). `global` names have no scope.
   std::string full_name(const std::string& name) const;
   bool has(const std::string& name) const { return checkpoint_.has(full_name(name)); }
+  // Whether "{product}.bias" is there; fails when the configuration says otherwise.
+  bool has_bias(const std::string& product) const;
   const SourceTensor& take(const std::string& name, const std::vector<int64_t>& shape);
   std::vector<float> values(const std::string& name, const std::vector<int64_t>& shape);
   // The same whatever the shape.

@@ -75,7 +75,7 @@ void add_per_layer_names(Decoder& d) {
 }
 
 PerLayerNet::PerLayerNet(Net& net, const PerLayerDecoder& p) : net_(net), p_(p) {
-  for (size_t i = 0; i < p.d.ropes.size(); ++i) ropes_.push_back(net.constant("/rope" + std::to_string(i), p.d.ropes[i].frequencies, {-1}));
+  for (size_t i = 0; i < p.d.ropes.size(); ++i) ropes_.push_back(rope_table(net, p.d.ropes[i], "/rope" + std::to_string(i)));
   const std::string where = net.checkpoint().path.string();
   const Json nothing;
   check_shared(Facts(nothing, where), "the number of layers with shared keys and values", p);

@@ -21,16 +21,16 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
   set_norms(d);
   d.attention.norm_is_whole = true;
   if (c.is_gguf()) {
-    const Facts f(c.meta, c.path.string(), "olmo2.");
+    const Facts f = gguf_facts(c);
     read_gguf_sizes(c, f, d);
     d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
     // Layers with a window are not scaled.
-    d.ropes.push_back(gguf_rope(f, 10000, d.attention.head_dim));
+    d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
     d.ropes.push_back({rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim)});
     set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 4, d.layers);
   } else {
     const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
+    read_config_basics(f, d);
     const bool is_3 = f.text("model_type", "") == "olmo3";
     const double base = is_3 ? 500000 : 10000;
     d.ropes.push_back(config_rope(f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
@@ -56,15 +56,15 @@ void build_exaone4(Checkpoint& c, ModelBuilder& b) {
   set_norms(d);
   int64_t window = 0;
   if (c.is_gguf()) {
-    const Facts f(c.meta, c.path.string(), "exaone4.");
+    const Facts f = gguf_facts(c);
     read_gguf_sizes(c, f, d);
     d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-    d.ropes.push_back(gguf_rope(f, 1000000, d.attention.head_dim));
+    d.ropes.push_back(gguf_rope(c, f, 1000000, d.attention.head_dim));
     window = f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0);
     set_window_layers(window, 4, d.layers);
   } else {
     const Facts f = config_facts(c);
-    read_config_basics(c, f, d);
+    read_config_basics(f, d);
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     window = f.integer("sliding_window", 1, int64_t(1) << 30, 0);
     const Json* pattern = f.find("sliding_window_pattern");

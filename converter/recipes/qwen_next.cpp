@@ -15,7 +15,7 @@ using format::UnaryKind;
 
 DeltaSizes read_delta_sizes(const Facts& f) {
   return {f.integer("linear_num_key_heads", 1, 65536), f.integer("linear_num_value_heads", 1, 65536), f.integer("linear_key_head_dim", 1, 65536),
-          f.integer("linear_value_head_dim", 1, 65536), f.integer("linear_conv_kernel_dim", 1, 64, 4)};
+          f.integer("linear_value_head_dim", 1, 65536), f.integer("linear_conv_kernel_dim", 1, 64, 4), activation_named(f, "hidden_act", "silu")};
 }
 
 // q, k, v, z, b and a: Qwen3.5 has a matrix for each of them but q, k and v; Qwen3-Next has them interleaved by key head.
@@ -62,7 +62,7 @@ Var gated_attention(Net& net, const Attention& a, const Var& x) {
   const auto plain = [&](const char* name) { return net.matrix(p + name, net.take(p + name + std::string(".weight"), {a.kv_heads * a.head_dim, x.dims[0]})); };
   // Biases, which published models do without, are added apart.
   const auto biased = [&](const Var& v, const char* name, int64_t first, int64_t stride) {
-    if (!net.has(p + name + std::string(".bias"))) return v;
+    if (!net.has_bias(p + name)) return v;
     const std::vector<float> all = net.values_of_rows(p + name + std::string(".bias"), {});
     std::vector<float> own;
     for (int64_t h = 0; h * stride < int64_t(all.size()); ++h)
@@ -75,7 +75,7 @@ Var gated_attention(Net& net, const Attention& a, const Var& x) {
   in[1] = biased(in[1], "k_proj", 0, a.head_dim);
   in[2] = biased(in[2], "v_proj", 0, a.head_dim);
   in[3] = biased(in[3], "q_proj", a.head_dim, 2 * a.head_dim);
-  const auto turned = [&](const Var& v, const char* weight) { return net.rope(net.rms_norm(v, net.plain(p + weight, {a.head_dim}, a.norm_offset), a.eps), a.rope); };
+  const auto turned = [&](const Var& v, const char* weight) { return net.rope(net.rms_norm(v, net.plain(p + weight, {a.head_dim}, a.norm_offset), a.eps), a.rope, false, a.rope_scale); };
   const Var y = attend(net, {a.scale, 0, 0}, turned(in[0], "q_norm.weight"), turned(in[1], "k_norm.weight"), in[2]);
   return net.linear(net.glu(UnaryKind::sigmoid, net.wanted(in[3]), net.wanted(y)), {p + "o_proj", {x.dims[0]}});
 }
@@ -95,10 +95,9 @@ struct Qwen {
 };
 
 void read_qwen_gguf(Checkpoint& c, Qwen& q) {
-  const Facts f(c.meta, c.path.string(), "qwen35.");
+  const Facts f = gguf_facts(c);
   Decoder& d = q.d;
   for (const auto& [name, gguf] : kGgufDelta) d.naming.gguf[name] = gguf;
-  c.ignore_containing(".nextn.");
   read_gguf_sizes(c, f, d);
   const int64_t interval = f.integer("full_attention_interval", 1, 4096, 4);
   for (size_t i = 0; i < d.layers.size(); ++i) q.is_linear.push_back((int64_t(i) + 1) % interval != 0);
@@ -107,15 +106,11 @@ void read_qwen_gguf(Checkpoint& c, Qwen& q) {
          f.integer("ssm.conv_kernel", 1, 64)};
   // Value heads of such files go round the key heads; with one each there is nothing to tell.
   q.s.is_round_robin = true;
-  q.rope.frequencies = rope_frequencies(f.number("rope.freq_base", 10000000), f.integer("rope.dimension_count", 2, d.attention.head_dim, d.attention.head_dim / 4));
+  q.rope = gguf_rope(c, f, {10000000, d.attention.head_dim, d.attention.head_dim / 4});
 }
 
 void read_qwen_config(Checkpoint& c, Qwen& q) {
-  const Json& config = c.meta["config"];
-  const auto text = config.find("text_config");
-  const bool is_nested = text != config.end() && text->is_object();
-  const Facts f(is_nested ? *text : config, c.path.string() + (is_nested ? "/config.json: text_config" : "/config.json"));
-  for (const char* part : {"visual.", "mtp."}) c.ignore_containing(part);
+  const Facts f = config_facts(c);
   Decoder& d = q.d;
   Attention& a = d.attention;
   for (const char* prefix : {"model.language_model.", "language_model.model."})
@@ -128,8 +123,8 @@ void read_qwen_config(Checkpoint& c, Qwen& q) {
   d.vocab = f.integer("vocab_size");
   d.context = f.integer("max_position_embeddings");
   d.norm_offset = 1;
-  d.is_tied = f.boolean("tie_word_embeddings", Facts(config, "").boolean("tie_word_embeddings", false));
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  d.is_tied = f.boolean("tie_word_embeddings", outer_facts(c).boolean("tie_word_embeddings", false));
+  read_biases(f, d.naming);
   // Published files of the mixtures leave the width of the dense layers out.
   d.ffn.width = f.integer("intermediate_size", 1, 1 << 30, 5632);
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
@@ -197,7 +192,7 @@ Var olmo_delta(Net& net, const DeltaSizes& s, bool is_doubled, const Var& x) {
 }
 
 void build_olmo(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   Decoder d;
   read_config_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
@@ -206,15 +201,15 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
   d.attention.norm_is_whole = true;
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", false);
-  if (d.is_tied) c.ignore_containing("lm_head.weight");
+  read_biases(f, d.naming);
   const DeltaSizes s = read_delta_sizes(f);
   const bool is_doubled = f.boolean("linear_allow_neg_eigval", true);
   const std::vector<std::string> types = layer_types(f, d.layers.size(), "linear_attention");
 
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
-  const Json* rope = f.find("rope_parameters");
-  if (f.has("rope_theta") || (rope && rope->is_object() && rope->contains("rope_theta") && !(*rope)["rope_theta"].is_null()))
+  const auto rope = rope_facts(f);
+  if (f.has("rope_theta") || (rope && rope->has("rope_theta")))
     set_rope(net, d.attention, config_rope(f, "", 500000, d.attention.head_dim));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());

@@ -47,8 +47,7 @@ Var recurrent_block(Net& net, int64_t heads, int64_t width, int64_t taps, UnaryK
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
-  c.ignore_containing("lm_head.weight");
+  const Facts f = config_facts(c);
   const int64_t hidden = f.integer("hidden_size"), vocab = f.integer("vocab_size"), width = f.integer("lru_width", 1, 1 << 30, hidden);
   const double eps = f.number("rms_norm_eps", 1e-6);
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
@@ -69,7 +68,9 @@ void build(Checkpoint& c, ModelBuilder& b) {
   for (const char* key : {"block_types", "_block_types"})
     if (const Json* types = f.find(key); types && types->is_array() && !types->empty()) pattern = types->get<std::vector<std::string>>();
 
-  Net net(c, b, {"model.", "layers.", {}}, f.integer("max_position_embeddings", 1, 1 << 30, 8192));
+  Naming naming = {"model.", "layers.", {}};
+  expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj"}, naming);
+  Net net(c, b, std::move(naming), f.integer("max_position_embeddings", 1, 1 << 30, 8192));
   // The original keeps this factor in bfloat16.
   Var x = net.embed("embed_tokens", vocab, hidden, bf16_to_float(float_to_bf16(float(std::sqrt(double(hidden))))));
   // The rotated part of a head where the configuration does not say: half.
@@ -89,7 +90,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   }
   net.leave_layers();
   x = norm(x, "final_norm");
-  net.head(x, "embed_tokens.weight", vocab, f.number("logits_soft_cap", 30));
+  net.head(x, output_matrix(net, "embed_tokens", f.boolean("tie_word_embeddings", true), vocab, hidden), vocab, f.number("logits_soft_cap", 30));
 }
 
 }  // namespace

@@ -23,10 +23,7 @@ void drop_gate(const Facts& f, const char* activation, Decoder& d) {
 
 void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, ModelBuilder& b) {
   if (c.is_gguf()) return build_decoder(c, d, b);
-  if (o.is_tied && f.boolean("tie_word_embeddings", true)) {
-    d.is_tied = true;
-    c.ignore_containing("lm_head.weight");
-  }
+  if (o.is_tied) d.is_tied = f.boolean("tie_word_embeddings", true);
   if (o.head_dim && !f.has("head_dim")) d.attention.head_dim = o.head_dim, d.attention.scale = 1 / std::sqrt(double(o.head_dim));
   if (d.ropes.empty()) d.ropes.push_back(config_rope(f, "", o.base, d.attention.head_dim, o.partial));
   set_window_layers(f, 0, d.layers);
@@ -52,6 +49,7 @@ void build_glm(Checkpoint& c, ModelBuilder& b) {
   d.attention.is_interleaved = true;
   d.ffn.gate_up = "gate_up_proj";
   if (c.has("blk.0.attn_qkv.weight")) d.attention.qkv = "qkv_proj";
+  d.naming.biases.erase("o_proj");  // never has one
   d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"mlp.gate_up_proj", "ffn_up"}, {"post_self_attn_layernorm", "post_attention_norm"}, {"post_mlp_layernorm", "post_ffw_norm"}});
   if ((c.is_gguf() ? architecture_of(c) : f.text("model_type", "")) == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
   build_plain(c, f, {10000, 0.5, false, 128}, d, b);
@@ -61,6 +59,8 @@ void build_interleaved(Checkpoint& c, const Defaults& o, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
   d.attention.is_interleaved = true;
+  d.naming.biases.erase("o_proj");  // never has one in Helium
+  expect_biases(f, "use_bias", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, d.naming);
   build_plain(c, f, o, d, b);
 }
 void build_helium(Checkpoint& c, ModelBuilder& b) { build_interleaved(c, {100000, 1, false, 128}, b); }
@@ -70,6 +70,9 @@ void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
   d.naming.gguf["post_attention_layernorm"] = "post_attention_norm";
+  expect_biases(f, "attention_out_bias", {"o_proj"}, d.naming);
+  expect_biases(f, "qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);  // InternLM 3
+  expect_biases(f, "bias", {"o_proj", "gate_proj", "up_proj", "down_proj"}, d.naming);
   build_plain(c, f, {10000, 1, false, 128}, d, b);
 }
 
@@ -149,6 +152,7 @@ void build_stablelm(Checkpoint& c, ModelBuilder& b) {
   d.is_layer_norm = true;
   d.is_parallel = f.boolean("use_parallel_residual", false);
   if (d.is_parallel) d.ffn_norm = nullptr;
+  expect_biases(f, "use_qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);
   build_plain(c, f, {10000, 0.25}, d, b);
 }
 

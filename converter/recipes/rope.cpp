@@ -73,6 +73,7 @@ double stretch_factor(const Facts& f, const Facts& config, int64_t original) {
 
 void apply_config_yarn(const Facts& f, const Facts& config, double base, Rope& rope) {
   Yarn y;
+  if (!f.has("factor") && !f.is_null("factor")) f.refuse("factor", "of the rope scaling is missing");  // null: what the lengths say
   y.original = double(original_context(f, config));
   y.factor = stretch_factor(f, config, int64_t(y.original));
   // Zero stands for what the paper suggests.
@@ -86,12 +87,14 @@ void apply_config_yarn(const Facts& f, const Facts& config, double base, Rope& r
   rope.scale = float(f.has("attention_factor") ? f.number("attention_factor") : one != 0 && all != 0 ? yarn_magnitude(y.factor, one) / yarn_magnitude(y.factor, all) : yarn_magnitude(y.factor));
 }
 
+constexpr double kStill = 1e20;  // divisors from here on stand for channels that do not turn
+
 std::vector<float> divided(const Facts& f, const char* key, const std::vector<double>& divisors, const std::vector<float>& frequencies) {
   if (divisors.size() != frequencies.size()) f.refuse(key, "has " + std::to_string(divisors.size()) + " numbers where the rotated channels need " + std::to_string(frequencies.size()));
   std::vector<float> out;
   for (size_t i = 0; i < divisors.size(); ++i) {
     if (!(divisors[i] > 0)) f.refuse(key, "holds a divisor that is not positive");
-    out.push_back(frequencies[i] / float(divisors[i]));
+    out.push_back(divisors[i] >= kStill ? 0 : frequencies[i] / float(divisors[i]));
   }
   return out;
 }
@@ -120,7 +123,8 @@ void apply_longrope(const Facts& f, const Facts& config, Rope& rope) {
 void apply_dynamic(const Facts& f, const Facts& config, double base, Rope& rope) {
   const double dims = 2 * double(rope.frequencies.size());
   if (dims <= 2) f.refuse("rope_type", "is \"dynamic\", which two channels cannot have");
-  if (f.has("alpha")) {  // the growth is fixed
+  if (f.has("alpha")) {  // the growth is fixed; such files carry keys of yarn along
+    f.pass_over({"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"});
     const double alpha = f.number("alpha");
     if (alpha <= 0) f.refuse("alpha", "is not positive");
     rope.frequencies = rope_frequencies(base * std::pow(alpha, dims / (dims - 2)), int64_t(dims));
@@ -145,19 +149,9 @@ void apply_rope_scaling(const Facts& f, const Facts& config, double base, Rope& 
   else f.refuse("rope_type", "is \"" + printable(type) + "\"; default, linear, dynamic, llama3, yarn and longrope are supported");
 }
 
-Rope gguf_rope(const Facts& f, double default_base, int64_t dims, bool is_truncated) {
-  const double base = f.number("rope.freq_base", default_base);
-  if (base <= 0) f.refuse("rope.freq_base", "is not positive");
-  Rope rope = {rope_frequencies(base, f.integer("rope.dimension_count", 2, dims, dims))};
-  const std::string type = f.text("rope.scaling.type", f.has("rope.scale_linear") ? "linear" : "none");
-  if (type == "none" || type == "longrope") return rope;
-  if (type != "linear" && type != "yarn") f.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear, yarn and longrope are supported");
-  const double factor = f.number(f.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear");
-  if (factor <= 0) f.refuse("rope.scaling.factor", "is not positive");
-  if (type == "linear") {
-    stretch(f, factor, rope.frequencies);
-    return rope;
-  }
+namespace {
+
+void apply_gguf_yarn(const Facts& f, double base, double factor, bool is_truncated, Rope& rope) {
   Yarn y;
   y.factor = factor;
   y.original = double(f.integer("rope.scaling.original_context_length"));
@@ -166,10 +160,10 @@ Rope gguf_rope(const Facts& f, double default_base, int64_t dims, bool is_trunca
   apply_yarn(y, base, rope.frequencies);
   const double all = f.number("rope.scaling.yarn_log_multiplier", 0);
   rope.scale = float(f.number("rope.scaling.attn_factor", 1) * yarn_magnitude(factor) / yarn_magnitude(factor, all));
-  return rope;
 }
 
-void apply_rope_factors(Checkpoint& c, const Facts& f, Rope& rope) {
+// Whether there are factors for long texts.
+bool apply_gguf_factors(Checkpoint& c, const Facts& f, Rope& rope) {
   const auto divide = [&](const char* name) {
     const SourceTensor& t = c.take(name, {uint64_t(rope.frequencies.size())});
     std::vector<float> divisors(rope.frequencies.size());
@@ -177,11 +171,33 @@ void apply_rope_factors(Checkpoint& c, const Facts& f, Rope& rope) {
     return divided(f, name, {divisors.begin(), divisors.end()}, rope.frequencies);
   };
   if (c.has("rope_freqs.weight")) rope.frequencies = divide("rope_freqs.weight");
-  if (!c.has("rope_factors_long.weight")) return;
+  if (!c.has("rope_factors_long.weight")) return false;
   rope.original = f.integer("rope.scaling.original_context_length");
   rope.scale = float(f.number("rope.scaling.attn_factor", 1));
   rope.long_frequencies = divide("rope_factors_long.weight");
   rope.frequencies = divide("rope_factors_short.weight");
+  return true;
+}
+
+}  // namespace
+
+Rope gguf_rope(Checkpoint& c, const Facts& f, const GgufRope& of) {
+  const double base = f.number("rope.freq_base", of.base);
+  if (base <= 0) f.refuse("rope.freq_base", "is not positive");
+  Rope rope = {rope_frequencies(base, f.integer("rope.dimension_count", 2, of.most, of.dims))};
+  const char* factor_key = f.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
+  const std::string type = f.text("rope.scaling.type", f.has(factor_key) ? "linear" : "none");
+  if (type == "linear" || type == "yarn") {
+    const double factor = f.number(factor_key);
+    if (factor <= 0) f.refuse(factor_key, "is not positive");
+    if (type == "linear") stretch(f, factor, rope.frequencies);
+    else apply_gguf_yarn(f, base, factor, of.is_truncated, rope);
+  } else if (type != "none" && type != "longrope") {
+    f.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear, yarn and longrope are supported");
+  }
+  const bool is_long = apply_gguf_factors(c, f, rope);
+  if (type == "longrope" && !is_long) f.refuse("rope.scaling.type", "is \"longrope\", but there is no tensor \"rope_factors_long.weight\"");
+  return rope;
 }
 
 }  // namespace runnel::convert

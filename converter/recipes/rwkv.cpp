@@ -91,7 +91,7 @@ void read_sizes(Net& net, Rwkv& r, int64_t gguf_head_size) {
 
 int64_t read_gguf(const Checkpoint& c, Rwkv& r) {
   r.version = architecture_of(c) == "rwkv6" ? 6 : 7;
-  const Facts f(c.meta, c.path.string(), architecture_of(c) + ".");
+  const Facts f = gguf_facts(c);
   r.eps = f.number("attention.layer_norm_epsilon", 1e-5);
   r.rescale_every = f.integer("rescale_every_n_layers", 0, 65536, 0);
   r.is_divided = r.is_transposed = true;
@@ -102,7 +102,7 @@ int64_t read_gguf(const Checkpoint& c, Rwkv& r) {
 }
 
 void read_config(const Checkpoint& c, Rwkv& r) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   const std::string type = architecture_of(c);
   if (type == "rwkv7") {
     r.version = 7;

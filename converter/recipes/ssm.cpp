@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "converter/recipes/decoder.h"
+
 namespace runnel::convert {
 
 using format::UnaryKind;
@@ -16,7 +18,7 @@ Var short_conv(Net& net, const Var& x, const std::string& name, int64_t taps, Un
     return std::vector<float>(v.begin() + first * each, v.begin() + (first + width) * each);
   };
   const std::string weight = net.constant(name + part + ".weight", piece(name + ".weight", shape, taps), {width, taps});
-  const std::string bias = net.has(name + ".bias") ? net.constant(name + part + ".bias", piece(name + ".bias", {channels}, 1), {width}) : "";
+  const std::string bias = net.has_bias(name) ? net.constant(name + part + ".bias", piece(name + ".bias", {channels}, 1), {width}) : "";
   return short_conv(net, x, weight, bias, taps, activation, name + part);
 }
 
@@ -66,7 +68,7 @@ Var mamba(Net& net, const Mamba& m, const Var& x) {
                        {u.name, dt.name, net.constant(p + "A", negative_a(net, p + "A_log", {m.inner, m.state}), {m.inner, m.state}), dbc[1].name, dbc[2].name,
                         net.plain(p + "D", {m.inner}), net.has(p + "dt_proj.bias") ? net.plain(p + "dt_proj.bias", {m.inner}) : "", h},
                        "T", {m.inner}, {h}, attrs);
-  const Var gated = net.glu(m.activation, net.wanted(in[1]), net.wanted(y));
+  const Var gated = net.glu(UnaryKind::silu, net.wanted(in[1]), net.wanted(y));
   return net.linear(gated, {p + "out_proj", {x.dims.back()}});
 }
 
@@ -104,6 +106,7 @@ void read_hybrid_mamba2(const Facts& f, int64_t inner, Mamba2& m) {
   m.groups = m.norm_groups = f.integer("mamba_n_groups", 1, 65536, 1);
   m.taps = f.integer("mamba_d_conv", 1, 64, 4);
   m.eps = f.number("rms_norm_eps", 1e-5);
+  m.activation = activation_named(f, "hidden_act", "silu");
   read_step_limit(f, m);
 }
 

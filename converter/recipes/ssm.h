@@ -15,7 +15,7 @@ Var short_conv(Net& net, const Var& x, const std::string& weight, const std::str
 struct Mamba {
   std::string prefix = "mixer.";
   int64_t inner = 0, state = 0, taps = 4, rank = 0;
-  format::UnaryKind activation = format::UnaryKind::silu;
+  format::UnaryKind activation = format::UnaryKind::silu;  // of the convolution; gates are always silu
   // Norms of dt, B and C: none, without weights (Falcon-Mamba), or with weights of the source (Jamba).
   enum class Norms { kNone, kPlain, kWeighted } norms = Norms::kNone;
   double eps = 1e-6;
@@ -29,7 +29,7 @@ extern const std::map<std::string, std::string> kGgufMamba2;
 struct Mamba2 {
   std::string prefix = "mixer.";
   int64_t heads = 0, head_dim = 0, state = 0, groups = 1, taps = 4;
-  format::UnaryKind activation = format::UnaryKind::silu;
+  format::UnaryKind activation = format::UnaryKind::silu;  // the same
   double dt_min = 0, dt_max = INFINITY;  // limits of the step
   // The norm behind the recurrence: each of norm_groups parts by itself; without one the gate alone is applied.
   bool has_norm = true, norm_before_gate = false;
@@ -45,6 +45,7 @@ struct Mamba3 {
   int64_t heads = 0, head_dim = 0, state = 0, groups = 1;
   int64_t angles = 0;  // pairs of state channels that are turned
   double a_floor = 1e-4, eps = 1e-5;
+  bool has_norm = false;
 };
 Var mamba3(Net& net, const Mamba3& m, const Var& x);
 

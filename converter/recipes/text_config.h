@@ -7,12 +7,12 @@ namespace runnel::convert {
 
 // The part of config.json that describes text.
 struct TextConfig {
-  Json given;         // as it stands there
-  Json config;        // with its defaults
-  std::string where;  // for messages
+  Json given;   // as it stands there
+  Json config;  // with its defaults
   bool is_tied = true;
+  Facts facts(const Checkpoint& checkpoint) const { return config_facts(checkpoint).with(config); }
 };
-// Tells `naming` where the tensors of text stand, and leaves out those of the towers.
+// Tells `naming` where the tensors of text stand.
 TextConfig read_text_config(Checkpoint& checkpoint, Naming& naming, const Json& defaults);
 
 }  // namespace runnel::convert

@@ -56,7 +56,7 @@ Var feed_forward(Net& net, const FeedForward& f, bool is_fused, const Var& x) {
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   const int64_t hidden = f.integer(f.has("hidden_size") ? "hidden_size" : "embedding_dim"), vocab = f.integer("vocab_size");
   Sizes s;
   s.heads = f.integer("num_heads", 1, 65536);
@@ -72,9 +72,12 @@ void build(Checkpoint& c, ModelBuilder& b) {
   ffn.prefix = "ffn.";
   ffn.gate = "proj_up_gate", ffn.up = "proj_up", ffn.down = "proj_down";
   ffn.width = (int64_t(double(hidden) * f.number("ffn_proj_factor", 2.667)) + multiple - 1) / multiple * multiple;
+  f.pass_over({"tie_word_embeddings"});
   const bool is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
 
-  Net net(c, b, {"backbone.", "blocks.", {}}, int64_t(1) << 30);
+  Naming naming = {"backbone.", "blocks.", {}};
+  expect_biases(f, "use_bias", {"q", "k", "v", "ogate_preact", "out_proj", "proj_up_gate", "proj_up", "proj_down", "qkv_opreact", "proj_up_gate_z"}, naming);
+  Net net(c, b, std::move(naming), int64_t(1) << 30);
   Var x = net.embed("embeddings", vocab, hidden);
   for (size_t i = 0; i < layers; ++i) {
     net.layer(i, layers);

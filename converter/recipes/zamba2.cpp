@@ -32,7 +32,8 @@ Var shared_block(Net& net, const Shared& s, const std::string& block, size_t use
     const char* names[] = {"linear_q", "linear_k", "linear_v"};
     for (size_t i = 0; i < 3; ++i) qkv[i] = corrected(h, qkv[i], at + names[i]);
   }
-  if (!a.rope.empty()) qkv[0] = net.rope(qkv[0], a.rope), qkv[1] = net.rope(qkv[1], a.rope);
+  if (!a.rope.empty())
+    for (Var* v : {&qkv[0], &qkv[1]}) *v = net.rope(*v, a.rope, false, a.rope_scale);
   const Var y = net.linear(attend(net, {a.scale, 0, 0}, qkv[0], qkv[1], qkv[2]), {at + "o_proj", {s.hidden}});
   const Var g = net.rms_norm(y, net.plain(block + "pre_ff_layernorm.weight", {s.hidden}), s.eps);
   const std::string up = block + "feed_forward.gate_up_proj";
@@ -42,7 +43,7 @@ Var shared_block(Net& net, const Shared& s, const std::string& block, size_t use
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   const int64_t hidden = f.integer("hidden_size"), vocab = f.integer("vocab_size");
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   const std::vector<std::string> types = layer_types(f, layers, "mamba");
@@ -71,9 +72,12 @@ void build(Checkpoint& c, ModelBuilder& b) {
   m.dt_min = f.number("time_step_min", 0.001);
   const size_t blocks = size_t(f.integer("num_mem_blocks", 1, 4096, 1));
   const bool is_tied = f.boolean("tie_word_embeddings", true);
-  if (is_tied) c.ignore_containing("lm_head.weight");
+  // The modelling code does not go by these.
+  f.pass_over({"use_conv_bias", "mamba_proj_bias", "hybrid_layer_ids", "use_long_context", "num_query_groups"});
+  Naming naming = {"model.", "layers.", {}};
+  expect_biases(f, "add_bias_linear", {"in_proj", "out_proj", "gate_up_proj", "down_proj"}, naming);
 
-  Net net(c, b, {"model.", "layers.", {}}, f.integer("max_position_embeddings", 1, 1 << 30, 4096));
+  Net net(c, b, std::move(naming), f.integer("max_position_embeddings", 1, 1 << 30, 4096));
   const Var embedded = net.embed("embed_tokens", vocab, hidden);
   if (f.boolean("use_mem_rope", false)) set_rope(net, a, config_rope(f, "", 10000, a.head_dim));
   Var x = embedded;

@@ -1,5 +1,5 @@
 // Recipes on tiny random checkpoints whose logits were computed by transformers (tests/goldens/make_tiny_models.py).
-#include "kit.h"
+#include "changed_checkpoint.h"
 
 namespace runnel::convert {
 namespace {
@@ -117,45 +117,6 @@ TEST(Recipes, BlocksOfGptOssAreKept) {
   EXPECT_EQ(all[0], all[1]);
 }
 
-// A copy of a tiny checkpoint whose config.json and tensors a test may change.
-class ChangedCheckpoint {
- public:
-  explicit ChangedCheckpoint(const std::string& folder) : source_(load_safetensors(kGoldens / folder / "model.safetensors")) {
-    config = read_json(kGoldens / folder / "config.json");
-    for (const SourceTensor& t : source_.tensors()) tensors.push_back({t.name, t.shape, values_of(source_, t.name)});
-  }
-  PlainTensor& tensor(const std::string& name) {
-    for (PlainTensor& t : tensors)
-      if (t.name == name) return t;
-    throw std::runtime_error("no tensor " + name);
-  }
-  fs::path write() {
-    fs::create_directories(tmp_ / "in");
-    write_file(tmp_ / "in/config.json", config.dump());
-    write_file(tmp_ / "in/model.safetensors", safetensors_of(tensors));
-    return tmp_ / "in";
-  }
-  std::string convert_error() {
-    const fs::path in = write();
-    const std::string message = error_of([&] { convert_to(in, tmp_ / "m.rnl"); });
-    EXPECT_EQ(tmp_.files(), message.empty() ? 2u : 1u) << "something was left behind";
-    return message;
-  }
-  std::vector<float> logits(const std::vector<int32_t>& ids) {
-    convert_to(write(), tmp_ / "m.rnl");
-    return all_logits(*open_model(tmp_ / "m.rnl"), ids, 40);
-  }
-
-  Json config;
-  std::vector<PlainTensor> tensors;
-
- private:
-  Checkpoint source_;
-  TemporaryFolder tmp_;
-};
-
-void expect_contains(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
-
 TEST(Recipes, OlderConfigStyleOfGemma3) {
   const Golden g = golden("tiny_gemma3");
   ChangedCheckpoint c("tiny_gemma3");
@@ -242,7 +203,7 @@ TEST(Recipes, OptionsOfGemma4ThatAreNotSupportedAreNamed) {
     Json value;
     const char* message;
   } kCases[] = {{"use_bidirectional_attention", "all", "use_bidirectional_attention is \"all\""},
-                {"per_layer_config", {{"1", {{"hidden_size", 3}}}}, "holds \"hidden_size\""},
+                {"per_layer_config", {{"1", {{"head_dim", 20}, {"hidden_size", 3}}}}, "per_layer_config/1/hidden_size (3)"},
                 {"num_kv_shared_layers", 4, "leaves no layer that sees everything"},
                 {"num_kv_shared_layers", 5, "num_kv_shared_layers is 5"},
                 {"hidden_activation", "tanhshrink", "\"tanhshrink\""},
@@ -330,14 +291,14 @@ TEST(Recipes, ShardsReadAsOne) {
 TEST(Recipes, InfinityAsPythonWritesIt) {
   const Golden g = golden("tiny_mamba2");
   ChangedCheckpoint c("tiny_mamba2");
-  c.config["a string"] = "\\\" NaN, Infinity";
+  c.config["_name_or_path"] = "\\\" NaN, Infinity";
   c.config["time_step_limit"] = {0.0, {{"__float__", "Infinity"}}};  // as newer versions do
   const std::vector<float> wanted = c.logits(g.ids);
   c.config["time_step_limit"] = {0.0, "bare"};
   const fs::path in = c.write();
   std::string text = c.config.dump();
   text.replace(text.find("\"bare\""), 6, "Infinity");
-  text.insert(1, "\"other\": [NaN, -Infinity], ");
+  text.insert(1, "\"task_specific_params\": [NaN, -Infinity], ");
   write_file(in / "config.json", text);
   TemporaryFolder tmp;
   convert_to(in, tmp / "m.rnl");

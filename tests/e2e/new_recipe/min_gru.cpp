@@ -19,7 +19,7 @@ Var min_gru(Net& net, int64_t width, const Var& x) {
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts f(c.meta["config"], c.path.string() + "/config.json");
+  const Facts f = config_facts(c);
   const int64_t hidden = f.integer("hidden_size"), vocab = f.integer("vocab_size"), width = f.integer("gru_size"), inner = f.integer("intermediate_size");
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   Net net(c, b, {"", "layers.", {}}, f.integer("max_position_embeddings", 1, 1 << 30, 1 << 20));
