@@ -88,6 +88,8 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
   g.m.prefix = "mamba.";
   g.m.eps = d.eps;
   // Bamba turns channels, Granite 4 does not. Rows of q and k are reordered for neighbouring pairs.
+  f.pass_over({"rope.dimension_count", "rope.freq_base"});
+  f.expect("attention.value_length", d.attention.head_dim);
   if (f.boolean("rope.scaling.finetuned", true)) g.rope = gguf_rope(c, f, 10000, d.attention.head_dim);
   d.attention.is_interleaved = true;
   g.experts.count = f.integer("expert_count", 0, 65536, 0);
@@ -113,6 +115,7 @@ void read_granite_config(Checkpoint& c, Granite& g) {
   read_hybrid_mamba2(f, d.hidden * f.integer("mamba_expand", 1, 64, 2), g.m);
   for (const std::string& type : layer_types(f, d.layers.size(), "mamba")) g.is_attention.push_back(type != "mamba" && type != "linear_attention");
   g.shared = f.integer("shared_intermediate_size", 0, 1 << 30, 1024);
+  f.pass_over({"rope_parameters", "rope_theta", "rope_scaling"});
   if (f.text("position_embedding_type", "") == "rope") g.rope = config_rope(f, "", 10000, d.attention.head_dim);
   g.experts.prefix = "block_sparse_moe.";
   g.experts.router = "router.layer";
@@ -157,6 +160,8 @@ void build_falcon_h1(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   Decoder d;
   read_common(f, false, d);
+  f.expect("mamba_use_mlp", true);
+  f.pass_over({"mamba_expand", "mlp_expansion_factor", "time_step_min"});
   const auto factors = [&](const char* key, size_t count) {
     std::vector<double> v(count, 1.0);
     if (const Json* list = f.find(key)) {

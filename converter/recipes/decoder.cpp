@@ -43,10 +43,11 @@ void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
   a.kv_heads = f.integer("attention.head_count_kv", 1, 65536, a.heads);
   d.ffn.width = f.integer("feed_forward_length");
   d.context = f.integer("context_length");
+  f.pass_over({"attention.layer_norm_rms_epsilon"});  // some files have both
   d.eps = a.eps = f.number(f.has("attention.layer_norm_epsilon") ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
   a.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
-  if (f.integer("attention.value_length", 2, 65536, a.head_dim) != a.head_dim) f.refuse("attention.value_length", "differs from attention.key_length, which this recipe cannot");
+  f.expect("attention.value_length", a.head_dim);
   d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
   const std::string table = kGgufNames.at("embed_tokens") + ".weight";
   const SourceTensor* embedding = checkpoint.find(table);
@@ -107,6 +108,12 @@ format::UnaryKind activation_named(const Facts& f, const std::string& key, const
   const auto found = kNames.find(name);
   if (found == kNames.end()) f.refuse(key, "is \"" + printable(name) + "\", an activation that is not supported");
   return found->second;
+}
+
+format::UnaryKind gemma_activation(const Facts& f) {
+  const char *newer = "hidden_activation", *older = "hidden_act";
+  f.pass_over({newer, older});
+  return activation_named(f, f.has(newer) || !f.has(older) ? newer : older, "gelu_pytorch_tanh");
 }
 
 namespace {

@@ -62,6 +62,8 @@ void add_shared_expert(int64_t width, Decoder& decoder);
 Facts read_gguf_basics(Checkpoint& checkpoint, Decoder& decoder);
 // The same sizes from config.json's keys.
 void read_config_sizes(const Facts& facts, Decoder& decoder);
+// Gemma's, which older files call hidden_act.
+format::UnaryKind gemma_activation(const Facts& facts);
 format::UnaryKind activation_named(const Facts& facts, const std::string& key, const std::string& otherwise);
 
 // What most recipes for config.json share: sizes, scale, activation, biases, tied output matrix.

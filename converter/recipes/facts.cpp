@@ -5,6 +5,12 @@
 #include "converter/recipes/recipe.h"
 
 namespace runnel::convert {
+namespace {
+
+// Texts of a GGUF may be no UTF-8.
+std::string shown(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
 
 const Json* Facts::find(const std::string& key) const {
   if (asked_) asked_->keys.insert(name_of(key));
@@ -75,6 +81,11 @@ std::string Facts::text(const std::string& key, const std::string& otherwise) co
   return v->get<std::string>();
 }
 
+void Facts::expect(const std::string& key, const Json& value) const {
+  const Json* v = find(key);
+  if (v && *v != value) refuse(key, "is " + printable(shown(*v)) + "; only " + shown(value) + " is supported");
+}
+
 std::optional<Facts> Facts::inside(const std::string& key) const {
   const Json* v = find(key);
   if (!v) return std::nullopt;
@@ -119,7 +130,7 @@ class Unasked {
     }
   }
   void add(const std::string& name, const Json& value) {
-    if (++count_ <= kMostNames) names_ += (names_.empty() ? "" : ", ") + printable(name) + " (" + printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 40) + ")";
+    if (++count_ <= kMostNames) names_ += (names_.empty() ? "" : ", ") + printable(name) + " (" + printable(shown(value), 40) + ")";
   }
   bool is_known(const std::string& name, const std::string& path) const {
     // What a model for more than text says beside its part for text is not what that part goes by.

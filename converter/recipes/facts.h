@@ -23,6 +23,8 @@ class Facts {
   bool is_null(const std::string& key) const;
   // Keys that have no effect beside others: taken note of, whatever they say.
   void pass_over(std::initializer_list<const char*> keys) const;
+  // A switch that the recipe knows one way only: fails when it is there with another value.
+  void expect(const std::string& key, const Json& value) const;
   // Required ones fail when absent. Integers must lie in low..high; numbers must be finite.
   int64_t integer(const std::string& key, int64_t low = 1, int64_t high = int64_t(1) << 30) const;
   int64_t integer(const std::string& key, int64_t low, int64_t high, int64_t otherwise) const;

@@ -146,6 +146,7 @@ void build_samba(Checkpoint& c, ModelBuilder& b) {
   Mamba m;
   m.activation = activation_named(f, "hidden_act", "silu");
   m.taps = f.integer("conv_kernel", 1, 64, 4);
+  f.pass_over({"time_step_min"});
   m.state = f.integer("state_size", 1, 65536, 16);
   m.inner = f.integer("intermediate_size", 1, 1 << 30, s.hidden * f.integer("expand", 1, 64, 2));
   const Json* rank = f.find("time_step_rank");

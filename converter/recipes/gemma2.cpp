@@ -22,7 +22,8 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
   d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
-  set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30, 4096), 2, d.layers);
+  set_gguf_window_layers(f, 2, d.layers);
+  if (!f.has("attention.sliding_window")) set_window_layers(4096, 2, d.layers);
 }
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
@@ -32,7 +33,8 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
   d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));
-  d.ffn.activation = activation_named(f, f.has("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+  d.ffn.activation = gemma_activation(f);
+  f.pass_over({"sliding_window_size"});  // once more
   d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
   set_window_layers(f, 2, d.layers);
   d.is_tied = f.boolean("tie_word_embeddings", true);

@@ -25,8 +25,9 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
   d.ropes.push_back(gguf_rope(c, f, kGlobalBase, d.attention.head_dim));
-  d.ropes.push_back({rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), d.attention.head_dim)});
-  set_window_layers(f.integer("attention.sliding_window", 1, 1 << 30), kPattern, d.layers);
+  d.ropes.push_back(gguf_local_rope(f, kLocalBase, d.attention.head_dim));
+  f.integer("attention.sliding_window");
+  set_gguf_window_layers(f, kPattern, d.layers);
 }
 
 // What published files leave to their reader, as of the first release of the 4B, 12B and 27B models.
@@ -43,7 +44,7 @@ void read_config_facts(Checkpoint& c, Decoder& d) {
   d.attention.scale = 1 / std::sqrt(f.number("query_pre_attn_scalar", 256));
   d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.ffn.activation = activation_named(f, "hidden_activation", "gelu_pytorch_tanh");
+  d.ffn.activation = gemma_activation(f);
   d.ropes.push_back(config_rope(f, "full_attention", kGlobalBase, d.attention.head_dim));
   d.ropes.push_back(config_rope(f, "sliding_attention", kLocalBase, d.attention.head_dim));
   set_window_layers(f, kPattern, d.layers);

@@ -62,6 +62,7 @@ void read_config_facts(Checkpoint& c, Gemma3n& m) {
   d.is_tied = text.is_tied;
   read_biases(f, d.naming);
   if (!text.given.contains("final_logit_softcapping")) d.output_softcap = kSoftcap;  // null: none
+  f.pass_over({"query_pre_attn_scalar"});  // scores are not scaled
   m.p.has_outside = true;
   m.streams = f.integer("altup_num_inputs", 1, 64);
   m.active = f.integer("altup_active_idx", 0, m.streams - 1);
@@ -82,7 +83,7 @@ void read_gguf_facts(Checkpoint& c, Gemma3n& m) {
   m.active = f.integer("altup.active_idx", 0, m.streams - 1);
   if (const SourceTensor* t = c.peek("blk.0.laurel_l.weight")) m.rank = int64_t(t->shape.front());
   const int64_t head_dim = m.p.sizes[0].head_dim;
-  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim), {rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), head_dim)}};
+  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim), gguf_local_rope(f, kLocalBase, head_dim)};
   const Json* scales = f.find("activation_sparsity_scale");
   if (!scales) return read_sparsity(f, m);
   if (!scales->is_array() || scales->size() != d.layers.size()) f.refuse("activation_sparsity_scale", "does not have a value for each layer");

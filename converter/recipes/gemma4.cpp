@@ -23,6 +23,7 @@ const Json kDefaults = {
 void read_head_sizes(const Facts& f, PerLayerDecoder& p) {
   const auto layers = f.inside("per_layer_config");
   p.k_is_v = f.boolean("attention_k_eq_v", false);
+  f.pass_over({"global_head_dim", "num_global_key_value_heads"});
   for (size_t i = 0; i < p.sizes.size(); ++i) {
     PerLayerDecoder::Sizes& s = p.sizes[i];
     if (!layers) {
@@ -57,6 +58,7 @@ void read_config_facts(Checkpoint& c, PerLayerDecoder& p) {
   if (f.boolean("use_double_wide_mlp", false))
     for (size_t i = p.owners; i < p.sizes.size(); ++i) p.sizes[i].width *= 2;
   d.ropes = {config_rope(f, "full_attention", kGlobalBase, head_dim_of(p, false)), config_rope(f, "sliding_attention", kLocalBase, head_dim_of(p, true))};
+  f.pass_over({"num_experts", "top_k_experts", "moe_intermediate_size"});
   if (!f.boolean("enable_moe_block", false)) return;
   d.experts.count = f.integer("num_experts", 1, 65536);
   d.experts.chosen = f.integer("top_k_experts", 1, d.experts.count);
@@ -67,7 +69,7 @@ void read_gguf_facts(Checkpoint& c, PerLayerDecoder& p) {
   Decoder& d = p.d;
   const Facts f = gguf_facts(c);
   read_per_layer_gguf(c, f, p);
-  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim_of(p, false)), {rope_frequencies(f.number("rope.freq_base_swa", kLocalBase), head_dim_of(p, true))}};
+  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim_of(p, false)), gguf_local_rope(f, kLocalBase, head_dim_of(p, true))};
   d.experts.count = f.integer("expert_count", 0, 65536, 0);
   if (d.experts.count == 0) return;
   d.experts.chosen = f.integer("expert_used_count", 1, d.experts.count);

@@ -20,7 +20,7 @@ void read_gguf(Checkpoint& c, Decoder& d) {
   if (d.experts.count) d.experts.gate_up = "experts.gate_up", d.shared.gate_up = "up_proj";
   d.naming.gguf.insert({{"self_attn.sinks", "attn_sinks.weight"}, {"mlp.experts.gate_up", "ffn_gate_up_exps"}});
   d.attention.sinks = "sinks";
-  set_gguf_window_layers(f, d.layers);
+  set_gguf_window_layers(f, 0, d.layers);
   if (const Json* turns = f.find("attention.rope_pattern")) {
     if (!turns->is_array() || turns->size() != d.layers.size()) f.refuse("attention.rope_pattern", "does not have a value for each layer");
     for (size_t i = 0; i < d.layers.size(); ++i)

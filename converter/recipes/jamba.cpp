@@ -18,6 +18,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.is_tied = f.boolean("tie_word_embeddings", false);
   expect_biases(f, "mamba_proj_bias", {"in_proj", "out_proj"}, d.naming);
   expect_biases(f, "mamba_conv_bias", {"conv1d"}, d.naming);
+  f.expect("mamba_inner_layernorms", true);
   Mamba m;
   m.activation = d.ffn.activation;
   m.prefix = "mamba.";

@@ -31,11 +31,17 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.vocab = f.integer("vocab_size");
   d.eps = f.number("rms_norm_eps", 1e-5);
   d.context = f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
-  f.pass_over({"tie_word_embeddings"});
-  d.is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
+  d.is_tied = !c.has("lm_head.weight") && f.boolean("tie_word_embeddings", true);  // the modelling code never ties, whatever the configuration says
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   std::vector<std::string> types = layer_types(f, layers, "linear_attention");
   DeltaSizes s;
+  f.expect("mla_use_nope", true);
+  f.expect("moe_router_activation_func", "sigmoid");
+  f.expect("use_grouped_topk", true);
+  f.expect("moe_layer_freq", 1);
+  // Sizes that stand elsewhere too, and positions that nothing turns by.
+  f.pass_over({"head_dim", "num_key_value_heads", "linear_num_heads", "linear_head_dim", "linear_conv_kernel_dim", "rope_theta", "rope_parameters", "rope_scaling", "num_experts", "num_experts_per_token",
+               "num_expert_group", "num_shared_experts", "max_position_embeddings", "norm_topk_prob"});
   if (const auto g = f.inside("linear_attn_config")) {
     s.key_heads = g->integer("num_heads", 1, 65536);
     s.key_dim = g->integer("head_dim", 1, 65536);
@@ -71,6 +77,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   shared.width = e.width * f.integer(f.has("n_shared_experts") ? "n_shared_experts" : "num_shared_experts", 0, 65536, 1);
   const int64_t dense = f.integer("first_k_dense_replace", 0, 4096, 1);
 
+  const Json* kinds = f.find("mlp_layer_types");
   expect_biases(f, "attention_bias", {"q_a_proj", "kv_a_proj_with_mqa"}, d.naming);
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
@@ -81,6 +88,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
     FeedForward own = d.ffn;
     if (net.has("mlp.gate_proj.weight")) own.prefix = "mlp.";
     const bool is_sparse = e.count && net.has("block_sparse_moe.gate.weight");
+    if (kinds && (!kinds->is_array() || i >= kinds->size() || ((*kinds)[i] == "sparse") != is_sparse)) f.refuse("mlp_layer_types", "does not agree with the tensors of layer " + std::to_string(i));
     if (is_sparse != (e.count && int64_t(i) >= dense)) f.refuse("first_k_dense_replace", "does not agree with the tensors of layer " + std::to_string(i));
     x = with_residual(net, x, "post_attention_layernorm", d.eps, [&](const Var& h) {
       return is_sparse ? net.add(experts(net, e, h), feed_forward(net, shared, h)) : feed_forward(net, own, h);

@@ -43,6 +43,9 @@ void build_deepseek(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_latent_basics(c, false, d);
   d.latent->is_interleaved = f.boolean("rope_interleave", true);
+  f.expect("scoring_func", "sigmoid");
+  f.expect("topk_method", "noaux_tc");
+  f.expect("moe_layer_freq", 1);
   Experts& e = d.experts;
   e.count = f.integer(f.has("n_routed_experts") ? "n_routed_experts" : "num_local_experts", 1, 65536);
   e.chosen = f.integer("num_experts_per_tok", 1, e.count);

@@ -11,8 +11,10 @@ void set_window_layers(int64_t window, int64_t pattern, std::vector<Layer>& laye
 void set_window_layers(const Facts& config, int64_t pattern, std::vector<Layer>& layers);
 // From layer_types, else every layer but each `pattern`th from the first one on.
 void set_window_layers_after_first(const Facts& config, int64_t pattern, std::vector<Layer>& layers);
-// As a GGUF says it, a flag for each layer.
-void set_gguf_window_layers(const Facts& facts, std::vector<Layer>& layers);
+// As a GGUF says it: a flag for each layer, or every layer but each n'th, else each `pattern`th.
+void set_gguf_window_layers(const Facts& facts, int64_t pattern, std::vector<Layer>& layers);
+// Of a GGUF's layers with a window: a base of their own, and nothing is scaled.
+Rope gguf_local_rope(const Facts& facts, double base, int64_t dims);
 // Qwen2's way: without use_sliding_window no window, else from layer max_window_layers on (or as layer_types says).
 void set_late_window_layers(const Facts& config, std::vector<Layer>& layers);
 // The names in layer_types (or the older layers_block_type), one a layer; `otherwise` for every layer when the configuration has neither.

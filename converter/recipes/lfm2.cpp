@@ -47,6 +47,8 @@ void read_gguf(Checkpoint& c, Lfm& m) {
   d.eps = a.eps = f.number("attention.layer_norm_rms_epsilon");
   a.heads = f.integer("attention.head_count", 1, 65536);
   a.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / a.heads);
+  f.expect("attention.value_length", a.head_dim);
+  f.expect("expert_gating_func", 2);
   d.ffn.width = f.integer("feed_forward_length");
   d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
   m.taps = f.integer("shortconv.l_cache", 1, 64);
@@ -89,6 +91,10 @@ void read_config(Checkpoint& c, Lfm& m) {
   d.is_tied = f.boolean("tie_word_embeddings", f.boolean("tie_embedding", true));
   expect_biases(f, "conv_bias", {"conv.conv", "conv.in_proj", "conv.out_proj"}, d.naming);
   if (is_lfm3) expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj", "o_proj"}, d.naming);
+  for (const char* key : {"block_use_swiglu", "use_pos_enc"}) f.expect(key, true);
+  // Names that say once more what is read, or how weights began.
+  f.pass_over({"intermediate_size", "block_dim", "conv_dim", "conv_dim_out", "num_heads", "block_norm_eps", "block_mlp_init_scale", "block_out_init_scale", "block_use_xavier_init", "conv_use_xavier_init",
+               "tie_embedding", "full_attn_idxs", "sliding_window", "block_auto_adjust_ff_dim", "block_multiple_of", "block_ffn_dim_multiplier"});
   int64_t width = f.integer(f.has("block_ff_dim") ? "block_ff_dim" : "intermediate_size");
   if (!is_lfm3 && f.boolean("block_auto_adjust_ff_dim", f.text("model_type", "") == "lfm2")) {
     width = 2 * width / 3;

@@ -11,8 +11,6 @@
 namespace runnel::convert {
 namespace {
 
-constexpr int64_t kMostWindow = int64_t(1) << 30;
-
 Facts read_gguf_facts(Checkpoint& c, Decoder& d) {
   const Facts f = read_gguf_basics(c, d);
   d.experts.route.renormalise = true;  // Mixtral and Qwen3-MoE
@@ -26,7 +24,7 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
   if (c.is_gguf()) {
     const Facts f = read_gguf_facts(c, d);
     d.attention.is_interleaved = true;
-    set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+    set_gguf_window_layers(f, 0, d.layers);
     d.query_beta = f.number("attention.temperature_scale", 0);
     d.query_original = d.query_beta == 0 ? 0 : f.integer("rope.scaling.original_context_length");
   } else {
@@ -89,6 +87,7 @@ void build_smollm3(Checkpoint& c, ModelBuilder& b) {
   if (list && (!list->is_array() || list->size() < d.layers.size())) f.refuse("no_rope_layers", "does not have a value for each layer");
   for (size_t i = 0; i < d.layers.size(); ++i)
     if (list ? (*list)[i] == 0 : stands_still(i, f.integer("no_rope_layer_interval", 1, 4096, 4))) d.layers[i].rope = -1;
+  f.pass_over({"no_rope_layer_interval", "layer_types", "sliding_window"});
   if (f.boolean("use_sliding_window", false)) {
     set_window_layers(f, 0, d.layers);
     for (Layer& layer : d.layers)
@@ -105,7 +104,7 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
     d.naming.gguf["self_attn.qkv_proj"] = "attn_qkv";
     d.naming.gguf["mlp.gate_up_proj"] = "ffn_up";
     const Facts f = read_gguf_facts(c, d);
-    set_window_layers(f.integer("attention.sliding_window", 0, kMostWindow, 0), 0, d.layers);
+    set_gguf_window_layers(f, 0, d.layers);
   } else {
     const Facts f = config_facts(c);
     read_config_basics(f, d);

@@ -27,6 +27,9 @@ void build_stack(Checkpoint& c, ModelBuilder& b, const Sizes& s, int64_t context
     const Facts f = config_facts(c);
     expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
     expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
+    f.expect("rms_norm", true);
+    // Sizes once more, how weights began, and names of the authors' own code.
+    f.pass_over({"time_step_min", "time_step_rank", "expand", "d_inner", "d_model", "num_hidden_layers", "n_layer", "pad_vocab_size_multiple", "fused_add_norm", "ssm_cfg", "norm_before_gate"});
   }
   for (const auto& [name, gguf] : kGgufMamba2) naming.gguf["mixer." + name] = gguf;
   Net net(c, b, naming, context);
@@ -120,7 +123,8 @@ void build_mamba3(Checkpoint& c, ModelBuilder& b) {
   if (m.angles < 1 || 2 * m.angles > m.state) f.refuse("rope_fraction", "leaves no pair of channels to turn");
   m.a_floor = f.number("A_floor", 1e-4);
   m.has_norm = f.boolean("is_outproj_norm", false);
-  f.pass_over({"mimo_rank"});
+  f.pass_over({"mimo_rank", "intermediate_size", "max_position_embeddings", "num_heads"});
+  if (activation_named(f, "hidden_act", "silu") != format::UnaryKind::silu) f.refuse("hidden_act", "is not \"silu\"");
   m.eps = s.eps;
   build_stack(c, b, s, kContext, [&](Net& net, const Var& h) { return mamba3(net, m, h); });
 }

@@ -52,6 +52,9 @@ void build(Checkpoint& c, ModelBuilder& b) {
   if (const Json* list = f.find("attn_type_list"); list && !f.has("layer_types"))
     for (size_t i = 0; i < layers && i < list->size(); ++i)
       if ((*list)[i] == 1) types[i] = "full_attention";
+  f.expect("postnorm", true);
+  f.expect("shared_intermediate_size", 0);
+  f.pass_over({"shared_moe_mode", "attn_type_list", "max_model_len"});
   Experts e;
   e.prefix = "block_sparse_moe.";
   e.gate = "experts.{}.w1", e.up = "experts.{}.w3", e.down = "experts.{}.w2";

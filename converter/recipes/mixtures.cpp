@@ -81,7 +81,8 @@ void read_gpt_oss_gguf(Checkpoint& c, Decoder& d) {
   read_gguf_experts(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.ropes.push_back(gguf_rope(c, f, {150000, d.attention.head_dim, d.attention.head_dim, false}));
-  set_window_layers(f.integer("attention.sliding_window", 1, int64_t(1) << 30), 2, d.layers);
+  f.integer("attention.sliding_window");
+  set_gguf_window_layers(f, 2, d.layers);
 }
 
 void read_gpt_oss_config(Checkpoint& c, Decoder& d) {
@@ -92,6 +93,7 @@ void read_gpt_oss_config(Checkpoint& c, Decoder& d) {
   e.router = "router";
   e.gate_up = "experts.gate_up_proj", e.down = "experts.down_proj";
   e.width = d.ffn.width;
+  f.pass_over({"experts_per_token", "initial_context_length"});  // other names of what is read
   e.clamp_limit = f.number("swiglu_limit", 7);
   e.clamp_alpha = f.number("swiglu_alpha", 1.702);
   if (e.clamp_limit <= 0 || e.clamp_alpha == 0) f.refuse("swiglu_limit", "and swiglu_alpha make no gate");

@@ -40,7 +40,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   a.prefix = "mixer.";
   a.heads = f.integer("num_attention_heads", 1, 65536);
   a.kv_heads = f.integer("num_key_value_heads", 1, 65536, a.heads);
-  a.head_dim = f.integer("head_dim", 2, 65536, hidden / a.heads);
+  a.head_dim = f.integer("head_dim", 2, 65536, f.integer("attention_head_dim", 2, 65536, hidden / a.heads));
   a.scale = 1 / std::sqrt(double(a.head_dim));
   Mamba2 m;
   m.heads = f.integer("mamba_num_heads", 1, 65536);
@@ -69,8 +69,9 @@ void build(Checkpoint& c, ModelBuilder& b) {
   e.route.groups = uint32_t(f.integer("n_group", 1, 65536, 1));
   e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
 
-  f.pass_over({"tie_word_embeddings", "attention_bias", "mamba_expand", "expand", "moe_shared_expert_overlap"});
-  const bool is_tied = !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
+  f.pass_over({"attention_bias", "mamba_expand", "expand", "mamba_proj_bias", "n_shared_experts", "time_step_limit", "time_step_rank", "rope_theta", "partial_rotary_factor",
+               "rope_scaling", "rope_parameters", "norm_eps", "hybrid_override_pattern", "num_hidden_layers"});
+  const bool is_tied = !c.has("lm_head.weight") && f.boolean("tie_word_embeddings", true);  // the modelling code never ties, whatever the configuration says
   Naming naming = {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", {}};
   expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
   expect_biases(f, "use_conv_bias", {"conv1d"}, naming);

@@ -28,7 +28,7 @@ void read_per_layer_config(const Facts& f, int64_t pattern, PerLayerDecoder& p) 
   d.context = f.integer("max_position_embeddings");
   d.eps = d.attention.eps = f.number("rms_norm_eps", 1e-6);
   d.vocab = f.integer("vocab_size");
-  d.ffn.activation = activation_named(f, "hidden_activation", "gelu_pytorch_tanh");
+  d.ffn.activation = gemma_activation(f);
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
   const std::vector<int64_t> widths = f.integers("intermediate_size", d.layers.size());
   for (size_t i = 0; i < d.layers.size(); ++i) p.sizes.push_back({f.integer("head_dim", 2, 65536), f.integer("num_key_value_heads", 1, 65536), widths[i]});
@@ -52,7 +52,9 @@ void read_per_layer_gguf(Checkpoint& c, const Facts& f, PerLayerDecoder& p) {
   d.ffn.activation = format::UnaryKind::gelu_tanh;
   const int64_t wide = f.integer("attention.key_length", 2, 65536), narrow = f.integer("attention.key_length_swa", 2, 65536, wide);
   const std::vector<int64_t> kv_heads = f.integers("attention.head_count_kv", layers, 1, 65536), widths = f.integers("feed_forward_length", layers);
-  set_gguf_window_layers(f, d.layers);
+  f.expect("attention.value_length", wide);
+  f.expect("attention.value_length_swa", narrow);
+  set_gguf_window_layers(f, 0, d.layers);
   for (size_t i = 0; i < layers; ++i) p.sizes.push_back({d.layers[i].window ? narrow : wide, kv_heads[i], widths[i]});
   p.owners = owners_of(f, "attention.shared_kv_layers", layers);
   p.input_width = f.integer("embedding_length_per_layer_input", 0, int64_t(1) << 20, 0);

@@ -26,8 +26,8 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
     d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
     // Layers with a window are not scaled.
     d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
-    d.ropes.push_back({rope_frequencies(f.number("rope.freq_base", 10000), d.attention.head_dim)});
-    set_window_layers(f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0), 4, d.layers);
+    d.ropes.push_back(gguf_local_rope(f, f.number("rope.freq_base", 10000), d.attention.head_dim));
+    set_gguf_window_layers(f, 4, d.layers);
   } else {
     const Facts f = config_facts(c);
     read_config_basics(f, d);
@@ -61,7 +61,7 @@ void build_exaone4(Checkpoint& c, ModelBuilder& b) {
     d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
     d.ropes.push_back(gguf_rope(c, f, 1000000, d.attention.head_dim));
     window = f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0);
-    set_window_layers(window, 4, d.layers);
+    set_gguf_window_layers(f, 4, d.layers);
   } else {
     const Facts f = config_facts(c);
     read_config_basics(f, d);

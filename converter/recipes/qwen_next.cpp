@@ -104,6 +104,7 @@ void read_qwen_gguf(Checkpoint& c, Qwen& q) {
   q.is_sparse.assign(d.layers.size(), false);
   q.s = {f.integer("ssm.group_count", 1, 65536), f.integer("ssm.time_step_rank", 1, 65536), f.integer("ssm.state_size", 1, 65536), f.integer("ssm.state_size", 1, 65536),
          f.integer("ssm.conv_kernel", 1, 64)};
+  q.s.value_dim = f.integer("ssm.inner_size", 1, int64_t(1) << 30, q.s.value_width()) / q.s.value_heads;
   // Value heads of such files go round the key heads; with one each there is nothing to tell.
   q.s.is_round_robin = true;
   q.rope = gguf_rope(c, f, {10000000, d.attention.head_dim, d.attention.head_dim / 4});
@@ -125,6 +126,7 @@ void read_qwen_config(Checkpoint& c, Qwen& q) {
   d.norm_offset = 1;
   d.is_tied = f.boolean("tie_word_embeddings", outer_facts(c).boolean("tie_word_embeddings", false));
   read_biases(f, d.naming);
+  f.expect("attn_output_gate", true);
   // Published files of the mixtures leave the width of the dense layers out.
   d.ffn.width = f.integer("intermediate_size", 1, 1 << 30, 5632);
   d.ffn.activation = activation_named(f, "hidden_act", "silu");

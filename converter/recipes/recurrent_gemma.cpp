@@ -68,6 +68,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   for (const char* key : {"block_types", "_block_types"})
     if (const Json* types = f.find(key); types && types->is_array() && !types->empty()) pattern = types->get<std::vector<std::string>>();
 
+  f.expect("embeddings_scale_by_sqrt_dim", true);
   Naming naming = {"model.", "layers.", {}};
   expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj"}, naming);
   Net net(c, b, std::move(naming), f.integer("max_position_embeddings", 1, 1 << 30, 8192));

@@ -36,6 +36,7 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
   if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
   // The first releases say "gelu" and mean the tanh form; a GGUF says nothing and has the norms' 1 in their weights.
   const std::string key = f.has("hidden_activation") ? "hidden_activation" : "hidden_act";
+  f.pass_over({"hidden_activation", "hidden_act"});
   d.ffn.activation = f.text(key, "gelu") == "gelu" ? format::UnaryKind::gelu_tanh : activation_named(f, key, "");
   d.norm_offset = c.is_gguf() ? 0 : 1;
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
@@ -91,6 +92,10 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   const Facts f = read_basics(c, d);
   d.attention.q_norm = "query_layernorm", d.attention.k_norm = "key_layernorm";
   d.attention.norm_is_late = true;
+  f.expect("use_qk_norm", true);
+  f.expect("use_cla", false);
+  f.expect("norm_type", "rms");
+  f.pass_over({"add_classification_head", "attention_head_dim", "cla_share_factor", "class_num", "dense_list", "enable_lm_head_fp32", "org_vocab_size", "pool_type", "use_rotary_pos_emb"});
   d.naming.gguf.insert({{"self_attn.query_layernorm", "attn_q_norm"}, {"self_attn.key_layernorm", "attn_k_norm"}});
   build_plain(c, f, {}, d, b);
 }

@@ -92,6 +92,7 @@ void read_sizes(Net& net, Rwkv& r, int64_t gguf_head_size) {
 int64_t read_gguf(const Checkpoint& c, Rwkv& r) {
   r.version = architecture_of(c) == "rwkv6" ? 6 : 7;
   const Facts f = gguf_facts(c);
+  f.pass_over({"embedding_length", "feed_forward_length", "context_length"});
   r.eps = f.number("attention.layer_norm_epsilon", 1e-5);
   r.rescale_every = f.integer("rescale_every_n_layers", 0, 65536, 0);
   r.is_divided = r.is_transposed = true;
@@ -103,6 +104,9 @@ int64_t read_gguf(const Checkpoint& c, Rwkv& r) {
 
 void read_config(const Checkpoint& c, Rwkv& r) {
   const Facts f = config_facts(c);
+  // The tensors tell.
+  f.pass_over({"hidden_size", "attention_hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_heads", "head_size", "head_dim", "hidden_ratio", "value_dim", "max_position_embeddings",
+               "decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim", "gate_low_rank_dim", "norm_bias", "norm_first"});
   const std::string type = architecture_of(c);
   if (type == "rwkv7") {
     r.version = 7;
@@ -161,7 +165,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   }
   net.leave_layers();
   x = norm(x, "ln_out", eps);
-  const bool is_tied = !net.has("/head.weight");
+  const bool is_tied = net.is_headless() || (!net.has("/head.weight") && (c.kind != Checkpoint::Kind::kDirectory || config_facts(c).boolean("tie_word_embeddings", true)));
   net.head(x, is_tied ? "emb.weight" : net.matrix("/head.weight", net.take("/head.weight", {r.vocab, r.hidden})), r.vocab);
 }
 

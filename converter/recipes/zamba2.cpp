@@ -73,7 +73,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const size_t blocks = size_t(f.integer("num_mem_blocks", 1, 4096, 1));
   const bool is_tied = f.boolean("tie_word_embeddings", true);
   // The modelling code does not go by these.
-  f.pass_over({"use_conv_bias", "mamba_proj_bias", "hybrid_layer_ids", "use_long_context", "num_query_groups"});
+  f.pass_over({"use_conv_bias", "mamba_proj_bias", "hybrid_layer_ids", "use_long_context", "num_query_groups", "ffn_hidden_size", "rope_theta", "rope_parameters"});
+  f.expect("use_shared_mlp_adapter", true);
   Naming naming = {"model.", "layers.", {}};
   expect_biases(f, "add_bias_linear", {"in_proj", "out_proj", "gate_up_proj", "down_proj"}, naming);
 
