@@ -174,7 +174,7 @@ void refuse_unasked(const Checkpoint& c) {
 
 Json with_defaults(const Json& config, Json defaults) {
   for (const auto& [key, value] : config.items())
-    if (!value.is_null()) defaults[key] = value;
+    if (!value.is_null() || !defaults.contains(key)) defaults[key] = value;
   return defaults;
 }
 

@@ -31,7 +31,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.vocab = f.integer("vocab_size");
   d.eps = f.number("rms_norm_eps", 1e-5);
   d.context = f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
-  d.is_tied = !c.has("lm_head.weight") && f.boolean("tie_word_embeddings", true);  // the modelling code never ties, whatever the configuration says
+  d.is_tied = f.boolean("tie_word_embeddings", true) && !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   std::vector<std::string> types = layer_types(f, layers, "linear_attention");
   DeltaSizes s;

@@ -93,6 +93,7 @@ void read_gpt_oss_config(Checkpoint& c, Decoder& d) {
   e.router = "router";
   e.gate_up = "experts.gate_up_proj", e.down = "experts.down_proj";
   e.width = d.ffn.width;
+  f.expect("hidden_act", "silu");
   f.pass_over({"experts_per_token", "initial_context_length"});  // other names of what is read
   e.clamp_limit = f.number("swiglu_limit", 7);
   e.clamp_alpha = f.number("swiglu_alpha", 1.702);

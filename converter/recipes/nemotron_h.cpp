@@ -71,7 +71,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
 
   f.pass_over({"attention_bias", "mamba_expand", "expand", "mamba_proj_bias", "n_shared_experts", "time_step_limit", "time_step_rank", "rope_theta", "partial_rotary_factor",
                "rope_scaling", "rope_parameters", "norm_eps", "hybrid_override_pattern", "num_hidden_layers"});
-  const bool is_tied = !c.has("lm_head.weight") && f.boolean("tie_word_embeddings", true);  // the modelling code never ties, whatever the configuration says
+  const bool is_tied = f.boolean("tie_word_embeddings", true) && !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
   Naming naming = {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", {}};
   expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
   expect_biases(f, "use_conv_bias", {"conv1d"}, naming);

@@ -165,7 +165,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   }
   net.leave_layers();
   x = norm(x, "ln_out", eps);
-  const bool is_tied = net.is_headless() || (!net.has("/head.weight") && (c.kind != Checkpoint::Kind::kDirectory || config_facts(c).boolean("tie_word_embeddings", true)));
+  const bool may_be_tied = c.kind != Checkpoint::Kind::kDirectory || config_facts(c).boolean("tie_word_embeddings", true);
+  const bool is_tied = net.is_headless() || (may_be_tied && !net.has("/head.weight"));
   net.head(x, is_tied ? "emb.weight" : net.matrix("/head.weight", net.take("/head.weight", {r.vocab, r.hidden})), r.vocab);
 }
 

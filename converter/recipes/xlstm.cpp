@@ -73,7 +73,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   ffn.gate = "proj_up_gate", ffn.up = "proj_up", ffn.down = "proj_down";
   ffn.width = (int64_t(double(hidden) * f.number("ffn_proj_factor", 2.667)) + multiple - 1) / multiple * multiple;
   f.pass_over({"add_out_norm", "embedding_dim", "hidden_size", "num_hidden_layers", "num_blocks"});
-  const bool is_tied = !c.has("lm_head.weight") && f.boolean("tie_word_embeddings", true);  // the modelling code never ties, whatever the configuration says
+  const bool is_tied = f.boolean("tie_word_embeddings", true) && !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
 
   Naming naming = {"backbone.", "blocks.", {}};
   expect_biases(f, "use_bias", {"q", "k", "v", "ogate_preact", "out_proj", "proj_up_gate", "proj_up", "proj_down", "qkv_opreact", "proj_up_gate_z"}, naming);

@@ -48,7 +48,7 @@ inline void expect_contains(const std::string& text, const std::string& part) { 
 inline std::string with_gguf_key(const std::string& gguf, const std::string& key, uint32_t type, const std::string& value) {
   const std::string more = Bytes().string(key).put(type).raw(value).text();
   // A text that fills up to the alignment keeps all that is behind in its place.
-  const auto filled = [&](size_t n) { return Bytes().raw(more).string("general.filler").put(uint32_t(8)).string(std::string(n, ' ')).text(); };
+  const auto filled = [&](size_t n) { return Bytes().raw(more).string("general.filler." + key).put(uint32_t(8)).string(std::string(n, ' ')).text(); };
   const std::string added = filled((32 - filled(0).size() % 32) % 32);
   uint64_t keys = 0;
   std::memcpy(&keys, &gguf[16], 8);

@@ -203,7 +203,7 @@ TEST(Recipes, OptionsOfGemma4ThatAreNotSupportedAreNamed) {
     Json value;
     const char* message;
   } kCases[] = {{"use_bidirectional_attention", "all", "use_bidirectional_attention is \"all\""},
-                {"per_layer_config", {{"1", {{"head_dim", 20}, {"hidden_size", 3}}}}, "per_layer_config/1/hidden_size (3)"},
+                {"per_layer_config", {{"1", {{"head_dim", 20}, {"hidden_size", 3}}}, {"4", {{"head_dim", 20}}}}, "per_layer_config/1/hidden_size (3)"},
                 {"num_kv_shared_layers", 4, "leaves no layer that sees everything"},
                 {"num_kv_shared_layers", 5, "num_kv_shared_layers is 5"},
                 {"hidden_activation", "tanhshrink", "\"tanhshrink\""},

@@ -24,7 +24,7 @@ HYBRIDS = ("jamba", "bamba", "granite_hybrid", "falcon_h1", "qwen3_next", "qwen3
 ACTIVATIONS = {"recurrent_gemma": "hidden_activation", "nemotron_h": "mamba_hidden_act"}
 CHANGES = [(f"tiny_{name}", "gelu", {ACTIVATIONS.get(name, "hidden_act"): "gelu"}) for name in HYBRIDS]
 CHANGES += [(f"tiny_{name}", "yarn", {"rope_parameters": YARN}) for name in ("qwen3_next", "qwen3_5", "zamba2")]
-CHANGES += [(f"tiny_{name}", "both_ways", {"is_causal": False}) for name in ("qwen3", "mistral", "qwen2")]
+CHANGES += [(f"tiny_{name}", "both_ways", {"is_causal": False}) for name in ("qwen3", "mistral", "qwen2", "llama")]
 
 
 def main():
