@@ -138,8 +138,8 @@ class Unasked {
   }
   void refuse(const std::string& where) const {
     if (count_ == 0) return;
-    fail("%s: %zu option%s unknown to the recipe, so the result could be wrong: %s%s. What does not change what the model computes may be taken out of the file", where.c_str(), count_,
-         count_ == 1 ? " is" : "s are", names_.c_str(), count_ > kMostNames ? ", ..." : "");
+    fail("%s: %zu option%s unknown to the recipe, so the result could be wrong: %s%s. What does not change what the model computes may be taken out of the file",
+         where.c_str(), count_, count_ == 1 ? " is" : "s are", names_.c_str(), count_ > kMostNames ? ", ..." : "");
   }
 
  private:
@@ -162,8 +162,10 @@ void refuse_unasked(const Checkpoint& c) {
   Unasked unasked(*c.asked);
   if (c.is_gguf()) {
     const std::string prefix = architecture_of(c) + ".";
-    for (const auto& [key, value] : c.meta.items())
-      if (key.compare(0, prefix.size(), prefix) == 0 && !unasked.is_known(key, prefix) && !is_harmless(key.substr(prefix.size()), value)) unasked.add(key, value);
+    for (const auto& [key, value] : c.meta.items()) {
+      const bool is_own = key.compare(0, prefix.size(), prefix) == 0;
+      if (is_own && !unasked.is_known(key, prefix) && !is_harmless(key.substr(prefix.size()), value)) unasked.add(key, value);
+    }
     return unasked.refuse(c.path.string());
   }
   const auto config = c.meta.find("config");

@@ -20,9 +20,9 @@ std::string text_of(const fs::path& file) { return read_text(file, size_t(1) << 
 
 TEST(Facts, OptionsThatNoRecipeAskedForAreRefused) {
   const std::pair<const char*, Json> kInvented[] = {
-      {"attn_logit_softcapping", 30.0}, {"final_logit_softcapping", 20.0}, {"embedding_multiplier", 12.0}, {"residual_multiplier", 0.22}, {"logits_scaling", 8.0}, {"attention_multiplier", 0.5},
-      {"use_qk_norm", true},            {"clip_qkv", 8.0},                 {"no_rope_layers", {1, 0}},     {"use_alibi", true},           {"parallel_attn", true},   {"num_local_experts", 4},
-      {"use_rope", false}};
+      {"attn_logit_softcapping", 30.0}, {"final_logit_softcapping", 20.0}, {"embedding_multiplier", 12.0}, {"residual_multiplier", 0.22}, {"logits_scaling", 8.0},
+      {"attention_multiplier", 0.5},    {"use_qk_norm", true},             {"clip_qkv", 8.0},              {"no_rope_layers", {1, 0}},    {"use_alibi", true},
+      {"parallel_attn", true},          {"num_local_experts", 4},          {"use_rope", false}};
   for (const auto& [key, value] : kInvented) {
     ChangedCheckpoint c("tiny_llama");
     c.config[key] = value;
@@ -52,8 +52,9 @@ TEST(Facts, HarmlessOptionsAreNotRefused) {
   ChangedCheckpoint c("tiny_llama");
   const std::vector<float> wanted = c.logits(ids);
   for (const auto& [key, value] : std::initializer_list<std::pair<const char*, Json>>{
-           {"attention_dropout", 0.1}, {"use_cache", false}, {"pretraining_tp", 2}, {"initializer_range", 0.01}, {"sep_token_id", 7}, {"torch_dtype", "float16"}, {"auto_map", {{"a", "b"}}},
-           {"is_causal", true}, {"use_qk_norm", false}, {"clip_qkv", nullptr}, {"an_option_without_a_value", nullptr}, {"output_attentions", true}, {"id2label", {{"0", "A"}}}, {"max_length", 20}})
+           {"attention_dropout", 0.1}, {"use_cache", false}, {"pretraining_tp", 2}, {"initializer_range", 0.01}, {"sep_token_id", 7}, {"torch_dtype", "float16"},
+           {"auto_map", {{"a", "b"}}}, {"is_causal", true}, {"use_qk_norm", false}, {"clip_qkv", nullptr}, {"an_option_without_a_value", nullptr}, {"output_attentions", true},
+           {"id2label", {{"0", "A"}}}, {"max_length", 20}})
     c.config[key] = value;
   EXPECT_EQ(c.logits(ids), wanted);
 }
@@ -115,8 +116,8 @@ TEST(Facts, YarnNeedsAFactor) {
 
 // What the layers of hybrids do with other activations than silu.
 TEST(Facts, ActivationsThatAConfigurationNamesAreObeyed) {
-  for (const std::string folder : {"tiny_jamba", "tiny_bamba", "tiny_granite_hybrid", "tiny_falcon_h1", "tiny_qwen3_next", "tiny_qwen3_5", "tiny_olmo_hybrid", "tiny_kimi_linear", "tiny_mamba", "tiny_mamba2",
-                                   "tiny_recurrent_gemma", "tiny_minimax", "tiny_zamba2", "tiny_nemotron_h"}) {
+  for (const std::string folder : {"tiny_jamba", "tiny_bamba", "tiny_granite_hybrid", "tiny_falcon_h1", "tiny_qwen3_next", "tiny_qwen3_5", "tiny_olmo_hybrid",
+                                   "tiny_kimi_linear", "tiny_mamba", "tiny_mamba2", "tiny_recurrent_gemma", "tiny_minimax", "tiny_zamba2", "tiny_nemotron_h"}) {
     const char* key = folder == "tiny_recurrent_gemma" ? "hidden_activation" : folder == "tiny_nemotron_h" ? "mamba_hidden_act" : "hidden_act";
     ChangedCheckpoint c(folder);
     c.config[key] = "gelu";
@@ -149,7 +150,8 @@ TEST(Facts, ScalingOfAQwen35GgufIsRead) {
   TemporaryFolder tmp;
   write_file(tmp / "m.gguf", gguf);
   convert_to(tmp / "m.gguf", tmp / "m.rnl", Weights::kF32);
-  Checkpoint golden = load_safetensors(kGoldens / "gguf_linear/qwen35_yarn.safetensors"), source = load_safetensors(kGoldens / "gguf_linear/qwen35.safetensors");
+  Checkpoint golden = load_safetensors(kGoldens / "gguf_linear/qwen35_yarn.safetensors");
+  Checkpoint source = load_safetensors(kGoldens / "gguf_linear/qwen35.safetensors");
   const std::vector<float> wanted = values_of(golden, "logits");
   EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), integers_of(source, "ids"), 64), wanted), 1e-4f * largest(wanted));
 }
@@ -194,7 +196,8 @@ TEST(Facts, AHeadOfItsOwnIsUsedWhateverIsTied) {
     for (float& v : c.tensors.back().values) v = -v;
     TemporaryFolder tmp;
     const std::vector<std::string> notices = convert_to(c.write(), tmp / "m.rnl").notices;
-    EXPECT_NE(std::find(notices.begin(), notices.end(), "lm_head.weight differs from the embedding that the configuration ties it to; the file's own is used"), notices.end()) << folder;
+    const std::string note = "lm_head.weight differs from the embedding that the configuration ties it to; the file's own is used";
+    EXPECT_NE(std::find(notices.begin(), notices.end(), note), notices.end()) << folder;
     const std::vector<float> after = c.logits(ids);
     for (size_t i = 0; i < after.size(); ++i) ASSERT_NEAR(after[i], -before[i], 1e-5) << folder;
   }
