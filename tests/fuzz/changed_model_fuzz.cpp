@@ -1,0 +1,234 @@
+// A small model whose objects are changed one by one, sealed again, planned with any options and run: calls cut anywhere, tokens taken back, forks,
+// saved states. What the planner takes must stay inside its memory. Input: which model, options, a count of changes, then 6 bytes for each.
+#include "unit/any_calls.h"
+#include "unit/kept_graphs.h"
+
+using namespace runnel;
+using namespace runnel::test;
+
+namespace {
+
+struct Bytes {
+  const uint8_t* data;
+  size_t size, at = 0;
+  uint8_t byte() { return at < size ? data[at++] : 0; }
+  uint32_t number() { return byte() | uint32_t(byte()) << 8; }
+};
+
+GraphBuilder base_model(unsigned which) {
+  static const std::vector<KeptGraph> kept = kept_graphs();
+  GraphBuilder b;
+  which %= kept.size() + 2;
+  if (which < kept.size()) kept[which].build(b);
+  else static_cast<ModelBuilder&>(b) = attention_model(2, which == kept.size() ? 20 : 0);
+  return b;
+}
+
+const char* const kSizes[] = {"T", "R", "1", "4", "0", "2", "16", "64", "T*2", "T+1", "mod(T,8)+1", "floordiv(chunk,T)*4", "(chunk-T)*1000", "context", "chunk", "rollback", "rows", "max(T,R)", "min(T,R)", "R*2", "floordiv(T,2)",
+                              "2147418113", "2147549185", "1099511627776", "ceildiv(context,64)*64", "ceildiv(4+max(chunk,rollback),64)*64", "chunk-T", "T-1", "4*R+T", "floordiv(context,16)"};
+const char* size_of(uint8_t x) { return kSizes[x % std::size(kSizes)]; }
+
+template <class T>
+T* any_of(std::vector<std::unique_ptr<T>>& list, uint32_t n) {
+  return list.empty() ? nullptr : list[n % list.size()].get();
+}
+
+// A name of a value, tensor or state of the program, or none.
+std::string any_name(format::ModelT& m, const format::ProgramT& p, uint32_t n) {
+  std::vector<std::string> names{""};
+  for (const auto& v : p.inputs) names.push_back(v->name);
+  for (const auto& v : p.values) names.push_back(v->name);
+  for (const auto& v : m.tensors) names.push_back(v->name);
+  for (const auto& v : m.states) names.push_back(v->name);
+  return names[n % names.size()];
+}
+
+void change_shape(std::vector<std::string>& shape, uint8_t where, uint8_t what) {
+  if (where % 8 == 7) shape.insert(shape.begin() + (where / 8) % long(shape.size() + 1), size_of(what));
+  else if (where % 8 == 6 && !shape.empty()) shape.erase(shape.begin() + (where / 8) % long(shape.size()));
+  else if (!shape.empty()) shape[where % shape.size()] = size_of(what);
+}
+
+void change_value(format::ValueT& v, Bytes& in) {
+  const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
+  if (what % 4 == 0) v.role = format::Role(a % 5);
+  else if (what % 4 == 1) v.dtype = format::DType(b % 10);
+  else change_shape(v.shape, a, b);
+}
+
+void change_state(format::StateT& s, Bytes& in) {
+  const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
+  switch (what % 8) {
+    case 0: s.kind = format::StateKind(a % 3); break;
+    case 1: s.dtype = format::DType(a % 10); break;
+    case 2: s.block_axis = a % 5; break;
+    case 3: s.slots = size_of(a); break;
+    case 4: s.window = a % 2 ? a : uint32_t(a) << (b % 24); break;
+    default: change_shape(s.shape, a, b); break;
+  }
+}
+
+// The attribute that the number chooses, whatever the operator.
+void change_attributes(format::AttrsUnion& u, uint8_t what, uint8_t x) {
+  if (auto* a = u.AsAttentionAttrs()) {
+    switch (what % 5) {
+      case 0: a->window = x; break;
+      case 1: a->stride = x; break;
+      case 2: a->causal = x % 2; break;
+      case 3: a->softcap = float(x) - 1; break;
+      default: a->window = uint32_t(x) << 23; break;
+    }
+  } else if (auto* s = u.AsSliceAttrs()) {
+    if (what % 2) s->axis = x % 6;
+    else s->begin = int64_t(x) - 100;
+  } else if (auto* scan = u.AsScanAttrs()) {
+    scan->kind = format::ScanKind(x % 4), scan->log_decay = what & 1, scan->reverse = what & 2;
+  } else if (auto* r = u.AsReduceAttrs()) {
+    r->axis = x % 5, r->kind = format::ReduceKind(what % 4);
+  } else if (auto* t = u.AsTransposeAttrs()) {
+    if (!t->perm.empty()) t->perm[what % t->perm.size()] = x % 6;
+  } else if (auto* unary = u.AsUnaryAttrs()) {
+    unary->kind = format::UnaryKind(x % 20);
+  } else if (auto* binary = u.AsBinaryAttrs()) {
+    binary->kind = format::BinaryKind(x % 7);
+  } else if (auto* e = u.AsEmbeddingAttrs()) {
+    e->outside = int32_t(x) - 2;
+  } else if (auto* rope = u.AsRopeAttrs()) {
+    rope->interleaved = x % 2;
+  }
+}
+
+void change_op(format::ModelT& m, format::ProgramT& p, Bytes& in) {
+  if (p.ops.empty()) return;
+  const uint8_t which = in.byte(), what = in.byte(), a = in.byte(), b = in.byte();
+  const size_t i = which % p.ops.size();
+  format::OpT& op = *p.ops[i];
+  const auto set = [&](std::vector<std::string>& list) {
+    if (a % 16 == 15) list.push_back(any_name(m, p, b));
+    else if (a % 16 == 14 && !list.empty()) list.pop_back();
+    else if (!list.empty()) list[a % list.size()] = any_name(m, p, b);
+  };
+  switch (what % 8) {
+    case 0:
+    case 1: set(op.inputs); break;
+    case 2: set(op.outputs); break;
+    case 3: std::swap(p.ops[i], p.ops[a % p.ops.size()]); break;
+    case 4: p.ops.push_back(std::make_unique<format::OpT>(op)); break;
+    case 5:
+      if (const OpDef* def = find_op(a % 27)) op.code = def->number, op.version = def->version, op.name = def->name;
+      break;
+    default: change_attributes(op.attrs, a, b); break;
+  }
+}
+
+void change(GraphBuilder& b, Bytes& in) {
+  format::ModelT& m = b.root;
+  const uint8_t what = in.byte();
+  format::ProgramT& p = *m.programs[what / 16 % m.programs.size()];
+  switch (what % 12) {
+    case 0:
+    case 1:
+      if (auto* v = any_of(p.inputs, in.byte())) change_value(*v, in);
+      break;
+    case 2:
+    case 3:
+      if (auto* v = any_of(p.values, in.byte())) change_value(*v, in);
+      break;
+    case 4:
+    case 5:
+      if (auto* s = any_of(m.states, in.byte())) change_state(*s, in);
+      break;
+    case 6:
+    case 7:
+    case 8: change_op(m, p, in); break;
+    case 9: {
+      const uint8_t where = in.byte();
+      const std::string name = any_name(m, p, in.byte());
+      auto& list = where % 2 ? p.outputs : p.optional_outputs;
+      if (where % 8 < 4 || list.empty()) list.push_back(name);
+      else list[where % list.size()] = name;
+      break;
+    }
+    case 10: {
+      auto* s = any_of(m.symbols, in.byte());
+      const uint8_t a = in.byte();
+      if (a % 4 == 0) s->kind = format::SymbolKind(a / 4 % 2);
+      else s->bound = size_of(in.byte());
+      break;
+    }
+    default: {
+      const uint8_t a = in.byte();
+      if (auto* t = any_of(m.tensors, a); t && a % 2) t->shape.assign(1 + a / 2 % 3, in.byte() % 32);
+      else if (!p.inputs.empty()) p.inputs.push_back(std::make_unique<format::ValueT>(*p.inputs[a % p.inputs.size()])), p.inputs.back()->name += "2";
+      break;
+    }
+  }
+}
+
+struct Run {
+  const OpenModel& model;
+  rnl_session_options o;
+  Bytes& in;
+  int64_t at = 0;
+
+  AnyCall call() {
+    AnyCall c;
+    c.program = in.byte() % uint32_t(model.info().programs().size());
+    c.first = at;
+    const uint8_t n = in.byte();
+    c.tokens = n < 128 ? 1 + n % 9 : 1 + n % 40;
+    c.rows = n % 5 == 0 ? int64_t(n / 5) % 9 : -1;
+    c.gives_roles = n % 7 == 0;
+    return c;
+  }
+  void step(SessionPtr& s) {
+    const uint8_t what = in.byte();
+    Gathered out;
+    switch (what % 8) {
+      case 4: (void)rnl_session_rollback(s.get(), what / 8 % 9); break;
+      case 5: {
+        rnl_session* copy = nullptr;
+        if (rnl_session_fork(s.get(), &copy) == RNL_OK) s.reset(copy);
+        break;
+      }
+      case 6: {
+        std::vector<unsigned char> state(rnl_session_snapshot_bytes(s.get()));
+        if (rnl_session_snapshot(s.get(), state.data(), state.size()) == RNL_OK) (void)rnl_session_restore_snapshot(s.get(), state.data(), state.size());
+        break;
+      }
+      case 7: {
+        const int32_t ids[] = {1, 2, 0};
+        rnl_generate_options g{};
+        g.struct_size = sizeof g, g.max_tokens = 3, g.logprobs_count = what / 8 % 3;
+        g.logprobs = [](void*, const rnl_logprobs*) {};
+        (void)rnl_session_generate(s.get(), ids, 3, &g, nullptr, nullptr, nullptr);
+        break;
+      }
+      default: (void)run_any(s.get(), model, o, call(), what & 64, &out); break;
+    }
+    at = rnl_session_position(s.get());
+  }
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  Bytes in{data, size};
+  GraphBuilder b = base_model(in.byte());
+  const uint8_t a = in.byte(), c = in.byte();
+  rnl_session_options o{};
+  o.context = int64_t[]{16, 64, 100, 256}[a % 4];
+  o.chunk = std::min<int64_t>(o.context, int64_t[]{1, 3, 8, 64}[a / 4 % 4]);
+  o.rows = std::min<int64_t>(o.chunk, int64_t[]{1, 2, 8, 40}[a / 16 % 4]);
+  o.rollback_window = int64_t[]{-1, 1, 8, 64}[a / 64];
+  o.kv = int32_t[]{0, 0, RNL_F16, RNL_Q8}[c % 4];
+  o.budget_bytes = 16 << 20;
+  for (int n = c / 4 % 6; n > 0; --n) change(b, in);
+  const OpenModel model(b.build(), 1 + c / 64 % 2);
+  if (!model) return 0;
+  Planned p = plan_session(model, o);
+  if (!p.session) return 0;
+  Run run{model, o, in};
+  for (int n = 0; n < 10; ++n) run.step(p.session);
+  return 0;
+}
