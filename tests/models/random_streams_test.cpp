@@ -1,6 +1,7 @@
 // Random calls of runnel.h on every kind of tiny model, compared with what a new session gives that is fed the same: bit for bit where the
 // header promises it. Takes RUNNEL_STREAM_SECONDS (30); RUNNEL_STREAM_SEED runs one seed alone and tells each step, RUNNEL_STREAM_FIRST is where to
-// begin, RUNNEL_STREAM_THREADS fixes the number of threads, RUNNEL_STREAM_KIND takes models whose name begins so, RUNNEL_TEST_BACKEND=vulkan runs it on a device.
+// begin, RUNNEL_STREAM_THREADS fixes the number of threads, RUNNEL_STREAM_KIND takes models whose name begins so,
+// RUNNEL_STREAM_WITHOUT leaves out the steps that it names, RUNNEL_STREAM_FAILURES (3) is how many failures end it, RUNNEL_TEST_BACKEND=vulkan runs it on a device.
 #include <chrono>
 #include <sstream>
 
@@ -34,11 +35,13 @@ Case case_of(const std::vector<Kind>& kinds, uint64_t seed) {
   s.kv = d.of({0, 0, 0, int(RNL_F32), int(RNL_F16), int(RNL_Q8)});
   s.threads = int(number_from("RUNNEL_STREAM_THREADS", s.threads));
   const int64_t count = 8 + d.below(32);
+  const char* without = std::getenv("RUNNEL_STREAM_WITHOUT");
   for (int64_t i = 0; i < count; ++i) {
     uint32_t op = d.one_in(3) ? uint32_t(d.of({kRun, kGenerate, kRollback, kChat})) : uint32_t(d.below(kOps));
     if (op == kChat && !s.kind.has_chat) op = kRun;
     if ((op == kReset || op == kEmbed) && !d.one_in(3)) op = kRun;
-    c.steps.push_back({op, uint64_t(d()) << 20 ^ d()});
+    const uint64_t step = uint64_t(d()) << 20 ^ d();
+    if (!without || !std::strstr(without, op_name(op))) c.steps.push_back({op, step});
   }
   return c;
 }

@@ -54,7 +54,10 @@ class GraphBuilder : public ModelBuilder {
     a.scale = 1;
     add_op("embedding", {ids, table}, {y}).attrs.Set(std::move(a));
   }
-  void add_recurrent(const std::string& name, std::vector<std::string> shape) { add_state(name, StateKind::recurrent, std::move(shape), "", 0); }
+  void add_recurrent(const std::string& name, std::vector<std::string> shape) {
+    add_state(name, StateKind::recurrent, std::move(shape), "", 0);
+    root.states.back()->block_axis = 0;
+  }
   // Keys and values of `heads` heads of `width`.
   void add_kv(const std::string& name, StateKind kind, const std::string& heads, const std::string& width, const std::string& slots, uint32_t window) {
     add_state(name + "k", kind, {heads, "floordiv(" + slots + ",16)", width, "16"}, slots, window);

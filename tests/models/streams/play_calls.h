@@ -77,8 +77,10 @@ inline rnl_status_code Play::feed_once_more_if_stopped(const std::vector<int32_t
   if (code == RNL_CANCELLED && may_be_stopped_ && rnl_session_position(s_.get()) == oracle_.position()) {
     if (blocks) blocks->clear();
     code = feed(w_, s_.get(), ids, wish, trouble, blocks);
+    may_be_stopped_ = false;
   }
-  may_be_stopped_ = false;
+  // What is refused does not take the cancel.
+  if (code == RNL_OK) may_be_stopped_ = false;
   return code;
 }
 

@@ -65,11 +65,11 @@ inline void Play::generate_some(Dice& d) {
     });
   const int64_t start = oracle_.position();
   rnl_status_code code = generate(s_.get(), g);
-  if (!trouble && code == RNL_CANCELLED && may_be_stopped_ && rnl_session_position(s_.get()) == start && g.generated == 0) code = generate(s_.get(), g);
+  if (!trouble && code == RNL_CANCELLED && may_be_stopped_ && rnl_session_position(s_.get()) == start && g.generated == 0) may_be_stopped_ = false, code = generate(s_.get(), g);
   const std::string message = code ? rnl_last_error() : "";
   if (other.joinable()) other.join();
   rnl_session_set_progress(s_.get(), nullptr, nullptr);
-  may_be_stopped_ = trouble == 3 || (trouble == 2 && code != RNL_CANCELLED);
+  may_be_stopped_ = trouble == 3 || (trouble == 2 && code != RNL_CANCELLED) || (may_be_stopped_ && code != RNL_OK && code != RNL_CANCELLED);
   say(" -> ", code, ", ", g.generated, " generated");
   if (trouble == 2 && code == RNL_OK) broken("a cancel before generate does not stop it");
   if (code != RNL_OK && code != RNL_CONTEXT_FULL && !(code == RNL_CANCELLED && trouble)) broken("generate from ", start, ": ", code, " ", message);
@@ -152,7 +152,7 @@ inline void Play::chat(Dice& d) {
   r.struct_size = sizeof r;
   rnl_status_code code = rnl_session_chat(s_.get(), &asked.chat, &options.options, take_token, &g, &r);
   if (code == RNL_CANCELLED && may_be_stopped_ && !is_stopped) code = rnl_session_chat(s_.get(), &asked.chat, &(options = Asked(g)).options, take_token, &g, &r);
-  may_be_stopped_ = false;
+  may_be_stopped_ = may_be_stopped_ && code != RNL_OK && code != RNL_CANCELLED;
   rnl_session_set_progress(s_.get(), nullptr, nullptr);
   g.generated = r.generated;
   g.chosen.resize(std::min(g.chosen.size(), size_t(r.generated)));
@@ -211,7 +211,7 @@ inline void Play::embed(Dice& d) {
   std::vector<float> got(size_t(w_.info.embedding), NAN), wanted = got;
   rnl_status_code code = rnl_session_embed(s_.get(), ids.data(), ids.size(), &o, got.data(), got.size());
   if (code == RNL_CANCELLED && may_be_stopped_) code = rnl_session_embed(s_.get(), ids.data(), ids.size(), &o, got.data(), got.size());
-  may_be_stopped_ = false;
+  if (code == RNL_OK) may_be_stopped_ = false;
   const SessionPtr fresh = w_.make();
   if (rnl_session_embed(fresh.get(), ids.data(), ids.size(), &o, wanted.data(), wanted.size()) != code) broken("embedding ", ids.size(), " tokens: ", code, ", in a new session otherwise");
   oracle_.clear(), reached_ = 0;
