@@ -84,7 +84,8 @@ inline std::string ring_slots(int window) { return "min(ceildiv(" + std::to_stri
 struct KeptGraph {
   const char* name;
   void (*build)(GraphBuilder&);
-  bool is_by_call = false;  // an output is of a call as a whole, not of its tokens
+  // What an output is of: a token, a call as a whole, or the last token of a pass.
+  enum Of : uint8_t { kTokens, kCall, kPass } of = kTokens;
 };
 
 // x [T, 4] -> tanh -> y, which most of them are around.
@@ -97,7 +98,7 @@ inline void x_to_y(GraphBuilder& b) {
 
 inline std::vector<KeptGraph> kept_inputs() {
   return {
-      {"stream_on_axis_1", [](GraphBuilder& b) { b.add_input("x", {"2", "T"}), b.add_value("y", {"2", "T"}), b.unary("x", "y"), b.program().outputs = {"y"}; }, true},
+      {"stream_on_axis_1", [](GraphBuilder& b) { b.add_input("x", {"2", "T"}), b.add_value("y", {"2", "T"}), b.unary("x", "y"), b.program().outputs = {"y"}; }, KeptGraph::kCall},
       {"rows_without_role", [](GraphBuilder& b) { b.add_ids(), b.add_input("m", {"R", "8"}), b.add_value("y", {"R", "8"}), b.unary("m", "y"), b.program().outputs = {"y"}; }},
       {"axis_depends_on_stream", [](GraphBuilder& b) { b.add_input("x", {"T", "mod(T,8)+1"}), b.add_value("y", {"T", "mod(T,8)+1"}), b.unary("x", "y"), b.program().outputs = {"y"}; }},
       {"axis_depends_on_rows", [](GraphBuilder& b) { x_to_y(b), b.add_rows(), b.add_input("z", {"T", "R"}), b.add_value("w", {"T", "R"}), b.unary("z", "w"), b.program().outputs = {"y", "w"}; }},
@@ -142,13 +143,13 @@ inline std::vector<KeptGraph> kept_inputs() {
 inline std::vector<KeptGraph> kept_heads() {
   return {
       {"fixed_size_output",
-       [](GraphBuilder& b) { b.add_input("x", {"T", "4"}), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}), b.unary("x", "z"), b.reduce("z", "m", format::ReduceKind::sum, 0), b.program().outputs = {"m"}; }, true},
+       [](GraphBuilder& b) { b.add_input("x", {"T", "4"}), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}), b.unary("x", "z"), b.reduce("z", "m", format::ReduceKind::sum, 0), b.program().outputs = {"m"}; }, KeptGraph::kCall},
       {"fixed_size_beside_rows",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "4"}), b.add_rows(), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}), b.add_value("y", {"R", "4"});
          b.unary("x", "z"), b.reduce("z", "m", format::ReduceKind::sum, 0), b.add_op("gather_rows", {"z", "rows"}, {"y"});
          b.program().outputs = {"y", "m"};
-       }, true},
+       }, KeptGraph::kCall},
       {"head_is_all",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "4"}), b.add_rows(), b.add_matrix("w", 64, 4, ramp(256));
@@ -169,7 +170,7 @@ inline std::vector<KeptGraph> kept_heads() {
          t.perm = {1, 0};
          b.add_op("transpose", {"x"}, {"y"}).attrs.Set(std::move(t)), b.add_op("reshape", {"x"}, {"z"}), b.reduce("x", "m", format::ReduceKind::mean, 0);
          b.program().outputs = {"y", "z", "m"};
-       }, true},
+       }, KeptGraph::kCall},
       {"i32_output",
        [](GraphBuilder& b) {
          b.add_ids(), b.add_rows(), b.add_matrix("t", 8, 4, ramp(32));
@@ -240,7 +241,7 @@ inline std::vector<KeptGraph> kept_states() {
          b.add_value("h", {"T", "4"}), b.add_value("g", {"R", "4"}), b.add_value("y", {"R", "4"});
          b.scan("", "x", "s", "h"), b.add_op("gather_rows", {"h", "rows"}, {"g"}), b.binary("g", "s", "y");
          b.program().outputs = {"y"};
-       }},
+       }, KeptGraph::kPass},
       {"state_read_in_other_program",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "4"}), b.add_recurrent("s", {"4"}), b.add_value("y", {"T", "4"}), b.scan("", "x", "s", "y"), b.program().outputs = {"y"};

@@ -106,6 +106,20 @@ inline std::vector<BadCall> bad_runs(bool is_graph) {
   return all;
 }
 
+// Of a second session, planned and made.
+inline BadCall bad_options(const char* what, void (*spoil)(rnl_session_options&)) {
+  return {what, [spoil](const World& w, rnl_session*) {
+            rnl_session_options o = w.options();
+            spoil(o);
+            rnl_memory m{};
+            m.struct_size = sizeof m;
+            rnl_session* s = nullptr;
+            const rnl_status_code planned = rnl_session_plan(w.model, &o, &m), made = rnl_session_create(w.model, &o, &s);
+            rnl_session_destroy(s);
+            return planned == RNL_OK ? planned : made;
+          }};
+}
+
 inline std::vector<BadCall> bad_states() {
   return {
       {"rollback of -1", [](const World&, rnl_session* s) { return rnl_session_rollback(s, -1); }},
@@ -133,6 +147,13 @@ inline std::vector<BadCall> bad_states() {
       {"restoring a null path", [](const World&, rnl_session* s) { return rnl_session_restore(s, nullptr); }},
       {"saving to nowhere", [](const World&, rnl_session* s) { return rnl_session_save(s, "/tmp/there/is/no/such/state"); }},
       {"saving to a null path", [](const World&, rnl_session* s) { return rnl_session_save(s, nullptr); }},
+      bad_options("session options of struct_size 0", [](rnl_session_options& o) { o.struct_size = 0; }),
+      bad_options("a backend that there is not", [](rnl_session_options& o) { o.backend = 7; }),
+      bad_options("keys and values of u8", [](rnl_session_options& o) { o.kv = RNL_U8; }),
+      bad_options("a context of -1", [](rnl_session_options& o) { o.context = -1; }),
+      bad_options("a chunk of -1", [](rnl_session_options& o) { o.chunk = -1; }),
+      bad_options("a rollback_window of -2", [](rnl_session_options& o) { o.rollback_window = -2; }),
+      bad_options("a budget of 1 byte", [](rnl_session_options& o) { o.budget_bytes = 1; }),
       {"forking to null", [](const World&, rnl_session* s) { return rnl_session_fork(s, nullptr); }},
   };
 }

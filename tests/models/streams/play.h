@@ -59,7 +59,6 @@ class Play {
     std::vector<unsigned char> bytes;
     Oracle oracle;
     std::vector<std::pair<std::string, std::string>> talk;
-    int64_t reached = 0;
     bool is_file = false;
   };
   struct Free {
@@ -89,8 +88,8 @@ class Play {
   rnl_status_code feed_once_more_if_stopped(const std::vector<int32_t>& ids, const Wish& wish, const Trouble& trouble, Blocks* blocks);
 
   void run(Dice& d);
+  void compare_run(const std::vector<int32_t>& ids, const Wish& wish, const Blocks& got);
   void check_top(const Blocks& got, const Blocks& wanted);
-  void reach(int64_t position);
   void troubled(Dice& d);
   void failing(Dice& d);
   void rollback(Dice& d);
@@ -100,7 +99,7 @@ class Play {
   void fork(Dice& d);
   void bad(Dice& d);
   void generate_some(Dice& d);
-  void settle_generation(rnl_status_code code, const std::vector<int32_t>& prompt, const Generation& g);
+  void settle_generation(rnl_status_code code, const std::string& message, const std::vector<int32_t>& prompt, const Generation& g);
   void chat(Dice& d);
   void settle_chat(const rnl_chat_result& r, const Generation& g, const std::vector<int32_t>& conversation);
   void embed(Dice& d);
@@ -113,7 +112,6 @@ class Play {
   SessionPtr s_;
   Oracle oracle_;
   int32_t top_logits_ = 0;
-  int64_t reached_ = 0;  // by calls that failed or were stopped
   bool may_be_stopped_ = false;  // a cancel may have come after its call
   Saved snapshots_[2], files_[2];
   std::vector<std::pair<std::string, std::string>> talk_;

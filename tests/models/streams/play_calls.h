@@ -51,19 +51,20 @@ inline void Play::probe(const char* after) {
 // The call's outcome on the stream.
 inline void Play::settle(rnl_status_code code, const std::vector<int32_t>& ids, const char* what) {
   const std::string message = code ? rnl_last_error() : "";
-  const int64_t start = oracle_.position(), kept = rnl_session_position(s_.get()) - start, n = int64_t(ids.size());
+  const int64_t start = oracle_.position(), now = rnl_session_position(s_.get()), kept = now - start;
   if (code) say(" -> ", code, " (", message, "), ", kept, " kept");
-  if (message.find("is lost") != std::string::npos && code != RNL_DEVICE_LOST) broken(what, ": ", message);
-  // The pending token may have been fed first.
+  if (!w_.counts) return check_position(what);
+  // The pending token goes first.
   std::vector<int32_t> fed = ids;
-  if (code == RNL_OK && kept == n + 1 && oracle_.pending) fed.insert(fed.begin(), *oracle_.pending);
-  else if (code == RNL_OK && kept != n) broken(what, " of ", n, " tokens moved the position by ", kept);
-  if (kept < 0 || kept > int64_t(fed.size())) broken(what, " of ", n, " tokens failed (", message, ") and moved the position by ", kept);
-  if (code != RNL_OK) {
-    if (kept > 0 && code == RNL_CANCELLED && kept % w_.chunk()) broken(what, " was cancelled and kept ", kept, " tokens, no whole passes of ", w_.chunk());
-    if (kept > 0 && code != RNL_CANCELLED && (message.find("now holds") == std::string::npos || n <= std::max(w_.chunk(), w_.window()))) broken(what, " of ", n, " failed (", message, ") and kept ", kept);
-    if (code == RNL_CONTEXT_FULL && (kept || start + n + 1 <= w_.context())) broken(what, " of ", n, " tokens at ", start, ": ", message);
-  }
+  if (oracle_.pending) fed.insert(fed.begin(), *oracle_.pending);
+  const int64_t n = int64_t(fed.size());
+  if (code == RNL_OK && kept != n) broken(what, " of ", n, " tokens moved the position by ", kept);
+  const bool has_passes = n > w_.chunk() || w_.is_tight();
+  if (code != RNL_OK && kept < 0 && now == 0 && has_passes && message.find("empt") != std::string::npos) return oracle_.clear();
+  if (kept < 0 || kept > n) broken(what, " of ", n, " tokens failed (", message, ") and moved the position by ", kept);
+  if (code == RNL_CANCELLED && kept % w_.chunk() && !w_.is_tight()) broken(what, " was cancelled and kept ", kept, " tokens, no whole passes of ", w_.chunk());
+  if (code != RNL_OK && code != RNL_CANCELLED && kept > 0 && (message.find("now holds") == std::string::npos || !has_passes)) broken(what, " of ", n, " failed (", message, ") and kept ", kept);
+  if (code == RNL_CONTEXT_FULL && (kept || start + n <= w_.context())) broken(what, " of ", n, " tokens at ", start, ": ", message);
   if (kept > 0) {
     oracle_.pending.reset();
     oracle_.is_chat = false;
@@ -84,22 +85,39 @@ inline rnl_status_code Play::feed_once_more_if_stopped(const std::vector<int32_t
   return code;
 }
 
+// The same call of a session that was fed the pending token with it.
+inline void Play::compare_run(const std::vector<int32_t>& ids, const Wish& wish, const Blocks& got) {
+  std::vector<int32_t> fed = ids;
+  Wish shifted = wish;
+  const bool has_pending = oracle_.pending.has_value();
+  if (has_pending) {
+    fed.insert(fed.begin(), *oracle_.pending);
+    for (int32_t& row : shifted.rows) ++row;
+  }
+  ref_.sync(oracle_);
+  Blocks all, wanted;
+  if (feed(w_, ref_.session(), fed, shifted, {}, &all)) broken("run of ", fed.size(), " in a new session: ", rnl_last_error());
+  ref_.note(fed);
+  for (auto& [key, row] : all)
+    if (!has_pending || wish.mode != Wish::kAll) wanted[key] = std::move(row);
+    else if (key.second > 0) wanted[{key.first, key.second - 1}] = std::move(row);
+  if (top_logits_ > 0) return check_top(got, wanted);
+  if (const std::string e = difference(got, wanted); !e.empty()) broken("run of ", ids.size(), " at ", oracle_.position(), ": ", e);
+}
+
 inline void Play::run(Dice& d) {
   const std::vector<int32_t> ids = some_ids(d, room());
   const Wish wish = some_wish(d, int64_t(ids.size()));
-  say(ids.size(), " tokens, wish ", int(wish.mode));
-  const bool has_pending = oracle_.pending.has_value();
-  Blocks got, wanted;
-  rnl_status_code code = feed_once_more_if_stopped(ids, wish, {}, &got);
+  Trouble trouble;
+  if (d.one_in(6)) trouble.mode = Trouble::kReenter;
+  say(ids.size(), " tokens, wish ", int(wish.mode), oracle_.pending ? ", one pending" : "", trouble.mode ? ", calls from within" : "");
+  Blocks got;
+  const rnl_status_code code = feed_once_more_if_stopped(ids, wish, trouble, &got);
+  const std::string message = code ? rnl_last_error() : "";
   if (code == RNL_CONTEXT_FULL) w_.has_fixed_context = true;
-  else if (code != RNL_OK) broken("run of ", ids.size(), " tokens at ", oracle_.position(), ": ", code, " ", rnl_last_error());
-  if (code == RNL_OK && !has_pending) {
-    ref_.sync(oracle_);
-    if (feed(w_, ref_.session(), ids, wish, {}, &wanted)) broken("run of ", ids.size(), " in a new session: ", rnl_last_error());
-    ref_.note(ids);
-    if (const std::string e = difference(got, wanted); !e.empty() && top_logits_ == 0) broken("run of ", ids.size(), " at ", oracle_.position(), ": ", e);
-    if (top_logits_ > 0) check_top(got, wanted);
-  }
+  else if (code != RNL_OK) broken("run of ", ids.size(), " tokens at ", oracle_.position(), ": ", code, " ", message);
+  else compare_run(ids, wish, got);
+  if (code) (void)feed(w_, s_.get(), ids, wish, {}, nullptr);  // as before, and for its message
   settle(code, ids, "run");
 }
 
@@ -130,7 +148,7 @@ inline void Play::troubled(Dice& d) {
     rnl_session_cancel(s_.get());
     may_be_stopped_ = true;
     const int64_t n = std::min(d.below(4), std::min(oracle_.position(), w_.window()));
-    if (oracle_.furthest - (oracle_.position() - n) > w_.window()) return;
+    if (oracle_.furthest - (oracle_.position() - n) > w_.window() || w_.is_tight()) return;
     if (rnl_session_rollback(s_.get(), n)) broken("rollback of ", n, " after a cancel: ", rnl_last_error());
     oracle_.drop(n);
     return check_position("rollback after a cancel");
@@ -140,11 +158,9 @@ inline void Play::troubled(Dice& d) {
   if (trouble.mode == Trouble::kCancelFromThread) may_be_stopped_ = true;
   if (trouble.mode == Trouble::kCancelBefore && code == RNL_OK) broken("a cancel before a run does not stop it");
   if (code == RNL_CONTEXT_FULL && trouble.mode == Trouble::kCancelBefore) may_be_stopped_ = true;
-  const bool stays = code == RNL_CANCELLED && rnl_session_position(s_.get()) == oracle_.position();
-  const int64_t start = oracle_.position();
   settle(code, ids, "a stopped run");
-  if (code == RNL_CANCELLED) reach(start + int64_t(ids.size()));
-  if (d.one_in(2)) stays ? probe_pending("a stopped run") : probe("a stopped run");
+  if (may_be_stopped_ && d.one_in(2)) rnl_session_clear_cancel(s_.get()), may_be_stopped_ = false;
+  if (d.one_in(2)) probe_pending("a stopped run");
 }
 
 // An id, or a row, that is none in the middle of a call.
@@ -153,7 +169,6 @@ inline void Play::failing(Dice& d) {
   ids[size_t(d.one_in(2) ? ids.size() - 1 : d.below(int64_t(ids.size())))] = w_.setup.kind.is_graph ? kBadId : d.of({kBadId, -1, INT32_MAX, INT32_MIN});
   say(ids.size(), " tokens");
   const Wish wish = some_wish(d, int64_t(ids.size()));
-  const int64_t start = oracle_.position();
   const rnl_status_code code = feed_once_more_if_stopped(ids, wish, {}, nullptr);
   if (code == RNL_OK) {
     // NaN in what no output depends on may pass.
@@ -162,12 +177,8 @@ inline void Play::failing(Dice& d) {
     return oracle_.clear();
   }
   settle(code, ids, "a failing run");
-  reach(start + int64_t(ids.size()));
-  if (d.one_in(2)) oracle_.position() == start ? probe_pending("a failing run") : probe("a failing run");
+  if (d.one_in(2)) probe_pending("a failing run");
 }
-
-// Rings were written up to there, though the stream is not.
-inline void Play::reach(int64_t position) { reached_ = std::max(reached_, position); }
 
 inline void Play::rollback(Dice& d) {
   const int64_t position = oracle_.position(), window = w_.window();
@@ -182,7 +193,7 @@ inline void Play::rollback(Dice& d) {
     return;
   }
   if (code != RNL_ROLLBACK_RANGE) broken("rollback of ", n, " of ", position, ": ", code, " ", rnl_last_error());
-  if (is_within && reached_ - (position - n) <= std::max(window, w_.chunk())) broken("rollback of ", n, " of ", position, ", the window is ", window, ", ", oracle_.furthest, " tokens at most were in the stream: ", rnl_last_error());
+  if (is_within && !w_.is_tight()) broken("rollback of ", n, " of ", position, ", the window is ", window, ", ", oracle_.furthest, " tokens at most were in the stream: ", rnl_last_error());
   check_position("a refused rollback");
   probe_pending("a refused rollback");
 }
@@ -190,14 +201,14 @@ inline void Play::rollback(Dice& d) {
 inline void Play::snapshot(Dice& d) {
   Saved& to = snapshots_[d.below(2)];
   to.bytes = snapshot_of(s_.get());
-  to.oracle = oracle_, to.talk = talk_, to.reached = reached_;
+  to.oracle = oracle_, to.talk = talk_;
 }
 
 inline void Play::save(Dice& d) {
   const int64_t i = d.below(2);
   const auto file = models_.file("state" + std::to_string(i));
   if (rnl_session_save(s_.get(), file.c_str())) broken("save: ", rnl_last_error());
-  files_[i].is_file = true, files_[i].oracle = oracle_, files_[i].talk = talk_, files_[i].reached = reached_;
+  files_[i].is_file = true, files_[i].oracle = oracle_, files_[i].talk = talk_;
 }
 
 inline void Play::restore(Dice& d, bool from_file) {
@@ -208,7 +219,7 @@ inline void Play::restore(Dice& d, bool from_file) {
   rnl_session_set_top_logits(s_.get(), top_logits_);
   const rnl_status_code code = from_file ? rnl_session_restore(s_.get(), models_.file("state" + std::to_string(i)).c_str()) : rnl_session_restore_snapshot(s_.get(), from.bytes.data(), from.bytes.size());
   if (code) broken("restore: ", code, " ", rnl_last_error());
-  oracle_ = from.oracle, talk_ = from.talk, reached_ = from.reached;
+  oracle_ = from.oracle, talk_ = from.talk;
   say("position ", oracle_.position());
   check_position("restore");
   if (d.one_in(2)) probe_pending("restore");
@@ -233,7 +244,7 @@ inline void Play::fork(Dice& d) {
   const rnl_status_code a = feed(w_, other.get(), ids, wish, {}, &wanted), b = feed(w_, s_.get(), ids, wish, {}, &got);
   if (a != b) broken("a fork gives ", a, ", the session ", b, " for the same call");
   if (const std::string e = difference(got, wanted); !e.empty()) broken("a fork gives other values than its session: ", e);
-  if (d.one_in(4)) other.reset();
+  if (d.one_in(4)) (void)feed(w_, other.release(), {1}, {Wish::kLast, {}, false}, {Trouble::kDestroy, 0}, nullptr);
   settle(b, ids, "a run beside a fork");
 }
 
@@ -244,8 +255,9 @@ inline void Play::bad(Dice& d) {
     const BadCall& call = all[size_t(d.below(int64_t(all.size())))];
     const auto before = snapshot_of(s_.get());
     const rnl_status_code code = call.make(w_, s_.get());
+    const std::string message = rnl_last_error();
     if (code == RNL_OK) broken(call.what, " is taken");
-    if (snapshot_of(s_.get()) != before) broken(call.what, " is refused (", rnl_last_error(), ") and has changed the state");
+    if (snapshot_of(s_.get()) != before) broken(call.what, " is refused (", message, ") and has changed the state");
     say(call.what, i < 5 ? "; " : "");
     check_position(call.what);
   }

@@ -80,8 +80,7 @@ inline void Play::generate_some(Dice& d) {
     wanted_code = generate(ref_.session(), wanted);
     ref_.forget();
   }
-  if (code == RNL_CONTEXT_FULL && rnl_session_position(s_.get()) == start) reach(start + int64_t(prompt.size()));
-  settle_generation(code, prompt, g);
+  settle_generation(code, message, prompt, g);
   if (wanted_code != code) broken("generate at ", start, " gives ", code, " (", message, "), in a new session ", wanted_code, " (", rnl_last_error(), ")");
   if (wanted.chosen != g.chosen || wanted.generated != g.generated) broken("generate at ", start, " chooses other tokens than a new session");
   if (wanted.logprobs != g.logprobs) broken("generate at ", start, " tells other log-probabilities than a new session");
@@ -90,7 +89,7 @@ inline void Play::generate_some(Dice& d) {
 }
 
 // The stream then holds the prompt and all chosen tokens but the last, which waits.
-inline void Play::settle_generation(rnl_status_code code, const std::vector<int32_t>& prompt, const Generation& g) {
+inline void Play::settle_generation(rnl_status_code code, const std::string& message, const std::vector<int32_t>& prompt, const Generation& g) {
   const int64_t start = oracle_.position(), moved = rnl_session_position(s_.get()) - start;
   for (int32_t id : g.chosen)
     if (id < 0 || (w_.info.vocabulary > 0 && id >= w_.info.vocabulary)) broken("generate chooses ", id, "; the vocabulary has ", w_.info.vocabulary, " pieces");
@@ -99,17 +98,19 @@ inline void Play::settle_generation(rnl_status_code code, const std::vector<int3
   if (g.generated > 0 && fed.size() > 1 && fed[0] == fed[1] && oracle_.pending && moved == int64_t(fed.size()) - 1 + g.generated - 1) fed.erase(fed.begin());
   if (moved > 0 || g.generated > 0) oracle_.is_chat = oracle_.is_chat && g.ids.empty();
   if (g.generated == 0) {
-    if (moved < 0 || moved > int64_t(fed.size()) || (moved % w_.chunk() && moved != int64_t(fed.size()))) broken("generate chose nothing (", code, ") and moved the position by ", moved);
+    const bool has_passes = int64_t(fed.size()) > w_.chunk() || w_.is_tight();
+    if (moved < 0 && start + moved == 0 && has_passes && message.find("empt") != std::string::npos) return oracle_.clear();
+    const bool is_whole = moved % w_.chunk() == 0 || moved == int64_t(fed.size()) || w_.is_tight();
+    if (moved < 0 || moved > int64_t(fed.size()) || !is_whole) broken("generate chose nothing (", code, " ", message, ") and moved the position by ", moved);
     if (moved > 0) oracle_.pending.reset();
     oracle_.add_part(fed, moved);
     return check_position("generate");
   }
   oracle_.add(fed);
   const int64_t more = moved - int64_t(fed.size());
-  if (more < g.generated - 1 || more > g.generated - (code == RNL_OK)) broken("generate was given ", fed.size(), " tokens, chose ", g.generated, " and moved the position by ", moved);
+  if (more != g.generated - 1) broken("generate was given ", fed.size(), " tokens, chose ", g.generated, " and moved the position by ", moved);
   for (int64_t i = 0; i < more; ++i) oracle_.add({g.chosen[size_t(i)]});
-  oracle_.pending.reset();
-  if (more == g.generated - 1) oracle_.pending = g.chosen.back();
+  oracle_.pending = g.chosen.back();
   check_position("generate");
 }
 
@@ -128,7 +129,7 @@ inline void Play::chat(Dice& d) {
   if (!w_.setup.kind.has_chat) return;
   if (!oracle_.is_chat || d.one_in(8)) {
     rnl_session_reset(s_.get());
-    oracle_.clear(), talk_.clear(), reached_ = 0;
+    oracle_.clear(), talk_.clear();
   }
   auto talk = talk_;
   if (!talk.empty() && d.one_in(5)) talk.resize(size_t(1 + d.below(int64_t(talk.size()))));
@@ -164,11 +165,12 @@ inline void Play::chat(Dice& d) {
     return;
   }
   if (code != RNL_CONTEXT_FULL && !(code == RNL_CANCELLED && is_stopped)) broken("chat of ", count, " tokens: ", code, " ", rnl_last_error());
-  // What a chat that was cut off leaves is the library's; a new one begins.
-  if (code == RNL_CONTEXT_FULL && r.generated == 0 && rnl_session_position(s_.get()) == oracle_.position()) return probe_pending("a chat that does not fit");
-  if (code == RNL_CONTEXT_FULL && r.generated == 0) broken("a chat that does not fit has moved the position from ", oracle_.position(), " to ", rnl_session_position(s_.get()));
+  const std::string message = rnl_last_error();
+  if (code == RNL_CONTEXT_FULL && r.generated == 0 && rnl_session_position(s_.get()) != oracle_.position()) broken("a chat that does not fit (", message, ") has moved the position from ", oracle_.position(), " to ", rnl_session_position(s_.get()));
+  if (code == RNL_CONTEXT_FULL && r.generated == 0) return probe_pending("a chat that does not fit");
+  if (message.find("empt") == std::string::npos) return settle_chat(r, g, ids);
   rnl_session_reset(s_.get());
-  oracle_.clear(), talk_.clear(), reached_ = 0;
+  oracle_.clear(), talk_.clear();
 }
 
 // The ids that were fed are the conversation's last ones, the pending token in front where the stream goes on with it.
@@ -179,20 +181,20 @@ inline void Play::settle_chat(const rnl_chat_result& r, const Generation& g, con
   const std::optional<int32_t> pending = r.dropped == 0 ? oracle_.pending : std::nullopt;
   r.kept == 0 ? oracle_.clear() : oracle_.drop(r.dropped);
   oracle_.pending.reset();
-  if (g.generated < 1) broken("chat generated nothing");
-  const int64_t fed = after - r.kept - (g.generated - 1);
-  if (fed < 1 || fed > int64_t(conversation.size()) + 1) broken("chat fed ", fed, " tokens of a conversation of ", conversation.size());
-  const auto tail = [&](int64_t n) { return std::vector<int32_t>(conversation.end() - n, conversation.end()); };
+  // What was fed, as far as it was kept.
+  const int64_t fed = g.generated ? after - r.kept - (g.generated - 1) : r.fed, kept = g.generated ? fed : after - r.kept;
+  if (fed < 0 || fed > int64_t(conversation.size()) + 1 || kept < 0 || kept > fed) broken("chat kept ", kept, " of ", fed, " tokens that it fed of a conversation of ", conversation.size());
   const Oracle base = oracle_;
   std::string error;
   for (const bool with_pending : {true, false}) {
-    if (with_pending ? !pending : fed > int64_t(conversation.size())) continue;
-    std::vector<int32_t> ids = tail(fed - with_pending);
+    if (with_pending ? !pending || fed < 1 : fed > int64_t(conversation.size())) continue;
+    std::vector<int32_t> ids(conversation.end() - (fed - with_pending), conversation.end());
     if (with_pending) ids.insert(ids.begin(), *pending);
     oracle_ = base;
-    oracle_.add(ids);
+    oracle_.add_part(ids, kept);
     for (size_t i = 0; i + 1 < g.chosen.size(); ++i) oracle_.add({g.chosen[i]});
-    oracle_.pending = g.chosen.back();
+    if (!g.chosen.empty()) oracle_.pending = g.chosen.back();
+    else if (kept == 0 && r.dropped == 0) oracle_.pending = pending;
     check_position("chat");
     try {
       return probe_pending("chat");
@@ -214,7 +216,7 @@ inline void Play::embed(Dice& d) {
   if (code == RNL_OK) may_be_stopped_ = false;
   const SessionPtr fresh = w_.make();
   if (rnl_session_embed(fresh.get(), ids.data(), ids.size(), &o, wanted.data(), wanted.size()) != code) broken("embedding ", ids.size(), " tokens: ", code, ", in a new session otherwise");
-  oracle_.clear(), reached_ = 0;
+  oracle_.clear();
   if (code) return rnl_session_reset(s_.get());
   oracle_.add(ids);
   oracle_.is_chat = false;
@@ -238,7 +240,7 @@ inline void Play::take(const Step& step) {
     case kFork: fork(d); break;
     case kReset:
       rnl_session_reset(s_.get());
-      oracle_.clear(), talk_.clear(), reached_ = 0;
+      oracle_.clear(), talk_.clear();
       check_position("reset");
       break;
     case kTroubled: troubled(d); break;
@@ -259,7 +261,7 @@ inline void Play::take(const Step& step) {
   }
   say("\n");
   // A stream that is full begins anew.
-  if (oracle_.position() > 330 || room() < 1) rnl_session_reset(s_.get()), oracle_.clear(), talk_.clear(), reached_ = 0;
+  if (oracle_.position() > 330 || room() < 1) rnl_session_reset(s_.get()), oracle_.clear(), talk_.clear();
 }
 
 inline void Play::finish() {

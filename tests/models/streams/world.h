@@ -66,9 +66,23 @@ struct Wish {
 };
 // What happens to a call on its way.
 struct Trouble {
-  enum Mode { kNone, kCancelBefore, kCancelFromThread, kStopProgress, kStopOutput } mode = kNone;
+  enum Mode { kNone, kCancelBefore, kCancelFromThread, kStopProgress, kStopOutput, kReenter, kDestroy } mode = kNone;
   int64_t at = 0;  // which pass or block; microseconds
 };
+
+// Calls of a session from within a callback of its own: refused.
+inline void reenter(rnl_session* s) {
+  const int32_t id = 1;
+  const rnl_tensor in{"ids", RNL_I32, 1, {1}, const_cast<int32_t*>(&id), 4};
+  char bytes[64];
+  rnl_session* copy = nullptr;
+  const rnl_status_code codes[] = {rnl_session_run(s, nullptr, &in, 1, nullptr, 0), rnl_session_rollback(s, 0), rnl_session_snapshot(s, bytes, sizeof bytes), rnl_session_fork(s, &copy), rnl_session_recover(s),
+                                   rnl_session_generate(s, &id, 1, nullptr, nullptr, nullptr, nullptr), rnl_session_restore_snapshot(s, bytes, sizeof bytes)};
+  for (size_t i = 0; i < std::size(codes); ++i)
+    if (codes[i] != RNL_INVALID_ARGUMENT) broken("call ", i, " from within a callback gives ", codes[i]);
+  rnl_session_reset(s);
+  rnl_session_set_top_logits(s, 3);
+}
 
 struct World {
   World(Models& models, const Setup& s) : setup(s), model(models.open(s.kind, s.threads)), width(models.width(s.kind)) {
@@ -102,6 +116,9 @@ struct World {
   int32_t ids = 64;     // below which every id is one
   bool has_logits = false, has_hidden = false, is_vulkan = false;
   bool has_fixed_context = false;  // a call beyond the context is refused
+  bool counts = true;              // calls are a stream; an encoder's are not
+  // The context is that short that rings may be shorter than they should be.
+  bool is_tight() const { return context() < 64 + chunk() + window(); }
 
  private:
   // Key and value types that this model cannot have are left out; and what its outputs are is tried once.
@@ -113,10 +130,18 @@ struct World {
 struct Sink {
   Blocks* blocks = nullptr;
   int64_t stop_at = -1, seen = 0;
+  rnl_session *reenters = nullptr, *destroys = nullptr;
+  std::string error;  // of what a callback did; it must not throw
 };
 inline int take_block(void* user, const rnl_tensor* t, int64_t first_row) {
   auto& sink = *static_cast<Sink*>(user);
   if (sink.stop_at >= 0 && sink.seen++ == sink.stop_at) return 1;
+  if (sink.destroys) rnl_session_destroy(sink.destroys), sink.destroys = nullptr;
+  try {
+    if (sink.reenters) reenter(sink.reenters);
+  } catch (const Broken& e) {
+    sink.error = e.what();
+  }
   if (sink.blocks && t->dtype == RNL_F32) {
     const int64_t rows = t->rank ? t->dims[0] : 1;
     const size_t row = rows ? t->bytes / 4 / size_t(rows) : 0;
@@ -159,7 +184,11 @@ inline rnl_status_code feed(const World& w, rnl_session* s, const std::vector<in
   std::vector<int32_t> rows = wish.rows;
   rnl_tensor in[2] = {input.tensor, {}};
   in[1].name = "rows", in[1].dtype = RNL_I32, in[1].rank = 1, in[1].dims[0] = int64_t(rows.size()), in[1].data = rows.data(), in[1].bytes = rows.size() * 4;
-  Sink sink{blocks, trouble.mode == Trouble::kStopOutput ? trouble.at : -1};
+  Sink sink;
+  sink.blocks = blocks;
+  if (trouble.mode == Trouble::kStopOutput) sink.stop_at = trouble.at;
+  if (trouble.mode == Trouble::kReenter) sink.reenters = s;
+  if (trouble.mode == Trouble::kDestroy) sink.destroys = s;
   int64_t passes_left = trouble.at;
   if (trouble.mode == Trouble::kStopProgress)
     rnl_session_set_progress(s, [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes_left);
@@ -182,12 +211,15 @@ inline rnl_status_code feed(const World& w, rnl_session* s, const std::vector<in
     out.data = room.data(), out.bytes = room.size() * 4;
     const bool wants = (wish.mode == Wish::kCopied && (w.has_logits || w.setup.kind.is_graph)) || (wish.mode == Wish::kHidden && w.has_hidden);
     code = rnl_session_run(s, nullptr, in, 1, wants ? &out : nullptr, wants);
+    sink.reenters = sink.destroys = nullptr;
     if (code == RNL_OK && wants) take_block(&sink, &out, 0);
   } else {
     code = rnl_session_run_blocks(s, nullptr, in, picks ? 2 : 1, wish.mode == Wish::kAll, take_block, &sink);
   }
   if (other.joinable()) other.join();
-  rnl_session_set_progress(s, nullptr, nullptr);
+  if (sink.destroys) rnl_session_destroy(sink.destroys);  // its callback was never called
+  if (!sink.error.empty()) throw Broken(sink.error);
+  if (trouble.mode == Trouble::kStopProgress) rnl_session_set_progress(s, nullptr, nullptr);
   return code;
 }
 
@@ -204,6 +236,7 @@ inline void World::fit_options() {
   if (setup.kind.is_graph) return;
   Blocks blocks;
   if (feed(*this, s.get(), {1}, {Wish::kLast, {}, false}, {}, &blocks)) broken("a first call: ", rnl_last_error());
+  counts = rnl_session_position(s.get()) == 1;
   for (const auto& [key, row] : blocks)
     if (key.first == "logits") has_logits = true, ids = int32_t(row.size());
   if (info.vocabulary > 0) ids = std::min(ids, info.vocabulary);
