@@ -121,7 +121,9 @@ class AnyInputs {
       if ((total += t.bytes) > 4 << 20) return false;
       memory_.push_back(exact_memory(t.bytes, 8));
       t.data = memory_.back().get();
-      fill(t, info, call, n);
+      const int symbol = t.rank ? m.exprs().as_symbol(info.shape.dims[0]) : -1;
+      const int option = symbol >= 0 && m.symbols()[size_t(symbol)].kind == format::SymbolKind::axis ? m.exprs().as_symbol(m.symbols()[size_t(symbol)].bound) : -1;
+      fill(t, info, call, n, option >= 0 && std::strcmp(m.symbols()[size_t(option)].name, "chunk") == 0);
       tensors.push_back(t);
     }
     return tensors.size() < 32;
@@ -145,8 +147,7 @@ class AnyInputs {
     }
     return true;
   }
-  static void fill(const rnl_tensor& t, const ValueInfo& info, const AnyCall& call, int64_t n) {
-    const bool streams = t.rank > 0 && t.dims[0] == call.tokens;
+  static void fill(const rnl_tensor& t, const ValueInfo& info, const AnyCall& call, int64_t n, bool streams) {
     const int64_t row = t.rank && t.dims[0] ? n / t.dims[0] : 1;
     uint64_t name = 7;
     for (const char* c = info.name; *c; ++c) name = name * 31 + uint64_t(*c);

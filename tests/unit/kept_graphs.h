@@ -99,7 +99,7 @@ inline void x_to_y(GraphBuilder& b) {
 inline std::vector<KeptGraph> kept_inputs() {
   return {
       {"stream_on_axis_1", [](GraphBuilder& b) { b.add_input("x", {"2", "T"}), b.add_value("y", {"2", "T"}), b.unary("x", "y"), b.program().outputs = {"y"}; }, KeptGraph::kCall},
-      {"rows_without_role", [](GraphBuilder& b) { b.add_ids(), b.add_input("m", {"R", "8"}), b.add_value("y", {"R", "8"}), b.unary("m", "y"), b.program().outputs = {"y"}; }},
+      {"rows_without_role", [](GraphBuilder& b) { b.add_ids(), b.add_input("m", {"R", "8"}), b.add_value("y", {"R", "8"}), b.unary("m", "y"), b.program().outputs = {"y"}; }, KeptGraph::kCall},
       {"axis_depends_on_stream", [](GraphBuilder& b) { b.add_input("x", {"T", "mod(T,8)+1"}), b.add_value("y", {"T", "mod(T,8)+1"}), b.unary("x", "y"), b.program().outputs = {"y"}; }},
       {"axis_depends_on_rows", [](GraphBuilder& b) { x_to_y(b), b.add_rows(), b.add_input("z", {"T", "R"}), b.add_value("w", {"T", "R"}), b.unary("z", "w"), b.program().outputs = {"y", "w"}; }},
       {"unread_grows_as_the_call_shrinks", [](GraphBuilder& b) { x_to_y(b), b.add_input("z", {"(chunk-T)*1000"}); }},

@@ -97,12 +97,6 @@ inline std::vector<BadCall> bad_runs(bool is_graph) {
   };
   if (is_graph) return all;
   for (BadCall& b : std::vector<BadCall>{bad_rows("falling rows", {2, 1}), bad_rows("a row behind the call", {0, 3}), bad_rows("row -1", {-1, 1}), bad_rows("rows of floats", {0, 1}, RNL_F32)}) all.push_back(b);
-  all.push_back({"an id beyond 32 bits", [](const World& w, rnl_session* s) {
-                   Input in(w, {1, 2, 3}, true);
-                   in.wide[2] = int64_t(1) << 40;
-                   Sink sink;
-                   return rnl_session_run_blocks(s, nullptr, &in.tensor, 1, 0, take_block, &sink);
-                 }});
   return all;
 }
 

@@ -22,6 +22,7 @@ struct Kind {
   bool is_graph = false;    // of graph JSON: takes x [T, width]
   bool has_chat = false;    // with a vocabulary and a template
   std::string adapter;      // golden of a low-rank adapter
+  int64_t longest = 400;    // tokens that its stream may have
 };
 
 inline const char* weights_suffix(convert::Weights w) {
@@ -43,6 +44,8 @@ inline std::vector<Kind> all_kinds() {
   for (const char* name : {"gla", "min_gru", "lru", "ttt_linear", "titans", "sambay", "slstm", "lolcats", "delta_product", "retnet", "yoco", "mom", "aaren"})
     kinds.push_back({"graph_" + std::string(name), name, W::kF32, false, true});
   for (const char* name : {"tiny_llama", "tiny_gemma3", "tiny_granite_hybrid", "tiny_mamba2"}) kinds.push_back({"chat_" + std::string(name), name, W::kF32, false, false, true});
+  // Positions are rows of a table.
+  for (Kind& k : kinds) k.longest = k.golden == "tiny_gpt2" ? 80 : k.golden == "ttt_linear" ? 128 : k.longest;
   kinds.push_back({"chat_split", "tiny_llama", W::kQ8, true, false, true});
   kinds.push_back({"adapted", "tiny_llama", W::kF32, false, false, false, "tiny_lora"});
   return kinds;

@@ -8,7 +8,8 @@ namespace runnel::streams {
 inline std::vector<int32_t> Play::some_ids(Dice& d, int64_t most) {
   const int64_t n = d.one_in(3) ? 1 : d.one_in(4) ? 1 + d.below(100) : 1 + d.below(12);
   // Beyond the context only to see it refused, where it is.
-  std::vector<int32_t> ids(size_t(std::max<int64_t>(1, d.one_in(16) ? n : std::min(n, most))));
+  const bool may_exceed = w_.counts && w_.setup.kind.longest == 400 && d.one_in(16);
+  std::vector<int32_t> ids(size_t(std::max<int64_t>(1, may_exceed ? n : std::min(n, most))));
   for (int32_t& id : ids) id = int32_t(d.below(w_.ids));
   return ids;
 }
@@ -16,6 +17,7 @@ inline std::vector<int32_t> Play::some_ids(Dice& d, int64_t most) {
 inline Wish Play::some_wish(Dice& d, int64_t tokens) {
   Wish wish;
   wish.mode = d.of({Wish::kLast, Wish::kAll, Wish::kPicked, Wish::kCopied, Wish::kNothing, Wish::kHidden});
+  if (!w_.counts && wish.mode == Wish::kPicked) wish.mode = Wish::kAll;
   wish.is_wide = d.one_in(4);
   for (int64_t i = 0; i < tokens; ++i)
     while (d.one_in(3)) wish.rows.push_back(int32_t(i));

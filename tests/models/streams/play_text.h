@@ -151,9 +151,8 @@ inline void Play::chat(Dice& d) {
   Asked options(g);
   rnl_chat_result r{};
   r.struct_size = sizeof r;
-  rnl_status_code code = rnl_session_chat(s_.get(), &asked.chat, &options.options, take_token, &g, &r);
-  if (code == RNL_CANCELLED && may_be_stopped_ && !is_stopped) code = rnl_session_chat(s_.get(), &asked.chat, &(options = Asked(g)).options, take_token, &g, &r);
-  may_be_stopped_ = may_be_stopped_ && code != RNL_OK && code != RNL_CANCELLED;
+  if (may_be_stopped_) rnl_session_clear_cancel(s_.get()), may_be_stopped_ = false;
+  const rnl_status_code code = rnl_session_chat(s_.get(), &asked.chat, &options.options, take_token, &g, &r);
   rnl_session_set_progress(s_.get(), nullptr, nullptr);
   g.generated = r.generated;
   g.chosen.resize(std::min(g.chosen.size(), size_t(r.generated)));
@@ -261,7 +260,7 @@ inline void Play::take(const Step& step) {
   }
   say("\n");
   // A stream that is full begins anew.
-  if (oracle_.position() > 330 || room() < 1) rnl_session_reset(s_.get()), oracle_.clear(), talk_.clear();
+  if (oracle_.position() > 330 || room() < 4) rnl_session_reset(s_.get()), oracle_.clear(), talk_.clear();
 }
 
 inline void Play::finish() {

@@ -167,6 +167,7 @@ struct Input {
     tensor.name = "ids", tensor.rank = 1;
     narrow = ids;
     wide.assign(ids.begin(), ids.end());
+    for (int64_t& id : wide) id = id == kBadId ? int64_t(1) << 40 : id;
     tensor.dtype = is_wide ? RNL_I64 : RNL_I32;
     tensor.data = is_wide ? static_cast<void*>(wide.data()) : narrow.data();
     tensor.bytes = ids.size() * (is_wide ? 8 : 4);
