@@ -1,5 +1,6 @@
 // A small model whose objects are changed one by one, sealed again, planned with any options and run: calls cut anywhere, tokens taken back, forks,
 // saved states. What the planner takes must stay inside its memory. Input: which model, options, a count of changes, then 6 bytes for each.
+#include "fuzz/bytes.h"
 #include "unit/any_calls.h"
 #include "unit/kept_graphs.h"
 
@@ -7,13 +8,6 @@ using namespace runnel;
 using namespace runnel::test;
 
 namespace {
-
-struct Bytes {
-  const uint8_t* data;
-  size_t size, at = 0;
-  uint8_t byte() { return at < size ? data[at++] : 0; }
-  uint32_t number() { return byte() | uint32_t(byte()) << 8; }
-};
 
 GraphBuilder base_model(unsigned which) {
   static const std::vector<KeptGraph> kept = kept_graphs();
@@ -217,11 +211,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   GraphBuilder b = base_model(in.byte());
   const uint8_t a = in.byte(), c = in.byte();
   rnl_session_options o{};
-  o.context = int64_t[]{16, 64, 100, 256}[a % 4];
-  o.chunk = std::min<int64_t>(o.context, int64_t[]{1, 3, 8, 64}[a / 4 % 4]);
-  o.rows = std::min<int64_t>(o.chunk, int64_t[]{1, 2, 8, 40}[a / 16 % 4]);
-  o.rollback_window = int64_t[]{-1, 1, 8, 64}[a / 64];
-  o.kv = int32_t[]{0, 0, RNL_F16, RNL_Q8}[c % 4];
+  o.context = one_of({16, 64, 100, 256}, a % 4);
+  o.chunk = std::min<int64_t>(o.context, one_of({1, 3, 8, 64}, a / 4 % 4));
+  o.rows = std::min<int64_t>(o.chunk, one_of({1, 2, 8, 40}, a / 16 % 4));
+  o.rollback_window = one_of({-1, 1, 8, 64}, a / 64);
+  o.kv = int32_t(one_of({0, 0, RNL_F16, RNL_Q8}, c % 4));
   o.budget_bytes = 16 << 20;
   for (int n = c / 4 % 6; n > 0; --n) change(b, in);
   const OpenModel model(b.build(), 1 + c / 64 % 2);

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cpu/kernels.h"
+#include "fuzz/bytes.h"
 #include "unit/compare_runs.h"
 #include "unit/kept_graphs.h"
 
@@ -32,14 +33,6 @@ int target_count() {
   cpu_targets(&count);
   return count;
 }
-
-struct Bytes {
-  const uint8_t* data;
-  size_t size, at = 0;
-  uint8_t byte() { return at < size ? data[at++] : 0; }
-  uint32_t below(uint32_t n) { return n ? byte() % n : 0; }
-  bool one_in(uint32_t n) { return below(n) == n - 1; }
-};
 
 struct Value {
   std::string name;
@@ -280,9 +273,9 @@ class Grower {
 Way any_way(Bytes& in, int64_t total) {
   static const bool one_thread = std::getenv("RUNNEL_FUZZ_THREADS") && std::atoi(std::getenv("RUNNEL_FUZZ_THREADS")) == 1;
   Way w;
-  w.chunk = int64_t[]{1, 2, 3, 7, 8, 16, 64}[in.below(7)];
-  w.rows = int64_t[]{1, 2, 5, 64}[in.below(4)];
-  w.window = int64_t[]{0, 1, 8, 64}[in.below(4)];
+  w.chunk = one_of({1, 2, 3, 7, 8, 16, 64}, in.below(7));
+  w.rows = one_of({1, 2, 5, 64}, in.below(4));
+  w.window = one_of({0, 1, 8, 64}, in.below(4));
   w.threads = one_thread ? 1 : 1 + int(in.below(2));
   w.target = int(in.below(uint32_t(target_count()) + 2)) - 1;
   for (int64_t left = total; left > 0;) {

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "base/xxh64.h"
+#include "fuzz/bytes.h"
 #include "unit/any_calls.h"
 #include "unit/kept_graphs.h"
 
@@ -12,12 +13,6 @@ using namespace runnel;
 using namespace runnel::test;
 
 namespace {
-
-struct Bytes {
-  const uint8_t* data;
-  size_t size, at = 0;
-  uint8_t byte() { return at < size ? data[at++] : 0; }
-};
 
 struct World {
   std::unique_ptr<OpenModel> model;
