@@ -16,7 +16,7 @@ std::vector<int32_t> given_ids(const json& line, size_t number) {
   if (!line["ids"].is_array()) throw Failure(where + " is no array");
   std::vector<int32_t> ids;
   for (const json& id : line["ids"]) {
-    if (!id.is_number_integer() || id < 0 || id > INT32_MAX) throw Failure(where + " holds \"" + json_text(id) + "\"");
+    if (!id.is_number_integer() || id < 0 || id > INT32_MAX) throw Failure(where + " holds " + (id.is_structured() ? "a list or an object" : json_text(id)));
     ids.push_back(id.get<int32_t>());
   }
   return ids;

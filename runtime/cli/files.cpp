@@ -40,7 +40,7 @@ std::string read_text(const std::string& path) {
   std::unique_ptr<std::FILE, decltype(close)> opened(is_stdin ? nullptr : std::fopen(path.c_str(), "rb"), close);
   std::FILE* f = is_stdin ? stdin : opened.get();
   const std::string name = is_stdin ? "standard input" : path;
-  if (!f) throw Failure(name + ": cannot open: " + std::strerror(errno));
+  if (!f) throw Failure(name + ": cannot read: " + std::strerror(errno));
   std::string text;
   char part[65536];
   for (size_t n; (n = std::fread(part, 1, sizeof part, f)) > 0;) text.append(part, n);
