@@ -28,7 +28,7 @@ std::optional<bool> flag(const Facts& f, const char* key) { return f.has(key) ? 
 
 constexpr int64_t kNone = -1, kLast = INT32_MAX;
 
-Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), "tokenizer."); }
+Facts tokenizer_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), "tokenizer."); }
 
 // Further ids that end an answer.
 void add_gguf_ends(const Facts& f, VocabSource* source) {
@@ -40,7 +40,7 @@ void add_gguf_ends(const Facts& f, VocabSource* source) {
 }
 
 VocabSource gguf_vocabulary(const Checkpoint& c) {
-  const Facts f = gguf_facts(c);
+  const Facts f = tokenizer_facts(c);
   GgufTokenizer g;
   g.model = f.text("ggml.model", "");
   g.tokens = array_of<std::string>(f, "ggml.tokens", [&](const Json& v) {
@@ -82,7 +82,7 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
 
 // What a tokenizer's own files leave open, from the GGUF whose tokenizer they replace.
 void fill_from_gguf(const Checkpoint& c, VocabSource* s) {
-  const Facts f = gguf_facts(c);
+  const Facts f = tokenizer_facts(c);
   const auto fill = [&](const char* key, int32_t* id) {
     if (const int64_t given = f.integer(key, 0, kLast, kNone); *id < 0 && given < int64_t(s->pieces.size())) *id = int32_t(given);
   };
@@ -158,7 +158,7 @@ VocabSource read_vocabulary(const std::filesystem::path& file) {
 // Empty optional: the source has none.
 std::optional<VocabSource> source_vocabulary(const Checkpoint& c) {
   if (c.is_gguf()) {
-    const Facts f = gguf_facts(c);
+    const Facts f = tokenizer_facts(c);
     const std::string model = f.text("ggml.model", "");
     if (model.empty() && f.has("ggml.tokens")) throw UnsupportedTokenizer("the GGUF has tokens but does not say of what kind (tokenizer.ggml.model)");
     if (model.empty() || model == "no_vocab" || model == "none") return std::nullopt;
