@@ -27,7 +27,7 @@ STRIPPED_BYTES = 728 * 1024
 PROGRAM_BYTES_LEAST = 600 * 1024
 SHARED_BYTES_LEAST = 632 * 1024
 STRIPPED_BYTES_CPU = 1100 * 1024  # with every operator
-STRIPPED_BYTES_ALL = 1500 * 1024  # and with Vulkan, of which some 330 KiB are shaders
+STRIPPED_BYTES_ALL = 1516 * 1024  # and with Vulkan, of which some 330 KiB are shaders
 SHADER_BYTES = 60 * 1024  # SPIR-V of one operator, with its variants for optional features
 SHADER_BYTES_ALL = 344 * 1024
 

@@ -111,7 +111,7 @@ class Grammar(Case):
         self.assertIn(self.text("--grammar", grammar), ("yes", "no"))
         self.assertEqual(self.text("--grammar", self.path("answer.gbnf")), self.text("--grammar", grammar))
         self.refused("runnel", "run", self.target, "-p", "x", "--grammar", "root ::= a", says='line 1: rule "a" is not defined')
-        self.refused("runnel", "run", self.target, "-p", "x", "--grammar", self.path("none"), says="cannot open")
+        self.refused("runnel", "run", self.target, "-p", "x", "--grammar", self.path("none"), says="cannot read")
         run("runnel", "run", self.target, "-p", "x", "--grammar", grammar, "--json-output", code=2)
 
     def test_what_a_schema_cannot_ask_for(self):
