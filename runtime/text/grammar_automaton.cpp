@@ -303,10 +303,13 @@ class Builder {
     return way->push(std::move(f));
   }
   Status left_recursive(uint16_t start) const {
-    for (size_t r = 0; r < rule_starts_.size(); ++r)
-      if (rule_starts_[r] == start)
-        return Status::make(Code::kInvalidArgument, "grammar, line %u: rule \"%.*s\" begins with itself (left recursion); write it as a repeat, or with itself at its end",
-                            tree_.rules[r].line, int(tree_.rules[r].size), tree_.rules[r].name);
+    for (size_t r = 0; r < rule_starts_.size(); ++r) {
+      if (rule_starts_[r] != start) continue;
+      // What a counted repeat repeats is named by the rule in whose text it begins.
+      const GrammarRule& rule = tree_.rules[r < tree_.rules.size() ? r : nfa_.nodes[nfa_.starts[r]].rule];
+      return Status::make(Code::kInvalidArgument, "grammar, line %u: rule \"%.*s\" begins with itself (left recursion); write it as a repeat, or with itself at its end",
+                          rule.line, int(rule.size), rule.name);
+    }
     return Status::make(Code::kInternal, "grammar: a rule begins with itself");
   }
 

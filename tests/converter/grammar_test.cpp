@@ -99,6 +99,7 @@ TEST(Grammar, RefusesByLineAndName) {
            {"root ::= \"\xFF\"", "UTF-8"},
            {"root ::= root \"a\" | \"b\"", "rule \"root\" begins with itself"},
            {"root ::= \"x\" a\na ::= b? c \"y\"\nb ::= \"b\"*\nc ::= a | \"c\"", "begins with itself"},
+           {"root ::= \"x\" | a\na ::= (a? \"yyyyyyyyyyyyyyyyyyyy\"){40}", "line 1: rule \"a\" begins with itself"},
            {"root ::= \"x\" root", "no text matches"},
            {"root ::= [^\\x00-\\U0010FFFF]", "no text matches"},
            {"root ::= [ab]* \"a\" ([ab] [ab]){9}", "too large"},
