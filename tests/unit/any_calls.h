@@ -27,11 +27,15 @@ inline MemoryPtr exact_memory(size_t bytes, size_t alignment = 256) {
 
 // One engine a number of threads, for as long as the program runs.
 inline rnl_engine* engine_of(int threads) {
-  static std::map<int, rnl_engine*> all;
-  rnl_engine*& e = all[threads];
+  struct Destroyed {
+    void operator()(rnl_engine* e) const { rnl_engine_destroy(e); }
+  };
+  static std::map<int, std::unique_ptr<rnl_engine, Destroyed>> all;
   const rnl_engine_options o{sizeof o, threads};
-  if (!e && rnl_engine_create(&o, &e)) __builtin_trap();
-  return e;
+  rnl_engine* made = nullptr;
+  if (!all[threads] && rnl_engine_create(&o, &made)) __builtin_trap();
+  if (made) all[threads].reset(made);
+  return all[threads].get();
 }
 
 class OpenModel {

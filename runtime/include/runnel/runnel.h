@@ -206,7 +206,7 @@ typedef struct rnl_embed_options {
 /* The embedding of a text: empties the stream, feeds ids, pools the last layer's normed rows, applies what the model has behind that (dense
  * layers) and scales to length 1. Writes rnl_model_info.embedding floats; capacity counts floats. The output matrix is not computed, memory
  * does not grow with the text, and the mean is the same for every chunk. With the mean, sessions with more `rows` are faster. The stream
- * then holds the text; after a failure nothing or a part of it. options may be null. RNL_UNSUPPORTED: the model gives no embeddings. */
+ * then holds the text (an encoder's none); after a failure nothing or a part of it. options may be null. RNL_UNSUPPORTED: the model gives no embeddings. */
 RNL_API rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count, const rnl_embed_options* options, float* embedding, size_t capacity);
 
 /* Tokens in the stream. */

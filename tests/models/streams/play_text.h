@@ -217,7 +217,8 @@ inline void Play::embed(Dice& d) {
   if (rnl_session_embed(fresh.get(), ids.data(), ids.size(), &o, wanted.data(), wanted.size()) != code) broken("embedding ", ids.size(), " tokens: ", code, ", in a new session otherwise");
   oracle_.clear();
   if (code) return rnl_session_reset(s_.get());
-  oracle_.add(ids);
+  // An encoder has no stream.
+  if (rnl_session_position(fresh.get()) > 0) oracle_.add(ids);
   oracle_.is_chat = false;
   check_position("embed");
   if (std::memcmp(got.data(), wanted.data(), got.size() * 4)) broken("an embedding differs from that of a new session");
