@@ -15,7 +15,7 @@ std::string grammar_text(const Options& o) {
     std::string grammar, error;
     std::vector<std::string> notes;
     if (!rnl::json_schema_to_grammar(read_text(o.json_schema), &grammar, &error, &notes)) throw Failure(o.json_schema + ": " + error);
-    for (const std::string& n : notes) std::fprintf(stderr, "runnel: note: %s: %s\n", o.json_schema.c_str(), n.c_str());
+    for (const std::string& n : notes) tell("note: " + o.json_schema + ": " + n);
     return grammar;
   }
   // No path has this in it.
