@@ -99,7 +99,7 @@ void read_config(Checkpoint& c, Lfm& m) {
   if (!is_lfm3 && f.boolean("block_auto_adjust_ff_dim", f.text("model_type", "") == "lfm2")) {
     width = 2 * width / 3;
     const int64_t multiple = f.integer("block_multiple_of", 1, 1 << 20, 256);
-    width = int64_t(f.number("block_ffn_dim_multiplier", 1) * double(width));
+    if (f.has("block_ffn_dim_multiplier")) width = int64_t(f.number("block_ffn_dim_multiplier") * double(width));
     width = (width + multiple - 1) / multiple * multiple;
   }
   d.ffn.width = width;

@@ -35,7 +35,7 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
     const double base = is_3 ? 500000 : 10000;
     d.ropes.push_back(config_rope(f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
     if (is_3) {
-      d.ropes.push_back(config_rope(f, "sliding_attention", f.number("rope_theta", base), d.attention.head_dim));
+      d.ropes.push_back(config_rope(f, "sliding_attention", f.has("rope_theta") ? f.number("rope_theta") : base, d.attention.head_dim));
       set_window_layers(f, 4, d.layers);
     }
   }

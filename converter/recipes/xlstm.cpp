@@ -62,7 +62,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   s.heads = f.integer("num_heads", 1, 65536);
   s.key = int64_t(double(hidden) * f.number("qk_dim_factor", 0.5));
   s.value = int64_t(double(hidden) * f.number("v_dim_factor", 1));
-  s.gate_cap = f.number("gate_soft_cap", 15);
+  s.gate_cap = f.number("gate_soft_cap", f.is_null("gate_soft_cap") ? 0 : 15);
   s.eps = f.number("eps", 1e-6);
   s.norm_eps = f.number("norm_eps", 1e-6);
   s.is_fused = f.text("weight_mode", "single") == "fused";
