@@ -69,7 +69,7 @@ class Tokenizer(Case):
         with open(os.path.join(GOLDENS, "spm_small.model"), "rb") as f:
             model, _ = self.folder_model("lines", {"tokenizer.model": f.read()})
         given = self.path("bad.jsonl")
-        for line in ("nonsense", '{"other": 1}', '{"bytes_hex": "0"}', '{"bytes_hex": "zz"}', '{"text": 5}'):
+        for line in ("nonsense", '{"a":' * 100000, '[' * 100 + ']' * 100, '{"other": 1}', '{"bytes_hex": "0"}', '{"bytes_hex": "zz"}', '{"text": 5}'):
             with open(given, "w") as f:
                 f.write(line + "\n")
             self.refused("runnel", "tokenize", model, "--in", given, "--out", self.path("none.jsonl"), says="line 1")
