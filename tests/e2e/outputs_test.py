@@ -71,8 +71,11 @@ class Outputs(Case):
                     elif place == fifo:
                         # It is written to, as it is: somebody reads it.
                         reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
-                        run("runnel", *arguments, place)
-                        self.assertTrue(reader.communicate(timeout=60)[0])
+                        try:
+                            run("runnel", *arguments, place)
+                            self.assertTrue(reader.communicate(timeout=60)[0])
+                        finally:
+                            reader.kill()
                     elif place in (device, link):
                         run("runnel", *arguments, place)
                     else:
