@@ -141,6 +141,45 @@ TEST_F(ChatSession, FeedsOnlyWhatIsNew) {
   EXPECT_EQ(ends, 1);
 }
 
+// A call that is refused leaves the stream, its pending token and what it knows of the conversation.
+TEST_F(ChatSession, RefusedCallsKeepTheConversation) {
+  open(kTemplate);
+  Messages talk = {{"user", "Hello"}};
+  const Answer first = answer(*session, talk);
+  talk.insert(talk.end(), {{"assistant", first.text}, {"user", "One"}});
+  const int64_t position = session->position();
+  const auto refuse = [&](const Messages& messages, auto change) {
+    std::vector<ChatMessage> list;
+    for (const auto& [role, content] : messages) list.push_back({role.c_str(), content.c_str()});
+    Conversation c;
+    c.messages = list.data();
+    c.count = list.size();
+    GenerateOptions o;
+    o.max_tokens = 4;
+    change(o);
+    ChatProgress progress;
+    const Status s = answer_chat(*session, c, o, [](void*, int32_t, const char*, size_t) { return true; }, nullptr, &progress);
+    EXPECT_FALSE(s.is_ok());
+    EXPECT_EQ(session->position(), position) << s.message();
+  };
+  const Messages other = {{"user", "Something else from the start"}};
+  refuse(other, [](GenerateOptions& o) { o.sampling.top_p = 2; });
+  refuse(talk, [](GenerateOptions& o) { o.sampling.temperature = -1; });
+  refuse(other, [](GenerateOptions& o) { o.max_tokens = -1; });
+  refuse({{"user", std::string(3000, 'x')}}, [](GenerateOptions&) {});
+  refuse({{"user", "no role"}, {"", "of that name"}}, [](GenerateOptions&) {});
+  // Nor does one of generate().
+  GenerateOptions bad;
+  bad.sampling.min_p = -1;
+  const int32_t ids[] = {300, 301};
+  int64_t generated = 0;
+  EXPECT_FALSE(generate(*session, ids, 2, bad, [](void*, int32_t, const char*, size_t) { return true; }, nullptr, &generated).is_ok());
+  EXPECT_EQ(session->position(), position);
+  const Answer second = answer(*session, talk);
+  EXPECT_EQ(second.progress.kept, position);
+  EXPECT_EQ(second.progress.dropped, 0);
+}
+
 TEST_F(ChatSession, TakesBackWhatTheConversationChanges) {
   open(kTemplate);
   Messages talk = {{"user", "Hello"}};
