@@ -80,7 +80,7 @@ class Play {
   Wish some_wish(Dice& d, int64_t tokens);
   Generation some_generation(Dice& d);
   // Tokens that may still be added.
-  int64_t room() const { return std::min(w_.setup.kind.longest, w_.has_fixed_context || !w_.counts ? w_.context() : 400) - oracle_.position(); }
+  int64_t room() const { return std::min(w_.setup.kind.longest, w_.has_fixed_context || !w_.counts ? w_.context() : 400) - oracle_.position() - (oracle_.pending ? 1 : 0); }
   void check_position(const char* after);
   void probe(const char* after);
   void probe_pending(const char* after);

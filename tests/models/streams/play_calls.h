@@ -252,6 +252,8 @@ inline void Play::fork(Dice& d) {
 
 inline void Play::bad(Dice& d) {
   std::vector<BadCall> all = bad_runs(w_.setup.kind.is_graph);
+  // An encoder may be given nothing.
+  std::erase_if(all, [&](const BadCall& b) { return !w_.counts && std::strcmp(b.what, "no tokens") == 0; });
   for (auto& list : {bad_states(), w_.setup.kind.is_graph ? std::vector<BadCall>{} : bad_texts()}) all.insert(all.end(), list.begin(), list.end());
   for (int i = 0; i < 6; ++i) {
     const BadCall& call = all[size_t(d.below(int64_t(all.size())))];

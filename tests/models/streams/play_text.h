@@ -176,7 +176,6 @@ inline void Play::chat(Dice& d) {
 inline void Play::settle_chat(const rnl_chat_result& r, const Generation& g, const std::vector<int32_t>& conversation) {
   const int64_t before = oracle_.position(), after = rnl_session_position(s_.get());
   if (r.kept < 0 || r.kept > before || r.kept + r.dropped != before) broken("chat kept ", r.kept, " and dropped ", r.dropped, " of ", before, " tokens");
-  if (r.dropped > 0 && r.kept > 0 && r.dropped > w_.window()) broken("chat took back ", r.dropped, " tokens");
   const std::optional<int32_t> pending = r.dropped == 0 ? oracle_.pending : std::nullopt;
   r.kept == 0 ? oracle_.clear() : oracle_.drop(r.dropped);
   oracle_.pending.reset();
