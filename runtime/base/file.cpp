@@ -30,6 +30,7 @@ const char* kind_name(mode_t mode) {
 
 // Names of temporary files that exist now, for remove_temporary_files(). Whoever takes a name out of its slot owns it.
 std::atomic<char*> g_temporaries[32];
+std::atomic<bool> g_is_ending;            // what is created from now on is removed by whoever creates it
 std::atomic<unsigned> g_temporary_count;  // of all that were ever opened: part of their names
 
 }  // namespace
@@ -40,6 +41,7 @@ bool is_same_file(const char* a, const char* b) {
 }
 
 void remove_temporary_files() {
+  g_is_ending.store(true);
   for (std::atomic<char*>& slot : g_temporaries) {
     char* name = slot.exchange(nullptr);
     if (!name) continue;
@@ -167,16 +169,21 @@ Status AtomicFile::open(const char* path) {
   temporary_ = static_cast<char*>(std::malloc(room));
   if (!temporary_) return Status::make(Code::kOutOfMemory, "no memory for a file name");
   // Other threads have other numbers; other machines and containers, whose processes may have our number, are noticed by O_EXCL.
+  // The name is known before the file is there: whatever ends the program finds it.
   for (int tries = 0; fd_ < 0 && tries < 1000; ++tries) {
     std::snprintf(temporary_, room, "%.*s%.200s.%ld-%u.tmp", folder, path_, path_ + folder, long(::getpid()), g_temporary_count.fetch_add(1));
+    for (int i = 0; i < int(sizeof g_temporaries / sizeof *g_temporaries) && slot_ < 0; ++i) {
+      char* none = nullptr;
+      if (g_temporaries[i].compare_exchange_strong(none, temporary_)) slot_ = i;
+    }
     fd_ = ::open(temporary_, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, exists ? 0600 : 0666);
-    if (fd_ < 0 && errno != EEXIST) break;
+    const int error = errno;
+    if (fd_ >= 0 && g_is_ending.load()) ::unlink(temporary_);
+    if (fd_ < 0 && slot_ >= 0 && g_temporaries[slot_].exchange(nullptr)) slot_ = -1;
+    errno = error;
+    if (fd_ < 0 && (error != EEXIST || slot_ >= 0)) break;
   }
   if (fd_ < 0) return Status::make(Code::kIo, "%s: cannot create: %s", path, std::strerror(errno));
-  for (int i = 0; i < int(sizeof g_temporaries / sizeof *g_temporaries) && slot_ < 0; ++i) {
-    char* none = nullptr;
-    if (g_temporaries[i].compare_exchange_strong(none, temporary_)) slot_ = i;
-  }
   if (exists) {
     // The owner first: changing it clears bits of the mode. Without the right to, or on file systems without modes, the file is ours and no one else's.
     const bool keeps_owner = (old.st_uid == ::geteuid() || ::fchown(fd_, old.st_uid, gid_t(-1)) == 0) && (old.st_gid == ::getegid() || ::fchown(fd_, uid_t(-1), old.st_gid) == 0);
