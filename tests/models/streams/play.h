@@ -112,6 +112,7 @@ class Play {
   SessionPtr s_;
   Oracle oracle_;
   int32_t top_logits_ = 0;
+  bool has_failed_in_passes_ = false;  // rings may then hold less than the window
   bool may_be_stopped_ = false;  // a cancel may have come after its call
   Saved snapshots_[2], files_[2];
   std::vector<std::pair<std::string, std::string>> talk_;

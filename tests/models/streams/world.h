@@ -8,6 +8,7 @@
 #include <sstream>
 #include <thread>
 
+#include "api/handles.h"
 #include "models/streams/kinds.h"
 
 namespace runnel::streams {
@@ -117,6 +118,7 @@ struct World {
   bool has_logits = false, has_hidden = false, is_vulkan = false;
   bool has_fixed_context = false;  // a call beyond the context is refused
   bool counts = true;              // calls are a stream; an encoder's are not
+  bool has_rings = false;
   // The context is that short that rings may be shorter than they should be.
   bool is_tight() const { return context() < 64 + chunk() + window(); }
 
@@ -234,6 +236,7 @@ inline void World::fit_options() {
   if (!is_possible()) setup.kv = 0;
   if (!is_possible()) broken("plan: ", rnl_last_error());
   SessionPtr s = make();
+  for (const StateInfo& state : model->model->states()) has_rings = has_rings || state.kind == format::StateKind::ring;
   if (setup.kind.is_graph) return;
   Blocks blocks;
   if (feed(*this, s.get(), {1}, {Wish::kLast, {}, false}, {}, &blocks)) broken("a first call: ", rnl_last_error());
