@@ -129,6 +129,7 @@ Result<ExprId> ExprPool::parse(const char* text, int known_symbols) {
   const uint64_t hash = xxh64(text, length) + uint64_t(known_symbols);
   for (size_t i = 0; i < roots_.size(); ++i)
     if (roots_[i].hash == hash && std::strcmp(roots_[i].text, text) == 0) return ExprId(i);
+  if (roots_.size() == size_t(kMaxExprs)) return Status::make(Code::kUnsupported, "more than %d different size expressions", kMaxExprs);
   Parser parser{*this, text, known_symbols, text};
   RNL_ASSIGN(node, parser.sum());
   parser.skip();

@@ -12,6 +12,7 @@
 namespace runnel {
 
 inline constexpr int kMaxSymbols = 64;
+inline constexpr int kMaxExprs = 16384;  // different ones of a file; each is compared with all before it
 inline constexpr int kMaxExprDepth = 32;  // of parentheses and calls in each other
 inline constexpr int64_t kMaxSize = int64_t(1) << 40;
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace runnel {
 namespace {
@@ -75,6 +76,14 @@ TEST_F(ExprTest, KnowsItsSymbols) {
   EXPECT_TRUE(pool.depends_on(sum, 1));
   EXPECT_FALSE(pool.depends_on(sum, 0));
   EXPECT_EQ(pool.parse("T", 2).value(), t);
+}
+
+TEST_F(ExprTest, DifferentOnesAreCounted) {
+  std::vector<std::string> texts;
+  for (int i = 0; i <= kMaxExprs; ++i) texts.push_back(std::to_string(i));
+  for (int i = 0; i < kMaxExprs; ++i) ASSERT_TRUE(pool.parse(texts[size_t(i)].c_str(), 2).is_ok()) << i;
+  EXPECT_EQ(pool.parse(texts.back().c_str(), 2).take_status().code(), Code::kUnsupported);
+  EXPECT_TRUE(pool.parse("7", 2).is_ok());
 }
 
 TEST_F(ExprTest, SymbolNamesAreChecked) {
