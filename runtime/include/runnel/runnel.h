@@ -371,7 +371,7 @@ typedef struct rnl_chat_result {
 } rnl_chat_result;
 /* Answers a conversation (is_closed has no effect). The stream is to hold nothing, or what earlier calls of this function put there: the text
  * of the conversation is compared with that of the stream, and what is there already is not fed again. Where the two part (a template may
- * write earlier turns otherwise, a message may have been changed) the stream is taken back as far as its states allow, in any case within
+ * write earlier turns otherwise, a message may have been changed) the stream is taken back as far as its states allow, which may be further than
  * rollback_window, else to its start: with recurrent states a rollback_window as long as an answer keeps what stands before one that the
  * template shortens. A call that is refused changes nothing; one that fails while it feeds leaves a stream from which the next call goes on.
  * The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a part of the stream:
