@@ -175,7 +175,7 @@ void read_config_basics(const Facts& f, Decoder& d) {
 }
 
 void read_biases(const Facts& f, Naming& naming) {
-  expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj", "o_proj"}, naming);
+  expect_biases(f, "attention_bias", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}, naming);
   expect_biases(f, "mlp_bias", {"gate_proj", "up_proj", "down_proj"}, naming);
 }
 

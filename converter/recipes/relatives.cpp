@@ -50,7 +50,7 @@ void build_glm(Checkpoint& c, ModelBuilder& b) {
   d.attention.is_interleaved = true;
   d.ffn.gate_up = "gate_up_proj";
   if (c.has("blk.0.attn_qkv.weight")) d.attention.qkv = "qkv_proj";
-  d.naming.biases.erase("o_proj");  // never has one
+  d.naming.biases.erase("self_attn.o_proj");  // never has one
   d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"mlp.gate_up_proj", "ffn_up"}, {"post_self_attn_layernorm", "post_attention_norm"}, {"post_mlp_layernorm", "post_ffw_norm"}});
   if ((c.is_gguf() ? architecture_of(c) : f.text("model_type", "")) == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
   build_plain(c, f, {10000, 0.5, false, 128}, d, b);
@@ -60,7 +60,7 @@ void build_interleaved(Checkpoint& c, const Defaults& o, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
   d.attention.is_interleaved = true;
-  d.naming.biases.erase("o_proj");  // never has one in Helium
+  d.naming.biases.erase("self_attn.o_proj");  // never has one in Helium
   expect_biases(f, "use_bias", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, d.naming);
   build_plain(c, f, o, d, b);
 }
@@ -71,6 +71,7 @@ void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
   d.naming.gguf["post_attention_layernorm"] = "post_attention_norm";
+  d.naming.biases.erase("self_attn.o_proj");  // has a switch of its own
   expect_biases(f, "attention_out_bias", {"o_proj"}, d.naming);
   expect_biases(f, "qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);  // InternLM 3
   expect_biases(f, "bias", {"o_proj", "gate_proj", "up_proj", "down_proj"}, d.naming);

@@ -84,6 +84,7 @@ TEST(Facts, BiasesMustBeWhereTheConfigurationSaysSo) {
                 {"tiny_bamba", "mamba_proj_bias", true, "mamba_proj_bias is true"},
                 {"tiny_lfm2_moe", "conv_bias", true, "conv_bias is true, but tensor \"model.layers.0.conv.in_proj.bias\" is missing"},
                 {"tiny_qwen3_5", "attention_bias", true, "attention_bias is true"},
+                {"tiny_olmo_hybrid", "attention_bias", true, "attention_bias is true, but tensor \"model.layers.3.self_attn.q_proj.bias\" is missing"},
                 {"tiny_fla_gated_deltanet_plain", "use_gate", true, "use_gate does not agree"},
                 {"tiny_fla_gated_deltanet", "use_short_conv", false, "use_short_conv does not agree"},
                 {"tiny_starcoder2", "use_bias", false, "use_bias is false"}};
