@@ -1,115 +1,64 @@
-// Portable SIMD on the compilers' vector extensions: one tile of 16 floats, which each target maps onto its own registers (one with
-// AVX-512, two with AVX2, four with NEON and SSE). Everything lives in the target's own namespace, so no inline code is shared between
-// objects that are compiled for different instruction sets. Include only from files that are compiled once per target.
+// Functions of a tile of 16 floats, in full precision of f32 unless they say otherwise.
 #pragma once
 
-#ifndef RNL_ISA
-#error "cpu/simd.h is for files that CMake compiles once per target with -DRNL_ISA=<target>"
-#endif
+#include "cpu/tile.h"
 
-#include <stddef.h>
-#include <stdint.h>
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
-
-#define RNL_INLINE static inline __attribute__((always_inline))
 #define RNL_STRINGIFY_(x) #x
 #define RNL_STRINGIFY(x) RNL_STRINGIFY_(x)
 #define RNL_ISA_NAME RNL_STRINGIFY(RNL_ISA)
 
 namespace runnel::RNL_ISA {
 
-typedef float f32x16 __attribute__((vector_size(64)));
-typedef int32_t i32x16 __attribute__((vector_size(64)));
-typedef uint32_t u32x16 __attribute__((vector_size(64)));
-typedef float f32x16u __attribute__((vector_size(64), aligned(4)));
-typedef int32_t i32x16u __attribute__((vector_size(64), aligned(4)));
-
-// Spelt out, because 0 + v would cost an addition: it is not v when v is -0.
-RNL_INLINE f32x16 splat(float v) { return f32x16{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
-RNL_INLINE f32x16 load(const float* p) { return *reinterpret_cast<const f32x16u*>(p); }
-RNL_INLINE void store(float* p, f32x16 v) { *reinterpret_cast<f32x16u*>(p) = v; }
-// First n (0..16) elements; the rest reads as `fill`. Called, not inlined: parts of a tile are rare and their code is long.
-#define RNL_CALLED static __attribute__((noinline, unused))
-RNL_CALLED f32x16 load_n(const float* p, int n, float fill = 0.0f) {
-  f32x16 v = splat(fill);
-  for (int i = 0; i < n; ++i) v[i] = p[i];
-  return v;
-}
-RNL_CALLED void store_n(float* p, f32x16 v, int n) {
-  for (int i = 0; i < n; ++i) p[i] = v[i];
-}
-
-// a * b + c, fused on every target (the scalar one calls libm's fma through the compiler).
-RNL_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+// a * b + c, fused on every target but the scalar one.
+RNL_INLINE f32x16 fma(const f32x16& a, const f32x16& b, const f32x16& c) {
+  return by_register<f32x16>([](Register<float> x, Register<float> y, Register<float> z) RNL_LAMBDA {
 #if defined(__AVX512F__)
-  return (f32x16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    return (Register<float>)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
 #elif defined(__FMA__)
-  struct Two { __m256 lo, hi; };
-  const Two x = __builtin_bit_cast(Two, a), y = __builtin_bit_cast(Two, b), z = __builtin_bit_cast(Two, c);
-  const Two r = {_mm256_fmadd_ps(x.lo, y.lo, z.lo), _mm256_fmadd_ps(x.hi, y.hi, z.hi)};
-  return __builtin_bit_cast(f32x16, r);
+    return (Register<float>)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
 #elif defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
-  struct Four { float32x4_t v[4]; };
-  const Four x = __builtin_bit_cast(Four, a), y = __builtin_bit_cast(Four, b);
-  Four z = __builtin_bit_cast(Four, c);
-  for (int i = 0; i < 4; ++i) z.v[i] = vfmaq_f32(z.v[i], x.v[i], y.v[i]);
-  return __builtin_bit_cast(f32x16, z);
+    return (Register<float>)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
 #else
-  return a * b + c;
+    return x * y + z;
 #endif
+  }, a, b, c);
 }
 
-RNL_INLINE f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
-  return (f32x16)(((u32x16)a & (u32x16)mask) | ((u32x16)b & ~(u32x16)mask));
-}
-RNL_INLINE f32x16 max(f32x16 a, f32x16 b) { return select(a > b, a, b); }
-RNL_INLINE f32x16 min(f32x16 a, f32x16 b) { return select(a < b, a, b); }
-RNL_INLINE f32x16 abs(f32x16 a) { return (f32x16)((u32x16)a & 0x7fffffffu); }
+RNL_INLINE f32x16 max(const f32x16& a, const f32x16& b) { return select(a > b, a, b); }
+RNL_INLINE f32x16 min(const f32x16& a, const f32x16& b) { return select(a < b, a, b); }
+RNL_INLINE f32x16 abs(const f32x16& a) { return (f32x16)((u32x16)a & 0x7fffffffu); }
 
-RNL_INLINE f32x16 sqrt(f32x16 a) {
+RNL_INLINE f32x16 sqrt(const f32x16& a) {
+  return by_register<f32x16>([](Register<float> x) RNL_LAMBDA {
 #if defined(__AVX512F__)
-  return (f32x16)_mm512_sqrt_ps((__m512)a);
-#else
-  float s[16];
-  __builtin_memcpy(s, &a, 64);
-#if defined(__SSE2__)
-  for (int i = 0; i < 16; i += 4) _mm_storeu_ps(s + i, _mm_sqrt_ps(_mm_loadu_ps(s + i)));
+    return (Register<float>)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+    return (Register<float>)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+    return (Register<float>)_mm_sqrt_ps((__m128)x);
 #elif defined(__aarch64__)
-  for (int i = 0; i < 16; i += 4) vst1q_f32(s + i, vsqrtq_f32(vld1q_f32(s + i)));
+    return (Register<float>)vsqrtq_f32((float32x4_t)x);
 #else
-  for (int i = 0; i < 16; ++i) s[i] = __builtin_sqrtf(s[i]);
+    return Register<float>{__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
 #endif
-  __builtin_memcpy(&a, s, 64);
-  return a;
-#endif
+  }, a);
 }
 
-// Fixed order: halves are folded, so the result does not depend on the target.
-RNL_INLINE float reduce_add(f32x16 v) {
-  float s[16];
-  __builtin_memcpy(s, &v, 64);
-  for (int n = 8; n; n >>= 1)
-    for (int i = 0; i < n; ++i) s[i] += s[i + n];
-  return s[0];
+RNL_INLINE float reduce_add(const f32x16& v) {
+  return reduce(v, [](Register<float> a, Register<float> b) RNL_LAMBDA { return (Register<float>)plus(a, b); });
 }
-RNL_INLINE float reduce_max(f32x16 v) {
-  float s[16];
-  __builtin_memcpy(s, &v, 64);
-  for (int n = 8; n; n >>= 1)
-    for (int i = 0; i < n; ++i) s[i] = s[i] > s[i + n] ? s[i] : s[i + n];
-  return s[0];
+RNL_INLINE float reduce_max(const f32x16& v) {
+  return reduce(v, [](Register<float> a, Register<float> b) RNL_LAMBDA {
+    const auto m = (Register<int32_t>)is_more(a, b);
+    return (Register<float>)(((Register<int32_t>)a & m) | ((Register<int32_t>)b & ~m));
+  });
 }
 
 // e^x, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN stays NaN. Cody-Waite reduction, degree 6 polynomial.
-RNL_INLINE f32x16 exp(f32x16 x) {
+RNL_INLINE f32x16 exp(const f32x16& x) {
   const f32x16 low = splat(-87.33654f), high = splat(88.722832f), magic = splat(12582912.0f);
 #if defined(__AVX512F__)
-  const f32x16 clamped = (f32x16)_mm512_min_ps((__m512)high + 0.5f, (__m512)x);  // NaN passes; what is too low is masked below
+  const f32x16 clamped{{(Register<float>)_mm512_min_ps((__m512)(high.v[0] + 0.5f), (__m512)x.v[0])}};  // NaN passes; what is too low is masked below
 #else
   const f32x16 clamped = max(min(x, high), low);
 #endif
@@ -124,7 +73,8 @@ RNL_INLINE f32x16 exp(f32x16 x) {
   p = fma(p, r, splat(5.0000001201e-1f));
   p = fma(p, r * r, r) + 1.0f;
 #if defined(__AVX512F__)
-  return (f32x16)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)low, _CMP_NLT_UQ), (__m512)p, (__m512)n);
+  const __mmask16 is_seen = _mm512_cmp_ps_mask((__m512)x.v[0], (__m512)low.v[0], _CMP_NLT_UQ);
+  return {{(Register<float>)_mm512_maskz_scalef_ps(is_seen, (__m512)p.v[0], (__m512)n.v[0])}};
 #else
   // n stands in the low bits of t and is added to p's exponent. With n = 128, p is below 1.
   const f32x16 y = (f32x16)((u32x16)p + ((u32x16)t << 23));
@@ -134,10 +84,10 @@ RNL_INLINE f32x16 exp(f32x16 x) {
 }
 
 // 2^x, relative error below 2.5e-7; 0 below -126, infinity from 128 on, NaN stays NaN. What is left after rounding goes through a polynomial of degree 5.
-RNL_INLINE f32x16 exp2(f32x16 x) {
+RNL_INLINE f32x16 exp2(const f32x16& x) {
   const f32x16 magic = splat(12582912.0f);
 #if defined(__AVX512F__)
-  const f32x16 clamped = (f32x16)_mm512_max_ps((__m512)splat(-200.0f), (__m512)x);  // NaN passes; scalef makes 0 of what is too low, infinity of what is too high
+  const f32x16 clamped{{(Register<float>)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x.v[0])}};  // NaN passes; scalef makes 0 of what is too low, infinity of what is too high
 #else
   const f32x16 low = splat(-126.0f), high = splat(128.0f), clamped = max(min(x, high), low);
 #endif
@@ -148,7 +98,7 @@ RNL_INLINE f32x16 exp2(f32x16 x) {
   p = fma(p, r, splat(6.93146978e-1f));
   p = fma(p, r, splat(1.0f));
 #if defined(__AVX512F__)
-  return (f32x16)_mm512_scalef_ps((__m512)p, (__m512)n);
+  return {{(Register<float>)_mm512_scalef_ps((__m512)p.v[0], (__m512)n.v[0])}};
 #else
   // n stands in the low bits of t and is added to p's exponent.
   const f32x16 y = (f32x16)((u32x16)p + ((u32x16)t << 23));
@@ -157,42 +107,40 @@ RNL_INLINE f32x16 exp2(f32x16 x) {
 }
 
 // 16 halves to floats and back, round to nearest even.
+#if defined(__F16C__) || defined(__AVX512F__) || (defined(__ARM_NEON) && (defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE)))
 RNL_INLINE f32x16 load_half(const uint16_t* p) {
+  return by_index<f32x16>([p](int i) RNL_LAMBDA {
 #if defined(__AVX512F__)
-  return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+    return (Register<float>)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(p + 16 * i)));
 #elif defined(__F16C__)
-  struct Two { __m256 lo, hi; } r = {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
-  return __builtin_bit_cast(f32x16, r);
-#elif defined(__ARM_NEON) && (defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE))
-  struct Four { float32x4_t v[4]; } r;
-  for (int i = 0; i < 4; ++i) r.v[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
-  return __builtin_bit_cast(f32x16, r);
+    return (Register<float>)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8 * i)));
 #else
-  u32x16 h = {};
-  for (int i = 0; i < 16; ++i) h[i] = p[i];
-  const u32x16 sign = (h & 0x8000u) << 16, em = h & 0x7fffu;
-  // Exponent shifted by a multiplication, which also makes subnormals right; 31 (infinity, NaN) is repaired after.
-  const f32x16 v = (f32x16)(em << 13) * splat(0x1p112f);
-  const u32x16 special = (u32x16)(em >= 0x7c00u);
-  const u32x16 bits = (((u32x16)v & ~special) | (((em << 13) | 0x7f800000u) & special)) | sign;
-  return (f32x16)bits;
+    return (Register<float>)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
 #endif
+  });
 }
-RNL_INLINE void store_half(uint16_t* p, f32x16 v) {
+RNL_INLINE void store_half(uint16_t* p, const f32x16& v) {
+  for_each_part<f32x16::kParts>([p, &v](int i) RNL_LAMBDA {
 #if defined(__AVX512F__)
-  _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+    _mm256_storeu_si256((__m256i*)(p + 16 * i), _mm512_cvtps_ph((__m512)v.v[i], _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__F16C__)
-  struct Two { __m256 lo, hi; };
-  const Two x = __builtin_bit_cast(Two, v);
-  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
-  _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
-#elif defined(__ARM_NEON) && (defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE))
-  struct Four { float32x4_t v[4]; };
-  const Four x = __builtin_bit_cast(Four, v);
-  for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
+    _mm_storeu_si128((__m128i*)(p + 8 * i), _mm256_cvtps_ph((__m256)v.v[i], _MM_FROUND_TO_NEAREST_INT));
 #else
+    vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v.v[i])));
+#endif
+  });
+}
+#else
+RNL_INLINE f32x16 load_half(const uint16_t* p) {
+  const u32x16 h = (u32x16)widen(p), sign = (h & 0x8000u) << 16, em = h & 0x7fffu;
+  // Exponent shifted by a multiplication, which also makes subnormals right; 31 (infinity, NaN) is repaired after.
+  const f32x16 v = (f32x16)(em << 13) * 0x1p112f;
+  const u32x16 special = (u32x16)(em >= 0x7c00u);
+  return (f32x16)(((u32x16)v & ~special) | (((em << 13) | 0x7f800000u) & special) | sign);
+}
+RNL_INLINE void store_half(uint16_t* p, const f32x16& v) {
   for (int i = 0; i < 16; ++i) {
-    const uint32_t x = __builtin_bit_cast(uint32_t, (float)v[i]), a = x & 0x7fffffffu;
+    const uint32_t x = __builtin_bit_cast(uint32_t, v[i]), a = x & 0x7fffffffu;
     uint32_t h;
     if (a > 0x7f800000u) h = 0x7e00;
     else if (a >= 0x477ff000u) h = 0x7c00;
@@ -200,7 +148,7 @@ RNL_INLINE void store_half(uint16_t* p, f32x16 v) {
     else h = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1)) >> 13;
     p[i] = uint16_t(h | ((x >> 16) & 0x8000));
   }
-#endif
 }
+#endif
 
 }  // namespace runnel::RNL_ISA

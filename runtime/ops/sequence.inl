@@ -11,19 +11,6 @@ RNL_INLINE void store_lanes(float* p, f32x16 v, int lanes) {
   else store_n(p, v, lanes);
 }
 
-#define RNL_FOLD(a, b, ...) (__builtin_shufflevector(a, b, __VA_ARGS__))
-// Lane i of the result: reduce_add of v[i], to the bit. Overwrites v.
-RNL_INLINE f32x16 fold(f32x16* v) {
-  for (int i = 0; i < 8; ++i)
-    v[i] = RNL_FOLD(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) + RNL_FOLD(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-  for (int i = 0; i < 4; ++i)
-    v[i] = RNL_FOLD(v[i], v[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) + RNL_FOLD(v[i], v[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-  for (int i = 0; i < 2; ++i)
-    v[i] = RNL_FOLD(v[i], v[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) + RNL_FOLD(v[i], v[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-  return RNL_FOLD(v[0], v[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) + RNL_FOLD(v[0], v[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
-}
-#undef RNL_FOLD
-
 // Where a state comes from and goes to; null data: zeros, or not kept.
 struct StatePlace {
   const void* in;

@@ -184,7 +184,7 @@ void panel_scores(const Job& j, Work& w, int64_t base) {
 // Turns a row's scores into weights e^(score - max) and finds their maximum and sum. Lanes outside of [lo, hi) become 0.
 void softmax_row(const Job& j, Work& w, int r, int64_t base) {
   const float inf = __builtin_inff();
-  const i32x16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const i32x16 lanes = lane_numbers();
   const int lo = w.lo[r], hi = w.hi[r];
   float* s = w.scores + r * kScoreStride;
   const float* bias = nullptr;

@@ -72,18 +72,18 @@ template <int R, int N, class E>
 void key_products(const float* q, const void* keys, int64_t key, float* scores) {
   const E* k = static_cast<const E*>(keys);
   Lanes acc[R][N * kParts];
-  for (int r = 0; r < R; ++r)
-    for (int i = 0; i < N * kParts; ++i) acc[r][i] = Lanes{};
+  RNL_UNROLL for (int r = 0; r < R; ++r)
+    RNL_UNROLL for (int i = 0; i < N * kParts; ++i) acc[r][i] = Lanes{};
   for (int64_t d = 0; d < key; ++d) {
     Lanes tile[N * kParts];
-    for (int i = 0; i < N * kParts; ++i) tile[i] = lanes_at(k + (i / kParts * key + d) * 16 + i % kParts * kLanes);
-    for (int r = 0; r < R; ++r) {
+    RNL_UNROLL for (int i = 0; i < N * kParts; ++i) tile[i] = lanes_at(k + (i / kParts * key + d) * 16 + i % kParts * kLanes);
+    RNL_UNROLL for (int r = 0; r < R; ++r) {
       const Lanes weight = lanes_of(q[d * R + r]);
-      for (int i = 0; i < N * kParts; ++i) acc[r][i] = multiply_add(weight, tile[i], acc[r][i]);
+      RNL_UNROLL for (int i = 0; i < N * kParts; ++i) acc[r][i] = multiply_add(weight, tile[i], acc[r][i]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int i = 0; i < N * kParts; ++i) put(scores + r * kScoreStride + i * kLanes, acc[r][i]);
+  RNL_UNROLL for (int r = 0; r < R; ++r)
+    RNL_UNROLL for (int i = 0; i < N * kParts; ++i) put(scores + r * kScoreStride + i * kLanes, acc[r][i]);
 }
 
 // acc[r][16 c + lane] += sum_s p[r][s] v[s][16 c + lane] over n slots, in their order; strides in elements.
@@ -91,18 +91,18 @@ template <int R, int C, class E>
 void value_products(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride) {
   const E* v = static_cast<const E*>(values);
   Lanes sum[R][C * kParts];
-  for (int r = 0; r < R; ++r)
-    for (int i = 0; i < C * kParts; ++i) sum[r][i] = lanes_at(acc + r * acc_stride + i * kLanes);
+  RNL_UNROLL for (int r = 0; r < R; ++r)
+    RNL_UNROLL for (int i = 0; i < C * kParts; ++i) sum[r][i] = lanes_at(acc + r * acc_stride + i * kLanes);
   for (int64_t s = 0; s < n; ++s) {
     Lanes tile[C * kParts];
-    for (int i = 0; i < C * kParts; ++i) tile[i] = lanes_at(v + s * v_stride + i * kLanes);
-    for (int r = 0; r < R; ++r) {
+    RNL_UNROLL for (int i = 0; i < C * kParts; ++i) tile[i] = lanes_at(v + s * v_stride + i * kLanes);
+    RNL_UNROLL for (int r = 0; r < R; ++r) {
       const Lanes weight = lanes_of(p[r * kScoreStride + s]);
-      for (int i = 0; i < C * kParts; ++i) sum[r][i] = multiply_add(weight, tile[i], sum[r][i]);
+      RNL_UNROLL for (int i = 0; i < C * kParts; ++i) sum[r][i] = multiply_add(weight, tile[i], sum[r][i]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int i = 0; i < C * kParts; ++i) put(acc + r * acc_stride + i * kLanes, sum[r][i]);
+  RNL_UNROLL for (int r = 0; r < R; ++r)
+    RNL_UNROLL for (int i = 0; i < C * kParts; ++i) put(acc + r * acc_stride + i * kLanes, sum[r][i]);
 }
 
 using KeyFn = void (*)(const float* q, const void* keys, int64_t key, float* scores);
@@ -162,9 +162,7 @@ RNL_INLINE const float* key_tile(const KeyValues& kv, int64_t h, int64_t begin, 
     const unsigned char* block = kv.k_state + (tile * blocks + b) * (34 * 16);
     const f32x16 scale = load_half(reinterpret_cast<const uint16_t*>(block + 512));
     for (int64_t d = 0; d < 32 && b * 32 + d < kv.key; ++d) {
-      f32x16 q;
-      for (int i = 0; i < 16; ++i) q[i] = float(int8_t(block[d * 16 + i]));
-      store(panel + (b * 32 + d) * 16, q * scale);
+      store(panel + (b * 32 + d) * 16, to_float(widen(reinterpret_cast<const int8_t*>(block) + d * 16)) * scale);
     }
   }
   return panel;
@@ -179,7 +177,7 @@ RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64
     for (int64_t s = 0; s < n; ++s) {
       const unsigned char* block = kv.v_state + ((h * kv.slots + (at + s) % kv.slots) * blocks + c / 2) * 34;
       const float scale = half_bits(block + 32);
-      for (int i = 0; i < 16; ++i) panel[s * 16 + i] = float(int8_t(block[c % 2 * 16 + i])) * scale;
+      store(panel + s * 16, to_float(widen(reinterpret_cast<const int8_t*>(block) + c % 2 * 16)) * scale);
     }
   } else if (kv.dtype == DType::kF16) {
     const uint16_t* from = reinterpret_cast<const uint16_t*>(kv.v_state) + (h * kv.slots + at % kv.slots) * kv.value + 16 * c;

@@ -33,18 +33,18 @@ template <int kCount>
 void rows(const Job& j, const float* a, const float* panel, int64_t depth, bool is_first, bool is_last, float* y, const int* lanes) {
   const int64_t row_step = j.transpose_a ? 1 : j.k, depth_step = j.transpose_a ? j.m : 1;
   f32x16 sum[kCount][2];
-  for (int r = 0; r < kCount; ++r)
-    for (int w = 0; w < 2; ++w) sum[r][w] = is_first || !lanes[w] ? splat(0.0f) : load_n(y + r * j.n + 16 * w, lanes[w]);
+  RNL_UNROLL for (int r = 0; r < kCount; ++r)
+    RNL_UNROLL for (int w = 0; w < 2; ++w) sum[r][w] = is_first || !lanes[w] ? splat(0.0f) : load_n(y + r * j.n + 16 * w, lanes[w]);
   for (int64_t d = 0; d < depth; ++d) {
     const f32x16 low = load(panel + d * kColumns), high = load(panel + d * kColumns + 16);
-    for (int r = 0; r < kCount; ++r) {
+    RNL_UNROLL for (int r = 0; r < kCount; ++r) {
       const f32x16 v = splat(a[r * row_step + d * depth_step]);
       sum[r][0] = fma(v, low, sum[r][0]);
       sum[r][1] = fma(v, high, sum[r][1]);
     }
   }
-  for (int r = 0; r < kCount; ++r)
-    for (int w = 0; w < 2; ++w)
+  RNL_UNROLL for (int r = 0; r < kCount; ++r)
+    RNL_UNROLL for (int w = 0; w < 2; ++w)
       if (lanes[w]) store_n(y + r * j.n + 16 * w, is_last ? sum[r][w] * j.scale : sum[r][w], lanes[w]);
 }
 

@@ -88,7 +88,7 @@ RNL_ONCE void step(const Job& j, int64_t t, int64_t head, int64_t ch, bool odd) 
     h = sigmoid_of(x[3] + back[3]) * c / sum;
   }
   // Lanes behind the head stay 0: they meet columns that are not there.
-  for (int k = lanes; k < 16; ++k) h[k] = 0.0f;
+  h = select(lane_numbers() < lanes, h, splat(0.0f));
   store(after + ch, h);
   store_lanes(j.y + (t * j.heads + head) * j.dim + ch, h, lanes);
 }

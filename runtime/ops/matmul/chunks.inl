@@ -15,14 +15,6 @@ typedef int8_t i8x16 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 
-// Inner loops over chunks and tokens become straight code; loops over the columns stay loops, for the size of the library.
-#if defined(__clang__)
-#define RNL_UNROLL _Pragma("unroll")
-#define RNL_KEEP_LOOP _Pragma("nounroll")
-#else
-#define RNL_UNROLL _Pragma("GCC unroll 16")
-#define RNL_KEEP_LOOP _Pragma("GCC unroll 1")
-#endif
 #define RNL_NOINLINE __attribute__((noinline))
 
 #if defined(__F16C__) || defined(__AVX512F__) || defined(__aarch64__)
@@ -95,17 +87,17 @@ RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
 
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  __m512i a = (__m512i)acc, b = _mm512_setzero_si512();
+  __m512i a = (__m512i)acc.v[0], b = _mm512_setzero_si512();
   a = _mm512_dpbusd_epi32(a, w[0], _mm512_set1_epi32(four_bytes(x)));
   b = _mm512_dpbusd_epi32(b, w[1], _mm512_set1_epi32(four_bytes(x + 4)));
   a = _mm512_dpbusd_epi32(a, w[2], _mm512_set1_epi32(four_bytes(x + 8)));
   b = _mm512_dpbusd_epi32(b, w[3], _mm512_set1_epi32(four_bytes(x + 12)));
-  return (i32x16)_mm512_add_epi32(a, b);
+  return {{(Register<int32_t>)_mm512_add_epi32(a, b)}};
 }
 
 constexpr int kRows = 16, kMaxGroups = 2;
-typedef f32x16 RowsF;
-typedef i32x16 RowsI;
+typedef Register<float> RowsF;
+typedef Register<int32_t> RowsI;
 RNL_INLINE constexpr int class_of(int) { return 8; }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
@@ -115,7 +107,7 @@ RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
       acc[t] = (RowsI)_mm512_dpbusd_epi32((__m512i)acc[t], v, _mm512_set1_epi32(four_bytes(x + c * 16 + t * 4)));
   }
 }
-RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return fma(a, b, c); }
+RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 
 #elif defined(__AVX2__)
 
@@ -199,16 +191,14 @@ RNL_INLINE void dot_rows(W w, X x, __m256i* acc) {
   }
 }
 
-struct Halves {
-  __m256i v[2];
-};
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  Halves a = __builtin_bit_cast(Halves, acc);
-  RNL_UNROLL for (int half = 0; half < 2; ++half)
-    dot_rows<class_of(kBits), 1, false>([&](int c) { return w[c].v[half]; }, [&](int c, int) { return _mm256_set1_epi32(four_bytes(x + c * 4)); },
-                                 &a.v[half]);
-  return __builtin_bit_cast(i32x16, a);
+  RNL_UNROLL for (int half = 0; half < 2; ++half) {
+    __m256i sum = (__m256i)acc.v[half];
+    dot_rows<class_of(kBits), 1, false>([&](int c) { return w[c].v[half]; }, [&](int c, int) { return _mm256_set1_epi32(four_bytes(x + c * 4)); }, &sum);
+    acc.v[half] = (Register<int32_t>)sum;
+  }
+  return acc;
 }
 
 // out[16 rows] = sum of |w| over the negative w of 4 chunks.
@@ -225,8 +215,8 @@ RNL_INLINE void below_zero(const uint8_t* w, int32_t* out) {
 }
 
 constexpr int kRows = 8, kMaxGroups = 1;
-typedef float RowsF __attribute__((vector_size(32)));
-typedef int32_t RowsI __attribute__((vector_size(32)));
+typedef Register<float> RowsF;
+typedef Register<int32_t> RowsI;
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
   __m256i a[4];
@@ -268,29 +258,28 @@ RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int bits) {
   return q;
 }
 
-// Four chunks times 16 activations, chunk c's at x + c * step.
-RNL_NOINLINE i32x16 dot_any(const uint8_t* w, const int8_t* x, int step, i32x16 acc) {
-  int32_t sum[16];
-  __builtin_memcpy(sum, &acc, 64);
+// sum [16 rows] += four chunks times 16 activations, chunk c's at x + c * step.
+RNL_NOINLINE void dot_any(const uint8_t* w, const int8_t* x, int step, int32_t* sum) {
   for (int c = 0; c < 4; ++c, w += 64, x += step)
     for (int r = 0; r < 16; ++r) sum[r] += w[r * 4] * x[0] + w[r * 4 + 1] * x[1] + w[r * 4 + 2] * x[2] + w[r * 4 + 3] * x[3];
-  __builtin_memcpy(&acc, sum, 64);
-  return acc;
 }
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  return dot_any(w[0].v, x, 4, acc);
+  int32_t sum[16];
+  store_tile(sum, acc);
+  dot_any(w[0].v, x, 4, sum);
+  return load_tile<i32x16>(sum);
 }
 
 constexpr int kRows = 16, kMaxGroups = 1;
-typedef f32x16 RowsF;
-typedef i32x16 RowsI;
+typedef RegisterOf<float, 64>::Type RowsF;
+typedef RegisterOf<int32_t, 64>::Type RowsI;
 RNL_INLINE constexpr int class_of(int) { return 8; }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
-  for (int t = 0; t < 4; ++t) acc[t] = dot_any(w, x + t * 4, 16, acc[t]);
+  for (int t = 0; t < 4; ++t) dot_any(w, x + t * 4, 16, reinterpret_cast<int32_t*>(acc + t));
 }
-RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return fma(a, b, c); }
+RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return a * b + c; }
 
 #endif
 

@@ -47,9 +47,6 @@ RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {
 #endif
 }
 
-struct Quarters {
-  int32x4_t v[4];
-};
 constexpr int kRows = 4;
 typedef float RowsF __attribute__((vector_size(16)));
 typedef int32_t RowsI __attribute__((vector_size(16)));
@@ -63,15 +60,14 @@ RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return a * b + c; }
 
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  Quarters a = __builtin_bit_cast(Quarters, acc);
   const int8x16_t v = vld1q_s8(x);
-  RNL_UNROLL for (int i = 0; i < 4; ++i) {
-    a.v[i] = vdotq_laneq_s32(a.v[i], w[0].v[i], v, 0);
-    a.v[i] = vdotq_laneq_s32(a.v[i], w[1].v[i], v, 1);
-    a.v[i] = vdotq_laneq_s32(a.v[i], w[2].v[i], v, 2);
-    a.v[i] = vdotq_laneq_s32(a.v[i], w[3].v[i], v, 3);
-  }
-  return __builtin_bit_cast(i32x16, a);
+  return by_index<i32x16>([&](int i) RNL_LAMBDA {
+    int32x4_t a = (int32x4_t)acc.v[i];
+    a = vdotq_laneq_s32(a, w[0].v[i], v, 0);
+    a = vdotq_laneq_s32(a, w[1].v[i], v, 1);
+    a = vdotq_laneq_s32(a, w[2].v[i], v, 2);
+    return (Register<int32_t>)vdotq_laneq_s32(a, w[3].v[i], v, 3);
+  });
 }
 
 constexpr int kMaxGroups = 2;
@@ -143,10 +139,9 @@ RNL_INLINE int8x8_t twice(const int8_t* p) {
 
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  Quarters a = __builtin_bit_cast(Quarters, acc);
-  RNL_UNROLL for (int i = 0; i < 4; ++i)
-    a.v[i] = vaddq_s32(a.v[i], dot_quarter<class_of(kBits)>([&](int c) { return w[c].v[i]; }, [&](int c) { return twice(x + c * 4); }));
-  return __builtin_bit_cast(i32x16, a);
+  return by_index<i32x16>([&](int i) RNL_LAMBDA {
+    return acc.v[i] + (Register<int32_t>)dot_quarter<class_of(kBits)>([&](int c) { return w[c].v[i]; }, [&](int c) { return twice(x + c * 4); });
+  });
 }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {

@@ -4,10 +4,7 @@ template <PackedKind kKind>
 RNL_INLINE f32x16 load_weights(const uint8_t* p) {
   if constexpr (kKind == PackedKind::kF32) return load(reinterpret_cast<const float*>(p));
   if constexpr (kKind == PackedKind::kF16) return load_halves(reinterpret_cast<const uint16_t*>(p));
-  typedef uint16_t u16x16 __attribute__((vector_size(32)));
-  u16x16 v;
-  __builtin_memcpy(&v, p, 32);
-  return (f32x16)(__builtin_convertvector(v, u32x16) << 16);
+  return (f32x16)(widen(reinterpret_cast<const uint16_t*>(p)) << 16);
 }
 
 struct FloatJob {

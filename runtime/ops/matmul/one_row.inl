@@ -3,12 +3,6 @@
 
 constexpr int kPrefetchBytes = 4096;
 
-RNL_INLINE i32x16 widen(const uint8_t* p) {
-  u8x16 v;
-  __builtin_memcpy(&v, p, 16);
-  return __builtin_convertvector(v, i32x16);
-}
-
 // Entries 4g..4g+3 of n six-bit numbers a row.
 RNL_INLINE void six_bits(const uint8_t* p, int n, int g, i32x16 out[4]) {
   const i32x16 low0 = widen(p + g * 32), low1 = widen(p + g * 32 + 16), high = widen(p + n * 8 + g * 16);
@@ -27,24 +21,22 @@ RNL_NOINLINE void expand_small_scales(const PackedFormat& f, const uint8_t* unit
   if (f.scale == ScaleKind::kU4) {
     RNL_KEEP_LOOP for (int i = 0; i < n; ++i) {
       const i32x16 v = widen(p + i * 16);
-      store(scales + i * 16, d * __builtin_convertvector(v & 15, f32x16));
-      store(minus_mins + i * 16, dmin * __builtin_convertvector(v >> 4, f32x16));
+      store(scales + i * 16, d * to_float(v & 15));
+      store(minus_mins + i * 16, dmin * to_float(v >> 4));
     }
   } else if (f.scale == ScaleKind::kI8) {
     RNL_KEEP_LOOP for (int i = 0; i < n; ++i) {
-      i8x16 v;
-      __builtin_memcpy(&v, p + i * 16, 16);
-      store(scales + i * 16, d * __builtin_convertvector(__builtin_convertvector(v, i32x16), f32x16));
+      store(scales + i * 16, d * to_float(widen(reinterpret_cast<const int8_t*>(p) + i * 16)));
     }
   } else {
     const int subtract = f.scale == ScaleKind::kS6 ? 32 : 0;
     RNL_KEEP_LOOP for (int g = 0; g < n / 4; ++g) {
       i32x16 v[4];
       six_bits(p, n, g, v);
-      for (int i = 0; i < 4; ++i) store(scales + (g * 4 + i) * 16, d * __builtin_convertvector(v[i] - subtract, f32x16));
+      for (int i = 0; i < 4; ++i) store(scales + (g * 4 + i) * 16, d * to_float(v[i] - subtract));
       if (!f.has_min) continue;
       six_bits(p + n * 12, n, g, v);
-      for (int i = 0; i < 4; ++i) store(minus_mins + (g * 4 + i) * 16, dmin * __builtin_convertvector(v[i], f32x16));
+      for (int i = 0; i < 4; ++i) store(minus_mins + (g * 4 + i) * 16, dmin * to_float(v[i]));
     }
   }
 }
@@ -85,14 +77,14 @@ RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, 
   RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
   i32x16 dot = dot_chunks<kBits>(w, q, i32x16{} - zero_point * (kBlock == 32 ? s0 + s1 : s0));
   if (kBlock == 16) {
-    acc = fma(__builtin_convertvector(dot, f32x16), load(scales) * sx, acc);
+    acc = fma(to_float(dot), load(scales) * sx, acc);
     if (minus_mins) acc = fma(load(minus_mins), splat(sx * float(s0)), acc);
     dot = i32x16{} - zero_point * s1;
   }
   RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c + 4, bits);
   dot = dot_chunks<kBits>(w, q + 16, dot);
   constexpr int kLast = kBlock == 32 ? 0 : 16;
-  acc = fma(__builtin_convertvector(dot, f32x16), load(scales + kLast) * sx, acc);
+  acc = fma(to_float(dot), load(scales + kLast) * sx, acc);
   if (minus_mins) acc = fma(load(minus_mins + kLast), splat(sx * float(kBlock == 32 ? s0 + s1 : s1)), acc);
   return acc;
 }

@@ -16,27 +16,11 @@ struct Activations {
   int64_t blocks, groups;  // groups: 0 for one token
 };
 
-RNL_INLINE int32_t fold_max(i32x16 v) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_max_epi32((__m512i)v);
-#else
-  int32_t s[16];
-  __builtin_memcpy(s, &v, 64);
-  RNL_UNROLL for (int n = 8; n; n >>= 1)
-    RNL_UNROLL for (int i = 0; i < n; ++i) s[i] = s[i] > s[i + n] ? s[i] : s[i + n];
-  return s[0];
-#endif
+RNL_INLINE int32_t fold_max(const i32x16& v) {
+  return reduce(v, [](Register<int32_t> a, Register<int32_t> b) RNL_LAMBDA { return a > b ? a : b; });
 }
-RNL_INLINE int32_t fold_add(i32x16 v) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_epi32((__m512i)v);
-#else
-  int32_t s[16];
-  __builtin_memcpy(s, &v, 64);
-  RNL_UNROLL for (int n = 8; n; n >>= 1)
-    RNL_UNROLL for (int i = 0; i < n; ++i) s[i] += s[i + n];
-  return s[0];
-#endif
+RNL_INLINE int32_t fold_add(const i32x16& v) {
+  return reduce(v, [](Register<int32_t> a, Register<int32_t> b) RNL_LAMBDA { return a + b; });
 }
 
 struct QuantisedBlock {
@@ -45,11 +29,11 @@ struct QuantisedBlock {
   int32_t sum[2];
 };
 
-RNL_INLINE QuantisedBlock quantise_block(f32x16 a, f32x16 b) {
+RNL_INLINE QuantisedBlock quantise_block(const f32x16& a, const f32x16& b) {
   QuantisedBlock r{};
   // As integers the magnitudes sort like the numbers, with NaN above infinity above the rest.
   const i32x16 ma = (i32x16)abs(a), mb = (i32x16)abs(b);
-  const int32_t top = fold_max(ma > mb ? ma : mb);
+  const int32_t top = fold_max(select(ma > mb, ma, mb));
   float largest;
   __builtin_memcpy(&largest, &top, 4);
   if (largest < 2e-36f) return r;
@@ -60,8 +44,8 @@ RNL_INLINE QuantisedBlock quantise_block(f32x16 a, f32x16 b) {
   r.scale = largest / 127.0f;
   const f32x16 inverse = splat(127.0f / largest), magic = splat(12582912.0f);
   const i32x16 qa = (i32x16)(a * inverse + magic) - 0x4b400000, qb = (i32x16)(b * inverse + magic) - 0x4b400000;
-  r.q[0] = __builtin_convertvector(qa, i8x16);
-  r.q[1] = __builtin_convertvector(qb, i8x16);
+  r.q[0] = narrow(qa);
+  r.q[1] = narrow(qb);
   r.sum[0] = fold_add(qa);
   r.sum[1] = fold_add(qb);
   return r;

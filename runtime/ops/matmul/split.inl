@@ -1,25 +1,33 @@
 // Split matrices: high and low nibbles of q lie apart (format/packed.h). Products that need all of q put a block row together; the best few
 // are found by ops/matmul/screen.h, for which this file has the kernels.
 
-typedef uint8_t u8x64 __attribute__((vector_size(64)));
+// A tile of four pieces of 16 bytes.
+RNL_INLINE i32x16 from_pieces(const void* a, const void* b, const void* c, const void* d) {
+  const void* const from[4] = {a, b, c, d};
+  typedef RegisterOf<int32_t, 16>::Type Piece;
+  struct Pieces {
+    Piece v[kRegisterBytes / 16];
+  };
+  return by_index<i32x16>([&from](int i) RNL_LAMBDA {
+    Pieces p;
+    RNL_UNROLL for (int k = 0; k < kRegisterBytes / 16; ++k) __builtin_memcpy(&p.v[k], from[i * (kRegisterBytes / 16) + k], 16);
+    return __builtin_bit_cast(Register<int32_t>, p);
+  });
+}
+
+// v[i] holds lane i of four groups; the result the groups, one behind the other.
+RNL_INLINE void transpose_fours(const i32x16* v, i32x16* out) {
+  const i32x16 a = of_four<0, 4, 1, 5>(v[0], v[1]), b = of_four<0, 4, 1, 5>(v[2], v[3]), c = of_four<2, 6, 3, 7>(v[0], v[1]), d = of_four<2, 6, 3, 7>(v[2], v[3]);
+  out[0] = of_four<0, 1, 4, 5>(a, b), out[1] = of_four<2, 3, 6, 7>(a, b);
+  out[2] = of_four<0, 1, 4, 5>(c, d), out[3] = of_four<2, 3, 6, 7>(c, d);
+}
 
 // Low nibbles of a block of 16 rows as the 4-bit planes of a tile: a transposition of 4 x 4 words in each quarter.
 RNL_INLINE void low_planes(const uint8_t* const* lines, size_t at, uint8_t* out) {
-  i32x16 r[4];  // r[i]: rows i, i + 4, i + 8, i + 12
-  RNL_UNROLL for (int i = 0; i < 4; ++i) {
-    i32x4 v[4];
-    RNL_UNROLL for (int k = 0; k < 4; ++k) __builtin_memcpy(&v[k], lines[k * 4 + i] + at, 16);
-    typedef int32_t i32x8 __attribute__((vector_size(32)));
-    const i32x8 a = __builtin_shufflevector(v[0], v[1], 0, 1, 2, 3, 4, 5, 6, 7), b = __builtin_shufflevector(v[2], v[3], 0, 1, 2, 3, 4, 5, 6, 7);
-    r[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  }
-#define RNL_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define RNL_HIGH(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
-#define RNL_FIRST(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define RNL_SECOND(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
-  const i32x16 a = RNL_LOW(r[0], r[1]), b = RNL_LOW(r[2], r[3]), c = RNL_HIGH(r[0], r[1]), d = RNL_HIGH(r[2], r[3]);
-  const i32x16 pieces[4] = {RNL_FIRST(a, b), RNL_SECOND(a, b), RNL_FIRST(c, d), RNL_SECOND(c, d)};
-  __builtin_memcpy(out, pieces, 256);
+  i32x16 r[4], pieces[4];  // r[i]: rows i, i + 4, i + 8, i + 12
+  RNL_UNROLL for (int i = 0; i < 4; ++i) r[i] = from_pieces(lines[i] + at, lines[i + 4] + at, lines[i + 8] + at, lines[i + 12] + at);
+  transpose_fours(r, pieces);
+  RNL_UNROLL for (int i = 0; i < 4; ++i) store_tile(reinterpret_cast<int32_t*>(out) + i * 16, pieces[i]);
 }
 
 // A block row of 8 bits from its high planes and the rows' lines.
@@ -27,12 +35,9 @@ RNL_NOINLINE void join_planes(const uint8_t* high, const uint8_t* const* lines, 
   alignas(64) uint8_t low[256];
   low_planes(lines, at, low);
   RNL_KEEP_LOOP for (int i = 0; i < 256; i += 64) {
-    u8x64 h, l;
-    __builtin_memcpy(&h, high + i, 64);
-    __builtin_memcpy(&l, low + i, 64);
-    const u8x64 first = (h & 15) << 4 | (l & 15), second = (h & 0xf0) | l >> 4;
-    __builtin_memcpy(out + i, &first, 64);
-    __builtin_memcpy(out + 256 + i, &second, 64);
+    const u8x64 h = load_tile<u8x64>(high + i), l = load_tile<u8x64>(low + i);
+    store_tile(out + i, (h & 15) << 4 | (l & 15));
+    store_tile(out + 256 + i, (h & 0xf0) | l >> 4);
   }
 }
 
@@ -63,30 +68,27 @@ RNL_INLINE i32x16 nibble_dot(const uint8_t* planes, const int8_t* q) {
 }
 
 // acc[i] += the products of bytes 4 i .. 4 i + 3; w at most 15.
-typedef int8_t i8x64 __attribute__((vector_size(64)));
 RNL_INLINE i32x16 dot_bytes(u8x64 w, i8x64 x, i32x16 acc) {
 #if defined(__AVX512VNNI__)
-  return (i32x16)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x);
+  return {{(Register<int32_t>)_mm512_dpbusd_epi32((__m512i)acc.v[0], (__m512i)w.v[0], (__m512i)x.v[0])}};
 #elif defined(__AVX2__)
-  const Halves v = __builtin_bit_cast(Halves, w), q = __builtin_bit_cast(Halves, x);
-  Halves sum = __builtin_bit_cast(Halves, acc);
-  RNL_UNROLL for (int i = 0; i < 2; ++i)
-    sum.v[i] = _mm256_add_epi32(sum.v[i], _mm256_madd_epi16(_mm256_maddubs_epi16(v.v[i], q.v[i]), _mm256_set1_epi16(1)));
-  return __builtin_bit_cast(i32x16, sum);
+  return by_register<i32x16>([](Register<uint8_t> v, Register<int8_t> q, Register<int32_t> sum) RNL_LAMBDA {
+    return sum + (Register<int32_t>)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)v, (__m256i)q), _mm256_set1_epi16(1));
+  }, w, x, acc);
 #elif defined(__ARM_NEON)
-  const Chunk v = __builtin_bit_cast(Chunk, w), q = __builtin_bit_cast(Chunk, x);
-  Quarters sum = __builtin_bit_cast(Quarters, acc);
-  RNL_UNROLL for (int i = 0; i < 4; ++i) {
+  return by_register<i32x16>([](Register<uint8_t> weights, Register<int8_t> activations, Register<int32_t> sum) RNL_LAMBDA {
+    const int8x16_t v = (int8x16_t)weights, q = (int8x16_t)activations;
 #if defined(__ARM_FEATURE_DOTPROD)
-    sum.v[i] = vdotq_s32(sum.v[i], v.v[i], q.v[i]);
+    return (Register<int32_t>)vdotq_s32((int32x4_t)sum, v, q);
 #else
-    sum.v[i] = vaddq_s32(sum.v[i], pairs(vpaddlq_s16(vmull_s8(vget_low_s8(v.v[i]), vget_low_s8(q.v[i]))), vpaddlq_s16(vmull_s8(vget_high_s8(v.v[i]), vget_high_s8(q.v[i])))));
+    return sum + (Register<int32_t>)pairs(vpaddlq_s16(vmull_s8(vget_low_s8(v), vget_low_s8(q))), vpaddlq_s16(vmull_s8(vget_high_s8(v), vget_high_s8(q))));
 #endif
-  }
-  return __builtin_bit_cast(i32x16, sum);
+  }, w, x, acc);
 #else
-  for (int i = 0; i < 64; ++i) acc[i / 4] += w[i] * x[i];
-  return acc;
+  int32_t sum[16];
+  store_tile(sum, acc);
+  for (int i = 0; i < 64; ++i) sum[i / 4] += w[i] * x[i];
+  return load_tile<i32x16>(sum);
 #endif
 }
 
@@ -95,22 +97,25 @@ RNL_INLINE i32x16 dot_bytes(u8x64 w, i8x64 x, i32x16 acc) {
 constexpr int kStrip = 16;
 RNL_NOINLINE void low_dots(const uint8_t* const* lines, size_t at, int units, const int8_t* q, int32_t (*out)[kTileRows]) {
   RNL_KEEP_LOOP for (int u = 0; u < units; u += 4, at += 64, q += 4 * kBlockColumns) {
-    i32x16 x[2];
-    __builtin_memcpy(x, q, 128);
-    const i8x64 first = (i8x64)__builtin_shufflevector(x[0], x[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
-    const i8x64 second = (i8x64)__builtin_shufflevector(x[0], x[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    const i8x64 first = (i8x64)from_pieces(q, q + 32, q + 64, q + 96), second = (i8x64)from_pieces(q + 16, q + 48, q + 80, q + 112);
     RNL_KEEP_LOOP for (int r = 0; r < kTileRows; r += 4) {
       i32x16 s[4];
       RNL_UNROLL for (int i = 0; i < 4; ++i) {
-        u8x64 v{};
-        if (units - u >= 4) __builtin_memcpy(&v, lines[r + i] + at, 64);
-        else __builtin_memcpy(&v, lines[r + i] + at, size_t(units - u) * 16);
+        u8x64 v;
+        if (units - u >= 4) {
+          v = load_tile<u8x64>(lines[r + i] + at);
+        } else {
+          uint8_t part[64] = {};
+          __builtin_memcpy(part, lines[r + i] + at, size_t(units - u) * 16);
+          v = load_tile<u8x64>(part);
+        }
         __builtin_prefetch(lines[r + i] + at + kPrefetchBytes);
         s[i] = dot_bytes(v >> 4, second, dot_bytes(v & 15, first, i32x16{}));
       }
-      const i32x16 a = RNL_LOW(s[0], s[1]) + RNL_HIGH(s[0], s[1]), b = RNL_LOW(s[2], s[3]) + RNL_HIGH(s[2], s[3]);
-      const i32x16 sums = RNL_FIRST(a, b) + RNL_SECOND(a, b);
-      RNL_UNROLL for (int i = 0; i < 4; ++i) __builtin_memcpy(&out[u + i][r], reinterpret_cast<const char*>(&sums) + i * 16, 16);
+      const i32x16 a = of_four<0, 4, 1, 5>(s[0], s[1]) + of_four<2, 6, 3, 7>(s[0], s[1]), b = of_four<0, 4, 1, 5>(s[2], s[3]) + of_four<2, 6, 3, 7>(s[2], s[3]);
+      int32_t sums[16];
+      store_tile(sums, of_four<0, 1, 4, 5>(a, b) + of_four<2, 3, 6, 7>(a, b));
+      RNL_UNROLL for (int i = 0; i < 4; ++i) __builtin_memcpy(&out[u + i][r], sums + i * 4, 16);
     }
   }
 }
@@ -126,10 +131,9 @@ void joined_products(const void* context, const uint8_t* tile, const uint8_t* co
     const Side<1>* side = j.side + begin;
     RNL_KEEP_LOOP for (int u = 0; u < n; ++u, ++side, tile += SplitLayout::kUnit) {
       RNL_UNROLL for (int i = 0; i < int(SplitLayout::kUnit); i += 64) __builtin_prefetch(tile + kPrefetchBytes + i);
-      i32x16 dot;
-      __builtin_memcpy(&dot, low[u], 64);
-      dot += (nibble_dot(tile + SplitLayout::kScales, j.q + (begin + u) * kBlockColumns) << 4) - j.zero_point * (side->sum[0][0] + side->sum[1][0]);
-      acc = fma(__builtin_convertvector(dot, f32x16), load_halves(reinterpret_cast<const uint16_t*>(tile)) * side->scale[0], acc);
+      i32x16 dot = load_tile<i32x16>(low[u]);
+      dot = dot + (nibble_dot(tile + SplitLayout::kScales, j.q + (begin + u) * kBlockColumns) << 4) - j.zero_point * (side->sum[0][0] + side->sum[1][0]);
+      acc = fma(to_float(dot), load_halves(reinterpret_cast<const uint16_t*>(tile)) * side->scale[0], acc);
     }
   }
   store(y, acc);
@@ -154,7 +158,7 @@ RNL_NOINLINE void nibble_sums(const uint8_t* p, int64_t units, const int8_t* q, 
     RNL_UNROLL for (int i = 0; i < int(SplitLayout::kUnit); i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
     const f32x16 scale = load_halves(reinterpret_cast<const uint16_t*>(p));
     // Below 2^24: exact as a float.
-    sum = fma(__builtin_convertvector((nibble_dot(p + SplitLayout::kScales, q) << shift) + factor * term->sum, f32x16), scale * term->half_scale, sum);
+    sum = fma(to_float((nibble_dot(p + SplitLayout::kScales, q) << shift) + factor * term->sum), scale * term->half_scale, sum);
     reach = fma(abs(scale), splat(term->reach), reach);
   }
   store(sums, sum);
@@ -169,9 +173,8 @@ void own_line_sums(const uint8_t* tile, const uint8_t* const* lines, int64_t uni
     low_dots(lines, size_t(units) * 2 + size_t(begin) * 16, n, q + begin * kBlockColumns, low);
     RNL_KEEP_LOOP for (int u = 0; u < n; ++u, ++term, tile += SplitLayout::kUnit) {
       const f32x16 scale = load_halves(reinterpret_cast<const uint16_t*>(tile));
-      i32x16 dot;
-      __builtin_memcpy(&dot, low[u], 64);
-      sum = fma(__builtin_convertvector(dot * 2 - 15 * term->sum, f32x16), scale * term->half_scale, sum);
+      i32x16 dot = load_tile<i32x16>(low[u]);
+      sum = fma(to_float(dot * 2 - 15 * term->sum), scale * term->half_scale, sum);
       reach = fma(abs(scale), splat(term->reach), reach);
     }
   }

@@ -8,7 +8,8 @@ namespace runnel::RNL_ISA {
 namespace {
 
 enum Input { kQ, kK, kV, kDecay, kBeta, kA, kB, kBonus, kGate, kState, kNorm, kMax, kSegments };
-constexpr int kVectors = 2;
+// As many as keep the sums of a pass in registers.
+constexpr int kVectors = kRegisterBytes == 64 ? 2 : 1;
 constexpr int64_t kColumns = 16 * kVectors;
 
 // One of the inputs that several heads may share.
@@ -80,8 +81,8 @@ void prepare_head(const Job& j, int64_t h, float* n) {
 struct Sums {
   f32x16 part[4][kVectors];
   void clear() {
-    for (int i = 0; i < 4; ++i)
-      for (int w = 0; w < kVectors; ++w) part[i][w] = splat(0.0f);
+    RNL_UNROLL for (int i = 0; i < 4; ++i)
+      RNL_UNROLL for (int w = 0; w < kVectors; ++w) part[i][w] = splat(0.0f);
   }
   f32x16 total(int w) const { return (part[0][w] + part[2][w]) + (part[1][w] + part[3][w]); }
 };
@@ -95,20 +96,22 @@ struct Columns {
 
 // Asks for a row that the passes below reach some rows later; it may lie behind the end.
 RNL_INLINE void ask_for(const float* row) {
-  for (int w = 0; w < kVectors; ++w) __builtin_prefetch(row + w * 16);
+  RNL_UNROLL for (int w = 0; w < kVectors; ++w) __builtin_prefetch(row + w * 16);
 }
 constexpr int64_t kAhead = 12;
 
-// sum_k x[k] s[k], keys padded to a multiple of 4.
-__attribute__((noinline)) void product(const float* x, const Columns& s, int64_t keys, Sums& sums) {
+// sum_k x[k] s[k], keys padded to a multiple of 4. Here and below the sums are local while the loop runs: another's memory could be what is read.
+__attribute__((noinline)) void product(const float* x, const Columns& s, int64_t keys, Sums& out) {
+  Sums sums;
   sums.clear();
   const int64_t stride = s.stride;
   const float* row = s.in;
   for (int64_t k = 0; k < keys; k += 4)
-    for (int i = 0; i < 4; ++i, row += stride) {
+    RNL_UNROLL for (int i = 0; i < 4; ++i, row += stride) {
       if (stride != kColumns) ask_for(row + kAhead * stride);
-      for (int w = 0; w < kVectors; ++w) sums.part[i][w] = fma(splat(x[k + i]), load(row + w * 16), sums.part[i][w]);
+      RNL_UNROLL for (int w = 0; w < kVectors; ++w) sums.part[i][w] = fma(splat(x[k + i]), load(row + w * 16), sums.part[i][w]);
     }
+  out = sums;
 }
 
 // Copies a row of `key` floats and pads it to a multiple of 4.
@@ -121,24 +124,26 @@ RNL_INLINE const float* padded(const float* x, int64_t key, int64_t keys, float*
 
 // S = f S + x d (+ z low), and q . S when kRead.
 template <bool kVectorDecay, bool kLow, bool kRead>
-__attribute__((noinline)) void change(const Columns& s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums& sums) {
+__attribute__((noinline)) void change(const Columns& s, const float* x, const f32x16* added, const float* z, const f32x16* lows, const float* f_keys, float f_all, const float* q, int64_t keys, Sums& total) {
+  Sums sums;
   f32x16 d[kVectors], low[kVectors];
-  for (int w = 0; w < kVectors; ++w) d[w] = added[w], low[w] = lows[w];
+  RNL_UNROLL for (int w = 0; w < kVectors; ++w) d[w] = added[w], low[w] = lows[w];
   if (kRead) sums.clear();
   const int64_t stride = s.stride;
   const float* in = s.in;
   float* out = s.out;
   for (int64_t k = 0; k < keys; k += 4)
-    for (int i = 0; i < 4; ++i, in += stride, out += stride) {
+    RNL_UNROLL for (int i = 0; i < 4; ++i, in += stride, out += stride) {
       if (stride != kColumns) ask_for(in + kAhead * stride);
       const f32x16 f = splat(kVectorDecay ? f_keys[k + i] : f_all), xk = splat(x[k + i]);
-      for (int w = 0; w < kVectors; ++w) {
+      RNL_UNROLL for (int w = 0; w < kVectors; ++w) {
         f32x16 v = fma(xk, d[w], f * load(in + w * 16));
         if (kLow) v = fma(splat(z[k + i]), low[w], v);
         store(out + w * 16, v);
         if (kRead) sums.part[i][w] = fma(splat(q[k + i]), v, sums.part[i][w]);
       }
     }
+  if (kRead) total = sums;
 }
 
 using ChangeFn = void (*)(const Columns&, const float*, const f32x16*, const float*, const f32x16*, const float*, float, const float*, int64_t, Sums&);
@@ -152,7 +157,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
   float* rows = s + keys * kColumns;  // six padded rows: decay, decayed k, q, k, a, b
   float *decays = rows, *decayed = rows + keys, *pad_q = rows + 2 * keys, *pad_k = rows + 3 * keys, *pad_a = rows + 4 * keys, *pad_b = rows + 5 * keys;
   int lanes[kVectors];
-  for (int w = 0; w < kVectors; ++w) {
+  RNL_UNROLL for (int w = 0; w < kVectors; ++w) {
     const int64_t left = j.value - col - w * 16;
     lanes[w] = left < 0 ? 0 : left < 16 ? int(left) : 16;
   }
@@ -166,7 +171,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
     if (is_lone) columns = {static_cast<const float*>(j.state.in) + corner, static_cast<float*>(j.state.out) + corner, j.value};
     for (int64_t k = 0; k < keys && !is_lone; ++k) {
       if (j.state.in && !j.state.is_half) ask_for(static_cast<const float*>(j.state.in) + corner + (k + kAhead) * j.value);
-      for (int w = 0; w < kVectors; ++w)
+      RNL_UNROLL for (int w = 0; w < kVectors; ++w)
         store(s + (k * kVectors + w) * 16, k < j.key && lanes[w] ? load_state(j.state, (h * j.key + k) * j.value + col + w * 16, lanes[w]) : splat(0.0f));
     }
     for (int64_t i = 0; i < r.count; ++i) {
@@ -176,7 +181,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
       f32x16 y[kVectors];
       if (before) {
         product(q, columns, keys, out);
-        for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
+        RNL_UNROLL for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
       }
       const float forget = j.forget ? j.forget[h * j.tokens + t] : 1.0f;
       if (by_channel) {
@@ -192,11 +197,11 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
         const bool is_first = step == 0, is_last = step + 1 == p.steps;
         const float* key = padded(j.k.row(row, h), j.key, keys, pad_k);
         f32x16 d[kVectors], low[kVectors] = {};
-        for (int w = 0; w < kVectors; ++w) d[w] = lanes[w] ? load_lanes(j.v.row(row, h) + col + w * 16, lanes[w]) : splat(0.0f);
+        RNL_UNROLL for (int w = 0; w < kVectors; ++w) d[w] = lanes[w] ? load_lanes(j.v.row(row, h) + col + w * 16, lanes[w]) : splat(0.0f);
         if (before && j.bonus) {
           float bonus = 0.0f;
           for (int64_t k = 0; k < j.key; ++k) bonus += q[k] * j.bonus[h * j.key + k] * key[k];
-          for (int w = 0; w < kVectors; ++w) y[w] = fma(splat(bonus), d[w], y[w]);
+          RNL_UNROLL for (int w = 0; w < kVectors; ++w) y[w] = fma(splat(bonus), d[w], y[w]);
         }
         const float f = is_first ? forget : 1.0f;
         const bool by_keys = by_channel && is_first;
@@ -210,22 +215,22 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
           }
           product(x, columns, keys, seen);
           const f32x16 beta = splat(j.beta ? j.beta[row * j.heads + h] : 1.0f);
-          for (int w = 0; w < kVectors; ++w) d[w] = beta * (d[w] - (by_keys ? seen.total(w) : splat(f) * seen.total(w)));
+          RNL_UNROLL for (int w = 0; w < kVectors; ++w) d[w] = beta * (d[w] - (by_keys ? seen.total(w) : splat(f) * seen.total(w)));
         }
         if (is_dplr) {
           a = padded(j.a.row(row, h), j.key, keys, pad_a), b = padded(j.b.row(row, h), j.key, keys, pad_b);
           product(a, columns, keys, seen);
-          for (int w = 0; w < kVectors; ++w) low[w] = seen.total(w);
+          RNL_UNROLL for (int w = 0; w < kVectors; ++w) low[w] = seen.total(w);
         }
         if (j.input)
-          for (int w = 0; w < kVectors; ++w) d[w] = splat(j.input[h * j.tokens + t]) * d[w];
+          RNL_UNROLL for (int w = 0; w < kVectors; ++w) d[w] = splat(j.input[h * j.tokens + t]) * d[w];
         const bool reads = is_last && !before;
         kChange[by_keys][is_dplr][reads](columns, key, d, b, low, decays, f, q, keys, out);
         columns.in = columns.out;
         if (reads)
-          for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
+          RNL_UNROLL for (int w = 0; w < kVectors; ++w) y[w] = out.total(w);
       }
-      for (int w = 0; w < kVectors; ++w) {
+      RNL_UNROLL for (int w = 0; w < kVectors; ++w) {
         if (!lanes[w]) continue;
         y[w] = y[w] * p.scale;
         if (j.divisor) y[w] = y[w] / splat(j.divisor[h * j.tokens + t]);
@@ -234,7 +239,7 @@ void slice(const Job& j, int64_t h, int64_t col, float* scratch) {
     }
     if (j.state.out && !is_lone)
       for (int64_t k = 0; k < j.key; ++k)
-        for (int w = 0; w < kVectors; ++w)
+        RNL_UNROLL for (int w = 0; w < kVectors; ++w)
           if (lanes[w]) store_state(j.state, (h * j.key + k) * j.value + col + w * 16, load(s + (k * kVectors + w) * 16), lanes[w]);
   }
 }

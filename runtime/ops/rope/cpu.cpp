@@ -4,7 +4,24 @@
 namespace runnel::RNL_ISA {
 namespace {
 
-typedef double f64x16 __attribute__((vector_size(128)));
+typedef Tile<double> f64x16;
+
+RNL_INLINE f64x16 to_double(const f32x16& a) {
+  typedef RegisterOf<float, kRegisterBytes / 2>::Type Half;
+  struct Halves {
+    Half v[2];
+  };
+  return by_index<f64x16>([&a](int i) RNL_LAMBDA { return __builtin_convertvector(__builtin_bit_cast(Halves, a.v[i / 2]).v[i % 2], Register<double>); });
+}
+RNL_INLINE f32x16 to_float(const f64x16& a) {
+  typedef RegisterOf<float, kRegisterBytes / 2>::Type Half;
+  struct Halves {
+    Half v[2];
+  };
+  return by_index<f32x16>([&a](int i) RNL_LAMBDA {
+    return __builtin_bit_cast(Register<float>, Halves{{__builtin_convertvector(a.v[2 * i], Half), __builtin_convertvector(a.v[2 * i + 1], Half)}});
+  });
+}
 
 struct Job {
   const float *x, *freq;
@@ -18,13 +35,13 @@ struct Job {
 // cos and sin of a float angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large angles lose nothing;
 // Taylor polynomials serve the remaining [-pi/4, pi/4] with errors below 1e-8.
 RNL_INLINE void cos_sin(f32x16 angle, f32x16* cosine, f32x16* sine) {
-  const f64x16 a = __builtin_convertvector(angle, f64x16);
+  const f64x16 a = to_double(angle);
   const double magic = 6755399441055744.0;  // adding it rounds to an integer
   const f64x16 n = (a * 0.63661977236758134308 + magic) - magic;
-  const f32x16 r = __builtin_convertvector(a - n * 1.57079632679489661923, f32x16);
+  const f32x16 r = to_float(a - n * 1.57079632679489661923);
   // n modulo 4 as a float keeps the conversion to int small.
   const f64x16 quarter = n - ((n * 0.25 + magic) - magic) * 4.0;  // -2 .. 2
-  const i32x16 q = __builtin_convertvector(__builtin_convertvector(quarter, f32x16), i32x16);
+  const i32x16 q = to_int(to_float(quarter));
   const f32x16 z = r * r;
   f32x16 s = splat(1.0f / 362880);
   s = fma(s, z, splat(-1.0f / 5040));

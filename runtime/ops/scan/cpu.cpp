@@ -37,12 +37,12 @@ void real_slice(const Job& j, int64_t ch, int lanes) {
   }
 }
 
-#define RNL_EVEN(v) __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14)
-#define RNL_ODD(v) __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15)
-#define RNL_SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+RNL_INLINE f32x16 real_parts(const f32x16& v) { return of_four<0, 0, 2, 2>(v, v); }
+RNL_INLINE f32x16 imaginary_parts(const f32x16& v) { return of_four<1, 1, 3, 3>(v, v); }
+RNL_INLINE f32x16 swapped(const f32x16& v) { return of_four<1, 0, 3, 2>(v, v); }
 
 void complex_slice(const Job& j, int64_t ch, int lanes) {
-  const f32x16 sign = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+  const f32x16 sign = of_four<0, 4, 2, 6>(splat(-1.0f), splat(1.0f));
   for (int64_t n = 0; n < j.runs.count; ++n) {
     const Run r = run_at(j.runs, n);
     f32x16 h = load_state(j.state, ch, lanes);
@@ -54,14 +54,14 @@ void complex_slice(const Job& j, int64_t ch, int lanes) {
         if (j.params.log_decay) {
           float part[16];
           store(part, a);
-          const f32x16 size = exp(RNL_EVEN(a));
+          const f32x16 size = exp(real_parts(a));
           for (int k = 0; k < 16; k += 2) {
             const float angle = part[k + 1];
             part[k] = __builtin_cosf(angle), part[k + 1] = __builtin_sinf(angle);
           }
           a = size * load(part);
         }
-        h = fma(RNL_EVEN(a), h, fma(RNL_ODD(a) * sign, RNL_SWAP(h), b));
+        h = fma(real_parts(a), h, fma(imaginary_parts(a) * sign, swapped(h), b));
       } else {
         h = h + b;
       }
@@ -74,9 +74,9 @@ void complex_slice(const Job& j, int64_t ch, int lanes) {
 // Lanes of k, w or u that belong to channels from ch on.
 RNL_INLINE f32x16 weights_at(const Job& j, const float* p, int64_t ch, int lanes) {
   if (j.width != 1) return load_lanes(p + ch, lanes);
-  f32x16 v = splat(0.0f);
-  for (int i = 0; i < lanes; ++i) v[i] = p[(ch + i) / j.value];
-  return v;
+  float part[16] = {};
+  for (int i = 0; i < lanes; ++i) part[i] = p[(ch + i) / j.value];
+  return load(part);
 }
 
 void log_slice(const Job& j, int64_t ch, int lanes) {

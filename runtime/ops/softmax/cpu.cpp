@@ -21,9 +21,7 @@ void softmax_row(const Job& j, int64_t t) {
   f32x16 largest = splat(-inf);
   for (int64_t i = 0; i < body; i += 16) largest = max(largest, load(x + i) * sign);
   if (tail) {
-    f32x16 v = load_n(x + body, tail) * sign;
-    for (int i = tail; i < 16; ++i) v[i] = -inf;
-    largest = max(largest, v);
+    largest = max(largest, select(lane_numbers() < tail, load_n(x + body, tail) * sign, splat(-inf)));
   }
   const float m = reduce_max(largest);
   if (m == -inf) {  // nothing but -infinity, or NaN, which the comparisons above pass over

@@ -71,7 +71,7 @@ RNL_INLINE f32x16 log(f32x16 x) {
   const i32x16 shifted = (i32x16)v - 0x3f3504f3;
   const i32x16 exponent = (shifted >> 23) - (tiny & 23);
   const f32x16 m = (f32x16)((shifted & 0x007fffff) + 0x3f3504f3);
-  const f32x16 e = __builtin_convertvector(exponent, f32x16);
+  const f32x16 e = to_float(exponent);
   f32x16 y = fma(e, splat(0.693359375f), fma(e, splat(-2.12194440e-4f), log1p_small(m - 1.0f)));
   y = select(x == splat(__builtin_inff()), x, y);
   y = select(x == splat(0.0f), splat(-__builtin_inff()), y);
@@ -106,7 +106,7 @@ RNL_INLINE f32x16 activate(f32x16 x, float alpha) {
   else if constexpr (kind == UnaryKind::kSoftcap) return tanh(x / alpha) * alpha;
   else if constexpr (kind == UnaryKind::kFloor) {
     const i32x16 small = abs(x) < splat(8388608.0f);  // the others, and NaN, are whole already
-    const f32x16 v = select(small, x, splat(0.0f)), cut = __builtin_convertvector(__builtin_convertvector(v, i32x16), f32x16);
+    const f32x16 v = select(small, x, splat(0.0f)), cut = to_float(to_int(v));
     return select(small, cut - select(cut > v, splat(1.0f), splat(0.0f)), x);
   }
   else return x;
