@@ -4,7 +4,7 @@
 
 #include "api/handles.h"
 #include "base/log.h"
-#include "cpu/features.h"
+#include "cpu/token_threads.h"
 #include "session/embed.h"
 #include "text/stream.h"
 
@@ -64,6 +64,14 @@ Status to_io(const rnl_tensor* tensors, size_t count, bool is_output, IoTensor* 
   return Status::ok();
 }
 
+// Before the engine's first session: what runs relies on the number.
+void choose_token_threads(rnl_engine& engine) {
+  std::lock_guard<std::mutex> lock(engine.mutex);
+  if (!engine.has_to_choose) return;
+  engine.has_to_choose = false;
+  thread_pool_set_part(engine.pool, token_threads(engine.pool, engine.cores).threads);
+}
+
 }  // namespace
 
 rnl_status_code report(Status status) {
@@ -103,7 +111,12 @@ rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine*
   if (!s.is_ok()) return report(std::move(s));
   if (o.threads < 0 || o.threads > 256) return report(Status::make(Code::kInvalidArgument, "%d threads; 1 to 256 are possible, 0 chooses", o.threads));
   auto* e = new (std::nothrow) rnl_engine;
-  if (e) e->pool = thread_pool_create(o.threads ? o.threads : cpu_default_threads());
+  if (e && o.threads == 0) {
+    e->has_to_choose = true;
+    e->cores = find_cores();
+    o.threads = e->cores.threads();
+  }
+  if (e) e->pool = thread_pool_create(o.threads, e->has_to_choose && e->cores.is_mixed() ? &e->cores.fast_set : nullptr);
   if (!e || !e->pool) {
     delete e;
     return report(Status::make(Code::kOutOfMemory, "cannot start %d threads", o.threads));
@@ -190,6 +203,7 @@ rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_opt
   PlanOptions plan;
   Status given = plan_options(options, &o, &plan);
   if (!given.is_ok()) return report(std::move(given));
+  choose_token_threads(*model->engine);
   auto created = Session::create(*model->model, model->engine->pool, plan, o.state_memory, o.arena_memory);
   if (!created.is_ok()) return report(created.take_status());
   auto* s = new (std::nothrow) rnl_session;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "cpu/cores.h"
 #include "cpu/thread_pool.h"
 #include "format/model_file.h"
 #include "runnel/runnel.h"
@@ -12,6 +13,10 @@
 
 struct rnl_engine {
   runnel::ThreadPool* pool = nullptr;
+  // The library chooses how many threads there are; how many of them compute one token is found with the first session.
+  std::mutex mutex;
+  bool has_to_choose = false;
+  runnel::Cores cores;
   ~rnl_engine() {
     if (pool) runnel::thread_pool_destroy(pool);
   }

@@ -1,4 +1,4 @@
-// bench: prefill and decode speed, load, time to the first token, memory.
+// bench: prefill and decode speed, load, time to the first token, memory, and how near decode comes to what memory allows.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "cli/common.h"
 #include "cli/lines.h"
+#include "cli/memory_bound.h"
 #include "cpu/features.h"
 #include "text/sampler.h"
 
@@ -62,6 +63,25 @@ class Runner {
     if (want_token && count == 1) ++(best.is_screened ? screened_ : full_);
     return best.id;
   }
+  // As feed() with one id. *bytes: what it would read at a position of the stream; 0 on a device.
+  int32_t feed_and_count(int32_t id, int64_t position, uint64_t* bytes) {
+    struct Watch {
+      const Session* session;
+      int64_t position;
+      uint64_t bytes;
+    } watch{&session_, position, 0};
+    session_.set_observer(
+        [](void* context, const ObservedOp& op) -> Status {
+          Watch& w = *static_cast<Watch*>(context);
+          w.bytes += bytes_read(*w.session, op, w.position);
+          return Status::ok();
+        },
+        &watch);
+    const int32_t next = feed(&id, 1, true);
+    session_.set_observer(nullptr, nullptr);
+    *bytes = watch.bytes;
+    return next;
+  }
   // What most of the decoded tokens had.
   const char* head() const { return screened_ > full_ ? "screened" : "full"; }
 
@@ -102,6 +122,9 @@ int cmd_bench(const Options& o) {
   int threads = 0;
   std::string kv, head;
   json device;
+  int token_threads = 0;
+  uint64_t token_bytes = 0, peak = 0;
+  double gb_per_s = 0;
   std::vector<int32_t> ids;
   for (int r = 0; r < o.repeat; ++r) {
     const uint64_t t0 = now_ns();
@@ -131,12 +154,18 @@ int cmd_bench(const Options& o) {
     if (o.gen_tokens > 0) {
       session.reset();
       if (o.depth > 0) runner.feed(ids.data(), o.depth, false);
-      int32_t token = runner.feed(ids.data(), 1, true);
+      int32_t token = runner.feed_and_count(ids[0], o.depth + 1 + o.gen_tokens / 2, &token_bytes);
       const uint64_t t5 = now_ns();
       for (int64_t i = 0; i < o.gen_tokens; ++i) token = runner.feed(&token, 1, true);
       decode.push_back(double(o.gen_tokens) * 1e9 / double(now_ns() - t5));
     }
     trace.finish();
+    ThreadPool* few = thread_pool_part(opened.engine.get()->pool);
+    token_threads = thread_pool_size(few);
+    if (r + 1 == o.repeat) {
+      peak = peak_bytes();  // reading all weights comes after it
+      if (token_bytes > 0) gb_per_s = read_gb_per_s(session.model(), few);
+    }
     const MemoryReport m = session.memory();
     planned = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
     threads = opened.engine.threads();
@@ -150,17 +179,20 @@ int cmd_bench(const Options& o) {
   }
   char cpu[96];
   cpu_name(cpu, sizeof cpu);
-  const uint64_t peak = peak_bytes();
+  const double bound_share = gb_per_s > 0 ? double(token_bytes) * median(decode) / 1e9 / gb_per_s : 0;
   if (o.json) {
     json out = {{"prefill_tokens_per_s", median(prefill)}, {"decode_tokens_per_s", median(decode)}, {"load_ms", median(load_ms)}, {"first_token_ms", median(first_ms)},
-                      {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", head}};
+                      {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", head}, {"token_threads", token_threads}};
+    if (token_bytes > 0) out.update({{"read_gb_per_s", gb_per_s}, {"bytes_per_token", token_bytes}, {"bound_share", bound_share}});
     if (!device.is_null()) out["device"] = device;
     std::printf("%s\n", json_text(out).c_str());
     return 0;
   }
-  std::printf("%s, %d threads, kv %s, output matrix %s\n", cpu, threads, kv.c_str(), head.c_str());
+  std::printf("%s, %d threads (%d for one token), kv %s, output matrix %s\n", cpu, threads, token_threads, kv.c_str(), head.c_str());
   if (!prefill.empty()) std::printf("prefill %lld tokens    %10.1f tokens/s\n", static_cast<long long>(o.prompt_tokens), median(prefill));
   if (!decode.empty()) std::printf("decode %lld at depth %lld %10.1f tokens/s\n", static_cast<long long>(o.gen_tokens), static_cast<long long>(o.depth), median(decode));
+  if (token_bytes > 0)
+    std::printf("weights are read at %.1f GB/s, a token reads %.2f MB: decode reaches %.0f%% of what memory allows\n", gb_per_s, double(token_bytes) / 1e6, bound_share * 100);
   std::printf("load %.2f ms, first token %.1f ms, peak memory %.1f MB\n", median(load_ms), median(first_ms), double(peak) / 1e6);
   return 0;
 }

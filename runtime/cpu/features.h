@@ -13,7 +13,4 @@ inline bool cpu_has_scalar() { return true; }
 // Marketing name of the CPU for reports; "unknown CPU" when the system does not tell.
 void cpu_name(char* buffer, int size);
 
-// Performance cores that this process may run on, at most 4: the default number of threads.
-int cpu_default_threads();
-
 }  // namespace runnel

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <new>
 
+#include "cpu/cores.h"
+
 namespace runnel {
 namespace {
 
@@ -15,11 +17,14 @@ namespace {
 constexpr int64_t kSpinNanoseconds = 40000;
 constexpr int kPausesPerLook = 32;
 
-// State of the pool in one word, so that joining a job is one compare-and-swap: generation << 32 | open << 31 | workers inside.
-// A worker that wakes too late finds the gate closed, and the caller never waits for it.
+// State of the pool in one word, so that joining a job is one compare-and-swap: generation << 32 | open << 31 | threads wanted << 16 |
+// workers inside. A worker that wakes too late finds the gate closed, and the caller never waits for it.
 constexpr uint64_t kOpen = uint64_t(1) << 31;
-constexpr uint64_t kInside = kOpen - 1;
+constexpr uint64_t kInside = 0xffff;
+constexpr uint64_t kEverybody = 0x7fff;
 uint32_t generation_of(uint64_t gate) { return uint32_t(gate >> 32); }
+// Worker `index` takes part in the job. The others sleep until they are wanted.
+bool wants(uint64_t gate, int index) { return uint64_t(index) < (gate >> 16 & kEverybody); }
 
 void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -52,18 +57,26 @@ bool spin(Done done) {
 
 }  // namespace
 
+class Workers;
+// All threads, or those with the lowest numbers.
 class ThreadPool {
  public:
-  ThreadPool() {
+  Workers* workers;
+  int size;
+};
+
+class Workers {
+ public:
+  Workers() {
     pthread_mutex_init(&callers_, nullptr);
     pthread_mutex_init(&sleep_, nullptr);
     pthread_cond_init(&idle_, nullptr);
   }
-  ~ThreadPool() {
+  ~Workers() {
     stop_.store(true);
-    gate_.fetch_add(uint64_t(1) << 32);  // a new generation that is not open
-    wake(size_);
-    for (int i = 1; i < size_; ++i) {
+    gate_.store((uint64_t(generation_of(gate_.load()) + 1) << 32) | kEverybody << 16);  // a new generation that is not open
+    wake(whole.size, whole.size);
+    for (int i = 1; i < whole.size; ++i) {
       pthread_join(threads_[i].id, nullptr);
       pthread_cond_destroy(&threads_[i].work);
     }
@@ -73,7 +86,8 @@ class ThreadPool {
     pthread_mutex_destroy(&callers_);
   }
 
-  bool start(int threads) {
+  bool start(int threads, const CoreSet* cores) {
+    if (cores) cores_ = *cores, has_cores_ = true;
     threads_ = new (std::nothrow) Worker[size_t(threads)];
     if (!threads_) return false;
     // Signals go to the application's threads.
@@ -81,39 +95,40 @@ class ThreadPool {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 1; i < threads; ++i) {
-      threads_[i].pool = this;
+      threads_[i].workers = this;
       threads_[i].index = i;
       pthread_cond_init(&threads_[i].work, nullptr);
       if (pthread_create(&threads_[i].id, nullptr, main, &threads_[i]) != 0) {
         pthread_cond_destroy(&threads_[i].work);
         break;
       }
-      size_ = i + 1;
+      whole.size = i + 1;
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return size_ == threads;
+    part.size = whole.size;
+    return whole.size == threads;
   }
 
-  int size() const { return size_; }
-
-  void run(int64_t tasks, TaskFn fn, void* context) {
+  void run(int64_t tasks, TaskFn fn, void* context, int threads) {
     pthread_mutex_lock(&callers_);
     fn_ = fn;
     context_ = context;
     tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
-    gate_.store((uint64_t(generation_of(gate_.load(std::memory_order_relaxed)) + 1) << 32) | kOpen);
-    wake(tasks - 1);
+    gate_.store((uint64_t(generation_of(gate_.load(std::memory_order_relaxed)) + 1) << 32) | kOpen | uint64_t(threads) << 16);
+    wake(tasks - 1, threads);
     work(0);
     // All tasks are taken: nobody may join any more, and those inside finish theirs.
     if (gate_.fetch_and(~kOpen) & kInside) wait_until_idle();
     pthread_mutex_unlock(&callers_);
   }
 
+  ThreadPool whole{this, 1}, part{this, 1};
+
  private:
   // One condition per worker: glibc before 2.41 can lose a wake-up when several threads wait for the same one (its bug 25847).
   struct Worker {
-    ThreadPool* pool;
+    Workers* workers;
     pthread_t id;
     int index;
     pthread_cond_t work;
@@ -122,22 +137,27 @@ class ThreadPool {
 
   static void* main(void* argument) {
     Worker* self = static_cast<Worker*>(argument);
-    self->pool->serve(*self);
+    if (self->workers->has_cores_) run_on(self->workers->cores_);
+    self->workers->serve(*self);
     return nullptr;
   }
 
   void serve(Worker& self) {
     uint32_t seen = 0;
     for (;;) {
-      const auto changed = [&] { return generation_of(gate_.load()) != seen; };
+      const auto changed = [&] {
+        const uint64_t gate = gate_.load();
+        return generation_of(gate) != seen && wants(gate, self.index);
+      };
       if (!spin(changed)) sleep_until(self, changed);
       uint64_t gate = gate_.load();
-      while ((gate & kOpen) && !gate_.compare_exchange_weak(gate, gate + 1)) {
+      const auto is_open = [&] { return (gate & kOpen) && wants(gate, self.index); };
+      while (is_open() && !gate_.compare_exchange_weak(gate, gate + 1)) {
       }
       seen = generation_of(gate);
       // Looked at behind the gate: the destructor sets it before the last generation, so whoever has seen that one sees this too.
       if (stop_.load()) return;
-      if (!(gate & kOpen)) continue;
+      if (!is_open()) continue;
       work(self.index);
       const uint64_t left = gate_.fetch_sub(1) - 1;
       if (!(left & kOpen) && !(left & kInside) && caller_sleeps_.load()) {
@@ -171,10 +191,10 @@ class ThreadPool {
     pthread_mutex_unlock(&sleep_);
   }
 
-  void wake(int64_t wanted) {
+  void wake(int64_t wanted, int threads) {
     if (sleepers_.load() == 0) return;
     pthread_mutex_lock(&sleep_);
-    for (int i = 1; i < size_ && wanted > 0; ++i) {
+    for (int i = 1; i < threads && wanted > 0; ++i) {
       if (!threads_[i].asleep) continue;
       threads_[i].asleep = false;
       pthread_cond_signal(&threads_[i].work);
@@ -197,8 +217,9 @@ class ThreadPool {
   TaskFn fn_ = nullptr;
   void* context_ = nullptr;
   int64_t tasks_ = 0;
-  int size_ = 1;
   Worker* threads_ = nullptr;
+  CoreSet cores_;
+  bool has_cores_ = false;
   // Lines of their own: workers write them while others read the fields above.
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint64_t> gate_{0};
@@ -209,21 +230,27 @@ class ThreadPool {
   pthread_cond_t idle_;
 };
 
-ThreadPool* thread_pool_create(int threads) {
-  ThreadPool* pool = new (std::nothrow) ThreadPool;
-  if (pool && threads > 1 && !pool->start(threads)) {
-    delete pool;
+ThreadPool* thread_pool_create(int threads, const CoreSet* cores) {
+  Workers* w = new (std::nothrow) Workers;
+  if (w && threads > 1 && !w->start(threads, cores)) {
+    delete w;
     return nullptr;
   }
-  return pool;
+  return w ? &w->whole : nullptr;
 }
 
-void thread_pool_destroy(ThreadPool* pool) { delete pool; }
+void thread_pool_destroy(ThreadPool* pool) {
+  if (pool) delete pool->workers;
+}
 
-int thread_pool_size(const ThreadPool* pool) { return pool ? pool->size() : 1; }
+int thread_pool_size(const ThreadPool* pool) { return pool ? pool->size : 1; }
+
+ThreadPool* thread_pool_part(ThreadPool* pool) { return pool ? &pool->workers->part : nullptr; }
+
+void thread_pool_set_part(ThreadPool* pool, int threads) { pool->workers->part.size = threads; }
 
 void parallel_for(ThreadPool* pool, int64_t tasks, TaskFn fn, void* context) {
-  if (pool && pool->size() > 1 && tasks > 1) return pool->run(tasks, fn, context);
+  if (pool && pool->size > 1 && tasks > 1) return pool->workers->run(tasks, fn, context, pool->size);
   for (int64_t i = 0; i < tasks; ++i) fn(context, i, 0);
 }
 

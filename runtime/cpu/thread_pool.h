@@ -8,11 +8,17 @@
 namespace runnel {
 
 class ThreadPool;
+struct CoreSet;
 
-// threads >= 1 counts the caller. Returns null when memory or threads cannot be had.
-ThreadPool* thread_pool_create(int threads);
+// threads >= 1 counts the caller. cores: where the others run, copied; null: anywhere. Returns null when memory or threads cannot be had.
+ThreadPool* thread_pool_create(int threads, const CoreSet* cores = nullptr);
 void thread_pool_destroy(ThreadPool* pool);
 int thread_pool_size(const ThreadPool* pool);
+
+// The part of the pool that computes passes of one token, which are bound by memory: a pool itself, of the same threads, not to be destroyed.
+// All of it until it is set, while nobody uses it, to 1 <= threads <= thread_pool_size. Null for null.
+ThreadPool* thread_pool_part(ThreadPool* pool);
+void thread_pool_set_part(ThreadPool* pool, int threads);
 
 // Calls fn(context, task, worker) once for each task in [0, tasks), worker in [0, thread_pool_size). Returns when all are done.
 // Tasks are taken in order by whichever thread is free. pool may be null: then the caller does everything as worker 0.

@@ -124,6 +124,8 @@ Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues*
   if (begin == 0) RNL_TRY(check_input_sizes(p, pass.symbols));
   Vec<BoundOp>& ops = ops_[pass.program_index];
   Vec<TensorView>& views = views_[pass.program_index];
+  const int along = begin < p.head_begin ? p.stream_symbol : p.rows_symbol;
+  ThreadPool* pool = along >= 0 && pass.symbols.v[along] == 1 ? thread_pool_part(pool_) : pool_;
   for (uint32_t i = begin; i < end; ++i) {
     const OpInfo& op = p.info->ops[i];
     TensorView* v = &views[op.first_operand];
@@ -137,7 +139,7 @@ Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues*
         s = Status::make(Code::kInvalidModel, "\"%s\" is larger in this call than at the upper bounds of its sizes", p.info->values[o.index].name);
     }
     BoundOp& b = ops[i];
-    b.call = {v, v + op.in_count, op.in_count, op.out_count, &op.params, 0, arena_.data() + p.ops[i].scratch_offset, pool_};
+    b.call = {v, v + op.in_count, op.in_count, op.out_count, &op.params, 0, arena_.data() + p.ops[i].scratch_offset, pool};
     if (s.is_ok()) s = op.def->check(b.call);
     if (!s.is_ok()) return std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, i, op.def->name);
     b.kernel = find_kernel(op.def->number, b.call);

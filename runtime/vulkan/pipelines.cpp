@@ -1,39 +1,13 @@
 #include "vulkan/pipelines.h"
 
-#include <sys/stat.h>
-
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
+#include "base/cache.h"
 #include "base/clock.h"
 #include "base/file.h"
 
 namespace runnel::vulkan {
-namespace {
-
-// Where compiled pipelines are kept: RUNNEL_CACHE_DIR, else the user's cache folder. False: nowhere.
-bool cache_folder(char* out, size_t size) {
-  if (const char* own = std::getenv("RUNNEL_CACHE_DIR")) return std::snprintf(out, size, "%s", own) > 0;
-  const char* xdg = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  if (xdg && *xdg) return std::snprintf(out, size, "%s/runnel", xdg) > 0;
-  if (home && *home) return std::snprintf(out, size, "%s/.cache/runnel", home) > 0;
-  return false;
-}
-
-void make_folders(const char* path) {
-  char part[512];
-  for (size_t i = 1; path[i] && i < sizeof part; ++i) {
-    part[i - 1] = path[i - 1];
-    if (path[i] != '/') continue;
-    part[i] = 0;
-    (void)mkdir(part, 0700);
-  }
-  (void)mkdir(path, 0700);
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Pipelines>> Pipelines::create(Device& device) {
   std::unique_ptr<Pipelines> p(new (std::nothrow) Pipelines(device));
@@ -67,18 +41,11 @@ Pipelines::~Pipelines() {
 
 // The file's name holds the driver's version, its own cache identity and a hash of all shaders.
 bool Pipelines::cache_file(const char* name, char* out, size_t size) const {
-  char folder[400], uuid[2 * VK_UUID_SIZE + 1];
-  if (!cache_folder(folder, sizeof folder)) return false;
+  char uuid[2 * VK_UUID_SIZE + 1], own[256];
   for (int i = 0; i < int(VK_UUID_SIZE); ++i) std::snprintf(uuid + 2 * i, 3, "%02x", device_.info().cache_uuid[i]);
   // Some drivers have the same identity in all versions.
-  return std::snprintf(out, size, "%s/vulkan-%x-%x-%s-%x-%s-%s", folder, device_.info().vendor, device_.info().driver_version, uuid, device_.features(), kShadersHash, name) < int(size);
-}
-
-bool Pipelines::write_cache_file(const char* path, const void* data, size_t size) {
-  char folder[400];
-  if (cache_folder(folder, sizeof folder)) make_folders(folder);
-  AtomicFile file;
-  return file.open(path).is_ok() && file.write(data, size).is_ok() && file.commit().is_ok();
+  return size_t(std::snprintf(own, sizeof own, "vulkan-%x-%x-%s-%x-%s-%s", device_.info().vendor, device_.info().driver_version, uuid, device_.features(), kShadersHash, name)) < sizeof own &&
+         cache_path(own, out, size);
 }
 
 // The driver checks its identity again.

@@ -46,8 +46,6 @@ class Pipelines {
   // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, features, shaders and `name`. False:
   // no folder.
   bool cache_file(const char* name, char* out, size_t size) const;
-  // False: not written, as on a full disk; nothing is left then.
-  static bool write_cache_file(const char* path, const void* data, size_t size);
 
  private:
   explicit Pipelines(Device& device) : device_(device) {}

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/cache.h"
 #include "base/file.h"
 
 namespace runnel::vulkan {
@@ -123,7 +124,7 @@ void ModelOnDevice::drop_features(uint64_t kind) {
   std::lock_guard<std::mutex> lock(g_mutex);
   const uint32_t data[2] = {kVerdictMagic, kFeaturesLie};
   char path[512];
-  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)Pipelines::write_cache_file(path, data, sizeof data);
+  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)write_cache_file(path, data, sizeof data);
   device_->drop_features();
 }
 
@@ -142,7 +143,7 @@ Status ModelOnDevice::keep_verdict(uint64_t kind, const Vec<Operator>& failed) {
   RNL_TRY(v.failed.append(failed.data(), failed.size()));
   RNL_TRY(verdicts_.push(std::move(v)));
   char path[512];
-  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)Pipelines::write_cache_file(path, data.data(), data.size() * 4);
+  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)write_cache_file(path, data.data(), data.size() * 4);
   return Status::ok();
 }
 

@@ -31,7 +31,9 @@ class SessionTest : public ::testing::Test {
     auto m = Model::open_memory(bytes_.data(), bytes_.size());
     EXPECT_TRUE(m.is_ok()) << m.take_status().message();
     model_ = std::move(m.value());
-    pool_ = thread_pool_create(2);
+    // Passes of one token by two threads, all others by three.
+    pool_ = thread_pool_create(3);
+    thread_pool_set_part(pool_, 2);
   }
   ~SessionTest() override { thread_pool_destroy(pool_); }
   std::unique_ptr<Session> make(int64_t context = 512, int64_t chunk = 16, int64_t rollback = 64, DType kv = DType::kNone) {

@@ -2,13 +2,17 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include "cpu/cores.h"
 
 namespace runnel {
 namespace {
@@ -118,6 +122,74 @@ TEST(ThreadPool, CallersWaitForEachOther) {
     });
   for (auto& t : callers) t.join();
   EXPECT_EQ(sum, 3 * 200 * 16);
+}
+
+// Jobs of the whole pool and of its part in turn, with pauses in which workers fall asleep: only those of the part take its tasks.
+TEST(ThreadPool, PartLeavesTheOthersOut) {
+  for (int part : {1, 2, 4}) {
+    Pool pool(thread_pool_create(4));
+    ASSERT_NE(pool, nullptr);
+    EXPECT_EQ(thread_pool_size(thread_pool_part(pool.get())), 4);
+    thread_pool_set_part(pool.get(), part);
+    EXPECT_EQ(thread_pool_size(pool.get()), 4);
+    EXPECT_EQ(thread_pool_size(thread_pool_part(pool.get())), part);
+    Counts all, few;
+    all.workers = 4;
+    few.workers = part;
+    all.runs.assign(8, 0);
+    few.runs.assign(8, 0);
+    const auto count_slowly = [](void* context, int64_t task, int worker) {
+      count(context, task, worker);
+      usleep(50);  // time for all who may to take a task
+    };
+    const int rounds = 60;
+    for (int round = 0; round < rounds; ++round) {
+      if (round % 3 == 0) parallel_for(pool.get(), 8, count_slowly, &all);
+      parallel_for(thread_pool_part(pool.get()), 8, count_slowly, &few);
+      if (round % 5 == 0) usleep(useconds_t(10 * round));
+    }
+    for (int r : all.runs) EXPECT_EQ(r, rounds / 3);
+    for (int r : few.runs) EXPECT_EQ(r, rounds);
+    EXPECT_FALSE(all.bad_worker);
+    EXPECT_FALSE(few.bad_worker);
+  }
+  EXPECT_EQ(thread_pool_part(nullptr), nullptr);
+}
+
+// Workers stay on the cores that they were given; the caller's own thread may go anywhere.
+TEST(ThreadPool, WorkersKeepToTheirCores) {
+#if defined(__linux__)
+  CoreSet allowed, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof allowed.bits, reinterpret_cast<cpu_set_t*>(allowed.bits)), 0);
+  int first = 0;
+  while (!allowed.has(first)) ++first;
+  one.add(first);
+  Pool pool(thread_pool_create(3, &one));
+  ASSERT_NE(pool, nullptr);
+  struct Seen {
+    std::atomic<int> wrong{0}, workers{0};
+    int core;
+  } seen;
+  seen.core = first;
+  for (int round = 0; round < 200; ++round) {
+    parallel_for(
+        pool.get(), 16,
+        [](void* context, int64_t, int worker) {
+          Seen& s = *static_cast<Seen*>(context);
+          if (worker == 0) return usleep(50), void();
+          CoreSet mine;
+          (void)sched_getaffinity(0, sizeof mine.bits, reinterpret_cast<cpu_set_t*>(mine.bits));
+          for (int i = 0; i < CoreSet::kMost; ++i) s.wrong += mine.has(i) != (i == s.core);
+          ++s.workers;
+        },
+        &seen);
+  }
+  EXPECT_EQ(seen.wrong, 0);
+  EXPECT_GT(seen.workers, 0);
+  CoreSet still;
+  ASSERT_EQ(sched_getaffinity(0, sizeof still.bits, reinterpret_cast<cpu_set_t*>(still.bits)), 0);
+  EXPECT_EQ(std::memcmp(still.bits, allowed.bits, sizeof still.bits), 0);
+#endif
 }
 
 TEST(ThreadPool, IdleWorkersUseNoTime) {

@@ -68,12 +68,17 @@ RNL_API void rnl_set_log(rnl_log_fn log, void* user);
 
 typedef struct rnl_engine_options {
   size_t struct_size;
-  int32_t threads; /* the caller's thread included; 0: the performance cores, at most 4 */
+  int32_t threads; /* the caller's thread included, for everything, on any cores. 0: as many as there are fast cores, at most 4 and no more than the
+                      control groups' CPU quota; beside small cores the library's threads keep to the fast ones. Passes of one token, which are bound by memory, then
+                      use the fewest of them that read weights as fast as any: with the engine's first session that is measured for some milliseconds on 8 to
+                      32 MiB, which are given back, and kept in the process and in a file in RUNNEL_CACHE_DIR, XDG_CACHE_HOME/runnel or ~/.cache/runnel
+                      (RUNNEL_CACHE_DIR empty: in none). It is not measured, and all are used, where the caches are larger than 16 MiB or little memory is free */
 } rnl_engine_options;
 
 /* options may be null. */
 RNL_API rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine** engine);
 RNL_API void rnl_engine_destroy(rnl_engine* engine);
+/* All of them. */
 RNL_API int32_t rnl_engine_threads(const rnl_engine* engine);
 
 /* ---- model ---- */

@@ -27,7 +27,7 @@ class [[nodiscard]] Status {
 
 class Engine {
  public:
-  // threads 0: the performance cores, at most 4.
+  // threads 0: the library chooses, see rnl_engine_options.
   Status create(int threads = 0) {
     rnl_engine_options o{};
     o.struct_size = sizeof o;
