@@ -62,7 +62,7 @@ void cpu_name(char* buffer, int size) {
 #if defined(__x86_64__) || defined(__i386__)
   // The kernel's file takes it from there too, and tens of milliseconds for the clocks that stand beside it.
   unsigned r[13] = {};
-  if (__get_cpuid_max(0x80000000, nullptr) < 0x80000004) return;
+  if (unsigned(__get_cpuid_max(0x80000000, nullptr)) < 0x80000004) return;
   for (unsigned i = 0; i < 3; ++i) (void)__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
   const char* name = reinterpret_cast<const char*>(r);
   while (*name == ' ') ++name;
