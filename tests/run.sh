@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
 #   default  release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
-#            TSan; operators for aarch64 (NEON, dotprod, i8mm) under emulation
-#   --all    also the GCC build, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the Arm builds have, and ten times longer fuzzing
+#            TSan; operators for aarch64 by clang under emulation, every kernel (NEON, dotprod, i8mm), and some again on CPUs that have fewer
+#   --all    also the GCC build, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the builds for aarch64 and armv7 have, by
+#            clang and by GCC, their operators on each kind of CPU, budgets of cycles, and ten times longer fuzzing
 # The last line says `N passed, N failed`, summed over all runs; the exit code is 0 only when nothing failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -62,6 +63,32 @@ check() {
   echo "$preset: $((total - bad)) passed, $bad failed"
 }
 
+# emulated PRESET CPU "TARGETS" [CTEST OPTION...]: tests of an Arm build on an emulated CPU, which has these targets' kernels (tests/ops/targets_test.cpp).
+emulated() {
+  local preset=$1 cpu=$2 targets=$3
+  shift 3
+  note "$preset on $cpu: $targets"
+  QEMU_CPU=$cpu RUNNEL_TEST_TARGETS=$targets check "$preset" "$@"
+}
+
+# CPUs of the cross builds, those with the most kernels first: max has all of them, a Cortex-A53 is Armv8.0, a Cortex-A9 lacks fused multiply-adds.
+cpus_of() {
+  case $1 in
+    aarch64*) printf '%s\n' 'max neon_i8mm neon_dotprod neon scalar' 'neoverse-n1 neon_dotprod neon scalar' 'cortex-a76 neon_dotprod neon scalar' 'cortex-a53 neon scalar' ;;
+    armv7*) printf '%s\n' 'max neon scalar' 'cortex-a7 neon scalar' 'cortex-a9 scalar' ;;
+  esac
+}
+
+# every_cpu PRESET "CTEST OPTIONS of the first CPU" "of the others"
+every_cpu() {
+  local options=$2 cpu targets
+  while read -r cpu targets; do
+    # shellcheck disable=SC2086  # several options
+    emulated "$1" "$cpu" "$targets" $options
+    options=$3
+  done < <(cpus_of "$1")
+}
+
 bash tests/install.sh build checks || exit 1
 mkdir -p build
 
@@ -75,11 +102,14 @@ if build asan all_tests; then
 fi
 if build tsan thread_tests; then check tsan -L threads; fi
 if [ $all -eq 0 ]; then
-  if build aarch64 op_tests; then check aarch64 -L ops; fi
+  if build aarch64 op_tests; then every_cpu aarch64 '-L ops' '-L ops -R Targets|RmsNorm|Rope'; fi
 else
-  for preset in aarch64 armv7 gcc; do
-    if build $preset; then check $preset; fi
+  for preset in aarch64 aarch64-gcc armv7 armv7-gcc; do
+    if build $preset; then every_cpu $preset '' '-L ops'; fi
   done
+  if build gcc; then check gcc; fi
+  note "Arm: budgets of cycles"
+  if bash tests/bench/arm.sh --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
   note "Gemma 3: download, conversion, tokenizer"
   if bash examples/quickstart.sh && python3 tests/e2e/gemma3_tokenizer.py build/release/bin/runnel models/gemma-3-270m.rnl; then
     passed=$((passed + 1))

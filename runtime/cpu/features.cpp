@@ -48,7 +48,11 @@ bool cpu_has_neon_dotprod() { return false; }
 bool cpu_has_neon_i8mm() { return false; }
 #endif
 #elif defined(__arm__) && defined(__linux__)
-bool cpu_has_neon() { return getauxval(AT_HWCAP) & (1ul << 12); }
+// The kernels are built for NEON with fused multiply-adds, which a Cortex-A8 or A9 has not.
+bool cpu_has_neon() {
+  const unsigned long needed = 1ul << 12 | 1ul << 16;  // NEON, VFPv4
+  return (getauxval(AT_HWCAP) & needed) == needed;
+}
 bool cpu_has_neon_dotprod() { return false; }
 bool cpu_has_neon_i8mm() { return false; }
 #else

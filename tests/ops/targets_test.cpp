@@ -1,0 +1,35 @@
+// Which CPU targets a machine has, and that their kernels say so. RUNNEL_TEST_TARGETS names those that are expected, best first: an emulated CPU
+// that offers less, or more, than it should would leave kernels untested.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "cpu/kernels.h"
+#include "ops/op.h"
+
+namespace runnel::test {
+
+TEST(Targets, AreThoseThatTheCpuHas) {
+  int count = 0;
+  const CpuTarget* targets = cpu_targets(&count);
+  std::string have;
+  for (int i = 0; i < count; ++i)
+    if (targets[i].available) have += (have.empty() ? "" : " ") + std::string(targets[i].name);
+  if (const char* want = std::getenv("RUNNEL_TEST_TARGETS")) EXPECT_EQ(have, want);
+  EXPECT_TRUE(have.ends_with("scalar")) << have;
+}
+
+TEST(Targets, StandInTheirKernelsNames) {
+  int count = 0, kernels = 0;
+  const CpuTarget* targets = cpu_targets(&count);
+  for (int i = 0; i < count; ++i)
+    for (int number = 0; number < 256; ++number) {
+      const KernelList list = targets[i].kernels(uint16_t(number));
+      for (int k = 0; k < list.count; ++k, ++kernels)
+        EXPECT_TRUE(std::string(list.rows[k].name).ends_with(std::string("__") + targets[i].name)) << list.rows[k].name;
+    }
+  EXPECT_GE(kernels, 20 * count);
+}
+
+}  // namespace runnel::test
