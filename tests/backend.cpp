@@ -14,8 +14,7 @@
 
 namespace runnel::test {
 
-// On another machine the goldens lie elsewhere (platforms/linux/measure.sh).
-const char* const kSourceDir = std::getenv("RUNNEL_TEST_SOURCE") ? std::getenv("RUNNEL_TEST_SOURCE") : RNL_SOURCE_DIR;
+const char* const kSourceDir = RNL_SOURCE_DIR;
 
 bool is_vulkan_mode() {
   const char* backend = std::getenv("RUNNEL_TEST_BACKEND");

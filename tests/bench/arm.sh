@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-options=() presets=(aarch64 aarch64-gcc armv7 armv7-gcc) with_peer=1 source_dir=
+options=() presets=(aarch64 aarch64-gcc armv7) with_peer=1 source_dir=
 while [ $# -gt 0 ]; do
   case $1 in
     --no-peer) with_peer=0 ;;

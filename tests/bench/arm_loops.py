@@ -20,7 +20,7 @@ Core = collections.namedtuple("Core", "title cpu llvm")
 CORES = {
     "aarch64": [Core("N1", "neoverse-n1", LLVM), Core("V1", "neoverse-v1", LLVM), Core("A510", "cortex-a510", LLVM), Core("A55", "cortex-a55", LLVM),
                 Core("A72", "cortex-a72", OLDER_LLVM), Core("A53", "cortex-a53", OLDER_LLVM)],
-    "armv7": [Core("A57", "cortex-a57", LLVM), Core("A9", "cortex-a9", LLVM)],
+    "armv7": [Core("A57", "cortex-a57", LLVM)],
 }
 TRIPLES = {"aarch64": "aarch64-linux-gnu", "armv7": "armv7-linux-gnueabihf"}
 ITERATIONS = 100
@@ -291,6 +291,7 @@ def model(text, machine, core):
         f.write(text)
         f.flush()
         attributes = FEATURES if machine == "aarch64" else "+neon,+vfp4"
+        attributes = FEATURES if machine == "aarch64" else "+neon,+vfp4"
         report = run(f"llvm-mca-{core.llvm}", "-mtriple=" + TRIPLES[machine], "-mcpu=" + core.cpu, "-mattr=" + attributes, f"-iterations={ITERATIONS}", f.name)
     return int(re.search(r"Total Cycles:\s+(\d+)", report).group(1)) / ITERATIONS
 
@@ -369,7 +370,7 @@ def choose(path, machine, function, measure, holds="", lacks=None, longest=False
     if not found:
         raise Missing(f"{path}: no loop with {measure} {holds} in {', '.join(names)[:200]}")
     loop, best = pick(found, counted, longest)
-    if around is None:
+    if around is None or machine == "armv7":  # there the inner loop stands alone
         return Choice(loop, best)
     return around_of(functions(path, machine)[loop.function], loop.function, loop, best, counted, around, calls, longest)
 
