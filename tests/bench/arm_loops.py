@@ -291,7 +291,6 @@ def model(text, machine, core):
         f.write(text)
         f.flush()
         attributes = FEATURES if machine == "aarch64" else "+neon,+vfp4"
-        attributes = FEATURES if machine == "aarch64" else "+neon,+vfp4"
         report = run(f"llvm-mca-{core.llvm}", "-mtriple=" + TRIPLES[machine], "-mcpu=" + core.cpu, "-mattr=" + attributes, f"-iterations={ITERATIONS}", f.name)
     return int(re.search(r"Total Cycles:\s+(\d+)", report).group(1)) / ITERATIONS
 
