@@ -178,10 +178,11 @@ def main():
             print("\n".join(objects(o.objects)))
         elif o.check:
             return 0 if check(o) else 1
-        elif o.budgets:
-            write_budgets(o)
-        elif o.markdown:
-            write_readme(tables(o))
+        elif o.budgets or o.markdown:
+            if o.budgets:
+                write_budgets(o)
+            if o.markdown:
+                write_readme(tables(o))
         else:
             print(tables(o))
     except Missing as e:

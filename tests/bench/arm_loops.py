@@ -23,7 +23,6 @@ CORES = {
     "armv7": [Core("A57", "cortex-a57", LLVM)],
 }
 TRIPLES = {"aarch64": "aarch64-linux-gnu", "armv7": "armv7-linux-gnueabihf"}
-ITERATIONS = 100
 MOST_PATHS = 512
 
 Instruction = collections.namedtuple("Instruction", "address name operands target")
@@ -41,22 +40,28 @@ def run(*command):
 
 @functools.lru_cache(None)
 def functions(path, machine):
-    """{readable name: [Instruction]} of an object file."""
+    """{readable name: lines of the disassembly} of an object file."""
     arguments = ["-d", "--no-show-raw-insn", "--demangle"] + (["--mattr=" + FEATURES] if machine == "aarch64" else [])
-    found, code = {}, None
+    found, lines = {}, []
     for line in run(f"llvm-objdump-{LLVM}", *arguments, path).splitlines():
-        head = re.match(r"[0-9a-f]+ <(.*)>:$", line)
-        if head:
-            name = re.sub(r"\(anonymous namespace\)::|runnel::(neon\w*::)?", "", head.group(1))
-            code = found.setdefault(name, [])
-            continue
-        row = re.match(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)$", line)
-        if not row or code is None:
-            continue
+        if line.endswith(">:"):
+            name = re.sub(r"\(anonymous namespace\)::|runnel::(neon\w*::)?", "", line[line.index("<") + 1 : -2])
+            lines = found.setdefault(name, [])
+        else:
+            lines.append(line)
+    return found
+
+
+ROW = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
+
+
+def instructions(lines):
+    code = []
+    for row in filter(None, map(ROW.match, lines)):
         operands = re.sub(r"\s*(//|@|<).*$", "", row.group(3))
         jump = re.search(r"0x([0-9a-f]+)$", operands) if CONDITIONAL.match(row.group(2)) or row.group(2) == "b" else None
         code.append(Instruction(int(row.group(1), 16), row.group(2), operands, int(jump.group(1), 16) if jump else None))
-    return found
+    return code
 
 
 class Loop:
@@ -157,19 +162,21 @@ def circles(nodes, steps):
     return found
 
 
-def loops(function, code, innermost=True):
+@functools.lru_cache(None)
+def loops(path, machine, function, innermost=True):
     """Loops of a function; innermost: those that hold no other one. A loop's head is where it is entered."""
-    steps, by_address = steps_of(code), {x.address: x for x in code}
+    code = instructions(functions(path, machine)[function])
+    steps, by_address, found = steps_of(code), {x.address: x for x in code}, []
     todo = [set(by_address)]
     while todo:
-        nodes = todo.pop()
-        for group in circles(nodes, steps):
+        for group in circles(todo.pop(), steps):
             heads = {n for a, nexts in steps.items() if a not in group for n in nexts if n in group}
             head = min(heads or group)
             inner = group - {head}
             todo.append(inner)
             if not innermost or not circles(inner, steps):
-                yield Loop(function, by_address, steps, head, group)
+                found.append(Loop(function, by_address, steps, head, group))
+    return found
 
 
 # What a path is measured by. Registers of 16 bytes are q.. or v..; multiply-adds of int8 by the width of their operands.
@@ -287,12 +294,13 @@ CALL = re.compile(r"(bl|blr|blx)$")
 
 @functools.lru_cache(None)
 def model(text, machine, core):
+    turns = max(10, min(100, 20000 // text.count("\n")))  # a long loop fills the core by itself
     with tempfile.NamedTemporaryFile("w", suffix=".s") as f:
         f.write(text)
         f.flush()
         attributes = FEATURES if machine == "aarch64" else "+neon,+vfp4"
-        report = run(f"llvm-mca-{core.llvm}", "-mtriple=" + TRIPLES[machine], "-mcpu=" + core.cpu, "-mattr=" + attributes, f"-iterations={ITERATIONS}", f.name)
-    return int(re.search(r"Total Cycles:\s+(\d+)", report).group(1)) / ITERATIONS
+        report = run(f"llvm-mca-{core.llvm}", "-mtriple=" + TRIPLES[machine], "-mcpu=" + core.cpu, "-mattr=" + attributes, f"-iterations={turns}", f.name)
+    return int(re.search(r"Total Cycles:\s+(\d+)", report).group(1)) / turns
 
 
 class Choice:
@@ -330,9 +338,9 @@ def has_call(path):
     return any(CALL.match(x.name) for x in path)
 
 
-def around_of(code, name, inner, path, measure, whole, calls, longest):
+def around_of(all_loops, name, inner, path, measure, whole, calls, longest):
     """Choice of the loop directly around one that does `whole` work a turn."""
-    held = [x for x in loops(name, code, innermost=False) if inner.inside < x.inside]
+    held = [x for x in all_loops if inner.inside < x.inside]
     if not held and measure(inner, path) == whole:
         return Choice(inner, path)
     if not held:
@@ -350,19 +358,22 @@ def around_of(code, name, inner, path, measure, whole, calls, longest):
     return Choice(inner, path, around, int(turns))
 
 
-def choose(path, machine, function, measure, holds="", lacks=None, longest=False, innermost=True, around=None, calls=False, least=0, turn=None):
+def choose(path, machine, function, measure, holds="", lacks=None, longest=False, around=None, calls=False, least=0, turn=None):
     """The loop of the functions that match which does most of the measured work a turn, on its shortest or longest path; least: fused multiply-adds
     that it has; turn: its work, where loops of a function differ in that; holds, lacks: patterns of its instructions. around: the work of a turn of
     the loop directly around, which is then counted with it; calls: whether that one calls a function (None: either way), whose cycles are not counted."""
     counted, found, names = MEASURES[measure], [], []
-    for name, code in functions(path, machine).items():
+    for name in functions(path, machine):
         if not re.search(function, name):
             continue
         names.append(name)
-        for loop in loops(name, code, innermost):
+        for loop in loops(path, machine, name):
             for p in loop.paths():
                 text = text_of(p)
-                if not has_call(p) and re.search(holds, text) and not (lacks and re.search(lacks, text)) and fused(p) >= least and counted(loop, p) and turn in (None, counted(loop, p)):
+                if has_call(p) or not re.search(holds, text) or (lacks and re.search(lacks, text)) or fused(p) < least:
+                    continue
+                work = counted(loop, p)
+                if work and turn in (None, work):
                     found.append((loop, p))
     if not names:
         raise Missing(f"{path}: no function like {function}")
@@ -371,16 +382,16 @@ def choose(path, machine, function, measure, holds="", lacks=None, longest=False
     loop, best = pick(found, counted, longest)
     if around is None or machine == "armv7":  # there the inner loop stands alone
         return Choice(loop, best)
-    return around_of(functions(path, machine)[loop.function], loop.function, loop, best, counted, around, calls, longest)
+    return around_of(loops(path, machine, loop.function, innermost=False), loop.function, loop, best, counted, around, calls, longest)
 
 
 def main():
     path, pattern = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
     machine = "aarch64" if "aarch64" in run(f"llvm-objdump-{LLVM}", "-f", path).split("architecture:")[1].split()[0] else "armv7"
-    for name, code in functions(path, machine).items():
+    for name in functions(path, machine):
         if not re.search(pattern, name):
             continue
-        for loop in loops(name, code):
+        for loop in loops(path, machine, name):
             for p in loop.paths():
                 counts = ", ".join(f"{key} {measure(loop, p)}" for key, measure in MEASURES.items())
                 print(f"{name[:90]} at {loop.head:#x}: {len(p)} instructions, {counts}, spills {spills(loop, p)}")
