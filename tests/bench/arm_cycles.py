@@ -130,7 +130,7 @@ def write_readme(text):
 
 def own_figures(o):
     """Of what the reference compiler made: {(kernel, who): figures}."""
-    return {(k.name, who): f for _, k in kernels(o.only) for who, f in rows_of(o, k, ["clang"])}
+    return {(k.name, who): f for _, k in kernels(o.only) for who, f in rows_of(o, k, ["clang"]) if who.startswith("clang")}
 
 
 def write_budgets(o):
