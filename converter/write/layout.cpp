@@ -1,5 +1,7 @@
 #include "converter/write/layout.h"
 
+#include <algorithm>
+
 #include "format/model_file.h"
 
 namespace runnel::convert {
@@ -7,9 +9,18 @@ namespace {
 
 constexpr uint64_t kMaxSegment = uint64_t(2) << 30;
 
+// Features that follow from what the graph holds.
+void require_features(format::ModelT& model) {
+  bool has_optional = false;
+  for (const auto& p : model.programs)
+    for (const auto& v : p->inputs) has_optional = has_optional || v->optional;
+  if (has_optional && std::find(model.features.begin(), model.features.end(), "optional_inputs") == model.features.end()) model.features.push_back("optional_inputs");
+}
+
 }  // namespace
 
 std::vector<size_t> lay_out(ModelBuilder& b) {
+  require_features(b.model);
   std::vector<size_t> order;
   b.model.segments.clear();
   for (const auto kind : {format::SegmentKind::weights, format::SegmentKind::tokenizer, format::SegmentKind::index}) {

@@ -23,13 +23,15 @@ const ProgramInfo& find_program(const Model& model, const std::string& name) {
   return *p;
 }
 
-SymbolValues call_symbols(const Plan& plan, const PlannedProgram& program, const std::vector<rnl_tensor>& inputs) {
-  SymbolValues v = plan.bounds;
+CallBinding call_symbols(const Plan& plan, const PlannedProgram& program, const std::vector<rnl_tensor>& inputs) {
+  CallBinding v = plan.bounds;
+  v.absent = program.info->optional_inputs;
   bool rows_given = false;
   for (const rnl_tensor& t : inputs)
     for (uint32_t i = 0; i < program.info->input_count; ++i) {
       const ValueInfo& info = program.info->values[i];
       if (std::strcmp(info.name, t.name) != 0) continue;
+      if (i < 64) v.absent &= ~(uint64_t(1) << i);
       for (int d = 0; d < std::min(t.rank, info.shape.rank); ++d) {
         const int s = plan.model->exprs().as_symbol(info.shape.dims[d]);
         if (s < 0 || plan.model->symbols()[size_t(s)].kind != format::SymbolKind::axis) continue;

@@ -63,7 +63,7 @@ int cmd_eval(const Options& o) {
   for (const NamedTensor& t : given) inputs.push_back(to_tensor(t));
   const Plan& plan = session.get()->session->plan();
   const PlannedProgram& program = plan.programs[size_t(&info - &plan.model->programs()[0])];
-  const SymbolValues symbols = call_symbols(plan, program, inputs);
+  const CallBinding symbols = call_symbols(plan, program, inputs);
   std::vector<NamedTensor> outputs;
   std::vector<int> places;
   Session::RunOptions run;

@@ -98,7 +98,7 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m, const
     }
     json inputs = json::array(), outputs = json::array();
     for (uint32_t i = 0; i < p.info->input_count; ++i)
-      inputs.push_back({{"name", p.info->values[i].name}, {"dtype", dtype_name(p.info->values[i].dtype)}, {"shape", shape_text(model, p.info->values[i].shape)}});
+      inputs.push_back({{"name", p.info->values[i].name}, {"dtype", dtype_name(p.info->values[i].dtype)}, {"shape", shape_text(model, p.info->values[i].shape)}, {"optional", p.info->is_optional(i)}});
     for (uint32_t v : p.info->outputs) outputs.push_back({{"name", p.info->values[v].name}, {"dtype", dtype_name(p.info->values[v].dtype)}, {"shape", shape_text(model, p.info->values[v].shape)}});
     out["programs"].push_back({{"name", p.info->name}, {"inputs", inputs}, {"outputs", outputs}, {"ops", ops}});
   }

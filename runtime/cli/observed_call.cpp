@@ -15,7 +15,7 @@ ObservedCall::ObservedCall(const Options& o, const std::vector<NamedTensor>& ten
   for (uint32_t i = 0; i < program_->input_count; ++i) {
     const ValueInfo& v = program_->values[i];
     const bool is_given = std::any_of(given_.begin(), given_.end(), [&](const NamedTensor& t) { return t.name == v.name; });
-    if (!is_given && (v.role == format::Role::none || v.role == format::Role::tokens)) throw Failure(std::string("input \"") + v.name + "\" is missing");
+    if (!is_given && !program_->is_optional(i) && (v.role == format::Role::none || v.role == format::Role::tokens)) throw Failure(std::string("input \"") + v.name + "\" is missing");
   }
   for (const NamedTensor& t : given_) tensors_.push_back(to_tensor(t));
   rnl_session_options so = session_options(o, longest_axis(given_));

@@ -56,7 +56,7 @@ class ObservedCall {
   std::vector<NamedTensor> given_;
   std::vector<rnl_tensor> tensors_;
   std::string name_;
-  SymbolValues symbols_{};
+  CallBinding symbols_{};
   std::vector<int64_t> seen_;  // of each value: elements along its axis, or parts where there is none
 };
 

@@ -29,8 +29,8 @@ bool has_aligned_vectors(const format::Model& m) {
 
 }  // namespace
 
-const char* const kKnownFeatures[] = {"split", "adapter"};
-const int kKnownFeatureCount = 2;
+const char* const kKnownFeatures[] = {"split", "adapter", "optional_inputs"};
+const int kKnownFeatureCount = 3;
 
 Result<std::unique_ptr<Model>> Model::make(FileView file, std::unique_ptr<Model> base, const char* where) {
   std::unique_ptr<Model> model(new (std::nothrow) Model);
@@ -317,6 +317,12 @@ Status Model::load_program(const format::Program& p) {
       if (is_filled_in(v->role()) && ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) || shape.rank != 1))
         return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32%s", name, format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
       RNL_TRY(index_name(name, Operand::Kind::kValue, uint32_t(program.values.size())));
+      if (v->optional()) {
+        if (list != p.inputs() || v->role() != format::Role::none) return Status::make(Code::kInvalidModel, "value \"%s\" is optional but no input without a role", name);
+        if (!requires_feature("optional_inputs")) return Status::make(Code::kInvalidModel, "input \"%s\" is optional, but the model does not require the feature \"optional_inputs\"", name);
+        if (program.values.size() >= 64) return Status::make(Code::kUnsupported, "input \"%s\" is optional, but not among the first 64", name);
+        program.optional_inputs |= uint64_t(1) << program.values.size();
+      }
       RNL_TRY(program.values.push(ValueInfo{name, dtype, shape, v->role()}));
     }
     return Status::ok();
@@ -346,6 +352,7 @@ Status Model::load_program(const format::Program& p) {
       const char* name = list->Get(i)->c_str();
       const Operand o = find_name(name);
       if (o.kind != Operand::Kind::kValue) return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name);
+      if (program.is_optional(o.index)) return Status::make(Code::kInvalidModel, "output \"%.80s\" is an optional input", name);
       RNL_TRY(program.outputs.push(o.index));
     }
   if (program.outputs.size() > program.required_outputs && program.outputs.size() > 64) return bad("more than 64 outputs, some of them optional");
@@ -401,6 +408,8 @@ Status Model::load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& 
       o = find_name(name);
       if (o.kind == Operand::Kind::kAbsent) return Status::make(Code::kInvalidModel, "input \"%.80s\" does not exist", name);
       if (o.kind == Operand::Kind::kValue && !produced[o.index]) return Status::make(Code::kInvalidModel, "input \"%.80s\" is used before it is computed", name);
+      if (i < def->min_in && o.kind == Operand::Kind::kValue && program.is_optional(o.index))
+        return Status::make(Code::kInvalidModel, "input %u is not optional, but \"%.80s\" is", i, name);
     } else if (i < def->min_in) {
       return Status::make(Code::kInvalidModel, "input %u is not optional", i);
     }

@@ -95,6 +95,8 @@ struct ProgramInfo {
   const char* name;
   Vec<ValueInfo> values;    // inputs first
   uint32_t input_count = 0;
+  uint64_t optional_inputs = 0;  // bit i: input i, which a call may leave out
+  bool is_optional(uint32_t value) const { return value < 64 && (optional_inputs >> value & 1); }
   Vec<uint32_t> outputs;    // value indices, those that every call gives first
   uint32_t required_outputs = 0;
   Vec<Operand> operands;

@@ -185,6 +185,22 @@ Status find_replaced(const Model& model, const ProgramInfo& info, PlannedProgram
   return Status::ok();
 }
 
+// The kernel, at the upper bounds and with all inputs, and the most scratch that a call needs.
+Status plan_op(Plan& plan, PlannedProgram& program, uint32_t number, const CallBinding& binding) {
+  const OpInfo& op = program.info->ops[number];
+  TensorView views[kMaxOpInputs + kMaxOpOutputs];
+  RNL_TRY(operand_views(plan, program, op, binding, views));
+  const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
+  Status s = op.def->check(call);
+  if (!s.is_ok()) return binding.absent ? std::move(s).with_context("without optional inputs") : std::move(s);
+  RNL_TRY(check_slots(plan, program, number, call));
+  PlannedOp& p = program.ops[number];
+  const Kernel* kernel = find_kernel(op.def->number, call);
+  if (!binding.absent) p.kernel = kernel;
+  p.scratch_bytes = std::max(p.scratch_bytes, kernel && kernel->scratch_bytes ? kernel->scratch_bytes(call, plan.options.threads) : 0);
+  return Status::ok();
+}
+
 Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(plan.programs.push(PlannedProgram{}));
   PlannedProgram& program = plan.programs.back();
@@ -214,15 +230,11 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   }
   for (uint32_t i = 0; i < end; ++i) {
     const OpInfo& op = info.ops[i];
-    TensorView views[kMaxOpInputs + kMaxOpOutputs];
-    Status s = operand_views(plan, program, op, plan.bounds, views);
-    const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
-    if (s.is_ok()) s = op.def->check(call);
-    if (s.is_ok()) s = check_slots(plan, program, i, call);
-    if (!s.is_ok()) return std::move(s).with_context("operator %u (%s)", i, op.def->name);
     PlannedOp& p = program.ops[i];
-    p.kernel = find_kernel(op.def->number, call);
-    p.scratch_bytes = p.kernel && p.kernel->scratch_bytes ? p.kernel->scratch_bytes(call, plan.options.threads) : 0;
+    if (__builtin_popcountll(optional_operands(info, op)) > kMaxOptionalOperands)
+      return Status::make(Code::kUnsupported, "operator %u (%s) reads more than %d optional inputs", i, op.def->name, kMaxOptionalOperands);
+    Status s = for_each_absence(info, op, plan.bounds, [&](const CallBinding& binding) { return plan_op(plan, program, i, binding); });
+    if (!s.is_ok()) return std::move(s).with_context("operator %u (%s)", i, op.def->name);
     const Operand& first_in = info.operands[op.first_operand];
     const Operand& first_out = info.operands[op.first_operand + op.in_count];
     if (op.def->is_view && first_in.kind == Operand::Kind::kValue) {
@@ -288,7 +300,16 @@ size_t view_bytes(const TensorView& view) {
   return n;
 }
 
-Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const SymbolValues& values, TensorView* views) {
+uint64_t optional_operands(const ProgramInfo& program, const OpInfo& op) {
+  uint64_t found = 0;
+  for (uint32_t k = 0; program.optional_inputs && k < op.in_count; ++k) {
+    const Operand& o = program.operands[op.first_operand + k];
+    if (o.kind == Operand::Kind::kValue && program.is_optional(o.index)) found |= uint64_t(1) << o.index;
+  }
+  return found;
+}
+
+Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const CallBinding& binding, TensorView* views) {
   const ProgramInfo& info = *program.info;
   for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
     const Operand& o = info.operands[op.first_operand + k];
@@ -305,7 +326,8 @@ Status operand_views(const Plan& plan, const PlannedProgram& program, const OpIn
         break;
       }
       case Operand::Kind::kValue:
-        RNL_TRY(evaluate_shape(*plan.model, info.values[o.index].shape, values, info.values[o.index].name, &v));
+        if (info.is_optional(o.index) && (binding.absent >> o.index & 1)) break;
+        RNL_TRY(evaluate_shape(*plan.model, info.values[o.index].shape, binding, info.values[o.index].name, &v));
         v.dtype = info.values[o.index].dtype;
         break;
     }

@@ -19,6 +19,7 @@ inline constexpr size_t kArenaAlignment = 64;
 inline constexpr size_t kStateAlignment = 256;
 inline constexpr int64_t kDefaultContext = 4096;
 inline constexpr int64_t kDefaultChunk = 256;
+inline constexpr int kMaxOptionalOperands = 4;
 // Without a rollback window recurrent states keep one checkpoint at most so old, to which a call that fails can go back.
 inline constexpr int64_t kReplayWindow = 64;
 
@@ -44,6 +45,11 @@ struct MemoryReport {
   uint64_t packed = 0;     // copies of weights made for a library
   uint64_t fixed = 0;      // tables of model, plan and session
   uint64_t total() const { return weights + tokenizer + state + arena + packed + fixed; }
+};
+
+// What a call binds: sizes, and the optional inputs that it leaves out (bit i: input i of the program).
+struct CallBinding : SymbolValues {
+  uint64_t absent = 0;
 };
 
 struct PlannedValue {
@@ -107,7 +113,7 @@ struct PlannedState {
 struct Plan {
   const Model* model = nullptr;
   PlanOptions options;     // defaults filled in
-  SymbolValues bounds{};   // options as chosen, axis symbols at their upper bound
+  CallBinding bounds{};    // options as chosen, axis symbols at their upper bound, no input absent
   Vec<PlannedProgram> programs;
   Vec<PlannedState> states;
   bool has_recurrent = false;
@@ -135,7 +141,21 @@ bool is_stream_input(const Model& model, const PlannedProgram& program, const Va
 // Bytes of a dense view.
 size_t view_bytes(const TensorView& view);
 
-// The operands of an operator as views at these symbol values; data is set for tensors only. views holds in_count + out_count entries.
-Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const SymbolValues& values, TensorView* views);
+// The operands of an operator as views in such a call; data is set for tensors only. views holds in_count + out_count entries.
+Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const CallBinding& binding, TensorView* views);
+// Optional inputs among an operator's operands, at most kMaxOptionalOperands of a planned one. An operator is planned for every part of them: for_each_absence calls fn(binding) with the sizes of
+// `bounds`, first with all inputs there, until one fails.
+uint64_t optional_operands(const ProgramInfo& program, const OpInfo& op);
+template <class Fn>
+Status for_each_absence(const ProgramInfo& program, const OpInfo& op, CallBinding bounds, Fn fn) {
+  const uint64_t all = optional_operands(program, op);
+  uint64_t part = 0;
+  do {
+    bounds.absent = part;
+    RNL_TRY(fn(bounds));
+    part = (part - all) & all;
+  } while (part);
+  return Status::ok();
+}
 
 }  // namespace runnel

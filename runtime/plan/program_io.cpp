@@ -22,6 +22,25 @@ Status check_input(const Model& model, const PlannedProgram& program, const Valu
   return Status::ok();
 }
 
+// A size that optional inputs alone bind may be unknown in a call: nothing else depends on it.
+Status check_optional_sizes(const Model& model, const ProgramInfo& info) {
+  for (size_t s = 0; s < model.symbols().size(); ++s) {
+    const char* optional = nullptr;
+    bool is_bound = false;
+    for (uint32_t i = 0; i < info.input_count; ++i)
+      for (int d = 0; d < info.values[i].shape.rank; ++d) {
+        if (model.exprs().as_symbol(info.values[i].shape.dims[d]) != int(s)) continue;
+        if (info.is_optional(i)) optional = info.values[i].name;
+        else is_bound = true;
+      }
+    if (!optional || is_bound || model.symbols()[s].kind != format::SymbolKind::axis) continue;
+    for (uint32_t i = 0; i < info.values.size(); ++i)
+      if (!info.is_optional(i) && model.depends_on(info.values[i].shape, int(s)))
+        return Status::make(Code::kInvalidModel, "\"%s\" depends on the size \"%s\", which no call binds that leaves out \"%s\"", info.values[i].name, model.symbols()[s].name, optional);
+  }
+  return Status::ok();
+}
+
 // k where an axis is k times the stream's tokens, else 0.
 int64_t multiple_of_stream(const Model& model, ExprId dim, int stream, SymbolValues values) {
   int64_t per_token = 0;
@@ -97,8 +116,12 @@ bool is_stream_input(const Model& model, const PlannedProgram& program, const Va
   return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol;
 }
 
+size_t log_header_bytes(const PlannedProgram& program) {
+  return 1 + (program.call_symbols.size() + (program.info->optional_inputs ? 1 : 0)) * sizeof(int64_t);
+}
+
 Result<size_t> log_row_bytes(const Model& model, const PlannedProgram& program, const SymbolValues& symbols) {
-  size_t row = 1 + program.call_symbols.size() * sizeof(int64_t);
+  size_t row = log_header_bytes(program);
   for (uint32_t i = 0; i < program.info->input_count; ++i) {
     const ValueInfo& input = program.info->values[i];
     if (is_rows_input(input)) continue;
@@ -121,6 +144,10 @@ Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program
     if (is_rows_input(info.values[i])) program.rows_symbol = rows, ++rows_inputs;
   }
   for (uint32_t i = 0; i < info.input_count; ++i) RNL_TRY(check_input(model, program, info.values[i]));
+  RNL_TRY(check_optional_sizes(model, info));
+  bool has_stream = false;
+  for (uint32_t i = 0; i < info.input_count; ++i) has_stream = has_stream || (!info.is_optional(i) && is_stream_input(model, program, info.values[i]));
+  if (program.stream_symbol >= 0 && !has_stream) return Status::make(Code::kInvalidModel, "every input with the stream is optional");
   if (rows_inputs > 1) return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
   for (size_t s = 0; s < model.symbols().size(); ++s) {
     bool is_bound = false;

@@ -11,6 +11,8 @@ Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program
 // Fills in outputs, head_inputs, logits_value and choice_value.
 Status plan_outputs(const Model& model, PlannedProgram& program);
 
+// Bytes in front of a token's inputs in a log, see session/journal.cpp.
+size_t log_header_bytes(const PlannedProgram& program);
 // Bytes of one token's inputs in a log when the program's inputs have these sizes.
 Result<size_t> log_row_bytes(const Model& model, const PlannedProgram& program, const SymbolValues& symbols);
 

@@ -24,7 +24,7 @@ struct OpRange {
   const PlannedProgram* program;
   uint32_t program_index, begin, end;
   BoundOp* ops;          // of the whole program
-  SymbolValues symbols;  // what they are bound to
+  CallBinding symbols;   // what they are bound to
   int from, to;          // buffers of recurrent states that are read and written
   int64_t choose_among = 0;  // n > 0: of the program's choice_value the number of the highest of the first row's first n elements is wanted, and nothing else
 };

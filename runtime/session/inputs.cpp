@@ -51,7 +51,7 @@ Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, si
     matched_[i] = &t;
   }
   for (uint32_t i = 0; i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role), "input \"%s\" is missing", info.values[i].name);
+    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role) || info.is_optional(i), "input \"%s\" is missing", info.values[i].name);
   // The same positions may be wanted as i32 and as f32: whoever gives one gives both.
   const IoTensor* positions = nullptr;
   for (uint32_t i = 0; i < info.input_count; ++i)
@@ -62,12 +62,13 @@ Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, si
 }
 
 // Binds axis symbols from the inputs' shapes (whole call) and checks every other axis.
-Status Session::bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const {
+Status Session::bind_symbols(const PlannedProgram& p, CallBinding* symbols) const {
   const ProgramInfo& info = *p.info;
   *symbols = plan_.bounds;
   bool bound[kMaxSymbols] = {};
   for (uint32_t i = 0; i < info.input_count; ++i) {
     const IoTensor* t = matched_[i];
+    if (!t && info.is_optional(i)) symbols->absent |= uint64_t(1) << i;
     if (!t) continue;
     for (int d = 0; d < t->rank; ++d) {
       const int s = model().exprs().as_symbol(info.values[i].shape.dims[d]);
@@ -92,7 +93,7 @@ Status Session::bind_symbols(const PlannedProgram& p, SymbolValues* symbols) con
 
 // Every input fits its place in the arena, and the tokens' parts a row of the log: both are planned from the upper bounds of sizes, and an
 // expression may be larger below them.
-Status Session::check_input_sizes(const PlannedProgram& p, const SymbolValues& symbols) const {
+Status Session::check_input_sizes(const PlannedProgram& p, const CallBinding& symbols) const {
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
     TensorView v{};

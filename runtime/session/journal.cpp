@@ -2,9 +2,10 @@
 // last had a device's states.
 //
 // A row belongs to one position. Its first byte is the program's number + 1 where a pass began, else 0. Behind it stand, in a pass's first row,
-// the sizes that the call bound call_symbols to; then the token's part of each stream input; then, in a pass's first row, every other input.
+// the sizes that the call bound call_symbols to and, where some are optional, which inputs it left out; then the token's part of each stream input; then, in a pass's first row, every other input.
 #include <cstring>
 
+#include "plan/program_io.h"
 #include "session/pass.h"
 
 namespace runnel {
@@ -13,7 +14,7 @@ namespace {
 // Calls fn(number, view, row bytes, offset in a row, whether it is a stream) for every input that a log keeps.
 template <class View, class Fn>
 void for_each_logged(const Model& model, const PlannedProgram& p, int64_t tokens, View view, Fn fn) {
-  size_t at = 1 + p.call_symbols.size() * sizeof(int64_t);
+  size_t at = log_header_bytes(p);
   for (const bool streams : {true, false})
     for (uint32_t i = 0; i < p.info->input_count; ++i) {
       const ValueInfo& input = p.info->values[i];
@@ -37,6 +38,7 @@ void Session::write_log(const InputLog& log, const Pass& pass, int64_t count) co
   for (int64_t t = 0; t < count; ++t) *log.at(position + t) = uint8_t(t == 0 ? pass.program_index + 1 : 0);
   unsigned char* first = log.at(position);
   for (size_t k = 0; k < p.call_symbols.size(); ++k) std::memcpy(first + 1 + k * sizeof(int64_t), &pass.symbols.v[p.call_symbols[k]], sizeof(int64_t));
+  if (p.info->optional_inputs) std::memcpy(first + 1 + p.call_symbols.size() * sizeof(int64_t), &pass.symbols.absent, sizeof pass.symbols.absent);
   for_each_logged(
       model(), p, pass.tokens, [&](uint32_t i) { return value_view(pass, i); },
       [&](const TensorView& v, size_t row, size_t at, bool streams) {
@@ -59,6 +61,8 @@ Status Session::bind_logged(const InputLog& log, Pass& pass, int64_t begin) cons
     std::memcpy(&size, log.at(begin) + 1 + k * sizeof(int64_t), sizeof size);
     if (size < 0 || size > bound) return damaged(begin);
   }
+  if (p.info->optional_inputs) std::memcpy(&pass.symbols.absent, log.at(begin) + 1 + p.call_symbols.size() * sizeof(int64_t), sizeof pass.symbols.absent);
+  if (pass.symbols.absent & ~p.info->optional_inputs) return damaged(begin);
   if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = plan_.options.rows;
   return Status::ok();
 }

@@ -12,7 +12,7 @@ int64_t read_int(const IoTensor& t, int64_t i);
 struct Session::Pass {
   uint32_t program_index = 0;
   const PlannedProgram* program = nullptr;
-  SymbolValues symbols{};
+  CallBinding symbols{};
   int64_t begin = 0, tokens = 0, total = 0;
   // Wanted rows of the whole call; null with rows_all or when the default (the last token) is meant.
   const IoTensor* rows = nullptr;

@@ -98,7 +98,7 @@ Status Session::recover() {
       h->high_water = high_water;
     }
     backend_.reset();
-    bound_tokens_ = 0;
+    last_tokens_ = 0;
     plan_.options.backend = BackendKind::kCpu;
     host_is_old_ = false;
   }

@@ -87,10 +87,8 @@ Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end) {
   pass.tokens = pass.total = end - begin;
   RNL_TRY(bind_logged(log, pass, begin));
   const PlannedProgram& p = *pass.program;
-  if (bound_program_ != &p) body_bound_.v[0] = head_bound_.v[0] = -1;
-  RNL_TRY(bind_ops(pass, 0, p.head_begin, &body_bound_));
-  bound_program_ = &p;
-  bound_tokens_ = 0;
+  RNL_TRY(bind_ops(pass, 0, p.head_begin, &bound_[pass.program_index].body));
+  last_tokens_ = 0;
   read_log(log, pass, begin);
   const int64_t position = h->position;
   h->position = begin;

@@ -34,14 +34,15 @@ Status Session::check_backend() {
     for (uint32_t i = 0; i < plan_.programs.size(); ++i)
       for (const int64_t most : {kTokens, int64_t(1)}) {
         if (most == 1 && plan_.programs[i].stream_symbol < 0 && plan_.programs[i].rows_symbol < 0) continue;
-        Status s = check_program(i, most, &is_whole);
+        const uint64_t optional = plan_.programs[i].info->optional_inputs;
+        Status s = check_program(i, most, 0, &is_whole);
+        if (s.is_ok() && optional) s = check_program(i, most, optional, &is_whole);
         if (s.code() == Code::kDeviceLost || s.code() == Code::kOutOfMemory) return s;
         if (s.is_ok()) continue;
         is_whole = false;
         log(LogLevel::kInfo, "self-check of program \"%s\" ended early: %s", plan_.programs[i].info->name, s.message());
       }
-    body_bound_.v[0] = head_bound_.v[0] = -1;
-    bound_program_ = nullptr;
+    unbind();
     RNL_TRY(backend_->end_check(is_whole));
   }
   return Status::ok();
@@ -58,22 +59,23 @@ bool Session::can_check(const PlannedProgram& p, uint32_t number, const OpCall& 
   return s.is_ok();
 }
 
-Status Session::check_program(uint32_t number, int64_t most, bool* is_whole) {
+Status Session::check_program(uint32_t number, int64_t most, uint64_t absent, bool* is_whole) {
   Pass pass;
   pass.program_index = number;
   const PlannedProgram& p = plan_.programs[number];
   pass.program = &p;
   pass.symbols = plan_.bounds;
+  pass.symbols.absent = absent;
   for (const int symbol : {p.stream_symbol, p.rows_symbol})
     if (symbol >= 0) pass.symbols.v[symbol] = std::min(most, plan_.bounds.v[symbol]);
   if (p.stream_symbol >= 0) pass.tokens = pass.total = pass.symbols.v[p.stream_symbol];
-  body_bound_.v[0] = -1;
-  RNL_TRY(bind_ops(pass, 0, uint32_t(p.info->ops.size()), &body_bound_));
+  bound_[number].body.v[0] = -1;
+  RNL_TRY(bind_ops(pass, 0, uint32_t(p.info->ops.size()), &bound_[number].body));
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
     if (info.role == format::Role::rows) clear(value_view(pass, i));
     else if (is_filled_in(info.role)) RNL_TRY(fill_by_role(pass, i, 0));
-    else make_up(value_view(pass, i), most);
+    else if (const TensorView v = value_view(pass, i); v.dtype != DType::kNone) make_up(v, most);
   }
   const int from = pass.from = header()->buffer, to = pass.to = p.replaces_states ? free_buffer() : from;
   if (plan_.has_recurrent) point_at_buffers(pass, 0, uint32_t(p.info->ops.size()));

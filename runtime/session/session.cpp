@@ -50,6 +50,8 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
 
   RNL_TRY(s->ops_.assign(s->plan_.programs.size()));
   RNL_TRY(s->views_.assign(s->plan_.programs.size()));
+  RNL_TRY(s->bound_.assign(s->plan_.programs.size()));
+  s->unbind();
   size_t inputs = 0;
   for (size_t i = 0; i < s->plan_.programs.size(); ++i) {
     const ProgramInfo& info = *s->plan_.programs[i].info;
@@ -93,11 +95,15 @@ void Session::reset() {
   seen_position_.store(0, std::memory_order_relaxed);
 }
 
+void Session::unbind() {
+  for (Bound& b : bound_) b.body.v[0] = b.head.v[0] = -1;
+}
+
 MemoryReport Session::memory_of(const Plan& plan) {
   MemoryReport m = plan.memory;
   m.fixed += sizeof(Session);
   if (plan.options.backend != BackendKind::kCpu) m.fixed += sizeof(StateHeader) + size_t(plan.options.snapshot_every) * plan.journal_row;
-  for (const PlannedProgram& p : plan.programs) m.fixed += p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
+  for (const PlannedProgram& p : plan.programs) m.fixed += sizeof(Bound) + p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
   return m;
 }
 
@@ -109,6 +115,7 @@ SessionStats Session::stats() const {
 TensorView Session::value_view(const Pass& pass, uint32_t value) const {
   TensorView v{};
   const ValueInfo& info = pass.program->info->values[value];
+  if (value < 64 && (pass.symbols.absent >> value & 1)) return v;
   // The shape was evaluated with the same symbols when the operators were bound, so it cannot fail here.
   if (!evaluate_shape(model(), info.shape, pass.symbols, info.name, &v).is_ok()) return v;
   v.dtype = info.dtype;
@@ -117,9 +124,9 @@ TensorView Session::value_view(const Pass& pass, uint32_t value) const {
 }
 
 // Evaluates shapes and proves the calls of operators [begin, end), unless they are bound to these symbols already.
-Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last) {
+Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* last) {
   const PlannedProgram& p = *pass.program;
-  if (bound_program_ == &p && std::memcmp(last, &pass.symbols, sizeof *last) == 0) return Status::ok();
+  if (std::memcmp(last, &pass.symbols, sizeof *last) == 0) return Status::ok();
   last->v[0] = -1;  // until all of it succeeded
   if (begin == 0) RNL_TRY(check_input_sizes(p, pass.symbols));
   Vec<BoundOp>& ops = ops_[pass.program_index];
@@ -133,7 +140,7 @@ Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues*
     for (uint32_t k = 0; s.is_ok() && k < uint32_t(op.in_count) + op.out_count; ++k) {
       const Operand& o = p.info->operands[op.first_operand + k];
       if (o.kind == Operand::Kind::kState) v[k].data = state_data(o.index);
-      if (o.kind != Operand::Kind::kValue) continue;
+      if (o.kind != Operand::Kind::kValue || v[k].dtype == DType::kNone) continue;
       v[k].data = arena_.data() + p.values[o.index].offset;
       if (view_bytes(v[k]) > p.values[o.index].bytes)
         s = Status::make(Code::kInvalidModel, "\"%s\" is larger in this call than at the upper bounds of its sizes", p.info->values[o.index].name);
@@ -288,7 +295,7 @@ Status Session::run_head(Pass& pass) {
     pass.symbols.v[p.rows_symbol] = n;
     const bool may_choose = backend_ && pass.options->choice && !pass.options->wanted_outputs && total_rows == 1 && p.choice_value >= 0;
     pass.choose_among = may_choose && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size())) ? pass.options->choose_among : 0;
-    RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &head_bound_));
+    RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &bound_[pass.program_index].head));
     if (rows_value < p.info->input_count) {
       auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);
       for (int64_t i = 0; i < n; ++i) out[i] = int32_t(row_at(pass.next_row + i) - pass.begin);
@@ -302,13 +309,14 @@ Status Session::run_head(Pass& pass) {
 }
 
 Status Session::repeat_last_row(const RunOptions& options) {
-  if (!bound_program_ || bound_program_->rows_symbol < 0 || backend_ || bound_tokens_ == 0) return Status::make(Code::kUnsupported, "there is no row to compute again");
+  const PlannedProgram& p = plan_.programs[last_program_];
+  if (p.rows_symbol < 0 || backend_ || last_tokens_ == 0) return Status::make(Code::kUnsupported, "there is no row to compute again");
   // What the head reads outlives all its runs; only its own rows are written anew.
   Pass pass;
-  pass.program = bound_program_;
-  pass.program_index = uint32_t(bound_program_ - plan_.programs.begin());
-  pass.symbols = head_bound_;
-  pass.tokens = pass.total = bound_tokens_;
+  pass.program = &p;
+  pass.program_index = last_program_;
+  pass.symbols = bound_[last_program_].head;
+  pass.tokens = pass.total = last_tokens_;
   pass.options = &options;
   pass.body_ended = true;
   return run_head(pass);
@@ -316,13 +324,11 @@ Status Session::repeat_last_row(const RunOptions& options) {
 
 Status Session::run_pass(Pass& pass) {
   const PlannedProgram& p = *pass.program;
-  bound_tokens_ = 0;
+  last_tokens_ = 0;
   if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = plan_.options.rows;  // of no effect before the head
-  if (bound_program_ != &p) body_bound_.v[0] = head_bound_.v[0] = -1;
-  RNL_TRY(bind_ops(pass, 0, p.head_begin, &body_bound_));
-  bound_program_ = &p;
+  RNL_TRY(bind_ops(pass, 0, p.head_begin, &bound_[pass.program_index].body));
   for (uint32_t i = 0; i < p.info->input_count; ++i)
-    if (p.info->values[i].role != format::Role::rows) RNL_TRY(fill_input(pass, i));
+    if (p.info->values[i].role != format::Role::rows && value_view(pass, i).dtype != DType::kNone) RNL_TRY(fill_input(pass, i));
   StateHeader* h = header();
   if (plan_.reach > 0) write_log(journal_, pass, pass.tokens);
   if (backend_) log_for_recovery(pass);
@@ -338,7 +344,8 @@ Status Session::run_pass(Pass& pass) {
   h->buffer = uint8_t(pass.to);
   h->position += pass.tokens;
   pass.has_started = false;
-  bound_tokens_ = pass.tokens;
+  last_program_ = pass.program_index;
+  last_tokens_ = pass.tokens;
   seen_position_.store(h->position, std::memory_order_relaxed);
   return Status::ok();
 }

@@ -77,7 +77,7 @@ struct ObservedOp {
   const PlannedProgram* program;
   uint32_t index;
   const OpCall* call;
-  const SymbolValues* symbols;
+  const CallBinding* symbols;
   const char* kernel;
   int64_t first_token, first_row;
 };
@@ -197,12 +197,12 @@ class Session {
   int64_t tokens_that_fit(int64_t tokens) const;
 
   Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);
-  Status bind_symbols(const PlannedProgram& p, SymbolValues* symbols) const;
-  Status check_input_sizes(const PlannedProgram& p, const SymbolValues& symbols) const;
+  Status bind_symbols(const PlannedProgram& p, CallBinding* symbols) const;
+  Status check_input_sizes(const PlannedProgram& p, const CallBinding& symbols) const;
   Status check_call(const Pass& pass) const;
   Status begin_call(const IoTensor* inputs, size_t input_count, const RunOptions& options, Pass* pass);
   Status find_program(const char* name, uint32_t* index) const;
-  Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, SymbolValues* last);
+  Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* last);
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status observe(const Pass& pass, uint32_t op) const;
   Status check_op_data(const PlannedProgram& p, uint32_t op, const OpCall& call) const;
@@ -216,7 +216,7 @@ class Session {
   Status check_device() const;
   void log_for_recovery(const Pass& pass);
   Status check_backend();  // self_check.cpp
-  Status check_program(uint32_t number, int64_t most, bool* is_whole);
+  Status check_program(uint32_t number, int64_t most, uint64_t absent, bool* is_whole);
   bool can_check(const PlannedProgram& p, uint32_t number, const OpCall& call) const;
   Status end_call_on_device(int64_t start, Status status);
   Status run_pass(Pass& pass);
@@ -258,10 +258,14 @@ class Session {
   Vec<Vec<BoundOp>> ops_;         // by program
   Vec<Vec<TensorView>> views_;    // by program
   Vec<const IoTensor*> matched_;  // the caller's tensor for each program input, null when it is filled in
-  // Symbols that the operators before and in the head are bound to; bound_program_ says whose.
-  SymbolValues body_bound_{}, head_bound_{};
-  const PlannedProgram* bound_program_ = nullptr;
-  int64_t bound_tokens_ = 0;  // of the last pass
+  // What the operators before and in the head are bound to; a symbol of -1: to nothing.
+  struct Bound {
+    CallBinding body, head;
+  };
+  Vec<Bound> bound_;  // by program
+  void unbind();
+  uint32_t last_program_ = 0;
+  int64_t last_tokens_ = 0;  // of the last pass, which was of last_program_; 0: what it computed is gone
   InputLog journal_;  // of recurrent states, in the state block
   // While a call of several passes runs: the checkpoint to which it goes back when it fails, and behind the journal the rows since. buffer -1:
   // there is none, kInitial: the checkpoint is the stream's start.

@@ -120,14 +120,18 @@ Status Runner::plan_programs() {
     Vec<TensorView> views;
     for (size_t k = 0; k < info.ops.size(); ++k) {
       const OpInfo& op = info.ops[k];
-      RNL_TRY(views.assign(size_t(op.in_count) + op.out_count));
-      RNL_TRY(operand_views(plan_, p, op, plan_.bounds, views.data()));
-      const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
       const Kernel* kernel = find_vulkan_kernel(op.def->number);
-      refusals_[i][k] = kernel ? refusal(device, *kernel, call) : "no shader";
-      const uint64_t scratch = refusals_[i][k] ? 0 : op_scratch_bytes(*kernel, call);
-      // plan_limits() refuses what needs more.
-      if (align_up(plan_.arena_bytes) + scratch <= device.info().storage_range) scratch_bytes_ = std::max(scratch_bytes_, scratch);
+      if (!kernel) refusals_[i][k] = "no shader";
+      RNL_TRY(views.assign(size_t(op.in_count) + op.out_count));
+      RNL_TRY(for_each_absence(info, op, plan_.bounds, [&](const CallBinding& binding) -> Status {
+        RNL_TRY(operand_views(plan_, p, op, binding, views.data()));
+        const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
+        if (!refusals_[i][k]) refusals_[i][k] = refusal(device, *kernel, call);
+        const uint64_t scratch = refusals_[i][k] ? 0 : op_scratch_bytes(*kernel, call);
+        // plan_limits() refuses what needs more.
+        if (align_up(plan_.arena_bytes) + scratch <= device.info().storage_range) scratch_bytes_ = std::max(scratch_bytes_, scratch);
+        return Status::ok();
+      }));
     }
     RNL_TRY(io_offsets_[i].assign(info.values.size()));
     for (uint64_t& o : io_offsets_[i]) o = kNoPlace;
@@ -157,15 +161,15 @@ Recorder Runner::recorder_of(VkDescriptorPool pool) const {
 }
 
 // What an operator would record at these sizes stays within the device's limits, or the CPU keeps it.
-Status Runner::plan_op_limits(uint32_t program, uint32_t number, const SymbolValues& symbols) {
+Status Runner::plan_op_limits(uint32_t program, uint32_t number, const CallBinding& binding) {
   const PlannedProgram& p = plan_.programs[program];
   const OpInfo& op = p.info->ops[number];
   const uint32_t count = uint32_t(op.in_count) + op.out_count, choice = uint32_t(p.info->ops.size());
   TensorView views[kMaxOpInputs + kMaxOpOutputs];
-  if (!operand_views(plan_, p, op, symbols, views).is_ok()) return Status::ok();  // no call has such sizes
+  if (!operand_views(plan_, p, op, binding, views).is_ok()) return Status::ok();  // no call has such sizes
   for (uint32_t k = 0; k < count; ++k) {
     const Operand& o = p.info->operands[op.first_operand + k];
-    if (o.kind == Operand::Kind::kValue) views[k].data = memory_.arena + p.values[o.index].offset;
+    if (o.kind == Operand::Kind::kValue && views[k].dtype != DType::kNone) views[k].data = memory_.arena + p.values[o.index].offset;
     if (o.kind == Operand::Kind::kState) views[k].data = memory_.states + plan_.states[o.index].offset;
   }
   const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
@@ -201,10 +205,10 @@ Status Runner::plan_limits() {
       if (p.ops[k].is_skipped_view) continue;
       const char* refused = refusals_[i][k];
       for (const int64_t most : {INT64_MAX, int64_t(1), int64_t(2)}) {
-        SymbolValues symbols = plan_.bounds;
+        CallBinding sizes = plan_.bounds;
         for (const int s : {p.stream_symbol, p.rows_symbol})
-          if (s >= 0) symbols.v[s] = std::min(most, symbols.v[s]);
-        RNL_TRY(plan_op_limits(i, k, symbols));
+          if (s >= 0) sizes.v[s] = std::min(most, sizes.v[s]);
+        RNL_TRY(for_each_absence(*p.info, p.info->ops[k], sizes, [&](const CallBinding& binding) { return plan_op_limits(i, k, binding); }));
       }
       if (refused || !refusals_[i][k]) continue;
       if (kept++ == 0) first = k;
@@ -306,7 +310,7 @@ Status Runner::record(const OpRange& range, Recording* r) {
   // Inputs that these operators read; those that an operator on the CPU reads are in the arena anyway.
   const auto io = [&](uint32_t value, Vec<IoCopy>* list) {
     const TensorView* view = find_view(range, value, list == &r->outputs);
-    return view ? list->push({static_cast<unsigned char*>(view->data), view_bytes(*view), io_offsets_[range.program_index][value]}) : Status::ok();
+    return view && view->dtype != DType::kNone ? list->push({static_cast<unsigned char*>(view->data), view_bytes(*view), io_offsets_[range.program_index][value]}) : Status::ok();
   };
   for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
   for (uint32_t v : p.info->outputs)

@@ -47,7 +47,7 @@ class Runner final : public Backend {
     uint32_t program = 0, begin = 0, end = 0;
     int from = 0, to = 0;
     int64_t choose_among = 0;
-    SymbolValues symbols{};
+    CallBinding symbols{};
     VkDescriptorPool pool = VK_NULL_HANDLE;
     Vec<Part> parts;
     Vec<IoCopy> inputs, outputs;
@@ -57,7 +57,7 @@ class Runner final : public Backend {
   Status plan_programs();
   Status add_constants();
   Status plan_limits();
-  Status plan_op_limits(uint32_t program, uint32_t op, const SymbolValues& symbols);
+  Status plan_op_limits(uint32_t program, uint32_t op, const CallBinding& binding);
   uint64_t kind_of_session() const;
   Recorder recorder_of(VkDescriptorPool pool) const;
   Result<Recording*> recording_of(const OpRange& range);

@@ -45,7 +45,8 @@ void change_shape(std::vector<std::string>& shape, uint8_t where, uint8_t what) 
 
 void change_value(format::ValueT& v, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
-  if (what % 4 == 0) v.role = format::Role(a % 5);
+  if (what % 16 == 15) v.optional = !v.optional;
+  else if (what % 4 == 0) v.role = format::Role(a % 5);
   else if (what % 4 == 1) v.dtype = format::DType(b % 10);
   else change_shape(v.shape, a, b);
 }
@@ -173,6 +174,7 @@ struct Run {
     c.tokens = n < 128 ? 1 + n % 9 : 1 + n % 40;
     c.rows = n % 5 == 0 ? int64_t(n / 5) % 9 : -1;
     c.gives_roles = n % 7 == 0;
+    c.absent = n % 3 == 0 ? 0 : n;
     return c;
   }
   void step(SessionPtr& s) {

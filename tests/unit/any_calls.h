@@ -96,6 +96,7 @@ struct AnyCall {
   int64_t first = 0, tokens = 1;  // of the stream
   int64_t rows = -1;              // -1: an input of role rows is left out
   bool gives_roles = false;       // positions and context too
+  uint64_t absent = 0;            // optional inputs that are left out
   uint64_t seed = 1;
   int64_t ids = 4;                // below which ids are
 };
@@ -113,6 +114,7 @@ class AnyInputs {
     for (uint32_t i = 0; i < p.input_count; ++i) {
       const ValueInfo& info = p.values[i];
       if (is_filled_in(info.role) && (info.role == format::Role::rows ? call.rows < 0 : !call.gives_roles)) continue;
+      if (p.is_optional(i) && (call.absent >> i & 1)) continue;
       rnl_tensor t{};
       t.name = info.name, t.dtype = int32_t(info.dtype), t.rank = info.shape.rank;
       int64_t n = 1;

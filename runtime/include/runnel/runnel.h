@@ -182,7 +182,8 @@ typedef struct rnl_tensor {
 /* Runs a program (null: the first one) on a call of any length: calls longer than `chunk` run in passes. Inputs are matched by name.
  * A language model takes ids [T] (i32 or i64) and optionally rows [R], the rising indices of the tokens whose outputs are wanted (default:
  * the last; R = 0: none). Outputs are copied to `outputs` by name; dims and dtype are filled in. Language models have an optional output
- * last_hidden_state f32 [R, width], what the output matrix is multiplied with: naming it alone leaves the output matrix out.
+ * last_hidden_state f32 [R, width], what the output matrix is multiplied with: naming it alone leaves the output matrix out. Inputs that the
+ * model calls optional may be left out of any call.
  * Outputs whose axis 0 is not the stream or the rows and that depend on the call's tokens are refused for calls longer than `chunk`.
  * A token that rnl_session_generate left pending is fed before ids, and stays fed when the call then fails on a program with other inputs.
  * On failure the stream is as before the call where its rings still hold what that needs, which they do for calls of one pass; else it holds

@@ -1,0 +1,214 @@
+// What programs may be beside one stream of tokens: inputs that a call leaves out.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <random>
+
+#include "backend.h"
+#include "session/session.h"
+#include "unit/model_builder.h"
+
+namespace runnel::test {
+namespace {
+
+constexpr int kWidth = 5;
+constexpr float kEps = 1e-6f;
+
+// y = scan(a or 1, rms_norm(x, weight or 1) + residual or 0); a and residual of each token, weight of the whole call.
+ModelBuilder optional_model() {
+  ModelBuilder b;
+  b.root.features = {"optional_inputs"};
+  b.add_input("weight", {"5"});
+  b.add_input("x", {"T", "5"});
+  b.add_input("residual", {"T", "5"});
+  b.add_input("a", {"T", "5"});
+  for (int i : {0, 2, 3}) b.program().inputs[size_t(i)]->optional = true;
+  b.add_value("n", {"T", "5"});
+  b.add_value("y", {"T", "5"});
+  b.add_state("h", format::StateKind::recurrent, {"5"}, "", 0);
+  b.root.states[0]->block_axis = 0;
+  format::NormAttrsT norm;
+  norm.eps = kEps;
+  b.add_op("rms_norm", {"x", "weight", "residual"}, {"n"}).attrs.Set(norm);
+  b.add_op("scan", {"a", "n", "h"}, {"y", "h"}).attrs.Set(format::ScanAttrsT{});
+  b.program().outputs = {"y"};
+  return b;
+}
+
+std::string refusal_of(ModelBuilder& b) {
+  AlignedBytes bytes(b.build());
+  auto model = Model::open_memory(bytes.data(), bytes.size());
+  if (!model.is_ok()) return model.take_status().message();
+  auto plan = make_plan(*model.value(), plan_options());
+  return plan.is_ok() ? "" : plan.take_status().message();
+}
+
+// The rows of one call; a null pointer: left out.
+struct OptionalCall {
+  int64_t tokens = 1;
+  std::vector<float> x, weight, residual, a;
+};
+
+struct OptionalStream {
+  std::vector<double> h = std::vector<double>(kWidth);
+  std::vector<double> run(const OptionalCall& c) {
+    std::vector<double> y;
+    for (int64_t t = 0; t < c.tokens; ++t) {
+      double square = 0;
+      for (int i = 0; i < kWidth; ++i) square += double(c.x[size_t(t * kWidth + i)]) * c.x[size_t(t * kWidth + i)];
+      const double scale = 1 / std::sqrt(square / kWidth + double(kEps));
+      for (int i = 0; i < kWidth; ++i) {
+        const size_t at = size_t(t * kWidth + i);
+        const double n = c.x[at] * scale * (c.weight.empty() ? 1.0 : c.weight[size_t(i)]) + (c.residual.empty() ? 0.0 : c.residual[at]);
+        h[size_t(i)] = h[size_t(i)] * (c.a.empty() ? 1.0 : c.a[at]) + n;
+        y.push_back(h[size_t(i)]);
+      }
+    }
+    return y;
+  }
+};
+
+class OptionalInputs : public ::testing::Test {
+ protected:
+  OptionalInputs() : bytes_(optional_model().build()) {
+    auto m = Model::open_memory(bytes_.data(), bytes_.size());
+    EXPECT_TRUE(m.is_ok()) << m.take_status().message();
+    model_ = std::move(m.value());
+  }
+  std::unique_ptr<Session> make(int64_t chunk) const {
+    PlanOptions o = plan_options();
+    o.context = 4096, o.chunk = chunk, o.rollback = 8;
+    auto s = Session::create(*model_, nullptr, o, nullptr, nullptr);
+    if (!s.is_ok()) return ADD_FAILURE() << s.take_status().message(), nullptr;
+    return std::move(s.value());
+  }
+  OptionalCall draw(int64_t tokens, int present) {
+    const auto rows = [&](int64_t n, float low, float high) {
+      std::vector<float> v(size_t(n * kWidth));
+      for (float& f : v) f = std::uniform_real_distribution<float>(low, high)(random_);
+      return v;
+    };
+    OptionalCall c;
+    c.tokens = tokens, c.x = rows(tokens, -2, 2);
+    if (present & 1) c.weight = rows(1, -2, 2);
+    if (present & 2) c.residual = rows(tokens, -2, 2);
+    if (present & 4) c.a = rows(tokens, -1, 1);
+    return c;
+  }
+  static Status feed(Session& s, const OptionalCall& c, std::vector<float>* y) {
+    std::vector<IoTensor> in;
+    const auto add = [&](const char* name, const std::vector<float>& v, int32_t rank) {
+      if (v.empty()) return;
+      IoTensor t{name, DType::kF32, rank, {c.tokens, kWidth}, const_cast<float*>(v.data()), v.size() * 4};
+      if (rank == 1) t.dims[0] = kWidth;
+      in.push_back(t);
+    };
+    add("x", c.x, 2), add("weight", c.weight, 1), add("residual", c.residual, 2), add("a", c.a, 2);
+    y->assign(c.x.size(), NAN);
+    IoTensor out{"y", DType::kF32, 0, {}, y->data(), y->size() * 4};
+    return s.run_into(nullptr, in.data(), in.size(), &out, 1);
+  }
+  static void expect_near(const std::vector<float>& y, const std::vector<double>& want) {
+    ASSERT_EQ(y.size(), want.size());
+    for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], want[i], 2e-5 * std::max(1.0, std::fabs(want[i]))) << "element " << i;
+  }
+  AlignedBytes bytes_;
+  std::unique_ptr<Model> model_;
+  std::mt19937 random_{7};
+};
+
+TEST_F(OptionalInputs, EveryCombinationFollowsTheFormulaForEverySplit) {
+  for (int64_t chunk : {1, 3, 64}) {
+    auto s = make(chunk);
+    ASSERT_TRUE(s);
+    OptionalStream want;
+    for (int round = 0; round < 24; ++round) {
+      const OptionalCall c = draw(1 + round % 7, round % 8);
+      std::vector<float> y;
+      const Status status = feed(*s, c, &y);
+      ASSERT_TRUE(status.is_ok()) << status.message();
+      expect_near(y, want.run(c));
+    }
+  }
+}
+
+TEST_F(OptionalInputs, TakenBackTokensAreComputedAgainWithWhatTheirCallsGave) {
+  for (int64_t chunk : {2, 64}) {
+    auto s = make(chunk);
+    ASSERT_TRUE(s);
+    OptionalStream want;
+    std::vector<float> y;
+    for (int round = 0; round < 60; ++round) {
+      const OptionalCall kept = draw(1 + int64_t(random_() % 5), int(random_() % 8)), taken = draw(1 + int64_t(random_() % 5), int(random_() % 8));
+      ASSERT_TRUE(feed(*s, kept, &y).is_ok());
+      expect_near(y, want.run(kept));
+      ASSERT_TRUE(feed(*s, taken, &y).is_ok());
+      const Status status = s->rollback(taken.tokens);
+      ASSERT_TRUE(status.is_ok()) << status.message();
+    }
+    const OptionalCall last = draw(3, 5);
+    ASSERT_TRUE(feed(*s, last, &y).is_ok());
+    expect_near(y, want.run(last));
+  }
+}
+
+TEST_F(OptionalInputs, AForkAndASavedStateKnowWhichInputsWereThere) {
+  auto s = make(4);
+  ASSERT_TRUE(s);
+  OptionalStream want;
+  std::vector<float> y;
+  const OptionalCall first = draw(6, 3), second = draw(5, 4), third = draw(2, 0);
+  ASSERT_TRUE(feed(*s, first, &y).is_ok());
+  expect_near(y, want.run(first));
+  ASSERT_TRUE(feed(*s, second, &y).is_ok());
+  const std::string path = "/tmp/runnel_programs_test." + std::to_string(getpid());
+  ASSERT_TRUE(s->save(path.c_str()).is_ok());
+  auto restored = make(4);
+  ASSERT_TRUE(restored->load(path.c_str()).is_ok());
+  unlink(path.c_str());
+  auto copy = s->fork();
+  ASSERT_TRUE(copy.is_ok());
+  for (Session* one : {s.get(), restored.get(), copy.value().get()}) {
+    const Status status = one->rollback(5);
+    ASSERT_TRUE(status.is_ok()) << status.message();
+    OptionalStream branch = want;
+    ASSERT_TRUE(feed(*one, third, &y).is_ok());
+    expect_near(y, branch.run(third));
+  }
+}
+
+TEST(OptionalInput, WhatNeedsItIsRefusedByName) {
+  const auto with = [](auto change) {
+    ModelBuilder b = optional_model();
+    change(b);
+    return refusal_of(b);
+  };
+  EXPECT_EQ(with([](ModelBuilder&) {}), "");
+  EXPECT_NE(with([](ModelBuilder& b) { b.root.features.clear(); }).find("input \"weight\" is optional, but the model does not require the feature"), std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) { b.program().inputs[1]->optional = true; }).find("input 0 is not optional, but \"x\" is"), std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) { b.program().values[0]->optional = true; }).find("value \"n\" is optional but no input without a role"), std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) { b.program().outputs = {"a"}; }).find("output \"a\" is an optional input"), std::string::npos);
+  // The attributes of an operator may need it too.
+  const std::string needed = with([](ModelBuilder& b) {
+    for (int i : {1, 2, 3}) b.program().inputs[size_t(i)]->shape = {"T", "1", "5"};
+    b.program().values[0]->shape = b.program().values[1]->shape = {"T", "1", "5"};
+    b.add_value("z", {"T", "1", "5"});
+    b.add_op("attention", {"x", "residual", "a"}, {"z"}).attrs.Set(format::AttentionAttrsT{});
+    b.program().ops.erase(b.program().ops.begin() + 1);
+    b.program().values.erase(b.program().values.begin() + 1);
+    b.root.states.clear();
+    b.program().outputs = {"z"};
+  });
+  EXPECT_NE(needed.find("operator 1 (attention): without optional inputs"), std::string::npos) << needed;
+  // A size that only the absent input would tell.
+  const std::string unknown = with([](ModelBuilder& b) {
+    b.add_symbol("S", format::SymbolKind::axis, "9");
+    b.program().inputs[0]->shape = {"S"};
+    b.program().values[0]->shape = {"T", "S"};
+  });
+  EXPECT_NE(unknown.find("\"n\" depends on the size \"S\", which no call binds that leaves out \"weight\""), std::string::npos) << unknown;
+}
+
+}  // namespace
+}  // namespace runnel::test
