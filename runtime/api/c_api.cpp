@@ -245,6 +245,30 @@ rnl_status_code rnl_vulkan_devices(void (*line)(void* user, const char* text), v
   return report(entry->devices(line, user));
 }
 
+rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows, rnl_tensor* outputs,
+                                          size_t output_count) {
+  return call_session(session, [&](Session& s) -> Status {
+    IoTensor in[kMaxIo], out[kMaxIo];
+    RNL_TRY(to_io(inputs, input_count, false, in));
+    RNL_TRY(to_io(outputs, output_count, true, out));
+    Session::CopySink sink;
+    Session::RunOptions options;
+    RNL_TRY(s.copy_into(program, out, output_count, &sink, &options));
+    options.rows_all = all_rows != 0;
+    Vec<TensorView> shapes;
+    RNL_TRY(s.output_shapes(in, input_count, options, &shapes));
+    for (size_t i = 0; i < output_count; ++i)
+      for (size_t k = 0; k < shapes.size(); ++k) {
+        if (std::strcmp(sink.info->values[sink.info->outputs[k]].name, outputs[i].name) != 0) continue;
+        outputs[i].dtype = int32_t(shapes[k].dtype);
+        outputs[i].rank = shapes[k].rank;
+        std::memcpy(outputs[i].dims, shapes[k].dims, sizeof outputs[i].dims);
+        outputs[i].bytes = view_bytes(shapes[k]);
+      }
+    return Status::ok();
+  });
+}
+
 rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs, size_t output_count) {
   return call_session(session, [&](Session& s) {
     IoTensor in[kMaxIo], out[kMaxIo];

@@ -398,6 +398,20 @@ Status Session::check_run(const IoTensor* inputs, size_t input_count, const RunO
   return begin_call(inputs, input_count, options, &pass);
 }
 
+Status Session::output_shapes(const IoTensor* inputs, size_t input_count, const RunOptions& options, Vec<TensorView>* shapes) {
+  Pass pass;
+  RNL_TRY(begin_call(inputs, input_count, options, &pass));
+  const PlannedProgram& p = *pass.program;
+  if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = pass.rows ? pass.rows->dims[0] : pass.rows_all ? pass.total : 1;
+  RNL_TRY(shapes->assign(p.info->outputs.size()));
+  for (size_t i = 0; i < shapes->size(); ++i) {
+    const ValueInfo& v = p.info->values[p.info->outputs[i]];
+    RNL_TRY(evaluate_shape(model(), v.shape, pass.symbols, v.name, &(*shapes)[i]));
+    (*shapes)[i].dtype = v.dtype;
+  }
+  return Status::ok();
+}
+
 Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions& options) {
   const uint64_t t0 = now_ns();
   Pass pass;

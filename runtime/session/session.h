@@ -119,6 +119,8 @@ class Session {
   Status run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
   // What run() refuses before anything has run.
   Status check_run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
+  // The whole outputs that run() would give, by number and without data.
+  Status output_shapes(const IoTensor* inputs, size_t input_count, const RunOptions& options, Vec<TensorView>* shapes);
   // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink. Directly after a run() that
   // succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);

@@ -65,6 +65,75 @@ TEST_F(CApi, RunsAProgram) {
   rnl_session_destroy(session);
 }
 
+TEST_F(CApi, TellsWhatProgramsTakeAndGive) {
+  rnl_program_info program{};
+  program.struct_size = sizeof program;
+  ASSERT_EQ(rnl_model_program(model, 0, &program), RNL_OK) << rnl_last_error();
+  EXPECT_STREQ(program.name, "main");
+  EXPECT_STREQ(program.stream, "T");
+  EXPECT_EQ(rnl_model_program(model, 1, &program), RNL_NOT_FOUND);
+  EXPECT_STREQ(rnl_last_error(), "the model has no program 1, there are 1");
+  rnl_value_info value{};
+  value.struct_size = sizeof value;
+  ASSERT_EQ(rnl_model_program_input(model, nullptr, 0, &value), RNL_OK) << rnl_last_error();
+  EXPECT_STREQ(value.name, "x");
+  EXPECT_EQ(value.dtype, RNL_F32);
+  ASSERT_EQ(value.rank, 2);
+  EXPECT_STREQ(value.sizes[0], "T");
+  EXPECT_STREQ(value.sizes[1], "48");
+  EXPECT_STREQ(value.sizes[2], "");
+  EXPECT_EQ(value.optional, 0);
+  EXPECT_EQ(rnl_model_program_input(model, "other", 0, &value), RNL_NOT_FOUND);
+  EXPECT_EQ(rnl_model_program_input(model, "main", size_t(program.inputs), &value), RNL_NOT_FOUND);
+  ASSERT_EQ(rnl_model_program_output(model, "main", 0, &value), RNL_OK) << rnl_last_error();
+  EXPECT_STREQ(value.name, "logits");
+  EXPECT_EQ(value.role, RNL_ROLE_NONE);
+  rnl_symbol_info symbol{};
+  symbol.struct_size = sizeof symbol;
+  ASSERT_EQ(rnl_model_symbol(model, 0, &symbol), RNL_OK);
+  EXPECT_STREQ(symbol.name, "context");
+  EXPECT_EQ(symbol.kind, RNL_SYMBOL_OPTION);
+  EXPECT_STREQ(symbol.bound, "");
+  ASSERT_EQ(rnl_model_symbol(model, 4, &symbol), RNL_OK);
+  EXPECT_STREQ(symbol.name, "T");
+  EXPECT_STREQ(symbol.bound, "chunk");
+  rnl_state_info state{};
+  state.struct_size = sizeof state;
+  ASSERT_EQ(rnl_model_state(model, 0, &state), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(state.kind, RNL_STATE_RING);
+  EXPECT_EQ(state.window, 20);
+  EXPECT_EQ(rnl_model_state(model, 1000, &state), RNL_NOT_FOUND);
+}
+
+TEST_F(CApi, OutputShapesAreThoseOfTheCall) {
+  rnl_session_options o = rnl::session_options();
+  o.context = 128, o.chunk = 4;
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, &o, &session), RNL_OK) << rnl_last_error();
+  std::vector<float> x(9 * 48, 0.25f);
+  rnl_tensor in = tensor("x", x.data(), 9), out{};
+  out.name = "logits";
+  ASSERT_EQ(rnl_session_output_shapes(session, nullptr, &in, 1, 1, &out, 1), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(out.dtype, RNL_F32);
+  ASSERT_EQ(out.rank, 2);
+  EXPECT_EQ(out.dims[0], 9);
+  EXPECT_EQ(out.dims[1], 48);
+  EXPECT_EQ(out.bytes, size_t(9 * 48 * 4));
+  ASSERT_EQ(rnl_session_output_shapes(session, nullptr, &in, 1, 0, &out, 1), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(out.dims[0], 1);
+  EXPECT_EQ(rnl_session_position(session), 0);
+  // The room that it names is enough.
+  std::vector<float> y(out.bytes / 4);
+  out.data = y.data();
+  EXPECT_EQ(rnl_session_run(session, nullptr, &in, 1, &out, 1), RNL_OK) << rnl_last_error();
+  out.name = "other";
+  EXPECT_EQ(rnl_session_output_shapes(session, nullptr, &in, 1, 0, &out, 1), RNL_INVALID_ARGUMENT);
+  in.dims[1] = 47;
+  out.name = "logits";
+  EXPECT_EQ(rnl_session_output_shapes(session, nullptr, &in, 1, 0, &out, 1), RNL_INVALID_ARGUMENT);
+  rnl_session_destroy(session);
+}
+
 TEST_F(CApi, PlansBeforeAllocating) {
   rnl_session_options o = rnl::session_options();
   o.context = 256;

@@ -112,9 +112,63 @@ typedef struct rnl_model_info {
 } rnl_model_info;
 RNL_API rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info);
 
-/* ---- session ---- */
-
 typedef enum rnl_dtype { RNL_F32 = 1, RNL_F16 = 2, RNL_BF16 = 3, RNL_I32 = 4, RNL_I64 = 5, RNL_U8 = 6, RNL_I8 = 7, RNL_Q8 = 9 } rnl_dtype;
+
+/* ---- a model's graph: what its programs take and give, and what a session keeps ----
+ * Strings are never null and valid while the model is open. A size is an expression: an integer, a symbol's name, or both with + - * ( ) and
+ * floordiv(a,b) ceildiv(a,b) mod(a,b) min(a,b) max(a,b). Beyond the last program, input, output, symbol or state: RNL_NOT_FOUND. */
+
+typedef struct rnl_program_info {
+  size_t struct_size;
+  const char* name;
+  int32_t inputs, outputs;
+  const char* stream; /* the symbol of the axis along which long calls are cut into passes; "": the program is no stream's */
+  const char* rows;   /* the symbol that counts the wanted rows of outputs; "": there is none */
+} rnl_program_info;
+RNL_API rnl_status_code rnl_model_program(const rnl_model* model, size_t index, rnl_program_info* info);
+
+/* What the session fills in when a call leaves the input out: positions count from the stream's start, rows are the last token, context is the
+ * session's option. Tokens are the stream's ids. */
+typedef enum rnl_role { RNL_ROLE_NONE = 0, RNL_ROLE_TOKENS = 1, RNL_ROLE_POSITIONS = 2, RNL_ROLE_ROWS = 3, RNL_ROLE_CONTEXT = 4 } rnl_role;
+
+typedef struct rnl_value_info {
+  size_t struct_size;
+  const char* name;
+  int32_t dtype; /* rnl_dtype */
+  int32_t rank;
+  const char* sizes[6]; /* of each axis; "" behind the last */
+  int32_t role;         /* rnl_role; outputs have none */
+  int32_t optional;     /* 1: an input that a call may leave out, an output that a call gets when it names it */
+} rnl_value_info;
+/* program null: the first one. */
+RNL_API rnl_status_code rnl_model_program_input(const rnl_model* model, const char* program, size_t index, rnl_value_info* info);
+RNL_API rnl_status_code rnl_model_program_output(const rnl_model* model, const char* program, size_t index, rnl_value_info* info);
+
+/* An option is the session's option of that name (context, chunk, rows; rollback: what taking tokens back needs). An axis is bound in each call by
+ * an input that has it as a size of its own, at most to its bound; the stream's may be longer. */
+typedef enum rnl_symbol_kind { RNL_SYMBOL_OPTION = 0, RNL_SYMBOL_AXIS = 1 } rnl_symbol_kind;
+typedef struct rnl_symbol_info {
+  size_t struct_size;
+  const char* name;
+  int32_t kind;      /* rnl_symbol_kind */
+  const char* bound; /* of an axis, over the symbols before it; "" of an option */
+} rnl_symbol_info;
+RNL_API rnl_status_code rnl_model_symbol(const rnl_model* model, size_t index, rnl_symbol_info* info);
+
+/* ring: the newest positions of the stream. append: all of them, up to the context. recurrent: replaced as a whole by each call. */
+typedef enum rnl_state_kind { RNL_STATE_RING = 0, RNL_STATE_APPEND = 1, RNL_STATE_RECURRENT = 2 } rnl_state_kind;
+typedef struct rnl_state_info {
+  size_t struct_size;
+  const char* name;
+  int32_t kind;  /* rnl_state_kind */
+  int32_t dtype; /* as the file says; rnl_session_options.kv may change that of rings and append states */
+  int32_t rank;
+  const char* sizes[6];
+  int64_t window; /* positions that a ring's operators look back, 0: no window */
+} rnl_state_info;
+RNL_API rnl_status_code rnl_model_state(const rnl_model* model, size_t index, rnl_state_info* info);
+
+/* ---- session ---- */
 
 typedef enum rnl_backend { RNL_BACKEND_CPU = 0, RNL_BACKEND_VULKAN = 1 } rnl_backend;
 
@@ -178,6 +232,11 @@ typedef struct rnl_tensor {
   void* data;
   size_t bytes; /* size of data; for outputs its capacity */
 } rnl_tensor;
+
+/* What a call with these inputs would give: fills in dtype, rank, dims and bytes of each named output and leaves its data alone; nothing runs.
+ * all_rows: as for rnl_session_run_blocks. Fails as the call would before it begins. */
+RNL_API rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows, rnl_tensor* outputs,
+                                                  size_t output_count);
 
 /* Runs a program (null: the first one) on a call of any length: calls longer than `chunk` run in passes. Inputs are matched by name.
  * A language model takes ids [T] (i32 or i64) and optionally rows [R], the rising indices of the tokens whose outputs are wanted (default:
