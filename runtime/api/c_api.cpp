@@ -125,7 +125,7 @@ rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine*
   return RNL_OK;
 }
 
-void rnl_engine_destroy(rnl_engine* engine) { delete engine; }
+void rnl_engine_destroy(rnl_engine* engine) { release(engine); }
 int32_t rnl_engine_threads(const rnl_engine* engine) { return engine ? thread_pool_size(engine->pool) : 0; }
 
 rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options, rnl_model** model) {
@@ -137,7 +137,7 @@ rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_m
   if (!opened.is_ok()) return report(opened.take_status());
   auto* m = new (std::nothrow) rnl_model;
   if (!m) return report(Status::make(Code::kOutOfMemory, "%s: no memory for the model", path));
-  m->engine = engine;
+  m->engine = Use<rnl_engine>(engine);
   m->model = std::move(opened.value());
   *model = m;
   return RNL_OK;
@@ -149,13 +149,13 @@ rnl_status_code rnl_model_open_memory(rnl_engine* engine, const void* data, size
   if (!opened.is_ok()) return report(opened.take_status());
   auto* m = new (std::nothrow) rnl_model;
   if (!m) return report(Status::make(Code::kOutOfMemory, "no memory for the model"));
-  m->engine = engine;
+  m->engine = Use<rnl_engine>(engine);
   m->model = std::move(opened.value());
   *model = m;
   return RNL_OK;
 }
 
-void rnl_model_close(rnl_model* model) { delete model; }
+void rnl_model_close(rnl_model* model) { release(model); }
 
 rnl_status_code rnl_model_verify(const rnl_model* model) {
   return report(model ? model->model->verify_segments() : null_argument("model"));
@@ -208,7 +208,7 @@ rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_opt
   if (!created.is_ok()) return report(created.take_status());
   auto* s = new (std::nothrow) rnl_session;
   if (!s) return report(Status::make(Code::kOutOfMemory, "no memory for a session"));
-  s->owner = model;
+  s->owner = Use<const rnl_model>(model);
   s->session = std::move(created.value());
   *session = s;
   return RNL_OK;

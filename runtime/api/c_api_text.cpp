@@ -45,6 +45,7 @@ Status create_grammar(const rnl_model* model, const char* text, size_t size, rnl
   RNL_ASSIGN(made, Grammar::create(*model->order, text, size));
   auto* g = new (std::nothrow) rnl_grammar;
   if (!g) return Status::make(Code::kOutOfMemory, "no memory for a grammar");
+  g->owner = Use<const rnl_model>(model);
   g->grammar = std::move(made);
   *grammar = g;
   return Status::ok();

@@ -1,8 +1,10 @@
 // What stands behind the opaque handles of runnel.h.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "cpu/cores.h"
 #include "cpu/thread_pool.h"
@@ -11,7 +13,38 @@
 #include "session/session.h"
 #include "text/grammar.h"
 
-struct rnl_engine {
+namespace runnel {
+
+// An object of the interface lives until its caller has destroyed it and nothing else uses it, in whatever order and on whatever threads.
+struct Counted {
+  mutable std::atomic<int32_t> references{1};
+};
+template <class T>
+void release(T* object) {
+  if (object && object->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete object;
+}
+template <class T>
+class Use {
+ public:
+  Use() = default;
+  explicit Use(T* object) : object_(object) { object_->references.fetch_add(1, std::memory_order_relaxed); }
+  Use(const Use& other) : Use(other.object_) {}
+  Use(Use&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Use& operator=(Use other) {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Use() { release(object_); }
+  T* operator->() const { return object_; }
+  T& operator*() const { return *object_; }
+
+ private:
+  T* object_ = nullptr;
+};
+
+}  // namespace runnel
+
+struct rnl_engine : runnel::Counted {
   runnel::ThreadPool* pool = nullptr;
   // The library chooses how many threads there are; how many of them compute one token is found with the first session.
   std::mutex mutex;
@@ -22,8 +55,9 @@ struct rnl_engine {
   }
 };
 
-struct rnl_model {
-  rnl_engine* engine = nullptr;
+// Of every struct here, what it uses stands first and so goes last.
+struct rnl_model : runnel::Counted {
+  runnel::Use<rnl_engine> engine;
   std::unique_ptr<runnel::Model> model;
   // What the grammars of this model share, made with the first of them.
   mutable std::mutex order_mutex;
@@ -31,11 +65,12 @@ struct rnl_model {
 };
 
 struct rnl_grammar {
+  runnel::Use<const rnl_model> owner;
   std::unique_ptr<runnel::Grammar> grammar;
 };
 
 struct rnl_session {
-  const rnl_model* owner = nullptr;
+  runnel::Use<const rnl_model> owner;
   std::unique_ptr<runnel::Session> session;
   rnl_progress_fn progress = nullptr;
   void* progress_user = nullptr;

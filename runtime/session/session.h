@@ -198,37 +198,47 @@ class Session {
   Status check_layout(const StateHeader& saved) const;
   int64_t tokens_that_fit(int64_t tokens) const;
 
+  // inputs.cpp
   Status match_inputs(const PlannedProgram& p, const IoTensor* inputs, size_t count);
   Status bind_symbols(const PlannedProgram& p, CallBinding* symbols) const;
   Status check_input_sizes(const PlannedProgram& p, const CallBinding& symbols) const;
+  Status fill_input(Pass& pass, uint32_t value);
+  Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
+
+  // bind.cpp
+  Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* last);
+  void unbind();
+  Status check_op_data(const PlannedProgram& p, uint32_t op, const OpCall& call) const;
+  TensorView value_view(const Pass& pass, uint32_t value) const;
+
+  // call.cpp
+  Status find_program(const char* name, uint32_t* index) const;
   Status check_call(const Pass& pass) const;
   Status begin_call(const IoTensor* inputs, size_t input_count, const RunOptions& options, Pass* pass);
-  Status find_program(const char* name, uint32_t* index) const;
-  Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* last);
+
+  // pass.cpp
+  Status run_pass(Pass& pass);
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
-  Status observe(const Pass& pass, uint32_t op) const;
-  Status check_op_data(const PlannedProgram& p, uint32_t op, const OpCall& call) const;
   Status enqueue_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status finish_ops(Pass& pass);
-  // The host's and the device's copies of the states; recovery.cpp.
+  Status run_head(Pass& pass);
+  uint32_t end_of_head(const Pass& pass) const;
+  Status emit(Pass& pass, int64_t first_row);
+  Status check_finite(const Pass& pass, uint32_t value) const;
+  Status observe(const Pass& pass, uint32_t op) const;
+
+  // recovery.cpp: the host's and the device's copies of the states.
   Status sync_to_host() const;
   Status sync_to_device();
   void host_is_newer();
   void note_host_copy() const;
   Status check_device() const;
   void log_for_recovery(const Pass& pass);
-  Status check_backend();  // self_check.cpp
+  Status end_call_on_device(int64_t start, Status status);
+  // self_check.cpp
+  Status check_backend();
   Status check_program(uint32_t number, int64_t most, uint64_t absent, bool* is_whole);
   bool can_check(const PlannedProgram& p, uint32_t number, const OpCall& call) const;
-  Status end_call_on_device(int64_t start, Status status);
-  Status run_pass(Pass& pass);
-  Status fill_input(Pass& pass, uint32_t value);
-  Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
-  Status run_head(Pass& pass);
-  uint32_t end_of_head(const Pass& pass) const;
-  Status emit(Pass& pass, int64_t first_row);
-  Status check_finite(const Pass& pass, uint32_t value) const;
-  TensorView value_view(const Pass& pass, uint32_t value) const;
 
   // journal.cpp
   void write_log(const InputLog& log, const Pass& pass, int64_t count) const;
@@ -265,7 +275,6 @@ class Session {
     CallBinding body, head;
   };
   Vec<Bound> bound_;  // by program
-  void unbind();
   uint32_t last_program_ = 0;
   int64_t last_tokens_ = 0;  // of the last pass, which was of last_program_; 0: what it computed is gone
   InputLog journal_;  // of recurrent states, in the state block

@@ -45,8 +45,35 @@ class Install(unittest.TestCase):
         call("cmake", "--build", self.path("found"))
         for program in ("c_program", "cpp_program"):
             self.assertRegex(call(self.path("found", program)), r"^\d+\.\d+\.\d+\n$")
+        self.configure("c", f"-DCMAKE_PREFIX_PATH={prefix}", "-DONLY_C=ON")
+        call("cmake", "--build", self.path("c"))
+        self.assertRegex(call(self.path("c", "c_program")), r"^\d+\.\d+\.\d+\n$")
+        self.check_pkg_config(prefix)
         version = call(os.path.join(prefix, "bin", "runnel"), "--version")
         self.assertTrue(re.search(r"\d+\.\d+\.\d+", version), version)
+
+    def check_pkg_config(self, prefix):
+        """runnel.pc is enough to compile and link C by hand; without pkg-config on the machine its two lines are read here."""
+        found = [os.path.join(d, f) for d, _, files in os.walk(prefix) for f in files if f == "runnel.pc"]
+        self.assertEqual(len(found), 1)
+        variables, fields = {"pcfiledir": os.path.dirname(found[0])}, {}
+        for line in open(found[0]):
+            if m := re.match(r"(\w+)=(.*)", line):
+                variables[m[1]] = m[2]
+            elif m := re.match(r"([\w.]+):(.*)", line):
+                fields[m[1]] = m[2]
+        def expand(text):
+            while "${" in text:
+                text = re.sub(r"\$\{(\w+)\}", lambda m: variables[m[1]], text)
+            return text.split()
+        program = self.path("by_hand")
+        call(os.environ["RUNNEL_CC"], os.path.join(CONSUMER, "main.c"), "-o", program, *expand(fields["Cflags"]), *expand(fields["Libs"]))
+        self.assertRegex(call(program), r"^\d+\.\d+\.\d+\n$")
+        if shutil.which("pkg-config"):
+            os.environ["PKG_CONFIG_PATH"] = os.path.dirname(found[0])
+            self.assertEqual(call("pkg-config", "--modversion", "runnel").strip(), call(program).strip())
+            self.assertEqual([os.path.normpath(w.removeprefix("-L")) if w.startswith("-L") else w for w in call("pkg-config", "--libs", "runnel").split()],
+                             [os.path.normpath(w.removeprefix("-L")) if w.startswith("-L") else w for w in expand(fields["Libs"])])
 
     def test_subdirectory(self):
         """Configured with its targets' properties and compiled against; the library itself is the same as above."""

@@ -65,6 +65,26 @@ TEST_F(CApi, RunsAProgram) {
   rnl_session_destroy(session);
 }
 
+TEST_F(CApi, ObjectsMayBeDestroyedInAnyOrder) {
+  rnl_session_options o = rnl::session_options();
+  o.context = 128;
+  rnl_session *session = nullptr, *copy = nullptr;
+  ASSERT_EQ(rnl_session_create(model, &o, &session), RNL_OK) << rnl_last_error();
+  ASSERT_EQ(rnl_session_fork(session, &copy), RNL_OK);
+  rnl_engine_destroy(engine);
+  rnl_model_close(model);
+  engine = nullptr, model = nullptr;
+  std::vector<float> x(3 * 48, 0.25f), y(48);
+  rnl_tensor in = tensor("x", x.data(), 3), out = tensor("logits", y.data(), 1);
+  EXPECT_EQ(rnl_session_run(session, nullptr, &in, 1, &out, 1), RNL_OK) << rnl_last_error();
+  rnl_session_destroy(session);
+  std::thread other([&] {
+    EXPECT_EQ(rnl_session_run(copy, nullptr, &in, 1, &out, 1), RNL_OK) << rnl_last_error();
+    rnl_session_destroy(copy);
+  });
+  other.join();
+}
+
 TEST_F(CApi, TellsWhatProgramsTakeAndGive) {
   rnl_program_info program{};
   program.struct_size = sizeof program;

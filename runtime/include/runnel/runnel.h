@@ -1,7 +1,8 @@
 /* Runnel: the C interface of librunnel. C11, no other header of ours is needed.
  *
  * Objects: an engine (threads) holds nothing else; a model is an opened file, shared by any number of sessions; a session is one stream's
- * state and working memory. Destroy sessions before their model, models before their engine.
+ * state and working memory. They may be destroyed in any order, on any thread: a model lives until its sessions and grammars are gone too, an
+ * engine until its models are. Memory that the caller lent must live as long.
  *
  * Threads: an engine and a model may be used from any thread. A session is used by one thread at a time; only rnl_session_cancel,
  * rnl_session_clear_cancel and rnl_session_stats may be called from another thread meanwhile. A call needs up to 64 KiB of stack, on a device what its driver needs.
