@@ -100,7 +100,11 @@ using namespace runnel;
 extern "C" {
 
 const char* rnl_version(void) { return RNL_VERSION; }
-const char* rnl_format_version(void) { return "1.0"; }
+const char* rnl_format_version(void) {
+  static_assert(kFormatMajor < 10 && kFormatMinor < 10);
+  static constexpr char kVersion[] = {char('0' + kFormatMajor), '.', char('0' + kFormatMinor), 0};
+  return kVersion;
+}
 const char* rnl_last_error(void) { return g_message; }
 void rnl_set_log(rnl_log_fn log, void* user) { set_log(log, user); }
 
