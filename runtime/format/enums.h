@@ -1,4 +1,4 @@
-// Runtime names of the enums of model.fbs. loader.cpp asserts that the numbers agree; kernels never see flatbuffers.
+// The enums of model.fbs as the runtime calls them: kernels never see flatbuffers. model_file.cpp asserts that the numbers agree.
 #pragma once
 
 #include <cstddef>

@@ -5,7 +5,7 @@
 #include "ops/define.h"
 #include "vulkan/recorder.h"
 
-// Names a row of shaders/variants.inc that the file uses.
+// Names a row of shaders/variants.txt that the file uses.
 #define RNL_SHADER(name) extern const ShaderCode shader_##name;
 
 namespace runnel::vulkan {
