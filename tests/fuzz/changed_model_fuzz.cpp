@@ -211,6 +211,7 @@ struct Run {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Bytes in{data, size};
   GraphBuilder b = base_model(in.byte());
+  b.root.features.push_back("optional_inputs");
   const uint8_t a = in.byte(), c = in.byte();
   rnl_session_options o{};
   o.context = one_of({16, 64, 100, 256}, a % 4);
