@@ -1,6 +1,7 @@
 // The sampler's passes over all logits.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "text/exp.h"
@@ -14,27 +15,32 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 Status non_finite(const char* what) { return Status::make(Code::kNonFinite, "cannot choose a token: %s", what); }
 
-// Whether x[0 .. n) holds a NaN, and its maximum otherwise. Sixteen lanes that do not depend on each other.
+// Whether x[0 .. n) holds a NaN, and its maximum otherwise. Sixteen lanes that do not depend on each other, spelt out: compilers leave the plain
+// loop scalar because of the NaNs.
+typedef float Lanes __attribute__((vector_size(16)));
+typedef int32_t Mask __attribute__((vector_size(16)));
+constexpr int kVectors = 4;
+
 bool scan(const float* x, int32_t n, float* highest) {
-  float lanes[16];
-  uint32_t bad[16];
-  for (int l = 0; l < 16; ++l) lanes[l] = -kInfinity, bad[l] = 0;
+  Lanes top[kVectors];
+  Mask bad[kVectors] = {};
+  for (Lanes& t : top) t = Lanes{-kInfinity, -kInfinity, -kInfinity, -kInfinity};
   int32_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int l = 0; l < 16; ++l) {
-      const float v = x[i + l];
-      lanes[l] = v > lanes[l] ? v : lanes[l];
-      bad[l] |= uint32_t(v != v);
+  for (; i + 4 * kVectors <= n; i += 4 * kVectors)
+    for (int k = 0; k < kVectors; ++k) {
+      Lanes v;
+      std::memcpy(&v, x + i + 4 * k, sizeof v);
+      const Mask above = v > top[k];
+      top[k] = (Lanes)(((Mask)v & above) | ((Mask)top[k] & ~above));
+      bad[k] |= v != v;
     }
-  for (; i < n; ++i) {
-    lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
-    bad[0] |= uint32_t(x[i] != x[i]);
-  }
-  uint32_t any = 0;
-  float m = lanes[0];
-  for (int l = 0; l < 16; ++l) any |= bad[l], m = lanes[l] > m ? lanes[l] : m;
+  float m = -kInfinity;
+  bool any = false;
+  for (; i < n; ++i) m = x[i] > m ? x[i] : m, any |= x[i] != x[i];
+  for (int k = 0; k < kVectors; ++k)
+    for (int l = 0; l < 4; ++l) m = top[k][l] > m ? top[k][l] : m, any |= bad[k][l] != 0;
   *highest = m;
-  return any != 0;
+  return any;
 }
 
 Status check_highest(bool nan, float highest) {

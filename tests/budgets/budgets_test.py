@@ -25,9 +25,9 @@ GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden
 STRIPPED_BYTES = 728 * 1024
 # The same without chats and grammars: what an app pays that generates text, and the library with all other calls of runnel.h.
 PROGRAM_BYTES_LEAST = 600 * 1024
-SHARED_BYTES_LEAST = 632 * 1024
+SHARED_BYTES_LEAST = 644 * 1024  # sizes go in steps of a page of 16 KiB
 STRIPPED_BYTES_CPU = 1100 * 1024  # with every operator
-STRIPPED_BYTES_ALL = 1516 * 1024  # and with Vulkan, of which some 330 KiB are shaders
+STRIPPED_BYTES_ALL = 1524 * 1024  # and with Vulkan, of which some 330 KiB are shaders
 SHADER_BYTES = 60 * 1024  # SPIR-V of one operator, with its variants for optional features
 SHADER_BYTES_ALL = 344 * 1024
 
