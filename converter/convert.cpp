@@ -3,14 +3,14 @@
 #include <optional>
 
 #include "converter/passes/adapt_graph.h"
-#include "converter/passes/embedding.h"
 #include "converter/passes/half_states.h"
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
 #include "converter/passes/scale_products.h"
-#include "converter/read/graph_json.h"
+#include "converter/read/facts.h"
 #include "converter/read/read.h"
-#include "converter/recipes/facts.h"
+#include "converter/recipes/embedding.h"
+#include "converter/recipes/graph_json.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/describe.h"
 #include "converter/write/output.h"

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "converter/passes/split_head.h"
-#include "converter/write/tokenizer.h"
+#include "converter/text/tokenizer.h"
 #include "converter/write/write.h"
 
 namespace runnel::convert {

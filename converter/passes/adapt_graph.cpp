@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "converter/recipes/graph.h"
+#include "converter/program/graph.h"
 #include "format/model_file.h"
 
 namespace runnel::convert {

@@ -2,8 +2,8 @@
 // whose matrices are adapted, and no other weights.
 #pragma once
 
-#include "converter/passes/lora.h"
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
+#include "converter/read/lora.h"
 
 namespace runnel::convert {
 

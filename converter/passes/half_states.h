@@ -1,7 +1,7 @@
 // Large recurrent states as f16: half the memory, and half of what decoding reads and writes beside the weights.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 namespace runnel::convert {
 

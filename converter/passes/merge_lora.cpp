@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "converter/passes/encode.h"
-#include "converter/recipes/net.h"
+#include "converter/read/facts.h"
+#include "converter/weights/encode.h"
 
 namespace runnel::convert {
 

@@ -1,8 +1,8 @@
 // Low-rank adapters added to the matrices that they adapt.
 #pragma once
 
-#include "converter/passes/lora.h"
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
+#include "converter/read/lora.h"
 
 namespace runnel::convert {
 

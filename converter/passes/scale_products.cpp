@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "converter/recipes/graph.h"
+#include "converter/program/graph.h"
 
 namespace runnel::convert {
 namespace {

@@ -1,7 +1,7 @@
 // Matrices whose stored values have to be multiplied by a number (unit_of): the number goes into the graph.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 namespace runnel::convert {
 

@@ -1,7 +1,7 @@
 // Which matrices are stored split, so that the best few logits can be had without reading all of them (runtime/ops/matmul/screen.h).
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 namespace runnel::convert {
 

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <regex>
 
+#include "converter/read/facts.h"
 #include "converter/read/read.h"
-#include "converter/recipes/facts.h"
 
 namespace runnel::convert {
 namespace fs = std::filesystem;

@@ -4,7 +4,7 @@
 #include <set>
 #include <vector>
 
-#include "converter/checkpoint.h"
+#include "converter/base/error.h"
 
 namespace runnel::convert {
 namespace {

@@ -2,7 +2,7 @@
 // against the file's size before anything is allocated or followed. They throw Error.
 #pragma once
 
-#include "converter/checkpoint.h"
+#include "converter/read/checkpoint.h"
 #include "converter/read/json_text.h"
 #include "converter/read/source_file.h"
 

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "converter/checkpoint.h"
+#include "converter/base/error.h"
 
 namespace runnel::convert {
 namespace fs = std::filesystem;

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <map>
 
-#include "converter/passes/encode.h"
 #include "converter/recipes/recipe.h"
+#include "converter/weights/encode.h"
 
 namespace runnel::convert {
 

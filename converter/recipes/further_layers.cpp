@@ -1,5 +1,5 @@
 // Layers behind the last one that guess a further token from the hidden states: no part of what gives the next token's logits.
-#include "converter/recipes/facts.h"
+#include "converter/read/facts.h"
 #include "converter/recipes/recipe.h"
 
 namespace runnel::convert {

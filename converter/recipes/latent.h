@@ -1,7 +1,7 @@
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come from one short row.
 #pragma once
 
-#include "converter/recipes/facts.h"
+#include "converter/read/facts.h"
 #include "converter/recipes/net.h"
 
 namespace runnel::convert {

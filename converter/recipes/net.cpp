@@ -22,17 +22,6 @@ void expect_biases(const Facts& f, const std::string& option, std::initializer_l
   for (const char* product : products) naming.biases[product] = {f.name_for_messages(option), f.boolean(option, false)};
 }
 
-bool names_base_class(const Checkpoint& c) {
-  if (c.meta.find("modules") != c.meta.end()) return true;
-  const auto config = c.meta.find("config");
-  if (config == c.meta.end() || !config->is_object()) return false;
-  const auto classes = config->find("architectures");
-  if (classes == config->end() || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return false;
-  const std::string name = (*classes)[0].get<std::string>();
-  const auto ends = [&](const std::string& end) { return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0; };
-  return ends("Model") && !ends("LMHeadModel");
-}
-
 Net::Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole)
     : checkpoint_(checkpoint), builder_(builder), graph_(builder, "main"), naming_(std::move(naming)), is_whole_(is_whole) {
   const auto has_root = [&](const SourceTensor& t) { return t.name.compare(0, naming_.root.size(), naming_.root) == 0; };

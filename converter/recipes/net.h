@@ -9,13 +9,10 @@
 #include <map>
 #include <set>
 
-#include "converter/recipes/facts.h"
-#include "converter/recipes/graph.h"
+#include "converter/program/graph.h"
+#include "converter/read/facts.h"
 
 namespace runnel::convert {
-
-// The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
-bool names_base_class(const Checkpoint& checkpoint);
 
 // What the configuration says about the bias of a product.
 struct BiasRule {

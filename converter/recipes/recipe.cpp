@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "converter/recipes/facts.h"
+#include "converter/read/facts.h"
 
 namespace runnel::convert {
 
@@ -21,15 +21,7 @@ const std::vector<const Recipe*>& all_recipes() {
   return kRecipes;
 }
 
-std::string architecture_of(const Checkpoint& c) {
-  if (c.kind == Checkpoint::Kind::kFile) return find_recipe(c).name;
-  const bool is_gguf = c.is_gguf();
-  const Facts facts(is_gguf ? c.meta : c.meta["config"], c.path.string() + (is_gguf ? "" : "/config.json"));
-  const char* key = is_gguf ? "general.architecture" : "model_type";
-  const std::string name = facts.text(key, "");
-  if (name.empty()) facts.refuse(key, "is missing");
-  return name;
-}
+std::string architecture_of(const Checkpoint& c) { return c.kind == Checkpoint::Kind::kFile ? find_recipe(c).name : stated_architecture(c); }
 
 namespace {
 

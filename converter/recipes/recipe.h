@@ -1,8 +1,8 @@
 // A recipe knows one model family: where its sizes stand, how its tensors are called, what its graph is.
 #pragma once
 
-#include "converter/checkpoint.h"
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
+#include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
 

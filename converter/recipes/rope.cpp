@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "converter/passes/encode.h"
+#include "converter/weights/encode.h"
 
 namespace runnel::convert {
 

@@ -1,7 +1,7 @@
 // Rotary frequencies: computed here once and stored in the file as numbers.
 #pragma once
 
-#include "converter/recipes/facts.h"
+#include "converter/read/facts.h"
 
 namespace runnel::convert {
 

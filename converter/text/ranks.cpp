@@ -9,8 +9,6 @@
 namespace runnel::convert {
 namespace {
 
-using Json = nlohmann::json;
-
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("file of ranks: " + what); }
 
 // False: it is not base64.

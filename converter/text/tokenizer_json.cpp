@@ -13,8 +13,6 @@
 namespace runnel::convert {
 namespace {
 
-using Json = nlohmann::json;
-
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
 [[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
 

@@ -16,8 +16,6 @@
 namespace runnel::convert {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr float kUnknownPenalty = 10;  // below the lowest score
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }

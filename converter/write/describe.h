@@ -1,7 +1,7 @@
 // What a model under construction holds, for people.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 namespace runnel::convert {
 

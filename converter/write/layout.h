@@ -1,7 +1,7 @@
 // Where everything stands in a file.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 namespace runnel::convert {
 

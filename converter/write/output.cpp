@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/file.h"
-#include "converter/checkpoint.h"
+#include "converter/base/error.h"
 
 namespace runnel::convert {
 namespace fs = std::filesystem;

@@ -2,7 +2,7 @@
 // no memory in place of the weights.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 #include "format/model_file.h"
 
 namespace runnel::convert {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "converter/checkpoint.h"
+#include "converter/base/error.h"
 #include "format/model_file.h"
 #include "session/session.h"
 

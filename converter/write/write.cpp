@@ -1,5 +1,6 @@
 #include "converter/write/write.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <future>

@@ -1,7 +1,10 @@
 // Writes the built model as a .rnl file, opens it again with the runtime's own verifier and only then gives it its name.
 #pragma once
 
-#include "converter/write/builder.h"
+#include <filesystem>
+#include <functional>
+
+#include "converter/program/builder.h"
 #include "converter/write/verify.h"
 
 namespace runnel::convert {

@@ -6,8 +6,8 @@
 #include <chrono>
 #include <functional>
 
-#include "converter/read/graph_json.h"
 #include "converter/read/read.h"
+#include "converter/recipes/graph_json.h"
 #include "converter/text/jinja.h"
 #include "converter/text/regex.h"
 #include "converter/text_test.h"

@@ -1,6 +1,6 @@
 // Any text as a config.json: the recipes' reading of it. There are no weights, so every accepted configuration ends at a missing tensor.
+#include "converter/read/facts.h"
 #include "converter/read/read.h"
-#include "converter/recipes/facts.h"
 #include "converter/recipes/recipe.h"
 
 using namespace runnel::convert;

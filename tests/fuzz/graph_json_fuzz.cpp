@@ -1,5 +1,5 @@
 // Any text as a graph in JSON.
-#include "converter/read/graph_json.h"
+#include "converter/recipes/graph_json.h"
 
 using namespace runnel::convert;
 

@@ -1,6 +1,6 @@
 // Any bytes as a safetensors file, every value of real numbers decoded.
-#include "converter/passes/encode.h"
 #include "converter/read/read.h"
+#include "converter/weights/encode.h"
 
 using namespace runnel::convert;
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes converter/passes/codebooks.inc: the code books of GGUF's IQ types, from the tables of the gguf package (0.19.0, MIT).
+"""Writes converter/weights/codebooks.inc: the code books of GGUF's IQ types, from the tables of the gguf package (0.19.0, MIT).
 
-  python3 tests/goldens/make_codebooks.py > converter/passes/codebooks.inc
+  python3 tests/goldens/make_codebooks.py > converter/weights/codebooks.inc
 """
 
 import numpy as np

@@ -21,6 +21,11 @@ const fs::path kRoot = runnel::test::kSourceDir;
 // A folder of the runtime may include its own level and lower ones.
 const std::map<std::string, int> kLevels = {{"base", 0}, {"format", 1}, {"ops", 2}, {"cpu", 2}, {"vulkan", 2}, {"plan", 3}, {"session", 4}, {"vulkan_session", 5}, {"text", 5}, {"api", 6}, {"schema", 6}, {"cli", 7}};
 
+// A folder of the converter may include itself and lower levels: folders of the same level know nothing of each other. What stands in none is the
+// program itself.
+const std::map<std::string, int> kConverterLevels = {{"base", 0}, {"weights", 1}, {"read", 2}, {"program", 2}, {"recipes", 3}, {"text", 3}, {"passes", 4}, {"write", 5}};
+const int kConverterTop = 6;
+
 struct Source {
   fs::path path;  // relative to the root
   std::vector<std::string> lines;
@@ -76,6 +81,34 @@ TEST(Layering, LowerLayersNeverIncludeHigherOnes) {
     }
   }
   EXPECT_GT(seen, 100);
+}
+
+// The level of a path below converter/; -1 for a folder that is in no layer.
+int converter_level_of(const fs::path& inside) {
+  if (!inside.has_parent_path()) return kConverterTop;
+  const auto it = kConverterLevels.find(inside.begin()->string());
+  return it == kConverterLevels.end() ? -1 : it->second;
+}
+
+TEST(Layering, TheConverterGoesOneWay) {
+  int seen = 0;
+  std::set<std::string> folders;
+  for (const Source& s : sources_below("converter")) {
+    const fs::path inside = fs::relative(s.path, "converter");
+    const int level = converter_level_of(inside);
+    ASSERT_GE(level, 0) << s.path << " is in no layer";
+    folders.insert(inside.parent_path().string());
+    for (const std::string& i : own_includes(s)) {
+      EXPECT_EQ(i.find(".."), std::string::npos) << s.path << " includes " << i;
+      if (i.rfind("converter/", 0) != 0) continue;  // the runtime, or a list made by CMake
+      const fs::path other = i.substr(10);
+      const int below = converter_level_of(other);
+      ++seen;
+      EXPECT_TRUE(other.parent_path() == inside.parent_path() || (below >= 0 && below < level)) << s.path << " includes " << i;
+    }
+  }
+  EXPECT_GT(seen, 200);
+  EXPECT_EQ(folders.size(), kConverterLevels.size() + 1) << "a layer without files";
 }
 
 TEST(Layering, FilesOfTheRuntimeAndConverterStayShort) {

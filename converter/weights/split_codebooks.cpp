@@ -3,12 +3,12 @@
 #include <bit>
 #include <cstring>
 
-#include "converter/passes/quant_row.h"
+#include "converter/weights/quant_row.h"
 
 namespace runnel::convert {
 namespace {
 
-#include "converter/passes/codebooks.inc"
+#include "converter/weights/codebooks.inc"
 
 constexpr uint8_t kIq2Levels[4] = {8, 25, 43, 0};
 constexpr uint8_t kIq3XxsLevels[8] = {2, 6, 10, 14, 18, 22, 26, 31};  // half of what the definition has

@@ -1,7 +1,8 @@
 // A graph in the JSON form of the schema, with weights in a safetensors file beside it. See runtime/format/FORMAT.md.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
+#include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
 

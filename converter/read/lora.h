@@ -1,7 +1,7 @@
 // Low-rank adapters (LoRA; Hu et al. 2021) as the package peft saves them.
 #pragma once
 
-#include "converter/checkpoint.h"
+#include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
 

@@ -1,8 +1,8 @@
-#include "converter/passes/embedding.h"
+#include "converter/recipes/embedding.h"
 
+#include "converter/program/graph.h"
+#include "converter/read/facts.h"
 #include "converter/read/read.h"
-#include "converter/recipes/decoder.h"
-#include "converter/recipes/recipe.h"
 
 namespace runnel::convert {
 namespace fs = std::filesystem;

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "base/half.h"
-#include "converter/passes/quant_row.h"
+#include "converter/weights/quant_row.h"
 
 namespace runnel::convert {
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "converter/checkpoint.h"
+#include "converter/weights/source_tensor.h"
 #include "format/packed.h"
 
 namespace runnel::convert {

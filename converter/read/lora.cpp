@@ -1,4 +1,4 @@
-#include "converter/passes/lora.h"
+#include "converter/read/lora.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,9 @@
 #include <set>
 
 #include "base/half.h"
-#include "converter/passes/encode.h"
+#include "converter/read/facts.h"
 #include "converter/read/read.h"
-#include "converter/recipes/facts.h"
+#include "converter/weights/encode.h"
 
 namespace runnel::convert {
 namespace {

@@ -1,7 +1,8 @@
 // The source's vocabulary on its way into the file.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
+#include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
 

@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "converter/checkpoint.h"
+#include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
 
@@ -52,6 +52,11 @@ class Facts {
   std::shared_ptr<AskedKeys> asked_;
   std::string path_;
 };
+
+// general.architecture of a GGUF, model_type of a configuration; fails when it is missing.
+std::string stated_architecture(const Checkpoint& checkpoint);
+// The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
+bool names_base_class(const Checkpoint& checkpoint);
 
 // config.json, or its text_config where there is one.
 Facts config_facts(const Checkpoint& checkpoint);

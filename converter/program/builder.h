@@ -4,10 +4,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
-#include "converter/checkpoint.h"
-#include "converter/passes/encode.h"
+#include "converter/weights/encode.h"
 #include "format/model_generated.h"
 
 namespace runnel::convert {

@@ -1,10 +1,10 @@
-#include "converter/write/tokenizer.h"
+#include "converter/text/tokenizer.h"
 
 #include <algorithm>
 #include <cstring>
 
+#include "converter/read/facts.h"
 #include "converter/read/read.h"
-#include "converter/recipes/facts.h"
 #include "converter/text/vocabulary.h"
 
 namespace runnel::convert {

@@ -2,7 +2,7 @@
 // with the value that switches them off, and tensors that are no part of it.
 #include <string_view>
 
-#include "converter/recipes/facts.h"
+#include "converter/read/facts.h"
 
 namespace runnel::convert {
 namespace {

@@ -1,11 +1,11 @@
-#include "converter/passes/encode.h"
+#include "converter/weights/encode.h"
 
 #include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "base/half.h"
-#include "converter/passes/quant_row.h"
+#include "converter/weights/quant_row.h"
 
 namespace runnel::convert {
 namespace {

@@ -1,4 +1,4 @@
-#include "converter/recipes/graph.h"
+#include "converter/program/graph.h"
 
 #include <algorithm>
 #include <set>

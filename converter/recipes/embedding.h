@@ -1,7 +1,8 @@
 // How the model's hidden states become the embedding of a text, from what its source says about that.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
+#include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
 

@@ -1,7 +1,7 @@
 // Small helpers to write a program down.
 #pragma once
 
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 namespace runnel::convert {
 

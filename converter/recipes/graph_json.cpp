@@ -1,4 +1,4 @@
-#include "converter/read/graph_json.h"
+#include "converter/recipes/graph_json.h"
 
 #include <flatbuffers/idl.h>
 
@@ -8,9 +8,9 @@
 #include <set>
 #include <string_view>
 
+#include "converter/program/graph.h"
 #include "converter/read/read.h"
-#include "converter/recipes/graph.h"
-#include "converter/schema_text.h"
+#include "converter/recipes/schema_text.h"
 
 namespace runnel::convert {
 namespace {

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "converter/checkpoint.h"
+#include "converter/weights/source_tensor.h"
 #include "format/packed.h"
 
 namespace runnel::convert {

@@ -1,8 +1,6 @@
-#include "converter/recipes/facts.h"
+#include "converter/read/facts.h"
 
 #include <cmath>
-
-#include "converter/recipes/recipe.h"
 
 namespace runnel::convert {
 namespace {
@@ -101,6 +99,28 @@ Facts Facts::inside(const std::string& key, size_t i) const {
   return Facts((*v)[i], where_ + ": " + prefix_ + key, "", asked_, name_of(key) + "/");
 }
 
+std::string stated_architecture(const Checkpoint& c) {
+  const bool is_gguf = c.is_gguf();
+  const auto config = c.meta.find("config");
+  static const Json kNothing = Json::object();
+  const Facts facts(is_gguf ? c.meta : config == c.meta.end() ? kNothing : *config, c.path.string() + (is_gguf ? "" : "/config.json"));
+  const char* key = is_gguf ? "general.architecture" : "model_type";
+  const std::string name = facts.text(key, "");
+  if (name.empty()) facts.refuse(key, "is missing");
+  return name;
+}
+
+bool names_base_class(const Checkpoint& c) {
+  if (c.meta.find("modules") != c.meta.end()) return true;
+  const auto config = c.meta.find("config");
+  if (config == c.meta.end() || !config->is_object()) return false;
+  const auto classes = config->find("architectures");
+  if (classes == config->end() || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return false;
+  const std::string name = (*classes)[0].get<std::string>();
+  const auto ends = [&](const std::string& end) { return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0; };
+  return ends("Model") && !ends("LMHeadModel");
+}
+
 Facts outer_facts(const Checkpoint& c) { return Facts(c.meta.at("config"), c.path.string() + "/config.json", "", c.asked); }
 
 Facts config_facts(const Checkpoint& c) {
@@ -109,7 +129,7 @@ Facts config_facts(const Checkpoint& c) {
   return text ? *text : outer;
 }
 
-Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), architecture_of(c) + ".", c.asked); }
+Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), stated_architecture(c) + ".", c.asked); }
 
 Facts source_facts(const Checkpoint& c) { return c.is_gguf() ? gguf_facts(c) : config_facts(c); }
 
@@ -161,7 +181,7 @@ class Unasked {
 void refuse_unasked(const Checkpoint& c) {
   Unasked unasked(*c.asked);
   if (c.is_gguf()) {
-    const std::string prefix = architecture_of(c) + ".";
+    const std::string prefix = stated_architecture(c) + ".";
     for (const auto& [key, value] : c.meta.items()) {
       const bool is_own = key.compare(0, prefix.size(), prefix) == 0;
       if (is_own && !unasked.is_known(key, prefix) && !is_harmless(key.substr(prefix.size()), value)) unasked.add(key, value);

@@ -1,4 +1,4 @@
-#include "converter/write/builder.h"
+#include "converter/program/builder.h"
 
 #include <algorithm>
 #include <cstring>
