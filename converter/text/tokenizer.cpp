@@ -198,24 +198,25 @@ void fit(size_t rows, VocabSource* source) {
 }
 
 template <class T>
-std::vector<uint8_t> bytes_of(const std::vector<T>& values) {
-  std::vector<uint8_t> out(values.size() * sizeof(T));
-  if (!out.empty()) std::memcpy(out.data(), values.data(), out.size());
-  return out;
+constexpr format::DType kTypeOf = format::DType::u8;
+template <>
+constexpr format::DType kTypeOf<int32_t> = format::DType::i32;
+template <>
+constexpr format::DType kTypeOf<float> = format::DType::f32;
+
+template <class T>
+void add_table(const char* name, const std::vector<T>& values, bool is_needed, format::SegmentKind segment, ModelBuilder& b) {
+  if (values.empty() && !is_needed) return;
+  std::vector<uint8_t> bytes(values.size() * sizeof(T));
+  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  b.add_bytes(segment, std::string("tokenizer.") + name, kTypeOf<T>, {values.size()}, std::move(bytes));
 }
 
-void add_tables(const VocabData& data, ModelBuilder& b) {
-  using format::DType;
-  using format::SegmentKind;
-  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[0], DType::u8, {data.pieces.size()}, data.pieces);
-  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[1], DType::i32, {data.offsets.size()}, bytes_of(data.offsets));
-  if (!data.scores.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[2], DType::f32, {data.scores.size()}, bytes_of(data.scores));
-  b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[3], DType::u8, {data.types.size()}, data.types);
-  b.add_bytes(SegmentKind::index, kVocabTensorNames[4], DType::u8, {data.index.size()}, data.index);
-  if (!data.pre_tokenizer.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[5], DType::u8, {data.pre_tokenizer.size()}, data.pre_tokenizer);
-  if (!data.merges.empty()) b.add_bytes(SegmentKind::index, kVocabTensorNames[6], DType::u8, {data.merges.size()}, data.merges);
-  if (!data.normalizer.empty()) b.add_bytes(SegmentKind::tokenizer, kVocabTensorNames[7], DType::u8, {data.normalizer.size()}, data.normalizer);
-  if (!data.piece_trie.empty()) b.add_bytes(SegmentKind::index, kVocabTensorNames[8], DType::u8, {data.piece_trie.size()}, data.piece_trie);
+void add_tables(TokenizerKind kind, const VocabData& data, ModelBuilder& b) {
+#define RNL_VOCAB_VALUE(name)
+#define RNL_VOCAB_LIST(name, holder)
+#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) add_table(#name, data.name, is_needed, format::SegmentKind::segment, b);
+#include "text/vocab_fields.inc"
 }
 
 }  // namespace
@@ -232,10 +233,11 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, const TokenizerChoic
     std::vector<std::string> notices = source->notices;
     if (!choice.file.empty() && pieces < rows) notices.push_back("the tokenizer has " + std::to_string(pieces) + " pieces, the model " + std::to_string(rows) + " rows for them");
     if (source->kind == TokenizerKind::kLongestMatch) fit(rows, &*source);
-    const VocabData data = build_vocab(*source);
+    VocabData data = build_vocab(*source);
     Chat chat = compile_chat(*source);
-    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data, chat.end_of_turn));
-    add_tables(data, b);
+    data.end_of_turn = std::move(chat.end_of_turn);
+    b.model.tokenizer = std::make_unique<format::TokenizerT>(tokenizer_table(*source, data));
+    add_tables(source->kind, data, b);
     b.model.chat_program = std::move(chat.program);
     for (const std::string& notice : chat.notices) notices.push_back(printable_quotes(notice));
     return notices;

@@ -182,10 +182,10 @@ VocabData build_vocab(const VocabSource& source) {
   VocabData d;
   d.scores = s.scores;
   d.types = s.types;
-  d.offsets.push_back(0);
+  d.piece_offsets.push_back(0);
   for (const std::string& p : s.pieces) {
     d.pieces.insert(d.pieces.end(), p.begin(), p.end());
-    d.offsets.push_back(int32_t(d.pieces.size()));
+    d.piece_offsets.push_back(int32_t(d.pieces.size()));
   }
   VocabIndexHeader h = build_header(s);
   const std::vector<TrieNode> nodes = build_trie(s);
@@ -207,80 +207,26 @@ VocabData build_vocab(const VocabSource& source) {
   return d;
 }
 
-VocabTables tables_of(const VocabSource& s, const VocabData& d) {
+VocabTables tables_of(const VocabSource& source, const VocabData& data) {
   VocabTables t;
-  t.kind = s.kind;
-  t.pieces = d.pieces.data();
-  t.pieces_size = d.pieces.size();
-  t.offsets = d.offsets.data();
-  t.offsets_size = d.offsets.size();
-  t.scores = d.scores.data();
-  t.scores_size = d.scores.size();
-  t.types = d.types.data();
-  t.types_size = d.types.size();
-  t.index = d.index.data();
-  t.index_size = d.index.size();
-  t.bos = s.bos;
-  t.eos = s.eos;
-  t.unk = s.unk;
-  t.add_bos = s.add_bos;
-  t.add_eos = s.add_eos;
-  t.add_space_prefix = s.add_space_prefix;
-  t.byte_fallback = s.byte_fallback;
-  t.pre_tokenizer = d.pre_tokenizer.data();
-  t.pre_tokenizer_size = d.pre_tokenizer.size();
-  t.merge_table = d.merges.data();
-  t.merge_table_size = d.merges.size();
-  t.added = d.added.data();
-  t.added_size = d.added.size();
-  t.added_flags = d.added_flags.data();
-  t.added_flags_size = d.added_flags.size();
-  t.prefix = s.prefix.data();
-  t.prefix_size = s.prefix.size();
-  t.suffix = s.suffix.data();
-  t.suffix_size = s.suffix.size();
-  t.char_units = s.char_units;
-  t.fuse_unknown = s.fuse_unknown;
-  t.normalizer = d.normalizer.data();
-  t.normalizer_size = d.normalizer.size();
-  t.piece_trie_table = d.piece_trie.data();
-  t.piece_trie_size = d.piece_trie.size();
-  t.first_space = s.first_space;
-  t.clean_up = s.clean_up;
+#define RNL_VOCAB_VALUE(name) t.name = source.name;
+#define RNL_VOCAB_LIST(name, holder) t.name = holder.name.data(), t.name##_size = holder.name.size();
+#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) t.view = data.name.data(), t.view_size = data.name.size();
+#include "text/vocab_fields.inc"
   return t;
 }
 
-format::TokenizerT tokenizer_table(const VocabSource& s, const VocabData& d, const std::vector<int32_t>& end_of_turn) {
+format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data) {
   format::TokenizerT t;
-  t.kind = format::TokenizerKind(s.kind);
-  t.pieces = kVocabTensorNames[0];
-  t.piece_offsets = kVocabTensorNames[1];
-  if (!d.scores.empty()) t.scores = kVocabTensorNames[2];
-  t.types = kVocabTensorNames[3];
-  t.index = kVocabTensorNames[4];
-  t.bos = s.bos;
-  t.eos = s.eos;
-  t.unk = s.unk;
-  t.add_bos = s.add_bos;
-  t.add_eos = s.add_eos;
-  t.add_space_prefix = s.add_space_prefix;
-  t.byte_fallback = s.byte_fallback;
-  t.end_of_turn = end_of_turn;
-  if (!d.pre_tokenizer.empty()) t.pre_tokenizer = kVocabTensorNames[5];
-  if (!d.merges.empty()) t.merges = kVocabTensorNames[6];
-  t.added = d.added;
-  t.added_flags = d.added_flags;
-  t.prefix = s.prefix;
-  t.suffix = s.suffix;
-  t.char_units = s.char_units;
-  t.fuse_unknown = s.fuse_unknown;
-  if (!d.normalizer.empty()) t.normalizer = kVocabTensorNames[7];
-  if (!d.piece_trie.empty()) t.piece_trie = kVocabTensorNames[8];
-  t.first_space = format::FirstSpace(s.first_space);
-  t.clean_up = s.clean_up;
+  const TokenizerKind kind = source.kind;
+#define RNL_VOCAB_VALUE(name) t.name = decltype(t.name)(source.name);
+#define RNL_VOCAB_LIST(name, holder) t.name = holder.name;
+#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) \
+  if (is_needed || !data.name.empty()) t.name = "tokenizer." #name;
+#include "text/vocab_fields.inc"
 
   Vocab vocab;
-  if (const Status status = vocab_open(tables_of(s, d), &vocab); !status.is_ok()) fail(status.message());
+  if (const Status status = vocab_open(tables_of(source, data), &vocab); !status.is_ok()) fail(status.message());
   const Tokenizer tokenizer(vocab);
   EncodeScratch scratch;
   EncodeOptions options;

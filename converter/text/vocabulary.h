@@ -72,10 +72,10 @@ struct VocabSource {
   int32_t find(std::string_view piece) const;  // -1: none
 };
 
-// The tables of runtime/text/vocab.h, each ready to be written as one tensor.
+// The tables of runtime/text/vocab.h, each ready to be written as one tensor, and lists (runtime/text/vocab_fields.inc).
 struct VocabData {
   std::vector<uint8_t> pieces;
-  std::vector<int32_t> offsets;
+  std::vector<int32_t> piece_offsets;
   std::vector<float> scores;
   std::vector<uint8_t> types;
   std::vector<uint8_t> index;
@@ -86,6 +86,7 @@ struct VocabData {
   std::vector<uint8_t> piece_trie;
   std::vector<int32_t> added;
   std::vector<uint8_t> added_flags;
+  std::vector<int32_t> end_of_turn;  // ids, as Chat has them
 };
 
 // Checks the source and builds the tables.
@@ -93,12 +94,9 @@ VocabData build_vocab(const VocabSource& source);
 // A view of them, as the loader makes one of a file.
 VocabTables tables_of(const VocabSource& source, const VocabData& data);
 
-// Names of the tensors, in the order of VocabData's members.
-inline constexpr const char* kVocabTensorNames[] = {"tokenizer.pieces", "tokenizer.piece_offsets", "tokenizer.scores", "tokenizer.types",
-                                                    "tokenizer.index", "tokenizer.pre_tokenizer", "tokenizer.merges", "tokenizer.normalizer", "tokenizer.piece_trie"};
-// The table of model.fbs, with those names and with check vectors. The vectors are the answers of our own encoder at conversion: they
+// The table of model.fbs, with the names of its tensors and with check vectors. The vectors are the answers of our own encoder at conversion: they
 // show later damage or a changed encoder, not that the encoder is right.
-format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data, const std::vector<int32_t>& end_of_turn);
+format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data);
 
 // A SentencePiece model (protobuf).
 VocabSource from_spm_proto(std::string_view bytes);

@@ -8,20 +8,22 @@ namespace runnel {
 namespace {
 
 template <class T>
-Status table(const Model& model, const flatbuffers::String* name, const char* what, DType dtype, const T** data, size_t* size) {
+constexpr DType kTypeOf = DType::kU8;
+template <>
+constexpr DType kTypeOf<int32_t> = DType::kI32;
+template <>
+constexpr DType kTypeOf<float> = DType::kF32;
+
+template <class T>
+Status table(const Model& model, const flatbuffers::String* name, const char* what, bool is_needed, const T** data, size_t* size) {
+  if (!is_needed && (!name || name->size() == 0)) return Status::ok();
   const TensorInfo* t = name ? model.find_tensor(name->c_str()) : nullptr;
   if (!t) return Status::make(Code::kInvalidModel, "tokenizer: its table %s is missing", what);
-  if (t->view.dtype != dtype || t->view.rank != 1)
-    return Status::make(Code::kInvalidModel, "tokenizer: table %s must be a vector of %s", what, dtype_name(dtype));
+  if (t->view.dtype != kTypeOf<T> || t->view.rank != 1)
+    return Status::make(Code::kInvalidModel, "tokenizer: table %s must be a vector of %s", what, dtype_name(kTypeOf<T>));
   *data = static_cast<const T*>(t->view.data);
   *size = size_t(t->view.dims[0]);
   return Status::ok();
-}
-
-// A table that a vocabulary may lack.
-template <class T>
-Status optional_table(const Model& model, const flatbuffers::String* name, const char* what, DType dtype, const T** data, size_t* size) {
-  return name && name->size() ? table(model, name, what, dtype, data, size) : Status::ok();
 }
 
 template <class T>
@@ -35,33 +37,11 @@ Status vocab_of_model(const Model& model, Vocab* out) {
   const format::Tokenizer* f = model.root().tokenizer();
   if (!f) return Status::make(Code::kNotFound, "this model has no tokenizer");
   VocabTables t;
-  t.kind = TokenizerKind(f->kind());
-  RNL_TRY(table(model, f->pieces(), "pieces", DType::kU8, &t.pieces, &t.pieces_size));
-  RNL_TRY(table(model, f->piece_offsets(), "piece_offsets", DType::kI32, &t.offsets, &t.offsets_size));
-  if (has_pipeline(t.kind)) RNL_TRY(optional_table(model, f->scores(), "scores", DType::kF32, &t.scores, &t.scores_size));
-  else RNL_TRY(table(model, f->scores(), "scores", DType::kF32, &t.scores, &t.scores_size));
-  RNL_TRY(table(model, f->types(), "types", DType::kU8, &t.types, &t.types_size));
-  RNL_TRY(table(model, f->index(), "index", DType::kU8, &t.index, &t.index_size));
-  t.bos = f->bos();
-  t.eos = f->eos();
-  t.unk = f->unk();
-  t.add_bos = f->add_bos();
-  t.add_eos = f->add_eos();
-  t.add_space_prefix = f->add_space_prefix();
-  t.byte_fallback = f->byte_fallback();
-  list(f->end_of_turn(), &t.end_of_turn, &t.end_of_turn_size);
-  RNL_TRY(optional_table(model, f->pre_tokenizer(), "pre_tokenizer", DType::kU8, &t.pre_tokenizer, &t.pre_tokenizer_size));
-  RNL_TRY(optional_table(model, f->merges(), "merges", DType::kU8, &t.merge_table, &t.merge_table_size));
-  list(f->added(), &t.added, &t.added_size);
-  list(f->added_flags(), &t.added_flags, &t.added_flags_size);
-  list(f->prefix(), &t.prefix, &t.prefix_size);
-  list(f->suffix(), &t.suffix, &t.suffix_size);
-  RNL_TRY(optional_table(model, f->normalizer(), "normalizer", DType::kU8, &t.normalizer, &t.normalizer_size));
-  RNL_TRY(optional_table(model, f->piece_trie(), "piece_trie", DType::kU8, &t.piece_trie_table, &t.piece_trie_size));
-  t.first_space = FirstSpace(f->first_space());
-  t.clean_up = f->clean_up();
-  t.char_units = f->char_units();
-  t.fuse_unknown = f->fuse_unknown();
+  const auto kind = TokenizerKind(f->kind());
+#define RNL_VOCAB_VALUE(name) t.name = decltype(t.name)(f->name());
+#define RNL_VOCAB_LIST(name, holder) list(f->name(), &t.name, &t.name##_size);
+#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) RNL_TRY(table(model, f->name(), #name, is_needed, &t.view, &t.view_size));
+#include "text/vocab_fields.inc"
   return vocab_open(t, out);
 }
 

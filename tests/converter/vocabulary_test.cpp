@@ -308,7 +308,9 @@ TEST(Vocabulary, PiecesMadeToCollideAreRefused) {
 
 TEST(Vocabulary, CheckVectorsHoldWhatTheEncoderSays) {
   const Loaded v(small());
-  const format::TokenizerT t = tokenizer_table(v.source, v.data, {7});
+  VocabData data = v.data;
+  data.end_of_turn = {7};
+  const format::TokenizerT t = tokenizer_table(v.source, data);
   EXPECT_EQ(t.end_of_turn, std::vector<int32_t>{7});
   ASSERT_GE(t.checks.size(), 5u);
   for (const auto& c : t.checks) {

@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     source = convert::from_tokenizer_json(all.substr(0, cut));
     const convert::VocabData tables = convert::build_vocab(source);
-    (void)convert::tokenizer_table(source, tables, {});
+    (void)convert::tokenizer_table(source, tables);
   } catch (const std::runtime_error&) {
   }
   try {
