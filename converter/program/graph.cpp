@@ -13,17 +13,18 @@ GraphBuilder::GraphBuilder(ModelBuilder& builder, const std::string& program) : 
   program_->name = program;
 }
 
+void GraphBuilder::add_symbol(const std::string& name, format::SymbolKind kind, const std::string& bound) {
+  auto s = std::make_unique<format::SymbolT>();
+  s->name = name;
+  s->kind = kind;
+  s->bound = bound;
+  builder_.model.symbols.push_back(std::move(s));
+}
+
 void GraphBuilder::add_stream_symbols(bool is_whole) {
-  const auto add = [&](const char* name, format::SymbolKind kind, const char* bound) {
-    auto s = std::make_unique<format::SymbolT>();
-    s->name = name;
-    s->kind = kind;
-    s->bound = bound;
-    builder_.model.symbols.push_back(std::move(s));
-  };
-  for (const char* option : {"context", "chunk", "rollback", "rows"}) add(option, format::SymbolKind::option, "");
-  add("T", format::SymbolKind::axis, is_whole ? "context" : "chunk");
-  if (!is_whole) add("R", format::SymbolKind::axis, "rows");
+  for (const char* option : {"context", "chunk", "rollback", "rows"}) add_symbol(option, format::SymbolKind::option, "");
+  add_symbol("T", format::SymbolKind::axis, is_whole ? "context" : "chunk");
+  if (!is_whole) add_symbol("R", format::SymbolKind::axis, "rows");
 }
 
 void GraphBuilder::add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role) {

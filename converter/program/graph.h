@@ -13,6 +13,8 @@ uint16_t version_needed(const format::OpT& op);
 class GraphBuilder {
  public:
   GraphBuilder(ModelBuilder& builder, const std::string& program);
+  // A size that a call or an option gives, at most `bound`.
+  void add_symbol(const std::string& name, format::SymbolKind kind, const std::string& bound);
   // Options context, chunk, rollback and rows; axis T (tokens of a call, at most chunk) and axis R (rows of outputs, at most rows). is_whole: a text is
   // one call of at most context tokens, and there are no rows to choose.
   void add_stream_symbols(bool is_whole = false);
