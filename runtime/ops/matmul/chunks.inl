@@ -2,12 +2,13 @@
 //
 // A chunk is 64 bytes of weights: [16 rows][4 columns]. Every target defines
 //   Chunk, store_chunks(p, chunks)      8 chunks in the order that dot_group reads
-//   unpack_chunk<bits>(planes, c, bits) chunk c (0..7) of a block row, values q; with 8 bits and kSigned, q - 128. kAnyBits: the template
-//                                       argument is 0 and the last one counts
+//   unpack_chunk<bits>(planes, c, bits) chunk c (0..7) of a block row, values q - offset_of(bits). kAnyBits: the template argument is 0 and
+//                                       the last one counts
 //   dot_chunks<bits>(w, x, acc)         acc[16 rows] += 4 chunks (16 columns) times 16 activations of one token
-//   Rows, RowsF, RowsI                  how many rows of a tile the kernel for many tokens keeps in registers
+//   kRows, RowsF, RowsI                 how many rows of a tile the kernel for many tokens keeps in registers
 //   dot_group<class>(w, x, acc)         acc[token] += 4 chunks times 16 activations of each of 4 tokens, for kRows rows
 //   class_of(bits)                      formats that share one dot_group
+// Arm unpacks and multiplies block rows by four rows instead: chunks_neon.inl, one_row_neon.inl, many_rows_neon.inl.
 // All sums are exact, so the targets agree to the bit.
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
@@ -55,7 +56,8 @@ constexpr int kRowBytes = 4;
 
 #if defined(__AVX512VNNI__)
 
-constexpr bool kSigned = false, kAnyBits = false;
+constexpr bool kAnyBits = false;
+RNL_INLINE constexpr int offset_of(int) { return 0; }
 typedef __m512i Chunk;
 RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {
   RNL_UNROLL for (int c = 0; c < 8; ++c) _mm512_storeu_si512(p + c * 64, chunks[c]);
@@ -111,7 +113,8 @@ RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)_mm512_fmad
 
 #elif defined(__AVX2__)
 
-constexpr bool kSigned = true, kAnyBits = false;
+constexpr bool kAnyBits = false;
+RNL_INLINE constexpr int offset_of(int bits) { return bits == 8 ? 128 : 0; }
 struct Chunk {
   __m256i v[2];
 };
@@ -231,7 +234,8 @@ RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)_mm256_fmad
 #include "ops/matmul/chunks_neon.inl"
 #else
 
-constexpr bool kSigned = false, kAnyBits = true;
+constexpr bool kAnyBits = true;
+RNL_INLINE constexpr int offset_of(int) { return 0; }
 struct Chunk {
   uint8_t v[64];
 };

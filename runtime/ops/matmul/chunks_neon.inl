@@ -1,110 +1,161 @@
 // chunks.inl for Arm: dot product and matrix instructions where the target has them, else widening multiplications.
 
-constexpr bool kSigned = true, kAnyBits = false;
-struct Chunk {
-  int8x16_t v[4];  // four rows each
+constexpr bool kAnyBits = false;
+
+// What unpacked weights lack of q. The highest bit of an odd number of bits is a mask, 0 where it is set, that fills the bits above the
+// others by one shift: the byte is q - 2^(bits - 1). So is a byte of 8 bits with its highest bit turned.
+RNL_INLINE constexpr int offset_of(int bits) { return bits & 1 || bits == 8 ? 1 << (bits - 1) : 0; }
+
+// Masks of a chunk of four rows, from two chunks' words: all bits where that of the 1-bit plane is not set.
+RNL_INLINE uint8x16_t clear_bits(const uint8_t* words, int chunk, int quarter) {
+  static const uint8_t kLane[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+#if defined(__aarch64__)
+#define RNL_TWO(i) {i, i, i, i, i, i, i, i, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1}
+  static const uint8_t kBytes[8][16] = {RNL_TWO(0), RNL_TWO(2), RNL_TWO(4), RNL_TWO(6), RNL_TWO(8), RNL_TWO(10), RNL_TWO(12), RNL_TWO(14)};
+#undef RNL_TWO
+  const uint8x16_t set = vqtbl1q_u8(vmvnq_u8(vld1q_u8(words + chunk / 2 * 16)), vld1q_u8(kBytes[chunk % 2 * 4 + quarter]));
+#else
+  const uint8_t* b = words + chunk * 8 + quarter * 2;
+  const uint8x16_t set = vmvnq_u8(vcombine_u8(vdup_n_u8(b[0]), vdup_n_u8(b[1])));
+#endif
+  return vtstq_u8(set, vld1q_u8(kLane));
+}
+
+// The eight chunks of four rows.
+struct Columns {
+  uint8x16_t v[8];
 };
+template <int kBits>
+RNL_INLINE Columns unpack_quarter(const uint8_t* p, int quarter) {
+  const auto at = [&](int offset) { return vld1q_u8(p + offset + quarter * 16); };
+  const auto mask = [](int bits) { return vdupq_n_u8(uint8_t(bits)); };
+  Columns q;
+  if constexpr (kBits == 8) {
+    RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = veorq_u8(at(c * 64), mask(128));
+    return q;
+  }
+  constexpr int kTwoAt = kBits & 4 ? 256 : 0, kOneAt = kTwoAt + (kBits & 2 ? 128 : 0);
+  uint8x16_t clear[8];
+  if constexpr ((kBits & 1) != 0)
+    RNL_UNROLL for (int c = 0; c < 8; ++c) clear[c] = clear_bits(p + kOneAt, c, quarter);
+  // Shifts that insert leave the other bits as they were, so that parts join without masks.
+  if constexpr (kBits == 4 || kBits == 5) {
+    RNL_UNROLL for (int c = 0; c < 4; ++c) {
+      const uint8x16_t v = at(c * 64);
+      q.v[c + 4] = kBits == 4 ? vshrq_n_u8(v, 4) : vsriq_n_u8(clear[c + 4], v, 4);
+      q.v[c] = kBits == 4 ? vandq_u8(v, mask(15)) : vsliq_n_u8(v, clear[c], 4);
+    }
+  } else if constexpr (kBits >= 6) {
+    RNL_UNROLL for (int c = 0; c < 2; ++c) {
+      const uint8x16_t v = at(c * 64), w = at(c * 64 + 128), h = at(kTwoAt + c * 64), g = vshrq_n_u8(h, 2);
+      q.v[c + 4] = vsriq_n_u8(kBits == 6 ? vandq_u8(h, mask(0x30)) : h, v, 4);
+      q.v[c] = vsliq_n_u8(v, h, 4);
+      q.v[c + 6] = vsriq_n_u8(g, w, 4);
+      q.v[c + 2] = vsliq_n_u8(w, g, 4);
+      if constexpr (kBits == 6) {
+        q.v[c] = vandq_u8(q.v[c], mask(0x3f));
+        q.v[c + 2] = vandq_u8(q.v[c + 2], mask(0x3f));
+      }
+    }
+    if constexpr (kBits == 7)
+      RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = vsliq_n_u8(q.v[c], clear[c], 6);
+  } else {
+    RNL_UNROLL for (int c = 0; c < 2; ++c) {
+      const uint8x16_t h = at(c * 64);
+      q.v[c + 2] = vshrq_n_u8(h, 2);
+      q.v[c + 4] = vshrq_n_u8(h, 4);
+      q.v[c + 6] = vshrq_n_u8(h, 6);
+      q.v[c] = h;
+    }
+    RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = kBits == 3 ? vsliq_n_u8(q.v[c], clear[c], 2) : c < 6 ? vandq_u8(q.v[c], mask(3)) : q.v[c];
+  }
+  return q;
+}
 
 template <int kBits>
-RNL_INLINE int8x16_t unpack_quarter(const uint8_t* p, int c, int quarter) {
-  const auto at = [&](int offset) { return vld1q_u8(p + offset + quarter * 16); };
-  if constexpr (kBits == 8) return vreinterpretq_s8_u8(veorq_u8(at(c * 64), vdupq_n_u8(128)));
-  uint8x16_t q = vdupq_n_u8(0);
-  constexpr int kTwoAt = kBits & 4 ? 256 : 0, kTwoShift = kBits & 4 ? 4 : 0;
-  constexpr int kOneAt = kTwoAt + (kBits & 2 ? 128 : 0), kOneShift = kTwoShift + (kBits & 2 ? 2 : 0);
-  if constexpr ((kBits & 4) != 0) {
-    const uint8x16_t v = at((c & 3) * 64);
-    q = c & 4 ? vshrq_n_u8(v, 4) : vandq_u8(v, vdupq_n_u8(15));
-  }
-  if constexpr ((kBits & 2) != 0) {
-    const uint8x16_t v = at(kTwoAt + (c & 1) * 64);
-    const int8x16_t by = vdupq_n_s8(int8_t(kTwoShift - (c & 6)));  // left when positive, else right
-    q = vorrq_u8(q, vandq_u8(vshlq_u8(v, by), vdupq_n_u8(3 << kTwoShift)));
-  }
-  if constexpr ((kBits & 1) != 0) {
-    static const uint8_t kLane[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    const uint8_t* b = p + kOneAt + c * 8 + quarter * 2;
-    const uint8x16_t set = vtstq_u8(vcombine_u8(vdup_n_u8(b[0]), vdup_n_u8(b[1])), vld1q_u8(kLane));
-    q = vorrq_u8(q, vandq_u8(set, vdupq_n_u8(1 << kOneShift)));
-  }
-  return vreinterpretq_s8_u8(q);
-}
-template <int kBits>
-RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
-  return {{unpack_quarter<kBits>(p, c, 0), unpack_quarter<kBits>(p, c, 1), unpack_quarter<kBits>(p, c, 2), unpack_quarter<kBits>(p, c, 3)}};
-}
-RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {
+RNL_INLINE void unpack_block(const uint8_t* planes, uint8_t* out) {
+  RNL_UNROLL for (int i = 0; i < 4; ++i) {
+    const Columns q = unpack_quarter<kBits>(planes, i);
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-  RNL_UNROLL for (int c = 0; c < 8; c += 2)
-    RNL_UNROLL for (int i = 0; i < 4; ++i) {
-      const int32x4_t a = vreinterpretq_s32_s8(chunks[c].v[i]), b = vreinterpretq_s32_s8(chunks[c + 1].v[i]);
-      vst1q_s32((int32_t*)(p + c * 64 + i * 32), vzip1q_s32(a, b));
-      vst1q_s32((int32_t*)(p + c * 64 + i * 32 + 16), vzip2q_s32(a, b));
+    RNL_UNROLL for (int c = 0; c < 8; c += 2) {
+      const uint32x4_t a = vreinterpretq_u32_u8(q.v[c]), b = vreinterpretq_u32_u8(q.v[c + 1]);
+      vst1q_u8(out + c * 64 + i * 32, vreinterpretq_u8_u32(vzip1q_u32(a, b)));
+      vst1q_u8(out + c * 64 + i * 32 + 16, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
     }
 #else
-  RNL_UNROLL for (int c = 0; c < 8; ++c)
-    RNL_UNROLL for (int i = 0; i < 4; ++i) vst1q_s8((int8_t*)p + c * 64 + i * 16, chunks[c].v[i]);
+    RNL_UNROLL for (int c = 0; c < 8; ++c) vst1q_u8(out + c * 64 + i * 16, q.v[c]);
 #endif
+  }
 }
 
-constexpr int kRows = 4;
-typedef float RowsF __attribute__((vector_size(16)));
-typedef int32_t RowsI __attribute__((vector_size(16)));
+// Sums start at 1.5 * 2^23 as a float has it: added integers count its ones, and one subtraction makes them floats. Below 2^22 nothing is lost.
+constexpr int32_t kDotBase = 0x4b400000;
+RNL_INLINE float32x4_t dot_float(int32x4_t dot) { return (float32x4_t)minus((Register<float>)dot, (Register<float>)vdupq_n_f32(12582912.0f)); }
 #if defined(__ARM_FEATURE_FMA)
-RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+RNL_INLINE float32x4_t fused(float32x4_t a, float32x4_t b, float32x4_t c) { return vfmaq_f32(c, a, b); }
 #else
-RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return a * b + c; }
+RNL_INLINE float32x4_t fused(float32x4_t a, float32x4_t b, float32x4_t c) { return a * b + c; }
 #endif
 
 #if defined(__ARM_FEATURE_DOTPROD)
 
-template <int kBits>
-RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  const int8x16_t v = vld1q_s8(x);
-  return by_index<i32x16>([&](int i) RNL_LAMBDA {
-    int32x4_t a = (int32x4_t)acc.v[i];
-    a = vdotq_laneq_s32(a, w[0].v[i], v, 0);
-    a = vdotq_laneq_s32(a, w[1].v[i], v, 1);
-    a = vdotq_laneq_s32(a, w[2].v[i], v, 2);
-    return (Register<int32_t>)vdotq_laneq_s32(a, w[3].v[i], v, 3);
-  });
-}
-
-constexpr int kMaxGroups = 2;
-RNL_INLINE constexpr int class_of(int) { return 8; }
-
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-template <int kClass>
-RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
-  // Products of row pair i with token pair j: {r0 t0, r0 t1, r1 t0, r1 t1}.
-  int32x4_t p[2][2] = {};
-  RNL_UNROLL for (int c = 0; c < 2; ++c)
-    RNL_UNROLL for (int i = 0; i < 2; ++i) {
-      const int8x16_t rows = vld1q_s8((const int8_t*)w + c * 128 + i * 16);
-      RNL_UNROLL for (int j = 0; j < 2; ++j) p[i][j] = vmmlaq_s32(p[i][j], rows, vld1q_s8(x + c * 32 + j * 16));
-    }
-  RNL_UNROLL for (int j = 0; j < 2; ++j) {
-    acc[2 * j] = (RowsI)vaddq_s32((int32x4_t)acc[2 * j], vuzp1q_s32(p[0][j], p[1][j]));
-    acc[2 * j + 1] = (RowsI)vaddq_s32((int32x4_t)acc[2 * j + 1], vuzp2q_s32(p[0][j], p[1][j]));
-  }
+// Unsigned bytes times signed ones: with one token those of 8 bits stay as they are.
+RNL_INLINE constexpr int row_offset_of(int bits) { return bits == 8 ? 0 : offset_of(bits); }
+template <int kBits>
+RNL_INLINE Columns row_quarter(const uint8_t* p, int quarter) {
+  if constexpr (kBits != 8) return unpack_quarter<kBits>(p, quarter);
+  Columns q;
+  RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = vld1q_u8(p + c * 64 + quarter * 16);
+  return q;
 }
 #else
-template <int kClass>
-RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
-  RNL_UNROLL for (int c = 0; c < 4; ++c) {
-    const int8x16_t rows = vld1q_s8((const int8_t*)w + c * 64), v = vld1q_s8(x + c * 16);
-    acc[0] = (RowsI)vdotq_laneq_s32((int32x4_t)acc[0], rows, v, 0);
-    acc[1] = (RowsI)vdotq_laneq_s32((int32x4_t)acc[1], rows, v, 1);
-    acc[2] = (RowsI)vdotq_laneq_s32((int32x4_t)acc[2], rows, v, 2);
-    acc[3] = (RowsI)vdotq_laneq_s32((int32x4_t)acc[3], rows, v, 3);
-  }
+RNL_INLINE constexpr int row_offset_of(int bits) { return offset_of(bits); }
+template <int kBits>
+RNL_INLINE Columns row_quarter(const uint8_t* p, int quarter) {
+  return unpack_quarter<kBits>(p, quarter);
 }
 #endif
 
+template <int kBits, int kLane>
+RNL_INLINE int32x4_t dot_lane(int32x4_t sum, uint8x16_t w, int8x16_t x) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  if constexpr (kBits == 8) return vusdotq_laneq_s32(sum, w, x, kLane);
+#endif
+  return vdotq_laneq_s32(sum, vreinterpretq_s8_u8(w), x, kLane);
+}
+// sum[two quarters] += the products of their chunks from c on with 16 columns: side by side, because one waits for the last.
+template <int kBits>
+RNL_INLINE void dot_columns(int32x4_t* sum, const Columns* w, int c, int8x16_t x) {
+  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 0>(sum[i], w[i].v[c], x);
+  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 1>(sum[i], w[i].v[c + 1], x);
+  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 2>(sum[i], w[i].v[c + 2], x);
+  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 3>(sum[i], w[i].v[c + 3], x);
+}
+
+template <int kBits, int kBlock>
+RNL_INLINE void dot_block(const uint8_t* planes, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
+  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16);
+  RNL_UNROLL for (int h = 0; h < kBlockColumns / kBlock; ++h)
+    RNL_UNROLL for (int i = 0; i < 4; ++i) dot[h][i] = vdupq_n_s32(start[h]);
+  RNL_UNROLL for (int i = 0; i < 4; i += 2) {
+    const Columns w[2] = {row_quarter<kBits>(planes, i), row_quarter<kBits>(planes, i + 1)};
+    dot_columns<kBits>(dot[0] + i, w, 0, first);
+    dot_columns<kBits>(dot[kBlock == 16] + i, w, 4, second);
+  }
+}
+
+// The kernel for many tokens is in many_rows_neon.inl.
+constexpr int kMaxGroups = 1;
+RNL_INLINE constexpr int class_of(int) { return 8; }
+
 #else  // ARMv8.0 and armv7
 
-constexpr int kMaxGroups = 1;
-// An int16 lane holds the sum of four products of up to 6 bits (4 * 63 * 127), or of two of up to 8 (2 * 128 * 127).
+RNL_INLINE constexpr int row_offset_of(int bits) { return offset_of(bits); }
+constexpr int kRows = 4, kMaxGroups = 1;
+typedef float RowsF __attribute__((vector_size(16)));
+typedef int32_t RowsI __attribute__((vector_size(16)));
+RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)fused((float32x4_t)a, (float32x4_t)b, (float32x4_t)c); }
 RNL_INLINE constexpr int class_of(int bits) { return bits <= 6 ? 6 : 8; }
 
 RNL_INLINE int32x4_t pairs(int32x4_t a, int32x4_t b) {
@@ -115,19 +166,20 @@ RNL_INLINE int32x4_t pairs(int32x4_t a, int32x4_t b) {
 #endif
 }
 
-// Four rows times 16 columns of one token: w(c) = four columns of the rows, x(c) = the activations, twice over.
-template <int kClass, class W, class X>
+// Four rows times kChunks chunks of one token: w(c) = four columns of the rows, x(c) = the activations, twice over.
+template <int kBits, int kChunks, class W, class X>
 RNL_INLINE int32x4_t dot_quarter(W w, X x) {
-  constexpr int kRun = kClass <= 6 ? 4 : 2;
+  // An int16 lane holds the sum of eight products of up to 5 bits (8 * 31 * 127), of four of 6, of two of 8.
+  constexpr int kMost = kBits <= 5 ? 8 : kBits <= 6 ? 4 : 2, kRun = kMost < kChunks ? kMost : kChunks;
   int32x4_t low = vdupq_n_s32(0), high = low;
-  RNL_UNROLL for (int c0 = 0; c0 < 4; c0 += kRun) {
+  RNL_UNROLL for (int c0 = 0; c0 < kChunks; c0 += kRun) {
     int16x8_t a = vmull_s8(vget_low_s8(w(c0)), x(c0)), b = vmull_s8(vget_high_s8(w(c0)), x(c0));
     RNL_UNROLL for (int c = c0 + 1; c < c0 + kRun; ++c) {
       a = vmlal_s8(a, vget_low_s8(w(c)), x(c));
       b = vmlal_s8(b, vget_high_s8(w(c)), x(c));
     }
-    low = vpadalq_s16(low, a);
-    high = vpadalq_s16(high, b);
+    low = c0 ? vpadalq_s16(low, a) : vpaddlq_s16(a);
+    high = c0 ? vpadalq_s16(high, b) : vpaddlq_s16(b);
   }
   return pairs(low, high);
 }
@@ -137,17 +189,20 @@ RNL_INLINE int8x8_t twice(const int8_t* p) {
   return vreinterpret_s8_s32(vdup_n_s32(v));
 }
 
-template <int kBits>
-RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  return by_index<i32x16>([&](int i) RNL_LAMBDA {
-    return acc.v[i] + (Register<int32_t>)dot_quarter<class_of(kBits)>([&](int c) { return w[c].v[i]; }, [&](int c) { return twice(x + c * 4); });
-  });
+template <int kBits, int kBlock>
+RNL_INLINE void dot_block(const uint8_t* planes, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
+  RNL_UNROLL for (int i = 0; i < 4; ++i) {
+    const Columns w = unpack_quarter<kBits>(planes, i);
+    RNL_UNROLL for (int h = 0; h < kBlockColumns / kBlock; ++h)
+      dot[h][i] = vaddq_s32(vdupq_n_s32(start[h]), dot_quarter<kBits, kBlock / 4>([&](int c) { return vreinterpretq_s8_u8(w.v[h * 4 + c]); },
+                                                                                            [&](int c) { return twice(x + h * 16 + c * 4); }));
+  }
 }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
   RNL_UNROLL for (int t = 0; t < 4; ++t)
-    acc[t] = (RowsI)vaddq_s32((int32x4_t)acc[t], dot_quarter<kClass>([&](int c) { return vld1q_s8((const int8_t*)w + c * 64); },
-                                                                     [&](int c) { return twice(x + c * 16 + t * 4); }));
+    acc[t] = (RowsI)vaddq_s32((int32x4_t)acc[t], dot_quarter<kClass, 4>([&](int c) { return vld1q_s8((const int8_t*)w + c * 64); },
+                                                                        [&](int c) { return twice(x + c * 16 + t * 4); }));
 }
 
 #endif

@@ -18,9 +18,13 @@ void unpack_blocks(const uint8_t* planes, int bits, int blocks, uint8_t* out) {
   const size_t plane_bytes = kBits == 0 ? (bits == 8 ? 512 : size_t(bits) * 64) : kBits == 8 ? 512 : kBits * 64;
   RNL_KEEP_LOOP for (int b = 0; b < blocks; ++b, planes += plane_bytes, out += kBlockBytes) {
     for (size_t i = 0; i < plane_bytes; i += 64) __builtin_prefetch(planes + kPrefetchBytes + i);
+#if defined(__ARM_NEON)
+    unpack_block<kBits>(planes, out);
+#else
     Chunk w[8];
     RNL_UNROLL for (int c = 0; c < 8; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
     store_chunks(out, w);
+#endif
   }
 }
 using UnpackFn = void (*)(const uint8_t*, int, int, uint8_t*);
@@ -54,10 +58,13 @@ void fill_piece(const PackedFormat& f, const uint8_t* tile, const uint8_t* const
       else for (int r = 0; r < 16; ++r) piece->below_zero[b * 16 + r] = low[r] + low[16 + r];
     }
   piece->blocks = blocks;
-  piece->zero_point = int(f.zero_point) - (f.bits == 8 && kSigned ? 128 : 0);
+  piece->zero_point = int(f.zero_point) - offset_of(f.bits);
   piece->has_min = f.has_min;
 }
 
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "ops/matmul/many_rows_neon.inl"
+#else
 typedef float RowsU __attribute__((vector_size(sizeof(RowsF)), aligned(4)));
 RNL_INLINE RowsF load_rows(const float* p) { return *reinterpret_cast<const RowsU*>(p); }
 RNL_INLINE void store_rows(float* p, RowsF v) { *reinterpret_cast<RowsU*>(p) = v; }
@@ -122,6 +129,8 @@ void multiply_piece(const Piece& p, const int8_t* q, int64_t q_stride, const Sid
     RNL_UNROLL for (int t = 0; t < kTokens; ++t) store_rows(acc + t * 16 + r, sum[t]);
   }
 }
+
+#endif
 
 using MultiplyFn = void (*)(const Piece&, const int8_t*, int64_t, const Side<kGroup>*, int64_t, float*);
 template <int kGroups>

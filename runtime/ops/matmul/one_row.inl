@@ -3,6 +3,9 @@
 
 constexpr int kPrefetchBytes = 4096;
 
+#if defined(__ARM_NEON)
+#include "ops/matmul/scales_neon.inl"
+#else
 // Entries 4g..4g+3 of n six-bit numbers a row.
 RNL_INLINE void six_bits(const uint8_t* p, int n, int g, i32x16 out[4]) {
   const i32x16 low0 = widen(p + g * 32), low1 = widen(p + g * 32 + 16), high = widen(p + n * 8 + g * 16);
@@ -40,6 +43,7 @@ RNL_NOINLINE void expand_small_scales(const PackedFormat& f, const uint8_t* unit
     }
   }
 }
+#endif
 
 // The same for every kind of scales.
 RNL_INLINE void expand_scales(const PackedFormat& f, const uint8_t* unit, float* scales, float* minus_mins) {
@@ -67,6 +71,9 @@ struct OneRow {
   float* y;
 };
 
+#if defined(__ARM_NEON)
+#include "ops/matmul/one_row_neon.inl"
+#else
 // One block row of a tile added to acc.
 template <int kBits, int kBlock>
 RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, const Side<1>& side, int bits, int zero_point,
@@ -92,7 +99,7 @@ RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, 
 template <int kBits, int kBlock>
 void one_row(const OneRow& j, int64_t first_tile, int64_t end_tile) {
   const PackedFormat& f = j.format;
-  const int zero_point = int(f.zero_point) - (kBits == 8 && kSigned ? 128 : 0);
+  const int zero_point = int(f.zero_point) - offset_of(kBits);
   const int block_rows = f.unit_columns() / kBlockColumns;
   const size_t header = f.header_bytes();
   const size_t plane_bytes = kBits == 0 ? f.plane_bytes() : kBits == 8 ? 512 : kBits * 64;
@@ -121,6 +128,8 @@ void one_row(const OneRow& j, int64_t first_tile, int64_t end_tile) {
     store_some(j.y + row, acc, n);
   }
 }
+
+#endif
 
 using OneRowFn = void (*)(const OneRow&, int64_t, int64_t);
 #define RNL_BITS(bits) (kAnyBits ? 0 : bits)

@@ -58,6 +58,12 @@ struct Joined {
 
 // Dot products of a block of 4-bit planes.
 RNL_INLINE i32x16 nibble_dot(const uint8_t* planes, const int8_t* q) {
+#if defined(__ARM_NEON)
+  const int32_t start[1] = {};
+  int32x4_t dot[4];
+  dot_block<4, 32>(planes, q, start, &dot);
+  return by_index<i32x16>([&](int i) RNL_LAMBDA { return (Register<int32_t>)dot[i]; });
+#else
   i32x16 dot{};
   RNL_UNROLL for (int half = 0; half < 8; half += 4) {
     Chunk w[4];
@@ -65,6 +71,7 @@ RNL_INLINE i32x16 nibble_dot(const uint8_t* planes, const int8_t* q) {
     dot = dot_chunks<RNL_BITS(4)>(w, q + half * 4, dot);
   }
   return dot;
+#endif
 }
 
 // acc[i] += the products of bytes 4 i .. 4 i + 3; w at most 15.
