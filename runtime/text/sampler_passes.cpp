@@ -26,14 +26,14 @@ bool scan(const float* x, int32_t n, float* highest) {
   Mask bad[kVectors] = {};
   for (Lanes& t : top) t = Lanes{-kInfinity, -kInfinity, -kInfinity, -kInfinity};
   int32_t i = 0;
-  for (; i + 4 * kVectors <= n; i += 4 * kVectors)
-    for (int k = 0; k < kVectors; ++k) {
-      Lanes v;
-      std::memcpy(&v, x + i + 4 * k, sizeof v);
-      const Mask above = v > top[k];
-      top[k] = (Lanes)(((Mask)v & above) | ((Mask)top[k] & ~above));
-      bad[k] |= v != v;
-    }
+  const auto take = [&](int k) {
+    Lanes v;
+    std::memcpy(&v, x + i + 4 * k, sizeof v);
+    const Mask above = v > top[k];
+    top[k] = (Lanes)(((Mask)v & above) | ((Mask)top[k] & ~above));
+    bad[k] |= v != v;
+  };
+  for (; i + 4 * kVectors <= n; i += 4 * kVectors) take(0), take(1), take(2), take(3);
   float m = -kInfinity;
   bool any = false;
   for (; i < n; ++i) m = x[i] > m ? x[i] : m, any |= x[i] != x[i];
