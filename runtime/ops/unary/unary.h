@@ -9,6 +9,7 @@
 // states   none
 // limits   NaN stays NaN; large |x| saturates: x sigmoid(..) and gelu are 0 at -infinity. exp below -87.3 is 0 (no subnormals).
 // tolerance 8 epsilons of f32 of the value, times 1 + |argument of the sigmoid| for gelu_tanh and gelu_quick, plus 1e-36
+//           32-bit Arm's NEON takes and gives subnormals as 0: there an x below 1.2e-38 counts as 0, and so does a sigmoid
 // source   torch.nn.functional of the same names; gelu_quick: transformers QuickGELUActivation; relu_squared: Primer, So et al. 2021
 #pragma once
 
