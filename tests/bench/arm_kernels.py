@@ -15,7 +15,7 @@ def part(function, measure, work, **rules):
     return {"function": function, "measure": measure, "work": work, **rules}
 
 
-FUSED, TIMES, PLUS = r"\b(v?fmla|fmadd|vfma)", r"\bfmul\b", r"\bfadd\b"
+FUSED, TIMES, PLUS, HALVES = r"\b(v?fmla|fmadd|vfma)", r"\bfmul\b", r"\bfadd\b", r"\bfcvtl|\bvcvt\.f32\.f16"
 EXP = FUSED  # of the loops that store, the ones with a polynomial
 
 
@@ -23,10 +23,11 @@ def kernel(name, source, *parts, armv7=False, peer=None):
     return Kernel(name, source, parts, armv7, peer or {})
 
 
-# One row of a matrix: the loop over its units with that over their rows of blocks, 16 rows x `columns` columns a unit. Units of 256 columns have
-# small scales, which a function expands: the last part.
+# One row of a matrix: the loop over its units, 16 rows x `columns` columns a unit, whose scales are halves. Units of 256 columns have small scales,
+# which a function expands (the last part), and a loop over rows of blocks.
 def one_row(name, bits, block, columns, peer, scales=None, **rules):
-    parts = [part(rf"\bone_row<{bits}, {block}>", "products", 512, around=16 * columns, calls=columns == 256, **rules)]
+    kind = {"around": 16 * columns, "calls": True, "lacks": HALVES} if columns == 256 else {"holds": HALVES}
+    parts = [part(rf"\bone_row<{bits}, {block}>", "products", 512, **kind, **rules)]
     if scales:
         parts.append(part("expand_small_scales", "stores", 512 // block * (2 if rules.get("longest") else 1), **scales))
     return kernel("one row, " + name, "ops/matmul/cpu.cpp", *parts, armv7=True, peer=peer)

@@ -18,7 +18,7 @@ typedef int32_t i32x4 __attribute__((vector_size(16)));
 
 #define RNL_NOINLINE __attribute__((noinline))
 
-#if defined(__F16C__) || defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__F16C__) || defined(__AVX512F__) || defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE)
 RNL_INLINE f32x16 load_halves(const uint16_t* p) { return load_half(p); }
 #else
 RNL_NOINLINE f32x16 load_halves(const uint16_t* p) { return load_half(p); }
