@@ -1,6 +1,4 @@
 // What a model's programs take and give, as the file says.
-#include <cstring>
-
 #include "api/handles.h"
 
 namespace runnel {
@@ -29,6 +27,19 @@ rnl_status_code describe(const rnl_model* model, const void* info, Fn fn) {
   return report(fn(*model->model));
 }
 
+// One of a list of the model: fill(model, item, out) says what there is to say of it.
+template <class List, class Info, class Fn>
+rnl_status_code describe_one(const rnl_model* model, const List& (Model::*list)() const, const char* what, size_t index, Info* info, Fn fill) {
+  return describe(model, info, [&](const Model& m) -> Status {
+    const List& all = (m.*list)();
+    if (index >= all.size()) return no_such(what, index, all.size());
+    Info out{};
+    out.name = all[index].name;
+    fill(m, all[index], out);
+    return write_struct(info, out, "info");
+  });
+}
+
 rnl_status_code describe_value(const rnl_model* model, const char* program, size_t index, bool is_input, rnl_value_info* info) {
   return describe(model, info, [&](const Model& m) -> Status {
     const ProgramInfo* p = m.find_program(program);
@@ -55,15 +66,10 @@ using namespace runnel;
 extern "C" {
 
 rnl_status_code rnl_model_program(const rnl_model* model, size_t index, rnl_program_info* info) {
-  return describe(model, info, [&](const Model& m) -> Status {
-    if (index >= m.programs().size()) return no_such("program", index, m.programs().size());
-    const ProgramInfo& p = m.programs()[index];
-    rnl_program_info out{};
-    out.name = p.name;
+  return describe_one(model, &Model::programs, "program", index, info, [](const Model& m, const ProgramInfo& p, rnl_program_info& out) {
     out.inputs = int32_t(p.input_count), out.outputs = int32_t(p.outputs.size());
     out.stream = name_of(m, symbol_of_inputs(m, p, "chunk"));
     out.rows = name_of(m, symbol_of_inputs(m, p, "rows"));
-    return write_struct(info, out, "info");
   });
 }
 
@@ -75,28 +81,18 @@ rnl_status_code rnl_model_program_output(const rnl_model* model, const char* pro
 }
 
 rnl_status_code rnl_model_symbol(const rnl_model* model, size_t index, rnl_symbol_info* info) {
-  return describe(model, info, [&](const Model& m) -> Status {
-    if (index >= m.symbols().size()) return no_such("symbol", index, m.symbols().size());
-    const SymbolInfo& s = m.symbols()[index];
-    rnl_symbol_info out{};
-    out.name = s.name;
+  return describe_one(model, &Model::symbols, "symbol", index, info, [](const Model& m, const SymbolInfo& s, rnl_symbol_info& out) {
     out.kind = int32_t(s.kind);
     out.bound = s.kind == format::SymbolKind::axis ? m.exprs().text(s.bound) : "";
-    return write_struct(info, out, "info");
   });
 }
 
 rnl_status_code rnl_model_state(const rnl_model* model, size_t index, rnl_state_info* info) {
-  return describe(model, info, [&](const Model& m) -> Status {
-    if (index >= m.states().size()) return no_such("state", index, m.states().size());
-    const StateInfo& s = m.states()[index];
-    rnl_state_info out{};
-    out.name = s.name;
+  return describe_one(model, &Model::states, "state", index, info, [](const Model& m, const StateInfo& s, rnl_state_info& out) {
     out.kind = int32_t(s.kind);
     out.dtype = int32_t(s.dtype);
     describe_shape(m, s.shape, &out.rank, out.sizes);
     out.window = int64_t(s.window);
-    return write_struct(info, out, "info");
   });
 }
 

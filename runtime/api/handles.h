@@ -27,7 +27,9 @@ template <class T>
 class Use {
  public:
   Use() = default;
-  explicit Use(T* object) : object_(object) { object_->references.fetch_add(1, std::memory_order_relaxed); }
+  explicit Use(T* object) : object_(object) {
+    if (object_) object_->references.fetch_add(1, std::memory_order_relaxed);
+  }
   Use(const Use& other) : Use(other.object_) {}
   Use(Use&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   Use& operator=(Use other) {

@@ -104,6 +104,7 @@ RNL_INLINE Tile<T, kLanes> splat_of(T x) {
 RNL_INLINE f32x16 splat(float x) { return splat_of(x); }
 
 // Operators lane by lane; a scalar counts for every lane. Comparisons give -1 where they hold, else 0.
+// Scalar: so that the tile alone says what T is, and an int may stand beside a tile of floats.
 template <class T>
 struct Scalar {
   typedef T Type;

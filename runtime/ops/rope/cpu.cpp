@@ -6,18 +6,15 @@ namespace {
 
 typedef Tile<double> f64x16;
 
+// A register of floats in two halves, each of which is one of doubles.
+typedef RegisterOf<float, kRegisterBytes / 2>::Type Half;
+struct Halves {
+  Half v[2];
+};
 RNL_INLINE f64x16 to_double(const f32x16& a) {
-  typedef RegisterOf<float, kRegisterBytes / 2>::Type Half;
-  struct Halves {
-    Half v[2];
-  };
   return by_index<f64x16>([&a](int i) RNL_LAMBDA { return __builtin_convertvector(__builtin_bit_cast(Halves, a.v[i / 2]).v[i % 2], Register<double>); });
 }
 RNL_INLINE f32x16 to_float(const f64x16& a) {
-  typedef RegisterOf<float, kRegisterBytes / 2>::Type Half;
-  struct Halves {
-    Half v[2];
-  };
   return by_index<f32x16>([&a](int i) RNL_LAMBDA {
     return __builtin_bit_cast(Register<float>, Halves{{__builtin_convertvector(a.v[2 * i], Half), __builtin_convertvector(a.v[2 * i + 1], Half)}});
   });
