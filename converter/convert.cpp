@@ -29,7 +29,8 @@ Weights effective_weights(const Checkpoint& c, Weights asked) {
   return Weights::kF32;
 }
 
-void state_provenance(const Checkpoint& c, const ConvertOptions& options, const std::string& architecture, ModelBuilder& b, uint64_t* tensor_bytes) {
+void state_provenance(const Checkpoint& c, const ConvertOptions& options, const std::string& architecture,
+                      ModelBuilder& b, uint64_t* tensor_bytes) {
   b.model.provenance = std::make_unique<format::ProvenanceT>();
   format::ProvenanceT& p = *b.model.provenance;
   p.source = std::filesystem::absolute(options.input).lexically_normal().filename().string();
@@ -63,7 +64,8 @@ ConvertReport convert(const ConvertOptions& options) {
   }
   if (!options.is_dry) {
     std::vector<std::filesystem::path> sources = c.weight_files;
-    sources.insert(sources.end(), {options.input, options.weights_file, options.lora, options.adapter, options.tokenizer.file});
+    sources.insert(sources.end(),
+                   {options.input, options.weights_file, options.lora, options.adapter, options.tokenizer.file});
     refuse_own_source(options.output, sources);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
@@ -102,8 +104,9 @@ ConvertReport convert(const ConvertOptions& options) {
   lora = read_lora(options.adapter, c, options.lora_scale);
   ModelBuilder adapter(options.weights);
   adapt_graph(*lora, builder, adapter);
-  report.written = write_model(adapter, c.weight_files, options.output, options.threads,
-                               [&](const char* path) { verify_adapter(path, base.open(adapter.model.provenance->source_sha256)); });
+  report.written = write_model(adapter, c.weight_files, options.output, options.threads, [&](const char* path) {
+    verify_adapter(path, base.open(adapter.model.provenance->source_sha256));
+  });
   return report;
 }
 

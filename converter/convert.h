@@ -11,16 +11,17 @@ struct ConvertOptions {
   std::filesystem::path input;
   std::filesystem::path weights_file;  // set: input is a graph in JSON
   std::filesystem::path lora;          // set: folder of an adapter that is merged into the weights
-  std::filesystem::path adapter;       // set: folder of an adapter that becomes the file, to be opened beside that of the input
-  double lora_scale = 1;               // of the adapter's products
+  std::filesystem::path adapter;  // set: folder of an adapter that becomes the file, to be opened beside that of the
+                                  // input
+  double lora_scale = 1;          // of the adapter's products
   TokenizerChoice tokenizer;
   std::filesystem::path output;
   Weights weights = Weights::kKeep;
   Head head = Head::kAuto;
-  bool half_states = false;            // large recurrent states as f16
-  int64_t context = 0;                 // tokens that the file states; 0: the source's
+  bool half_states = false;  // large recurrent states as f16
+  int64_t context = 0;       // tokens that the file states; 0: the source's
   int threads = 1;
-  bool is_dry = false;                 // only the plan is made, nothing is written
+  bool is_dry = false;  // only the plan is made, nothing is written
 };
 
 struct ConvertReport {

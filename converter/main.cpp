@@ -19,8 +19,10 @@ int run(const ConvertOptions& options) {
     return 0;
   }
   const double mb = 1e-6;
-  std::printf("%s: %s, %.1f MB (weights %.1f MB, source's tensors %.1f MB, vocabulary %.1f MB)\n", options.output.c_str(), r.architecture.c_str(), double(r.written.file_bytes) * mb,
-              double(r.written.weight_bytes) * mb, double(r.source_tensor_bytes) * mb, double(r.written.tokenizer_bytes) * mb);
+  std::printf("%s: %s, %.1f MB (weights %.1f MB, source's tensors %.1f MB, vocabulary %.1f MB)\n",
+              options.output.c_str(), r.architecture.c_str(), double(r.written.file_bytes) * mb,
+              double(r.written.weight_bytes) * mb, double(r.source_tensor_bytes) * mb,
+              double(r.written.tokenizer_bytes) * mb);
   return 0;
 }
 
@@ -31,27 +33,48 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
   ConvertOptions options;
   std::string input, output, weights_file, lora, adapter, tokenizer, weights = "keep", head = "auto", state = "f32";
-  app.add_option("INPUT", input, "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' names, or a graph in JSON with --weights-file")->required();
+  app.add_option("INPUT", input,
+                 "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' "
+                 "names, or a graph in JSON with --weights-file")
+      ->required();
   CLI::Option* to = app.add_option("-o,--output", output, "the file to write, for example model.rnl");
-  app.add_flag("--dry-run", options.is_dry, "reads the source and prints what the file would hold: operators, states, tensors; writes nothing");
+  app.add_flag("--dry-run", options.is_dry,
+               "reads the source and prints what the file would hold: operators, states, tensors; writes nothing");
   app.add_option("--weights", weights,
-                 "f32, f16, q8 (8 bits, a scale for each 32) or q4 (4 bits, a scale for each 32); default keep: what the source holds, exactly (F8 as f16)")
+                 "f32, f16, q8 (8 bits, a scale for each 32) or q4 (4 bits, a scale for each 32); default keep: what "
+                 "the source holds, exactly (F8 as f16)")
       ->check(CLI::IsMember({"keep", "f32", "f16", "q8", "q4"}));
   app.add_option("--head", head,
-                 "how an 8-bit output matrix is stored: split (its high and low 4 bits apart, 6% more room, greedy and top-k decoding read about half of it), whole, or auto (default): "
+                 "how an 8-bit output matrix is stored: split (its high and low 4 bits apart, 6% more room, greedy and "
+                 "top-k decoding read about half of it), whole, or auto (default): "
                  "split when it is large")
       ->check(CLI::IsMember({"auto", "whole", "split"}));
-  app.add_option("--state", state, "type of large recurrent states: f32 (default) or f16 (half the memory and traffic)")->check(CLI::IsMember({"f32", "f16"}));
+  app.add_option("--state", state, "type of large recurrent states: f32 (default) or f16 (half the memory and traffic)")
+      ->check(CLI::IsMember({"f32", "f16"}));
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
-  app.add_option("--lora", lora, "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into the weights")->excludes("--weights-file");
-  app.add_option("--adapter", adapter, "folder of a low-rank adapter that becomes a small file of its own: runnel --adapter opens it beside a model made from the same INPUT, with whatever --weights")
+  app.add_option("--lora", lora,
+                 "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into "
+                 "the weights")
+      ->excludes("--weights-file");
+  app.add_option("--adapter", adapter,
+                 "folder of a low-rank adapter that becomes a small file of its own: runnel --adapter opens it beside "
+                 "a model made from the same INPUT, with whatever --weights")
       ->excludes("--weights-file", "--lora", "--dry-run");
-  app.add_option("--lora-scale", options.lora_scale, "what an adapter adds is multiplied by this")->capture_default_str();
-  CLI::Option* chosen = app.add_option("--tokenizer", tokenizer, "takes the place of the source's: a tokenizer.json, tokenizer.model, tekken.json or a folder with one")->excludes("--weights-file");
-  app.add_flag("--without-tokenizer", options.tokenizer.is_left_out, "goes on without a tokenizer: eval, bench and perplexity of ids work, text does not")->excludes(chosen);
-  app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")->check(CLI::Range(int64_t(1), int64_t(1) << 30));
+  app.add_option("--lora-scale", options.lora_scale, "what an adapter adds is multiplied by this")
+      ->capture_default_str();
+  CLI::Option* chosen =
+      app.add_option(
+             "--tokenizer", tokenizer,
+             "takes the place of the source's: a tokenizer.json, tokenizer.model, tekken.json or a folder with one")
+          ->excludes("--weights-file");
+  app.add_flag("--without-tokenizer", options.tokenizer.is_left_out,
+               "goes on without a tokenizer: eval, bench and perplexity of ids work, text does not")
+      ->excludes(chosen);
+  app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
-  app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")->check(CLI::Range(1, 256));
+  app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")
+      ->check(CLI::Range(1, 256));
   try {
     app.parse(argc, argv);
     if (!options.is_dry && to->count() == 0) throw CLI::RequiredError("--output");
@@ -78,7 +101,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "runnel-convert: %s\n", e.what());
   } catch (const std::exception&) {
     // A library's own words, which say nothing of the file.
-    std::fprintf(stderr, "runnel-convert: %s: it holds a value of a kind or size that does not belong where it stands\n", input.c_str());
+    std::fprintf(stderr,
+                 "runnel-convert: %s: it holds a value of a kind or size that does not belong where it stands\n",
+                 input.c_str());
   }
   return 1;
 }

@@ -62,7 +62,8 @@ class OpenDevice : public ::testing::Environment {
  private:
   std::shared_ptr<vulkan::Device> device_;
 };
-[[maybe_unused]] ::testing::Environment* const g_device = is_vulkan_mode() ? ::testing::AddGlobalTestEnvironment(new OpenDevice) : nullptr;
+[[maybe_unused]] ::testing::Environment* const g_device =
+    is_vulkan_mode() ? ::testing::AddGlobalTestEnvironment(new OpenDevice) : nullptr;
 
 }  // namespace
 bool device_rounds_activations() { return g_features & vulkan::kIntDot; }

@@ -1,6 +1,6 @@
-// With RUNNEL_TEST_BACKEND=vulkan tests run on a Vulkan device (RUNNEL_VULKAN_DEVICE) instead of the CPU. The device stays open until they
-// end; then it must have been used, and the validation layers must have said nothing. With RUNNEL_TEST_SMALL=1 it is taken for a GPU with small
-// bindings and allocations, whose driver needs every work-around.
+// With RUNNEL_TEST_BACKEND=vulkan tests run on a Vulkan device (RUNNEL_VULKAN_DEVICE) instead of the CPU. The device
+// stays open until they end; then it must have been used, and the validation layers must have said nothing. With
+// RUNNEL_TEST_SMALL=1 it is taken for a GPU with small bindings and allocations, whose driver needs every work-around.
 #pragma once
 
 #include "plan/plan.h"

@@ -1,5 +1,5 @@
-// Every format that the tile layout defines, and matrices of random contents in it. Shared by the tests of the layout and of the
-// operators that read it.
+// Every format that the tile layout defines, and matrices of random contents in it. Shared by the tests of the layout
+// and of the operators that read it.
 #pragma once
 
 #include <cmath>
@@ -48,20 +48,21 @@ inline std::vector<PackedFormat> float_formats() {
 inline std::string name_of(const PackedFormat& f) {
   if (f.is_float()) return f.kind == PackedKind::kF32 ? "f32" : f.kind == PackedKind::kF16 ? "f16" : "bf16";
   static const char* const kScales[] = {"f16", "u4", "u6", "s6", "i8"};
-  return "q" + std::to_string(f.bits) + "b" + std::to_string(f.block) + "_" + kScales[int(f.scale)] + (f.has_min ? "_min" : "") + (f.split ? "_split" : "") + "_zp" +
-         std::to_string(f.zero_point);
+  return "q" + std::to_string(f.bits) + "b" + std::to_string(f.block) + "_" + kScales[int(f.scale)] +
+         (f.has_min ? "_min" : "") + (f.split ? "_split" : "") + "_zp" + std::to_string(f.zero_point);
 }
 
 // A matrix as its writer sees it, with its values by the formula, and as packed bytes.
 struct PackedMatrix {
   PackedFormat format;
   int64_t rows = 0, columns = 0;
-  std::vector<float> values;           // [rows, columns]
-  std::vector<unsigned char> bytes;    // tile layout
+  std::vector<float> values;         // [rows, columns]
+  std::vector<unsigned char> bytes;  // tile layout
 };
 
 inline PackedMatrix random_matrix(const PackedFormat& f, int64_t rows, int64_t columns, uint32_t seed) {
-  PackedMatrix m{f, rows, columns, std::vector<float>(size_t(rows * columns)), std::vector<unsigned char>(f.matrix_bytes(rows, columns), 0)};
+  PackedMatrix m{f, rows, columns, std::vector<float>(size_t(rows * columns)),
+                 std::vector<unsigned char>(f.matrix_bytes(rows, columns), 0)};
   std::mt19937 rng(seed);
   const auto uniform = [&] { return float(rng() >> 8) * 0x1p-24f; };
   if (f.is_float()) {
@@ -80,10 +81,14 @@ inline PackedMatrix random_matrix(const PackedFormat& f, int64_t rows, int64_t c
     std::vector<uint8_t> q(static_cast<size_t>(columns)), scales(blocks), mins(blocks);
     std::vector<uint16_t> d(halves), dmin(halves);
     for (auto& v : q) v = uint8_t(rng() & ((1u << f.bits) - 1));
-    const float small_max = f.scale == ScaleKind::kU4 ? 15.0f : f.scale == ScaleKind::kI8 ? 127.0f : f.scale == ScaleKind::kF16 ? 1.0f : 63.0f;
+    const float small_max = f.scale == ScaleKind::kU4    ? 15.0f
+                            : f.scale == ScaleKind::kI8  ? 127.0f
+                            : f.scale == ScaleKind::kF16 ? 1.0f
+                                                         : 63.0f;
     for (auto& v : d) v = float_to_half((uniform() + 0.1f) * step / small_max);
     for (auto& v : dmin) v = float_to_half((uniform() + 0.1f) * 0.5f / small_max);
-    for (auto& v : scales) v = uint8_t(f.scale == ScaleKind::kI8 ? rng() & 255 : f.scale == ScaleKind::kU4 ? rng() & 15 : rng() & 63);
+    for (auto& v : scales)
+      v = uint8_t(f.scale == ScaleKind::kI8 ? rng() & 255 : f.scale == ScaleKind::kU4 ? rng() & 15 : rng() & 63);
     for (auto& v : mins) v = uint8_t(f.scale == ScaleKind::kU4 ? rng() & 15 : rng() & 63);
     for (int64_t c = 0; c < columns; ++c) {
       const size_t b = size_t(c / f.block), s = size_t(c / 256);
@@ -92,7 +97,9 @@ inline PackedMatrix random_matrix(const PackedFormat& f, int64_t rows, int64_t c
         scale = half_to_float(d[b]);
         if (f.has_min) min = half_to_float(dmin[b]);
       } else {
-        const int stored = f.scale == ScaleKind::kI8 ? int(int8_t(scales[b])) : f.scale == ScaleKind::kS6 ? scales[b] - 32 : scales[b];
+        const int stored = f.scale == ScaleKind::kI8   ? int(int8_t(scales[b]))
+                           : f.scale == ScaleKind::kS6 ? scales[b] - 32
+                                                       : scales[b];
         scale = half_to_float(d[s]) * float(stored);
         if (f.has_min) min = half_to_float(dmin[s]) * float(mins[b]);
       }

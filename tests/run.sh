@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
-#   default  release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
+#   default  the format of the C++ code; release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
 #            TSan; operators for aarch64 by clang under emulation, every kernel (NEON, dotprod, i8mm), and some again on CPUs that have fewer
 #   --all    also the GCC build, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the builds for aarch64 and armv7 have, by
 #            clang and by GCC, their operators on each kind of CPU, budgets of cycles, and ten times longer fuzzing
@@ -91,6 +91,9 @@ every_cpu() {
 
 bash tests/install.sh build checks || exit 1
 mkdir -p build
+
+note "format"
+if bash tests/format.sh --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 
 # On a Vulkan device that is a CPU some cases take minutes.
 short=(-LE long)

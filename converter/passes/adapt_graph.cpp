@@ -58,27 +58,33 @@ class Adapter {
   };
 
   [[noreturn]] void refuse(const LoraPair& pair, const std::string& why) const {
-    fail("%s: the pair for \"%s\" cannot be added at run time: %s; merge the adapter with --lora instead", lora_.file.c_str(), printable(pair.module).c_str(), why.c_str());
+    fail("%s: the pair for \"%s\" cannot be added at run time: %s; merge the adapter with --lora instead",
+         lora_.file.c_str(), printable(pair.module).c_str(), why.c_str());
   }
   int count(const std::string& tensor, const std::string& op_name) const {
     int n = 0;
     for (const auto& program : b_.model.programs)
-      for (const auto& op : program->ops) n += op->name == op_name && std::find(op->inputs.begin(), op->inputs.end(), tensor) != op->inputs.end();
+      for (const auto& op : program->ops)
+        n += op->name == op_name && std::find(op->inputs.begin(), op->inputs.end(), tensor) != op->inputs.end();
     return n;
   }
   // Looking up and multiplying can be told apart, also when they share a matrix; other operators cannot be added to.
   void refuse_other_uses(const LoraPair& pair, const std::string& tensor) const {
     for (const auto& program : b_.model.programs)
       for (const auto& op : program->ops)
-        if (op->name != "matmul" && op->name != "embedding" && std::find(op->inputs.begin(), op->inputs.end(), tensor) != op->inputs.end())
+        if (op->name != "matmul" && op->name != "embedding" &&
+            std::find(op->inputs.begin(), op->inputs.end(), tensor) != op->inputs.end())
           refuse(pair, "operator \"" + op->name + "\" uses its matrix");
   }
   // The output matrix of a model that has it in common with the embedding.
   const std::vector<Piece>* tied_head(const LoraPair& pair) const {
     if (pair.is_embedding) return nullptr;
-    if (pair.module != "lm_head" && (pair.module.size() < 8 || pair.module.compare(pair.module.size() - 8, 8, ".lm_head") != 0)) return nullptr;
+    if (pair.module != "lm_head" &&
+        (pair.module.size() < 8 || pair.module.compare(pair.module.size() - 8, 8, ".lm_head") != 0))
+      return nullptr;
     for (const auto& [origin, pieces] : pieces_)
-      if (pieces.size() == 1 && count(pieces[0].tensor, "embedding") > 0 && count(pieces[0].tensor, "matmul") > 0) return &pieces;
+      if (pieces.size() == 1 && count(pieces[0].tensor, "embedding") > 0 && count(pieces[0].tensor, "matmul") > 0)
+        return &pieces;
     return nullptr;
   }
 
@@ -86,11 +92,13 @@ class Adapter {
     const auto it = pair.target ? pieces_.find(pair.target->name) : pieces_.end();
     const std::vector<Piece>* pieces = it == pieces_.end() ? nullptr : &it->second;
     if (!pieces) pieces = tied_head(pair);
-    if (!pieces && !pair.target) fail("%s: the model has no matrix \"%s.weight\" to adapt", lora_.file.c_str(), printable(pair.module).c_str());
+    if (!pieces && !pair.target)
+      fail("%s: the model has no matrix \"%s.weight\" to adapt", lora_.file.c_str(), printable(pair.module).c_str());
     if (!pieces) refuse(pair, kOtherwise);
     const SourceTensor& target = pair.target ? *pair.target : *pieces->front().matrix;
     lora_.check(pair, target);
-    if (pair.base && values_of(*pair.base) != values_of(target)) refuse(pair, "the adapter brings another matrix along");
+    if (pair.base && values_of(*pair.base) != values_of(target))
+      refuse(pair, "the adapter brings another matrix along");
     std::vector<bool> covered(size_t(pair.out));
     std::string shared;  // the half that all pieces have in common
     for (const Piece& piece : *pieces) {
@@ -100,7 +108,11 @@ class Adapter {
       for (const uint64_t r : rows) covered[size_t(r)] = true;
       Adapted& adapted = (pair.is_embedding ? tables_ : products_)[piece.tensor];
       if (!adapted.a.empty()) refuse(pair, "another pair is for the same matrix");
-      const std::string kind = pair.is_embedding ? ".lora_embedding_" : ".lora_", stem = piece.tensor.size() > 7 && piece.tensor.compare(piece.tensor.size() - 7, 7, ".weight") == 0 ? piece.tensor.substr(0, piece.tensor.size() - 7) : piece.tensor;
+      const std::string kind = pair.is_embedding ? ".lora_embedding_" : ".lora_",
+                        stem =
+                            piece.tensor.size() > 7 && piece.tensor.compare(piece.tensor.size() - 7, 7, ".weight") == 0
+                                ? piece.tensor.substr(0, piece.tensor.size() - 7)
+                                : piece.tensor;
       adapted = {stem + kind + "A.weight", stem + kind + "B.weight", pair.rank};
       if (pair.is_embedding) {
         out.push_back({adapted.a, &table_half(pair, rows)});
@@ -112,20 +124,25 @@ class Adapter {
         out.push_back({adapted.b, &scaled(pair, rows)});
       }
     }
-    if (std::find(covered.begin(), covered.end(), false) != covered.end()) refuse(pair, "the file does not hold all rows of its matrix as one or more factors of a product");
+    if (std::find(covered.begin(), covered.end(), false) != covered.end())
+      refuse(pair, "the file does not hold all rows of its matrix as one or more factors of a product");
   }
   // Which rows of the pair's matrix the piece holds, in order.
   std::vector<uint64_t> rows_of(const LoraPair& pair, const SourceTensor& part) const {
     std::vector<uint64_t> rows(size_t(part.shape[0]));
     const SourceTensor& whole = pair.target ? *pair.target : part;
-    if (part.shape.size() != 2 || part.shape[1] != whole.shape[1] || part.type != whole.type || part.bytes % part.shape[0]) refuse(pair, kOtherwise);
+    if (part.shape.size() != 2 || part.shape[1] != whole.shape[1] || part.type != whole.type ||
+        part.bytes % part.shape[0])
+      refuse(pair, kOtherwise);
     const uint64_t row_bytes = part.bytes / part.shape[0];
     if (part.data >= whole.data && part.data + part.bytes <= whole.data + whole.bytes) {
       for (size_t i = 0; i < rows.size(); ++i) rows[i] = uint64_t(part.data - whole.data) / row_bytes + i;
       return rows;
     }
     // Put in another order by the recipe: rows are known by their contents.
-    const auto bytes_of = [&](const SourceTensor& t, uint64_t r) { return std::string_view(reinterpret_cast<const char*>(t.data + r * row_bytes), size_t(row_bytes)); };
+    const auto bytes_of = [&](const SourceTensor& t, uint64_t r) {
+      return std::string_view(reinterpret_cast<const char*>(t.data + r * row_bytes), size_t(row_bytes));
+    };
     std::unordered_map<std::string_view, uint64_t> found;
     std::unordered_set<std::string_view> twice;
     for (uint64_t r = 0; r < whole.shape[0]; ++r)
@@ -142,7 +159,8 @@ class Adapter {
   const SourceTensor& scaled(const LoraPair& pair, const std::vector<uint64_t>& rows) {
     std::vector<float> all = values_of(*pair.b), values;
     for (float& v : all) v *= pair.scale;
-    for (const uint64_t r : rows) values.insert(values.end(), all.begin() + long(r * pair.rank), all.begin() + long((r + 1) * pair.rank));
+    for (const uint64_t r : rows)
+      values.insert(values.end(), all.begin() + long(r * pair.rank), all.begin() + long((r + 1) * pair.rank));
     if (rows.empty()) values = std::move(all);
     SourceTensor t = *pair.b;
     t.shape = {values.size() / pair.rank, pair.rank};
@@ -175,7 +193,8 @@ class Adapter {
     for (const auto* list : {&program_->values, &program_->inputs})
       for (const auto& v : *list)
         if (v->name == name) return *v;
-    fail("%s: operator input \"%s\" is no value, so nothing can be added to its product", lora_.file.c_str(), printable(name).c_str());
+    fail("%s: operator input \"%s\" is no value, so nothing can be added to its product", lora_.file.c_str(),
+         printable(name).c_str());
   }
   std::string new_value(const std::string& name, Names shape) {
     auto v = std::make_unique<format::ValueT>();
@@ -249,7 +268,10 @@ class Adapter {
 
 void adapt_graph(Lora& lora, ModelBuilder& base, ModelBuilder& adapter) {
   if (!lora.wholes.empty())
-    fail("%s: \"%s\" is a module saved whole (modules_to_save), which cannot be added at run time; merge the adapter with --lora instead", lora.file.c_str(), printable(lora.wholes[0].name).c_str());
+    fail(
+        "%s: \"%s\" is a module saved whole (modules_to_save), which cannot be added at run time; merge the adapter "
+        "with --lora instead",
+        lora.file.c_str(), printable(lora.wholes[0].name).c_str());
   Adapter work(lora, base);
   const auto tensors = work.plan();
   work.rewrite();

@@ -14,9 +14,11 @@ void halve_states(ModelBuilder& b) {
   std::set<std::string> large;
   for (const auto& program : b.model.programs)
     for (const auto& op : program->ops)
-      if (const int i = large_state_of(op->name); i >= 0 && size_t(i) < op->inputs.size()) large.insert(op->inputs[size_t(i)]);
+      if (const int i = large_state_of(op->name); i >= 0 && size_t(i) < op->inputs.size())
+        large.insert(op->inputs[size_t(i)]);
   for (auto& s : b.model.states)
-    if (s->kind == format::StateKind::recurrent && s->initial.empty() && large.count(s->name)) s->dtype = format::DType::f16;
+    if (s->kind == format::StateKind::recurrent && s->initial.empty() && large.count(s->name))
+      s->dtype = format::DType::f16;
 }
 
 }  // namespace runnel::convert

@@ -5,8 +5,8 @@
 
 namespace runnel::convert {
 
-// Turns the states of selective_scan and the matrices of matrix_recurrence into f16. Tails of convolutions, denominators, maxima and inner models
-// stay f32: they are small or cannot bear it. Arithmetic stays f32.
+// Turns the states of selective_scan and the matrices of matrix_recurrence into f16. Tails of convolutions,
+// denominators, maxima and inner models stay f32: they are small or cannot bear it. Arithmetic stays f32.
 void halve_states(ModelBuilder& builder);
 
 }  // namespace runnel::convert

@@ -10,7 +10,9 @@ namespace {
 using Names = std::vector<std::string>;
 
 bool starts_with(const std::string& text, const std::string& part) { return text.compare(0, part.size(), part) == 0; }
-bool ends_with(const std::string& text, const std::string& part) { return text.size() >= part.size() && text.compare(text.size() - part.size(), std::string::npos, part) == 0; }
+bool ends_with(const std::string& text, const std::string& part) {
+  return text.size() >= part.size() && text.compare(text.size() - part.size(), std::string::npos, part) == 0;
+}
 
 // "layers.0.mlp" of "layers.0.mlp.gate_proj" and "layers.0.mlp.up_proj".
 std::string common_module(const std::string& a, const std::string& b) {
@@ -41,7 +43,8 @@ class Namer {
       for (const std::string& out : op->outputs) {
         if (!all_.count(out)) continue;
         if (!is_numbered(*op, out)) taken_.insert(out);
-        else if (const size_t dot = out.rfind('.', out.rfind('#')); dot != std::string::npos) scopes_.insert(out.substr(0, dot + 1));
+        else if (const size_t dot = out.rfind('.', out.rfind('#')); dot != std::string::npos)
+          scopes_.insert(out.substr(0, dot + 1));
       }
   }
   void run() {
@@ -68,7 +71,8 @@ class Namer {
 
   // Whether the name is a layer's prefix, the operator and a number.
   static bool is_numbered(const format::OpT& op, const std::string& name) {
-    const size_t number = name.rfind('#'), dot = number == std::string::npos ? number : name.rfind('.', number), begin = dot == std::string::npos ? 0 : dot + 1;
+    const size_t number = name.rfind('#'), dot = number == std::string::npos ? number : name.rfind('.', number),
+                 begin = dot == std::string::npos ? 0 : dot + 1;
     return number != std::string::npos && name.compare(begin, number - begin, op.name) == 0;
   }
   // "layers.0." of "layers.0.self_attn.q_proj".
@@ -116,19 +120,23 @@ class Namer {
   }
   void name_layers() {
     std::map<std::string, std::set<std::string>> leaving;  // scope -> its values that others read
-    const auto scope = [&](const std::string& value) { return values_.count(value) ? values_[value].scope : std::string(); };
+    const auto scope = [&](const std::string& value) {
+      return values_.count(value) ? values_[value].scope : std::string();
+    };
     for (const auto& op : program_.ops)
       for (const std::string& in : op->inputs)
-        if (const std::string from = scope(in); !from.empty() && from != scope(op->outputs[0])) leaving[from].insert(in);
+        if (const std::string from = scope(in); !from.empty() && from != scope(op->outputs[0]))
+          leaving[from].insert(in);
     for (const auto& [from, values] : leaving) {
       const std::string layer = from.substr(0, from.size() - 1);
-      if (values.size() == 1 && numbered_.count(*values.begin()) && taken_.insert(layer).second) values_[*values.begin()].name = layer;
+      if (values.size() == 1 && numbered_.count(*values.begin()) && taken_.insert(layer).second)
+        values_[*values.begin()].name = layer;
     }
   }
 
   format::ProgramT& program_;
   std::set<std::string> all_, numbered_, tensors_, taken_, scopes_;  // all_, numbered_: values by their old names
-  std::map<std::string, Value> values_;  // by the old name
+  std::map<std::string, Value> values_;                              // by the old name
 };
 
 }  // namespace

@@ -37,7 +37,8 @@ class Scaler {
   void scale_look_up(format::OpT& op) {
     const float unit = unit_of_input(op, 1);
     if (unit == 1) return;
-    format::EmbeddingAttrsT attrs = op.attrs.AsEmbeddingAttrs() ? *op.attrs.AsEmbeddingAttrs() : format::EmbeddingAttrsT();
+    format::EmbeddingAttrsT attrs =
+        op.attrs.AsEmbeddingAttrs() ? *op.attrs.AsEmbeddingAttrs() : format::EmbeddingAttrsT();
     attrs.scale *= unit;
     op.attrs.Set(attrs);
   }
@@ -46,7 +47,8 @@ class Scaler {
     const size_t count = op.outputs.size();
     for (size_t i = 0; i < op.inputs.size(); ++i)
       if (unit_of_input(op, i) != 1 && (i < first || i >= first + count))
-        fail("operator \"%s\" cannot use tensor \"%s\" of this type; --weights q8 or f16 stores it in another", op.name.c_str(), printable(op.inputs[i]).c_str());
+        fail("operator \"%s\" cannot use tensor \"%s\" of this type; --weights q8 or f16 stores it in another",
+             op.name.c_str(), printable(op.inputs[i]).c_str());
     for (size_t i = 0; i < count && first < op.inputs.size(); ++i) {
       const float unit = unit_of_input(op, first + i);
       if (unit == 1) continue;
@@ -58,13 +60,15 @@ class Scaler {
       auto value = std::make_unique<format::ValueT>(**old);
       value->name = op.outputs[i];
       program_->values.push_back(std::move(value));
-      if (first + count + i < op.inputs.size() && !op.inputs[first + count + i].empty()) divide_bias(op.inputs[first + count + i], unit);
+      if (first + count + i < op.inputs.size() && !op.inputs[first + count + i].empty())
+        divide_bias(op.inputs[first + count + i], unit);
       add_scale(op.outputs[i], y, unit);
     }
   }
   // The bias is part of the product, which is multiplied as a whole.
   void divide_bias(const std::string& name, float unit) {
-    if (!divided_.insert(name).second) fail("tensor \"%s\" is the bias of several products with matrices of different types", printable(name).c_str());
+    if (!divided_.insert(name).second)
+      fail("tensor \"%s\" is the bias of several products with matrices of different types", printable(name).c_str());
     b_.multiply_floats(name, 1 / unit);
   }
   void add_scale(const std::string& from, const std::string& to, float unit) {

@@ -5,7 +5,8 @@
 
 namespace runnel::convert {
 
-format::TensorT& ModelBuilder::add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, uint64_t bytes) {
+format::TensorT& ModelBuilder::add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype,
+                                          const std::vector<uint64_t>& shape, uint64_t bytes) {
   if (!names_.emplace(name, model.tensors.size()).second) fail("tensor \"%s\" is added twice", printable(name).c_str());
   auto t = std::make_unique<format::TensorT>();
   t->name = name;
@@ -21,13 +22,19 @@ format::TensorT& ModelBuilder::add_tensor(format::SegmentKind segment, const std
 void ModelBuilder::add_matrix(const std::string& name, const SourceTensor& source, bool is_delicate) {
   if (source.shape.size() < 2) fail("tensor \"%s\" is not a matrix", source.describe().c_str());
   const uint64_t columns = source.shape.back();
-  if (columns == 0 || columns >= (uint64_t(1) << 31)) fail("tensor \"%s\" has rows of a length that cannot be packed", source.describe().c_str());
+  if (columns == 0 || columns >= (uint64_t(1) << 31))
+    fail("tensor \"%s\" has rows of a length that cannot be packed", source.describe().c_str());
   const uint64_t rows = source.count() / columns;
-  if (rows == 0 || rows >= (uint64_t(1) << 31)) fail("tensor \"%s\" has a number of rows that cannot be packed", source.describe().c_str());
-  if (!is_float(source.type) && !is_quantised(source.type)) fail("tensor \"%s\" is used as a matrix but holds no real numbers", source.describe().c_str());
+  if (rows == 0 || rows >= (uint64_t(1) << 31))
+    fail("tensor \"%s\" has a number of rows that cannot be packed", source.describe().c_str());
+  if (!is_float(source.type) && !is_quantised(source.type))
+    fail("tensor \"%s\" is used as a matrix but holds no real numbers", source.describe().c_str());
   add_tensor(format::SegmentKind::weights, name, format::DType::packed, {rows, columns}, 0);
   blobs_.back().matrix = &source;
-  pack_matrix(blobs_.size() - 1, choose_format(source.type, columns, is_delicate && (weights_ == Weights::kQ8 || weights_ == Weights::kQ4) ? Weights::kF16 : weights_));
+  pack_matrix(blobs_.size() - 1,
+              choose_format(source.type, columns,
+                            is_delicate && (weights_ == Weights::kQ8 || weights_ == Weights::kQ4) ? Weights::kF16
+                                                                                                  : weights_));
 }
 
 // blob_index: into blobs_, which is that of the tensor unless the model has tensors that this builder does not write.
@@ -66,7 +73,8 @@ void ModelBuilder::split_matrix(const std::string& name) {
   PackedFormat f{PackedKind(p.kind), p.bits, p.block, p.zero_point, p.has_min, ScaleKind(p.scale), true};
   if (!f.is_valid()) fail("tensor \"%s\" cannot be split: that needs 8 bits in blocks of 32", printable(name).c_str());
   pack_matrix(tensor, f);
-  if (std::find(model.features.begin(), model.features.end(), "split") == model.features.end()) model.features.push_back("split");
+  if (std::find(model.features.begin(), model.features.end(), "split") == model.features.end())
+    model.features.push_back("split");
 }
 
 void ModelBuilder::add_floats(const std::string& name, const SourceTensor& source, float offset) {
@@ -83,7 +91,8 @@ void ModelBuilder::add_floats(const std::string& name, const SourceTensor& sourc
 
 void ModelBuilder::multiply_floats(const std::string& name, float factor) {
   Blob& blob = blobs_[names_.at(name)];
-  if (model.tensors[blob.tensor]->dtype != format::DType::f32) fail("tensor \"%s\" holds no floats that could be multiplied", printable(name).c_str());
+  if (model.tensors[blob.tensor]->dtype != format::DType::f32)
+    fail("tensor \"%s\" holds no floats that could be multiplied", printable(name).c_str());
   blob.make = [before = blob.make, factor, count = blob.bytes / 4](uint64_t first, uint64_t pieces, uint8_t* out) {
     before(first, pieces, out);
     auto* values = reinterpret_cast<float*>(out);
@@ -91,15 +100,18 @@ void ModelBuilder::multiply_floats(const std::string& name, float factor) {
   };
 }
 
-void ModelBuilder::add_floats(const std::string& name, const std::vector<float>& values, const std::vector<uint64_t>& shape) {
+void ModelBuilder::add_floats(const std::string& name, const std::vector<float>& values,
+                              const std::vector<uint64_t>& shape) {
   std::vector<uint8_t> bytes(values.size() * 4);
   if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
   add_bytes(format::SegmentKind::weights, name, format::DType::f32, shape, std::move(bytes));
 }
 
-void ModelBuilder::add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes) {
+void ModelBuilder::add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype,
+                             const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes) {
   add_tensor(segment, name, dtype, shape, bytes.size());
-  blobs_.back().make = [held = std::make_shared<std::vector<uint8_t>>(std::move(bytes))](uint64_t, uint64_t, uint8_t* out) {
+  blobs_.back().make = [held = std::make_shared<std::vector<uint8_t>>(std::move(bytes))](uint64_t, uint64_t,
+                                                                                         uint8_t* out) {
     if (!held->empty()) std::memcpy(out, held->data(), held->size());
   };
 }

@@ -1,4 +1,5 @@
-// The model under construction: the flatbuffer's object form, and for each tensor how its bytes are made when the file is written.
+// The model under construction: the flatbuffer's object form, and for each tensor how its bytes are made when the file
+// is written.
 #pragma once
 
 #include <functional>
@@ -12,16 +13,16 @@
 
 namespace runnel::convert {
 
-// The bytes of one tensor of the file, made in pieces that any thread may ask for: piece i is bytes [i * piece_bytes, ...) and the last
-// piece may be shorter.
+// The bytes of one tensor of the file, made in pieces that any thread may ask for: piece i is bytes [i * piece_bytes,
+// ...) and the last piece may be shorter.
 struct Blob {
-  size_t tensor;        // index into ModelT::tensors
+  size_t tensor;  // index into ModelT::tensors
   format::SegmentKind segment;
   uint64_t bytes;
   uint64_t piece_bytes;
   std::function<void(uint64_t first_piece, uint64_t pieces, uint8_t* out)> make;  // out is zeroed
-  const SourceTensor* matrix = nullptr;  // of packed tensors
-  float unit = 1;                        // by which the graph has to multiply their values
+  const SourceTensor* matrix = nullptr;                                           // of packed tensors
+  float unit = 1;  // by which the graph has to multiply their values
 };
 
 class ModelBuilder {
@@ -43,7 +44,8 @@ class ModelBuilder {
   void add_floats(const std::string& name, const SourceTensor& source, float offset = 0);
   void add_floats(const std::string& name, const std::vector<float>& values, const std::vector<uint64_t>& shape);
   // Bytes as they are.
-  void add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes);
+  void add_bytes(format::SegmentKind segment, const std::string& name, format::DType dtype,
+                 const std::vector<uint64_t>& shape, std::vector<uint8_t> bytes);
   bool has_tensor(const std::string& name) const;
   // The format of a matrix; null when no matrix has this name.
   const format::PackedT* format_of_matrix(const std::string& name) const;
@@ -55,7 +57,8 @@ class ModelBuilder {
   const std::vector<Blob>& blobs() const { return blobs_; }
 
  private:
-  format::TensorT& add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype, const std::vector<uint64_t>& shape, uint64_t bytes);
+  format::TensorT& add_tensor(format::SegmentKind segment, const std::string& name, format::DType dtype,
+                              const std::vector<uint64_t>& shape, uint64_t bytes);
   void pack_matrix(size_t tensor, const PackedFormat& format);
   Weights weights_;
   std::vector<Blob> blobs_;  // as model.tensors

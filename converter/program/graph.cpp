@@ -22,7 +22,8 @@ void GraphBuilder::add_symbol(const std::string& name, format::SymbolKind kind, 
 }
 
 void GraphBuilder::add_stream_symbols(bool is_whole) {
-  for (const char* option : {"context", "chunk", "rollback", "rows"}) add_symbol(option, format::SymbolKind::option, "");
+  for (const char* option : {"context", "chunk", "rollback", "rows"})
+    add_symbol(option, format::SymbolKind::option, "");
   add_symbol("T", format::SymbolKind::axis, is_whole ? "context" : "chunk");
   if (!is_whole) add_symbol("R", format::SymbolKind::axis, "rows");
 }
@@ -59,14 +60,18 @@ void GraphBuilder::move_to_end(const std::string& axis) {
   std::set<std::string> late;
   for (const auto& v : program_->values)
     if (!v->shape.empty() && v->shape[0] == axis) late.insert(v->name);
-  std::stable_partition(program_->ops.begin(), program_->ops.end(), [&](const auto& op) { return !late.count(op->outputs[0]); });
+  std::stable_partition(program_->ops.begin(), program_->ops.end(),
+                        [&](const auto& op) { return !late.count(op->outputs[0]); });
 }
 
-void GraphBuilder::add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim) {
+void GraphBuilder::add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim,
+                                        int64_t value_dim) {
   const std::string tile = std::to_string(kSlotTile);
   const std::string full = "ceildiv(context," + tile + ")*" + tile;
   // A ring keeps what a call may overwrite while it still needs it, and what a roll-back may ask for again.
-  const std::string slots = window ? "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback)," + tile + ")*" + tile + "," + full + ")" : full;
+  const std::string slots =
+      window ? "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback)," + tile + ")*" + tile + "," + full + ")"
+             : full;
   const auto add = [&](const char* suffix, const Names& shape) {
     auto s = std::make_unique<format::StateT>();
     s->name = name + suffix;

@@ -15,8 +15,8 @@ class GraphBuilder {
   GraphBuilder(ModelBuilder& builder, const std::string& program);
   // A size that a call or an option gives, at most `bound`.
   void add_symbol(const std::string& name, format::SymbolKind kind, const std::string& bound);
-  // Options context, chunk, rollback and rows; axis T (tokens of a call, at most chunk) and axis R (rows of outputs, at most rows). is_whole: a text is
-  // one call of at most context tokens, and there are no rows to choose.
+  // Options context, chunk, rollback and rows; axis T (tokens of a call, at most chunk) and axis R (rows of outputs, at
+  // most rows). is_whole: a text is one call of at most context tokens, and there are no rows to choose.
   void add_stream_symbols(bool is_whole = false);
   void add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role);
   // Declares the value `name` and returns the name.
@@ -33,7 +33,8 @@ class GraphBuilder {
   void add_output(const std::string& name) { program_->outputs.push_back(name); }
   void add_optional_output(const std::string& name) { program_->optional_outputs.push_back(name); }
   // Key and value state of an attention operator: `name`.k and `name`.v.
-  void add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim);
+  void add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim,
+                            int64_t value_dim);
 
  private:
   ModelBuilder& builder_;

@@ -6,7 +6,9 @@ namespace runnel::convert {
 namespace {
 
 // Axes in front of dims.
-int axes_before(const std::string& axis) { return axis.empty() ? 0 : 1 + int(std::count(axis.begin(), axis.end(), ' ')); }
+int axes_before(const std::string& axis) {
+  return axis.empty() ? 0 : 1 + int(std::count(axis.begin(), axis.end(), ' '));
+}
 
 }  // namespace
 
@@ -23,12 +25,14 @@ Names shape_of(const std::string& axis, const std::vector<int64_t>& dims) {
   return out;
 }
 
-Var Program::input(const std::string& name, const std::string& axis, const std::vector<int64_t>& dims, format::DType dtype, format::Role role) {
+Var Program::input(const std::string& name, const std::string& axis, const std::vector<int64_t>& dims,
+                   format::DType dtype, format::Role role) {
   graph_.add_input(name, dtype, shape_of(axis, dims), role);
   return {name, axis, dims};
 }
 
-Var Program::make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_plain, format::DType dtype) {
+Var Program::make(const std::string& what, const std::string& axis, const std::vector<int64_t>& dims, bool is_plain,
+                  format::DType dtype) {
   std::string name = own_name(what);
   const int n = used_names_[name]++;
   if (!is_plain || n) name += "#" + std::to_string(n + 1);
@@ -36,7 +40,8 @@ Var Program::make(const std::string& what, const std::string& axis, const std::v
   return {name, axis, dims};
 }
 
-Var Program::op(const std::string& name, const Names& inputs, const std::string& axis, const std::vector<int64_t>& dims, const Names& more_outputs) {
+Var Program::op(const std::string& name, const Names& inputs, const std::string& axis, const std::vector<int64_t>& dims,
+                const Names& more_outputs) {
   const Var y = make(name, axis, dims);
   Names outputs = {y.name};
   outputs.insert(outputs.end(), more_outputs.begin(), more_outputs.end());
@@ -44,9 +49,12 @@ Var Program::op(const std::string& name, const Names& inputs, const std::string&
   return y;
 }
 
-std::string Program::constant(const std::string& name, const std::vector<float>& values, const std::vector<int64_t>& shape) {
+std::string Program::constant(const std::string& name, const std::vector<float>& values,
+                              const std::vector<int64_t>& shape) {
   const std::string to = own_name(name);
-  if (is_new(to)) builder_.add_floats(to, values, shape == std::vector<int64_t>{-1} ? std::vector<uint64_t>{values.size()} : as_shape(shape));
+  if (is_new(to))
+    builder_.add_floats(to, values,
+                        shape == std::vector<int64_t>{-1} ? std::vector<uint64_t>{values.size()} : as_shape(shape));
   return to;
 }
 
@@ -56,7 +64,8 @@ std::string Program::matrix(const std::string& name, const SourceTensor& source,
   return to;
 }
 
-std::string Program::state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype, const std::string& initial) {
+std::string Program::state(const std::string& name, const std::vector<int64_t>& shape, format::DType dtype,
+                           const std::string& initial) {
   auto s = std::make_unique<format::StateT>();
   s->name = own_name(name);
   s->kind = format::StateKind::recurrent;
@@ -67,7 +76,8 @@ std::string Program::state(const std::string& name, const std::vector<int64_t>& 
   return own_name(name);
 }
 
-void Program::attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim, int64_t value_dim) {
+void Program::attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim,
+                               int64_t value_dim) {
   graph_.add_attention_states(own_name(name), window, kv_heads, key_dim, value_dim);
 }
 
@@ -85,7 +95,8 @@ std::vector<Var> Program::products(const Var& x, const std::vector<Weight>& weig
   return vars;
 }
 
-Var Program::times(const Var& x, const std::string& matrix_name, const std::string& bias, const std::vector<int64_t>& dims) {
+Var Program::times(const Var& x, const std::string& matrix_name, const std::string& bias,
+                   const std::vector<int64_t>& dims) {
   Names inputs = {x.name, matrix_name};
   if (!bias.empty()) inputs.push_back(bias);
   std::vector<int64_t> out(x.dims.begin(), x.dims.end() - 1);
@@ -141,7 +152,8 @@ Var Program::glu(format::UnaryKind activation, const Var& gate, const Var& up) {
   return op("glu", {gate.name, up.name}, gate.axis, gate.dims, {}, attrs);
 }
 
-Var Program::rotate(const Var& x, const std::string& positions, const std::string& table, bool interleaved, float scale) {
+Var Program::rotate(const Var& x, const std::string& positions, const std::string& table, bool interleaved,
+                    float scale) {
   format::RopeAttrsT attrs;
   attrs.interleaved = interleaved;
   attrs.scale = scale;
@@ -164,7 +176,9 @@ Var Program::concat(const std::vector<Var>& parts, int axis) {
   if (parts.size() == 1) return parts[0];
   if (parts.size() > kMost) {
     std::vector<Var> groups;
-    for (size_t i = 0; i < parts.size(); i += kMost) groups.push_back(concat({parts.begin() + long(i), parts.begin() + long(std::min(i + kMost, parts.size()))}, axis));
+    for (size_t i = 0; i < parts.size(); i += kMost)
+      groups.push_back(
+          concat({parts.begin() + long(i), parts.begin() + long(std::min(i + kMost, parts.size()))}, axis));
     return concat(groups, axis);
   }
   format::ConcatAttrsT attrs;

@@ -7,7 +7,8 @@
 namespace runnel::convert {
 
 void Checkpoint::add(SourceTensor tensor, const std::string& where) {
-  if (!index_.emplace(tensor.name, tensors_.size()).second) fail("%s: tensor \"%s\" occurs twice", where.c_str(), printable(tensor.name).c_str());
+  if (!index_.emplace(tensor.name, tensors_.size()).second)
+    fail("%s: tensor \"%s\" occurs twice", where.c_str(), printable(tensor.name).c_str());
   tensors_.push_back(std::move(tensor));
   used_.push_back(false);
 }
@@ -33,7 +34,9 @@ void Checkpoint::replace(const SourceTensor& tensor, std::vector<uint8_t> bytes)
 
 namespace {
 
-std::vector<uint64_t> without_ones(const std::vector<uint64_t>& shape) { return {std::find_if(shape.begin(), shape.end(), [](uint64_t n) { return n != 1; }), shape.end()}; }
+std::vector<uint64_t> without_ones(const std::vector<uint64_t>& shape) {
+  return {std::find_if(shape.begin(), shape.end(), [](uint64_t n) { return n != 1; }), shape.end()};
+}
 
 }  // namespace
 
@@ -45,16 +48,20 @@ void Checkpoint::put(const std::string& tensor_name, const SourceTensor& from, c
   const auto it = index_.find(tensor_name);
   if (it == index_.end()) return add(std::move(t), where);
   SourceTensor& old = tensors_[it->second];
-  if (old.shape != t.shape) fail("%s: %s cannot take the place of %s", where.c_str(), from.describe().c_str(), old.describe().c_str());
+  if (old.shape != t.shape)
+    fail("%s: %s cannot take the place of %s", where.c_str(), from.describe().c_str(), old.describe().c_str());
   old = std::move(t);
 }
 
 const SourceTensor& Checkpoint::take(const std::string& tensor_name, const std::vector<uint64_t>& shape) {
   const SourceTensor* t = find(tensor_name);
   // GGUF does not count axes of 1 on the outside; some of its writers leave them out.
-  if (t && is_gguf() && t->count() > 0 && without_ones(t->shape) == without_ones(shape)) tensors_[index_.at(tensor_name)].shape = shape;
+  if (t && is_gguf() && t->count() > 0 && without_ones(t->shape) == without_ones(shape))
+    tensors_[index_.at(tensor_name)].shape = shape;
   if (!t) fail("%s: tensor \"%s\" %s is missing", path.c_str(), tensor_name.c_str(), shape_text(shape).c_str());
-  if (t->shape != shape) fail("%s: tensor \"%s\" has shape %s where the configuration needs %s", path.c_str(), tensor_name.c_str(), shape_text(t->shape).c_str(), shape_text(shape).c_str());
+  if (t->shape != shape)
+    fail("%s: tensor \"%s\" has shape %s where the configuration needs %s", path.c_str(), tensor_name.c_str(),
+         shape_text(t->shape).c_str(), shape_text(shape).c_str());
   return *t;
 }
 
@@ -76,7 +83,9 @@ void Checkpoint::leave_out(const std::vector<std::string>& parts, const std::str
     used_[i] = true;
     ++count, bytes += tensors_[i].bytes;
   }
-  if (count) notices.push_back(what + " is left out: " + std::to_string(count) + " tensors, " + std::to_string(bytes) + " bytes");
+  if (count)
+    notices.push_back(what + " is left out: " + std::to_string(count) + " tensors, " + std::to_string(bytes) +
+                      " bytes");
 }
 
 void Checkpoint::refuse_unused() const {
@@ -86,12 +95,15 @@ void Checkpoint::refuse_unused() const {
     if (used_[i]) continue;
     if (++count <= 8) names += (names.empty() ? "" : ", ") + tensors_[i].describe();
   }
-  if (count) fail("%s: %zu tensors are unknown to the recipe, so the result would be wrong without them: %s%s", path.c_str(), count, names.c_str(), count > 8 ? ", ..." : "");
+  if (count)
+    fail("%s: %zu tensors are unknown to the recipe, so the result would be wrong without them: %s%s", path.c_str(),
+         count, names.c_str(), count > 8 ? ", ..." : "");
 }
 
 const SourceTensor& Checkpoint::rows_of(const SourceTensor& source, uint64_t first, uint64_t count) {
   if (source.shape.empty() || first > source.shape[0] || count > source.shape[0] - first)
-    fail("tensor \"%s\" has no rows %llu to %llu", source.describe().c_str(), static_cast<unsigned long long>(first), static_cast<unsigned long long>(first + count));
+    fail("tensor \"%s\" has no rows %llu to %llu", source.describe().c_str(), static_cast<unsigned long long>(first),
+         static_cast<unsigned long long>(first + count));
   SourceTensor t = source;
   const uint64_t row_bytes = source.shape[0] ? source.bytes / source.shape[0] : 0;
   t.shape[0] = count;
@@ -110,7 +122,8 @@ const SourceTensor& Checkpoint::derive(SourceTensor description, std::vector<uin
 std::span<const uint8_t> Checkpoint::map(const std::filesystem::path& file) {
   auto view = FileView::open(file.c_str(), false);
   if (!view.is_ok()) throw Error(view.take_status().message());
-  refuse_stand_in({reinterpret_cast<const char*>(view.value().data()), std::min<size_t>(view.value().size(), 256)}, file.string());
+  refuse_stand_in({reinterpret_cast<const char*>(view.value().data()), std::min<size_t>(view.value().size(), 256)},
+                  file.string());
   files_.push_back(std::move(view.value()));
   return {files_.back().data(), files_.back().size()};
 }

@@ -1,7 +1,8 @@
 // A source model in memory, whatever file it came from: tensors over mapped bytes, and metadata as one JSON tree.
 //
-// Metadata of a GGUF: its keys as they stand ("gemma3.block_count"). Of a directory: {"config": config.json, "generation_config": ...,
-// "modules": ...} of those that exist; tokenizer files are read by converter/text from `path`.
+// Metadata of a GGUF: its keys as they stand ("gemma3.block_count"). Of a directory: {"config": config.json,
+// "generation_config": ..., "modules": ...} of those that exist; tokenizer files are read by converter/text from
+// `path`.
 #pragma once
 
 #include <deque>
@@ -19,7 +20,8 @@
 
 namespace runnel::convert {
 
-// Keys of a configuration that a recipe asked for, by path ("rope_parameters/factor"), and those of objects whose own keys it asks for.
+// Keys of a configuration that a recipe asked for, by path ("rope_parameters/factor"), and those of objects whose own
+// keys it asks for.
 struct AskedKeys {
   std::set<std::string> keys, opened;
 };
@@ -29,12 +31,12 @@ class Checkpoint {
   enum class Kind { kGguf, kDirectory, kGraph, kFile };  // kFile: a lone safetensors file
   Kind kind = Kind::kGguf;
   bool is_gguf() const { return kind == Kind::kGguf; }
-  std::filesystem::path path;               // of the file or directory
+  std::filesystem::path path;                       // of the file or directory
   std::vector<std::filesystem::path> weight_files;  // in the order in which they are hashed
   Json meta;
   std::shared_ptr<AskedKeys> asked = std::make_shared<AskedKeys>();
-  std::string licence;                      // empty: not stated
-  std::string name;                         // the model's own name, or that of the file
+  std::string licence;  // empty: not stated
+  std::string name;     // the model's own name, or that of the file
 
   // bytes must lie in a file that this checkpoint keeps mapped. Duplicate names are an error.
   void add(SourceTensor tensor, const std::string& where);
@@ -54,14 +56,15 @@ class Checkpoint {
   bool has(const std::string& tensor_name) const { return index_.count(tensor_name) != 0; }
   // Tensors that the architecture does not need: every one whose name contains `part`.
   void ignore_containing(const std::string& part);
-  // The same for parts of the model that are not converted, by how their names begin at the start or behind a dot, with a notice when there are any.
-  // what: "the vision tower".
+  // The same for parts of the model that are not converted, by how their names begin at the start or behind a dot, with
+  // a notice when there are any. what: "the vision tower".
   void leave_out(const std::vector<std::string>& parts, const std::string& what);
   std::vector<std::string> notices;
   // Fails with the names of tensors that nobody asked for.
   void refuse_unused() const;
 
-  // Tensors made of others: rows [first, first + count) of a matrix without a copy, or bytes of their own. Kept as long as this.
+  // Tensors made of others: rows [first, first + count) of a matrix without a copy, or bytes of their own. Kept as long
+  // as this.
   const SourceTensor& rows_of(const SourceTensor& source, uint64_t first, uint64_t count);
   const SourceTensor& derive(SourceTensor description, std::vector<uint8_t> bytes);
 

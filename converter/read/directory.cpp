@@ -1,4 +1,5 @@
-// A directory as transformers saves it: config.json, safetensors in one file or in shards, README.md with a licence line.
+// A directory as transformers saves it: config.json, safetensors in one file or in shards, README.md with a licence
+// line.
 #include <algorithm>
 #include <regex>
 #include <set>
@@ -43,21 +44,28 @@ std::string licence_of_readme(const fs::path& readme) {
 [[noreturn]] void refuse_without_weights(const fs::path& directory) {
   for (const char* ending : {".bin", ".pt", ".pth", ".ckpt"})
     for (const fs::path& file : files_ending(directory, ending))
-      if (is_pickle(file, beginning_of(file, 16)) && file.stem() != "training_args" && file.stem() != "optimizer" && file.stem() != "scheduler") refuse_pickle(file);
+      if (is_pickle(file, beginning_of(file, 16)) && file.stem() != "training_args" && file.stem() != "optimizer" &&
+          file.stem() != "scheduler")
+        refuse_pickle(file);
   const auto ggufs = files_ending(directory, ".gguf");
-  if (!ggufs.empty()) fail("%s: no *.safetensors in this directory; of a GGUF give the file itself, such as %s", directory.c_str(), ggufs[0].c_str());
+  if (!ggufs.empty())
+    fail("%s: no *.safetensors in this directory; of a GGUF give the file itself, such as %s", directory.c_str(),
+         ggufs[0].c_str());
   fail("%s: no *.safetensors in this directory", directory.c_str());
 }
 
 void read_shards(const fs::path& directory, const fs::path& index, Checkpoint& c) {
   const Json root = read_json(index);
-  if (!root.is_object() || !root.contains("weight_map") || !root["weight_map"].is_object()) fail("%s: no weight_map", index.c_str());
+  if (!root.is_object() || !root.contains("weight_map") || !root["weight_map"].is_object())
+    fail("%s: no weight_map", index.c_str());
   std::set<std::string> shards;
   for (const auto& [name, file] : root["weight_map"].items()) {
     if (!file.is_string()) fail("%s: weight_map[\"%s\"] is not a string", index.c_str(), printable(name).c_str());
     const std::string shard = file.get<std::string>();
-    if (shard.empty() || shard.size() > 255 || shard.find('/') != std::string::npos || shard.find('\0') != std::string::npos || shard == "..")
-      fail("%s: weight_map[\"%s\"] is \"%s\", not a plain file name", index.c_str(), printable(name).c_str(), printable(shard).c_str());
+    if (shard.empty() || shard.size() > 255 || shard.find('/') != std::string::npos ||
+        shard.find('\0') != std::string::npos || shard == "..")
+      fail("%s: weight_map[\"%s\"] is \"%s\", not a plain file name", index.c_str(), printable(name).c_str(),
+           printable(shard).c_str());
     shards.insert(shard);
   }
   for (const std::string& shard : shards) {
@@ -66,7 +74,9 @@ void read_shards(const fs::path& directory, const fs::path& index, Checkpoint& c
     c.weight_files.push_back(file);
   }
   for (const auto& [name, file] : root["weight_map"].items())
-    if (!c.has(name)) fail("%s: tensor \"%s\" is not in %s", index.c_str(), printable(name).c_str(), printable(file.get<std::string>()).c_str());
+    if (!c.has(name))
+      fail("%s: tensor \"%s\" is not in %s", index.c_str(), printable(name).c_str(),
+           printable(file.get<std::string>()).c_str());
 }
 
 }  // namespace
@@ -89,7 +99,9 @@ std::string with_quoted_numbers(const std::string& text) {
   return out;
 }
 
-Json read_json(const fs::path& file) { return parse_json(with_quoted_numbers(read_text(file, kMaxJson)), file.string()); }
+Json read_json(const fs::path& file) {
+  return parse_json(with_quoted_numbers(read_text(file, kMaxJson)), file.string());
+}
 
 Checkpoint read_directory(const fs::path& directory) {
   Checkpoint c;
@@ -99,7 +111,8 @@ Checkpoint read_directory(const fs::path& directory) {
   if (c.name.empty()) c.name = fs::absolute(directory).lexically_normal().parent_path().filename().string();
   if (!fs::exists(directory / "config.json")) {
     const auto ggufs = files_ending(directory, ".gguf");
-    fail("%s: no config.json in this directory%s%s", directory.c_str(), ggufs.empty() ? "" : "; of a GGUF give the file itself, such as ", ggufs.empty() ? "" : ggufs[0].c_str());
+    fail("%s: no config.json in this directory%s%s", directory.c_str(),
+         ggufs.empty() ? "" : "; of a GGUF give the file itself, such as ", ggufs.empty() ? "" : ggufs[0].c_str());
   }
   c.meta = Json::object();
   for (const char* name : {"config", "generation_config", "modules"}) {
@@ -115,7 +128,8 @@ Checkpoint read_directory(const fs::path& directory) {
     const auto files = files_ending(directory, ".safetensors");
     const fs::path single = directory / "model.safetensors";
     if (files.empty()) refuse_without_weights(directory);
-    if (files.size() > 1 && !fs::exists(single)) fail("%s: %zu safetensors files but no model.safetensors.index.json", directory.c_str(), files.size());
+    if (files.size() > 1 && !fs::exists(single))
+      fail("%s: %zu safetensors files but no model.safetensors.index.json", directory.c_str(), files.size());
     const fs::path file = files.size() == 1 ? files[0] : single;
     read_safetensors(c.map(file), file.string(), c);
     c.weight_files.push_back(file);
@@ -139,9 +153,15 @@ Checkpoint read_checkpoint(const fs::path& path) {
   }
   if (is_pickle(path, begin)) refuse_pickle(path);
   if (path.extension() != ".safetensors")
-    fail("%s: neither a GGUF file, a safetensors file nor a directory with config.json and safetensors; a graph in JSON needs --weights-file", path.c_str());
+    fail(
+        "%s: neither a GGUF file, a safetensors file nor a directory with config.json and safetensors; a graph in JSON "
+        "needs --weights-file",
+        path.c_str());
   if (std::regex_search(path.filename().string(), std::regex("-[0-9]{5}-of-[0-9]{5}\\.safetensors$")))
-    fail("%s: one part of a checkpoint; give the directory that holds all of them with config.json and model.safetensors.index.json", path.c_str());
+    fail(
+        "%s: one part of a checkpoint; give the directory that holds all of them with config.json and "
+        "model.safetensors.index.json",
+        path.c_str());
   c.kind = Checkpoint::Kind::kFile;
   read_safetensors(bytes, path.string(), c);
   if (c.name.empty()) c.name = path.stem().string();

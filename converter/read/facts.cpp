@@ -25,7 +25,9 @@ void Facts::pass_over(std::initializer_list<const char*> keys) const {
   for (const char* key : keys) find(key);
 }
 
-void Facts::refuse(const std::string& key, const std::string& why) const { fail("%s: %s%s %s", where_.c_str(), prefix_.c_str(), key.c_str(), why.c_str()); }
+void Facts::refuse(const std::string& key, const std::string& why) const {
+  fail("%s: %s%s %s", where_.c_str(), prefix_.c_str(), key.c_str(), why.c_str());
+}
 
 int64_t Facts::integer(const std::string& key, int64_t low, int64_t high) const {
   const Json* v = find(key);
@@ -33,11 +35,14 @@ int64_t Facts::integer(const std::string& key, int64_t low, int64_t high) const 
   if (!v->is_number_integer()) refuse(key, "is not an integer");
   const bool is_huge = v->is_number_unsigned() && v->get<uint64_t>() > uint64_t(INT64_MAX);
   const int64_t n = is_huge ? INT64_MAX : v->get<int64_t>();
-  if (n < low || n > high) refuse(key, "is " + v->dump() + ", outside of " + std::to_string(low) + " to " + std::to_string(high));
+  if (n < low || n > high)
+    refuse(key, "is " + v->dump() + ", outside of " + std::to_string(low) + " to " + std::to_string(high));
   return n;
 }
 
-int64_t Facts::integer(const std::string& key, int64_t low, int64_t high, int64_t otherwise) const { return has(key) ? integer(key, low, high) : otherwise; }
+int64_t Facts::integer(const std::string& key, int64_t low, int64_t high, int64_t otherwise) const {
+  return has(key) ? integer(key, low, high) : otherwise;
+}
 
 double Facts::number(const std::string& key) const {
   const Json* v = find(key);
@@ -103,7 +108,10 @@ std::string stated_architecture(const Checkpoint& c) {
   const bool is_gguf = c.is_gguf();
   const auto config = c.meta.find("config");
   static const Json kNothing = Json::object();
-  const Facts facts(is_gguf ? c.meta : config == c.meta.end() ? kNothing : *config, c.path.string() + (is_gguf ? "" : "/config.json"));
+  const Facts facts(is_gguf                  ? c.meta
+                    : config == c.meta.end() ? kNothing
+                                             : *config,
+                    c.path.string() + (is_gguf ? "" : "/config.json"));
   const char* key = is_gguf ? "general.architecture" : "model_type";
   const std::string name = facts.text(key, "");
   if (name.empty()) facts.refuse(key, "is missing");
@@ -117,11 +125,15 @@ bool names_base_class(const Checkpoint& c) {
   const auto classes = config->find("architectures");
   if (classes == config->end() || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return false;
   const std::string name = (*classes)[0].get<std::string>();
-  const auto ends = [&](const std::string& end) { return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0; };
+  const auto ends = [&](const std::string& end) {
+    return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+  };
   return ends("Model") && !ends("LMHeadModel");
 }
 
-Facts outer_facts(const Checkpoint& c) { return Facts(c.meta.at("config"), c.path.string() + "/config.json", "", c.asked); }
+Facts outer_facts(const Checkpoint& c) {
+  return Facts(c.meta.at("config"), c.path.string() + "/config.json", "", c.asked);
+}
 
 Facts config_facts(const Checkpoint& c) {
   const Facts outer = outer_facts(c);
@@ -150,7 +162,8 @@ class Unasked {
     }
   }
   void add(const std::string& name, const Json& value) {
-    if (++count_ <= kMostNames) names_ += (names_.empty() ? "" : ", ") + printable(name) + " (" + printable(shown(value), 40) + ")";
+    if (++count_ <= kMostNames)
+      names_ += (names_.empty() ? "" : ", ") + printable(name) + " (" + printable(shown(value), 40) + ")";
   }
   bool is_known(const std::string& name, const std::string& path) const {
     // What a model for more than text says beside its part for text is not what that part goes by.
@@ -158,8 +171,10 @@ class Unasked {
   }
   void refuse(const std::string& where) const {
     if (count_ == 0) return;
-    fail("%s: %zu option%s unknown to the recipe, so the result could be wrong: %s%s. What does not change what the model computes may be taken out of the file",
-         where.c_str(), count_, count_ == 1 ? " is" : "s are", names_.c_str(), count_ > kMostNames ? ", ..." : "");
+    fail(
+        "%s: %zu option%s unknown to the recipe, so the result could be wrong: %s%s. What does not change what the "
+        "model computes may be taken out of the file",
+        where.c_str(), count_, count_ == 1 ? " is" : "s are", names_.c_str(), count_ > kMostNames ? ", ..." : "");
   }
 
  private:
@@ -184,7 +199,8 @@ void refuse_unasked(const Checkpoint& c) {
     const std::string prefix = stated_architecture(c) + ".";
     for (const auto& [key, value] : c.meta.items()) {
       const bool is_own = key.compare(0, prefix.size(), prefix) == 0;
-      if (is_own && !unasked.is_known(key, prefix) && !is_harmless(key.substr(prefix.size()), value)) unasked.add(key, value);
+      if (is_own && !unasked.is_known(key, prefix) && !is_harmless(key.substr(prefix.size()), value))
+        unasked.add(key, value);
     }
     return unasked.refuse(c.path.string());
   }

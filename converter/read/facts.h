@@ -1,6 +1,7 @@
 // Typed access to a source's metadata with messages that name file and key. A JSON null counts as absent.
 //
-// The checkpoint remembers what was asked for, so that what a recipe does not know is refused instead of being ignored (refuse_unasked).
+// The checkpoint remembers what was asked for, so that what a recipe does not know is refused instead of being ignored
+// (refuse_unasked).
 #pragma once
 
 #include <optional>
@@ -12,10 +13,16 @@ namespace runnel::convert {
 class Facts {
  public:
   // Keys are looked up as prefix + key in `tree`, which must stay alive.
-  Facts(const Json& tree, std::string where, std::string prefix = "") : tree_(&tree), where_(std::move(where)), prefix_(std::move(prefix)) {}
+  Facts(const Json& tree, std::string where, std::string prefix = "")
+      : tree_(&tree), where_(std::move(where)), prefix_(std::move(prefix)) {}
   // Of a checkpoint's configuration: asked keys are remembered as path + prefix + key.
-  Facts(const Json& tree, std::string where, std::string prefix, std::shared_ptr<AskedKeys> asked, std::string path = "")
-      : tree_(&tree), where_(std::move(where)), prefix_(std::move(prefix)), asked_(std::move(asked)), path_(std::move(path)) {}
+  Facts(const Json& tree, std::string where, std::string prefix, std::shared_ptr<AskedKeys> asked,
+        std::string path = "")
+      : tree_(&tree),
+        where_(std::move(where)),
+        prefix_(std::move(prefix)),
+        asked_(std::move(asked)),
+        path_(std::move(path)) {}
 
   const Json* find(const std::string& key) const;
   bool has(const std::string& key) const { return find(key) != nullptr; }
@@ -29,13 +36,15 @@ class Facts {
   int64_t integer(const std::string& key, int64_t low = 1, int64_t high = int64_t(1) << 30) const;
   int64_t integer(const std::string& key, int64_t low, int64_t high, int64_t otherwise) const;
   // `count` integers: an array of as many, or one that stands for all.
-  std::vector<int64_t> integers(const std::string& key, size_t count, int64_t low = 1, int64_t high = int64_t(1) << 30) const;
+  std::vector<int64_t> integers(const std::string& key, size_t count, int64_t low = 1,
+                                int64_t high = int64_t(1) << 30) const;
   double number(const std::string& key) const;
   // A null stands for 0, "none", and is refused where the default is another.
   double number(const std::string& key, double otherwise) const;
   bool boolean(const std::string& key, bool otherwise) const;
   std::string text(const std::string& key, const std::string& otherwise) const;
-  // Facts of the object that stands under `key`, whose keys are then asked for one by one; none when absent, refused when no object.
+  // Facts of the object that stands under `key`, whose keys are then asked for one by one; none when absent, refused
+  // when no object.
   std::optional<Facts> inside(const std::string& key) const;
   // Facts of entry i of a list of objects under `key`.
   Facts inside(const std::string& key, size_t i) const;
@@ -70,11 +79,13 @@ Facts source_facts(const Checkpoint& checkpoint);
 // The configuration with the keys that it leaves out (or sets to null) taken from `defaults`.
 Json with_defaults(const Json& config, Json defaults);
 
-// Fails with the names of those keys of the configuration that nobody asked for, unless they are harmless (harmless.cpp).
+// Fails with the names of those keys of the configuration that nobody asked for, unless they are harmless
+// (harmless.cpp).
 void refuse_unasked(const Checkpoint& checkpoint);
 // Whether a key with this value changes nothing of what a model computes.
 bool is_harmless(const std::string& key, const Json& value);
-// Tensors that are no part of what is computed: constants that older releases saved, and the towers of models for more than text.
+// Tensors that are no part of what is computed: constants that older releases saved, and the towers of models for more
+// than text.
 void pass_over_harmless_tensors(Checkpoint& checkpoint);
 
 }  // namespace runnel::convert

@@ -15,10 +15,12 @@ namespace {
   if (!parse) fail("%s: not valid JSON: a number is out of range", where.c_str());
   const size_t at = std::min<size_t>(parse->byte ? parse->byte - 1 : 0, text.size());
   if (text.find_first_not_of(" \t\r\n") == text.npos) fail("%s: not valid JSON: there is nothing in it", where.c_str());
-  if (at >= text.size()) fail("%s: not valid JSON: it ends at byte %zu, in the middle of a value: truncated?", where.c_str(), text.size());
-  const size_t line = size_t(std::count(text.begin(), text.begin() + long(at), '\n')) + 1, begin = at == 0 ? text.npos : text.rfind('\n', at - 1);
-  fail("%s: not valid JSON: line %zu, byte %zu of it: \"%s\" does not belong there", where.c_str(), line, begin == text.npos ? at + 1 : at - begin,
-       printable(text.substr(at, 20)).c_str());
+  if (at >= text.size())
+    fail("%s: not valid JSON: it ends at byte %zu, in the middle of a value: truncated?", where.c_str(), text.size());
+  const size_t line = size_t(std::count(text.begin(), text.begin() + long(at), '\n')) + 1,
+               begin = at == 0 ? text.npos : text.rfind('\n', at - 1);
+  fail("%s: not valid JSON: line %zu, byte %zu of it: \"%s\" does not belong there", where.c_str(), line,
+       begin == text.npos ? at + 1 : at - begin, printable(text.substr(at, 20)).c_str());
 }
 
 }  // namespace
@@ -26,7 +28,8 @@ namespace {
 Json parse_json(std::string_view text, const std::string& where) {
   std::vector<std::set<std::string>> keys;  // of the open objects
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > kMaxJsonDepth) fail("%s: JSON is nested too deeply, more than %d lists and objects in each other", where.c_str(), kMaxJsonDepth);
+    if (depth > kMaxJsonDepth)
+      fail("%s: JSON is nested too deeply, more than %d lists and objects in each other", where.c_str(), kMaxJsonDepth);
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second)

@@ -21,7 +21,8 @@ const char* const kPrefix = "base_model.model.";
 const char* const kHead = "lm_head.weight";
 constexpr size_t kLongestName = 1000;  // patterns are matched by recursion
 
-// "model.layers.0.q_proj" of "base_model.model.model.layers.0.q_proj.lora_A.weight" or "...lora_A.default.weight"; empty: no such name.
+// "model.layers.0.q_proj" of "base_model.model.model.layers.0.q_proj.lora_A.weight" or "...lora_A.default.weight";
+// empty: no such name.
 std::string adapted_module(const std::string& name, const char* part) {
   const size_t begin = name.rfind(kPrefix, 0) == 0 ? std::strlen(kPrefix) : 0, at = name.find(std::string(".") + part);
   return at == name.npos || at < begin ? "" : name.substr(begin, at - begin);
@@ -47,12 +48,14 @@ std::vector<std::string> modules_to_save(const Facts& f) {
   return out;
 }
 
-// The tensor's name in the base if it belongs to one of these modules; else empty. saved: which of them have been found.
+// The tensor's name in the base if it belongs to one of these modules; else empty. saved: which of them have been
+// found.
 std::string whole_name(const std::string& name, const std::vector<std::string>& modules, std::set<std::string>* saved) {
   std::string plain = name.rfind(kPrefix, 0) == 0 ? name.substr(std::strlen(kPrefix)) : name;
   // Older versions leave the wrapper's own name in, with or without that of the adapter.
   constexpr std::string_view kMark = ".modules_to_save";
-  if (const size_t at = plain.find(kMark), last = plain.rfind('.'); at != plain.npos) plain.erase(at, std::max(last, at + kMark.size()) - at);
+  if (const size_t at = plain.find(kMark), last = plain.rfind('.'); at != plain.npos)
+    plain.erase(at, std::max(last, at + kMark.size()) - at);
   bool is_whole = false;
   for (const std::string& module : modules)
     if (("." + plain).find("." + module + ".") != std::string::npos) is_whole = true, saved->insert(module);
@@ -81,17 +84,22 @@ void read_pairs(Lora& lora, const Facts& f, const Checkpoint& base, std::map<std
     if (is_known) continue;
     WholeTensor whole{whole_name(t.name, modules, &saved), &t};
     if (whole.name.empty())
-      fail("%s: tensor \"%s\" is no half of a low-rank pair and of no module that modules_to_save names; such adapters are not supported", where.c_str(), printable(t.name).c_str());
+      fail(
+          "%s: tensor \"%s\" is no half of a low-rank pair and of no module that modules_to_save names; such adapters "
+          "are not supported",
+          where.c_str(), printable(t.name).c_str());
     if (!is_float(t.type)) fail("%s: %s holds no real numbers", where.c_str(), t.describe().c_str());
     bool is_there = false;
     for (const std::string& name : base_names(whole.name))
       if (!is_there && base.peek(name)) whole.name = name, is_there = true;
     // Of a tied model the output matrix is the embedding's.
-    if (!is_there && whole.name != kHead) fail("%s: the model has no tensor \"%s\" to replace", where.c_str(), printable(whole.name).c_str());
+    if (!is_there && whole.name != kHead)
+      fail("%s: the model has no tensor \"%s\" to replace", where.c_str(), printable(whole.name).c_str());
     lora.wholes.push_back(whole);
   }
   for (const std::string& module : modules)
-    if (!saved.count(module)) f.refuse("modules_to_save", "names \"" + printable(module) + "\", of which " + where + " holds nothing");
+    if (!saved.count(module))
+      f.refuse("modules_to_save", "names \"" + printable(module) + "\", of which " + where + " holds nothing");
 }
 
 // The entry of a pattern (a regular expression for the module's path or its end) that fits the module.
@@ -112,7 +120,8 @@ double by_pattern(const Facts& f, const std::string& key, const std::string& mod
 }
 
 void refuse_more_than_pairs(const Facts& f) {
-  if (f.text("peft_type", "LORA") != "LORA") f.refuse("peft_type", "is \"" + printable(f.text("peft_type", "")) + "\", not \"LORA\"");
+  if (f.text("peft_type", "LORA") != "LORA")
+    f.refuse("peft_type", "is \"" + printable(f.text("peft_type", "")) + "\", not \"LORA\"");
   if (f.text("bias", "none") != "none") f.refuse("bias", "is not \"none\"");
   for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "ensure_weight_tying"})
     if (f.boolean(key, false)) f.refuse(key, "is set, which is not supported");
@@ -123,20 +132,23 @@ void refuse_more_than_pairs(const Facts& f) {
 }  // namespace
 
 Lora read_lora(const fs::path& folder, const Checkpoint& checkpoint, double scale) {
-  if (checkpoint.kind != Checkpoint::Kind::kDirectory) fail("%s: an adapter needs a directory with config.json and *.safetensors as its base", checkpoint.path.c_str());
+  if (checkpoint.kind != Checkpoint::Kind::kDirectory)
+    fail("%s: an adapter needs a directory with config.json and *.safetensors as its base", checkpoint.path.c_str());
   Lora lora;
   lora.file = folder / "adapter_model.safetensors";
   const fs::path config = folder / "adapter_config.json";
   const Json tree = read_json(config);
   const Facts f(tree, config.string());
   refuse_more_than_pairs(f);
-  if (const fs::path pickle = folder / "adapter_model.bin"; !fs::exists(lora.file) && fs::exists(pickle)) refuse_pickle(pickle);
+  if (const fs::path pickle = folder / "adapter_model.bin"; !fs::exists(lora.file) && fs::exists(pickle))
+    refuse_pickle(pickle);
   lora.adapter.path = lora.file;
   read_safetensors(lora.adapter.map(lora.file), lora.file.string(), lora.adapter);
   std::map<std::string, LoraPair> pairs;
   read_pairs(lora, f, checkpoint, pairs);
   for (auto& [module, pair] : pairs) {
-    if (!pair.a || !pair.b) fail("%s: only one half of the pair for \"%s\" is there", lora.file.c_str(), printable(module).c_str());
+    if (!pair.a || !pair.b)
+      fail("%s: only one half of the pair for \"%s\" is there", lora.file.c_str(), printable(module).c_str());
     pair.module = module;
     for (const std::string& name : base_names(module))
       if (!pair.target) pair.target = checkpoint.peek(name + ".weight");
@@ -144,11 +156,15 @@ Lora read_lora(const fs::path& folder, const Checkpoint& checkpoint, double scal
     pair.rank = shape(*pair.a, 0);
     pair.in = shape(*pair.a, 1), pair.out = shape(*pair.b, 0);
     if (pair.is_embedding) std::swap(pair.in, pair.out);
-    if (pair.rank == 0 || pair.in == 0 || pair.out == 0 || shape(*pair.b, 1) != pair.rank) fail("%s: %s and %s are no pair", lora.file.c_str(), pair.a->describe().c_str(), pair.b->describe().c_str());
+    if (pair.rank == 0 || pair.in == 0 || pair.out == 0 || shape(*pair.b, 1) != pair.rank)
+      fail("%s: %s and %s are no pair", lora.file.c_str(), pair.a->describe().c_str(), pair.b->describe().c_str());
     const double asked_rank = by_pattern(f, "rank_pattern", module, double(f.integer("r", 1, 65536)));
-    if (asked_rank != double(pair.rank)) f.refuse("r", "says " + std::to_string(int64_t(asked_rank)) + " where \"" + printable(module) + "\" has " + std::to_string(pair.rank));
+    if (asked_rank != double(pair.rank))
+      f.refuse("r", "says " + std::to_string(int64_t(asked_rank)) + " where \"" + printable(module) + "\" has " +
+                        std::to_string(pair.rank));
     const double alpha = by_pattern(f, "alpha_pattern", module, f.number("lora_alpha", 8));
-    pair.scale = float(scale * alpha / (f.boolean("use_rslora", false) ? std::sqrt(double(pair.rank)) : double(pair.rank)));
+    pair.scale =
+        float(scale * alpha / (f.boolean("use_rslora", false) ? std::sqrt(double(pair.rank)) : double(pair.rank)));
     if (pair.target) lora.check(pair, *pair.target);
     lora.pairs.push_back(pair);
   }
@@ -158,8 +174,12 @@ Lora read_lora(const fs::path& folder, const Checkpoint& checkpoint, double scal
 
 void Lora::check(const LoraPair& pair, const SourceTensor& target) const {
   const std::vector<uint64_t> shape = {pair.out, pair.in};
-  if (target.shape != shape) fail("%s: %s and %s do not fit %s", file.c_str(), pair.a->describe().c_str(), pair.b->describe().c_str(), target.describe().c_str());
-  if (pair.base && pair.base->shape != target.shape) fail("%s: %s does not have the shape of %s", file.c_str(), pair.base->describe().c_str(), target.describe().c_str());
+  if (target.shape != shape)
+    fail("%s: %s and %s do not fit %s", file.c_str(), pair.a->describe().c_str(), pair.b->describe().c_str(),
+         target.describe().c_str());
+  if (pair.base && pair.base->shape != target.shape)
+    fail("%s: %s does not have the shape of %s", file.c_str(), pair.base->describe().c_str(),
+         target.describe().c_str());
 }
 
 std::vector<float> values_of(const SourceTensor& t) {

@@ -1,5 +1,5 @@
-// Readers: a file or directory becomes a Checkpoint. Every field of a source is untrusted: counts, lengths, offsets and names are checked
-// against the file's size before anything is allocated or followed. They throw Error.
+// Readers: a file or directory becomes a Checkpoint. Every field of a source is untrusted: counts, lengths, offsets and
+// names are checked against the file's size before anything is allocated or followed. They throw Error.
 #pragma once
 
 #include "converter/read/checkpoint.h"
@@ -11,8 +11,8 @@ namespace runnel::convert {
 // By what the path is: a .gguf file or a directory with config.json.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
-// GGUF versions 2 and 3, little-endian: one file, which may be a part of a split model. `where` is the name for messages; bytes must
-// outlive the checkpoint. Tensors and keys are added; a key of both with another value is refused.
+// GGUF versions 2 and 3, little-endian: one file, which may be a part of a split model. `where` is the name for
+// messages; bytes must outlive the checkpoint. Tensors and keys are added; a key of both with another value is refused.
 void read_gguf(std::span<const uint8_t> bytes, const std::string& where, Checkpoint& checkpoint);
 // The same with all the other parts of a split model, which lie beside `path` under their names.
 void read_gguf_parts(std::span<const uint8_t> bytes, const std::filesystem::path& path, Checkpoint& checkpoint);

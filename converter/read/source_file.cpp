@@ -47,7 +47,9 @@ struct Opened {
 };
 
 bool begins(std::string_view text, std::string_view with) {
-  return text.size() >= with.size() && std::equal(with.begin(), with.end(), text.begin(), [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? char(b + 32) : b); });
+  return text.size() >= with.size() && std::equal(with.begin(), with.end(), text.begin(), [](char a, char b) {
+           return a == (b >= 'A' && b <= 'Z' ? char(b + 32) : b);
+         });
 }
 
 }  // namespace
@@ -71,28 +73,38 @@ std::string beginning_of(const fs::path& file, size_t size) {
 
 void refuse_stand_in(std::string_view text, const std::string& where) {
   if (text.compare(0, 38, "version https://git-lfs.github.com/spe") == 0)
-    fail("%s: a Git LFS pointer in place of the file: run \"git lfs pull\" in its folder, or download the file itself", where.c_str());
+    fail("%s: a Git LFS pointer in place of the file: run \"git lfs pull\" in its folder, or download the file itself",
+         where.c_str());
   text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
   if (begins(text, "<!doctype html") || begins(text, "<html"))
-    fail("%s: a web page in place of the file: it was saved from an address that shows or refuses it (the page to log in, for example); download the file itself", where.c_str());
+    fail(
+        "%s: a web page in place of the file: it was saved from an address that shows or refuses it (the page to log "
+        "in, for example); download the file itself",
+        where.c_str());
 }
 
 bool is_pickle(const fs::path& file, std::string_view begin) {
   for (const char* ending : {".pt", ".pth", ".ckpt", ".pkl"})
     if (file.extension() == ending) return true;
   const std::string name = file.filename().string();
-  if (file.extension() == ".bin" && (name.rfind("pytorch_model", 0) == 0 || name.rfind("adapter_model", 0) == 0)) return true;
+  if (file.extension() == ".bin" && (name.rfind("pytorch_model", 0) == 0 || name.rfind("adapter_model", 0) == 0))
+    return true;
   // A zip archive, or a pickle of the days before; both are no length of a header of safetensors.
-  return begin.size() > 8 && (begin.compare(0, 4, "PK\3\4") == 0 || (begin[0] == '\x80' && begin[1] >= 2 && begin[1] <= 5)) && begin.substr(4, 4) != std::string_view("\0\0\0\0", 4);
+  return begin.size() > 8 &&
+         (begin.compare(0, 4, "PK\3\4") == 0 || (begin[0] == '\x80' && begin[1] >= 2 && begin[1] <= 5)) &&
+         begin.substr(4, 4) != std::string_view("\0\0\0\0", 4);
 }
 
 void refuse_pickle(const fs::path& file) {
   fs::path target = file;
   target.replace_extension(".safetensors");
-  fail("%s: PyTorch's own kind of file, a pickle, which can run any program and is not read. Make a safetensors file of it where you trust it: "
-       "pip install torch safetensors; python3 -c \"import torch, safetensors.torch as s; w = torch.load('%s', map_location='cpu', weights_only=True); "
-       "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, '%s')\"",
-       file.c_str(), file.c_str(), target.filename().c_str());
+  fail(
+      "%s: PyTorch's own kind of file, a pickle, which can run any program and is not read. Make a safetensors file of "
+      "it where you trust it: "
+      "pip install torch safetensors; python3 -c \"import torch, safetensors.torch as s; w = torch.load('%s', "
+      "map_location='cpu', weights_only=True); "
+      "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, '%s')\"",
+      file.c_str(), file.c_str(), target.filename().c_str());
 }
 
 }  // namespace runnel::convert

@@ -7,8 +7,8 @@
 
 namespace runnel::convert {
 
-// Whole text of a regular file, at most limit bytes. Throws Error for FIFOs, devices and folders (which are not waited for) and for what
-// refuse_stand_in knows.
+// Whole text of a regular file, at most limit bytes. Throws Error for FIFOs, devices and folders (which are not waited
+// for) and for what refuse_stand_in knows.
 std::string read_text(const std::filesystem::path& file, size_t limit);
 // At most `size` bytes of the beginning; empty when it is no regular file or cannot be read.
 std::string beginning_of(const std::filesystem::path& file, size_t size);

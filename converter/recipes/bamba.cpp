@@ -1,4 +1,5 @@
-// Hybrids of Mamba-2 and attention: Bamba, Granite 4 (also with experts beside a shared feed-forward), Falcon-H1 (both in every layer).
+// Hybrids of Mamba-2 and attention: Bamba, Granite 4 (also with experts beside a shared feed-forward), Falcon-H1 (both
+// in every layer).
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -37,16 +38,22 @@ void build_bamba(Checkpoint& c, ModelBuilder& b) {
   std::vector<bool> is_attention(d.layers.size());
   if (const Json* indices = f.find("attn_layer_indices"))
     for (const Json& i : *indices) {
-      if (!i.is_number_unsigned() || i.get<size_t>() >= is_attention.size()) f.refuse("attn_layer_indices", "holds " + printable(i.dump()) + ", which is no layer");
+      if (!i.is_number_unsigned() || i.get<size_t>() >= is_attention.size())
+        f.refuse("attn_layer_indices", "holds " + printable(i.dump()) + ", which is no layer");
       is_attention[i.get<size_t>()] = true;
     }
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   // Half of each head turns where the configuration does not say.
-  set_rope(net, d.attention, config_rope(f, "", 10000, f.has("rope_parameters") || f.has("partial_rotary_factor") ? d.attention.head_dim : d.attention.head_dim / 2));
+  set_rope(net, d.attention,
+           config_rope(f, "", 10000,
+                       f.has("rope_parameters") || f.has("partial_rotary_factor") ? d.attention.head_dim
+                                                                                  : d.attention.head_dim / 2));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
-    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return is_attention[i] ? attention(net, d.attention, h) : mamba2(net, m, h); });
+    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) {
+      return is_attention[i] ? attention(net, d.attention, h) : mamba2(net, m, h);
+    });
     x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) { return feed_forward(net, d.ffn, h); });
   }
   finish(net, d, x, "final_layernorm");
@@ -70,7 +77,8 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
   g.is_attention.assign(size_t(f.integer("block_count", 1, 4096)), false);
   d.layers.resize(g.is_attention.size());
   for (size_t i = 0; i < g.is_attention.size(); ++i) {
-    const int64_t n = kv && kv->is_array() && i < kv->size() && (*kv)[i].is_number_integer() ? (*kv)[i].get<int64_t>() : 0;
+    const int64_t n =
+        kv && kv->is_array() && i < kv->size() && (*kv)[i].is_number_integer() ? (*kv)[i].get<int64_t>() : 0;
     if (n > 0) g.is_attention[i] = true, d.attention.kv_heads = n;
   }
   d.hidden = f.integer("embedding_length");
@@ -98,10 +106,12 @@ void read_granite_gguf(Checkpoint& c, Granite& g) {
   g.experts.gate = "gate_exps", g.experts.up = "up_exps", g.experts.down = "down_exps";
   g.experts.router = "gate_inp";
   g.experts.prefix = "moe.";
-  for (const auto& name : {"gate_exps", "up_exps", "down_exps", "gate_inp"}) d.naming.gguf[std::string("moe.") + name] = std::string("ffn_") + name;
+  for (const auto& name : {"gate_exps", "up_exps", "down_exps", "gate_inp"})
+    d.naming.gguf[std::string("moe.") + name] = std::string("ffn_") + name;
   g.shared = g.experts.count ? f.integer("expert_shared_feed_forward_length", 0, 1 << 30, 0) : d.ffn.width;
   const char* ending = g.experts.count ? "_shexp" : "";
-  for (const auto& name : {"gate", "up", "down"}) d.naming.gguf[std::string("mlp.") + name + "_proj"] = std::string("ffn_") + name + ending;
+  for (const auto& name : {"gate", "up", "down"})
+    d.naming.gguf[std::string("mlp.") + name + "_proj"] = std::string("ffn_") + name + ending;
 }
 
 void read_granite_config(Checkpoint& c, Granite& g) {
@@ -113,7 +123,8 @@ void read_granite_config(Checkpoint& c, Granite& g) {
   g.residual = f.number("residual_multiplier", 1);
   g.logits = 1 / f.number("logits_scaling", 1);
   read_hybrid_mamba2(f, d.hidden * f.integer("mamba_expand", 1, 64, 2), g.m);
-  for (const std::string& type : layer_types(f, d.layers.size(), "mamba")) g.is_attention.push_back(type != "mamba" && type != "linear_attention");
+  for (const std::string& type : layer_types(f, d.layers.size(), "mamba"))
+    g.is_attention.push_back(type != "mamba" && type != "linear_attention");
   g.shared = f.integer("shared_intermediate_size", 0, 1 << 30, 1024);
   f.pass_over({"rope_parameters", "rope_theta", "rope_scaling"});
   if (f.text("position_embedding_type", "") == "rope") g.rope = config_rope(f, "", 10000, d.attention.head_dim);
@@ -141,17 +152,24 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
     FeedForward own = d.ffn;
     own.width = g.shared;
     if (net.is_gguf()) return feed_forward(net, own, h);
-    const std::vector<Var> y = net.linears(h, {{in, {g.shared}, 0, 2 * g.shared}, {in, {g.shared}, g.shared, 2 * g.shared}});
+    const std::vector<Var> y =
+        net.linears(h, {{in, {g.shared}, 0, 2 * g.shared}, {in, {g.shared}, g.shared, 2 * g.shared}});
     return net.linear(net.glu(d.ffn.activation, y[0], y[1]), {"shared_mlp.output_linear", {d.hidden}});
   };
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
-    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return g.is_attention[i] ? attention(net, d.attention, h) : mamba2(net, g.m, h); }, g.residual);
-    x = with_residual(net, x, "post_attention_layernorm", d.eps, [&](const Var& h) {
-      if (g.experts.count == 0) return shared_feed_forward(h);
-      const Var routed = experts(net, g.experts, h);
-      return g.shared ? net.add(routed, shared_feed_forward(h)) : routed;
-    }, g.residual);
+    x = with_residual(
+        net, x, "input_layernorm", d.eps,
+        [&](const Var& h) { return g.is_attention[i] ? attention(net, d.attention, h) : mamba2(net, g.m, h); },
+        g.residual);
+    x = with_residual(
+        net, x, "post_attention_layernorm", d.eps,
+        [&](const Var& h) {
+          if (g.experts.count == 0) return shared_feed_forward(h);
+          const Var routed = experts(net, g.experts, h);
+          return g.shared ? net.add(routed, shared_feed_forward(h)) : routed;
+        },
+        g.residual);
   }
   finish(net, d, x, "norm", g.logits);
 }
@@ -165,14 +183,16 @@ void build_falcon_h1(Checkpoint& c, ModelBuilder& b) {
   const auto factors = [&](const char* key, size_t count) {
     std::vector<double> v(count, 1.0);
     if (const Json* list = f.find(key)) {
-      if (!list->is_array() || list->size() != count) f.refuse(key, "is not a list of " + std::to_string(count) + " numbers");
+      if (!list->is_array() || list->size() != count)
+        f.refuse(key, "is not a list of " + std::to_string(count) + " numbers");
       for (size_t i = 0; i < count; ++i) v[i] = (*list)[i].get<double>();
     }
     return v;
   };
   const std::vector<double> ssm = factors("ssm_multipliers", 5), mlp = factors("mlp_multipliers", 2);
   Mamba2 m;
-  read_hybrid_mamba2(f, f.has("mamba_d_ssm") ? f.integer("mamba_d_ssm") : d.hidden * f.integer("mamba_expand", 1, 64, 2), m);
+  read_hybrid_mamba2(
+      f, f.has("mamba_d_ssm") ? f.integer("mamba_d_ssm") : d.hidden * f.integer("mamba_expand", 1, 64, 2), m);
   std::copy(ssm.begin(), ssm.end(), m.factors);
   m.has_norm = f.boolean("mamba_rms_norm", false);
   m.norm_before_gate = f.boolean("mamba_norm_before_gate", true);
@@ -185,12 +205,14 @@ void build_falcon_h1(Checkpoint& c, ModelBuilder& b) {
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) {
-      const Var s = net.scale(mamba2(net, m, net.scale(h, f.number("ssm_in_multiplier", 1))), f.number("ssm_out_multiplier", 1));
+      const Var s =
+          net.scale(mamba2(net, m, net.scale(h, f.number("ssm_in_multiplier", 1))), f.number("ssm_out_multiplier", 1));
       const Var a = attention(net, d.attention, net.scale(h, f.number("attention_in_multiplier", 1)));
       return net.add(s, net.scale(a, f.number("attention_out_multiplier", 1)));
     });
     x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) {
-      const std::vector<Var> y = net.linears(h, {{"feed_forward.gate_proj", {d.ffn.width}}, {"feed_forward.up_proj", {d.ffn.width}}});
+      const std::vector<Var> y =
+          net.linears(h, {{"feed_forward.gate_proj", {d.ffn.width}}, {"feed_forward.up_proj", {d.ffn.width}}});
       const Var g = net.glu(d.ffn.activation, net.scale(y[0], mlp[0]), y[1]);
       return net.scale(net.linear(g, {"feed_forward.down_proj", {d.hidden}}), mlp[1]);
     });

@@ -7,7 +7,8 @@ Var head_norm(Net& net, const Attention& a, const Var& x, const std::string& wei
   if (weight.empty()) return x;
   if (!a.norms_have_weights) return net.rms_norm(x, "", a.eps);
   const std::string name = a.prefix + weight + ".weight";
-  if (a.norm_is_layer) return net.binary(format::BinaryKind::mul, net.layer_norm(x, "", "", a.eps), net.plain(name, x.dims));
+  if (a.norm_is_layer)
+    return net.binary(format::BinaryKind::mul, net.layer_norm(x, "", "", a.eps), net.plain(name, x.dims));
   if (!a.norm_is_whole) return net.rms_norm(x, net.plain(name, {a.head_dim}, a.norm_offset), a.eps);
   const Var flat = net.rms_norm(net.reshape(x, {x.width()}), net.plain(name, {x.width()}, a.norm_offset), a.eps);
   return net.reshape(flat, x.dims);
@@ -18,8 +19,10 @@ Var part_of_heads(Net& net, const Attention& a, const Var& x, int64_t part) {
   const std::string name = a.prefix + a.qkv, own = name + "[" + std::to_string(part) + "]";
   const int64_t all = 3 * a.heads * a.head_dim;
   std::vector<int64_t> rows;
-  for (int64_t i = 0; i < a.heads * a.head_dim; ++i) rows.push_back((i / a.head_dim * 3 + part) * a.head_dim + i % a.head_dim);
-  const std::string matrix = net.matrix(own + ".weight", net.reordered(net.take(name + ".weight", {all, x.dims.back()}), rows));
+  for (int64_t i = 0; i < a.heads * a.head_dim; ++i)
+    rows.push_back((i / a.head_dim * 3 + part) * a.head_dim + i % a.head_dim);
+  const std::string matrix =
+      net.matrix(own + ".weight", net.reordered(net.take(name + ".weight", {all, x.dims.back()}), rows));
   std::string bias;
   if (net.has_bias(name)) {
     const std::vector<float> values = net.values(name + ".bias", {all});
@@ -33,7 +36,8 @@ Var part_of_heads(Net& net, const Attention& a, const Var& x, int64_t part) {
 // q, k, v and, where there is one, the gate.
 std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
   if (a.qkv_is_by_head) {
-    if (a.heads != a.kv_heads) fail("%s: heads that share keys cannot stand one by one in %s", net.checkpoint().path.c_str(), a.qkv.c_str());
+    if (a.heads != a.kv_heads)
+      fail("%s: heads that share keys cannot stand one by one in %s", net.checkpoint().path.c_str(), a.qkv.c_str());
     return {part_of_heads(net, a, x, 0), part_of_heads(net, a, x, 1), part_of_heads(net, a, x, 2)};
   }
   std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}};
@@ -41,14 +45,17 @@ std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
   if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, a.head_dim}});
   if (!a.qkv.empty()) {
     const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
-    for (size_t i = 0; i < 3; ++i) products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv, products[i].rows_in_all = q + 2 * kv;
+    for (size_t i = 0; i < 3; ++i)
+      products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv,
+      products[i].rows_in_all = q + 2 * kv;
   }
   if (!a.gate.empty()) products.push_back({a.prefix + a.gate, {a.gate_is_per_head ? a.heads : a.heads * a.head_dim}});
   return net.linears(x, products);
 }
 
 Var within(Net& net, const Var& x, double limit) {
-  const std::string most = net.constant("/clip", {float(limit)}, {1}), least = net.constant("/clip_least", {float(-limit)}, {1});
+  const std::string most = net.constant("/clip", {float(limit)}, {1}),
+                    least = net.constant("/clip_least", {float(-limit)}, {1});
   return net.binary(format::BinaryKind::max, net.binary(format::BinaryKind::min, x, most), least);
 }
 
@@ -56,7 +63,8 @@ Var within(Net& net, const Var& x, double limit) {
 
 Var attention(Net& net, const Attention& a, const Var& x) {
   if (a.kv_heads < 1 || a.heads % a.kv_heads)
-    fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(), static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
+    fail("%s: %lld attention heads cannot share %lld key/value heads", net.checkpoint().path.c_str(),
+         static_cast<long long>(a.heads), static_cast<long long>(a.kv_heads));
   const std::vector<Var> qkv = projections(net, a, x);
   const auto ready = [&](Var v, const std::string& norm) {
     if (!a.norm_is_late) v = head_norm(net, a, v, norm);
@@ -86,7 +94,8 @@ Var attention(Net& net, const Attention& a, const Var& x) {
   return net.linear(out, {a.prefix + a.o, {x.dims.back()}});
 }
 
-Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks, const std::string& name) {
+Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks,
+           const std::string& name) {
   if (!net.is_whole()) net.attention_states(name, s.window, k.dims[0], k.dims[1], v.dims[1]);
   format::AttentionAttrsT attrs;
   attrs.scale = float(s.scale);
@@ -100,7 +109,8 @@ Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v,
   return net.op("attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
 }
 
-Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim, const std::string& sinks) {
+Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim,
+                  const std::string& sinks) {
   format::AttentionAttrsT attrs;
   attrs.scale = float(s.scale);
   attrs.window = uint32_t(s.window);
@@ -115,7 +125,9 @@ Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& s
 }
 
 Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
-  if (!f.is_gated) return net.linear(net.unary(f.activation, net.linear(x, {f.prefix + f.up, {f.width}})), {f.prefix + f.down, {x.dims.back()}});
+  if (!f.is_gated)
+    return net.linear(net.unary(f.activation, net.linear(x, {f.prefix + f.up, {f.width}})),
+                      {f.prefix + f.down, {x.dims.back()}});
   std::vector<Product> products = {{f.prefix + f.gate, {f.width}}, {f.prefix + f.up, {f.width}}};
   if (!f.gate_up.empty())
     for (size_t i = 0; i < 2; ++i) products[i] = {f.prefix + f.gate_up, {f.width}, int64_t(i) * f.width, 2 * f.width};
@@ -129,18 +141,24 @@ namespace {
 struct ExpertRows {
   int64_t first, rows, all, step = 1;
 };
-std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern, const ExpertRows& r, int64_t columns, const std::string& part) {
+std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern, const ExpertRows& r, int64_t columns,
+                          const std::string& part) {
   std::vector<const SourceTensor*> parts;
   const size_t hole = pattern.find("{}");
   if (hole != std::string::npos) {
     for (int64_t i = 0; i < e.count; ++i)
-      parts.push_back(&net.rows_of(net.take(e.prefix + pattern.substr(0, hole) + std::to_string(i) + pattern.substr(hole + 2) + ".weight", {r.all, columns}), r.first, r.rows));
+      parts.push_back(&net.rows_of(
+          net.take(e.prefix + pattern.substr(0, hole) + std::to_string(i) + pattern.substr(hole + 2) + ".weight",
+                   {r.all, columns}),
+          r.first, r.rows));
     return net.matrix(e.prefix + "experts." + part, net.stacked(parts));
   }
-  const bool has_blocks = net.has(e.prefix + pattern + "_blocks"), is_turned = e.is_clamped && !net.is_gguf() && !has_blocks;
+  const bool has_blocks = net.has(e.prefix + pattern + "_blocks"),
+             is_turned = e.is_clamped && !net.is_gguf() && !has_blocks;
   const std::string name = e.prefix + pattern + (net.has(e.prefix + pattern) ? "" : ".weight");
   const int64_t height = is_turned ? columns : r.all, width = is_turned ? r.all : columns;
-  SourceTensor flat = has_blocks ? mxfp4_rows(net, e.prefix + pattern, e.count, r.all, columns) : net.take(name, {e.count, height, width});
+  SourceTensor flat = has_blocks ? mxfp4_rows(net, e.prefix + pattern, e.count, r.all, columns)
+                                 : net.take(name, {e.count, height, width});
   flat.shape = {uint64_t(e.count * height), uint64_t(width)};
   std::vector<int64_t> rows;
   for (int64_t i = 0; i < r.rows; ++i) rows.push_back(r.first + i * r.step);
@@ -153,7 +171,8 @@ std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern
 }
 
 // The same rows of a bias [experts, all].
-std::string expert_bias(Net& net, const Experts& e, const std::string& name, const ExpertRows& r, const std::string& part) {
+std::string expert_bias(Net& net, const Experts& e, const std::string& name, const ExpertRows& r,
+                        const std::string& part) {
   const std::string stem = e.prefix + name;
   const std::vector<float> all = net.values(stem + (net.is_gguf() ? ".bias" : "_bias"), {e.count, r.all});
   std::vector<float> out;
@@ -163,11 +182,15 @@ std::string expert_bias(Net& net, const Experts& e, const std::string& name, con
 }
 
 Var clamped_glu(Net& net, const Experts& e, Var gate, Var up) {
-  const auto number = [&](const char* name, double value) { return net.constant(std::string("/") + name, {float(value)}, {1}); };
-  const std::string limit = number("clamp_limit", e.clamp_limit), least = number("clamp_least", -e.clamp_limit), one = number("one", 1);
+  const auto number = [&](const char* name, double value) {
+    return net.constant(std::string("/") + name, {float(value)}, {1});
+  };
+  const std::string limit = number("clamp_limit", e.clamp_limit), least = number("clamp_least", -e.clamp_limit),
+                    one = number("one", 1);
   gate = net.binary(format::BinaryKind::min, gate, limit);
   up = net.binary(format::BinaryKind::max, net.binary(format::BinaryKind::min, up, limit), least);
-  const Var h = net.glu(format::UnaryKind::silu, net.scale(gate, e.clamp_alpha), net.binary(format::BinaryKind::add, up, one));
+  const Var h =
+      net.glu(format::UnaryKind::silu, net.scale(gate, e.clamp_alpha), net.binary(format::BinaryKind::add, up, one));
   return net.scale(h, 1 / e.clamp_alpha);
 }
 
@@ -177,14 +200,16 @@ Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids) {
   const bool is_gated = !e.gate.empty() || !e.gate_up.empty();
   Names inputs = {in.name, ids.name}, biases;
   if (!e.gate_up.empty()) {
-    const ExpertRows gate = e.is_clamped ? ExpertRows{0, w, 2 * w, 2} : ExpertRows{0, w, 2 * w}, up = e.is_clamped ? ExpertRows{1, w, 2 * w, 2} : ExpertRows{w, w, 2 * w};
+    const ExpertRows gate = e.is_clamped ? ExpertRows{0, w, 2 * w, 2} : ExpertRows{0, w, 2 * w},
+                     up = e.is_clamped ? ExpertRows{1, w, 2 * w, 2} : ExpertRows{w, w, 2 * w};
     inputs.push_back(expert_matrix(net, e, e.gate_up, gate, columns, "gate"));
     inputs.push_back(expert_matrix(net, e, e.gate_up, up, columns, "up"));
     if (e.is_clamped) biases = {expert_bias(net, e, e.gate_up, gate, "gate"), expert_bias(net, e, e.gate_up, up, "up")};
   } else {
     if (is_gated) inputs.push_back(expert_matrix(net, e, e.gate, {0, w, w}, columns, "gate"));
     inputs.push_back(expert_matrix(net, e, e.up, {0, w, w}, columns, "up"));
-    if (e.is_clamped) biases = {expert_bias(net, e, e.gate, {0, w, w}, "gate"), expert_bias(net, e, e.up, {0, w, w}, "up")};
+    if (e.is_clamped)
+      biases = {expert_bias(net, e, e.gate, {0, w, w}, "gate"), expert_bias(net, e, e.up, {0, w, w}, "up")};
   }
   inputs.insert(inputs.end(), biases.begin(), biases.end());
   if (!is_gated) return net.unary(e.activation, net.op("routed_matmul", inputs, in.axis, {e.chosen, w}));
@@ -217,7 +242,10 @@ Var experts(Net& net, const Experts& e, const Var& x, const Var* scored) {
   if (e.is_clamped) down.push_back(expert_bias(net, e, e.down, all, "down"));
   const Var each = net.op("routed_matmul", down, x.axis, {e.chosen, hidden});
   Var shares = net.reshape(weights, {e.chosen, 1});
-  if (!e.factors.empty()) shares = net.mul(shares, net.op("embedding", {ids.name, net.plain_as(e.prefix + e.factors, {e.count}, {e.count, 1})}, x.axis, {e.chosen, 1}));
+  if (!e.factors.empty())
+    shares =
+        net.mul(shares, net.op("embedding", {ids.name, net.plain_as(e.prefix + e.factors, {e.count}, {e.count, 1})},
+                               x.axis, {e.chosen, 1}));
   format::ReduceAttrsT sum;
   sum.kind = format::ReduceKind::sum;
   sum.axis = 1;

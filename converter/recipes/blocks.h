@@ -1,5 +1,5 @@
-// Blocks that many families share, as functions on a Net. Each takes the normed input of the layer's half and gives what is added to
-// the residual; in the last layer they go on with the wanted rows only.
+// Blocks that many families share, as functions on a Net. Each takes the normed input of the layer's half and gives
+// what is added to the residual; in the last layer they go on with the wanted rows only.
 #pragma once
 
 #include "converter/recipes/net.h"
@@ -11,48 +11,51 @@ struct Attention {
   std::string prefix = "self_attn.";
   const char *q = "q_proj", *k = "k_proj", *v = "v_proj", *o = "o_proj";
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t window = 0;       // newest positions that are seen, the own one included; 0: all
+  int64_t window = 0;  // newest positions that are seen, the own one included; 0: all
   double scale = 0;
   double softcap = 0;
-  std::string rope;         // name of the frequencies' tensor; empty: no rotation
+  std::string rope;  // name of the frequencies' tensor; empty: no rotation
   bool is_interleaved = false;
   float rope_scale = 1;
-  Var query_scale;          // of the rotated queries; without a name: none
+  Var query_scale;             // of the rotated queries; without a name: none
   std::string q_norm, k_norm;  // short names of norm weights; empty: none. norm_is_whole: over all heads at once
   bool norm_is_whole = false;
   bool norm_is_late = false;   // behind the rotation
   bool norm_is_layer = false;  // a layer norm with weights [heads, head_dim]
   bool norms_have_weights = true;
-  double clip = 0;             // q, k and v are kept within -clip .. clip; 0: not
+  double clip = 0;  // q, k and v are kept within -clip .. clip; 0: not
   double eps = 1e-6;
   float norm_offset = 0;
-  std::string gate;         // short name of a projection whose sigmoid multiplies the heads' output; empty: none
+  std::string gate;               // short name of a projection whose sigmoid multiplies the heads' output; empty: none
   bool gate_is_per_head = false;  // one value a head instead of one a channel
-  std::string qkv;          // short name of one matrix with the rows of q, k and v; empty: one each
-  bool qkv_is_by_head = false;  // those rows head by head: of its q, its k and its v
-  std::string sinks;        // short name of a learned logit for each head; empty: none
-  bool k_is_v = false;      // values are the keys' product, before norm and rotation
-  bool v_norm = false;      // values go through a norm without a weight
-  std::string shared;       // keys and values are those that another layer wrote into states of this name; empty: own ones
+  std::string qkv;                // short name of one matrix with the rows of q, k and v; empty: one each
+  bool qkv_is_by_head = false;    // those rows head by head: of its q, its k and its v
+  std::string sinks;              // short name of a learned logit for each head; empty: none
+  bool k_is_v = false;            // values are the keys' product, before norm and rotation
+  bool v_norm = false;            // values go through a norm without a weight
+  std::string shared;  // keys and values are those that another layer wrote into states of this name; empty: own ones
 };
-// Puts the frequencies into the file as `name`, with the operators that choose among them where they depend on the context. Gives the name
-// of what attention uses.
+// Puts the frequencies into the file as `name`, with the operators that choose among them where they depend on the
+// context. Gives the name of what attention uses.
 std::string rope_table(Net& net, const Rope& rope, const std::string& name);
 // Puts the frequencies into the file and lets the attention use them.
 void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name = "rope");
-// A factor for the queries of each token, [T, 1, 1]: 1 + beta log(1 + floor(position / original)), as Llama 4 and Ministral 3 have it.
+// A factor for the queries of each token, [T, 1, 1]: 1 + beta log(1 + floor(position / original)), as Llama 4 and
+// Ministral 3 have it.
 Var query_scale(Net& net, double beta, int64_t original);
 Var attention(Net& net, const Attention& a, const Var& x);
 
-// The attention operator with states of its own, called `name` within the layer: q [heads, key], k [kv_heads, key], v [kv_heads, value] to
-// [heads * value]. sinks: name of a tensor in the file, empty for none.
+// The attention operator with states of its own, called `name` within the layer: q [heads, key], k [kv_heads, key], v
+// [kv_heads, value] to [heads * value]. sinks: name of a tensor in the file, empty for none.
 struct Softmax {
   double scale = 1, softcap = 0;
   int64_t window = 0;
 };
-Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks = "", const std::string& name = "kv");
+Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks = "",
+           const std::string& name = "kv");
 // The same with keys and values that an operator before wrote into `states`.k and .v. q may be on the wanted rows.
-Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim, const std::string& sinks = "");
+Var attend_shared(Net& net, const Softmax& s, const Var& q, const std::string& states, int64_t value_dim,
+                  const std::string& sinks = "");
 
 struct FeedForward {
   std::string prefix = "mlp.";
@@ -64,8 +67,8 @@ struct FeedForward {
 };
 Var feed_forward(Net& net, const FeedForward& f, const Var& x);
 
-// A mixture of experts. Experts come one tensor each ({} in the names stands for the expert), or as one tensor [experts, rows, columns];
-// gate and up may be one tensor, gate first (`gate_up`).
+// A mixture of experts. Experts come one tensor each ({} in the names stands for the expert), or as one tensor
+// [experts, rows, columns]; gate and up may be one tensor, gate first (`gate_up`).
 struct Experts {
   std::string prefix = "mlp.";
   std::string router = "gate", choice_bias;  // choice_bias: whole short name, added to the scores for the choice only
@@ -76,17 +79,17 @@ struct Experts {
   std::string latent_in, latent_out;
   format::RouteAttrsT route;
   format::UnaryKind activation = format::UnaryKind::silu;
-  // Of gpt-oss: biases `name`_bias, and what gate and up give is clamped: (max(min(up, limit), -limit) + 1) * g * sigmoid(alpha g),
-  // g = min(gate, limit). Its one tensor gate_up has rows of gate and up in turns; it and down are [experts, columns, rows], or MXFP4
-  // blocks [experts, rows, columns / 32, 16] with scales.
+  // Of gpt-oss: biases `name`_bias, and what gate and up give is clamped: (max(min(up, limit), -limit) + 1) * g *
+  // sigmoid(alpha g), g = min(gate, limit). Its one tensor gate_up has rows of gate and up in turns; it and down are
+  // [experts, columns, rows], or MXFP4 blocks [experts, rows, columns / 32, 16] with scales.
   bool is_clamped = false;
   double clamp_limit = 7, clamp_alpha = 1.702;
 };
 // scored: what the router sees; null: x.
 Var experts(Net& net, const Experts& e, const Var& x, const Var* scored = nullptr);
 
-// The published form of gpt-oss's experts: name_blocks, two 4-bit values a byte, neighbours together, and name_scales. As rows [experts * rows,
-// columns] of MXFP4.
+// The published form of gpt-oss's experts: name_blocks, two 4-bit values a byte, neighbours together, and name_scales.
+// As rows [experts * rows, columns] of MXFP4.
 const SourceTensor& mxfp4_rows(Net& net, const std::string& name, int64_t experts, int64_t rows, int64_t columns);
 
 // Sigmoid scores as DeepSeek-V3 routes by: norm_topk_prob, routed_scaling_factor.

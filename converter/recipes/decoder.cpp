@@ -10,19 +10,28 @@
 
 namespace runnel::convert {
 
-const std::map<std::string, std::string> kGgufNames = {
-    {"embed_tokens", "token_embd"}, {"/lm_head", "output"}, {"norm", "output_norm"},
-    {"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"},
-    {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
-    {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
-    {"mlp.gate_proj", "ffn_gate"}, {"mlp.up_proj", "ffn_up"}, {"mlp.down_proj", "ffn_down"}};
+const std::map<std::string, std::string> kGgufNames = {{"embed_tokens", "token_embd"},
+                                                       {"/lm_head", "output"},
+                                                       {"norm", "output_norm"},
+                                                       {"input_layernorm", "attn_norm"},
+                                                       {"post_attention_layernorm", "ffn_norm"},
+                                                       {"self_attn.q_proj", "attn_q"},
+                                                       {"self_attn.k_proj", "attn_k"},
+                                                       {"self_attn.v_proj", "attn_v"},
+                                                       {"self_attn.o_proj", "attn_output"},
+                                                       {"self_attn.q_norm", "attn_q_norm"},
+                                                       {"self_attn.k_norm", "attn_k_norm"},
+                                                       {"mlp.gate_proj", "ffn_gate"},
+                                                       {"mlp.up_proj", "ffn_up"},
+                                                       {"mlp.down_proj", "ffn_down"}};
 
 namespace {
 
 // head_dim may have been derived from the others.
 void check_head_dim(const Facts& f, const Decoder& d) {
   const int64_t dim = d.attention.head_dim;
-  if (dim < 2 || dim > 65536) f.refuse("", "gives heads of " + std::to_string(dim) + " channels, outside of 2 to 65536");
+  if (dim < 2 || dim > 65536)
+    f.refuse("", "gives heads of " + std::to_string(dim) + " channels, outside of 2 to 65536");
 }
 
 }  // namespace
@@ -44,7 +53,8 @@ void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
   d.ffn.width = f.integer("feed_forward_length");
   d.context = f.integer("context_length");
   f.pass_over({"attention.layer_norm_rms_epsilon"});  // some files have both
-  d.eps = a.eps = f.number(f.has("attention.layer_norm_epsilon") ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
+  d.eps = a.eps = f.number(f.has("attention.layer_norm_epsilon") ? "attention.layer_norm_epsilon"
+                                                                 : "attention.layer_norm_rms_epsilon");
   a.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
   f.expect("attention.value_length", a.head_dim);
@@ -63,7 +73,10 @@ void read_gguf_experts(const Facts& f, Decoder& d) {
   e.chosen = f.integer("expert_used_count", 1, e.count);
   e.width = f.integer("expert_feed_forward_length", 1, int64_t(1) << 30, d.ffn.width);
   e.router = "router", e.gate = "experts.gate", e.up = "experts.up", e.down = "experts.down";
-  d.naming.gguf.insert({{"mlp.router", "ffn_gate_inp"}, {"mlp.experts.gate", "ffn_gate_exps"}, {"mlp.experts.up", "ffn_up_exps"}, {"mlp.experts.down", "ffn_down_exps"}});
+  d.naming.gguf.insert({{"mlp.router", "ffn_gate_inp"},
+                        {"mlp.experts.gate", "ffn_gate_exps"},
+                        {"mlp.experts.up", "ffn_up_exps"},
+                        {"mlp.experts.down", "ffn_down_exps"}});
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
@@ -91,7 +104,8 @@ void read_config_sizes(const Facts& f, Decoder& d) {
   d.ffn.width = f.integer("intermediate_size");
   d.context = f.integer("max_position_embeddings");
   d.eps = a.eps = 1e-6;
-  for (const char* key : {"rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps"}) d.eps = a.eps = f.number(key, d.eps);
+  for (const char* key : {"rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps"})
+    d.eps = a.eps = f.number(key, d.eps);
   a.head_dim = f.integer("head_dim", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
   d.vocab = f.integer("vocab_size");
@@ -100,9 +114,21 @@ void read_config_sizes(const Facts& f, Decoder& d) {
 
 format::UnaryKind activation_named(const Facts& f, const std::string& key, const std::string& otherwise) {
   using enum format::UnaryKind;
-  static const std::map<std::string, format::UnaryKind> kNames = {
-    {"silu", silu}, {"swish", silu}, {"gelu", gelu}, {"gelu_python", gelu}, {"gelu_pytorch_tanh", gelu_tanh}, {"gelu_python_tanh", gelu_tanh}, {"gelu_new", gelu_tanh}, {"gelu_fast", gelu_tanh},
-    {"gelu_accurate", gelu_tanh}, {"quick_gelu", gelu_quick}, {"relu", relu}, {"relu2", relu_squared}, {"sqrelu", relu_squared}, {"sigmoid", sigmoid}, {"tanh", tanh}};
+  static const std::map<std::string, format::UnaryKind> kNames = {{"silu", silu},
+                                                                  {"swish", silu},
+                                                                  {"gelu", gelu},
+                                                                  {"gelu_python", gelu},
+                                                                  {"gelu_pytorch_tanh", gelu_tanh},
+                                                                  {"gelu_python_tanh", gelu_tanh},
+                                                                  {"gelu_new", gelu_tanh},
+                                                                  {"gelu_fast", gelu_tanh},
+                                                                  {"gelu_accurate", gelu_tanh},
+                                                                  {"quick_gelu", gelu_quick},
+                                                                  {"relu", relu},
+                                                                  {"relu2", relu_squared},
+                                                                  {"sqrelu", relu_squared},
+                                                                  {"sigmoid", sigmoid},
+                                                                  {"tanh", tanh}};
   if (f.is_null(key)) f.refuse(key, "is null, not the name of an activation");
   const std::string name = f.text(key, otherwise);
   const auto found = kNames.find(name);
@@ -138,7 +164,9 @@ std::string output_matrix(Net& net, const std::string& table, bool is_tied, int6
   const std::string head = "/lm_head.weight";
   if (is_tied && net.has(head)) {
     is_tied = are_equal(net.find(head), net.find(table + ".weight"));
-    if (!is_tied) net.note(net.full_name(head) + " differs from the embedding that the configuration ties it to; the file's own is used");
+    if (!is_tied)
+      net.note(net.full_name(head) +
+               " differs from the embedding that the configuration ties it to; the file's own is used");
   }
   return is_tied || net.is_headless() ? table + ".weight" : net.matrix(head, net.take(head, {vocab, hidden}));
 }
@@ -175,7 +203,8 @@ void read_config_basics(const Facts& f, Decoder& d) {
 }
 
 void read_biases(const Facts& f, Naming& naming) {
-  expect_biases(f, "attention_bias", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}, naming);
+  expect_biases(f, "attention_bias", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"},
+                naming);
   expect_biases(f, "mlp_bias", {"gate_proj", "up_proj", "down_proj"}, naming);
 }
 
@@ -206,7 +235,8 @@ class Builder {
 
   Var norm(const Var& x, const char* name, const Var* residual = nullptr) {
     if (!name) return x;
-    const std::string weight = d_.norms_have_weights ? net_.plain(name + std::string(".weight"), {d_.hidden}, d_.norm_offset) : "";
+    const std::string weight =
+        d_.norms_have_weights ? net_.plain(name + std::string(".weight"), {d_.hidden}, d_.norm_offset) : "";
     if (!d_.is_layer_norm) return net_.rms_norm(x, weight, d_.eps, residual);
     const std::string bias = name + std::string(".bias");
     const Var y = net_.layer_norm(x, weight, net_.has(bias) ? net_.plain(bias, {d_.hidden}) : "", d_.eps);
@@ -223,7 +253,8 @@ class Builder {
     const Var y = experts(net_, d_.experts, x);
     if (d_.shared.width == 0) return y;
     Var shared = feed_forward(net_, d_.shared, x);
-    if (!d_.shared_gate.empty()) shared = net_.mul(shared, net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {d_.shared_gate, {1}})));
+    if (!d_.shared_gate.empty())
+      shared = net_.mul(shared, net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {d_.shared_gate, {1}})));
     return net_.add(y, shared);
   }
   Var mixed(const Attention& a, const Var& x) {
@@ -234,7 +265,9 @@ class Builder {
   }
   Var layer(const Layer& layer, const Attention& a, const Var& x) {
     const Var in = norm(x, d_.attn_norm);
-    if (d_.is_parallel) return join(x, net_.add(mixed(a, in), half(layer, net_.wanted(d_.ffn_norm ? norm(x, d_.ffn_norm) : in))), nullptr);
+    if (d_.is_parallel)
+      return join(x, net_.add(mixed(a, in), half(layer, net_.wanted(d_.ffn_norm ? norm(x, d_.ffn_norm) : in))),
+                  nullptr);
     const Var y = join(x, mixed(a, in), d_.attn_post_norm);
     return join(y, half(layer, norm(y, d_.ffn_norm)), d_.ffn_post_norm);
   }
@@ -253,7 +286,8 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
   if (d.position_table) {
     const std::string table = d.position_table + std::string(".weight");
-    x = net.add(x, net.op("embedding", {"positions", net.matrix(table, net.take(table, {d.context, d.hidden}))}, "T", {d.hidden}, {}, format::EmbeddingAttrsT()));
+    x = net.add(x, net.op("embedding", {"positions", net.matrix(table, net.take(table, {d.context, d.hidden}))}, "T",
+                          {d.hidden}, {}, format::EmbeddingAttrsT()));
   }
   if (d.has_embedding_norm) x = make.norm(x, d.last_norm);
   std::vector<std::string> ropes;
@@ -265,12 +299,14 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
     Attention a = shared;
     a.window = d.layers[i].window;
     if (is_encoder && a.window) ++a.window;  // the distance that is still seen
-    if (const int rope = d.layers[i].rope; rope >= 0) a.rope = ropes[size_t(rope)], a.rope_scale = d.ropes[size_t(rope)].scale;
+    if (const int rope = d.layers[i].rope; rope >= 0)
+      a.rope = ropes[size_t(rope)], a.rope_scale = d.ropes[size_t(rope)].scale;
     x = make.layer(d.layers[i], a, x);
   }
   net.leave_layers();
   x = make.norm(x, d.last_norm);
-  net.head(x, output_matrix(net, "embed_tokens", d.is_tied, d.vocab, d.hidden), d.vocab, d.output_softcap, d.logit_factor);
+  net.head(x, output_matrix(net, "embed_tokens", d.is_tied, d.vocab, d.hidden), d.vocab, d.output_softcap,
+           d.logit_factor);
 }
 
 }  // namespace runnel::convert

@@ -1,5 +1,5 @@
-// What the decoder-only transformers share: attention and gated feed-forward blocks with RMS norms. A recipe fills in the description;
-// build_decoder turns it into the graph.
+// What the decoder-only transformers share: attention and gated feed-forward blocks with RMS norms. A recipe fills in
+// the description; build_decoder turns it into the graph.
 #pragma once
 
 #include <optional>
@@ -25,25 +25,26 @@ struct Decoder {
   const char *attn_post_norm = nullptr, *ffn_post_norm = nullptr, *last_norm = "norm";
   int64_t context = 0, vocab = 0, hidden = 0;
   double eps = 1e-6;
-  float norm_offset = 0;  // added to norm weights
-  bool is_layer_norm = false;   // norms subtract the mean and may have a bias
+  float norm_offset = 0;       // added to norm weights
+  bool is_layer_norm = false;  // norms subtract the mean and may have a bias
   bool norms_have_weights = true;
   bool has_embedding_norm = false;  // last_norm behind the embedding too
-  bool is_parallel = false;     // both halves of a layer see the same input, normed once or, with ffn_norm, by a norm for each
+  bool is_parallel = false;  // both halves of a layer see the same input, normed once or, with ffn_norm, by a norm for
+                             // each
   bool is_bidirectional = false;  // tokens see those behind them; a window reaches to both sides then
-  float residual_factor = 1;    // of what both halves add
+  float residual_factor = 1;      // of what both halves add
   float logit_factor = 1;
   float embedding_scale = 1;
   float output_softcap = 0;
   bool is_tied = true;    // output matrix = embedding
   double query_beta = 0;  // queries are scaled by their position (query_scale in blocks.h); 0: not
   int64_t query_original = 0;
-  Attention attention;    // window and rope are set layer by layer
+  Attention attention;           // window and rope are set layer by layer
   std::optional<Latent> latent;  // in its place; rope is set layer by layer
   FeedForward ffn;
   Experts experts;
-  FeedForward shared;           // beside the experts, for every token; width 0: none
-  std::string shared_gate;      // short name of a projection whose sigmoid multiplies what that gives; empty: none
+  FeedForward shared;       // beside the experts, for every token; width 0: none
+  std::string shared_gate;  // short name of a projection whose sigmoid multiplies what that gives; empty: none
   std::vector<Rope> ropes;
   const char* position_table = nullptr;  // short name of an embedding of positions, `context` rows
   std::vector<Layer> layers;
@@ -51,8 +52,8 @@ struct Decoder {
 
 // Norms behind attention and feed-forward too, as Gemma names them.
 void add_post_norms(Decoder& decoder);
-// Sizes that every description of these models has. Axes, layers and eps of a GGUF; fills hidden, heads, kv_heads, head_dim, ffn, context,
-// eps, the vocabulary from the embedding, and as many layers as there are.
+// Sizes that every description of these models has. Axes, layers and eps of a GGUF; fills hidden, heads, kv_heads,
+// head_dim, ffn, context, eps, the vocabulary from the embedding, and as many layers as there are.
 void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
 // A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
 void read_gguf_experts(const Facts& facts, Decoder& decoder);
@@ -81,7 +82,8 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder&
 
 // Reads what the configuration says about biases of self_attn and mlp: attention_bias, mlp_bias.
 void read_biases(const Facts& facts, Naming& naming);
-// The output matrix: `table`, or lm_head when the model has one of its own; a tied model does when the source holds another one.
+// The output matrix: `table`, or lm_head when the model has one of its own; a tied model does when the source holds
+// another one.
 std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden);
 
 }  // namespace runnel::convert

@@ -14,21 +14,25 @@ Var unit_length(Net& net, const Var& x, double eps) {
   return net.scale(net.rms_norm(x, "", eps / n), 1 / std::sqrt(n));
 }
 
-DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qkv, const std::vector<float>& conv, const std::string& prefix) {
+DeltaInput delta_input(Net& net, const DeltaSizes& s, const std::vector<Var>& qkv, const std::vector<float>& conv,
+                       const std::string& prefix) {
   const int64_t widths[] = {s.key_width(), s.key_width(), s.value_width()};
   const char* names[] = {"q_conv", "k_conv", "v_conv"};
   Var out[3];
   int64_t first = 0;
   for (size_t i = 0; i < 3; ++i) {
     const auto begin = conv.begin() + first * s.taps;
-    const std::string weight = net.constant(prefix + names[i], std::vector<float>(begin, begin + widths[i] * s.taps), {widths[i], s.taps});
+    const std::string weight =
+        net.constant(prefix + names[i], std::vector<float>(begin, begin + widths[i] * s.taps), {widths[i], s.taps});
     out[i] = short_conv(net, qkv[i], weight, "", s.taps, s.activation, prefix + names[i]);
     first += widths[i];
   }
   DeltaInput in;
   const auto heads = [&](const Var& x) {
     const Var y = unit_length(net, net.reshape(x, {s.key_heads, s.key_dim}));
-    return s.is_round_robin && s.value_heads != s.key_heads ? net.concat(std::vector<Var>(size_t(s.value_heads / s.key_heads), y), 1) : y;
+    return s.is_round_robin && s.value_heads != s.key_heads
+               ? net.concat(std::vector<Var>(size_t(s.value_heads / s.key_heads), y), 1)
+               : y;
   };
   in.q = heads(out[0]);
   in.k = heads(out[1]);
@@ -43,7 +47,8 @@ std::vector<float> joined_convs(Net& net, const std::string& prefix, const Delta
     all.insert(all.end(), part.begin(), part.end());
   }
   if (int64_t(all.size()) != (2 * s.key_width() + s.value_width()) * s.taps)
-    fail("%s: the convolutions of \"%s\" have %zu weights, not %lld", net.checkpoint().path.c_str(), net.full_name(prefix).c_str(), all.size(),
+    fail("%s: the convolutions of \"%s\" have %zu weights, not %lld", net.checkpoint().path.c_str(),
+         net.full_name(prefix).c_str(), all.size(),
          static_cast<long long>((2 * s.key_width() + s.value_width()) * s.taps));
   return all;
 }
@@ -58,16 +63,19 @@ Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::ve
   return net.binary(BinaryKind::mul, net.unary(UnaryKind::softplus, biased), net.constant(prefix + "A", factor, shape));
 }
 
-Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta, const std::string& prefix, int64_t steps) {
+Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta,
+               const std::string& prefix, int64_t steps) {
   format::MatrixRecurrenceAttrsT attrs;
   attrs.steps = uint32_t(steps);
   attrs.rule = format::RecurrenceRule::delta;
   attrs.scale = float(1 / std::sqrt(double(s.key_dim)));
   const std::string state = net.state(prefix + "state", {s.value_heads, s.key_dim, s.value_dim});
-  return net.op("matrix_recurrence", {in.q.name, in.k.name, in.v.name, decay.name, beta.name, "", "", "", "", state}, "T", {s.value_heads, s.value_dim}, {state}, attrs);
+  return net.op("matrix_recurrence", {in.q.name, in.k.name, in.v.name, decay.name, beta.name, "", "", "", "", state},
+                "T", {s.value_heads, s.value_dim}, {state}, attrs);
 }
 
-Var gated_head_norm(Net& net, const Var& y, const Var& gate, const std::string& weight, UnaryKind activation, double eps) {
+Var gated_head_norm(Net& net, const Var& y, const Var& gate, const std::string& weight, UnaryKind activation,
+                    double eps) {
   const Var normed = net.rms_norm(net.wanted(y), net.plain(weight, {y.dims.back()}), eps);
   return net.reshape(net.glu(activation, net.reshape(net.wanted(gate), y.dims), normed), {y.width()});
 }

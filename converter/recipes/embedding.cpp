@@ -24,13 +24,17 @@ void add_program(const std::vector<Dense>& layers, int64_t width, const std::str
   for (size_t i = 0; i < layers.size(); ++i) {
     const Dense& d = layers[i];
     const std::string name = "dense." + std::to_string(i);
-    if (d.weight->shape.size() != 2 || d.weight->shape[1] != uint64_t(width)) fail("%s: dense layer \"%s\" does not take the %lld values before it", where.c_str(), d.weight->describe().c_str(), static_cast<long long>(width));
+    if (d.weight->shape.size() != 2 || d.weight->shape[1] != uint64_t(width))
+      fail("%s: dense layer \"%s\" does not take the %lld values before it", where.c_str(),
+           d.weight->describe().c_str(), static_cast<long long>(width));
     width = int64_t(d.weight->shape[0]);
     const Names shape = {"1", std::to_string(width)};
     b.add_matrix(name + ".weight", *d.weight, true);
     Names inputs = {x, name + ".weight"};
     if (!d.bias.empty()) {
-      if (d.bias.size() != size_t(width)) fail("%s: the bias of dense layer \"%s\" has %zu values", where.c_str(), d.weight->describe().c_str(), d.bias.size());
+      if (d.bias.size() != size_t(width))
+        fail("%s: the bias of dense layer \"%s\" has %zu values", where.c_str(), d.weight->describe().c_str(),
+             d.bias.size());
       b.add_floats(name + ".bias", d.bias, {d.bias.size()});
       inputs.push_back(name + ".bias");
     }
@@ -57,12 +61,17 @@ format::Pooling read_pooling(const Facts& f) {
       {"cls", format::Pooling::first}, {"mean", format::Pooling::mean}, {"lasttoken", format::Pooling::last}};
   std::string mode = f.text("pooling_mode", "");
   if (mode.empty()) {
-    static const std::pair<const char*, const char*> kFlags[] = {{"pooling_mode_cls_token", "cls"},         {"pooling_mode_mean_tokens", "mean"},
-                                                                 {"pooling_mode_lasttoken", "lasttoken"},   {"pooling_mode_max_tokens", "max"},
-                                                                 {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"}, {"pooling_mode_weightedmean_tokens", "weightedmean"}};
+    static const std::pair<const char*, const char*> kFlags[] = {{"pooling_mode_cls_token", "cls"},
+                                                                 {"pooling_mode_mean_tokens", "mean"},
+                                                                 {"pooling_mode_lasttoken", "lasttoken"},
+                                                                 {"pooling_mode_max_tokens", "max"},
+                                                                 {"pooling_mode_mean_sqrt_len_tokens",
+                                                                  "mean_sqrt_len_tokens"},
+                                                                 {"pooling_mode_weightedmean_tokens", "weightedmean"}};
     for (const auto& [flag, name] : kFlags) {
       if (!f.boolean(flag, false)) continue;
-      if (!mode.empty()) f.refuse(flag, std::string("is true beside another pooling: several at once are not supported"));
+      if (!mode.empty())
+        f.refuse(flag, std::string("is true beside another pooling: several at once are not supported"));
       mode = name;
     }
     if (mode.empty()) mode = "mean";  // what the library takes when nothing is said
@@ -73,7 +82,8 @@ format::Pooling read_pooling(const Facts& f) {
 }
 
 format::UnaryKind read_activation(const Facts& f) {
-  const std::string name = f.text("activation_function", "torch.nn.modules.activation.Tanh"), last = name.substr(name.rfind('.') + 1);
+  const std::string name = f.text("activation_function", "torch.nn.modules.activation.Tanh"),
+                    last = name.substr(name.rfind('.') + 1);
   if (last == "Identity") return format::UnaryKind::none;
   if (last == "Tanh") return format::UnaryKind::tanh;
   if (last == "ReLU") return format::UnaryKind::relu;
@@ -91,7 +101,8 @@ const SourceTensor* copied(Checkpoint& from, const char* name, Checkpoint& c) {
 
 Dense read_dense(const fs::path& folder, Checkpoint& c) {
   const fs::path weights = folder / "model.safetensors", config = folder / "config.json";
-  if (const fs::path pickle = folder / "pytorch_model.bin"; !fs::exists(weights) && fs::exists(pickle)) refuse_pickle(pickle);
+  if (const fs::path pickle = folder / "pytorch_model.bin"; !fs::exists(weights) && fs::exists(pickle))
+    refuse_pickle(pickle);
   if (!fs::exists(weights)) fail("%s: no model.safetensors with the weights of this dense layer", folder.c_str());
   Checkpoint file;
   file.path = weights;
@@ -121,16 +132,20 @@ void read_modules(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& laye
     if (!module.is_object()) fail("%s: an entry is no object", where.c_str());
     const Facts f(module, where);
     const std::string type = f.text("type", ""), kind = type.substr(type.rfind('.') + 1), path = f.text("path", "");
-    if (path.size() > 255 || path.find("..") != std::string::npos || fs::path(path).is_absolute()) fail("%s: path \"%s\" is too long or leaves the folder", where.c_str(), printable(path).c_str());
+    if (path.size() > 255 || path.find("..") != std::string::npos || fs::path(path).is_absolute())
+      fail("%s: path \"%s\" is too long or leaves the folder", where.c_str(), printable(path).c_str());
     const fs::path folder = c.path / path;
     if (kind == "Transformer") continue;
-    if (e.normalise) fail("%s: \"%s\" stands behind the normalisation, which is not supported", where.c_str(), printable(type).c_str());
+    if (e.normalise)
+      fail("%s: \"%s\" stands behind the normalisation, which is not supported", where.c_str(),
+           printable(type).c_str());
     if (kind == "Pooling" && !has_pooling && layers.empty()) {
       const Json config = read_json(folder / "config.json");
       const Facts p(config, (folder / "config.json").string());
       e.pooling = read_pooling(p);
       has_pooling = true;
-      if (!p.boolean("include_prompt", true)) notices.push_back("the source pools without the prompt's tokens; here all tokens of a text are pooled");
+      if (!p.boolean("include_prompt", true))
+        notices.push_back("the source pools without the prompt's tokens; here all tokens of a text are pooled");
     } else if (kind == "Dense" && has_pooling) {
       layers.push_back(read_dense(folder, c));
     } else if (kind == "Normalize" && has_pooling) {

@@ -6,8 +6,9 @@
 
 namespace runnel::convert {
 
-// sentence-transformers' modules.json with the configurations and weights of its modules (pooling, dense layers, normalisation), or a GGUF's pooling_type
-// and dense layers. Dense layers become a program of their own. Without such facts the file says nothing. Returns notices.
+// sentence-transformers' modules.json with the configurations and weights of its modules (pooling, dense layers,
+// normalisation), or a GGUF's pooling_type and dense layers. Dense layers become a program of their own. Without such
+// facts the file says nothing. Returns notices.
 std::vector<std::string> add_embedding(Checkpoint& checkpoint, ModelBuilder& builder);
 
 }  // namespace runnel::convert

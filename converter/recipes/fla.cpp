@@ -1,5 +1,5 @@
-// Models of the package flash-linear-attention: one skeleton of norms, mixers and gated feed-forwards around the mixers of fla.h, with
-// softmax attention in the layers that the key "attn" lists. Samba: the same around Mamba.
+// Models of the package flash-linear-attention: one skeleton of norms, mixers and gated feed-forwards around the mixers
+// of fla.h, with softmax attention in the layers that the key "attn" lists. Samba: the same around Mamba.
 #include "converter/recipes/fla.h"
 
 #include <algorithm>
@@ -17,9 +17,16 @@ struct Kind {
   const char* model_type;
   FlaMixer mixer;
 };
-constexpr Kind kKinds[] = {{"retnet", fla_retnet},       {"gla", fla_gla},           {"linear_attn", fla_linear_attn},       {"hgrn", fla_hgrn},
-                           {"hgrn2", fla_hgrn2},         {"lightnet", fla_lightnet}, {"delta_net", fla_delta_net},           {"gated_deltanet", fla_gated_deltanet},
-                           {"gated_deltaproduct", fla_gated_deltaproduct}, {"mom", fla_mom}};
+constexpr Kind kKinds[] = {{"retnet", fla_retnet},
+                           {"gla", fla_gla},
+                           {"linear_attn", fla_linear_attn},
+                           {"hgrn", fla_hgrn},
+                           {"hgrn2", fla_hgrn2},
+                           {"lightnet", fla_lightnet},
+                           {"delta_net", fla_delta_net},
+                           {"gated_deltanet", fla_gated_deltanet},
+                           {"gated_deltaproduct", fla_gated_deltaproduct},
+                           {"mom", fla_mom}};
 
 struct Sizes {
   int64_t hidden, vocab, context;
@@ -29,11 +36,17 @@ struct Sizes {
 };
 
 Sizes read_sizes(const Facts& f) {
-  if (f.has("attnres_block_size")) f.refuse("attnres_block_size", "asks for residuals by attention, which are not supported");
-  const Sizes s = {f.integer("hidden_size"), f.integer("vocab_size"), f.integer("max_position_embeddings", 1, int64_t(1) << 30, int64_t(1) << 30),
-                   size_t(f.integer("num_hidden_layers", 1, 4096)), f.number("norm_eps", 1e-6), f.boolean("tie_word_embeddings", false)};
+  if (f.has("attnres_block_size"))
+    f.refuse("attnres_block_size", "asks for residuals by attention, which are not supported");
+  const Sizes s = {f.integer("hidden_size"),
+                   f.integer("vocab_size"),
+                   f.integer("max_position_embeddings", 1, int64_t(1) << 30, int64_t(1) << 30),
+                   size_t(f.integer("num_hidden_layers", 1, 4096)),
+                   f.number("norm_eps", 1e-6),
+                   f.boolean("tie_word_embeddings", false)};
   // They stand in the tensors.
-  f.pass_over({"conv_size", "expand_k", "expand_v", "expand_ratio", "hidden_ratio", "intermediate_size", "gate_low_rank_dim", "num_heads", "num_kv_heads", "head_dim"});
+  f.pass_over({"conv_size", "expand_k", "expand_v", "expand_ratio", "hidden_ratio", "intermediate_size",
+               "gate_low_rank_dim", "num_heads", "num_kv_heads", "head_dim"});
   return s;
 }
 
@@ -50,8 +63,11 @@ void check_parts(const Net& net, const Facts& f) {
                 {"elementwise_affine", {"g_norm.weight", "g_norm_swish_gate.weight", "o_norm.weight", "norm.weight"}}};
   for (const auto& part : kParts) {
     if (!f.has(part.option)) continue;
-    const bool is_there = std::any_of(part.tensors.begin(), part.tensors.end(), [&](const char* name) { return net.has(std::string("attn.") + name); });
-    if (f.boolean(part.option, true) != is_there) f.refuse(part.option, std::string("does not agree with the tensor \"") + net.full_name(std::string("attn.") + part.tensors[0]) + "\"");
+    const bool is_there = std::any_of(part.tensors.begin(), part.tensors.end(),
+                                      [&](const char* name) { return net.has(std::string("attn.") + name); });
+    if (f.boolean(part.option, true) != is_there)
+      f.refuse(part.option, std::string("does not agree with the tensor \"") +
+                                net.full_name(std::string("attn.") + part.tensors[0]) + "\"");
   }
   for (const char* option : {"use_output_norm", "use_gk"})
     if (!f.boolean(option, true)) f.refuse(option, "is false, which is not supported");
@@ -59,7 +75,8 @@ void check_parts(const Net& net, const Facts& f) {
     if (f.boolean(option, false)) f.refuse(option, "is true, which is not supported");
 }
 
-// One for each layer; heads = 0: the layer is not of softmax attention. "attn" is an object or a list of them, each with the layers it is for.
+// One for each layer; heads = 0: the layer is not of softmax attention. "attn" is an object or a list of them, each
+// with the layers it is for.
 std::vector<Attention> attention_layers(Net& net, const Facts& f, const Sizes& s, const std::string& prefix) {
   std::vector<Attention> all(s.layers);
   const Json* found = f.find("attn");
@@ -76,14 +93,17 @@ std::vector<Attention> attention_layers(Net& net, const Facts& f, const Sizes& s
     a.head_dim = s.hidden / a.heads;
     a.window = own.integer("window_size", 0, 1 << 30, 0);
     a.scale = 1 / std::sqrt(double(a.head_dim));
-    a.rope = net.constant("rope" + std::to_string(n), rope_frequencies(own.number("rope_theta", 10000), a.head_dim), {-1});
+    a.rope =
+        net.constant("rope" + std::to_string(n), rope_frequencies(own.number("rope_theta", 10000), a.head_dim), {-1});
     const bool has_bias = own.boolean("qkv_bias", false);
     for (const Json& layer : *layers) {
-      if (!layer.is_number_unsigned() || layer.get<size_t>() >= s.layers) f.refuse("attn", "names a layer that the model does not have");
+      if (!layer.is_number_unsigned() || layer.get<size_t>() >= s.layers)
+        f.refuse("attn", "names a layer that the model does not have");
       all[layer.get<size_t>()] = a;
       net.layer(layer.get<size_t>(), s.layers);
       for (const char* name : {a.q, a.k, a.v})
-        if (net.has(prefix + name + ".bias") != has_bias) own.refuse("qkv_bias", "does not agree with tensor \"" + net.full_name(prefix + name + ".bias") + "\"");
+        if (net.has(prefix + name + ".bias") != has_bias)
+          own.refuse("qkv_bias", "does not agree with tensor \"" + net.full_name(prefix + name + ".bias") + "\"");
       net.leave_layers();
     }
   }
@@ -126,7 +146,9 @@ void build(Checkpoint& c, ModelBuilder& b) {
   for (size_t i = 0; i < s.layers; ++i) {
     net.layer(i, s.layers);
     if (!attentions[i].heads) check_parts(net, f);
-    x = with_residual(net, x, "attn_norm", s.eps, [&](const Var& h) { return attentions[i].heads ? attention(net, attentions[i], h) : mixer(net, f, {s.hidden, s.eps, bounds[i]}, h); });
+    x = with_residual(net, x, "attn_norm", s.eps, [&](const Var& h) {
+      return attentions[i].heads ? attention(net, attentions[i], h) : mixer(net, f, {s.hidden, s.eps, bounds[i]}, h);
+    });
     x = with_residual(net, x, "mlp_norm", s.eps, [&](const Var& h) { return feed_forward(net, f, h); });
   }
   net.leave_layers();
@@ -153,7 +175,9 @@ void build_samba(Checkpoint& c, ModelBuilder& b) {
   m.rank = !rank || rank->is_string() ? (s.hidden + 15) / 16 : f.integer("time_step_rank", 1, 65536);
   for (size_t i = 0; i < s.layers; ++i) {
     net.layer(i, s.layers);
-    x = with_residual(net, x, "mixer_norm", s.eps, [&](const Var& h) { return attentions[i].heads ? attention(net, attentions[i], h) : mamba(net, m, h); });
+    x = with_residual(net, x, "mixer_norm", s.eps, [&](const Var& h) {
+      return attentions[i].heads ? attention(net, attentions[i], h) : mamba(net, m, h);
+    });
     x = with_residual(net, x, "mlp_norm", s.eps, [&](const Var& h) { return feed_forward(net, f, h); });
   }
   net.leave_layers();

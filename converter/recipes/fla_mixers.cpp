@@ -1,4 +1,5 @@
-// RetNet (arXiv 2307.08621), GLA (2312.06635), linear attention with its feature maps, HGRN (2311.04823), HGRN2 (2404.07904), LightNet (2405.21022).
+// RetNet (arXiv 2307.08621), GLA (2312.06635), linear attention with its feature maps, HGRN (2311.04823), HGRN2
+// (2404.07904), LightNet (2405.21022).
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -18,13 +19,16 @@ int64_t fla_rows(Net& net, const std::string& name) {
   return int64_t(t.shape[0]);
 }
 
-std::vector<Var> fla_streams(Net& net, const Var& x, const std::vector<std::string>& names, UnaryKind convolved, UnaryKind plain) {
+std::vector<Var> fla_streams(Net& net, const Var& x, const std::vector<std::string>& names, UnaryKind convolved,
+                             UnaryKind plain) {
   std::vector<Product> products;
-  for (const std::string& name : names) products.push_back({"attn." + name + "_proj", {fla_rows(net, "attn." + name + "_proj.weight")}});
+  for (const std::string& name : names)
+    products.push_back({"attn." + name + "_proj", {fla_rows(net, "attn." + name + "_proj.weight")}});
   std::vector<Var> out = net.linears(x, products);
   for (size_t i = 0; i < names.size(); ++i) {
     const std::string conv = "attn." + names[i] + "_conv1d";
-    if (net.has(conv + ".weight")) out[i] = short_conv(net, out[i], conv, int64_t(net.find(conv + ".weight").shape.back()), convolved);
+    if (net.has(conv + ".weight"))
+      out[i] = short_conv(net, out[i], conv, int64_t(net.find(conv + ".weight").shape.back()), convolved);
     else if (plain != UnaryKind::none) out[i] = net.unary(plain, out[i]);
   }
   return out;
@@ -35,7 +39,8 @@ Var fla_gate(Net& net, const Var& x) {
   return net.linear(x, {"attn.g_proj", {fla_rows(net, "attn.g_proj.weight")}});
 }
 
-Var fla_output(Net& net, const FlaLayer& layer, const Var& y, const Var& gate, const std::string& norm, UnaryKind activation) {
+Var fla_output(Net& net, const FlaLayer& layer, const Var& y, const Var& gate, const std::string& norm,
+               UnaryKind activation) {
   const std::string weight = "attn." + norm + ".weight";
   Var z = net.rms_norm(net.wanted(y), net.has(weight) ? net.plain(weight, {y.dims.back()}) : "", layer.eps);
   if (!gate.name.empty()) z = net.glu(activation, net.reshape(net.wanted(gate), y.dims), z);
@@ -45,7 +50,9 @@ Var fla_output(Net& net, const FlaLayer& layer, const Var& y, const Var& gate, c
 namespace {
 
 int64_t divided(Net& net, int64_t n, int64_t by, const char* what) {
-  if (by < 1 || n % by) fail("%s: %lld channels do not divide into %lld %s", net.checkpoint().path.c_str(), static_cast<long long>(n), static_cast<long long>(by), what);
+  if (by < 1 || n % by)
+    fail("%s: %lld channels do not divide into %lld %s", net.checkpoint().path.c_str(), static_cast<long long>(n),
+         static_cast<long long>(by), what);
   return n / by;
 }
 
@@ -74,7 +81,8 @@ Heads heads_of(Net& net, const Facts& f, const Var& x) {
   const int64_t heads = f.integer("num_heads", 1, 65536), kv = f.integer("num_kv_heads", 1, 65536, heads);
   divided(net, heads, kv, "heads of keys and values");
   const int64_t key = divided(net, in[0].dims[0], heads, "heads");
-  return {net.reshape(in[0], {heads, key}), net.reshape(in[1], {kv, divided(net, in[1].dims[0], kv, "heads")}), net.reshape(in[2], {kv, divided(net, in[2].dims[0], kv, "heads")}), kv};
+  return {net.reshape(in[0], {heads, key}), net.reshape(in[1], {kv, divided(net, in[1].dims[0], kv, "heads")}),
+          net.reshape(in[2], {kv, divided(net, in[2].dims[0], kv, "heads")}), kv};
 }
 
 void apply_map(Net& net, const Facts& f, Heads& h) {
@@ -91,7 +99,9 @@ Var gated_output(Net& net, const Facts& f, const FlaLayer& layer, const Var& y, 
 }
 
 // log sigmoid(x), exact for large |x| too.
-Var log_sigmoid(Net& net, const Var& x) { return net.unary(UnaryKind::neg, net.unary(UnaryKind::softplus, net.unary(UnaryKind::neg, x))); }
+Var log_sigmoid(Net& net, const Var& x) {
+  return net.unary(UnaryKind::neg, net.unary(UnaryKind::softplus, net.unary(UnaryKind::neg, x)));
+}
 
 // Forget gate a = bound + (1 - bound) sigmoid(f) and what is left of 1.
 struct Forget {
@@ -102,8 +112,10 @@ Forget forget_gate(Net& net, const FlaLayer& layer, const Var& f) {
   if (layer.lower_bound.empty()) return g;
   std::vector<float> other(layer.lower_bound);
   for (float& v : other) v = 1 - v;
-  const std::string bound = net.constant("attn.lower_bound", layer.lower_bound, {-1}), left = net.constant("attn.upper_part", other, {-1});
-  return {net.binary(BinaryKind::add, net.binary(BinaryKind::mul, g.a, left), bound), net.binary(BinaryKind::mul, g.rest, left)};
+  const std::string bound = net.constant("attn.lower_bound", layer.lower_bound, {-1}),
+                    left = net.constant("attn.upper_part", other, {-1});
+  return {net.binary(BinaryKind::add, net.binary(BinaryKind::mul, g.a, left), bound),
+          net.binary(BinaryKind::mul, g.rest, left)};
 }
 
 // Roll to the right along the last axis, as torch.roll.
@@ -165,8 +177,10 @@ Var fla_gla(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
   Heads h = heads_of(net, f, x);
   apply_map(net, f, h);
   const Var low = net.linear(x, {"attn.gk_proj.0", {fla_rows(net, "attn.gk_proj.0.weight")}});
-  Var decay = net.scale(log_sigmoid(net, net.linear(low, {"attn.gk_proj.1", h.k.dims})), 1 / f.number("gate_logit_normalizer", 16));
-  if (f.has("clamp_min")) decay = net.binary(BinaryKind::max, decay, net.constant("attn.clamp_min", {float(f.number("clamp_min"))}, {1}));
+  Var decay = net.scale(log_sigmoid(net, net.linear(low, {"attn.gk_proj.1", h.k.dims})),
+                        1 / f.number("gate_logit_normalizer", 16));
+  if (f.has("clamp_min"))
+    decay = net.binary(BinaryKind::max, decay, net.constant("attn.clamp_min", {float(f.number("clamp_min"))}, {1}));
   const int64_t heads = h.q.dims[0];
   // Each gate serves as many neighbouring heads as its key does.
   if (h.kv != heads) decay = net.reshape(net.concat(std::vector<Var>(size_t(heads / h.kv), decay), 2), h.q.dims);
@@ -193,7 +207,8 @@ Var fla_hgrn(Net& net, const Facts&, const FlaLayer& layer, const Var& x) {
 
 Var fla_hgrn2(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
   const std::vector<Var> in = fla_streams(net, x, {"q", "f", "i"}, UnaryKind::none, UnaryKind::none);
-  const int64_t key = f.has("expand_ratio") ? f.integer("expand_ratio", 1, 65536) : layer.hidden / f.integer("num_heads", 1, layer.hidden);
+  const int64_t key = f.has("expand_ratio") ? f.integer("expand_ratio", 1, 65536)
+                                            : layer.hidden / f.integer("num_heads", 1, layer.hidden);
   const int64_t heads = divided(net, in[1].dims[0], key, "channels of a head");
   const Forget forget = forget_gate(net, layer, in[1]);
   const Var decay = layer.lower_bound.empty() ? log_sigmoid(net, in[1]) : net.unary(UnaryKind::log, forget.a);
@@ -207,20 +222,26 @@ Var fla_hgrn2(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
 
 Var fla_lightnet(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
   const std::vector<Var> in = fla_streams(net, x, {"q", "k", "v"}, UnaryKind::none, UnaryKind::none);
-  const int64_t key = f.has("expand_ratio") ? f.integer("expand_ratio", 1, 65536) : layer.hidden / f.integer("num_heads", 1, layer.hidden);
-  const int64_t heads = divided(net, in[0].dims[0], key, "channels of a head"), value = divided(net, in[2].dims[0], heads, "heads");
-  // Means of v with weights e^k, which the query reads: the memory is a mean for each pair of a key's and a value's channel.
+  const int64_t key = f.has("expand_ratio") ? f.integer("expand_ratio", 1, 65536)
+                                            : layer.hidden / f.integer("num_heads", 1, layer.hidden);
+  const int64_t heads = divided(net, in[0].dims[0], key, "channels of a head"),
+                value = divided(net, in[2].dims[0], heads, "heads");
+  // Means of v with weights e^k, which the query reads: the memory is a mean for each pair of a key's and a value's
+  // channel.
   const Var ones = net.unary(UnaryKind::exp, net.scale(net.reshape(in[1], {heads, key, 1}), 0));
   const Var v = net.reshape(net.mul(ones, net.reshape(in[2], {heads, 1, value})), {heads * key, value});
   const std::string state = net.state("attn.sums", {3, heads * key, value});
   format::ScanAttrsT attrs;
   attrs.kind = format::ScanKind::log_sum;
-  const Var means = net.op("scan", {"", net.reshape(in[1], {heads * key, 1}).name, v.name, "", state}, "T", v.dims, {state}, attrs);
+  const Var means =
+      net.op("scan", {"", net.reshape(in[1], {heads * key, 1}).name, v.name, "", state}, "T", v.dims, {state}, attrs);
   const Var q = net.scale(net.unary(UnaryKind::silu, in[0]), 1 / std::sqrt(double(key)));
   format::ReduceAttrsT sum;
   sum.kind = format::ReduceKind::sum;
   sum.axis = 2;
-  const Var y = net.op("reduce", {net.mul(net.reshape(means, {heads, key, value}), net.reshape(q, {heads, key, 1})).name}, "T", {heads, value}, {}, sum);
+  const Var y =
+      net.op("reduce", {net.mul(net.reshape(means, {heads, key, value}), net.reshape(q, {heads, key, 1})).name}, "T",
+             {heads, value}, {}, sum);
   const Var low = net.linear(x, {"attn.g_proj.0", {fla_rows(net, "attn.g_proj.0.weight")}});
   const Var gate = net.linear(low, {"attn.g_proj.1", {y.width()}});
   FlaLayer own = layer;
@@ -231,15 +252,20 @@ Var fla_lightnet(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) 
 Var fla_delta_net(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
   const std::string kind = f.text("qk_activation", "silu"), norm = f.text("qk_norm", "l2");
   const bool is_silu = kind == "silu";
-  std::vector<Var> in = fla_streams(net, x, {"q", "k"}, is_silu ? UnaryKind::silu : UnaryKind::none, is_silu ? UnaryKind::silu : UnaryKind::none);
+  std::vector<Var> in = fla_streams(net, x, {"q", "k"}, is_silu ? UnaryKind::silu : UnaryKind::none,
+                                    is_silu ? UnaryKind::silu : UnaryKind::none);
   in.push_back(fla_streams(net, x, {"v"}, UnaryKind::silu, UnaryKind::silu)[0]);
   const int64_t heads = f.integer("num_heads", 1, 65536);
   DeltaSizes s{heads, heads, divided(net, in[0].dims[0], heads, "heads"), divided(net, in[2].dims[0], heads, "heads")};
   const auto mapped = [&](const Var& v) {
     Var y = net.reshape(v, {heads, s.key_dim});
     if (kind == "relu") y = net.unary(UnaryKind::relu, y);
-    else if (kind == "elu") y = net.add(net.unary(UnaryKind::exp, net.unary(UnaryKind::neg, net.unary(UnaryKind::relu, net.unary(UnaryKind::neg, y)))), net.unary(UnaryKind::relu, y));
-    else if (!is_silu && kind != "identity") f.refuse("qk_activation", "is \"" + printable(kind) + "\", which is not supported");
+    else if (kind == "elu")
+      y = net.add(net.unary(UnaryKind::exp,
+                            net.unary(UnaryKind::neg, net.unary(UnaryKind::relu, net.unary(UnaryKind::neg, y)))),
+                  net.unary(UnaryKind::relu, y));
+    else if (!is_silu && kind != "identity")
+      f.refuse("qk_activation", "is \"" + printable(kind) + "\", which is not supported");
     if (norm == "l2") return unit_length(net, y);
     if (norm != "sum") f.refuse("qk_norm", "is \"" + printable(norm) + "\", which is not supported");
     return sum_norm(net, y, 0);
@@ -247,8 +273,10 @@ Var fla_delta_net(Net& net, const Facts& f, const FlaLayer& layer, const Var& x)
   const DeltaInput qkv{mapped(in[0]), mapped(in[1]), net.reshape(in[2], {heads, s.value_dim})};
   const double factor = f.boolean("allow_neg_eigval", false) ? 2 : 1;
   Var beta;
-  if (net.has("attn.b_proj.weight")) beta = net.scale(net.unary(UnaryKind::sigmoid, net.linear(x, {"attn.b_proj", {heads}})), factor);
-  else if (factor != 1) beta = net.binary(BinaryKind::add, net.scale(net.slice(in[0], 1, 0, heads), 0), net.constant("attn.two", {2}, {1}));
+  if (net.has("attn.b_proj.weight"))
+    beta = net.scale(net.unary(UnaryKind::sigmoid, net.linear(x, {"attn.b_proj", {heads}})), factor);
+  else if (factor != 1)
+    beta = net.binary(BinaryKind::add, net.scale(net.slice(in[0], 1, 0, heads), 0), net.constant("attn.two", {2}, {1}));
   return fla_output(net, layer, delta_rule(net, s, qkv, {}, beta, "attn."), fla_gate(net, x), "o_norm");
 }
 
@@ -259,15 +287,20 @@ Var gated_delta(Net& net, const Facts& f, const FlaLayer& layer, const Var& x, i
   const std::vector<Var> in = fla_streams(net, x, {"q", "k", "v"}, UnaryKind::silu, UnaryKind::silu);
   const int64_t key_heads = f.integer("num_heads", 1, 65536), heads = f.integer("num_v_heads", 1, 65536, key_heads);
   divided(net, heads, key_heads, "heads of keys");
-  const DeltaSizes s{key_heads, heads, divided(net, in[0].dims[0], key_heads, "heads"), divided(net, in[2].dims[0], heads * steps, "heads")};
+  const DeltaSizes s{key_heads, heads, divided(net, in[0].dims[0], key_heads, "heads"),
+                     divided(net, in[2].dims[0], heads * steps, "heads")};
   const std::string rows = steps == 1 ? "T" : "T*" + std::to_string(steps);
   // Steps of a token follow one another.
-  const auto stepped = [&](const Var& v, std::vector<int64_t> dims) { return steps == 1 ? net.reshape(v, dims) : net.op("reshape", {v.name}, rows, dims); };
-  const DeltaInput qkv{unit_length(net, net.reshape(in[0], {key_heads, s.key_dim})), unit_length(net, stepped(in[1], {key_heads, s.key_dim})), stepped(in[2], {heads, s.value_dim})};
+  const auto stepped = [&](const Var& v, std::vector<int64_t> dims) {
+    return steps == 1 ? net.reshape(v, dims) : net.op("reshape", {v.name}, rows, dims);
+  };
+  const DeltaInput qkv{unit_length(net, net.reshape(in[0], {key_heads, s.key_dim})),
+                       unit_length(net, stepped(in[1], {key_heads, s.key_dim})), stepped(in[2], {heads, s.value_dim})};
   Var beta = net.unary(UnaryKind::sigmoid, net.linear(x, {"attn.b_proj", {heads * steps}}));
   if (f.boolean("allow_neg_eigval", false)) beta = net.scale(beta, 2);
   Var decay;
-  if (net.has("attn.a_proj.weight")) decay = delta_decay(net, net.linear(x, {"attn.a_proj", {heads}}), "attn.", {heads});
+  if (net.has("attn.a_proj.weight"))
+    decay = delta_decay(net, net.linear(x, {"attn.a_proj", {heads}}), "attn.", {heads});
   const Var y = delta_rule(net, s, qkv, decay, stepped(beta, {heads}), "attn.", steps);
   const UnaryKind activation = activation_named(f, "output_gate_activation", "swish");
   return fla_output(net, layer, y, fla_gate(net, x), "o_norm", activation);
@@ -275,7 +308,11 @@ Var gated_delta(Net& net, const Facts& f, const FlaLayer& layer, const Var& x, i
 
 }  // namespace
 
-Var fla_gated_deltanet(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) { return gated_delta(net, f, layer, x, 1); }
-Var fla_gated_deltaproduct(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) { return gated_delta(net, f, layer, x, f.integer("num_householder", 1, 64, 1)); }
+Var fla_gated_deltanet(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
+  return gated_delta(net, f, layer, x, 1);
+}
+Var fla_gated_deltaproduct(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
+  return gated_delta(net, f, layer, x, f.integer("num_householder", 1, 64, 1));
+}
 
 }  // namespace runnel::convert

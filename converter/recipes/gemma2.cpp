@@ -1,6 +1,6 @@
-// Gemma 2: every other layer sees a window (the first one does), attention scores and logits are soft-capped, norms before and after both
-// halves of a layer, embeddings scaled by the root of their width, output matrix = embedding. VaultGemma is the same without the
-// norms behind.
+// Gemma 2: every other layer sees a window (the first one does), attention scores and logits are soft-capped, norms
+// before and after both halves of a layer, embeddings scaled by the root of their width, output matrix = embedding.
+// VaultGemma is the same without the norms behind.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -20,7 +20,8 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   d.output_softcap = float(f.number("final_logit_softcapping", 30));
   // The file leaves out the attention scale. Of the published sizes only 27B scales by the width over the heads.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
-  d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
+  d.attention.scale =
+      1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
   set_gguf_window_layers(f, 2, d.layers);
   if (!f.has("attention.sliding_window")) set_window_layers(4096, 2, d.layers);

@@ -1,6 +1,6 @@
-// Gemma 3, text part: five layers with a window, then one that sees everything, each kind with its own rotary base; norms on queries and
-// keys, before and after both halves of a layer; output matrix = embedding. The vision tower of the larger models is left out. EmbeddingGemma is one
-// whose attention goes both ways, without an output matrix.
+// Gemma 3, text part: five layers with a window, then one that sees everything, each kind with its own rotary base;
+// norms on queries and keys, before and after both halves of a layer; output matrix = embedding. The vision tower of
+// the larger models is left out. EmbeddingGemma is one whose attention goes both ways, without an output matrix.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -22,7 +22,8 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
   read_gguf_sizes(c, f, d);
   // The file leaves out the attention scale, the pattern of the layers and the local rotary base.
   const bool is_27b = int64_t(d.layers.size()) == kLayersOf27B;
-  d.attention.scale = 1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
+  d.attention.scale =
+      1 / std::sqrt(is_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
   d.ropes.push_back(gguf_rope(c, f, kGlobalBase, d.attention.head_dim));
   d.ropes.push_back(gguf_local_rope(f, kLocalBase, d.attention.head_dim));
@@ -31,7 +32,8 @@ void read_gguf_facts(Checkpoint& c, Decoder& d) {
 }
 
 // What published files leave to their reader, as of the first release of the 4B, 12B and 27B models.
-const Json kDefaults = {{"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256}, {"vocab_size", 262208}, {"sliding_window", 4096}, {"max_position_embeddings", 131072}};
+const Json kDefaults = {{"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256},
+                        {"vocab_size", 262208},     {"sliding_window", 4096},   {"max_position_embeddings", 131072}};
 
 void read_config_facts(Checkpoint& c, Decoder& d) {
   const TextConfig text = read_text_config(c, d.naming, kDefaults);

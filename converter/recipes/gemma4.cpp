@@ -1,5 +1,6 @@
-// Gemma 4, text part: Gemma 3's layers with heads of their own size in layers that see everything, inputs for each layer, shared keys and values,
-// and in some sizes a mixture of experts beside the feed-forward. The towers for pictures and sound are left out.
+// Gemma 4, text part: Gemma 3's layers with heads of their own size in layers that see everything, inputs for each
+// layer, shared keys and values, and in some sizes a mixture of experts beside the feed-forward. The towers for
+// pictures and sound are left out.
 #include <cmath>
 
 #include "converter/recipes/layer_types.h"
@@ -14,10 +15,21 @@ constexpr int64_t kPattern = 6;
 constexpr double kLocalBase = 10000, kGlobalBase = 1000000;
 
 const Json kDefaults = {
-    {"vocab_size", 262144}, {"hidden_size", 2304}, {"intermediate_size", 9216}, {"num_hidden_layers", 30}, {"num_attention_heads", 8}, {"num_key_value_heads", 4}, {"head_dim", 256},
-    {"max_position_embeddings", 131072}, {"sliding_window", 512}, {"vocab_size_per_layer_input", 262144}, {"hidden_size_per_layer_input", 256},
-    {"rope_parameters", {{"sliding_attention", {{"rope_type", "default"}, {"rope_theta", kLocalBase}}},
-                         {"full_attention", {{"rope_type", "proportional"}, {"partial_rotary_factor", 0.25}, {"rope_theta", kGlobalBase}}}}}};
+    {"vocab_size", 262144},
+    {"hidden_size", 2304},
+    {"intermediate_size", 9216},
+    {"num_hidden_layers", 30},
+    {"num_attention_heads", 8},
+    {"num_key_value_heads", 4},
+    {"head_dim", 256},
+    {"max_position_embeddings", 131072},
+    {"sliding_window", 512},
+    {"vocab_size_per_layer_input", 262144},
+    {"hidden_size_per_layer_input", 256},
+    {"rope_parameters",
+     {{"sliding_attention", {{"rope_type", "default"}, {"rope_theta", kLocalBase}}},
+      {"full_attention",
+       {{"rope_type", "proportional"}, {"partial_rotary_factor", 0.25}, {"rope_theta", kGlobalBase}}}}}};
 
 // Newer files list what differs layer by layer, older ones have keys for the layers that see everything.
 void read_head_sizes(const Facts& f, PerLayerDecoder& p) {
@@ -32,7 +44,8 @@ void read_head_sizes(const Facts& f, PerLayerDecoder& p) {
       if (p.k_is_v) s.kv_heads = f.integer("num_global_key_value_heads", 1, 65536, s.kv_heads);
       continue;
     }
-    for (const std::string& number : {std::to_string(i), "0" + std::to_string(i)})  // with as many digits as the largest
+    for (const std::string& number : {std::to_string(i), "0" + std::to_string(i)})  // with as many digits as the
+                                                                                    // largest
       if (const auto own = layers->inside(number)) {
         s.head_dim = own->integer("head_dim", 2, 65536, s.head_dim);
         s.kv_heads = own->integer("num_key_value_heads", 1, 65536, s.kv_heads);
@@ -57,7 +70,8 @@ void read_config_facts(Checkpoint& c, PerLayerDecoder& p) {
   read_head_sizes(f, p);
   if (f.boolean("use_double_wide_mlp", false))
     for (size_t i = p.owners; i < p.sizes.size(); ++i) p.sizes[i].width *= 2;
-  d.ropes = {config_rope(f, "full_attention", kGlobalBase, head_dim_of(p, false)), config_rope(f, "sliding_attention", kLocalBase, head_dim_of(p, true))};
+  d.ropes = {config_rope(f, "full_attention", kGlobalBase, head_dim_of(p, false)),
+             config_rope(f, "sliding_attention", kLocalBase, head_dim_of(p, true))};
   f.pass_over({"num_experts", "top_k_experts", "moe_intermediate_size"});
   if (!f.boolean("enable_moe_block", false)) return;
   d.experts.count = f.integer("num_experts", 1, 65536);
@@ -78,14 +92,22 @@ void read_gguf_facts(Checkpoint& c, PerLayerDecoder& p) {
 
 void name_tensors(Decoder& d) {
   add_per_layer_names(d);
-  d.naming.gguf.insert({{"layer_scalar", "layer_output_scale.weight"}, {"router.proj", "ffn_gate_inp"}, {"router.scale", "ffn_gate_inp.scale"},
-                        {"router.per_expert_scale", "ffn_down_exps.scale"}, {"experts.gate_up_proj", "ffn_gate_up_exps"}, {"experts.gate_proj", "ffn_gate_exps"},
-                        {"experts.up_proj", "ffn_up_exps"}, {"experts.down_proj", "ffn_down_exps"}, {"post_feedforward_layernorm_1", "post_ffw_norm_1"},
-                        {"post_feedforward_layernorm_2", "post_ffw_norm_2"}, {"pre_feedforward_layernorm_2", "pre_ffw_norm_2"}});
+  d.naming.gguf.insert({{"layer_scalar", "layer_output_scale.weight"},
+                        {"router.proj", "ffn_gate_inp"},
+                        {"router.scale", "ffn_gate_inp.scale"},
+                        {"router.per_expert_scale", "ffn_down_exps.scale"},
+                        {"experts.gate_up_proj", "ffn_gate_up_exps"},
+                        {"experts.gate_proj", "ffn_gate_exps"},
+                        {"experts.up_proj", "ffn_up_exps"},
+                        {"experts.down_proj", "ffn_down_exps"},
+                        {"post_feedforward_layernorm_1", "post_ffw_norm_1"},
+                        {"post_feedforward_layernorm_2", "post_ffw_norm_2"},
+                        {"pre_feedforward_layernorm_2", "pre_ffw_norm_2"}});
   Experts& e = d.experts;
   e.prefix.clear();
   e.router = "router.proj", e.factors = "router.per_expert_scale";
-  e.gate_up = "experts.gate_up_proj", e.gate = "experts.gate_proj", e.up = "experts.up_proj", e.down = "experts.down_proj";
+  e.gate_up = "experts.gate_up_proj", e.gate = "experts.gate_proj", e.up = "experts.up_proj",
+  e.down = "experts.down_proj";
   e.route.renormalise = true;
 }
 

@@ -1,5 +1,5 @@
-// The GPT line: GPT-2 with an embedding of positions and matrices stored as [inputs, outputs], GPT-NeoX (Pythia) with rotary positions, both
-// halves of a layer beside each other and q, k and v head by head.
+// The GPT line: GPT-2 with an embedding of positions and matrices stored as [inputs, outputs], GPT-NeoX (Pythia) with
+// rotary positions, both halves of a layer beside each other and q, k and v head by head.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -33,8 +33,12 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     if (own.boolean(option, false)) own.refuse(option, "is true, which is not supported");
   Json plain = c.meta["config"];  // under the names that others have
-  static const std::map<std::string, std::string> kOthers = {{"n_embd", "hidden_size"}, {"n_head", "num_attention_heads"}, {"n_layer", "num_hidden_layers"},
-                                                             {"n_positions", "max_position_embeddings"}, {"activation_function", "hidden_act"}, {"n_inner", "intermediate_size"}};
+  static const std::map<std::string, std::string> kOthers = {{"n_embd", "hidden_size"},
+                                                             {"n_head", "num_attention_heads"},
+                                                             {"n_layer", "num_hidden_layers"},
+                                                             {"n_positions", "max_position_embeddings"},
+                                                             {"activation_function", "hidden_act"},
+                                                             {"n_inner", "intermediate_size"}};
   for (const auto& [name, other] : kOthers)
     if (own.has(name)) plain[other] = *own.find(name);
   if (!own.has("n_inner")) plain["intermediate_size"] = 4 * own.integer("n_embd");
@@ -50,8 +54,14 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   for (Layer& layer : d.layers) layer.rope = -1;
   // The first releases lack the root and have masks as tensors.
   d.naming = {c.has("wte.weight") ? "" : "transformer.", "h.", {}, {}, true};
-  d.naming.renamed = {{"embed_tokens", "wte"}, {"norm", "ln_f"}, {"input_layernorm", "ln_1"}, {"post_attention_layernorm", "ln_2"}, {"self_attn.qkv_proj", "attn.c_attn"},
-                      {"self_attn.o_proj", "attn.c_proj"}, {"mlp.up_proj", "mlp.c_fc"}, {"mlp.down_proj", "mlp.c_proj"}};
+  d.naming.renamed = {{"embed_tokens", "wte"},
+                      {"norm", "ln_f"},
+                      {"input_layernorm", "ln_1"},
+                      {"post_attention_layernorm", "ln_2"},
+                      {"self_attn.qkv_proj", "attn.c_attn"},
+                      {"self_attn.o_proj", "attn.c_proj"},
+                      {"mlp.up_proj", "mlp.c_fc"},
+                      {"mlp.down_proj", "mlp.c_proj"}};
   for (const char* mask : {".attn.bias", ".attn.masked_bias"}) c.ignore_containing(mask);
   build_decoder(c, d, b);
 }

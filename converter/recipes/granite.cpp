@@ -1,5 +1,6 @@
-// Granite's decoders: Llama with constant factors. Granite-MoE has experts, with or without a feed-forward beside them; the SWA ("swash") models a
-// window in most layers, a learned sink for each head, and a rotary base of each layer's own. HyperCLOVA X has norms behind both halves too.
+// Granite's decoders: Llama with constant factors. Granite-MoE has experts, with or without a feed-forward beside them;
+// the SWA ("swash") models a window in most layers, a learned sink for each head, and a rotary base of each layer's
+// own. HyperCLOVA X has norms behind both halves too.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -14,7 +15,9 @@ void read_gguf(Checkpoint& c, Decoder& d) {
   read_gguf_factors(f, d);
   d.attention.is_interleaved = true;  // rows of q and k are reordered for neighbouring pairs
   if (d.experts.count) d.shared.width = f.integer("expert_shared_feed_forward_length", 0, int64_t(1) << 30, 0);
-  d.naming.gguf.insert({{"shared_mlp.gate_proj", "ffn_gate_shexp"}, {"shared_mlp.up_proj", "ffn_up_shexp"}, {"shared_mlp.down_proj", "ffn_down_shexp"}});
+  d.naming.gguf.insert({{"shared_mlp.gate_proj", "ffn_gate_shexp"},
+                        {"shared_mlp.up_proj", "ffn_up_shexp"},
+                        {"shared_mlp.down_proj", "ffn_down_shexp"}});
   if (architecture_of(c) != "granite_swa") return;
   // Gate and up are one tensor here.
   if (d.experts.count) d.experts.gate_up = "experts.gate_up", d.shared.gate_up = "up_proj";
@@ -22,7 +25,8 @@ void read_gguf(Checkpoint& c, Decoder& d) {
   d.attention.sinks = "sinks";
   set_gguf_window_layers(f, 0, d.layers);
   if (const Json* turns = f.find("attention.rope_pattern")) {
-    if (!turns->is_array() || turns->size() != d.layers.size()) f.refuse("attention.rope_pattern", "does not have a value for each layer");
+    if (!turns->is_array() || turns->size() != d.layers.size())
+      f.refuse("attention.rope_pattern", "does not have a value for each layer");
     for (size_t i = 0; i < d.layers.size(); ++i)
       if ((*turns)[i] == false || (*turns)[i] == 0) d.layers[i].rope = -1;
   }
@@ -32,7 +36,8 @@ void read_gguf(Checkpoint& c, Decoder& d) {
 void read_layer_bases(Checkpoint& c, const Facts& f, Decoder& d) {
   const Json* bases = f.find("layer_rope_theta");
   if (!bases) return;
-  if (!bases->is_array() || bases->size() != d.layers.size()) f.refuse("layer_rope_theta", "does not have a value for each layer");
+  if (!bases->is_array() || bases->size() != d.layers.size())
+    f.refuse("layer_rope_theta", "does not have a value for each layer");
   d.ropes.clear();
   std::vector<double> known;
   for (size_t i = 0; i < d.layers.size(); ++i) {
@@ -66,7 +71,8 @@ void read_config_experts(const Facts& f, bool has_own_names, Decoder& d) {
   e.down = has_own_names ? "experts.down_proj" : "output_linear";
   e.width = d.ffn.width;
   for (Layer& layer : d.layers) layer.has_experts = true;
-  d.shared.width = f.text("model_type", "") == "granitemoe" ? 0 : f.integer("shared_intermediate_size", 0, int64_t(1) << 30, 0);
+  d.shared.width =
+      f.text("model_type", "") == "granitemoe" ? 0 : f.integer("shared_intermediate_size", 0, int64_t(1) << 30, 0);
   d.shared.gate_up = "input_linear", d.shared.down = "output_linear";
 }
 
@@ -103,6 +109,10 @@ void build_granite(Checkpoint& c, ModelBuilder& b) {
 }  // namespace
 
 extern const Recipe granite_recipe;
-const Recipe granite_recipe = {"granite", {"granite", "granitemoe", "granite_swa"}, {"granite", "granite_swa", "granitemoe", "granitemoeshared", "granitemoe_swa", "hyperclovax"}, build_granite};
+const Recipe granite_recipe = {"granite",
+                               {"granite", "granitemoe", "granite_swa"},
+                               {"granite", "granite_swa", "granitemoe", "granitemoeshared", "granitemoe_swa",
+                                "hyperclovax"},
+                               build_granite};
 
 }  // namespace runnel::convert

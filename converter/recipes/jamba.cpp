@@ -1,4 +1,5 @@
-// Jamba: Mamba layers with norms of dt, B and C, every few layers attention without positions, every few layers a mixture of experts.
+// Jamba: Mamba layers with norms of dt, B and C, every few layers attention without positions, every few layers a
+// mixture of experts.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -36,8 +37,10 @@ void build(Checkpoint& c, ModelBuilder& b) {
   e.chosen = f.integer("num_experts_per_tok", 1, 65536, 1);
   e.width = d.ffn.width;
   e.activation = d.ffn.activation;
-  const int64_t attention_period = f.integer("attn_layer_period", 1, 4096, 8), attention_offset = f.integer("attn_layer_offset", 0, 4096, 4);
-  const int64_t expert_period = f.integer("expert_layer_period", 1, 4096, 2), expert_offset = f.integer("expert_layer_offset", 0, 4096, 1);
+  const int64_t attention_period = f.integer("attn_layer_period", 1, 4096, 8),
+                attention_offset = f.integer("attn_layer_offset", 0, 4096, 4);
+  const int64_t expert_period = f.integer("expert_layer_period", 1, 4096, 2),
+                expert_offset = f.integer("expert_layer_offset", 0, 4096, 1);
 
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
@@ -45,8 +48,10 @@ void build(Checkpoint& c, ModelBuilder& b) {
     net.layer(i, d.layers.size());
     const bool is_attention = int64_t(i) % attention_period == attention_offset;
     const bool has_experts = e.count > 1 && int64_t(i) % expert_period == expert_offset;
-    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return is_attention ? attention(net, d.attention, h) : mamba(net, m, h); });
-    x = with_residual(net, x, "pre_ff_layernorm", d.eps, [&](const Var& h) { return has_experts ? experts(net, e, h) : feed_forward(net, d.ffn, h); });
+    x = with_residual(net, x, "input_layernorm", d.eps,
+                      [&](const Var& h) { return is_attention ? attention(net, d.attention, h) : mamba(net, m, h); });
+    x = with_residual(net, x, "pre_ff_layernorm", d.eps,
+                      [&](const Var& h) { return has_experts ? experts(net, e, h) : feed_forward(net, d.ffn, h); });
   }
   net.leave_layers();
   x = net.rms_norm(x, net.plain("final_layernorm.weight", {d.hidden}), d.eps);

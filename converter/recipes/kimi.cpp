@@ -1,5 +1,5 @@
-// Kimi Linear (arXiv 2510.26692): three layers of Kimi Delta Attention, whose decay has one value a channel, then one of latent attention
-// without positions; experts behind the first layers.
+// Kimi Linear (arXiv 2510.26692): three layers of Kimi Delta Attention, whose decay has one value a channel, then one
+// of latent attention without positions; experts behind the first layers.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -16,12 +16,19 @@ using format::UnaryKind;
 Var delta_attention(Net& net, const DeltaSizes& s, double eps, const Var& x) {
   const std::string p = "self_attn.";
   const int64_t n = s.key_width();
-  const std::vector<Var> in = net.linears(x, {{p + "q_proj", {n}}, {p + "k_proj", {n}}, {p + "v_proj", {n}}, {p + "f_a_proj", {s.key_dim}}, {p + "g_a_proj", {s.key_dim}}, {p + "b_proj", {s.key_heads}}});
+  const std::vector<Var> in = net.linears(x, {{p + "q_proj", {n}},
+                                              {p + "k_proj", {n}},
+                                              {p + "v_proj", {n}},
+                                              {p + "f_a_proj", {s.key_dim}},
+                                              {p + "g_a_proj", {s.key_dim}},
+                                              {p + "b_proj", {s.key_heads}}});
   const DeltaInput qkv = delta_input(net, s, in, joined_convs(net, p, s), p);
-  const Var decay = delta_decay(net, net.linear(in[3], {p + "f_b_proj", {s.key_heads, s.key_dim}}), p, {1, 1, s.key_heads, 1});
+  const Var decay =
+      delta_decay(net, net.linear(in[3], {p + "f_b_proj", {s.key_heads, s.key_dim}}), p, {1, 1, s.key_heads, 1});
   const Var y = delta_rule(net, s, qkv, decay, net.unary(UnaryKind::sigmoid, in[5]), p);
   const Var gate = net.linear(net.wanted(in[4]), {p + "g_b_proj", {n}});
-  return net.linear(gated_head_norm(net, y, gate, p + "o_norm.weight", UnaryKind::sigmoid, eps), {p + "o_proj", {x.dims[0]}});
+  return net.linear(gated_head_norm(net, y, gate, p + "o_norm.weight", UnaryKind::sigmoid, eps),
+                    {p + "o_proj", {x.dims[0]}});
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
@@ -30,8 +37,10 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.hidden = f.integer("hidden_size");
   d.vocab = f.integer("vocab_size");
   d.eps = f.number("rms_norm_eps", 1e-5);
-  d.context = f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
-  d.is_tied = f.boolean("tie_word_embeddings", true) && !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
+  d.context =
+      f.integer(f.has("model_max_length") ? "model_max_length" : "max_position_embeddings", 1, 1 << 30, 1 << 20);
+  d.is_tied = f.boolean("tie_word_embeddings", true) && !c.has("lm_head.weight");  // the modelling code never ties,
+                                                                                   // whatever the configuration says
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   std::vector<std::string> types = layer_types(f, layers, "linear_attention");
   DeltaSizes s;
@@ -40,7 +49,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   f.expect("use_grouped_topk", true);
   f.expect("moe_layer_freq", 1);
   // Sizes that stand elsewhere too, and positions that nothing turns by.
-  f.pass_over({"head_dim", "num_key_value_heads", "linear_num_heads", "linear_head_dim", "linear_conv_kernel_dim", "rope_theta", "rope_parameters", "rope_scaling", "num_experts", "num_experts_per_token",
+  f.pass_over({"head_dim", "num_key_value_heads", "linear_num_heads", "linear_head_dim", "linear_conv_kernel_dim",
+               "rope_theta", "rope_parameters", "rope_scaling", "num_experts", "num_experts_per_token",
                "num_expert_group", "num_shared_experts", "max_position_embeddings", "norm_topk_prob"});
   if (const auto g = f.inside("linear_attn_config")) {
     s.key_heads = g->integer("num_heads", 1, 65536);
@@ -49,7 +59,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
     g->pass_over({"kda_layers"});  // the others
     if (const Json* full = g->find("full_attn_layers"); full && !f.has("layer_types"))
       for (const Json& i : *full)
-        if (i.is_number_unsigned() && i.get<size_t>() >= 1 && i.get<size_t>() <= layers) types[i.get<size_t>() - 1] = "full_attention";
+        if (i.is_number_unsigned() && i.get<size_t>() >= 1 && i.get<size_t>() <= layers)
+          types[i.get<size_t>() - 1] = "full_attention";
   } else {
     s.key_heads = f.integer("linear_num_heads", 1, 65536);
     s.key_dim = f.integer("linear_head_dim", 1, 65536);
@@ -74,7 +85,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
   FeedForward shared = d.ffn;
   shared.prefix = "block_sparse_moe.shared_experts.";
-  shared.width = e.width * f.integer(f.has("n_shared_experts") ? "n_shared_experts" : "num_shared_experts", 0, 65536, 1);
+  shared.width =
+      e.width * f.integer(f.has("n_shared_experts") ? "n_shared_experts" : "num_shared_experts", 0, 65536, 1);
   const int64_t dense = f.integer("first_k_dense_replace", 0, 4096, 1);
 
   const Json* kinds = f.find("mlp_layer_types");
@@ -83,13 +95,17 @@ void build(Checkpoint& c, ModelBuilder& b) {
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
   for (size_t i = 0; i < layers; ++i) {
     net.layer(i, layers);
-    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) { return types[i] == "linear_attention" ? delta_attention(net, s, d.eps, h) : latent_attention(net, l, h); });
+    x = with_residual(net, x, "input_layernorm", d.eps, [&](const Var& h) {
+      return types[i] == "linear_attention" ? delta_attention(net, s, d.eps, h) : latent_attention(net, l, h);
+    });
     // Published dense layers are called mlp.
     FeedForward own = d.ffn;
     if (net.has("mlp.gate_proj.weight")) own.prefix = "mlp.";
     const bool is_sparse = e.count && net.has("block_sparse_moe.gate.weight");
-    if (kinds && (!kinds->is_array() || i >= kinds->size() || ((*kinds)[i] == "sparse") != is_sparse)) f.refuse("mlp_layer_types", "does not agree with the tensors of layer " + std::to_string(i));
-    if (is_sparse != (e.count && int64_t(i) >= dense)) f.refuse("first_k_dense_replace", "does not agree with the tensors of layer " + std::to_string(i));
+    if (kinds && (!kinds->is_array() || i >= kinds->size() || ((*kinds)[i] == "sparse") != is_sparse))
+      f.refuse("mlp_layer_types", "does not agree with the tensors of layer " + std::to_string(i));
+    if (is_sparse != (e.count && int64_t(i) >= dense))
+      f.refuse("first_k_dense_replace", "does not agree with the tensors of layer " + std::to_string(i));
     x = with_residual(net, x, "post_attention_layernorm", d.eps, [&](const Var& h) {
       return is_sparse ? net.add(experts(net, e, h), feed_forward(net, shared, h)) : feed_forward(net, own, h);
     });

@@ -21,15 +21,19 @@ Latent read_latent(const Facts& f) {
 Var latent_attention(Net& net, const Latent& l, const Var& x) {
   const std::string p = "self_attn.";
   // Channels first .. of each head as a matrix of its own.
-  const auto part = [&](const std::string& name, int64_t rank, int64_t all, const char* own, int64_t first, int64_t count) {
+  const auto part = [&](const std::string& name, int64_t rank, int64_t all, const char* own, int64_t first,
+                        int64_t count) {
     std::vector<int64_t> rows;
     for (int64_t h = 0; h < l.heads; ++h)
       for (int64_t i = 0; i < count; ++i) rows.push_back(h * all + first + i);
-    return Net::Weight{net.matrix(name + own, net.reordered(net.take(name + ".weight", {l.heads * all, rank}), rows)), {l.heads, count}};
+    return Net::Weight{net.matrix(name + own, net.reordered(net.take(name + ".weight", {l.heads * all, rank}), rows)),
+                       {l.heads, count}};
   };
   const auto turned = [&](const Var& v) { return net.rope(v, l.rope, l.is_interleaved, l.rope_scale); };
   Var from = x;
-  if (l.q_rank) from = net.rms_norm(net.linear(x, {p + "q_a_proj", {l.q_rank}}), net.plain(p + "q_a_layernorm.weight", {l.q_rank}), l.eps);
+  if (l.q_rank)
+    from = net.rms_norm(net.linear(x, {p + "q_a_proj", {l.q_rank}}), net.plain(p + "q_a_layernorm.weight", {l.q_rank}),
+                        l.eps);
   const std::string unfold = p + (l.q_rank ? "q_b_proj" : "q_proj");
   const int64_t width = l.still + l.turning;
   Var q;
@@ -37,14 +41,17 @@ Var latent_attention(Net& net, const Latent& l, const Var& x) {
     q = net.linear(from, {unfold, {l.heads, width}});
   } else {
     const int64_t rank = from.dims.back();
-    const std::vector<Var> parts = net.products(from, {part(unfold, rank, width, "[still]", 0, l.still), part(unfold, rank, width, "[turning]", l.still, l.turning)});
+    const std::vector<Var> parts = net.products(from, {part(unfold, rank, width, "[still]", 0, l.still),
+                                                       part(unfold, rank, width, "[turning]", l.still, l.turning)});
     q = net.concat({parts[0], turned(parts[1])}, 2);
   }
   const std::string down = p + "kv_a_proj_with_mqa";
-  const std::vector<Var> kv = net.linears(x, {{down, {l.kv_rank}, 0, l.kv_rank + l.turning}, {down, {l.turning}, l.kv_rank, l.kv_rank + l.turning}});
+  const std::vector<Var> kv = net.linears(x, {{down, {l.kv_rank}, 0, l.kv_rank + l.turning},
+                                              {down, {l.turning}, l.kv_rank, l.kv_rank + l.turning}});
   const Var row = net.rms_norm(kv[0], net.plain(p + "kv_a_layernorm.weight", {l.kv_rank}), l.eps);
   const std::string both = p + "kv_b_proj";
-  const std::vector<Var> up = net.products(row, {part(both, l.kv_rank, l.still + l.value, "[k]", 0, l.still), part(both, l.kv_rank, l.still + l.value, "[v]", l.still, l.value)});
+  const std::vector<Var> up = net.products(row, {part(both, l.kv_rank, l.still + l.value, "[k]", 0, l.still),
+                                                 part(both, l.kv_rank, l.still + l.value, "[v]", l.still, l.value)});
   Var shared = net.reshape(kv[1], {1, l.turning});
   if (!l.rope.empty()) shared = turned(shared);
   const Var k = net.concat({up[0], net.concat(std::vector<Var>(size_t(l.heads), shared), 1)}, 2);

@@ -8,10 +8,12 @@ namespace runnel::convert {
 
 struct Latent {
   int64_t heads = 0;
-  int64_t q_rank = 0, kv_rank = 0;                // width of the row that queries, and keys and values, come from; q_rank 0: queries come from x
-  int64_t still = 0, turning = 0, value = 0;      // channels of a head: of queries and keys without and with positions, of values
+  int64_t q_rank = 0, kv_rank = 0;  // width of the row that queries, and keys and values, come from; q_rank 0: queries
+                                    // come from x
+  int64_t still = 0, turning = 0, value = 0;  // channels of a head: of queries and keys without and with positions, of
+                                              // values
   double scale = 0, eps = 1e-6;
-  std::string rope;                               // name of the frequencies' tensor; empty: no channel turns
+  std::string rope;  // name of the frequencies' tensor; empty: no channel turns
   bool is_interleaved = false;
   float rope_scale = 1;
 };

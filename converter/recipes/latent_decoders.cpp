@@ -1,4 +1,5 @@
-// Decoders with latent attention in every layer: DeepSeek-V3 with experts behind the first layers, Youtu-LLM without, MiniCPM 3 with constant factors.
+// Decoders with latent attention in every layer: DeepSeek-V3 with experts behind the first layers, Youtu-LLM without,
+// MiniCPM 3 with constant factors.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"

@@ -1,5 +1,5 @@
-// Decoders with layer norms. Cohere 2 (Command R7B): both halves of a layer see the same normed input, positions only in layers with a window.
-// StarCoder 2: biases everywhere, a feed-forward without a gate.
+// Decoders with layer norms. Cohere 2 (Command R7B): both halves of a layer see the same normed input, positions only
+// in layers with a window. StarCoder 2: biases everywhere, a feed-forward without a gate.
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"

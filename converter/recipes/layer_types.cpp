@@ -19,11 +19,14 @@ void set_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& laye
     return;
   }
   f.pass_over({"sliding_window_pattern", "_sliding_window_pattern"});
-  if (!types->is_array() || types->size() != layers.size()) f.refuse("layer_types", "does not name one type for each of the " + std::to_string(layers.size()) + " layers");
+  if (!types->is_array() || types->size() != layers.size())
+    f.refuse("layer_types", "does not name one type for each of the " + std::to_string(layers.size()) + " layers");
   for (size_t i = 0; i < layers.size(); ++i) {
     const Json& type = (*types)[i];
     if (type == "full_attention") continue;
-    if (type != "sliding_attention") f.refuse("layer_types", "holds " + printable(type.dump()) + "; full_attention and sliding_attention are supported");
+    if (type != "sliding_attention")
+      f.refuse("layer_types",
+               "holds " + printable(type.dump()) + "; full_attention and sliding_attention are supported");
     if (window == 0) f.refuse("sliding_window", "is missing, but layer_types names sliding_attention");
     layers[i].window = window;
   }
@@ -63,7 +66,8 @@ std::vector<std::string> layer_types(const Facts& f, size_t layers, const std::s
   const Json* types = f.find(key);
   std::vector<std::string> out(layers, otherwise);
   if (!types) return out;
-  if (!types->is_array() || types->size() != layers) f.refuse(key, "does not name one type for each of the " + std::to_string(layers) + " layers");
+  if (!types->is_array() || types->size() != layers)
+    f.refuse(key, "does not name one type for each of the " + std::to_string(layers) + " layers");
   for (size_t i = 0; i < layers; ++i) {
     if (!(*types)[i].is_string()) f.refuse(key, "holds something that is not a name");
     out[i] = (*types)[i].get<std::string>();
@@ -101,10 +105,14 @@ Rope config_rope(const Facts& f, const std::string& layer_type, double base, int
   const bool is_by_type = how && !layer_type.empty() && how->has(layer_type);
   if (is_by_type) how = how->inside(layer_type);
   else if (is_local) how.reset();  // one object describes the layers that see everything
-  const char* base_key = is_local ? "rope_local_base_freq" : f.has("rotary_emb_base") ? "rotary_emb_base" : "rope_theta";
+  const char* base_key = is_local                   ? "rope_local_base_freq"
+                         : f.has("rotary_emb_base") ? "rotary_emb_base"
+                                                    : "rope_theta";
   const bool has_own_base = how && how->has("rope_theta");
   f.pass_over({base_key});
-  const double theta = has_own_base ? how->number("rope_theta") : how && how->is_null("rope_theta") ? how->number("rope_theta", base) : f.number(base_key, base);
+  const double theta = has_own_base                        ? how->number("rope_theta")
+                       : how && how->is_null("rope_theta") ? how->number("rope_theta", base)
+                                                           : f.number(base_key, base);
   for (const char* key : {"rotary_pct", "rope_pct", "partial_rotary_factor"})
     if (f.has(key)) partial = f.number(key);
   if (how) partial = how->number("partial_rotary_factor", partial);

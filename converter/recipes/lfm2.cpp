@@ -10,19 +10,33 @@
 namespace runnel::convert {
 namespace {
 
-const std::map<std::string, std::string> kGgufLfm2 = {
-    {"embed_tokens", "token_embd"}, {"embedding_norm", "token_embd_norm"}, {"operator_norm", "attn_norm"}, {"ffn_norm", "ffn_norm"},
-    {"conv.in_proj", "shortconv.in_proj"}, {"conv.conv", "shortconv.conv"}, {"conv.out_proj", "shortconv.out_proj"},
-    {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"}, {"self_attn.out_proj", "attn_output"},
-    {"self_attn.q_layernorm", "attn_q_norm"}, {"self_attn.k_layernorm", "attn_k_norm"},
-    {"feed_forward.w1", "ffn_gate"}, {"feed_forward.w3", "ffn_up"}, {"feed_forward.w2", "ffn_down"},
-    {"feed_forward.gate", "ffn_gate_inp"}, {"feed_forward.expert_bias", "exp_probs_b.bias"},
-    {"feed_forward.gate_exps", "ffn_gate_exps"}, {"feed_forward.up_exps", "ffn_up_exps"}, {"feed_forward.down_exps", "ffn_down_exps"}};
+const std::map<std::string, std::string> kGgufLfm2 = {{"embed_tokens", "token_embd"},
+                                                      {"embedding_norm", "token_embd_norm"},
+                                                      {"operator_norm", "attn_norm"},
+                                                      {"ffn_norm", "ffn_norm"},
+                                                      {"conv.in_proj", "shortconv.in_proj"},
+                                                      {"conv.conv", "shortconv.conv"},
+                                                      {"conv.out_proj", "shortconv.out_proj"},
+                                                      {"self_attn.q_proj", "attn_q"},
+                                                      {"self_attn.k_proj", "attn_k"},
+                                                      {"self_attn.v_proj", "attn_v"},
+                                                      {"self_attn.out_proj", "attn_output"},
+                                                      {"self_attn.q_layernorm", "attn_q_norm"},
+                                                      {"self_attn.k_layernorm", "attn_k_norm"},
+                                                      {"feed_forward.w1", "ffn_gate"},
+                                                      {"feed_forward.w3", "ffn_up"},
+                                                      {"feed_forward.w2", "ffn_down"},
+                                                      {"feed_forward.gate", "ffn_gate_inp"},
+                                                      {"feed_forward.expert_bias", "exp_probs_b.bias"},
+                                                      {"feed_forward.gate_exps", "ffn_gate_exps"},
+                                                      {"feed_forward.up_exps", "ffn_up_exps"},
+                                                      {"feed_forward.down_exps", "ffn_down_exps"}};
 
 // B * x through the convolution, times C.
 Var gated_conv(Net& net, int64_t taps, const Var& x) {
   const int64_t n = x.dims[0];
-  const std::vector<Var> bcx = net.linears(x, {{"conv.in_proj", {n}, 0, 3 * n}, {"conv.in_proj", {n}, n, 3 * n}, {"conv.in_proj", {n}, 2 * n, 3 * n}});
+  const std::vector<Var> bcx = net.linears(
+      x, {{"conv.in_proj", {n}, 0, 3 * n}, {"conv.in_proj", {n}, n, 3 * n}, {"conv.in_proj", {n}, 2 * n, 3 * n}});
   const Var y = short_conv(net, net.mul(bcx[0], bcx[2]), "conv.conv", taps, format::UnaryKind::none);
   return net.linear(net.mul(net.wanted(bcx[1]), net.wanted(y)), {"conv.out_proj", {n}});
 }
@@ -56,7 +70,9 @@ void read_gguf(Checkpoint& c, Lfm& m) {
   // One number a layer; 0 means a convolution.
   const Json* kv = f.find("attention.head_count_kv");
   for (size_t i = 0; i < d.layers.size(); ++i) {
-    const int64_t n = kv && kv->is_array() && i < kv->size() && (*kv)[i].is_number_integer() ? (*kv)[i].get<int64_t>() : kv && kv->is_number_integer() ? kv->get<int64_t>() : 0;
+    const int64_t n = kv && kv->is_array() && i < kv->size() && (*kv)[i].is_number_integer() ? (*kv)[i].get<int64_t>()
+                      : kv && kv->is_number_integer()                                        ? kv->get<int64_t>()
+                                                                                             : 0;
     m.is_attention.push_back(n > 0);
     if (n > 0) a.kv_heads = n;
   }
@@ -93,8 +109,10 @@ void read_config(Checkpoint& c, Lfm& m) {
   if (is_lfm3) expect_biases(f, "attention_bias", {"q_proj", "k_proj", "v_proj", "o_proj"}, d.naming);
   for (const char* key : {"block_use_swiglu", "use_pos_enc"}) f.expect(key, true);
   // Names that say once more what is read, or how weights began.
-  f.pass_over({"intermediate_size", "block_dim", "conv_dim", "conv_dim_out", "num_heads", "block_norm_eps", "block_mlp_init_scale", "block_out_init_scale", "block_use_xavier_init", "conv_use_xavier_init",
-               "tie_embedding", "full_attn_idxs", "sliding_window", "block_auto_adjust_ff_dim", "block_multiple_of", "block_ffn_dim_multiplier"});
+  f.pass_over({"intermediate_size", "block_dim", "conv_dim", "conv_dim_out", "num_heads", "block_norm_eps",
+               "block_mlp_init_scale", "block_out_init_scale", "block_use_xavier_init", "conv_use_xavier_init",
+               "tie_embedding", "full_attn_idxs", "sliding_window", "block_auto_adjust_ff_dim", "block_multiple_of",
+               "block_ffn_dim_multiplier"});
   int64_t width = f.integer(f.has("block_ff_dim") ? "block_ff_dim" : "intermediate_size");
   if (!is_lfm3 && f.boolean("block_auto_adjust_ff_dim", f.text("model_type", "") == "lfm2")) {
     width = 2 * width / 3;
@@ -110,7 +128,8 @@ void read_config(Checkpoint& c, Lfm& m) {
   for (size_t i = 0; i < layers; ++i) {
     m.is_attention.push_back(types[i] != "conv");
     if (types[i] == "sliding_attention") d.layers[i] = {f.integer("sliding_window", 1, 1 << 30), 1};
-    else if (types[i] != "conv" && types[i] != "full_attention") f.refuse("layer_types", "holds \"" + printable(types[i]) + "\"");
+    else if (types[i] != "conv" && types[i] != "full_attention")
+      f.refuse("layer_types", "holds \"" + printable(types[i]) + "\"");
   }
   const bool has_kinds = is_lfm3;
   d.ropes.push_back(config_rope(f, has_kinds ? "full_attention" : "", 1000000, a.head_dim));
@@ -161,8 +180,11 @@ void build(Checkpoint& c, ModelBuilder& b) {
     a.rope = ropes[size_t(d.layers[i].rope)], a.rope_scale = d.ropes[size_t(d.layers[i].rope)].scale;
     // Two names of the same tensor.
     if (!a.gate.empty()) a.gate = net.has("self_attn.gate_proj.weight") ? "gate_proj" : "g_proj";
-    x = half(x, "operator_norm", "post_operator_norm", [&](const Var& h) { return m.is_attention[i] ? attention(net, a, h) : gated_conv(net, m.taps, h); });
-    x = half(x, "ffn_norm", "post_ffn_norm", [&](const Var& h) { return m.experts.count && int64_t(i) >= m.dense_layers ? experts(net, m.experts, h) : feed_forward(net, d.ffn, h); });
+    x = half(x, "operator_norm", "post_operator_norm",
+             [&](const Var& h) { return m.is_attention[i] ? attention(net, a, h) : gated_conv(net, m.taps, h); });
+    x = half(x, "ffn_norm", "post_ffn_norm", [&](const Var& h) {
+      return m.experts.count && int64_t(i) >= m.dense_layers ? experts(net, m.experts, h) : feed_forward(net, d.ffn, h);
+    });
   }
   net.leave_layers();
   x = net.rms_norm(x, net.plain("embedding_norm.weight", {d.hidden}), d.eps);

@@ -1,6 +1,7 @@
-// Llama and its relatives: norms before both halves of a layer, rotary positions, gated SiLU. Mistral and Ministral add a window, Qwen2 biases
-// and a window from some layer on, Qwen3 norms on queries and keys, SmolLM3 layers without positions, Phi-3
-// matrices in one piece. A GGUF of these families may have experts: Mixtral is a Llama there, Qwen3-MoE a Qwen3.
+// Llama and its relatives: norms before both halves of a layer, rotary positions, gated SiLU. Mistral and Ministral add
+// a window, Qwen2 biases and a window from some layer on, Qwen3 norms on queries and keys, SmolLM3 layers without
+// positions, Phi-3 matrices in one piece. A GGUF of these families may have experts: Mixtral is a Llama there,
+// Qwen3-MoE a Qwen3.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -51,8 +52,10 @@ void build_qwen(Checkpoint& c, const std::string& family, ModelBuilder& b) {
     if (family == "qwen2moe") {
       d.experts.route.renormalise = false;
       add_shared_expert(f.integer("expert_shared_feed_forward_length"), d);
-      d.naming.gguf.insert({{"mlp.shared_expert.gate_proj", "ffn_gate_shexp"}, {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
-                            {"mlp.shared_expert.down_proj", "ffn_down_shexp"}, {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}});
+      d.naming.gguf.insert({{"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
+                            {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
+                            {"mlp.shared_expert.down_proj", "ffn_down_shexp"},
+                            {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}});
     }
   } else {
     const Facts f = config_facts(c);
@@ -68,7 +71,8 @@ void build_qwen2(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen2", b); }
 void build_qwen3(Checkpoint& c, ModelBuilder& b) { build_qwen(c, "qwen3", b); }
 void build_qwen_moe_gguf(Checkpoint& c, ModelBuilder& b) { build_qwen(c, architecture_of(c), b); }
 
-// Some layers have no positions: each fourth one, or those with a 0 in no_rope_layers. A window, when it is used, is theirs.
+// Some layers have no positions: each fourth one, or those with a 0 in no_rope_layers. A window, when it is used, is
+// theirs.
 void build_smollm3(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const auto stands_still = [](size_t i, int64_t interval) { return (int64_t(i) + 1) % interval == 0; };
@@ -84,9 +88,11 @@ void build_smollm3(Checkpoint& c, ModelBuilder& b) {
   if (!f.has("tie_word_embeddings")) d.is_tied = true;
   d.ropes.push_back(config_rope(f, "", 2000000, d.attention.head_dim));
   const Json* list = f.find("no_rope_layers");
-  if (list && (!list->is_array() || list->size() < d.layers.size())) f.refuse("no_rope_layers", "does not have a value for each layer");
+  if (list && (!list->is_array() || list->size() < d.layers.size()))
+    f.refuse("no_rope_layers", "does not have a value for each layer");
   for (size_t i = 0; i < d.layers.size(); ++i)
-    if (list ? (*list)[i] == 0 : stands_still(i, f.integer("no_rope_layer_interval", 1, 4096, 4))) d.layers[i].rope = -1;
+    if (list ? (*list)[i] == 0 : stands_still(i, f.integer("no_rope_layer_interval", 1, 4096, 4)))
+      d.layers[i].rope = -1;
   f.pass_over({"no_rope_layer_interval", "layer_types", "sliding_window"});
   if (f.boolean("use_sliding_window", false)) {
     set_window_layers(f, 0, d.layers);
@@ -117,7 +123,8 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
 }  // namespace
 
 extern const Recipe llama_recipe, qwen2_recipe, qwen3_recipe, qwen_moe_gguf_recipe, smollm3_recipe, phi3_recipe;
-const Recipe llama_recipe = {"llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3", "cwm"}, build_llama};
+const Recipe llama_recipe = {
+    "llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3", "cwm"}, build_llama};
 const Recipe qwen2_recipe = {"qwen2", {"qwen2"}, {"qwen2"}, build_qwen2};
 const Recipe qwen3_recipe = {"qwen3", {"qwen3"}, {"qwen3"}, build_qwen3};
 const Recipe qwen_moe_gguf_recipe = {"qwen_moe", {"qwen3moe", "qwen2moe"}, {}, build_qwen_moe_gguf};

@@ -8,7 +8,8 @@
 namespace runnel::convert {
 namespace {
 
-const std::map<std::string, std::string> kGgufAround = {{"embeddings", "token_embd"}, {"/lm_head", "output"}, {"norm_f", "output_norm"}, {"norm", "attn_norm"}};
+const std::map<std::string, std::string> kGgufAround = {
+    {"embeddings", "token_embd"}, {"/lm_head", "output"}, {"norm_f", "output_norm"}, {"norm", "attn_norm"}};
 
 struct Sizes {
   int64_t hidden = 0, layers = 0, vocab = 0;
@@ -29,7 +30,8 @@ void build_stack(Checkpoint& c, ModelBuilder& b, const Sizes& s, int64_t context
     expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
     f.expect("rms_norm", true);
     // Sizes once more, how weights began, and names of the authors' own code.
-    f.pass_over({"time_step_min", "time_step_rank", "expand", "d_inner", "d_model", "num_hidden_layers", "n_layer", "pad_vocab_size_multiple", "fused_add_norm", "ssm_cfg", "norm_before_gate"});
+    f.pass_over({"time_step_min", "time_step_rank", "expand", "d_inner", "d_model", "num_hidden_layers", "n_layer",
+                 "pad_vocab_size_multiple", "fused_add_norm", "ssm_cfg", "norm_before_gate"});
   }
   for (const auto& [name, gguf] : kGgufMamba2) naming.gguf["mixer." + name] = gguf;
   Net net(c, b, naming, context);
@@ -58,7 +60,8 @@ void build_mamba(Checkpoint& c, ModelBuilder& b) {
   int64_t context = kContext;
   if (c.is_gguf()) {
     const Facts f = gguf_facts(c);
-    s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c), f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
+    s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c),
+         f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
     m.taps = f.integer("ssm.conv_kernel", 1, 64);
     m.inner = f.integer("ssm.inner_size");
     m.state = f.integer("ssm.state_size", 1, 65536);
@@ -68,8 +71,8 @@ void build_mamba(Checkpoint& c, ModelBuilder& b) {
     context = f.integer("context_length", 1, kContext, kContext);
   } else {
     const Facts f = config_facts(c);
-    s = {f.integer("hidden_size"), f.integer(f.has("n_layer") ? "n_layer" : "num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("layer_norm_epsilon", 1e-5),
-         f.boolean("tie_word_embeddings", true)};
+    s = {f.integer("hidden_size"), f.integer(f.has("n_layer") ? "n_layer" : "num_hidden_layers", 1, 4096),
+         f.integer("vocab_size"), f.number("layer_norm_epsilon", 1e-5), f.boolean("tie_word_embeddings", true)};
     m.taps = f.integer("conv_kernel", 1, 64, 4);
     m.inner = f.integer("intermediate_size", 1, 1 << 30, s.hidden * f.integer("expand", 1, 64, 2));
     m.state = f.integer("state_size", 1, 65536, 16);
@@ -90,12 +93,14 @@ void build_mamba2(Checkpoint& c, ModelBuilder& b) {
   int64_t context = kContext;
   if (c.is_gguf()) {
     const Facts f = gguf_facts(c);
-    s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c), f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
+    s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c),
+         f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
     read_gguf_mamba2(f, m);
     context = f.integer("context_length", 1, kContext, kContext);
   } else {
     const Facts f = config_facts(c);
-    s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("layer_norm_epsilon", 1e-5), f.boolean("tie_word_embeddings", false)};
+    s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"),
+         f.number("layer_norm_epsilon", 1e-5), f.boolean("tie_word_embeddings", false)};
     m.heads = f.integer("num_heads", 1, 65536);
     m.head_dim = f.integer("head_dim", 1, 65536);
     m.state = f.integer("state_size", 1, 65536);
@@ -112,7 +117,8 @@ void build_mamba2(Checkpoint& c, ModelBuilder& b) {
 void build_mamba3(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   if (f.boolean("is_mimo", false)) f.refuse("is_mimo", "is set; several inputs and outputs a head are not supported");
-  const Sizes s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"), f.number("norm_eps", 1e-5), f.boolean("tie_word_embeddings", false)};
+  const Sizes s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"),
+                   f.number("norm_eps", 1e-5), f.boolean("tie_word_embeddings", false)};
   Mamba3 m;
   m.head_dim = f.integer("head_dim", 1, 65536, 64);
   m.heads = s.hidden * f.integer("expand", 1, 64, 2) / m.head_dim;

@@ -1,4 +1,5 @@
-// MiniMax-01 (arXiv 2501.08313): lightning attention with a constant decay a head, now and then softmax attention; experts in every layer.
+// MiniMax-01 (arXiv 2501.08313): lightning attention with a constant decay a head, now and then softmax attention;
+// experts in every layer.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -18,7 +19,8 @@ std::vector<float> decays(int64_t heads, size_t layer, size_t layers) {
   return out;
 }
 
-Var lightning(Net& net, int64_t heads, int64_t dim, UnaryKind activation, double eps, const std::vector<float>& decay, const Var& x) {
+Var lightning(Net& net, int64_t heads, int64_t dim, UnaryKind activation, double eps, const std::vector<float>& decay,
+              const Var& x) {
   const std::string p = "self_attn.";
   const int64_t n = heads * dim;
   // Rows of q, k and v alternate by head.
@@ -30,11 +32,13 @@ Var lightning(Net& net, int64_t heads, int64_t dim, UnaryKind activation, double
     return net.matrix(p + name, net.reordered(all, rows));
   };
   const std::string gate = net.matrix(p + "output_gate", net.take(p + "output_gate.weight", {n, x.dims[0]}));
-  const std::vector<Var> in = net.products(x, {{part("q", 0), {heads, dim}}, {part("k", 1), {heads, dim}}, {part("v", 2), {heads, dim}}, {gate, {n}}});
+  const std::vector<Var> in = net.products(
+      x, {{part("q", 0), {heads, dim}}, {part("k", 1), {heads, dim}}, {part("v", 2), {heads, dim}}, {gate, {n}}});
   const Var q = net.unary(activation, in[0]), k = net.unary(activation, in[1]), v = net.unary(activation, in[2]);
   const std::string state = net.state(p + "state", {heads, dim, dim});
   const std::string rate = net.constant(p + "decay", decay, {heads});
-  const Var y = net.op("matrix_recurrence", {q.name, k.name, v.name, rate, "", "", "", "", "", state}, "T", {heads, dim}, {state}, format::MatrixRecurrenceAttrsT{});
+  const Var y = net.op("matrix_recurrence", {q.name, k.name, v.name, rate, "", "", "", "", "", state}, "T",
+                       {heads, dim}, {state}, format::MatrixRecurrenceAttrsT{});
   const Var normed = net.rms_norm(net.reshape(net.wanted(y), {n}), net.plain(p + "norm.weight", {n}), eps);
   return net.linear(net.glu(UnaryKind::sigmoid, net.wanted(in[3]), normed), {p + "out_proj", {x.dims[0]}});
 }
@@ -84,9 +88,12 @@ void build(Checkpoint& c, ModelBuilder& b) {
     const bool is_linear = types[i] == "linear_attention";
     const std::string kind = is_linear ? "linear_attn" : "full_attn";
     x = half(x, "input_layernorm", factor(kind + "_alpha"), factor(kind + "_beta"), [&](const Var& h) {
-      return is_linear ? lightning(net, d.attention.heads, d.attention.head_dim, activation, 1e-6, decays(d.attention.heads, i, layers), h) : attention(net, d.attention, h);
+      return is_linear ? lightning(net, d.attention.heads, d.attention.head_dim, activation, 1e-6,
+                                   decays(d.attention.heads, i, layers), h)
+                       : attention(net, d.attention, h);
     });
-    x = half(x, "post_attention_layernorm", factor("mlp_alpha"), factor("mlp_beta"), [&](const Var& h) { return experts(net, e, h); });
+    x = half(x, "post_attention_layernorm", factor("mlp_alpha"), factor("mlp_beta"),
+             [&](const Var& h) { return experts(net, e, h); });
   }
   net.leave_layers();
   x = net.rms_norm(x, net.plain("norm.weight", {d.hidden}), d.eps);

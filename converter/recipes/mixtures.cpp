@@ -1,5 +1,5 @@
-// Decoders whose feed-forward is a mixture of experts: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, and gpt-oss with learned sinks, biases everywhere, a clamped gated
-// unit and every other layer with a window.
+// Decoders whose feed-forward is a mixture of experts: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, and gpt-oss with
+// learned sinks, biases everywhere, a clamped gated unit and every other layer with a window.
 #include <algorithm>
 #include <cmath>
 
@@ -37,7 +37,8 @@ void set_expert_layers(const Facts& f, Decoder& d) {
   const int64_t step = f.integer("decoder_sparse_step", 1, 4096, 1);
   const Json* dense = f.find("mlp_only_layers");
   for (size_t i = 0; i < d.layers.size(); ++i) {
-    const bool is_dense = dense && dense->is_array() && std::find(dense->begin(), dense->end(), Json(i)) != dense->end();
+    const bool is_dense =
+        dense && dense->is_array() && std::find(dense->begin(), dense->end(), Json(i)) != dense->end();
     d.layers[i].has_experts = !is_dense && (int64_t(i) + 1) % step == 0;
   }
 }
@@ -48,7 +49,9 @@ void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   read_config_basics(f, d);
   if (f.text("model_type", "") == "qwen3_moe") d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
-  else add_shared_expert(f.integer("shared_expert_intermediate_size"), d), expect_biases(f, "qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);
+  else
+    add_shared_expert(f.integer("shared_expert_intermediate_size"), d),
+        expect_biases(f, "qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);
   read_experts(f, f.has("num_experts") ? "num_experts" : "num_local_experts", d);
   d.experts.width = f.integer("moe_intermediate_size");
   d.experts.route.renormalise = f.boolean("norm_topk_prob", false);

@@ -1,4 +1,5 @@
-// Nemotron-H: each layer is one block, Mamba-2, attention without positions, a squared-ReLU feed-forward or a mixture of such experts.
+// Nemotron-H: each layer is one block, Mamba-2, attention without positions, a squared-ReLU feed-forward or a mixture
+// of such experts.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -10,7 +11,8 @@ namespace runnel::convert {
 namespace {
 
 Var plain_feed_forward(Net& net, const std::string& prefix, int64_t width, format::UnaryKind activation, const Var& x) {
-  return net.linear(net.unary(activation, net.linear(x, {prefix + "up_proj", {width}})), {prefix + "down_proj", {x.dims[0]}});
+  return net.linear(net.unary(activation, net.linear(x, {prefix + "up_proj", {width}})),
+                    {prefix + "down_proj", {x.dims[0]}});
 }
 
 std::vector<std::string> block_types(const Facts& f, size_t layers) {
@@ -24,7 +26,9 @@ std::vector<std::string> block_types(const Facts& f, size_t layers) {
     else if (c == 'E') out.push_back("moe");
     else f.refuse("hybrid_override_pattern", "holds '" + printable(std::string(1, c)) + "'; M, *, - and E are known");
   }
-  if (out.size() != layers) f.refuse("hybrid_override_pattern", "names " + std::to_string(out.size()) + " layers, not " + std::to_string(layers));
+  if (out.size() != layers)
+    f.refuse("hybrid_override_pattern",
+             "names " + std::to_string(out.size()) + " layers, not " + std::to_string(layers));
   return out;
 }
 
@@ -34,7 +38,10 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const double eps = f.number("layer_norm_epsilon", f.number("norm_eps", 1e-5));
   const std::string pattern = f.text("hybrid_override_pattern", "");
   const Json* types_list = f.find("layers_block_type");
-  const size_t layers = types_list && types_list->is_array() ? types_list->size() : size_t(f.integer("num_hidden_layers", 1, 4096, int64_t(std::max<size_t>(pattern.size(), 1))));
+  const size_t layers =
+      types_list && types_list->is_array()
+          ? types_list->size()
+          : size_t(f.integer("num_hidden_layers", 1, 4096, int64_t(std::max<size_t>(pattern.size(), 1))));
   const std::vector<std::string> types = block_types(f, layers);
   Attention a;
   a.prefix = "mixer.";
@@ -52,7 +59,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   m.eps = eps;
   m.dt_min = f.number("time_step_min", 0.001);
   const format::UnaryKind activation = activation_named(f, "mlp_hidden_act", "relu2");
-  const int64_t width = f.integer("intermediate_size", 1, 1 << 30, 1), shared = f.integer("moe_shared_expert_intermediate_size", 0, 1 << 30, 0);
+  const int64_t width = f.integer("intermediate_size", 1, 1 << 30, 1),
+                shared = f.integer("moe_shared_expert_intermediate_size", 0, 1 << 30, 0);
   Experts e;
   e.prefix = "mixer.";
   e.gate = "";
@@ -69,9 +77,11 @@ void build(Checkpoint& c, ModelBuilder& b) {
   e.route.groups = uint32_t(f.integer("n_group", 1, 65536, 1));
   e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
 
-  f.pass_over({"attention_bias", "mamba_expand", "expand", "mamba_proj_bias", "n_shared_experts", "time_step_limit", "time_step_rank", "rope_theta", "partial_rotary_factor",
-               "rope_scaling", "rope_parameters", "norm_eps", "hybrid_override_pattern", "num_hidden_layers"});
-  const bool is_tied = f.boolean("tie_word_embeddings", true) && !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
+  f.pass_over({"attention_bias", "mamba_expand", "expand", "mamba_proj_bias", "n_shared_experts", "time_step_limit",
+               "time_step_rank", "rope_theta", "partial_rotary_factor", "rope_scaling", "rope_parameters", "norm_eps",
+               "hybrid_override_pattern", "num_hidden_layers"});
+  const bool is_tied = f.boolean("tie_word_embeddings", true) &&
+                       !c.has("lm_head.weight");  // the modelling code never ties, whatever the configuration says
   Naming naming = {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", {}};
   expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
   expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
@@ -83,7 +93,9 @@ void build(Checkpoint& c, ModelBuilder& b) {
     x = with_residual(net, x, "norm", eps, [&](const Var& h) {
       if (types[i] == "linear_attention" || types[i] == "mamba") return mamba2(net, m, h);
       if (types[i] == "full_attention" || types[i] == "attention") return attention(net, a, h);
-      if (types[i] == "moe") return net.add(experts(net, e, net.wanted(h)), plain_feed_forward(net, "mixer.shared_experts.", shared, activation, net.wanted(h)));
+      if (types[i] == "moe")
+        return net.add(experts(net, e, net.wanted(h)),
+                       plain_feed_forward(net, "mixer.shared_experts.", shared, activation, net.wanted(h)));
       if (types[i] != "mlp") f.refuse("layers_block_type", "holds \"" + printable(types[i]) + "\"");
       return plain_feed_forward(net, "mixer.", width, activation, net.wanted(h));
     });

@@ -4,7 +4,8 @@
 
 namespace runnel::convert {
 
-Net::Net(Checkpoint& c, ModelBuilder& model, Naming naming, int64_t context, bool is_whole) : Program(model, "main"), Source(c, std::move(naming)), is_whole_(is_whole) {
+Net::Net(Checkpoint& c, ModelBuilder& model, Naming naming, int64_t context, bool is_whole)
+    : Program(model, "main"), Source(c, std::move(naming)), is_whole_(is_whole) {
   is_headless_ = is_whole || (c.kind == Checkpoint::Kind::kDirectory && !has("/lm_head.weight") && names_base_class(c));
   builder().model.context = uint64_t(context);
   graph().add_stream_symbols(is_whole);
@@ -31,7 +32,8 @@ std::string Net::plain(const std::string& name, const std::vector<int64_t>& shap
   return to;
 }
 
-std::string Net::plain_as(const std::string& name, const std::vector<int64_t>& source_shape, const std::vector<int64_t>& shape) {
+std::string Net::plain_as(const std::string& name, const std::vector<int64_t>& source_shape,
+                          const std::vector<int64_t>& shape) {
   return constant(name, values(name, source_shape), shape);
 }
 
@@ -76,7 +78,8 @@ std::vector<Var> Net::linears(const Var& x, const std::vector<Product>& products
   return vars;
 }
 
-Var Net::by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in, bool is_delicate) {
+Var Net::by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out,
+                  int64_t in, bool is_delicate) {
   std::vector<const SourceTensor*> pointers;
   for (int64_t g = 0; g < groups; ++g) {
     SourceTensor t{own_name(name), SourceType::kF32, {uint64_t(out), uint64_t(in)}, nullptr, 0};
@@ -84,13 +87,15 @@ Var Net::by_group(const Var& x, const std::string& name, const std::vector<float
     std::memcpy(bytes.data(), weights.data() + g * out * in, bytes.size());
     pointers.push_back(&derived(std::move(t), std::move(bytes)));
   }
-  return op("routed_matmul", {reshape(x, {groups, in}).name, "", matrix(name, stacked(pointers), is_delicate)}, x.axis, {groups, out});
+  return op("routed_matmul", {reshape(x, {groups, in}).name, "", matrix(name, stacked(pointers), is_delicate)}, x.axis,
+            {groups, out});
 }
 
 std::string Net::positions(const std::string& axis) {
   const std::string of_rows = "positions_of_rows";
   if (axis != "R") return "positions";
-  if (is_new(of_rows)) graph().op("gather_rows", {"positions", "rows"}, {graph().value(of_rows, {axis}, format::DType::i32)});
+  if (is_new(of_rows))
+    graph().op("gather_rows", {"positions", "rows"}, {graph().value(of_rows, {axis}, format::DType::i32)});
   return of_rows;
 }
 

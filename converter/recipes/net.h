@@ -1,5 +1,5 @@
-// The language in which recipes are written: a source, which knows tensors by name, and the program that is written over them, for models that read one
-// stream of tokens.
+// The language in which recipes are written: a source, which knows tensors by name, and the program that is written
+// over them, for models that read one stream of tokens.
 #pragma once
 
 #include "converter/program/program.h"
@@ -7,12 +7,13 @@
 
 namespace runnel::convert {
 
-// One of several products of the same input. Rows of the source matrix [first, first + product of dims) are used; -1: all of them.
+// One of several products of the same input. Rows of the source matrix [first, first + product of dims) are used; -1:
+// all of them.
 struct Product {
   std::string source;         // short name without ".weight"
   std::vector<int64_t> dims;  // of the output, behind the token axis
   int64_t first = -1;
-  int64_t rows_in_all = 0;    // of the source matrix, when first >= 0
+  int64_t rows_in_all = 0;  // of the source matrix, when first >= 0
 };
 
 // The program "main". Values lie on axis T (all tokens of the call) or R (the wanted rows).
@@ -21,14 +22,16 @@ class Net : public Program, public Source {
   // is_whole: tokens see those behind them too, so a text is one call.
   Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole = false);
 
-  // Where names are looked up and values are named from here on. layer(i) for i < count; the last layer is where `wanted` gathers.
+  // Where names are looked up and values are named from here on. layer(i) for i < count; the last layer is where
+  // `wanted` gathers.
   void layer(size_t i, size_t count);
   void leave_layers();
 
   // A tensor as f32 in the file, `offset` added; returns its name there.
   std::string plain(const std::string& name, const std::vector<int64_t>& shape, float offset = 0);
   // The same with another shape of as many elements.
-  std::string plain_as(const std::string& name, const std::vector<int64_t>& source_shape, const std::vector<int64_t>& shape);
+  std::string plain_as(const std::string& name, const std::vector<int64_t>& source_shape,
+                       const std::vector<int64_t>& shape);
 
   // What the session fills in: its option `context` [1], and the positions of the tokens [T]; as floats.
   Var session_context() { return filled_in("context", "1", format::Role::context); }
@@ -40,15 +43,20 @@ class Net : public Program, public Source {
   Var embed(const std::string& table, int64_t vocab, int64_t hidden, float scale = 1);
   Var linear(const Var& x, const Product& product) { return linears(x, {product})[0]; }
   std::vector<Var> linears(const Var& x, const std::vector<Product>& products);
-  // Each of `groups` parts of x, `in` channels wide, through a matrix of its own: weights [groups, out, in]. Gives [groups, out].
-  Var by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out, int64_t in, bool is_delicate = false);
-  Var rope(const Var& x, const std::string& table, bool interleaved = false, float scale = 1) { return rotate(x, positions(x.axis), table, interleaved, scale); }
+  // Each of `groups` parts of x, `in` channels wide, through a matrix of its own: weights [groups, out, in]. Gives
+  // [groups, out].
+  Var by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out,
+               int64_t in, bool is_delicate = false);
+  Var rope(const Var& x, const std::string& table, bool interleaved = false, float scale = 1) {
+    return rotate(x, positions(x.axis), table, interleaved, scale);
+  }
 
   bool is_whole() const { return is_whole_; }
-  // The model has no output matrix: tokens see those behind them; or the source has none and its configuration names a class without one, or
-  // sentence-transformers' list of modules stands beside it.
+  // The model has no output matrix: tokens see those behind them; or the source has none and its configuration names a
+  // class without one, or sentence-transformers' list of modules stands beside it.
   bool is_headless() const { return is_headless_; }
-  // The final product, its output called `logits`; x is the optional output `last_hidden_state`. Without a head that is the only output.
+  // The final product, its output called `logits`; x is the optional output `last_hidden_state`. Without a head that is
+  // the only output.
   void head(const Var& x, const std::string& matrix, int64_t vocab, double softcap = 0, double factor = 1);
 
  private:

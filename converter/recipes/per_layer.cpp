@@ -12,10 +12,14 @@ void check_shared(const Facts& f, const char* key, const PerLayerDecoder& p) {
   bool owns[2] = {false, false}, reads[2] = {false, false};
   for (size_t i = 0; i < p.d.layers.size(); ++i) (i < p.owners ? owns : reads)[p.d.layers[i].window > 0] = true;
   for (int kind = 0; kind < 2; ++kind)
-    if (reads[kind] && !owns[kind]) f.refuse(key, "leaves no layer " + std::string(kind ? "with a window" : "that sees everything") + " with keys and values of its own");
+    if (reads[kind] && !owns[kind])
+      f.refuse(key, "leaves no layer " + std::string(kind ? "with a window" : "that sees everything") +
+                        " with keys and values of its own");
 }
 
-size_t owners_of(const Facts& f, const char* key, size_t layers) { return layers - size_t(f.integer(key, 0, int64_t(layers) - 1, 0)); }
+size_t owners_of(const Facts& f, const char* key, size_t layers) {
+  return layers - size_t(f.integer(key, 0, int64_t(layers) - 1, 0));
+}
 
 }  // namespace
 
@@ -31,7 +35,8 @@ void read_per_layer_config(const Facts& f, int64_t pattern, PerLayerDecoder& p) 
   d.ffn.activation = gemma_activation(f);
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
   const std::vector<int64_t> widths = f.integers("intermediate_size", d.layers.size());
-  for (size_t i = 0; i < d.layers.size(); ++i) p.sizes.push_back({f.integer("head_dim", 2, 65536), f.integer("num_key_value_heads", 1, 65536), widths[i]});
+  for (size_t i = 0; i < d.layers.size(); ++i)
+    p.sizes.push_back({f.integer("head_dim", 2, 65536), f.integer("num_key_value_heads", 1, 65536), widths[i]});
   set_window_layers(f, pattern, d.layers);
   p.owners = owners_of(f, "num_kv_shared_layers", d.layers.size());
   p.input_width = f.integer("hidden_size_per_layer_input", 0, int64_t(1) << 20);
@@ -50,15 +55,18 @@ void read_per_layer_gguf(Checkpoint& c, const Facts& f, PerLayerDecoder& p) {
   d.eps = d.attention.eps = f.number("attention.layer_norm_rms_epsilon");
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
   d.ffn.activation = format::UnaryKind::gelu_tanh;
-  const int64_t wide = f.integer("attention.key_length", 2, 65536), narrow = f.integer("attention.key_length_swa", 2, 65536, wide);
-  const std::vector<int64_t> kv_heads = f.integers("attention.head_count_kv", layers, 1, 65536), widths = f.integers("feed_forward_length", layers);
+  const int64_t wide = f.integer("attention.key_length", 2, 65536),
+                narrow = f.integer("attention.key_length_swa", 2, 65536, wide);
+  const std::vector<int64_t> kv_heads = f.integers("attention.head_count_kv", layers, 1, 65536),
+                             widths = f.integers("feed_forward_length", layers);
   f.expect("attention.value_length", wide);
   f.expect("attention.value_length_swa", narrow);
   set_gguf_window_layers(f, 0, d.layers);
   for (size_t i = 0; i < layers; ++i) p.sizes.push_back({d.layers[i].window ? narrow : wide, kv_heads[i], widths[i]});
   p.owners = owners_of(f, "attention.shared_kv_layers", layers);
   p.input_width = f.integer("embedding_length_per_layer_input", 0, int64_t(1) << 20, 0);
-  for (const auto& [name, rows] : {std::pair{"token_embd.weight", &d.vocab}, std::pair{"per_layer_token_embd.weight", &p.input_vocab}})
+  for (const auto& [name, rows] :
+       {std::pair{"token_embd.weight", &d.vocab}, std::pair{"per_layer_token_embd.weight", &p.input_vocab}})
     if (const SourceTensor* t = c.peek(name)) *rows = int64_t(t->shape.front());
     else if (rows == &d.vocab || p.input_width) fail("%s: tensor \"%s\" is missing", c.path.c_str(), name);
   // Files do not say it in another way.
@@ -69,15 +77,20 @@ void read_per_layer_gguf(Checkpoint& c, const Facts& f, PerLayerDecoder& p) {
 
 void add_per_layer_names(Decoder& d) {
   add_post_norms(d);
-  d.naming.gguf.insert({{"embed_tokens_per_layer", "per_layer_token_embd"}, {"per_layer_model_projection", "per_layer_model_proj"}, {"per_layer_projection_norm", "per_layer_proj_norm"},
-                        {"per_layer_input_gate", "inp_gate"}, {"per_layer_projection", "proj"}, {"post_per_layer_input_norm", "post_norm"}});
+  d.naming.gguf.insert({{"embed_tokens_per_layer", "per_layer_token_embd"},
+                        {"per_layer_model_projection", "per_layer_model_proj"},
+                        {"per_layer_projection_norm", "per_layer_proj_norm"},
+                        {"per_layer_input_gate", "inp_gate"},
+                        {"per_layer_projection", "proj"},
+                        {"post_per_layer_input_norm", "post_norm"}});
   d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   d.attention.v_norm = true;
   d.attention.scale = 1;
 }
 
 PerLayerNet::PerLayerNet(Net& net, const PerLayerDecoder& p) : net_(net), p_(p) {
-  for (size_t i = 0; i < p.d.ropes.size(); ++i) ropes_.push_back(rope_table(net, p.d.ropes[i], "/rope" + std::to_string(i)));
+  for (size_t i = 0; i < p.d.ropes.size(); ++i)
+    ropes_.push_back(rope_table(net, p.d.ropes[i], "/rope" + std::to_string(i)));
   const std::string where = net.checkpoint().path.string();
   const Json nothing;
   check_shared(Facts(nothing, where), "the number of layers with shared keys and values", p);
@@ -89,7 +102,9 @@ void PerLayerNet::layer(size_t i) {
   net_.layer(i, p_.owners);
 }
 
-Var PerLayerNet::norm(const Var& x, const std::string& name, const Var* residual) { return net_.rms_norm(x, net_.plain(name + ".weight", {p_.d.hidden}), p_.d.eps, residual); }
+Var PerLayerNet::norm(const Var& x, const std::string& name, const Var* residual) {
+  return net_.rms_norm(x, net_.plain(name + ".weight", {p_.d.hidden}), p_.d.eps, residual);
+}
 
 void PerLayerNet::make_inputs(const Var& x) {
   if (p_.input_width == 0) return;
@@ -98,11 +113,17 @@ void PerLayerNet::make_inputs(const Var& x) {
   format::EmbeddingAttrsT attrs;
   attrs.scale = float(std::sqrt(double(w) / 2));
   attrs.outside = p_.has_outside && p_.input_vocab < p_.d.vocab ? 0 : -1;
-  const Var rows = net_.op("embedding", {"ids", net_.matrix("embed_tokens_per_layer.weight", net_.take("embed_tokens_per_layer.weight", {p_.input_vocab, layers * w}))}, "T", {layers * w}, {}, attrs);
+  const Var rows =
+      net_.op("embedding",
+              {"ids", net_.matrix("embed_tokens_per_layer.weight",
+                                  net_.take("embed_tokens_per_layer.weight", {p_.input_vocab, layers * w}))},
+              "T", {layers * w}, {}, attrs);
   std::vector<float> weight = net_.values("per_layer_projection_norm.weight", {w});
   for (float& v : weight) v = float(v * std::sqrt(0.5));
-  const Var residual = net_.reshape(rows, {layers, w}), projected = net_.linear(x, {"per_layer_model_projection", {layers, w}});
-  inputs_ = net_.rms_norm(projected, net_.constant("per_layer_projection_norm.weight", weight, {w}), p_.d.eps * double(p_.d.hidden), &residual);
+  const Var residual = net_.reshape(rows, {layers, w}),
+            projected = net_.linear(x, {"per_layer_model_projection", {layers, w}});
+  inputs_ = net_.rms_norm(projected, net_.constant("per_layer_projection_norm.weight", weight, {w}),
+                          p_.d.eps * double(p_.d.hidden), &residual);
 }
 
 Var PerLayerNet::input() {

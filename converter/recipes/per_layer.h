@@ -1,5 +1,6 @@
-// What Gemma 3n and Gemma 4 share: each layer gets an input of its own from a second, wide embedding; layers with a window and without may have
-// other heads; the last layers read the keys and values of earlier ones, so that only the wanted rows go through them.
+// What Gemma 3n and Gemma 4 share: each layer gets an input of its own from a second, wide embedding; layers with a
+// window and without may have other heads; the last layers read the keys and values of earlier ones, so that only the
+// wanted rows go through them.
 #pragma once
 
 #include "converter/recipes/decoder.h"
@@ -7,20 +8,21 @@
 namespace runnel::convert {
 
 struct PerLayerDecoder {
-  Decoder d;                  // sizes, norms, windows and ropes; ropes[0] for layers that see everything, ropes[1] for those with a window
+  Decoder d;  // sizes, norms, windows and ropes; ropes[0] for layers that see everything, ropes[1] for those with a
+              // window
   struct Sizes {
     int64_t head_dim = 0, kv_heads = 0, width = 0;  // width: of the feed-forward
   };
-  std::vector<Sizes> sizes;   // of each layer
-  size_t owners = 0;          // layers with keys and values of their own, the first ones
-  int64_t input_width = 0;    // channels of a layer's own input; 0: there are none
-  int64_t input_vocab = 0;    // rows of the table that they come from
-  bool k_is_v = false;        // in layers that see everything the keys' product is that of the values too
-  bool has_outside = false;   // ids outside of that table stand for row 0
+  std::vector<Sizes> sizes;  // of each layer
+  size_t owners = 0;         // layers with keys and values of their own, the first ones
+  int64_t input_width = 0;   // channels of a layer's own input; 0: there are none
+  int64_t input_vocab = 0;   // rows of the table that they come from
+  bool k_is_v = false;       // in layers that see everything the keys' product is that of the values too
+  bool has_outside = false;  // ids outside of that table stand for row 0
 };
 
-// Sizes of `facts` (a configuration with its defaults): those that the two families name alike. pattern: each how-manieth layer sees everything
-// where the configuration does not list them.
+// Sizes of `facts` (a configuration with its defaults): those that the two families name alike. pattern: each
+// how-manieth layer sees everything where the configuration does not list them.
 void read_per_layer_config(const Facts& facts, int64_t pattern, PerLayerDecoder& p);
 void read_per_layer_gguf(Checkpoint& checkpoint, const Facts& facts, PerLayerDecoder& p);
 // GGUF names beyond those of Decoder.

@@ -1,5 +1,6 @@
-// OLMo 2 and 3 and EXAONE 4: no norm before the halves of a layer but one behind each, and norms on queries and keys: over all heads at once in
-// OLMo, head by head in EXAONE. OLMo 3 and EXAONE 4 alternate layers with and without a window.
+// OLMo 2 and 3 and EXAONE 4: no norm before the halves of a layer but one behind each, and norms on queries and keys:
+// over all heads at once in OLMo, head by head in EXAONE. OLMo 3 and EXAONE 4 alternate layers with and without a
+// window.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -35,7 +36,8 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
     const double base = is_3 ? 500000 : 10000;
     d.ropes.push_back(config_rope(f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
     if (is_3) {
-      d.ropes.push_back(config_rope(f, "sliding_attention", f.has("rope_theta") ? f.number("rope_theta") : base, d.attention.head_dim));
+      d.ropes.push_back(config_rope(f, "sliding_attention", f.has("rope_theta") ? f.number("rope_theta") : base,
+                                    d.attention.head_dim));
       set_window_layers(f, 4, d.layers);
     }
   }
@@ -45,7 +47,8 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
 
 // L is a layer with a window, G one without; the last layer sees everything.
 void set_lettered_layers(const Facts& f, const std::string& pattern, std::vector<Layer>& layers) {
-  if (pattern.empty() || pattern.find_first_not_of("LG") != std::string::npos) f.refuse("sliding_window_pattern", "is \"" + printable(pattern) + "\", not a row of L and G");
+  if (pattern.empty() || pattern.find_first_not_of("LG") != std::string::npos)
+    f.refuse("sliding_window_pattern", "is \"" + printable(pattern) + "\", not a row of L and G");
   const int64_t window = f.integer("sliding_window", 1, int64_t(1) << 30);
   for (size_t i = 0; i + 1 < layers.size(); ++i)
     if (pattern[i % pattern.size()] == 'L') layers[i].window = window;
@@ -68,7 +71,8 @@ void build_exaone4(Checkpoint& c, ModelBuilder& b) {
     d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
     window = f.integer("sliding_window", 1, int64_t(1) << 30, 0);
     const Json* pattern = f.find("sliding_window_pattern");
-    if (window && !f.has("layer_types") && pattern && pattern->is_string()) set_lettered_layers(f, pattern->get<std::string>(), d.layers);
+    if (window && !f.has("layer_types") && pattern && pattern->is_string())
+      set_lettered_layers(f, pattern->get<std::string>(), d.layers);
     else if (window) set_window_layers(f, 4, d.layers);
   }
   // Where some layers have a window, the others have no positions.

@@ -21,7 +21,9 @@ const std::vector<const Recipe*>& all_recipes() {
   return kRecipes;
 }
 
-std::string architecture_of(const Checkpoint& c) { return c.kind == Checkpoint::Kind::kFile ? find_recipe(c).name : stated_architecture(c); }
+std::string architecture_of(const Checkpoint& c) {
+  return c.kind == Checkpoint::Kind::kFile ? find_recipe(c).name : stated_architecture(c);
+}
 
 namespace {
 
@@ -47,9 +49,13 @@ void refuse_packed_weights(const Checkpoint& c) {
   if (config == c.meta.end()) return;
   const auto how = config->find("quantization_config");
   if (how == config->end() || !how->is_object()) return;
-  const std::string method = Facts(*how, c.path.string() + "/config.json: quantization_config").text("quant_method", "");
+  const std::string method =
+      Facts(*how, c.path.string() + "/config.json: quantization_config").text("quant_method", "");
   if (method != "mxfp4")
-    fail("%s/config.json: quantization_config.quant_method is \"%s\", which is not supported (mxfp4 is); convert the checkpoint before it was quantised", c.path.c_str(), printable(method).c_str());
+    fail(
+        "%s/config.json: quantization_config.quant_method is \"%s\", which is not supported (mxfp4 is); convert the "
+        "checkpoint before it was quantised",
+        c.path.c_str(), printable(method).c_str());
 }
 
 }  // namespace
@@ -58,7 +64,10 @@ const Recipe& find_recipe(const Checkpoint& c) {
   if (c.kind == Checkpoint::Kind::kFile) {
     for (const Recipe* r : all_recipes())
       if (r->tensor && c.has(r->tensor)) return *r;
-    fail("%s: the tensors of this file belong to no architecture that is known by its tensors alone; a directory with config.json says more", c.path.c_str());
+    fail(
+        "%s: the tensors of this file belong to no architecture that is known by its tensors alone; a directory with "
+        "config.json says more",
+        c.path.c_str());
   }
   const std::string architecture = architecture_of(c);
   refuse_packed_weights(c);
@@ -67,11 +76,16 @@ const Recipe& find_recipe(const Checkpoint& c) {
     for (const char* name : c.is_gguf() ? r->gguf : r->config) {
       if (architecture == name) return *r;
       known += (known.empty() ? "" : ", ") + std::string(name);
-      if (architecture.size() < 100 && architecture[0] == name[0] && 5 * distance(architecture, name) <= 2 * architecture.size()) near += (near.empty() ? " (did you mean " : ", ") + std::string(name);
+      if (architecture.size() < 100 && architecture[0] == name[0] &&
+          5 * distance(architecture, name) <= 2 * architecture.size())
+        near += (near.empty() ? " (did you mean " : ", ") + std::string(name);
     }
   }
   if (!near.empty()) near += "?)";
-  fail("%s: the architecture \"%s\" is not known%s; known are %s. A graph in JSON can describe any model (see FORMAT.md)", c.path.c_str(), printable(architecture).c_str(), near.c_str(), known.c_str());
+  fail(
+      "%s: the architecture \"%s\" is not known%s; known are %s. A graph in JSON can describe any model (see "
+      "FORMAT.md)",
+      c.path.c_str(), printable(architecture).c_str(), near.c_str(), known.c_str());
 }
 
 }  // namespace runnel::convert

@@ -11,7 +11,7 @@ struct Recipe {
   std::vector<const char*> gguf;    // values of general.architecture
   std::vector<const char*> config;  // values of model_type in config.json
   void (*build)(Checkpoint& checkpoint, ModelBuilder& builder);
-  const char* tensor = nullptr;     // a tensor by which a lone safetensors file in the authors' names is recognised
+  const char* tensor = nullptr;  // a tensor by which a lone safetensors file in the authors' names is recognised
 };
 
 // All recipes, in the order of recipes.inc.

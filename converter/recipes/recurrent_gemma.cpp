@@ -1,4 +1,5 @@
-// RecurrentGemma (Griffin, arXiv 2402.19427): gated linear recurrences over channels, every third layer local attention.
+// RecurrentGemma (Griffin, arXiv 2402.19427): gated linear recurrences over channels, every third layer local
+// attention.
 #include <cmath>
 
 #include "base/half.h"
@@ -19,18 +20,21 @@ Var by_heads(Net& net, const std::string& name, int64_t heads, int64_t size, con
   std::vector<float> turned(w.size());
   for (int64_t h = 0; h < heads; ++h)
     for (int64_t i = 0; i < size; ++i)
-      for (int64_t o = 0; o < size; ++o) turned[size_t((h * size + o) * size + i)] = w[size_t((h * size + i) * size + o)];
+      for (int64_t o = 0; o < size; ++o)
+        turned[size_t((h * size + o) * size + i)] = w[size_t((h * size + i) * size + o)];
   const Var y = net.by_group(x, name + "_weight", turned, heads, size, size);
   return net.reshape(net.binary(BinaryKind::add, y, net.plain(name + "_bias", {heads, size})), {heads * size});
 }
 
 // first: 1 for the stream's first token, else 0; that token enters the recurrence undamped.
-Var recurrent_block(Net& net, int64_t heads, int64_t width, int64_t taps, UnaryKind activation, const Var& first, const Var& x) {
+Var recurrent_block(Net& net, int64_t heads, int64_t width, int64_t taps, UnaryKind activation, const Var& first,
+                    const Var& x) {
   const std::string p = "temporal_block.";
   const std::vector<Var> in = net.linears(x, {{p + "linear_y", {width}}, {p + "linear_x", {width}}});
   const Var u = short_conv(net, in[1], p + "conv_1d", taps, UnaryKind::none);
   const Var input_gate = net.unary(UnaryKind::sigmoid, by_heads(net, p + "rg_lru.input_gate", heads, width / heads, u));
-  const Var recurrent_gate = net.unary(UnaryKind::sigmoid, by_heads(net, p + "rg_lru.recurrent_gate", heads, width / heads, u));
+  const Var recurrent_gate =
+      net.unary(UnaryKind::sigmoid, by_heads(net, p + "rg_lru.recurrent_gate", heads, width / heads, u));
   // log a = -8 gate softplus(parameter)
   std::vector<float> rate = net.values(p + "rg_lru.recurrent_param", {width});
   for (float& v : rate) v = float(-8 * (v > 20 ? double(v) : std::log1p(std::exp(double(v)))));
@@ -48,7 +52,8 @@ Var recurrent_block(Net& net, int64_t heads, int64_t width, int64_t taps, UnaryK
 
 void build(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
-  const int64_t hidden = f.integer("hidden_size"), vocab = f.integer("vocab_size"), width = f.integer("lru_width", 1, 1 << 30, hidden);
+  const int64_t hidden = f.integer("hidden_size"), vocab = f.integer("vocab_size"),
+                width = f.integer("lru_width", 1, 1 << 30, hidden);
   const double eps = f.number("rms_norm_eps", 1e-6);
   const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
   Attention a;
@@ -66,7 +71,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const int64_t taps = f.integer("conv1d_width", 1, 64, 4);
   std::vector<std::string> pattern = {"recurrent", "recurrent", "attention"};
   for (const char* key : {"block_types", "_block_types"})
-    if (const Json* types = f.find(key); types && types->is_array() && !types->empty()) pattern = types->get<std::vector<std::string>>();
+    if (const Json* types = f.find(key); types && types->is_array() && !types->empty())
+      pattern = types->get<std::vector<std::string>>();
 
   f.expect("embeddings_scale_by_sqrt_dim", true);
   Naming naming = {"model.", "layers.", {}};
@@ -81,17 +87,21 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const Var zero = net.scale(net.slice(x, 1, 0, 1), 0);
   const Var ones = net.binary(BinaryKind::add, zero, net.constant("one", {1}, {1}));
   const Var first = short_conv(net, ones, net.constant("difference", {-1, 1}, {1, 2}), "", 2, UnaryKind::none, "first");
-  const auto norm = [&](const Var& v, const char* name) { return net.rms_norm(v, net.plain(name + std::string(".weight"), {hidden}, 1), eps); };
+  const auto norm = [&](const Var& v, const char* name) {
+    return net.rms_norm(v, net.plain(name + std::string(".weight"), {hidden}, 1), eps);
+  };
   for (size_t i = 0; i < layers; ++i) {
     net.layer(i, layers);
     const bool is_attention = pattern[i % pattern.size()] == "attention";
     const Var h = norm(x, "temporal_pre_norm");
-    x = net.add(net.wanted(x), is_attention ? attention(net, a, h) : recurrent_block(net, a.heads, width, taps, ffn.activation, first, h));
+    x = net.add(net.wanted(x), is_attention ? attention(net, a, h)
+                                            : recurrent_block(net, a.heads, width, taps, ffn.activation, first, h));
     x = net.add(x, feed_forward(net, ffn, norm(x, "channel_pre_norm")));
   }
   net.leave_layers();
   x = norm(x, "final_norm");
-  net.head(x, output_matrix(net, "embed_tokens", f.boolean("tie_word_embeddings", true), vocab, hidden), vocab, f.number("logits_soft_cap", 30));
+  net.head(x, output_matrix(net, "embed_tokens", f.boolean("tie_word_embeddings", true), vocab, hidden), vocab,
+           f.number("logits_soft_cap", 30));
 }
 
 }  // namespace

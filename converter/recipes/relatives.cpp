@@ -1,5 +1,5 @@
-// Near relatives of Llama, each as its differences: Gemma 1, GLM 4 (both forms), Helium, ERNIE 4.5, Seed-OSS, Arcee, HunYuan,
-// InternLM 3, nanochat; and with layer norms OLMo 1, Nemotron, StableLM, Phi 1 and 2, Cohere 1, Jais 2.
+// Near relatives of Llama, each as its differences: Gemma 1, GLM 4 (both forms), Helium, ERNIE 4.5, Seed-OSS, Arcee,
+// HunYuan, InternLM 3, nanochat; and with layer norms OLMo 1, Nemotron, StableLM, Phi 1 and 2, Cohere 1, Jais 2.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -24,7 +24,8 @@ void drop_gate(const Facts& f, const char* activation, Decoder& d) {
 void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, ModelBuilder& b) {
   if (c.is_gguf()) return build_decoder(c, d, b);
   if (o.is_tied) d.is_tied = f.boolean("tie_word_embeddings", true);
-  if (o.head_dim && !f.has("head_dim")) d.attention.head_dim = o.head_dim, d.attention.scale = 1 / std::sqrt(double(o.head_dim));
+  if (o.head_dim && !f.has("head_dim"))
+    d.attention.head_dim = o.head_dim, d.attention.scale = 1 / std::sqrt(double(o.head_dim));
   if (d.ropes.empty()) d.ropes.push_back(config_rope(f, "", o.base, d.attention.head_dim, o.partial));
   set_window_layers(f, 0, d.layers);
   build_decoder(c, d, b);
@@ -33,7 +34,8 @@ void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, M
 void build_gemma(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
-  if (f.boolean("use_bidirectional_attention", false)) f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
+  if (f.boolean("use_bidirectional_attention", false))
+    f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
   // The first releases say "gelu" and mean the tanh form; a GGUF says nothing and has the norms' 1 in their weights.
   const std::string key = f.has("hidden_activation") ? "hidden_activation" : "hidden_act";
   f.pass_over({"hidden_activation", "hidden_act"});
@@ -43,7 +45,8 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
   build_plain(c, f, {10000, 1, true, 256}, d, b);
 }
 
-// GLM 4: neighbouring channels turn together; "glm4" has norms behind both halves of a layer too. ChatGLM's GGUF may have q, k and v in one.
+// GLM 4: neighbouring channels turn together; "glm4" has norms behind both halves of a layer too. ChatGLM's GGUF may
+// have q, k and v in one.
 void build_glm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
@@ -51,8 +54,12 @@ void build_glm(Checkpoint& c, ModelBuilder& b) {
   d.ffn.gate_up = "gate_up_proj";
   if (c.has("blk.0.attn_qkv.weight")) d.attention.qkv = "qkv_proj";
   d.naming.biases.erase("self_attn.o_proj");  // never has one
-  d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"mlp.gate_up_proj", "ffn_up"}, {"post_self_attn_layernorm", "post_attention_norm"}, {"post_mlp_layernorm", "post_ffw_norm"}});
-  if ((c.is_gguf() ? architecture_of(c) : f.text("model_type", "")) == "glm4") d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
+  d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"},
+                        {"mlp.gate_up_proj", "ffn_up"},
+                        {"post_self_attn_layernorm", "post_attention_norm"},
+                        {"post_mlp_layernorm", "post_ffw_norm"}});
+  if ((c.is_gguf() ? architecture_of(c) : f.text("model_type", "")) == "glm4")
+    d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
   build_plain(c, f, {10000, 0.5, false, 128}, d, b);
 }
 
@@ -96,7 +103,8 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   f.expect("use_qk_norm", true);
   f.expect("use_cla", false);
   f.expect("norm_type", "rms");
-  f.pass_over({"add_classification_head", "attention_head_dim", "cla_share_factor", "class_num", "dense_list", "enable_lm_head_fp32", "org_vocab_size", "pool_type", "use_rotary_pos_emb"});
+  f.pass_over({"add_classification_head", "attention_head_dim", "cla_share_factor", "class_num", "dense_list",
+               "enable_lm_head_fp32", "org_vocab_size", "pool_type", "use_rotary_pos_emb"});
   d.naming.gguf.insert({{"self_attn.query_layernorm", "attn_q_norm"}, {"self_attn.key_layernorm", "attn_k_norm"}});
   build_plain(c, f, {}, d, b);
 }
@@ -111,7 +119,8 @@ void build_jais2(Checkpoint& c, ModelBuilder& b) {
   build_plain(c, f, {}, d, b);
 }
 
-// No norm has a weight, one more stands behind the embedding, those of queries and keys behind a rotation that turns the other way.
+// No norm has a weight, one more stands behind the embedding, those of queries and keys behind a rotation that turns
+// the other way.
 void build_nanochat(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
@@ -121,7 +130,8 @@ void build_nanochat(Checkpoint& c, ModelBuilder& b) {
   d.attention.norm_is_late = true;
   drop_gate(f, "relu2", d);
   d.ffn.up = "fc1", d.ffn.down = "fc2";
-  d.output_softcap = float(f.number("final_logit_softcapping", c.meta["config"].contains("final_logit_softcapping") ? 0 : 15));  // null: none
+  d.output_softcap = float(f.number("final_logit_softcapping",
+                                    c.meta["config"].contains("final_logit_softcapping") ? 0 : 15));  // null: none
   Rope rope = config_rope(f, "", 10000, d.attention.head_dim);
   for (std::vector<float>* list : {&rope.frequencies, &rope.long_frequencies})
     for (float& frequency : *list) frequency = -frequency;
@@ -154,7 +164,8 @@ void build_nemotron(Checkpoint& c, ModelBuilder& b) {
 void build_stablelm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
-  if (f.boolean("qk_layernorm", false)) f.refuse("qk_layernorm", "is true: norms of their own for each head are not supported");
+  if (f.boolean("qk_layernorm", false))
+    f.refuse("qk_layernorm", "is true: norms of their own for each head are not supported");
   d.is_layer_norm = true;
   d.is_parallel = f.boolean("use_parallel_residual", false);
   if (d.is_parallel) d.ffn_norm = nullptr;
@@ -165,14 +176,18 @@ void build_stablelm(Checkpoint& c, ModelBuilder& b) {
 void build_phi(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_basics(c, d);
-  if (f.boolean("qk_layernorm", false)) f.refuse("qk_layernorm", "is true: layer norms of queries and keys are not supported");
+  if (f.boolean("qk_layernorm", false))
+    f.refuse("qk_layernorm", "is true: layer norms of queries and keys are not supported");
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
   d.last_norm = "final_layernorm";
   d.attention.o = "dense";
   drop_gate(f, "gelu_new", d);
   d.ffn.up = "fc1", d.ffn.down = "fc2";
-  d.naming.gguf.insert({{"final_layernorm", "output_norm"}, {"self_attn.dense", "attn_output"}, {"mlp.fc1", "ffn_up"}, {"mlp.fc2", "ffn_down"}});
+  d.naming.gguf.insert({{"final_layernorm", "output_norm"},
+                        {"self_attn.dense", "attn_output"},
+                        {"mlp.fc1", "ffn_up"},
+                        {"mlp.fc2", "ffn_down"}});
   build_plain(c, f, {10000, 0.5}, d, b);
 }
 
@@ -183,14 +198,17 @@ void build_cohere(Checkpoint& c, ModelBuilder& b) {
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
-  if (c.is_gguf() ? c.has("blk.0.attn_q_norm.weight") : f.boolean("use_qk_norm", false)) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
+  if (c.is_gguf() ? c.has("blk.0.attn_q_norm.weight") : f.boolean("use_qk_norm", false))
+    d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
   d.logit_factor = float(f.number("logit_scale", 0.0625));
   build_plain(c, f, {500000, 1, true}, d, b);
 }
 
 }  // namespace
 
-extern const Recipe gemma_recipe, glm_recipe, helium_recipe, ernie_recipe, seed_oss_recipe, arcee_recipe, hunyuan_recipe, olmo1_recipe, nemotron_recipe, stablelm_recipe, phi_recipe, cohere_recipe, jais2_recipe, nanochat_recipe;
+extern const Recipe gemma_recipe, glm_recipe, helium_recipe, ernie_recipe, seed_oss_recipe, arcee_recipe,
+    hunyuan_recipe, olmo1_recipe, nemotron_recipe, stablelm_recipe, phi_recipe, cohere_recipe, jais2_recipe,
+    nanochat_recipe;
 const Recipe gemma_recipe = {"gemma", {"gemma"}, {"gemma"}, build_gemma};
 const Recipe glm_recipe = {"glm", {"glm4", "chatglm"}, {"glm", "glm4"}, build_glm};
 const Recipe helium_recipe = {"helium", {}, {"helium"}, build_helium};

@@ -19,7 +19,8 @@ namespace {
 
 // Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between blended.
 void apply_llama3(const Facts& f, int64_t trained, std::vector<float>& frequencies) {
-  const double factor = f.number("factor"), low = f.number("low_freq_factor"), high = f.number("high_freq_factor"), original = double(trained);
+  const double factor = f.number("factor"), low = f.number("low_freq_factor"), high = f.number("high_freq_factor"),
+               original = double(trained);
   if (factor <= 0 || high <= low) f.refuse("factor", "and the frequency factors do not fit together");
   for (float& v : frequencies) {
     const double wavelength = 2 * M_PI / v;
@@ -38,11 +39,13 @@ struct Yarn {
   bool is_truncated = true;
 };
 
-// YaRN (Peng et al. 2023): dimensions that turn more than `fast` times within the original context keep their frequency, those that turn
-// less than `slow` times are stretched by `factor`, those between blended.
+// YaRN (Peng et al. 2023): dimensions that turn more than `fast` times within the original context keep their
+// frequency, those that turn less than `slow` times are stretched by `factor`, those between blended.
 void apply_yarn(const Yarn& y, double base, std::vector<float>& frequencies) {
   const double dims = 2 * double(frequencies.size());
-  const auto dimension = [&](double turns) { return dims * std::log(y.original / (turns * 2 * M_PI)) / (2 * std::log(base)); };
+  const auto dimension = [&](double turns) {
+    return dims * std::log(y.original / (turns * 2 * M_PI)) / (2 * std::log(base));
+  };
   double low = dimension(y.fast), high = dimension(y.slow);
   if (y.is_truncated) low = std::floor(low), high = std::ceil(high);
   low = std::max(low, 0.0), high = std::min(high, dims - 1);
@@ -66,14 +69,16 @@ int64_t original_context(const Facts& f, const Facts& config) {
 }
 
 double stretch_factor(const Facts& f, const Facts& config, int64_t original) {
-  const double factor = f.has("factor") ? f.number("factor") : config.number("max_position_embeddings", double(original)) / double(original);
+  const double factor = f.has("factor") ? f.number("factor")
+                                        : config.number("max_position_embeddings", double(original)) / double(original);
   if (factor <= 0) f.refuse("factor", "of the rope scaling is not positive");
   return factor;
 }
 
 void apply_config_yarn(const Facts& f, const Facts& config, double base, Rope& rope) {
   Yarn y;
-  if (!f.has("factor") && !f.is_null("factor")) f.refuse("factor", "of the rope scaling is missing");  // null: what the lengths say
+  if (!f.has("factor") && !f.is_null("factor"))
+    f.refuse("factor", "of the rope scaling is missing");  // null: what the lengths say
   y.original = double(original_context(f, config));
   y.factor = stretch_factor(f, config, int64_t(y.original));
   // Zero stands for what the paper suggests.
@@ -84,13 +89,18 @@ void apply_config_yarn(const Facts& f, const Facts& config, double base, Rope& r
   y.is_truncated = f.boolean("truncate", true);
   apply_yarn(y, base, rope.frequencies);
   const double one = f.number("mscale", 0), all = f.number("mscale_all_dim", 0);
-  rope.scale = float(f.has("attention_factor") ? f.number("attention_factor") : one != 0 && all != 0 ? yarn_magnitude(y.factor, one) / yarn_magnitude(y.factor, all) : yarn_magnitude(y.factor));
+  rope.scale = float(f.has("attention_factor") ? f.number("attention_factor")
+                     : one != 0 && all != 0    ? yarn_magnitude(y.factor, one) / yarn_magnitude(y.factor, all)
+                                               : yarn_magnitude(y.factor));
 }
 
 constexpr double kStill = 1e20;  // divisors from here on stand for channels that do not turn
 
-std::vector<float> divided(const Facts& f, const char* key, const std::vector<double>& divisors, const std::vector<float>& frequencies) {
-  if (divisors.size() != frequencies.size()) f.refuse(key, "has " + std::to_string(divisors.size()) + " numbers where the rotated channels need " + std::to_string(frequencies.size()));
+std::vector<float> divided(const Facts& f, const char* key, const std::vector<double>& divisors,
+                           const std::vector<float>& frequencies) {
+  if (divisors.size() != frequencies.size())
+    f.refuse(key, "has " + std::to_string(divisors.size()) + " numbers where the rotated channels need " +
+                      std::to_string(frequencies.size()));
   std::vector<float> out;
   for (size_t i = 0; i < divisors.size(); ++i) {
     if (!(divisors[i] > 0)) f.refuse(key, "holds a divisor that is not positive");
@@ -114,7 +124,9 @@ std::vector<double> numbers(const Facts& f, const char* key) {
 void apply_longrope(const Facts& f, const Facts& config, Rope& rope) {
   rope.original = original_context(f, config);
   const double factor = stretch_factor(f, config, rope.original);
-  rope.scale = float(f.has("attention_factor") ? f.number("attention_factor") : factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(double(rope.original))));
+  rope.scale = float(f.has("attention_factor") ? f.number("attention_factor")
+                     : factor <= 1             ? 1
+                                               : std::sqrt(1 + std::log(factor) / std::log(double(rope.original))));
   const std::vector<float> plain = rope.frequencies;
   rope.frequencies = divided(f, "short_factor", numbers(f, "short_factor"), plain);
   rope.long_frequencies = divided(f, "long_factor", numbers(f, "long_factor"), plain);
@@ -140,13 +152,16 @@ void apply_dynamic(const Facts& f, const Facts& config, double base, Rope& rope)
 void apply_rope_scaling(const Facts& f, const Facts& config, double base, Rope& rope) {
   std::string type = f.text("rope_type", f.text("type", "default"));
   if (type == "su" || f.has("long_factor")) type = "longrope";  // names of Phi-3's first releases
-  if (type == "default" || type == "none" || type == "mrope") return;  // mrope: of text all three positions are the same
+  if (type == "default" || type == "none" || type == "mrope")
+    return;  // mrope: of text all three positions are the same
   if (type == "linear") stretch(f, f.number("factor"), rope.frequencies);
   else if (type == "llama3") apply_llama3(f, original_context(f, config), rope.frequencies);
   else if (type == "yarn") apply_config_yarn(f, config, base, rope);
   else if (type == "longrope") apply_longrope(f, config, rope);
   else if (type == "dynamic") apply_dynamic(f, config, base, rope);
-  else f.refuse("rope_type", "is \"" + printable(type) + "\"; default, linear, dynamic, llama3, yarn and longrope are supported");
+  else
+    f.refuse("rope_type",
+             "is \"" + printable(type) + "\"; default, linear, dynamic, llama3, yarn and longrope are supported");
 }
 
 namespace {
@@ -196,7 +211,8 @@ Rope gguf_rope(Checkpoint& c, const Facts& f, const GgufRope& of) {
     f.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear, yarn and longrope are supported");
   }
   const bool is_long = apply_gguf_factors(c, f, rope);
-  if (type == "longrope" && !is_long) f.refuse("rope.scaling.type", "is \"longrope\", but there is no tensor \"rope_factors_long.weight\"");
+  if (type == "longrope" && !is_long)
+    f.refuse("rope.scaling.type", "is \"longrope\", but there is no tensor \"rope_factors_long.weight\"");
   return rope;
 }
 

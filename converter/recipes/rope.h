@@ -19,18 +19,22 @@ std::vector<float> rope_frequencies(double base, int64_t dims);
 
 // What yarn makes of the scores' size: 1 + by * ln(factor) / 10.
 double yarn_magnitude(double factor, double by = 1);
-// Applies a scaling description of config.json (keys rope_type or type, factor, ...): default, linear, dynamic, llama3, yarn and longrope;
-// others are refused by name. `config` has the lengths that the description leaves out; base: that of the frequencies.
+// Applies a scaling description of config.json (keys rope_type or type, factor, ...): default, linear, dynamic, llama3,
+// yarn and longrope; others are refused by name. `config` has the lengths that the description leaves out; base: that
+// of the frequencies.
 void apply_rope_scaling(const Facts& scaling, const Facts& config, double base, Rope& rope);
-// Of a GGUF: rope.freq_base (`base` when absent), rope.dimension_count (`dims` when absent), rope.scaling.type none, linear, yarn or longrope, and divisors of
-// frequencies as tensors, rope_freqs (Llama 3.1) or rope_factors_short and rope_factors_long (longrope). most: of channels that can turn. is_truncated: whether
-// yarn's bounds are whole channels, which the keys do not say.
+// Of a GGUF: rope.freq_base (`base` when absent), rope.dimension_count (`dims` when absent), rope.scaling.type none,
+// linear, yarn or longrope, and divisors of frequencies as tensors, rope_freqs (Llama 3.1) or rope_factors_short and
+// rope_factors_long (longrope). most: of channels that can turn. is_truncated: whether yarn's bounds are whole
+// channels, which the keys do not say.
 struct GgufRope {
   double base = 10000;
   int64_t most = 0, dims = 0;
   bool is_truncated = true;
 };
 Rope gguf_rope(Checkpoint& checkpoint, const Facts& facts, const GgufRope& of);
-inline Rope gguf_rope(Checkpoint& checkpoint, const Facts& facts, double base, int64_t dims) { return gguf_rope(checkpoint, facts, {base, dims, dims}); }
+inline Rope gguf_rope(Checkpoint& checkpoint, const Facts& facts, double base, int64_t dims) {
+  return gguf_rope(checkpoint, facts, {base, dims, dims});
+}
 
 }  // namespace runnel::convert

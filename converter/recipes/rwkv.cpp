@@ -1,5 +1,5 @@
-// RWKV 4 to 7 from transformers' directories, the authors' own files, flash-linear-attention (7) and GGUF (6 and 7). Sizes are those of
-// the tensors; a configuration adds eps and the way of rescaling.
+// RWKV 4 to 7 from transformers' directories, the authors' own files, flash-linear-attention (7) and GGUF (6 and 7).
+// Sizes are those of the tensors; a configuration adds eps and the way of rescaling.
 #include "converter/recipes/rwkv.h"
 
 #include "converter/recipes/recipe.h"
@@ -15,11 +15,14 @@ using Table = std::map<std::string, std::string>;
 // Short name -> transformers' name for 4, 5 and 6.
 Table transformers_names() {
   Table t = {{"emb", "embeddings"}, {"/ln0", "/rwkv.blocks.0.pre_ln"}};
-  for (const char* name : {"time_decay", "time_first", "time_faaaa", "time_decay_w1", "time_decay_w2", "time_maa_w1", "time_maa_w2", "time_maa_x", "time_maa_w", "time_maa_k", "time_maa_v", "time_maa_r",
+  for (const char* name : {"time_decay", "time_first", "time_faaaa", "time_decay_w1", "time_decay_w2", "time_maa_w1",
+                           "time_maa_w2", "time_maa_x", "time_maa_w", "time_maa_k", "time_maa_v", "time_maa_r",
                            "time_maa_g", "key", "value", "receptance", "gate", "output", "ln_x"})
     t[std::string("att.") + name] = std::string("attention.") + name;
-  for (const char* name : {"time_maa_k", "time_maa_r", "key", "value", "receptance"}) t[std::string("ffn.") + name] = std::string("feed_forward.") + name;
-  const std::pair<const char*, const char*> mixes[] = {{"k", "key"}, {"v", "value"}, {"r", "receptance"}, {"g", "gate"}};
+  for (const char* name : {"time_maa_k", "time_maa_r", "key", "value", "receptance"})
+    t[std::string("ffn.") + name] = std::string("feed_forward.") + name;
+  const std::pair<const char*, const char*> mixes[] = {
+      {"k", "key"}, {"v", "value"}, {"r", "receptance"}, {"g", "gate"}};
   for (const auto& [brief, whole] : mixes) {
     t[std::string("att.time_mix_") + brief] = std::string("attention.time_mix_") + whole;
     t[std::string("ffn.time_mix_") + brief] = std::string("feed_forward.time_mix_") + whole;
@@ -29,9 +32,20 @@ Table transformers_names() {
 
 // Short name -> flash-linear-attention's name for 7.
 Table fla_names() {
-  Table t = {{"emb", "embeddings"}, {"/ln0", "/model.layers.0.pre_norm"}, {"ln1", "attn_norm"}, {"ln2", "ffn_norm"}, {"ln_out", "norm"}, {"/head", "/lm_head"}, {"att.fused", "attn.x_x"},
-             {"att.receptance", "attn.r_proj"}, {"att.key", "attn.k_proj"}, {"att.value", "attn.v_proj"}, {"att.output", "attn.o_proj"}, {"att.ln_x", "attn.g_norm"}};
-  for (const char* name : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "k_k", "k_a", "r_k"}) t[std::string("att.") + name] = std::string("attn.") + name;
+  Table t = {{"emb", "embeddings"},
+             {"/ln0", "/model.layers.0.pre_norm"},
+             {"ln1", "attn_norm"},
+             {"ln2", "ffn_norm"},
+             {"ln_out", "norm"},
+             {"/head", "/lm_head"},
+             {"att.fused", "attn.x_x"},
+             {"att.receptance", "attn.r_proj"},
+             {"att.key", "attn.k_proj"},
+             {"att.value", "attn.v_proj"},
+             {"att.output", "attn.o_proj"},
+             {"att.ln_x", "attn.g_norm"}};
+  for (const char* name : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "k_k", "k_a", "r_k"})
+    t[std::string("att.") + name] = std::string("attn.") + name;
   for (const char* part : {"w", "a", "v", "g"}) {
     const std::string lora = std::string("attn.") + part + "_lora.lora.", name = std::string("att.") + part;
     t[name + "1"] = lora + "0.weight";
@@ -42,14 +56,31 @@ Table fla_names() {
 }
 
 Table gguf_names() {
-  Table t = {{"emb", "token_embd"}, {"/ln0", "token_embd_norm"}, {"ln1", "attn_norm"}, {"ln2", "attn_norm_2"}, {"ln_out", "output_norm"}, {"/head", "output"}, {"att.ln_x", "time_mix_ln"},
-             {"att.fused", "time_mix_lerp_fused.weight"}, {"att.time_faaaa", "time_mix_first.weight"}, {"att.time_decay", "time_mix_decay.weight"}, {"att.time_decay_w1", "time_mix_decay_w1.weight"},
-             {"att.time_decay_w2", "time_mix_decay_w2.weight"}, {"att.time_maa_w1", "time_mix_w1.weight"}, {"att.time_maa_w2", "time_mix_w2.weight"}};
-  for (const char* name : {"key", "value", "receptance", "gate", "output"}) t[std::string("att.") + name] = std::string("time_mix_") + name;
-  for (const char* name : {"key", "value", "receptance"}) t[std::string("ffn.") + name] = std::string("channel_mix_") + name;
-  for (const char* name : {"x", "w", "k", "v", "r", "g"}) t[std::string("att.time_maa_") + name] = std::string("time_mix_lerp_") + name + ".weight";
-  for (const char* name : {"k", "r"}) t[std::string("ffn.time_maa_") + name] = t[std::string("ffn.x_") + name] = std::string("channel_mix_lerp_") + name + ".weight";
-  for (const char* name : {"w0", "w1", "w2", "a0", "a1", "a2", "v0", "v1", "v2", "g1", "g2", "k_k", "k_a", "r_k"}) t[std::string("att.") + name] = std::string("time_mix_") + name + ".weight";
+  Table t = {{"emb", "token_embd"},
+             {"/ln0", "token_embd_norm"},
+             {"ln1", "attn_norm"},
+             {"ln2", "attn_norm_2"},
+             {"ln_out", "output_norm"},
+             {"/head", "output"},
+             {"att.ln_x", "time_mix_ln"},
+             {"att.fused", "time_mix_lerp_fused.weight"},
+             {"att.time_faaaa", "time_mix_first.weight"},
+             {"att.time_decay", "time_mix_decay.weight"},
+             {"att.time_decay_w1", "time_mix_decay_w1.weight"},
+             {"att.time_decay_w2", "time_mix_decay_w2.weight"},
+             {"att.time_maa_w1", "time_mix_w1.weight"},
+             {"att.time_maa_w2", "time_mix_w2.weight"}};
+  for (const char* name : {"key", "value", "receptance", "gate", "output"})
+    t[std::string("att.") + name] = std::string("time_mix_") + name;
+  for (const char* name : {"key", "value", "receptance"})
+    t[std::string("ffn.") + name] = std::string("channel_mix_") + name;
+  for (const char* name : {"x", "w", "k", "v", "r", "g"})
+    t[std::string("att.time_maa_") + name] = std::string("time_mix_lerp_") + name + ".weight";
+  for (const char* name : {"k", "r"})
+    t[std::string("ffn.time_maa_") + name] = t[std::string("ffn.x_") + name] =
+        std::string("channel_mix_lerp_") + name + ".weight";
+  for (const char* name : {"w0", "w1", "w2", "a0", "a1", "a2", "v0", "v1", "v2", "g1", "g2", "k_k", "k_a", "r_k"})
+    t[std::string("att.") + name] = std::string("time_mix_") + name + ".weight";
   return t;
 }
 
@@ -60,7 +91,8 @@ int64_t count_layers(const Checkpoint& c, const std::string& prefix) {
     const size_t end = t.name.find('.', prefix.size());
     if (end == t.name.npos || end == prefix.size() || end - prefix.size() > 4) continue;
     const std::string digits = t.name.substr(prefix.size(), end - prefix.size());
-    if (digits.find_first_not_of("0123456789") == digits.npos) layers = std::max(layers, int64_t(std::stoi(digits)) + 1);
+    if (digits.find_first_not_of("0123456789") == digits.npos)
+      layers = std::max(layers, int64_t(std::stoi(digits)) + 1);
   }
   if (layers == 0) fail("%s: there is no tensor \"%s0...\"", c.path.c_str(), prefix.c_str());
   return layers;
@@ -76,7 +108,8 @@ int version_of_file(const Net& net) {
 void read_sizes(Net& net, Rwkv& r, int64_t gguf_head_size) {
   const auto rows = [&](const std::string& name) {
     const SourceTensor& t = net.find(name);
-    if (t.shape.empty() || t.shape[0] == 0 || t.shape[0] > (1u << 30)) fail("tensor \"%s\" has no rows", t.describe().c_str());
+    if (t.shape.empty() || t.shape[0] == 0 || t.shape[0] > (1u << 30))
+      fail("tensor \"%s\" has no rows", t.describe().c_str());
     return int64_t(t.shape[0]);
   };
   r.ffn = rows("ffn.key.weight");
@@ -85,7 +118,9 @@ void read_sizes(Net& net, Rwkv& r, int64_t gguf_head_size) {
   if (gguf_head_size) r.heads = width / gguf_head_size;
   else if (r.version == 7) r.heads = rows("att.r_k");
   else if (r.version > 4) r.heads = rows(r.version == 5 ? "att.time_decay" : "att.time_faaaa");
-  if (r.heads < 1 || width % r.heads) fail("%s: %lld channels cannot be shared by %lld heads", net.checkpoint().path.c_str(), static_cast<long long>(width), static_cast<long long>(r.heads));
+  if (r.heads < 1 || width % r.heads)
+    fail("%s: %lld channels cannot be shared by %lld heads", net.checkpoint().path.c_str(),
+         static_cast<long long>(width), static_cast<long long>(r.heads));
   r.head_dim = width / r.heads;
 }
 
@@ -98,15 +133,18 @@ int64_t read_gguf(const Checkpoint& c, Rwkv& r) {
   r.is_divided = r.is_transposed = true;
   r.naming = {"", "blocks.", gguf_names()};
   r.layers = count_layers(c, "blk.");
-  if (r.layers != f.integer("block_count", 1, 65536, r.layers)) f.refuse("block_count", "is not the number of layers that the file holds");
+  if (r.layers != f.integer("block_count", 1, 65536, r.layers))
+    f.refuse("block_count", "is not the number of layers that the file holds");
   return f.integer("wkv.head_size", 1, 65536);
 }
 
 void read_config(const Checkpoint& c, Rwkv& r) {
   const Facts f = config_facts(c);
   // The tensors tell.
-  f.pass_over({"hidden_size", "attention_hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_heads", "head_size", "head_dim", "hidden_ratio", "value_dim", "max_position_embeddings",
-               "decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim", "gate_low_rank_dim", "norm_bias", "norm_first"});
+  f.pass_over({"hidden_size", "attention_hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+               "num_heads", "head_size", "head_dim", "hidden_ratio", "value_dim", "max_position_embeddings",
+               "decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim", "gate_low_rank_dim", "norm_bias",
+               "norm_first"});
   const std::string type = architecture_of(c);
   if (type == "rwkv7") {
     r.version = 7;
@@ -149,7 +187,10 @@ void build(Checkpoint& c, ModelBuilder& b) {
     for (const char* name : {"att.v0", "att.v1", "att.v2"}) c.ignore_containing(net.full_name(name));
   net.leave_layers();
 
-  const auto norm = [&](const Var& x, const std::string& name, double eps) { return net.layer_norm(x, net.plain(name + ".weight", {r.hidden}), net.has(name + ".bias") ? net.plain(name + ".bias", {r.hidden}) : "", eps); };
+  const auto norm = [&](const Var& x, const std::string& name, double eps) {
+    return net.layer_norm(x, net.plain(name + ".weight", {r.hidden}),
+                          net.has(name + ".bias") ? net.plain(name + ".bias", {r.hidden}) : "", eps);
+  };
   Var x = net.embed("emb", r.vocab, r.hidden);
   x = norm(x, "/ln0", r.eps);
   Var first_value;
@@ -165,14 +206,17 @@ void build(Checkpoint& c, ModelBuilder& b) {
   }
   net.leave_layers();
   x = norm(x, "ln_out", eps);
-  const bool may_be_tied = c.kind != Checkpoint::Kind::kDirectory || config_facts(c).boolean("tie_word_embeddings", true);
+  const bool may_be_tied =
+      c.kind != Checkpoint::Kind::kDirectory || config_facts(c).boolean("tie_word_embeddings", true);
   const bool is_tied = net.is_headless() || (may_be_tied && !net.has("/head.weight"));
-  net.head(x, is_tied ? "emb.weight" : net.matrix("/head.weight", net.take("/head.weight", {r.vocab, r.hidden})), r.vocab);
+  net.head(x, is_tied ? "emb.weight" : net.matrix("/head.weight", net.take("/head.weight", {r.vocab, r.hidden})),
+           r.vocab);
 }
 
 }  // namespace
 
 extern const Recipe rwkv_recipe;
-const Recipe rwkv_recipe = {"rwkv", {"rwkv6", "rwkv7"}, {"rwkv", "rwkv5", "rwkv6", "rwkv7"}, build, "blocks.0.att.key.weight"};
+const Recipe rwkv_recipe = {
+    "rwkv", {"rwkv6", "rwkv7"}, {"rwkv", "rwkv5", "rwkv6", "rwkv7"}, build, "blocks.0.att.key.weight"};
 
 }  // namespace runnel::convert

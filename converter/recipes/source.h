@@ -1,8 +1,8 @@
 // A source of tensors by the names of the original code.
 //
-// A source tensor's name is root + scope + short name in files of the original authors ("model." "layers.3." "self_attn.q_proj.weight");
-// in a GGUF the short name is looked up in the recipe's table ("attn_q") and the layer's prefix is "blk.3.". A short name that begins with
-// a slash ("/lm_head.weight") stands without root and scope.
+// A source tensor's name is root + scope + short name in files of the original authors ("model." "layers.3."
+// "self_attn.q_proj.weight"); in a GGUF the short name is looked up in the recipe's table ("attn_q") and the layer's
+// prefix is "blk.3.". A short name that begins with a slash ("/lm_head.weight") stands without root and scope.
 #pragma once
 
 #include <map>
@@ -18,19 +18,23 @@ struct BiasRule {
 };
 
 struct Naming {
-  std::string root;                        // "model."
-  std::string layer = "layers.";           // scope of layer i is layer + i + "."
-  std::map<std::string, std::string> gguf; // short name -> GGUF name; both without ".weight" and ".bias"
-  std::map<std::string, std::string> renamed = {};  // short name -> name in a source that is no GGUF; one that begins with a slash stands without root and scope
-  bool is_turned = false;                  // matrices of products are [columns, rows] there
-  std::map<std::string, BiasRule> biases = {};  // by the last parts of a product's short name; others have a bias where the source has one
+  std::string root;                                 // "model."
+  std::string layer = "layers.";                    // scope of layer i is layer + i + "."
+  std::map<std::string, std::string> gguf;          // short name -> GGUF name; both without ".weight" and ".bias"
+  std::map<std::string, std::string> renamed = {};  // short name -> name in a source that is no GGUF; one that begins
+                                                    // with a slash stands without root and scope
+  bool is_turned = false;                           // matrices of products are [columns, rows] there
+  std::map<std::string, BiasRule> biases = {};  // by the last parts of a product's short name; others have a bias where
+                                                // the source has one
 };
 // Reads a switch of the configuration for the biases of these products; without it the tensors decide.
-void expect_biases(const Facts& facts, const std::string& option, std::initializer_list<const char*> products, Naming& naming);
+void expect_biases(const Facts& facts, const std::string& option, std::initializer_list<const char*> products,
+                   Naming& naming);
 
 class Source {
  public:
-  // Where no tensor stands under the naming's root, the source was saved from the class without a head, and the root is left out.
+  // Where no tensor stands under the naming's root, the source was saved from the class without a head, and the root is
+  // left out.
   Source(Checkpoint& checkpoint, Naming naming);
 
   bool is_gguf() const { return checkpoint_.is_gguf(); }
@@ -60,14 +64,18 @@ class Source {
   std::vector<float> values_of_rows(const std::string& name, const std::vector<int64_t>& row);
 
   // Tensors made of others, kept as long as the checkpoint.
-  const SourceTensor& rows_of(const SourceTensor& source, int64_t first, int64_t rows) { return checkpoint_.rows_of(source, uint64_t(first), uint64_t(rows)); }
-  // Matrices of the same width one below the other, each filled up to whole tiles of 16 rows with zeros: the experts of routed_matmul.
+  const SourceTensor& rows_of(const SourceTensor& source, int64_t first, int64_t rows) {
+    return checkpoint_.rows_of(source, uint64_t(first), uint64_t(rows));
+  }
+  // Matrices of the same width one below the other, each filled up to whole tiles of 16 rows with zeros: the experts of
+  // routed_matmul.
   const SourceTensor& stacked(const std::vector<const SourceTensor*>& parts);
   // A tensor made by the recipe.
   const SourceTensor& derived(SourceTensor description, std::vector<uint8_t> bytes);
   // Rows and columns exchanged.
   const SourceTensor& transposed(const SourceTensor& source);
-  // Rows of the source in this order, as a matrix of the checkpoint: for layouts that mix what belongs to different outputs.
+  // Rows of the source in this order, as a matrix of the checkpoint: for layouts that mix what belongs to different
+  // outputs.
   const SourceTensor& reordered(const SourceTensor& source, const std::vector<int64_t>& rows);
 
  private:

@@ -5,11 +5,14 @@
 
 namespace runnel::convert {
 
-// Depthwise causal convolution with its tail as a state: short name of the weight [channels, 1, taps] (a GGUF: [channels, taps]) without
+// Depthwise causal convolution with its tail as a state: short name of the weight [channels, 1, taps] (a GGUF:
+// [channels, taps]) without
 // ".weight"; a bias is used when the source has one. channels [first, first + width of x) of `channels` are taken.
-Var short_conv(Net& net, const Var& x, const std::string& name, int64_t taps, format::UnaryKind activation, int64_t channels = 0, int64_t first = 0);
+Var short_conv(Net& net, const Var& x, const std::string& name, int64_t taps, format::UnaryKind activation,
+               int64_t channels = 0, int64_t first = 0);
 // The same with a weight [width, taps] (and a bias, or "") that is in the file already.
-Var short_conv(Net& net, const Var& x, const std::string& weight, const std::string& bias, int64_t taps, format::UnaryKind activation, const std::string& name);
+Var short_conv(Net& net, const Var& x, const std::string& weight, const std::string& bias, int64_t taps,
+               format::UnaryKind activation, const std::string& name);
 
 // Gu & Dao 2023 (arXiv 2312.00752).
 struct Mamba {
@@ -30,7 +33,7 @@ struct Mamba2 {
   std::string prefix = "mixer.";
   int64_t heads = 0, head_dim = 0, state = 0, groups = 1, taps = 4;
   format::UnaryKind activation = format::UnaryKind::silu;  // the same
-  double dt_min = 0, dt_max = INFINITY;  // limits of the step
+  double dt_min = 0, dt_max = INFINITY;                    // limits of the step
   // The norm behind the recurrence: each of norm_groups parts by itself; without one the gate alone is applied.
   bool has_norm = true, norm_before_gate = false;
   int64_t norm_groups = 1;
@@ -53,7 +56,8 @@ Var mamba3(Net& net, const Mamba3& m, const Var& x);
 void read_gguf_mamba2(const Facts& f, Mamba2& m);
 // time_step_limit [low, high] of a configuration; infinity is written as "Infinity" or as {"__float__": "Infinity"}.
 void read_step_limit(const Facts& f, Mamba2& m);
-// mamba_d_state, mamba_n_heads, mamba_n_groups ... as Bamba, Granite-4, Falcon-H1 and others name them. inner: heads * head size.
+// mamba_d_state, mamba_n_heads, mamba_n_groups ... as Bamba, Granite-4, Falcon-H1 and others name them. inner: heads *
+// head size.
 void read_hybrid_mamba2(const Facts& f, int64_t inner, Mamba2& m);
 
 }  // namespace runnel::convert

@@ -1,5 +1,5 @@
-// Zamba2 (arXiv 2411.15242): Mamba-2 layers; some are preceded by one of a few shared transformer blocks, which see the embedding beside
-// the hidden state and have a low-rank correction of their own at every place where they are used.
+// Zamba2 (arXiv 2411.15242): Mamba-2 layers; some are preceded by one of a few shared transformer blocks, which see the
+// embedding beside the hidden state and have a low-rank correction of their own at every place where they are used.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -22,12 +22,17 @@ struct Shared {
 Var shared_block(Net& net, const Shared& s, const std::string& block, size_t use, const Var& x, const Var& embedded) {
   const std::string at = block + "self_attn.", list = "_adapter_list." + std::to_string(use);
   const Attention& a = s.attention;
-  const Var h = net.rms_norm(net.concat({x, embedded}, 1), net.plain(block + "input_layernorm.weight", {s.input}), s.eps);
+  const Var h =
+      net.rms_norm(net.concat({x, embedded}, 1), net.plain(block + "input_layernorm.weight", {s.input}), s.eps);
   const auto corrected = [&](const Var& from, const Var& y, const std::string& name) {
     const int64_t n = y.width();
-    return net.reshape(net.add(net.reshape(y, {n}), net.linear(net.linear(from, {name + list + ".0", {s.rank}}), {name + list + ".1", {n}})), y.dims);
+    return net.reshape(net.add(net.reshape(y, {n}),
+                               net.linear(net.linear(from, {name + list + ".0", {s.rank}}), {name + list + ".1", {n}})),
+                       y.dims);
   };
-  std::vector<Var> qkv = net.linears(h, {{at + "q_proj", {a.heads, a.head_dim}}, {at + "k_proj", {a.kv_heads, a.head_dim}}, {at + "v_proj", {a.kv_heads, a.head_dim}}});
+  std::vector<Var> qkv = net.linears(h, {{at + "q_proj", {a.heads, a.head_dim}},
+                                         {at + "k_proj", {a.kv_heads, a.head_dim}},
+                                         {at + "v_proj", {a.kv_heads, a.head_dim}}});
   if (s.has_attention_adapters) {
     const char* names[] = {"linear_q", "linear_k", "linear_v"};
     for (size_t i = 0; i < 3; ++i) qkv[i] = corrected(h, qkv[i], at + names[i]);
@@ -38,7 +43,8 @@ Var shared_block(Net& net, const Shared& s, const std::string& block, size_t use
   const Var g = net.rms_norm(y, net.plain(block + "pre_ff_layernorm.weight", {s.hidden}), s.eps);
   const std::string up = block + "feed_forward.gate_up_proj";
   Var both = corrected(g, net.linear(g, {up, {2 * s.ffn.width}}), up);
-  const Var gated = net.glu(s.ffn.activation, net.slice(both, 1, 0, s.ffn.width), net.slice(both, 1, s.ffn.width, s.ffn.width));
+  const Var gated =
+      net.glu(s.ffn.activation, net.slice(both, 1, 0, s.ffn.width), net.slice(both, 1, s.ffn.width, s.ffn.width));
   return net.linear(gated, {block + "feed_forward.down_proj", {s.hidden}});
 }
 
@@ -73,7 +79,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const size_t blocks = size_t(f.integer("num_mem_blocks", 1, 4096, 1));
   const bool is_tied = f.boolean("tie_word_embeddings", true);
   // The modelling code does not go by these.
-  f.pass_over({"use_conv_bias", "mamba_proj_bias", "hybrid_layer_ids", "use_long_context", "num_query_groups", "ffn_hidden_size", "rope_theta", "rope_parameters"});
+  f.pass_over({"use_conv_bias", "mamba_proj_bias", "hybrid_layer_ids", "use_long_context", "num_query_groups",
+               "ffn_hidden_size", "rope_theta", "rope_parameters"});
   f.expect("use_shared_mlp_adapter", true);
   Naming naming = {"model.", "layers.", {}};
   expect_biases(f, "add_bias_linear", {"in_proj", "out_proj", "gate_up_proj", "down_proj"}, naming);
@@ -94,7 +101,8 @@ void build(Checkpoint& c, ModelBuilder& b) {
       // A block's weights stand where it is used first, or at every place of its own.
       const bool is_own = c.has(home + "self_attn.q_proj.weight");
       if (uses < blocks || is_own) homes.push_back("/" + home);
-      in = net.add(x, net.linear(shared_block(net, s, is_own ? homes.back() : homes[uses % blocks], uses, x, embedded), {"linear", {hidden}}));
+      in = net.add(x, net.linear(shared_block(net, s, is_own ? homes.back() : homes[uses % blocks], uses, x, embedded),
+                                 {"linear", {hidden}}));
       ++uses;
     }
     const Var h = net.rms_norm(in, net.plain(prefix + "input_layernorm.weight", {hidden}), s.eps);

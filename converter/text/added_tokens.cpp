@@ -12,10 +12,14 @@ namespace {
 using Json = nlohmann::json;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer: " + what); }
-[[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer: " + what + " is not supported yet"); }
+[[noreturn]] void unsupported(const std::string& what) {
+  throw UnsupportedTokenizer("tokenizer: " + what + " is not supported yet");
+}
 
 uint8_t flags_of(const Json& t, bool special) {
-  return uint8_t((flag_of(t, "lstrip", false) ? kAddedStripLeft : 0) | (flag_of(t, "rstrip", false) ? kAddedStripRight : 0) | (flag_of(t, "single_word", false) ? kAddedSingleWord : 0) |
+  return uint8_t((flag_of(t, "lstrip", false) ? kAddedStripLeft : 0) |
+                 (flag_of(t, "rstrip", false) ? kAddedStripRight : 0) |
+                 (flag_of(t, "single_word", false) ? kAddedSingleWord : 0) |
                  (flag_of(t, "normalized", !special) ? kAddedNormalized : 0));
 }
 
@@ -26,7 +30,9 @@ class Normal {
     const std::vector<uint8_t> bytes = build_normalizer(s);
     store_.resize(bytes.size() / 8 + 1);
     std::copy(bytes.begin(), bytes.end(), reinterpret_cast<uint8_t*>(store_.data()));
-    if (const Status status = norm_open(reinterpret_cast<const uint8_t*>(store_.data()), bytes.size(), &normalizer_); !status.is_ok()) fail(status.message());
+    if (const Status status = norm_open(reinterpret_cast<const uint8_t*>(store_.data()), bytes.size(), &normalizer_);
+        !status.is_ok())
+      fail(status.message());
   }
   std::string of(const std::string& piece) {
     Vec<uint8_t> text;
@@ -60,7 +66,8 @@ void read_added_tokens(const Json& added, size_t size, VocabSource* s) {
       id = at->second;
     } else {
       id = int32_t(std::max<int64_t>(last + 1, int64_t(size)));
-      if (size_t(id) >= s->pieces.size()) s->pieces.resize(size_t(id) + 1), s->types.resize(size_t(id) + 1, uint8_t(PieceType::kUnused));
+      if (size_t(id) >= s->pieces.size())
+        s->pieces.resize(size_t(id) + 1), s->types.resize(size_t(id) + 1, uint8_t(PieceType::kUnused));
       s->pieces[size_t(id)] = piece;
       ids.emplace(piece, id);
     }
@@ -88,7 +95,9 @@ void apply_added_tokens(const Json& decoder, VocabSource* s) {
 }
 
 void normalize_added_tokens(VocabSource* s) {
-  if (s->normalizer.empty() || std::none_of(s->added.begin(), s->added.end(), [](const auto& a) { return a.second & kAddedNormalized; })) return;
+  if (s->normalizer.empty() ||
+      std::none_of(s->added.begin(), s->added.end(), [](const auto& a) { return a.second & kAddedNormalized; }))
+    return;
   Normal normal(*s);
   std::map<std::string, int32_t> raw, made_by;  // texts that are looked for before and after the normaliser
   for (const auto& [id, flags] : s->added)
@@ -102,7 +111,9 @@ void normalize_added_tokens(VocabSource* s) {
     std::string& piece = s->pieces[size_t(id)];
     const std::string made = normal.of(piece);
     if (made.empty()) unsupported("the added token \"" + piece + "\", of which the normaliser leaves nothing,");
-    if (raw.count(made)) unsupported("the added token \"" + piece + "\", which the normaliser changes to \"" + made + "\", another added token's text,");
+    if (raw.count(made))
+      unsupported("the added token \"" + piece + "\", which the normaliser changes to \"" + made +
+                  "\", another added token's text,");
     // Of several that become the same the original takes any.
     const bool found = made_by.emplace(made, id).second;
     const bool stays = PieceType(s->types[size_t(id)]) == PieceType::kControl || size_t(id) < s->model_pieces;

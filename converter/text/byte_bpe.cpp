@@ -21,15 +21,18 @@ using Json = nlohmann::json;
 using Ids = std::unordered_map<std::string, int32_t>;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer: " + what); }
-[[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer: " + what + " is not supported yet"); }
+[[noreturn]] void unsupported(const std::string& what) {
+  throw UnsupportedTokenizer("tokenizer: " + what + " is not supported yet");
+}
 
-// The byte that each character of the alphabet stands for: printable characters of Latin-1 for themselves, those from U+0100 on for
-// the other bytes in their order.
+// The byte that each character of the alphabet stands for: printable characters of Latin-1 for themselves, those from
+// U+0100 on for the other bytes in their order.
 const std::unordered_map<uint32_t, uint8_t>& alphabet() {
   static const auto* table = [] {
     auto* t = new std::unordered_map<uint32_t, uint8_t>;
     uint32_t other = 256;
-    for (uint32_t b = 0; b < 256; ++b) (*t)[(b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE ? b : other++] = uint8_t(b);
+    for (uint32_t b = 0; b < 256; ++b)
+      (*t)[(b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE ? b : other++] = uint8_t(b);
     return t;
   }();
   return *table;
@@ -37,7 +40,8 @@ const std::unordered_map<uint32_t, uint8_t>& alphabet() {
 
 // A merge as two pieces; the older way to write it is one string with a space between them.
 std::pair<std::string, std::string> pair_of(const Json& m, size_t number) {
-  if (m.is_array() && m.size() == 2 && m[0].is_string() && m[1].is_string()) return {m[0].get<std::string>(), m[1].get<std::string>()};
+  if (m.is_array() && m.size() == 2 && m[0].is_string() && m[1].is_string())
+    return {m[0].get<std::string>(), m[1].get<std::string>()};
   if (m.is_string()) {
     const std::string both = m.get<std::string>();
     const size_t space = both.find(' ', 1);
@@ -50,8 +54,10 @@ std::pair<std::string, std::string> pair_of(const Json& m, size_t number) {
 void add_merges(const std::vector<std::pair<std::string, std::string>>& pairs, const Ids& ids, VocabSource* s) {
   std::unordered_map<uint64_t, size_t> known;
   for (size_t rank = 0; rank < pairs.size(); ++rank) {
-    const auto left = ids.find(pairs[rank].first), right = ids.find(pairs[rank].second), joined = ids.find(pairs[rank].first + pairs[rank].second);
-    if (left == ids.end() || right == ids.end() || joined == ids.end()) fail("merge " + std::to_string(rank) + " has a piece that is not in the vocabulary");
+    const auto left = ids.find(pairs[rank].first), right = ids.find(pairs[rank].second),
+               joined = ids.find(pairs[rank].first + pairs[rank].second);
+    if (left == ids.end() || right == ids.end() || joined == ids.end())
+      fail("merge " + std::to_string(rank) + " has a piece that is not in the vocabulary");
     const MergeRule rule = {uint32_t(left->second), uint32_t(right->second), uint32_t(joined->second), uint32_t(rank)};
     const auto [at, fresh] = known.emplace(uint64_t(rule.left) << 32 | rule.right, s->merges.size());
     if (fresh) s->merges.push_back(rule);
@@ -81,7 +87,8 @@ std::vector<MergeRule> merges_of_ranks(const std::vector<std::string>& pieces, s
     const std::string_view p = pieces[i];
     for (size_t cut = 1; cut < p.size(); ++cut) {
       const auto left = ids.find(p.substr(0, cut)), right = ids.find(p.substr(cut));
-      if (left != ids.end() && right != ids.end()) rules.push_back({left->second, right->second, uint32_t(i), uint32_t(i - first)});
+      if (left != ids.end() && right != ids.end())
+        rules.push_back({left->second, right->second, uint32_t(i), uint32_t(i - first)});
     }
   }
   return rules;
@@ -103,10 +110,12 @@ void read_template(const Json& post, const VocabSource& s, Ends* ends) {
     }
     const std::string name = text_of(object_of(part, "SpecialToken"), "id");
     std::vector<int32_t> ids;
-    for (const Json& id : list_of(object_of(object_of(post, "special_tokens"), name.c_str()), "ids")) ids.push_back(id_of(id, "an id of the template's token \"" + name + '"'));
+    for (const Json& id : list_of(object_of(object_of(post, "special_tokens"), name.c_str()), "ids"))
+      ids.push_back(id_of(id, "an id of the template's token \"" + name + '"'));
     if (ids.empty()) ids.push_back(s.find(name));
     for (const int32_t id : ids)
-      if (id < 0 || size_t(id) >= s.pieces.size()) fail("the template has the token \"" + name + "\", which is not in the vocabulary");
+      if (id < 0 || size_t(id) >= s.pieces.size())
+        fail("the template has the token \"" + name + "\", which is not in the vocabulary");
     std::vector<int32_t>& to = after ? ends->suffix : ends->prefix;
     to.insert(to.end(), ids.begin(), ids.end());
   }
@@ -123,7 +132,9 @@ void collect_ends(const Json& post, const VocabSource& s, Ends* ends) {
       const Json& pair = member(post, key);
       if (!pair.is_array() || pair.size() != 2) fail(std::string("the post-processor has no ") + key);
       const int32_t number = id_of(pair[1], std::string("the post-processor's ") + key);
-      if (size_t(number) >= s.pieces.size()) fail(std::string("the post-processor's ") + key + " is " + std::to_string(number) + ", the vocabulary has " + std::to_string(s.pieces.size()) + " pieces");
+      if (size_t(number) >= s.pieces.size())
+        fail(std::string("the post-processor's ") + key + " is " + std::to_string(number) + ", the vocabulary has " +
+             std::to_string(s.pieces.size()) + " pieces");
       return number;
     };
     ends->prefix.push_back(id("cls"));
@@ -149,7 +160,9 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
   const Json& model = member(root, "model");
   VocabSource s;
   s.kind = TokenizerKind::kByteBpe;
-  if (!text_of(model, "continuing_subword_prefix", Null::kAbsent).empty() || !text_of(model, "end_of_word_suffix", Null::kAbsent).empty()) unsupported("a BPE model with word prefixes or suffixes");
+  if (!text_of(model, "continuing_subword_prefix", Null::kAbsent).empty() ||
+      !text_of(model, "end_of_word_suffix", Null::kAbsent).empty())
+    unsupported("a BPE model with word prefixes or suffixes");
   const Json& dropout = member(model, "dropout");
   if (!dropout.is_null() && !dropout.is_number()) refuse_json("\"dropout\"", dropout, "a number");
   if (dropout.is_number() && dropout.get<double>() > 0) unsupported("a BPE model with dropout");
@@ -165,7 +178,8 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
   if (vocab.empty()) fail("model.vocab is missing");
   Ids ids;
   for (const auto& [piece, id] : vocab.items()) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= int64_t(kMaxPieces)) fail("the piece \"" + piece + "\" has an id out of range");
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= int64_t(kMaxPieces))
+      fail("the piece \"" + piece + "\" has an id out of range");
     const size_t at = id.get<size_t>();
     // A vocabulary with holes is possible, one that is nearly all holes is an attack.
     if (at > vocab.size() * 4 + 1000) fail("the piece \"" + piece + "\" has an id out of range");
@@ -181,14 +195,16 @@ VocabSource bpe_from_tokenizer_json(const Json& root) {
   add_merges(pairs, ids, &s);
   s.model_pieces = s.pieces.size();
   read_added_tokens(list_of(root, "added_tokens"), vocab.size(), &s);
-  if (const std::string unk = text_of(model, "unk_token", Null::kAbsent); !unk.empty() && ids.count(unk)) s.unk = ids[unk];
+  if (const std::string unk = text_of(model, "unk_token", Null::kAbsent); !unk.empty() && ids.count(unk))
+    s.unk = ids[unk];
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     if (s.added.count(int32_t(i))) continue;
     if (byte_level) {
       std::optional<std::string> bytes = bytes_of_alphabet(s.pieces[i]);
       if (bytes) s.pieces[i] = std::move(*bytes);
       else s.types[i] = uint8_t(PieceType::kUnused);
-    } else if (s.byte_fallback && s.pieces[i].size() == 6 && s.pieces[i].compare(0, 3, "<0x") == 0 && s.pieces[i][5] == '>') {
+    } else if (s.byte_fallback && s.pieces[i].size() == 6 && s.pieces[i].compare(0, 3, "<0x") == 0 &&
+               s.pieces[i][5] == '>') {
       s.types[i] = uint8_t(PieceType::kByte);
     }
   }
@@ -206,7 +222,9 @@ VocabSource bpe_from_gguf(const GgufTokenizer& g) {
   s.char_units = s.byte_fallback = pre->sentence_piece;
   s.whole_words_first = pre->whole_words_first;
   if (name == "default")
-    s.notices.push_back("the GGUF does not say how text is cut into words (tokenizer.ggml.pre): llama.cpp's default is taken, which may not be the model's; --tokenizer FILE takes its own");
+    s.notices.push_back(
+        "the GGUF does not say how text is cut into words (tokenizer.ggml.pre): llama.cpp's default is taken, which "
+        "may not be the model's; --tokenizer FILE takes its own");
   for (const char* pattern : pre->patterns) {
     PreTokenizerStep step;
     step.text = pattern;
@@ -223,7 +241,8 @@ VocabSource bpe_from_gguf(const GgufTokenizer& g) {
   }
   if (pre->nfc) s.normalizer = R"({"type":"NFC"})";
   const size_t n = g.tokens.size();
-  if (!g.types.empty() && g.types.size() != n) fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.types.size()) + " token types");
+  if (!g.types.empty() && g.types.size() != n)
+    fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.types.size()) + " token types");
   Ids ids;
   for (size_t i = 0; i < n; ++i) {
     const int32_t type = g.types.empty() ? 1 : g.types[i];
@@ -247,7 +266,8 @@ VocabSource bpe_from_gguf(const GgufTokenizer& g) {
   else if (pairs.empty()) fail("the GGUF has no merges (tokenizer.ggml.merges)");
   else add_merges(pairs, ids, &s);
   const auto id = [&](int64_t value, const char* what) {
-    if (value < -1 || value >= int64_t(n)) fail(std::string(what) + " is " + std::to_string(value) + ", the GGUF has " + std::to_string(n) + " tokens");
+    if (value < -1 || value >= int64_t(n))
+      fail(std::string(what) + " is " + std::to_string(value) + ", the GGUF has " + std::to_string(n) + " tokens");
     return int32_t(value);
   };
   s.bos = id(g.bos, "bos_token_id");
@@ -329,7 +349,8 @@ std::vector<uint8_t> build_merges(const VocabSource& s, const VocabData& d) {
     if (PieceType(s.types[i]) != PieceType::kNormal || s.pieces[i].empty()) continue;
     ids.clear();
     if (!s.whole_words_first)
-      if (const Status status = bpe_encode(vocab, bytes, s.pieces[i].size(), &scratch, &ids); !status.is_ok()) fail(status.message());
+      if (const Status status = bpe_encode(vocab, bytes, s.pieces[i].size(), &scratch, &ids); !status.is_ok())
+        fail(status.message());
     if (s.whole_words_first || (ids.size() == 1 && ids[0] == int32_t(i))) whole[i / 32] |= 1u << (i % 32);
   }
   return made();

@@ -7,8 +7,8 @@
 
 namespace runnel::convert {
 
-// The bytes that a piece in the alphabet of byte-level BPE stands for, where each byte is a printable character. Nothing: the piece has
-// other characters.
+// The bytes that a piece in the alphabet of byte-level BPE stands for, where each byte is a printable character.
+// Nothing: the piece has other characters.
 std::optional<std::string> bytes_of_alphabet(std::string_view piece);
 
 // tokenizer.json whose model is BPE and that is not SentencePiece's.
@@ -21,7 +21,8 @@ void read_ends(const nlohmann::json& post_processor, VocabSource* source);
 // GGUF's byte-level BPE.
 VocabSource bpe_from_gguf(const GgufTokenizer& g);
 
-// All pairs of pieces that make a third one, in the order of ranks[id of the third]; ids below `count` alone. tiktoken merges by the rank of what is made.
+// All pairs of pieces that make a third one, in the order of ranks[id of the third]; ids below `count` alone. tiktoken
+// merges by the rank of what is made.
 std::vector<MergeRule> merges_of_ranks(const std::vector<std::string>& pieces, size_t first, size_t count);
 
 // Tables of VocabData.

@@ -23,8 +23,9 @@ constexpr NewRange kNewRanges[] = {
 };
 
 // In ICU's order of UCharCategory.
-constexpr std::array<const char*, 30> kCategories = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Me", "Mc", "Nd", "Nl", "No", "Zs", "Zl", "Zp",
-                                                     "Cc", "Cf", "Co", "Cs", "Pd", "Ps", "Pe", "Pc", "Po", "Sm", "Sc", "Sk", "So", "Pi", "Pf"};
+constexpr std::array<const char*, 30> kCategories = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Me", "Mc", "Nd",
+                                                     "Nl", "No", "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "Cs", "Pd",
+                                                     "Ps", "Pe", "Pc", "Po", "Sm", "Sc", "Sk", "So", "Pi", "Pf"};
 
 const std::vector<uint8_t>& categories() {
   static const std::vector<uint8_t> table = [] {
@@ -32,7 +33,9 @@ const std::vector<uint8_t>& categories() {
     for (uint32_t c = 0; c < 0x110000; ++c) t[c] = uint8_t(u_charType(UChar32(c)));
     for (const NewRange& r : kNewRanges)
       for (uint32_t c = r.first; c <= r.last; ++c)
-        if (t[c] == 0) t[c] = uint8_t(std::find(kCategories.begin(), kCategories.end(), std::string_view(r.category)) - kCategories.begin());
+        if (t[c] == 0)
+          t[c] = uint8_t(std::find(kCategories.begin(), kCategories.end(), std::string_view(r.category)) -
+                         kCategories.begin());
     return t;
   }();
   return table;
@@ -66,7 +69,8 @@ std::string plain_name(std::string_view name) {
 std::string_view category_of(uint32_t c) { return kCategories[categories().at(c)]; }
 
 bool CodeSet::has(uint32_t c) const {
-  const auto at = std::upper_bound(ranges_.begin(), ranges_.end(), c, [](uint32_t v, const Range& r) { return v < r.first; });
+  const auto at =
+      std::upper_bound(ranges_.begin(), ranges_.end(), c, [](uint32_t v, const Range& r) { return v < r.first; });
   return at != ranges_.begin() && std::prev(at)->last >= c;
 }
 
@@ -76,7 +80,8 @@ CodeSet CodeSet::operator|(const CodeSet& o) const {
   std::sort(all.begin(), all.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
   CodeSet s;
   for (const Range& r : all) {
-    if (!s.ranges_.empty() && r.first <= s.ranges_.back().last + 1) s.ranges_.back().last = std::max(s.ranges_.back().last, r.last);
+    if (!s.ranges_.empty() && r.first <= s.ranges_.back().last + 1)
+      s.ranges_.back().last = std::max(s.ranges_.back().last, r.last);
     else s.ranges_.push_back(r);
   }
   return s;
@@ -101,7 +106,8 @@ CodeSet CodeSet::any_case() const {
   for (int32_t i = 0; i < uset_getItemCount(set.get()); ++i) {
     UChar32 first = 0, last = 0;
     UErrorCode error = U_ZERO_ERROR;
-    if (uset_getItem(set.get(), i, &first, &last, nullptr, 0, &error) == 0) s = s | CodeSet(uint32_t(first), uint32_t(last));
+    if (uset_getItem(set.get(), i, &first, &last, nullptr, 0, &error) == 0)
+      s = s | CodeSet(uint32_t(first), uint32_t(last));
   }
   return s;
 }
@@ -113,10 +119,24 @@ bool property_set(std::string_view given, CodeSet* out) {
     *out = at->second;
     return true;
   }
-  static const std::map<std::string, std::string> kLong = {
-      {"letter", "l"}, {"mark", "m"}, {"number", "n"}, {"punctuation", "p"}, {"symbol", "s"}, {"separator", "z"}, {"other", "c"}, {"uppercaseletter", "lu"}, {"lowercaseletter", "ll"},
-      {"titlecaseletter", "lt"}, {"modifierletter", "lm"}, {"otherletter", "lo"}, {"nonspacingmark", "mn"}, {"spacingmark", "mc"}, {"enclosingmark", "me"}, {"decimalnumber", "nd"},
-      {"letternumber", "nl"}, {"othernumber", "no"}};
+  static const std::map<std::string, std::string> kLong = {{"letter", "l"},
+                                                           {"mark", "m"},
+                                                           {"number", "n"},
+                                                           {"punctuation", "p"},
+                                                           {"symbol", "s"},
+                                                           {"separator", "z"},
+                                                           {"other", "c"},
+                                                           {"uppercaseletter", "lu"},
+                                                           {"lowercaseletter", "ll"},
+                                                           {"titlecaseletter", "lt"},
+                                                           {"modifierletter", "lm"},
+                                                           {"otherletter", "lo"},
+                                                           {"nonspacingmark", "mn"},
+                                                           {"spacingmark", "mc"},
+                                                           {"enclosingmark", "me"},
+                                                           {"decimalnumber", "nd"},
+                                                           {"letternumber", "nl"},
+                                                           {"othernumber", "no"}};
   const auto at_long = kLong.find(name);
   const std::string& category = at_long == kLong.end() ? name : at_long->second;
   const auto is_category = [&](std::string_view g) { return plain_name(g.substr(0, category.size())) == category; };
@@ -132,7 +152,8 @@ bool property_set(std::string_view given, CodeSet* out) {
     *out = CodeSet::where([](uint32_t c) { return u_hasBinaryProperty(UChar32(c), UCHAR_WHITE_SPACE) != 0; });
   } else if (name == "alphabetic") {
     *out = CodeSet::where(is_alphabetic);
-  } else if (count = uscript_getCode(std::string(given).c_str(), &script, 1, &error); U_SUCCESS(error) && count == 1 && given.size() > 2) {
+  } else if (count = uscript_getCode(std::string(given).c_str(), &script, 1, &error);
+             U_SUCCESS(error) && count == 1 && given.size() > 2) {
     *out = CodeSet::where([&](uint32_t c) { return is_value(c) && has_script(c, script); });
   } else {
     return false;

@@ -1,5 +1,6 @@
-// Sets of code points, and the properties of characters that patterns and normalisers ask for, as of Unicode 16.0: what ICU says, and
-// unicode_16.inc for characters that an older ICU does not know. The libraries that the originals use have the tables of 16.0.
+// Sets of code points, and the properties of characters that patterns and normalisers ask for, as of Unicode 16.0: what
+// ICU says, and unicode_16.inc for characters that an older ICU does not know. The libraries that the originals use
+// have the tables of 16.0.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,8 @@ class CodeSet {
 
 // General category as two letters, "Lu".
 std::string_view category_of(uint32_t code_point);
-// A general category or a group of them ("L", "Lu", "Letter"), a script ("Han") or one of some binary properties ("Alphabetic",
-// "White_Space"). False: it is not known.
+// A general category or a group of them ("L", "Lu", "Letter"), a script ("Han") or one of some binary properties
+// ("Alphabetic", "White_Space"). False: it is not known.
 bool property_set(std::string_view name, CodeSet* out);
 
 }  // namespace runnel::convert

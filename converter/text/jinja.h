@@ -1,4 +1,5 @@
-// Chat templates: the part of Jinja that they use, as transformers sets it up (trim_blocks, lstrip_blocks, loop controls, generation).
+// Chat templates: the part of Jinja that they use, as transformers sets it up (trim_blocks, lstrip_blocks, loop
+// controls, generation).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,19 @@ inline constexpr int kMaxTemplateDepth = 200, kMaxTemplateTerms = 4000, kMaxTemp
 
 namespace jinja {
 
-enum class Token : uint8_t { kData, kBlockBegin, kBlockEnd, kVariableBegin, kVariableEnd, kName, kString, kInteger, kFloat, kOperator, kEnd };
+enum class Token : uint8_t {
+  kData,
+  kBlockBegin,
+  kBlockEnd,
+  kVariableBegin,
+  kVariableEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
+  kEnd
+};
 struct Lexeme {
   Token kind;
   std::string text;  // of data and strings without quotes and escapes
@@ -35,29 +48,61 @@ struct Node;
 using NodePtr = std::unique_ptr<Node>;
 enum class Kind : uint8_t {
   // expressions
-  kText, kInteger, kPlain, kName, kList, kDict, kAttribute, kIndex, kSlice, kCall, kFilter, kTest, kNot, kNegative, kBinary, kCompare, kAnd, kOr, kConditional, kConcat, kUnsupported,
+  kText,
+  kInteger,
+  kPlain,
+  kName,
+  kList,
+  kDict,
+  kAttribute,
+  kIndex,
+  kSlice,
+  kCall,
+  kFilter,
+  kTest,
+  kNot,
+  kNegative,
+  kBinary,
+  kCompare,
+  kAnd,
+  kOr,
+  kConditional,
+  kConcat,
+  kUnsupported,
   // statements
-  kOutput, kIf, kFor, kSet, kSetBlock, kMacro, kFilterBlock, kScope, kBreak, kContinue
+  kOutput,
+  kIf,
+  kFor,
+  kSet,
+  kSetBlock,
+  kMacro,
+  kFilterBlock,
+  kScope,
+  kBreak,
+  kContinue
 };
 struct Node {
   Kind kind;
   int line;
-  std::string name;              // text, name, attribute, filter, test, operator, macro
-  int64_t integer = 0;           // kPlain: a chat::Plain
-  std::vector<NodePtr> parts;    // operands; kSlice: object, start, stop, step, absent ones null; kDict: keys and values in turn
-  std::vector<std::pair<std::string, NodePtr>> keywords;  // of calls, filters and tests; parameters of a macro, default or null
+  std::string name;            // text, name, attribute, filter, test, operator, macro
+  int64_t integer = 0;         // kPlain: a chat::Plain
+  std::vector<NodePtr> parts;  // operands; kSlice: object, start, stop, step, absent ones null; kDict: keys and values
+                               // in turn
+  std::vector<std::pair<std::string, NodePtr>> keywords;  // of calls, filters and tests; parameters of a macro, default
+                                                          // or null
   std::vector<NodePtr> body, otherwise;                   // statements
   std::vector<std::string> names;                         // targets of kFor and kSet; kCompare: operators
   Node(Kind k, int l, std::string n = "") : kind(k), line(l), name(std::move(n)) {}
 };
-// kIf: parts[0] condition. kFor: parts[0] iterable, parts[1] filter or null. kSet: parts[0] value, name an attribute or empty.
+// kIf: parts[0] condition. kFor: parts[0] iterable, parts[1] filter or null. kSet: parts[0] value, name an attribute or
+// empty.
 std::vector<NodePtr> parse(std::string_view source);
 
 }  // namespace jinja
 
 struct CompiledTemplate {
   format::ChatProgramT program;
-  bool may_fail = false;  // it holds instructions that refuse what is beyond chat programs
+  bool may_fail = false;            // it holds instructions that refuse what is beyond chat programs
   std::vector<std::string> beyond;  // what they are, each with its line
 };
 CompiledTemplate compile_template(const std::string& source);

@@ -12,7 +12,8 @@ constexpr size_t kMaxSource = size_t(1) << 20, kMaxOperand = size_t(1) << 24;
 // Names that statements set in their own scope.
 void collect(const std::vector<NodePtr>& nodes, std::set<std::string>* out) {
   for (const NodePtr& n : nodes) {
-    if (n->kind == Kind::kSetBlock || (n->kind == Kind::kSet && n->name.empty())) out->insert(n->names.begin(), n->names.end());
+    if (n->kind == Kind::kSetBlock || (n->kind == Kind::kSet && n->name.empty()))
+      out->insert(n->names.begin(), n->names.end());
     if (n->kind != Kind::kIf) continue;
     collect(n->body, out);
     collect(n->otherwise, out);
@@ -22,7 +23,8 @@ void collect(const std::vector<NodePtr>& nodes, std::set<std::string>* out) {
 }  // namespace
 
 size_t Compiler::emit(Op op, size_t operand, int line) {
-  if (operand >= kMaxOperand || out_.program.code.size() >= kMaxOperand) throw TemplateError(line, "the template is too large");
+  if (operand >= kMaxOperand || out_.program.code.size() >= kMaxOperand)
+    throw TemplateError(line, "the template is too large");
   out_.program.code.push_back(uint32_t(op) | uint32_t(operand) << 8);
   out_.program.lines.push_back(uint16_t(std::min(line, 0xFFFF)));
   return out_.program.code.size() - 1;
@@ -89,7 +91,8 @@ void Compiler::find_macros(const std::vector<NodePtr>& nodes) {
       find_macros(n->otherwise);
     }
     if (n->kind != Kind::kMacro) continue;
-    if (!macros_.emplace(n->name, Macro{uint32_t(macros_.size()), n.get()}).second) throw TemplateError(n->line, "the macro \"" + n->name + "\" is defined twice");
+    if (!macros_.emplace(n->name, Macro{uint32_t(macros_.size()), n.get()}).second)
+      throw TemplateError(n->line, "the macro \"" + n->name + "\" is defined twice");
   }
 }
 
@@ -107,8 +110,12 @@ void Compiler::statement(const Node& n) {
         emit(Op::kWrite, 0, n.line);
       }
       break;
-    case Kind::kIf: if_statement(n); break;
-    case Kind::kFor: for_statement(n); break;
+    case Kind::kIf:
+      if_statement(n);
+      break;
+    case Kind::kFor:
+      for_statement(n);
+      break;
     case Kind::kSet:
       expression(*n.parts[0]);
       if (!n.name.empty()) {
@@ -132,16 +139,19 @@ void Compiler::statement(const Node& n) {
       close_scope();
       break;
     case Kind::kMacro:
-      if (macros_.count(n.name) == 0 || macros_.at(n.name).node != &n) throw TemplateError(n.line, "a macro within a loop or a macro is not supported");
+      if (macros_.count(n.name) == 0 || macros_.at(n.name).node != &n)
+        throw TemplateError(n.line, "a macro within a loop or a macro is not supported");
       break;
     case Kind::kBreak:
     case Kind::kContinue:
       if (loops_.empty()) throw TemplateError(n.line, "break or continue outside of a loop");
-      if (loops_.back().captures != captures_) throw TemplateError(n.line, "break or continue within a block set is not supported");
+      if (loops_.back().captures != captures_)
+        throw TemplateError(n.line, "break or continue within a block set is not supported");
       if (n.kind == Kind::kContinue) emit(Op::kJump, loops_.back().next, n.line);
       else loops_.back().breaks.push_back(emit(Op::kJump, 0, n.line));
       break;
-    default: throw TemplateError(n.line, "not a statement");
+    default:
+      throw TemplateError(n.line, "not a statement");
   }
 }
 
@@ -262,7 +272,9 @@ void Compiler::macro(const Macro& m) {
 }
 
 CompiledTemplate Compiler::run(const std::string& source) {
-  if (source.size() > kMaxSource) throw TemplateError(1, "the template has " + std::to_string(source.size()) + " bytes where at most " + std::to_string(kMaxSource) + " can be");
+  if (source.size() > kMaxSource)
+    throw TemplateError(1, "the template has " + std::to_string(source.size()) + " bytes where at most " +
+                               std::to_string(kMaxSource) + " can be");
   const std::vector<NodePtr> nodes = parse(source);
   find_macros(nodes);
   format::ChatProgramT& p = out_.program;

@@ -25,7 +25,7 @@ class Compiler {
   };
   struct LoopContext {
     std::vector<size_t> breaks;
-    size_t next;       // instruction of its kLoopNext
+    size_t next;  // instruction of its kLoopNext
     int captures;
   };
 
@@ -72,7 +72,8 @@ class Compiler {
   void filter(const Node& n);
   void filter_elements(const Node& n);
   void test(const Node& n);
-  // The list on the stack, element by element as "\1item": those for which the condition holds, mapped to value (null: as they are).
+  // The list on the stack, element by element as "\1item": those for which the condition holds, mapped to value (null:
+  // as they are).
   void comprehension(const Node* condition, const Node* value, int line);
   // Arguments of a call by position, undefined where none is given; how many, or -1 when one has an unknown name.
   int arguments(const Node& n, size_t first, const char* names);

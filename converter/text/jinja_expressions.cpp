@@ -9,13 +9,14 @@ namespace {
 struct Deeper {
   int& depth;
   Deeper(int& d, const Node& n) : depth(d) {
-    if (++depth > kMaxTemplateTerms) throw TemplateError(n.line, "an expression nested more than " + std::to_string(kMaxTemplateTerms) + " deep");
+    if (++depth > kMaxTemplateTerms)
+      throw TemplateError(n.line, "an expression nested more than " + std::to_string(kMaxTemplateTerms) + " deep");
   }
   ~Deeper() { --depth; }
 };
 
-// Filters and methods that are one built-in. names: of the arguments behind the value, for those given by name. is_text: the filter takes
-// anything, as text.
+// Filters and methods that are one built-in. names: of the arguments behind the value, for those given by name.
+// is_text: the filter takes anything, as text.
 struct Simple {
   const char *name, *builtin, *names;
   bool is_text;
@@ -59,16 +60,24 @@ constexpr Simple kMethods[] = {
     {"get", "get", "", false},
     {"format", "format", "", false},
 };
-constexpr Simple kFunctions[] = {{"range", "range", "", false}, {"raise_exception", "raise_exception", "message", false}, {"strftime_now", "strftime_now", "format", false}};
+constexpr Simple kFunctions[] = {{"range", "range", "", false},
+                                 {"raise_exception", "raise_exception", "message", false},
+                                 {"strftime_now", "strftime_now", "format", false}};
 constexpr std::pair<const char*, const char*> kTests[] = {
-    {"defined", "is_defined"},   {"none", "is_none"},       {"string", "is_string"},   {"mapping", "is_mapping"}, {"iterable", "is_iterable"},
-    {"sequence", "is_sequence"}, {"number", "is_number"},   {"integer", "is_integer"}, {"boolean", "is_boolean"}, {"true", "is_true"},
-    {"false", "is_false"},       {"odd", "is_odd"},         {"even", "is_even"},       {"divisibleby", "is_divisible"},
+    {"defined", "is_defined"},   {"none", "is_none"},
+    {"string", "is_string"},     {"mapping", "is_mapping"},
+    {"iterable", "is_iterable"}, {"sequence", "is_sequence"},
+    {"number", "is_number"},     {"integer", "is_integer"},
+    {"boolean", "is_boolean"},   {"true", "is_true"},
+    {"false", "is_false"},       {"odd", "is_odd"},
+    {"even", "is_even"},         {"divisibleby", "is_divisible"},
 };
 constexpr std::pair<const char*, const char*> kComparisons[] = {
-    {"equalto", "=="}, {"eq", "=="}, {"==", "=="}, {"ne", "!="}, {"!=", "!="},          {"lt", "<"},  {"lessthan", "<"}, {"<", "<"},
-    {"le", "<="},      {"<=", "<="}, {"gt", ">"},  {">", ">"},   {"greaterthan", ">"}, {"ge", ">="}, {">=", ">="},      {"in", "in"}};
-constexpr const char* kLoopFields[] = {"index", "index0", "first", "last", "length", "revindex", "revindex0", "previtem", "nextitem"};
+    {"equalto", "=="},    {"eq", "=="}, {"==", "=="}, {"ne", "!="}, {"!=", "!="}, {"lt", "<"},
+    {"lessthan", "<"},    {"<", "<"},   {"le", "<="}, {"<=", "<="}, {"gt", ">"},  {">", ">"},
+    {"greaterthan", ">"}, {"ge", ">="}, {">=", ">="}, {"in", "in"}};
+constexpr const char* kLoopFields[] = {"index",    "index0",    "first",    "last",    "length",
+                                       "revindex", "revindex0", "previtem", "nextitem"};
 constexpr const char* kItem = "\1item";
 
 template <size_t N>
@@ -105,12 +114,16 @@ void Compiler::builtin(const char* name, size_t arguments, int line) {
 void Compiler::expression(const Node& n) {
   const Deeper deeper(depth_, n);
   switch (n.kind) {
-    case Kind::kText: emit(Op::kText, text(n.name), n.line); break;
+    case Kind::kText:
+      emit(Op::kText, text(n.name), n.line);
+      break;
     case Kind::kInteger:
       out_.program.integers.push_back(n.integer);
       emit(Op::kInteger, out_.program.integers.size() - 1, n.line);
       break;
-    case Kind::kPlain: plain(Plain(n.integer), n.line); break;
+    case Kind::kPlain:
+      plain(Plain(n.integer), n.line);
+      break;
     case Kind::kName:
       if (n.name == "loop" && find_local("loop") < 0 && !loops_.empty()) fail(n, "loop as a value");
       else if (is_macro(n.name)) fail(n, "the macro \"" + n.name + "\" as a value");
@@ -119,9 +132,12 @@ void Compiler::expression(const Node& n) {
     case Kind::kList:
     case Kind::kDict:
       for (const NodePtr& p : n.parts) expression(*p);
-      emit(n.kind == Kind::kList ? Op::kList : Op::kDict, n.kind == Kind::kList ? n.parts.size() : n.parts.size() / 2, n.line);
+      emit(n.kind == Kind::kList ? Op::kList : Op::kDict, n.kind == Kind::kList ? n.parts.size() : n.parts.size() / 2,
+           n.line);
       break;
-    case Kind::kAttribute: attribute(n); break;
+    case Kind::kAttribute:
+      attribute(n);
+      break;
     case Kind::kIndex:
       expression(*n.parts[0]);
       expression(*n.parts[1]);
@@ -133,16 +149,26 @@ void Compiler::expression(const Node& n) {
         else plain(Plain::kNone, n.line);
       emit(Op::kSlice, 0, n.line);
       break;
-    case Kind::kCall: call(n); break;
-    case Kind::kFilter: filter(n); break;
-    case Kind::kTest: test(n); break;
+    case Kind::kCall:
+      call(n);
+      break;
+    case Kind::kFilter:
+      filter(n);
+      break;
+    case Kind::kTest:
+      test(n);
+      break;
     case Kind::kNot:
     case Kind::kNegative:
       expression(*n.parts[0]);
       emit(n.kind == Kind::kNot ? Op::kNot : Op::kNegative, 0, n.line);
       break;
-    case Kind::kBinary: binary(n); break;
-    case Kind::kCompare: compare(n); break;
+    case Kind::kBinary:
+      binary(n);
+      break;
+    case Kind::kCompare:
+      compare(n);
+      break;
     case Kind::kAnd:
     case Kind::kOr: {
       expression(*n.parts[0]);
@@ -167,14 +193,21 @@ void Compiler::expression(const Node& n) {
       expression(*n.parts[1]);
       emit(Op::kConcat, 0, n.line);
       break;
-    case Kind::kUnsupported: fail(n, n.name); break;
-    default: throw TemplateError(n.line, "not an expression");
+    case Kind::kUnsupported:
+      fail(n, n.name);
+      break;
+    default:
+      throw TemplateError(n.line, "not an expression");
   }
 }
 
 void Compiler::binary(const Node& n) {
-  const Op op = n.name == "+" ? Op::kAdd : n.name == "-" ? Op::kSubtract : n.name == "*" ? Op::kMultiply : n.name == "//" ? Op::kFloorDivide
-                : n.name == "%" ? Op::kModulo : Op::kFail;
+  const Op op = n.name == "+"    ? Op::kAdd
+                : n.name == "-"  ? Op::kSubtract
+                : n.name == "*"  ? Op::kMultiply
+                : n.name == "//" ? Op::kFloorDivide
+                : n.name == "%"  ? Op::kModulo
+                                 : Op::kFail;
   if (op == Op::kFail) return fail(n, "the operator " + n.name);
   expression(*n.parts[0]);
   expression(*n.parts[1]);
@@ -182,8 +215,13 @@ void Compiler::binary(const Node& n) {
 }
 
 void Compiler::compare_op(const std::string& op, int line) {
-  const Op code = op == "==" ? Op::kEqual : op == "!=" ? Op::kNotEqual : op == "<" ? Op::kLess : op == "<=" ? Op::kLessEqual : op == ">" ? Op::kGreater
-                  : op == ">=" ? Op::kGreaterEqual : Op::kContains;
+  const Op code = op == "=="   ? Op::kEqual
+                  : op == "!=" ? Op::kNotEqual
+                  : op == "<"  ? Op::kLess
+                  : op == "<=" ? Op::kLessEqual
+                  : op == ">"  ? Op::kGreater
+                  : op == ">=" ? Op::kGreaterEqual
+                               : Op::kContains;
   emit(code, 0, line);
   if (op == "not in") emit(Op::kNot, 0, line);
 }
@@ -270,7 +308,8 @@ void Compiler::call(const Node& n) {
 void Compiler::call_macro(const Node& n) {
   const Macro& m = macros_.at(n.parts[0]->name);
   const auto& parameters = m.node->keywords;
-  if (n.parts.size() - 1 > parameters.size()) throw TemplateError(n.line, "the macro \"" + m.node->name + "\" has fewer parameters");
+  if (n.parts.size() - 1 > parameters.size())
+    throw TemplateError(n.line, "the macro \"" + m.node->name + "\" has fewer parameters");
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Node* value = i + 1 < n.parts.size() ? n.parts[i + 1].get() : nullptr;
     for (const auto& [keyword, given] : n.keywords)
@@ -286,7 +325,8 @@ void Compiler::call_macro(const Node& n) {
 
 void Compiler::call_method(const Node& n) {
   const Node& target = *n.parts[0];
-  if (target.parts[0]->kind == Kind::kName && target.parts[0]->name == "loop" && !loops_.empty()) return fail(n, "loop." + target.name);
+  if (target.parts[0]->kind == Kind::kName && target.parts[0]->name == "loop" && !loops_.empty())
+    return fail(n, "loop." + target.name);
   const size_t given = n.parts.size() - 1;
   if (target.name == "join" && given == 1 && n.keywords.empty()) {
     expression(*n.parts[1]);
@@ -304,7 +344,8 @@ void Compiler::call_method(const Node& n) {
 void Compiler::filter(const Node& n) {
   // Without an operand the value is on the stack: the filter of a block.
   if (n.parts[0]) expression(*n.parts[0]);
-  if (n.name == "map" || n.name == "select" || n.name == "reject" || n.name == "selectattr" || n.name == "rejectattr") return filter_elements(n);
+  if (n.name == "map" || n.name == "select" || n.name == "reject" || n.name == "selectattr" || n.name == "rejectattr")
+    return filter_elements(n);
   const size_t given = n.parts.size() - 1 + n.keywords.size();
   if (n.name == "safe" && given == 0) return;
   if (n.name == "reverse" && given == 0) {
@@ -323,12 +364,15 @@ void Compiler::filter(const Node& n) {
   if (n.name == "tojson") {
     const auto is_default = [](const auto& k) {
       const Plain wanted = k.first == "ensure_ascii" ? Plain::kFalse : Plain::kNone;
-      return (k.first == "ensure_ascii" || k.first == "indent") && k.second->kind == Kind::kPlain && Plain(k.second->integer) == wanted;
+      return (k.first == "ensure_ascii" || k.first == "indent") && k.second->kind == Kind::kPlain &&
+             Plain(k.second->integer) == wanted;
     };
-    if (n.parts.size() > 1 || !std::all_of(n.keywords.begin(), n.keywords.end(), is_default)) return fail(n, "an argument of the filter \"tojson\"");
+    if (n.parts.size() > 1 || !std::all_of(n.keywords.begin(), n.keywords.end(), is_default))
+      return fail(n, "an argument of the filter \"tojson\"");
     return builtin("tojson", 1, n.line);
   }
-  if (n.name == "join" && n.keywords.size() == 1 && n.keywords[0].first == "attribute" && n.keywords[0].second->kind == Kind::kText) {
+  if (n.name == "join" && n.keywords.size() == 1 && n.keywords[0].first == "attribute" &&
+      n.keywords[0].second->kind == Kind::kText) {
     NodePtr value = node(Kind::kAttribute, n.line, n.keywords[0].second->name);
     value->parts.push_back(node(Kind::kName, n.line, kItem));
     comprehension(nullptr, value.get(), n.line);
@@ -348,11 +392,13 @@ void Compiler::filter_elements(const Node& n) {
   Names own;
   std::vector<std::string> held;
   const bool is_attribute_test = n.name == "selectattr" || n.name == "rejectattr";
-  const bool by_keyword = n.name == "map" && n.parts.size() == 1 && n.keywords.size() == 1 && n.keywords[0].first == "attribute";
+  const bool by_keyword =
+      n.name == "map" && n.parts.size() == 1 && n.keywords.size() == 1 && n.keywords[0].first == "attribute";
   const size_t named = is_attribute_test ? 2 : 1;  // arguments that name an attribute, a test or a filter
   if (!by_keyword && !n.keywords.empty()) return fail(n, "an argument of the filter \"" + n.name + "\"");
   for (size_t i = 1; i < n.parts.size(); ++i)
-    if (i <= named && n.parts[i]->kind != Kind::kText) return fail(n, "a name of the filter \"" + n.name + "\" that is computed");
+    if (i <= named && n.parts[i]->kind != Kind::kText)
+      return fail(n, "a name of the filter \"" + n.name + "\" that is computed");
   if (by_keyword && n.keywords[0].second->kind != Kind::kText) return fail(n, "an attribute that is computed");
   for (size_t i = 1 + named; i < n.parts.size(); ++i) {
     const std::string name = "\1argument" + std::to_string(i) + "." + std::to_string(locals_);
@@ -416,8 +462,10 @@ void Compiler::comprehension(const Node* condition, const Node* value, int line)
 
 void Compiler::test(const Node& n) {
   const Node& value = *n.parts[0];
-  const bool is_known = value.kind == Kind::kName && find_local(value.name) < 0 && (macros_.count(value.name) || row_of(kFunctions, value.name) || value.name == "namespace");
-  if ((n.name == "defined" || n.name == "undefined") && n.parts.size() == 1 && is_known) return plain(n.name == "defined" ? Plain::kTrue : Plain::kFalse, n.line);
+  const bool is_known = value.kind == Kind::kName && find_local(value.name) < 0 &&
+                        (macros_.count(value.name) || row_of(kFunctions, value.name) || value.name == "namespace");
+  if ((n.name == "defined" || n.name == "undefined") && n.parts.size() == 1 && is_known)
+    return plain(n.name == "defined" ? Plain::kTrue : Plain::kFalse, n.line);
   if (!n.keywords.empty()) return fail(n, "an argument of the test \"" + n.name + "\"");
   if (const char* op = paired(kComparisons, n.name)) {
     if (n.parts.size() != 2) throw TemplateError(n.line, "the test \"" + n.name + "\" without a value");
@@ -428,7 +476,8 @@ void Compiler::test(const Node& n) {
   const char* known = paired(kTests, n.name == "undefined" ? "defined" : n.name);
   if (!known) return fail(n, "the test \"" + n.name + "\"");
   for (const NodePtr& p : n.parts) expression(*p);
-  if (n.parts.size() != (n.name == "divisibleby" ? 2u : 1u)) throw TemplateError(n.line, "arguments of the test \"" + n.name + "\"");
+  if (n.parts.size() != (n.name == "divisibleby" ? 2u : 1u))
+    throw TemplateError(n.line, "arguments of the test \"" + n.name + "\"");
   builtin(known, n.parts.size(), n.line);
   if (n.name == "undefined") emit(Op::kNot, 0, n.line);
 }

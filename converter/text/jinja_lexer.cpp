@@ -7,18 +7,22 @@
 namespace runnel::convert::jinja {
 namespace {
 
-bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || uint8_t(c) >= 0x80; }
+bool is_name_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || uint8_t(c) >= 0x80;
+}
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // Bytes of the white space character at the end (back) or the beginning of text, as Python sees it; 0: none.
 size_t space_at(std::string_view text, bool back) {
-  static constexpr std::string_view kWide[] = {"\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006",
-                                               "\u2007", "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
+  static constexpr std::string_view kWide[] = {"\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003",
+                                               "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009", "\u200a",
+                                               "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
   if (text.empty()) return 0;
   const unsigned char c = static_cast<unsigned char>(back ? text.back() : text.front());
   if (c == ' ' || (c >= 9 && c <= 13) || (c >= 28 && c <= 31)) return 1;
   for (const std::string_view w : kWide)
-    if (back ? text.size() >= w.size() && text.substr(text.size() - w.size()) == w : text.substr(0, w.size()) == w) return w.size();
+    if (back ? text.size() >= w.size() && text.substr(text.size() - w.size()) == w : text.substr(0, w.size()) == w)
+      return w.size();
   return 0;
 }
 
@@ -26,7 +30,9 @@ void append_code_point(uint32_t c, std::string* out) {
   if (c < 0x80) *out += char(c);
   else if (c < 0x800) *out += char(0xC0 | c >> 6), *out += char(0x80 | (c & 63));
   else if (c < 0x10000) *out += char(0xE0 | c >> 12), *out += char(0x80 | (c >> 6 & 63)), *out += char(0x80 | (c & 63));
-  else *out += char(0xF0 | c >> 18), *out += char(0x80 | (c >> 12 & 63)), *out += char(0x80 | (c >> 6 & 63)), *out += char(0x80 | (c & 63));
+  else
+    *out += char(0xF0 | c >> 18), *out += char(0x80 | (c >> 12 & 63)), *out += char(0x80 | (c >> 6 & 63)),
+        *out += char(0x80 | (c & 63));
 }
 
 class Lexer {
@@ -168,7 +174,8 @@ bool Lexer::token(bool is_variable) {
     size_t n = 1;
     for (const std::string_view two : kTwo)
       if (starts(two)) n = 2;
-    if (!std::strchr("+-/*%~[](){}<>=.:|,;!", c) || (c == '!' && n == 1)) fail(std::string("the character \"") + c + "\"");
+    if (!std::strchr("+-/*%~[](){}<>=.:|,;!", c) || (c == '!' && n == 1))
+      fail(std::string("the character \"") + c + "\"");
     if (std::strchr("([{", c)) ++depth_;
     if (std::strchr(")]}", c)) depth_ = std::max(depth_ - 1, 0);
     add(Token::kOperator, s_.substr(at_, n));
@@ -197,7 +204,8 @@ void Lexer::string() {
       text += *found;
     } else if (digits) {
       const std::string hex = s_.substr(p + 1, digits);
-      if (hex.size() != digits || hex.find_first_not_of("0123456789abcdefABCDEF") != hex.npos) fail("a broken escape in a string");
+      if (hex.size() != digits || hex.find_first_not_of("0123456789abcdefABCDEF") != hex.npos)
+        fail("a broken escape in a string");
       const unsigned long code = std::stoul(hex, nullptr, 16);
       if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) fail("a broken escape in a string");
       append_code_point(uint32_t(code), &text);
@@ -205,7 +213,8 @@ void Lexer::string() {
     } else if (e >= '0' && e <= '7') {
       uint32_t code = 0;
       size_t n = 0;
-      for (; n < 3 && p + n < s_.size() && s_[p + n] >= '0' && s_[p + n] <= '7'; ++n) code = code * 8 + uint32_t(s_[p + n] - '0');
+      for (; n < 3 && p + n < s_.size() && s_[p + n] >= '0' && s_[p + n] <= '7'; ++n)
+        code = code * 8 + uint32_t(s_[p + n] - '0');
       append_code_point(code, &text);
       p += n - 1;
     } else if (e != '\n') {
@@ -221,7 +230,9 @@ void Lexer::string() {
 void Lexer::number() {
   size_t end = at_;
   bool is_float = false;
-  while (end < s_.size() && (is_digit(s_[end]) || s_[end] == '_' || (s_[end] == '.' && end + 1 < s_.size() && is_digit(s_[end + 1])))) is_float = is_float || s_[end] == '.', ++end;
+  while (end < s_.size() &&
+         (is_digit(s_[end]) || s_[end] == '_' || (s_[end] == '.' && end + 1 < s_.size() && is_digit(s_[end + 1]))))
+    is_float = is_float || s_[end] == '.', ++end;
   if (end < s_.size() && is_name_start(s_[end])) fail("the number \"" + s_.substr(at_, end + 1 - at_) + "\"");
   std::string text = s_.substr(at_, end - at_);
   text.erase(std::remove(text.begin(), text.end(), '_'), text.end());

@@ -39,7 +39,8 @@ class Parser {
   }
   template <class... Parts>
   NodePtr make(Kind kind, int at, std::string text, Parts... parts) {
-    if (++terms_ > kMaxTemplateTerms) fail("an expression of more than " + std::to_string(kMaxTemplateTerms) + " parts");
+    if (++terms_ > kMaxTemplateTerms)
+      fail("an expression of more than " + std::to_string(kMaxTemplateTerms) + " parts");
     NodePtr n = std::make_unique<Node>(kind, at, std::move(text));
     (n->parts.push_back(std::move(parts)), ...);
     return n;
@@ -84,7 +85,9 @@ class Parser {
 struct Deeper {
   int& depth;
   Deeper(int& d, int line) : depth(d) {
-    if (++depth > kMaxTemplateDepth) throw TemplateError(line, "expressions or blocks too deep in each other, more than " + std::to_string(kMaxTemplateDepth));
+    if (++depth > kMaxTemplateDepth)
+      throw TemplateError(line, "expressions or blocks too deep in each other, more than " +
+                                    std::to_string(kMaxTemplateDepth));
   }
   ~Deeper() { --depth; }
 };
@@ -168,7 +171,8 @@ NodePtr Parser::if_statement(int at) {
     last->body = statements({"elif", "else", "endif"});
     if (take_name("elif")) {
       terms_ = 0;
-      if (++branches > kMaxTemplateBranches) fail("more than " + std::to_string(kMaxTemplateBranches) + " elifs of one if");
+      if (++branches > kMaxTemplateBranches)
+        fail("more than " + std::to_string(kMaxTemplateBranches) + " elifs of one if");
       NodePtr next = make(Kind::kIf, line(), "", tuple(false));
       end_of_block();
       Node* inner = next.get();
@@ -300,10 +304,12 @@ NodePtr Parser::comparison() {
   NodePtr n = make(Kind::kCompare, at, "", sum());
   for (;;) {
     static constexpr std::string_view kOperators[] = {"==", "!=", "<", "<=", ">", ">="};
-    const bool is_operator = now().kind == Token::kOperator && std::find(std::begin(kOperators), std::end(kOperators), now().text) != std::end(kOperators);
+    const bool is_operator = now().kind == Token::kOperator && std::find(std::begin(kOperators), std::end(kOperators),
+                                                                         now().text) != std::end(kOperators);
     if (is_operator) n->names.push_back(tokens_[at_++].text);
     else if (take_name("in")) n->names.push_back("in");
-    else if (is_name("not") && tokens_[at_ + 1].kind == Token::kName && tokens_[at_ + 1].text == "in") at_ += 2, n->names.push_back("not in");
+    else if (is_name("not") && tokens_[at_ + 1].kind == Token::kName && tokens_[at_ + 1].text == "in")
+      at_ += 2, n->names.push_back("not in");
     else break;
     n->parts.push_back(sum());
   }
@@ -388,7 +394,8 @@ NodePtr Parser::primary() {
     case Token::kFloat:
       ++at_;
       return make(Kind::kUnsupported, at, "the fraction " + t.text);
-    default: break;
+    default:
+      break;
   }
   if (take_op("(")) {
     NodePtr n = is_op(")") ? make(Kind::kList, at, "") : tuple();
@@ -450,7 +457,9 @@ NodePtr Parser::subscript(NodePtr node) {
     ++n;
   }
   expect_op("]");
-  if (is_slice) return make(Kind::kSlice, at, "", std::move(node), std::move(bounds[0]), std::move(bounds[1]), std::move(bounds[2]));
+  if (is_slice)
+    return make(Kind::kSlice, at, "", std::move(node), std::move(bounds[0]), std::move(bounds[1]),
+                std::move(bounds[2]));
   if (!bounds[0]) fail("an index is missing");
   return make(Kind::kIndex, at, "", std::move(node), std::move(bounds[0]));
 }
@@ -483,7 +492,8 @@ NodePtr Parser::test(NodePtr node) {
   const int at = line();
   const bool is_negated = take_name("not");
   NodePtr n = make(Kind::kTest, at, name(), std::move(node));
-  const bool is_value = now().kind == Token::kName || now().kind == Token::kString || now().kind == Token::kInteger || now().kind == Token::kFloat || is_op("[") || is_op("{");
+  const bool is_value = now().kind == Token::kName || now().kind == Token::kString || now().kind == Token::kInteger ||
+                        now().kind == Token::kFloat || is_op("[") || is_op("{");
   if (is_op("(")) {
     arguments(n.get());
   } else if (is_value && !is_name("else") && !is_name("or") && !is_name("and")) {

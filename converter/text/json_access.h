@@ -1,5 +1,5 @@
-// Members of JSON objects. One that is absent is "", the other value, null or empty; one of another kind than asked for is refused, for a
-// file that says what nobody understands must not be read as if it said nothing.
+// Members of JSON objects. One that is absent is "", the other value, null or empty; one of another kind than asked for
+// is refused, for a file that says what nobody understands must not be read as if it said nothing.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -48,20 +48,24 @@ enum class Null : bool { kRefused, kAbsent };
 inline std::string text_of(const nlohmann::json& j, const char* key, Null null = Null::kRefused) {
   const nlohmann::json& v = member(j, key);
   if (v.is_string()) return v.get<std::string>();
-  if (!v.is_null() || (null == Null::kRefused && j.is_object() && j.contains(key))) refuse_json('"' + std::string(key) + '"', v, "a text");
+  if (!v.is_null() || (null == Null::kRefused && j.is_object() && j.contains(key)))
+    refuse_json('"' + std::string(key) + '"', v, "a text");
   return {};
 }
 
 inline bool flag_of(const nlohmann::json& j, const char* key, bool otherwise, Null null = Null::kRefused) {
   const nlohmann::json& v = member(j, key);
   if (v.is_boolean()) return v.get<bool>();
-  if (!v.is_null() || (null == Null::kRefused && j.is_object() && j.contains(key))) refuse_json('"' + std::string(key) + '"', v, "true or false");
+  if (!v.is_null() || (null == Null::kRefused && j.is_object() && j.contains(key)))
+    refuse_json('"' + std::string(key) + '"', v, "true or false");
   return otherwise;
 }
 
 // A token's number. `name` is what the file calls it.
 inline int32_t id_of(const nlohmann::json& v, const std::string& name) {
-  const bool good = v.is_number_integer() && (v.is_number_unsigned() ? v.get<uint64_t>() <= uint64_t(INT32_MAX) : v.get<int64_t>() >= 0 && v.get<int64_t>() <= INT32_MAX);
+  const bool good =
+      v.is_number_integer() && (v.is_number_unsigned() ? v.get<uint64_t>() <= uint64_t(INT32_MAX)
+                                                       : v.get<int64_t>() >= 0 && v.get<int64_t>() <= INT32_MAX);
   if (!good) refuse_json(name, v, "a token's number");
   return v.get<int32_t>();
 }

@@ -83,7 +83,8 @@ uint32_t NormalizerBuilder::add_map(const CharStrings& strings) {
 void NormalizerBuilder::add_classes(const std::map<uint32_t, uint8_t>& classes, NormStep* step, int at) {
   using Page = std::vector<uint8_t>;
   std::map<uint32_t, Page> pages;
-  for (const auto& [c, cls] : classes) pages.try_emplace(c / kMapPage, kMapPage, uint8_t(0)).first->second[c % kMapPage] = cls;
+  for (const auto& [c, cls] : classes)
+    pages.try_emplace(c / kMapPage, kMapPage, uint8_t(0)).first->second[c % kMapPage] = cls;
   std::map<Page, uint16_t> numbers = {{Page(kMapPage, 0), uint16_t(0)}};
   Page all(kMapPage, 0);
   std::vector<uint16_t> page_of(kMapPages, 0);
@@ -195,13 +196,15 @@ void NormalizerBuilder::chars_map(std::string_view precompiled) {
 
 std::vector<uint8_t> NormalizerBuilder::build() {
   if (steps_.empty()) return {};
-  if (steps_.size() > kMaxNormSteps) throw UnsupportedTokenizer("a normaliser of " + std::to_string(steps_.size()) + " steps is not supported");
+  if (steps_.size() > kMaxNormSteps)
+    throw UnsupportedTokenizer("a normaliser of " + std::to_string(steps_.size()) + " steps is not supported");
   add_bytes(nullptr, 0, 8);
   for (Step& s : steps_)
     if (s.step.kind == NormKind::kMap) s.step.args[0] = add_map(s.strings);
   const NormHeader h = {kNormMagic, uint32_t(steps_.size())};
   std::memcpy(tables_.data(), &h, sizeof h);
-  for (size_t i = 0; i < steps_.size(); ++i) std::memcpy(tables_.data() + sizeof h + i * sizeof(NormStep), &steps_[i].step, sizeof(NormStep));
+  for (size_t i = 0; i < steps_.size(); ++i)
+    std::memcpy(tables_.data() + sizeof h + i * sizeof(NormStep), &steps_[i].step, sizeof(NormStep));
   return tables_;
 }
 

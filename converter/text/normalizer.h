@@ -1,6 +1,6 @@
-// Normalisers as the tables of runtime/text/normalizer.h. Characters and their properties come from ICU; where the libraries that the
-// originals use have tables of an older Unicode, those are matched: normal forms and combining marks of 9.0, the marks and controls of
-// BertNormalizer of 8.0.
+// Normalisers as the tables of runtime/text/normalizer.h. Characters and their properties come from ICU; where the
+// libraries that the originals use have tables of an older Unicode, those are matched: normal forms and combining marks
+// of 9.0, the marks and controls of BertNormalizer of 8.0.
 #pragma once
 
 #include <map>
@@ -15,10 +15,13 @@ namespace runnel::convert {
 
 // SentencePiece's NormalizerSpec.
 struct SpmNormalizer {
-  bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true, whitespace_as_suffix = false;
+  bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true,
+       whitespace_as_suffix = false;
   std::string charsmap;  // precompiled_charsmap
   // Nothing that Vocab.add_space_prefix alone does not say.
-  bool is_plain() const { return charsmap.empty() && !remove_extra_whitespaces && escape_whitespaces && !whitespace_as_suffix; }
+  bool is_plain() const {
+    return charsmap.empty() && !remove_extra_whitespaces && escape_whitespaces && !whitespace_as_suffix;
+  }
 };
 
 // What characters become; those that are not named stay.

@@ -26,7 +26,9 @@ CharStrings where(F becomes) {
   return out;
 }
 
-bool has_category(uint32_t c, uint32_t mask, int version) { return (U_MASK(u_charType(UChar32(c))) & mask) && is_assigned_in(c, version); }
+bool has_category(uint32_t c, uint32_t mask, int version) {
+  return (U_MASK(u_charType(UChar32(c))) & mask) && is_assigned_in(c, version);
+}
 
 constexpr int kMarksVersion = 9;  // of the tables that StripAccents asks
 constexpr int kBertVersion = 8;   // of those that BertNormalizer asks
@@ -48,13 +50,16 @@ CharStrings lower() {
 CharStrings cleaned() {
   return where([](uint32_t c, CharStrings& out) {
     const bool space = c == '\t' || c == '\n' || c == '\r';
-    if (c == 0 || c == 0xFFFD || (!space && has_category(c, U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK, kBertVersion))) out[c] = "";
+    if (c == 0 || c == 0xFFFD || (!space && has_category(c, U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK, kBertVersion)))
+      out[c] = "";
     else if ((space || is_white_space(c)) && c != ' ') out[c] = " ";
   });
 }
 
 CharStrings spaced_ideographs() {
-  static constexpr uint32_t kRanges[][2] = {{0x4E00, 0x9FFF}, {0x3400, 0x4DBF}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF}, {0xF900, 0xFAFF}, {0x2F800, 0x2FA1F}};
+  static constexpr uint32_t kRanges[][2] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF},
+                                            {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF},
+                                            {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
   CharStrings out;
   for (const auto& range : kRanges)
     for (uint32_t c = range[0]; c <= range[1]; ++c) out[c] = " " + utf8_of(c) + " ";
@@ -73,7 +78,9 @@ CharStrings nmt() {
   CharStrings out;
   for (uint32_t c = 1; c <= 0x9F; ++c)
     if (c <= 8 || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F) out[c] = "";
-  for (const uint32_t c : {0x9, 0xA, 0xC, 0xD, 0x1680, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD}) out[c] = " ";
+  for (const uint32_t c :
+       {0x9, 0xA, 0xC, 0xD, 0x1680, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD})
+    out[c] = " ";
   return out;
 }
 
@@ -110,7 +117,8 @@ std::string needed_text(const Json& j, const char* key, const std::string& of) {
 
 void replace(const Json& j, NormalizerBuilder* b) {
   const Json& pattern = object_of(j, "pattern");
-  const std::string string = text_of(pattern, "String"), regex = text_of(pattern, "Regex"), content = needed_text(j, "content", "Replace");
+  const std::string string = text_of(pattern, "String"), regex = text_of(pattern, "Regex"),
+                    content = needed_text(j, "content", "Replace");
   if (!string.empty()) b->replace(string, content);
   else if (!regex.empty()) b->replace_pattern(regex, content);
   else fail("a Replace normalizer has no pattern");
@@ -150,15 +158,16 @@ void one_normalizer(const Json& j, NormalizerBuilder* b) {
   } else if (type == "Precompiled") {
     b->chars_map(from_base64(needed_text(j, "precompiled_charsmap", "Precompiled")));
   } else {
-    throw UnsupportedTokenizer("tokenizer.json: the normalizer " + (type.empty() ? "without a type" : type) + " is not supported yet");
+    throw UnsupportedTokenizer("tokenizer.json: the normalizer " + (type.empty() ? "without a type" : type) +
+                               " is not supported yet");
   }
 }
 
-constexpr size_t kMaxCharsmapKey = 64;               // bytes
+constexpr size_t kMaxCharsmapKey = 64;                 // bytes
 constexpr size_t kMaxCharsmapNodes = size_t(1) << 20;  // walked over; SentencePiece's own tables have some 260,000
 
-// The trie of a precompiled_charsmap, Darts' double array of u32 units. Nodes with the same endings behind them are one: the trie is a graph,
-// and a node is come to on many ways.
+// The trie of a precompiled_charsmap, Darts' double array of u32 units. Nodes with the same endings behind them are
+// one: the trie is a graph, and a node is come to on many ways.
 class CharsmapReader {
  public:
   explicit CharsmapReader(std::string_view blob) : blob_(blob) {
@@ -174,7 +183,9 @@ class CharsmapReader {
   }
 
  private:
-  [[noreturn]] static void broken(const char* what) { throw std::runtime_error(std::string("the precompiled charsmap ") + what); }
+  [[noreturn]] static void broken(const char* what) {
+    throw std::runtime_error(std::string("the precompiled charsmap ") + what);
+  }
   uint32_t u32(size_t at) const {
     uint32_t v = 0;
     for (int i = 3; i >= 0; --i) v = v << 8 | uint8_t(blob_[at + size_t(i)]);
@@ -220,7 +231,9 @@ class CharsmapReader {
 
 void read_normalizer(const Json& normalizer, NormalizerBuilder* b) {
   if (normalizer.is_null()) return;
-  if (count_of(normalizer) > kMaxNormalizers) throw UnsupportedTokenizer("tokenizer.json: more than " + std::to_string(kMaxNormalizers) + " normalizers are not supported");
+  if (count_of(normalizer) > kMaxNormalizers)
+    throw UnsupportedTokenizer("tokenizer.json: more than " + std::to_string(kMaxNormalizers) +
+                               " normalizers are not supported");
   one_normalizer(normalizer, b);
 }
 

@@ -6,15 +6,16 @@
 
 namespace runnel::convert {
 
-inline constexpr const char kGpt2Pattern[] = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+inline constexpr const char kGpt2Pattern[] =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 inline constexpr const char kLlama3Pattern[] =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 inline constexpr const char kQwen2Pattern[] =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-// What a name in tokenizer.ggml.pre stands for, as the original tokenizer has it: steps that isolate the matches of a pattern one after
-// the other, whether it normalises to NFC, whether a word that is a piece becomes it without merging, whether bos is put in front when
-// the file does not say.
+// What a name in tokenizer.ggml.pre stands for, as the original tokenizer has it: steps that isolate the matches of a
+// pattern one after the other, whether it normalises to NFC, whether a word that is a piece becomes it without merging,
+// whether bos is put in front when the file does not say.
 struct NamedPreTokenizer {
   std::vector<const char*> names;
   std::vector<const char*> patterns;

@@ -13,11 +13,17 @@ namespace {
 using Json = nlohmann::json;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
-[[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
+[[noreturn]] void unsupported(const std::string& what) {
+  throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet");
+}
 
 SplitBehaviour behaviour_of(const Json& j, SplitBehaviour otherwise) {
-  static const std::map<std::string, SplitBehaviour> kNames = {{"Isolated", SplitBehaviour::kIsolated}, {"Removed", SplitBehaviour::kRemoved},
-    {"MergedWithPrevious", SplitBehaviour::kMergedWithPrevious}, {"MergedWithNext", SplitBehaviour::kMergedWithNext}, {"Contiguous", SplitBehaviour::kContiguous}};
+  static const std::map<std::string, SplitBehaviour> kNames = {{"Isolated", SplitBehaviour::kIsolated},
+                                                               {"Removed", SplitBehaviour::kRemoved},
+                                                               {"MergedWithPrevious",
+                                                                SplitBehaviour::kMergedWithPrevious},
+                                                               {"MergedWithNext", SplitBehaviour::kMergedWithNext},
+                                                               {"Contiguous", SplitBehaviour::kContiguous}};
   const std::string name = text_of(j, "behavior");
   if (name.empty()) return otherwise;
   const auto at = kNames.find(name);
@@ -25,7 +31,8 @@ SplitBehaviour behaviour_of(const Json& j, SplitBehaviour otherwise) {
   return at->second;
 }
 
-PreTokenizerStep split(std::string pattern, SplitBehaviour behaviour, bool invert = false, RegexFlavour flavour = RegexFlavour::kOniguruma) {
+PreTokenizerStep split(std::string pattern, SplitBehaviour behaviour, bool invert = false,
+                       RegexFlavour flavour = RegexFlavour::kOniguruma) {
   PreTokenizerStep s;
   s.text = std::move(pattern);
   s.behaviour = behaviour;
@@ -60,20 +67,23 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
   static const std::string punctuation = "[!-/:-@\\[-`{-~" + old_punctuation() + "]";
   // Steps after ByteLevel see its letters in place of bytes.
   const bool after = *byte_level;
-  if (after && (type == "ByteLevel" || type == "Metaspace")) unsupported("the pre-tokenizer " + type + " after ByteLevel");
+  if (after && (type == "ByteLevel" || type == "Metaspace"))
+    unsupported("the pre-tokenizer " + type + " after ByteLevel");
   if (after && !steps->empty() && steps->back().kind == PreKind::kFromAlphabet) steps->pop_back();
   else if (after) steps->push_back(text_step(PreKind::kToAlphabet, ""));
   if (type == "Split") {
     const Json& pattern = object_of(j, "pattern");
     const std::string text = text_of(pattern, "String"), regex = text_of(pattern, "Regex");
     if (text.empty() && regex.empty()) fail("a Split pre-tokenizer has no pattern");
-    steps->push_back(split(text.empty() ? regex : regex_escape(text), behaviour_of(j, SplitBehaviour::kIsolated), flag_of(j, "invert", false)));
+    steps->push_back(split(text.empty() ? regex : regex_escape(text), behaviour_of(j, SplitBehaviour::kIsolated),
+                           flag_of(j, "invert", false)));
   } else if (type == "ByteLevel") {
     if (flag_of(j, "add_prefix_space", true)) steps->push_back(text_step(PreKind::kPrepend, " "));
     if (flag_of(j, "use_regex", true)) steps->push_back(split(kGpt2Pattern, SplitBehaviour::kIsolated));
     *byte_level = true;
   } else if (type == "Digits") {
-    steps->push_back(split("\\p{N}", flag_of(j, "individual_digits", false) ? SplitBehaviour::kIsolated : SplitBehaviour::kContiguous));
+    steps->push_back(split("\\p{N}", flag_of(j, "individual_digits", false) ? SplitBehaviour::kIsolated
+                                                                            : SplitBehaviour::kContiguous));
   } else if (type == "Punctuation") {
     steps->push_back(split(punctuation, behaviour_of(j, SplitBehaviour::kIsolated)));
   } else if (type == "Whitespace") {
@@ -87,7 +97,8 @@ void read_step(const Json& j, VocabSource* s, bool* byte_level) {
     steps->push_back(split(regex_escape(text_of(j, "delimiter")), SplitBehaviour::kRemoved));
   } else if (type == "FixedLength") {
     const Json& length = member(j, "length");
-    if (!length.is_number_integer() || length.get<int64_t>() < 1 || length.get<int64_t>() > 1000) unsupported("a FixedLength pre-tokenizer of this length");
+    if (!length.is_number_integer() || length.get<int64_t>() < 1 || length.get<int64_t>() > 1000)
+      unsupported("a FixedLength pre-tokenizer of this length");
     steps->push_back(split("[\\s\\S]{1," + std::to_string(length.get<int64_t>()) + "}", SplitBehaviour::kIsolated));
   } else if (type == "Metaspace") {
     read_metaspace(j, s);
@@ -110,7 +121,9 @@ std::vector<uint8_t> build_pre_tokenizer(const VocabSource& s) {
   bool words = false;
   for (const auto& [id, flags] : s.added) words |= (flags & kAddedSingleWord) != 0;
   if (s.pre_tokenizer.empty() && !words) return {};
-  if (s.pre_tokenizer.size() > kMaxPreSteps) throw UnsupportedTokenizer("a pre-tokenizer of " + std::to_string(s.pre_tokenizer.size()) + " steps is not supported");
+  if (s.pre_tokenizer.size() > kMaxPreSteps)
+    throw UnsupportedTokenizer("a pre-tokenizer of " + std::to_string(s.pre_tokenizer.size()) +
+                               " steps is not supported");
   std::vector<uint8_t> out(sizeof(PreHeader) + s.pre_tokenizer.size() * sizeof(PreStep));
   PreHeader h = {};
   h.magic = kPreMagic;

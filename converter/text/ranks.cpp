@@ -1,4 +1,5 @@
-// Vocabularies as files of ranks: tiktoken's, of which the file says nothing but pieces and their ranks, and Mistral's tekken.json.
+// Vocabularies as files of ranks: tiktoken's, of which the file says nothing but pieces and their ranks, and Mistral's
+// tekken.json.
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -37,7 +38,8 @@ bool rank_line(std::string_view line, std::string* piece, int64_t* rank) {
   piece->clear();
   const std::string_view digits = line.substr(space + 1);
   const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), *rank);
-  return read.ec == std::errc() && read.ptr == digits.data() + digits.size() && *rank >= 0 && from_base64(line.substr(0, space), piece);
+  return read.ec == std::errc() && read.ptr == digits.data() + digits.size() && *rank >= 0 &&
+         from_base64(line.substr(0, space), piece);
 }
 
 void add_special(VocabSource* s, const std::string& piece, bool control = true) {
@@ -56,10 +58,12 @@ void add_pattern(VocabSource* s, std::string pattern) {
 void finish_llama3(VocabSource* s) {
   add_pattern(s, kLlama3Pattern);
   const int32_t first = int32_t(s->pieces.size());
-  for (const char* name : {"begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1", "finetune_right_pad_id", "step_id", "start_header_id", "end_header_id", "eom_id",
-                           "eot_id", "python_tag", "image"})
+  for (const char* name :
+       {"begin_of_text", "end_of_text", "reserved_special_token_0", "reserved_special_token_1", "finetune_right_pad_id",
+        "step_id", "start_header_id", "end_header_id", "eom_id", "eot_id", "python_tag", "image"})
     add_special(s, "<|" + std::string(name) + "|>");
-  for (int i = 2; s->pieces.size() < size_t(first) + 256; ++i) add_special(s, "<|reserved_special_token_" + std::to_string(i) + "|>");
+  for (int i = 2; s->pieces.size() < size_t(first) + 256; ++i)
+    add_special(s, "<|reserved_special_token_" + std::to_string(i) + "|>");
   s->bos = first, s->eos = first + 1;
   s->add_bos = true;
   s->ends = {first + 8, first + 9};  // ends of a message and of a turn
@@ -78,14 +82,18 @@ void finish_qwen(VocabSource* s) {
 // Whisper's: the languages that it knows are what its two vocabularies differ in.
 void finish_whisper(VocabSource* s) {
   static constexpr const char* kLanguages[] = {
-      "en", "zh", "de", "es", "ru", "ko", "fr", "ja", "pt", "tr", "pl", "ca", "nl", "ar", "sv", "it", "id", "hi", "fi", "vi", "he", "uk", "el", "ms", "cs", "ro", "da", "hu", "ta", "no", "th", "ur", "hr",
-      "bg", "lt", "la", "mi", "ml", "cy", "sk", "te", "fa", "lv", "bn", "sr", "az", "sl", "kn", "et", "mk", "br", "eu", "is", "hy", "ne", "mn", "bs", "kk", "sq", "sw", "gl", "mr", "pa", "si", "km", "sn",
-      "yo", "so", "af", "oc", "ka", "be", "tg", "sd", "gu", "am", "yi", "lo", "uz", "fo", "ht", "ps", "tk", "nn", "mt", "sa", "lb", "my", "bo", "tl", "mg", "as", "tt", "haw", "ln", "ha", "ba", "jw", "su"};
+      "en", "zh", "de", "es", "ru", "ko", "fr", "ja", "pt",  "tr", "pl", "ca", "nl", "ar", "sv", "it", "id",
+      "hi", "fi", "vi", "he", "uk", "el", "ms", "cs", "ro",  "da", "hu", "ta", "no", "th", "ur", "hr", "bg",
+      "lt", "la", "mi", "ml", "cy", "sk", "te", "fa", "lv",  "bn", "sr", "az", "sl", "kn", "et", "mk", "br",
+      "eu", "is", "hy", "ne", "mn", "bs", "kk", "sq", "sw",  "gl", "mr", "pa", "si", "km", "sn", "yo", "so",
+      "af", "oc", "ka", "be", "tg", "sd", "gu", "am", "yi",  "lo", "uz", "fo", "ht", "ps", "tk", "nn", "mt",
+      "sa", "lb", "my", "bo", "tl", "mg", "as", "tt", "haw", "ln", "ha", "ba", "jw", "su"};
   add_pattern(s, kGpt2Pattern);
   s->eos = int32_t(s->pieces.size());
   for (const char* name : {"endoftext", "startoftranscript"}) add_special(s, "<|" + std::string(name) + "|>");
   for (const char* name : kLanguages) add_special(s, "<|" + std::string(name) + "|>");
-  for (const char* name : {"translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"}) add_special(s, "<|" + std::string(name) + "|>");
+  for (const char* name : {"translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"})
+    add_special(s, "<|" + std::string(name) + "|>");
   for (int i = 0; i <= 1500; ++i) {
     char name[16];
     std::snprintf(name, sizeof name, "<|%d.%02d|>", i / 50, i % 50 * 2);
@@ -98,7 +106,8 @@ struct Family {
   size_t ranks;
   void (*finish)(VocabSource*);
 };
-constexpr Family kFamilies[] = {{128000, finish_llama3}, {151643, finish_qwen}, {50256, finish_whisper}, {50257, finish_whisper}};
+constexpr Family kFamilies[] = {
+    {128000, finish_llama3}, {151643, finish_qwen}, {50256, finish_whisper}, {50257, finish_whisper}};
 
 }  // namespace
 
@@ -119,8 +128,11 @@ VocabSource from_ranks(std::string_view text, const std::string& name) {
     if (l.empty()) continue;
     std::string piece;
     int64_t rank = 0;
-    if (!rank_line(l, &piece, &rank)) fail("line " + std::to_string(line) + " of " + name + " is not a piece in base64 and its rank");
-    if (rank != int64_t(s.pieces.size())) fail("line " + std::to_string(line) + " of " + name + " has rank " + std::to_string(rank) + " where " + std::to_string(s.pieces.size()) + " comes next");
+    if (!rank_line(l, &piece, &rank))
+      fail("line " + std::to_string(line) + " of " + name + " is not a piece in base64 and its rank");
+    if (rank != int64_t(s.pieces.size()))
+      fail("line " + std::to_string(line) + " of " + name + " has rank " + std::to_string(rank) + " where " +
+           std::to_string(s.pieces.size()) + " comes next");
     s.pieces.push_back(std::move(piece));
     s.types.push_back(uint8_t(PieceType::kNormal));
   }
@@ -130,24 +142,47 @@ VocabSource from_ranks(std::string_view text, const std::string& name) {
       f.finish(&s);
       return s;
     }
-  throw UnsupportedTokenizer(name + " has " + std::to_string(s.pieces.size()) + " ranks, which is no family whose pattern and special tokens are known");
+  throw UnsupportedTokenizer(name + " has " + std::to_string(s.pieces.size()) +
+                             " ranks, which is no family whose pattern and special tokens are known");
 }
 
 VocabSource from_tekken(std::string_view text) {
   const Json root = parse_json(text, "tekken.json");
   const auto bad = [](const std::string& what) { throw std::runtime_error("tekken.json: " + what); };
-  if (!root.is_object() || !root.contains("config") || !root["config"].is_object() || !root.contains("vocab") || !root["vocab"].is_array()) bad("it has no config or no vocab");
+  if (!root.is_object() || !root.contains("config") || !root["config"].is_object() || !root.contains("vocab") ||
+      !root["vocab"].is_array())
+    bad("it has no config or no vocab");
   const Json& config = root["config"];
   const auto number = [&](const char* key) -> size_t {
-    if (!config.contains(key) || !config[key].is_number_integer() || config[key].get<int64_t>() < 0 || config[key].get<int64_t>() >= int64_t(kMaxPieces)) bad(std::string("config.") + key + " is not a number of pieces");
+    if (!config.contains(key) || !config[key].is_number_integer() || config[key].get<int64_t>() < 0 ||
+        config[key].get<int64_t>() >= int64_t(kMaxPieces))
+      bad(std::string("config.") + key + " is not a number of pieces");
     return config[key].get<size_t>();
   };
   if (!config.contains("pattern") || !config["pattern"].is_string()) bad("config.pattern is missing");
   const size_t size = number("default_vocab_size"), special = number("default_num_special_tokens");
   const Json& vocab = root["vocab"];
   if (size < special || size - special > vocab.size()) bad("it has fewer pieces than config.default_vocab_size says");
-  static constexpr const char* kOlder[] = {"<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>",
-                                           "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"};
+  static constexpr const char* kOlder[] = {"<unk>",
+                                           "<s>",
+                                           "</s>",
+                                           "[INST]",
+                                           "[/INST]",
+                                           "[AVAILABLE_TOOLS]",
+                                           "[/AVAILABLE_TOOLS]",
+                                           "[TOOL_RESULTS]",
+                                           "[/TOOL_RESULTS]",
+                                           "[TOOL_CALLS]",
+                                           "[IMG]",
+                                           "<pad>",
+                                           "[IMG_BREAK]",
+                                           "[IMG_END]",
+                                           "[PREFIX]",
+                                           "[MIDDLE]",
+                                           "[SUFFIX]",
+                                           "[SYSTEM_PROMPT]",
+                                           "[/SYSTEM_PROMPT]",
+                                           "[TOOL_CONTENT]"};
   VocabSource s;
   s.kind = TokenizerKind::kByteBpe;
   s.whole_words_first = true;
@@ -155,7 +190,9 @@ VocabSource from_tekken(std::string_view text) {
   if (!listed.is_array() && !listed.is_null()) bad("special_tokens is not a list");
   if (listed.is_array()) {
     for (const Json& t : listed) {
-      if (!t.is_object() || !t.contains("token_str") || !t["token_str"].is_string() || !t.contains("rank") || t["rank"] != s.pieces.size()) bad("special token " + std::to_string(s.pieces.size()) + " is not in its place");
+      if (!t.is_object() || !t.contains("token_str") || !t["token_str"].is_string() || !t.contains("rank") ||
+          t["rank"] != s.pieces.size())
+        bad("special token " + std::to_string(s.pieces.size()) + " is not in its place");
       add_special(&s, t["token_str"].get<std::string>());
     }
   } else {
@@ -166,7 +203,8 @@ VocabSource from_tekken(std::string_view text) {
   for (size_t i = 0; i < size - special; ++i) {
     const Json& t = vocab[i];
     std::string piece;
-    if (!t.is_object() || !t.contains("token_bytes") || !t["token_bytes"].is_string() || !t.contains("rank") || t["rank"] != i || !from_base64(t["token_bytes"].get<std::string>(), &piece))
+    if (!t.is_object() || !t.contains("token_bytes") || !t["token_bytes"].is_string() || !t.contains("rank") ||
+        t["rank"] != i || !from_base64(t["token_bytes"].get<std::string>(), &piece))
       bad("piece " + std::to_string(i) + " is not in its place or not base64");
     s.pieces.push_back(std::move(piece));
     s.types.push_back(uint8_t(PieceType::kNormal));

@@ -100,7 +100,9 @@ class Compiler {
   const std::vector<RegexInstruction>& code() const { return code_; }
 
  private:
-  [[noreturn]] void refuse(const std::string& what) const { throw UnsupportedTokenizer("the pattern " + shown_pattern(pattern_) + " " + what + ", which is not supported"); }
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw UnsupportedTokenizer("the pattern " + shown_pattern(pattern_) + " " + what + ", which is not supported");
+  }
   RegexInstruction& add(RegexOp op) {
     if (code_.size() == kMaxInstructions) refuse("is too long");
     code_.push_back({op, 0, 0, 0, 0, 0, 0});
@@ -135,7 +137,8 @@ class Compiler {
 
 bool Compiler::nullable(const RegexNode& n) const {
   switch (n.kind) {
-    case Kind::kSet: return false;
+    case Kind::kSet:
+      return false;
     case Kind::kConcat:
       for (const auto& c : n.children)
         if (!nullable(*c)) return false;
@@ -144,16 +147,20 @@ bool Compiler::nullable(const RegexNode& n) const {
       for (const auto& c : n.children)
         if (nullable(*c)) return true;
       return false;
-    case Kind::kRepeat: return n.low == 0 || nullable(*n.children[0]);
-    case Kind::kAtomic: return nullable(*n.children[0]);
-    default: return true;
+    case Kind::kRepeat:
+      return n.low == 0 || nullable(*n.children[0]);
+    case Kind::kAtomic:
+      return nullable(*n.children[0]);
+    default:
+      return true;
   }
 }
 
 uint64_t Compiler::first(const RegexNode& n) const {
   uint64_t m = 0;
   switch (n.kind) {
-    case Kind::kSet: return classes_.mask(n.set);
+    case Kind::kSet:
+      return classes_.mask(n.set);
     case Kind::kConcat:
       for (const auto& c : n.children) {
         m |= first(*c);
@@ -164,8 +171,10 @@ uint64_t Compiler::first(const RegexNode& n) const {
       for (const auto& c : n.children) m |= first(*c);
       return m;
     case Kind::kRepeat:
-    case Kind::kAtomic: return first(*n.children[0]);
-    default: return 0;  // takes nothing
+    case Kind::kAtomic:
+      return first(*n.children[0]);
+    default:
+      return 0;  // takes nothing
   }
 }
 
@@ -242,20 +251,32 @@ void Compiler::look(const RegexNode& n) {
 
 void Compiler::emit(const RegexNode& n) {
   switch (n.kind) {
-    case Kind::kSet: add(RegexOp::kSet).set = classes_.mask(n.set); break;
+    case Kind::kSet:
+      add(RegexOp::kSet).set = classes_.mask(n.set);
+      break;
     case Kind::kConcat:
       for (const auto& c : n.children) emit(*c);
       break;
-    case Kind::kAlternate: alternate(n); break;
-    case Kind::kRepeat: repeat(n); break;
-    case Kind::kLook: look(n); break;
+    case Kind::kAlternate:
+      alternate(n);
+      break;
+    case Kind::kRepeat:
+      repeat(n);
+      break;
+    case Kind::kLook:
+      look(n);
+      break;
     case Kind::kAtomic:
       add(RegexOp::kAtomic);
       emit(*n.children[0]);
       add(RegexOp::kEnd);
       break;
-    case Kind::kBegin: condition(RegexOp::kPrevious, classes_.mask(n.set), true); break;
-    case Kind::kEnd: condition(RegexOp::kNext, classes_.mask(n.set), true); break;
+    case Kind::kBegin:
+      condition(RegexOp::kPrevious, classes_.mask(n.set), true);
+      break;
+    case Kind::kEnd:
+      condition(RegexOp::kNext, classes_.mask(n.set), true);
+      break;
   }
 }
 
@@ -265,7 +286,9 @@ uint32_t append_regex(std::string_view pattern, RegexFlavour flavour, std::vecto
   const RegexTree tree = parse_regex(pattern, flavour);
   Classes classes;
   classes.collect(*tree);
-  if (!classes.number()) throw UnsupportedTokenizer("the pattern " + shown_pattern(pattern) + " tells more than " + std::to_string(kMaxClasses) + " kinds of characters apart");
+  if (!classes.number())
+    throw UnsupportedTokenizer("the pattern " + shown_pattern(pattern) + " tells more than " +
+                               std::to_string(kMaxClasses) + " kinds of characters apart");
   Compiler compiler(pattern, classes);
   compiler.emit(*tree);
   compiler.finish();
@@ -283,7 +306,8 @@ uint32_t append_regex(std::string_view pattern, RegexFlavour flavour, std::vecto
 
 uint32_t append_classes(const CodeSet& set, std::vector<uint8_t>* out, uint32_t* page_count) {
   std::vector<uint8_t> class_of(kCodePoints);
-  for (const CodeSet::Range& r : set.ranges()) std::fill(class_of.begin() + r.first, class_of.begin() + r.last + 1, uint8_t(1));
+  for (const CodeSet::Range& r : set.ranges())
+    std::fill(class_of.begin() + r.first, class_of.begin() + r.last + 1, uint8_t(1));
   return append_table(class_of, out, page_count);
 }
 

@@ -15,14 +15,17 @@ class Parser {
   Parser(std::string_view pattern, RegexFlavour flavour) : p_(pattern), onig_(flavour == RegexFlavour::kOniguruma) {}
 
   RegexTree all() {
-    if (p_.size() > kMaxPatternBytes) refuse(std::to_string(p_.size()) + " bytes where at most " + std::to_string(kMaxPatternBytes) + " can be");
+    if (p_.size() > kMaxPatternBytes)
+      refuse(std::to_string(p_.size()) + " bytes where at most " + std::to_string(kMaxPatternBytes) + " can be");
     RegexTree tree = alternatives(false);
     if (!done()) refuse("a parenthesis without its partner");
     return tree;
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& what) const { throw UnsupportedTokenizer("the pattern " + shown_pattern(p_) + " has " + what + ", which is not supported"); }
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw UnsupportedTokenizer("the pattern " + shown_pattern(p_) + " has " + what + ", which is not supported");
+  }
   bool done() const { return at_ == p_.size(); }
   bool see(std::string_view what) const { return p_.substr(at_, what.size()) == what; }
   bool take(std::string_view what) {
@@ -118,7 +121,8 @@ bool Parser::counts(uint32_t* low, uint32_t* high) {
   } else if (!number(text.substr(0, comma), 0, low) || !number(text.substr(comma + 1), kRegexUnlimited, high)) {
     return false;
   }
-  if (*low > *high || *low > kMaxRepeat || (*high != kRegexUnlimited && *high > kMaxRepeat)) refuse("a repetition {" + std::string(text) + "}");
+  if (*low > *high || *low > kMaxRepeat || (*high != kRegexUnlimited && *high > kMaxRepeat))
+    refuse("a repetition {" + std::string(text) + "}");
   at_ = end + 1;
   return true;
 }
@@ -133,14 +137,16 @@ RegexTree Parser::quantified(RegexTree inner) {
       else if (take("?")) low = 0, high = 1;
       else return inner;
     }
-    if (inner->kind == Kind::kLook || inner->kind == Kind::kBegin || inner->kind == Kind::kEnd) refuse("a repeated condition");
+    if (inner->kind == Kind::kLook || inner->kind == Kind::kBegin || inner->kind == Kind::kEnd)
+      refuse("a repeated condition");
     RegexTree n = node(Kind::kRepeat);
     n->low = low, n->high = high;
     if (braces && onig_ && low == high && see("?")) refuse("{n}?");
     if (take("?")) n->mode = RegexMode::kLazy;
     else if (!(braces && onig_) && take("+")) n->mode = RegexMode::kPossessive;
     n->add(std::move(inner));
-    if (n->height > kMaxPatternHeight) refuse("groups and repetitions nested more than " + std::to_string(kMaxPatternHeight) + " deep");
+    if (n->height > kMaxPatternHeight)
+      refuse("groups and repetitions nested more than " + std::to_string(kMaxPatternHeight) + " deep");
     inner = std::move(n);
   }
 }
@@ -223,16 +229,23 @@ bool Parser::escaped_set(char kind, CodeSet* out) {
     return true;
   };
   switch (kind) {
-    case 's': case 'S': return give(property("White_Space"), kind == 'S');
-    case 'd': case 'D': return give(property("Nd"), kind == 'D');
-    case 'w': case 'W': {
+    case 's':
+    case 'S':
+      return give(property("White_Space"), kind == 'S');
+    case 'd':
+    case 'D':
+      return give(property("Nd"), kind == 'D');
+    case 'w':
+    case 'W': {
       CodeSet s = property("Alphabetic") | property("M") | property("Nd") | property("Pc");
       return give(onig_ ? s : s | CodeSet(0x200C, 0x200D), kind == 'W');
     }
-    case 'h': case 'H':
+    case 'h':
+    case 'H':
       if (!onig_) return false;
       return give(CodeSet('0', '9') | CodeSet('A', 'F') | CodeSet('a', 'f'), kind == 'H');
-    case 'p': case 'P': {
+    case 'p':
+    case 'P': {
       bool other = kind == 'P';
       if (!take("{")) return give(property(p_.substr(at_++, 1)), other);
       if (take("^")) other = !other;
@@ -244,7 +257,8 @@ bool Parser::escaped_set(char kind, CodeSet* out) {
         if (name.substr(0, prefix.size()) == prefix && name.size() > prefix.size()) name.remove_prefix(prefix.size());
       return give(property(name), other);
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -261,18 +275,29 @@ uint32_t Parser::hex(size_t at_most) {
 
 uint32_t Parser::escaped_char(char kind) {
   switch (kind) {
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    case 'f': return '\f';
-    case 'v': return '\v';
-    case 'a': return '\a';
-    case 'e': return 0x1B;
-    case 'x': return hex(2);
-    case 'u': return hex(4);
-    default: break;
+    case 'n':
+      return '\n';
+    case 'r':
+      return '\r';
+    case 't':
+      return '\t';
+    case 'f':
+      return '\f';
+    case 'v':
+      return '\v';
+    case 'a':
+      return '\a';
+    case 'e':
+      return 0x1B;
+    case 'x':
+      return hex(2);
+    case 'u':
+      return hex(4);
+    default:
+      break;
   }
-  if ((kind >= '0' && kind <= '9') || (kind >= 'a' && kind <= 'z') || (kind >= 'A' && kind <= 'Z') || kind & 0x80) refuse(std::string("the escape \\") + kind);
+  if ((kind >= '0' && kind <= '9') || (kind >= 'a' && kind <= 'z') || (kind >= 'A' && kind <= 'Z') || kind & 0x80)
+    refuse(std::string("the escape \\") + kind);
   return uint8_t(kind);
 }
 
@@ -289,8 +314,11 @@ CodeSet Parser::posix() {
   else if (name == "space") s = onig_ ? property("White_Space") : CodeSet('\t', '\r') | CodeSet(' ', ' ');
   else if (name == "upper" && !onig_) s = CodeSet('A', 'Z');
   else if (name == "lower" && !onig_) s = CodeSet('a', 'z');
-  else if (name == "alnum") s = onig_ ? property("Alphabetic") | property("Nd") : CodeSet('A', 'Z') | CodeSet('a', 'z') | CodeSet('0', '9');
-  else if (name == "punct") s = onig_ ? property("P") | property("S") : CodeSet('!', '/') | CodeSet(':', '@') | CodeSet('[', '`') | CodeSet('{', '~');
+  else if (name == "alnum")
+    s = onig_ ? property("Alphabetic") | property("Nd") : CodeSet('A', 'Z') | CodeSet('a', 'z') | CodeSet('0', '9');
+  else if (name == "punct")
+    s = onig_ ? property("P") | property("S")
+              : CodeSet('!', '/') | CodeSet(':', '@') | CodeSet('[', '`') | CodeSet('{', '~');
   else refuse("the class [:" + std::string(name) + ":]");
   return other ? ~s : s;
 }

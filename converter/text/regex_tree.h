@@ -15,12 +15,12 @@ namespace runnel::convert {
 struct RegexNode {
   enum class Kind { kSet, kConcat, kAlternate, kRepeat, kLook, kAtomic, kBegin, kEnd };
   Kind kind = Kind::kConcat;
-  CodeSet set;                                       // kSet; kBegin and kEnd: characters that may stand on the other side
+  CodeSet set;  // kSet; kBegin and kEnd: characters that may stand on the other side
   std::vector<std::unique_ptr<RegexNode>> children;  // a concat without children matches nothing
   uint32_t low = 0, high = 0;                        // kRepeat; high may be kRegexUnlimited
   RegexMode mode = RegexMode::kGreedy;
-  bool negative = false, behind = false;             // kLook
-  int height = 0;                                    // of the tree below
+  bool negative = false, behind = false;  // kLook
+  int height = 0;                         // of the tree below
 
   void add(std::unique_ptr<RegexNode> child) {
     height = std::max(height, child->height + 1);

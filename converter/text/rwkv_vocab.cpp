@@ -1,5 +1,5 @@
-// RWKV's vocabulary: a text file with a line for each id, `ID LITERAL BYTES`, the literal being a string or bytes as Python writes them.
-// A GGUF holds the inside of such bytes literals.
+// RWKV's vocabulary: a text file with a line for each id, `ID LITERAL BYTES`, the literal being a string or bytes as
+// Python writes them. A GGUF holds the inside of such bytes literals.
 #include <charconv>
 
 #include "converter/text/unicode.h"
@@ -25,18 +25,30 @@ std::string unescaped(std::string_view text, bool is_bytes, const std::string& w
       uint32_t value = 0;
       const char *begin = text.data() + i + 1, *end = begin + std::min(digits, text.size() - i - 1);
       const auto read = std::from_chars(begin, end, value, 16);
-      if (read.ec != std::errc() || read.ptr != begin + digits || value > 0x10FFFF) fail(where + " has a broken \\" + kind);
+      if (read.ec != std::errc() || read.ptr != begin + digits || value > 0x10FFFF)
+        fail(where + " has a broken \\" + kind);
       if (is_bytes) out += char(value);
       else append_utf8(out, value);
       i += digits;
       continue;
     }
     switch (kind) {
-      case 'n': out += '\n'; break;
-      case 't': out += '\t'; break;
-      case 'r': out += '\r'; break;
-      case '\\': case '\'': case '"': out += kind; break;
-      default: fail(where + " has the unknown escape \\" + kind);
+      case 'n':
+        out += '\n';
+        break;
+      case 't':
+        out += '\t';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case '\\':
+      case '\'':
+      case '"':
+        out += kind;
+        break;
+      default:
+        fail(where + " has the unknown escape \\" + kind);
     }
   }
   return out;
@@ -51,7 +63,8 @@ int64_t number(std::string_view text, const std::string& where) {
 
 void put(VocabSource& s, int64_t id, std::string piece) {
   if (id >= int64_t(kMaxPieces)) fail("id " + std::to_string(id) + " is more than the format holds");
-  if (size_t(id) >= s.pieces.size()) s.pieces.resize(size_t(id) + 1), s.types.resize(s.pieces.size(), uint8_t(PieceType::kUnused));
+  if (size_t(id) >= s.pieces.size())
+    s.pieces.resize(size_t(id) + 1), s.types.resize(s.pieces.size(), uint8_t(PieceType::kUnused));
   s.pieces[size_t(id)] = std::move(piece);
   s.types[size_t(id)] = uint8_t(PieceType::kNormal);
 }
@@ -86,9 +99,11 @@ VocabSource from_rwkv_vocab(std::string_view text) {
     std::string_view literal = l.substr(first + 1, last - first - 1);
     const bool is_bytes = literal[0] == 'b';
     if (is_bytes) literal.remove_prefix(1);
-    if (literal.size() < 2 || literal.front() != literal.back() || (literal[0] != '\'' && literal[0] != '"')) fail(where + " has a literal without quotes");
+    if (literal.size() < 2 || literal.front() != literal.back() || (literal[0] != '\'' && literal[0] != '"'))
+      fail(where + " has a literal without quotes");
     std::string piece = unescaped(literal.substr(1, literal.size() - 2), is_bytes, where);
-    if (int64_t(piece.size()) != number(l.substr(last + 1), where)) fail(where + " has a piece of " + std::to_string(piece.size()) + " bytes and says otherwise");
+    if (int64_t(piece.size()) != number(l.substr(last + 1), where))
+      fail(where + " has a piece of " + std::to_string(piece.size()) + " bytes and says otherwise");
     if (piece.empty()) fail(where + " has a piece without text");
     put(s, number(l.substr(0, first), where), std::move(piece));
   }
@@ -101,7 +116,8 @@ VocabSource from_gguf_rwkv(const std::vector<std::string>& tokens, const std::ve
   s.pieces.resize(tokens.size());
   s.types.assign(tokens.size(), uint8_t(PieceType::kUnused));
   for (size_t i = 0; i < tokens.size(); ++i)
-    if (types.empty() ? i > 0 : PieceType(types[i]) == PieceType::kNormal) put(s, int64_t(i), unescaped(tokens[i], true, "token " + std::to_string(i)));
+    if (types.empty() ? i > 0 : PieceType(types[i]) == PieceType::kNormal)
+      put(s, int64_t(i), unescaped(tokens[i], true, "token " + std::to_string(i)));
   return finished(std::move(s));
 }
 

@@ -1,4 +1,5 @@
-// Reads a SentencePiece model file, the protobuf ModelProto of sentencepiece_model.proto, as far as BPE and unigram models need it.
+// Reads a SentencePiece model file, the protobuf ModelProto of sentencepiece_model.proto, as far as BPE and unigram
+// models need it.
 #include <bit>
 #include <cstring>
 
@@ -27,17 +28,26 @@ class Message {
     f->wire = uint32_t(key & 7);
     if (f->number == 0 || key >> 3 > (1u << 29)) fail("a field has a bad number");
     switch (f->wire) {
-      case 0: f->value = varint(); break;
-      case 1: f->value = fixed(8); break;
-      case 5: f->value = fixed(4); break;
+      case 0:
+        f->value = varint();
+        break;
+      case 1:
+        f->value = fixed(8);
+        break;
+      case 5:
+        f->value = fixed(4);
+        break;
       case 2: {
         const uint64_t size = varint();
-        if (size > rest_.size()) fail("truncated: a field of " + std::to_string(size) + " bytes with " + std::to_string(rest_.size()) + " left");
+        if (size > rest_.size())
+          fail("truncated: a field of " + std::to_string(size) + " bytes with " + std::to_string(rest_.size()) +
+               " left");
         f->bytes = rest_.substr(0, size_t(size));
         rest_.remove_prefix(size_t(size));
         break;
       }
-      default: fail("a field has the unknown wire type " + std::to_string(f->wire));
+      default:
+        fail("a field has the unknown wire type " + std::to_string(f->wire));
     }
     return true;
   }
@@ -85,7 +95,8 @@ void read_piece(std::string_view bytes, VocabSource* s) {
     else if (f.number == 3) expect(f, 0), type = f.value;
   }
   if (piece.empty()) fail("piece " + std::to_string(s->pieces.size()) + " is empty");
-  if (type < 1 || type > 6) fail("piece " + std::to_string(s->pieces.size()) + " has the unknown type " + std::to_string(type));
+  if (type < 1 || type > 6)
+    fail("piece " + std::to_string(s->pieces.size()) + " has the unknown type " + std::to_string(type));
   s->pieces.push_back(std::move(piece));
   s->scores.push_back(score);
   s->types.push_back(uint8_t(type));
@@ -134,8 +145,11 @@ VocabSource from_spm_proto(std::string_view bytes) {
   if (s.pieces.empty()) fail("it has no pieces");
   static constexpr const char* kModels[] = {"?", "unigram", "bpe", "word", "char"};
   if (trainer.model_type != 1 && trainer.model_type != 2)
-    throw UnsupportedTokenizer("SentencePiece models of type " + std::string(trainer.model_type < 5 ? kModels[trainer.model_type] : "?") + " are not supported yet, only unigram and bpe");
-  if (!read_normalizer(denormalizer).charsmap.empty()) throw UnsupportedTokenizer("SentencePiece's denormalizer is not supported yet");
+    throw UnsupportedTokenizer("SentencePiece models of type " +
+                               std::string(trainer.model_type < 5 ? kModels[trainer.model_type] : "?") +
+                               " are not supported yet, only unigram and bpe");
+  if (!read_normalizer(denormalizer).charsmap.empty())
+    throw UnsupportedTokenizer("SentencePiece's denormalizer is not supported yet");
   SpmNormalizer spec = read_normalizer(normalizer);
   spec.whitespace_as_suffix = trainer.whitespace_as_suffix;
   s.add_space_prefix = spec.add_dummy_prefix && !spec.whitespace_as_suffix;

@@ -24,7 +24,9 @@ std::vector<T> array_of(const Facts& f, const char* key, Read read) {
   return out;
 }
 
-std::optional<bool> flag(const Facts& f, const char* key) { return f.has(key) ? std::optional<bool>(f.boolean(key, false)) : std::nullopt; }
+std::optional<bool> flag(const Facts& f, const char* key) {
+  return f.has(key) ? std::optional<bool>(f.boolean(key, false)) : std::nullopt;
+}
 
 constexpr int64_t kNone = -1, kLast = INT32_MAX;
 
@@ -34,7 +36,9 @@ Facts tokenizer_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(
 void add_gguf_ends(const Facts& f, VocabSource* source) {
   for (const char* key : {"ggml.eot_token_id", "ggml.eom_token_id"})
     if (const int64_t id = f.integer(key, 0, kLast, kNone); id >= 0) {
-      if (id >= int64_t(source->pieces.size())) f.refuse(key, "is " + std::to_string(id) + ", the vocabulary has " + std::to_string(source->pieces.size()) + " pieces");
+      if (id >= int64_t(source->pieces.size()))
+        f.refuse(key, "is " + std::to_string(id) + ", the vocabulary has " + std::to_string(source->pieces.size()) +
+                          " pieces");
       source->ends.push_back(int32_t(id));
     }
 }
@@ -52,7 +56,8 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
     return v.get<float>();
   });
   g.types = array_of<int32_t>(f, "ggml.token_type", [&](const Json& v) {
-    if (!v.is_number_integer() || v.get<int64_t>() < 0 || v.get<int64_t>() > 255) f.refuse("ggml.token_type", "holds something else than small integers");
+    if (!v.is_number_integer() || v.get<int64_t>() < 0 || v.get<int64_t>() > 255)
+      f.refuse("ggml.token_type", "holds something else than small integers");
     return v.get<int32_t>();
   });
   g.merges = array_of<std::string>(f, "ggml.merges", [&](const Json& v) {
@@ -66,7 +71,8 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
   g.cls = f.integer("ggml.cls_token_id", 0, kLast, kNone);
   g.sep = f.integer("ggml.seperator_token_id", 0, kLast, kNone);
   for (const int32_t b : array_of<int32_t>(f, "ggml.precompiled_charsmap", [&](const Json& v) {
-         if (!v.is_number_integer() || v.get<int64_t>() < -128 || v.get<int64_t>() > 255) f.refuse("ggml.precompiled_charsmap", "holds something else than bytes");
+         if (!v.is_number_integer() || v.get<int64_t>() < -128 || v.get<int64_t>() > 255)
+           f.refuse("ggml.precompiled_charsmap", "holds something else than bytes");
          return v.get<int32_t>();
        }))
     g.charsmap += char(b);
@@ -84,7 +90,8 @@ VocabSource gguf_vocabulary(const Checkpoint& c) {
 void fill_from_gguf(const Checkpoint& c, VocabSource* s) {
   const Facts f = tokenizer_facts(c);
   const auto fill = [&](const char* key, int32_t* id) {
-    if (const int64_t given = f.integer(key, 0, kLast, kNone); *id < 0 && given < int64_t(s->pieces.size())) *id = int32_t(given);
+    if (const int64_t given = f.integer(key, 0, kLast, kNone); *id < 0 && given < int64_t(s->pieces.size()))
+      *id = int32_t(given);
   };
   fill("ggml.bos_token_id", &s->bos);
   fill("ggml.eos_token_id", &s->eos);
@@ -97,7 +104,9 @@ std::string name_of(const std::filesystem::path& directory, std::string_view beg
   std::string best;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
-    if (name.size() < begin.size() + end.size() || name.compare(0, begin.size(), begin) != 0 || name.compare(name.size() - end.size(), end.size(), end) != 0) continue;
+    if (name.size() < begin.size() + end.size() || name.compare(0, begin.size(), begin) != 0 ||
+        name.compare(name.size() - end.size(), end.size(), end) != 0)
+      continue;
     if (best.empty() || name < best) best = name;
   }
   return best;
@@ -119,16 +128,22 @@ VocabSource vocabulary_of_file(const std::filesystem::path& file, const std::str
 
 // Names of files that say something about a tokenizer but are none that is read.
 bool tells_of_tokenizer(const std::string& name) {
-  for (const char* known : {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
+  for (const char* known :
+       {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
     if (name == known) return true;
-  const auto ends = [&](std::string_view with) { return name.size() > with.size() && name.compare(name.size() - with.size(), with.size(), with) == 0; };
+  const auto ends = [&](std::string_view with) {
+    return name.size() > with.size() && name.compare(name.size() - with.size(), with.size(), with) == 0;
+  };
   return ends(".model") || ends(".spm") || ends(".tiktoken") || ends(".vocab") || name.rfind("rwkv_vocab", 0) == 0;
 }
 
 // Which file of a directory is its tokenizer; empty: there is none.
 std::filesystem::path tokenizer_file(const std::filesystem::path& directory) {
-  const auto exists = [&](const std::string& name) { return !name.empty() && std::filesystem::exists(directory / name); };
-  const bool has_model = exists("tokenizer.model"), has_ranks = has_model && is_rank_file(read_text(directory / "tokenizer.model", kMaxTokenizerFile));
+  const auto exists = [&](const std::string& name) {
+    return !name.empty() && std::filesystem::exists(directory / name);
+  };
+  const bool has_model = exists("tokenizer.model"),
+             has_ranks = has_model && is_rank_file(read_text(directory / "tokenizer.model", kMaxTokenizerFile));
   const std::string ranks = name_of(directory, "", ".tiktoken"), tekken = name_of(directory, "tekken", ".json");
   if (has_model && !has_ranks) return directory / "tokenizer.model";
   if (exists("tokenizer.json")) return directory / "tokenizer.json";
@@ -137,7 +152,10 @@ std::filesystem::path tokenizer_file(const std::filesystem::path& directory) {
     if (exists(name)) return directory / name;
   for (const auto& entry : std::filesystem::directory_iterator(directory))
     if (const std::string name = entry.path().filename().string(); tells_of_tokenizer(name))
-      throw UnsupportedTokenizer(name + " belongs to a tokenizer, but there is no file of one that is read (tokenizer.json, tokenizer.model, tekken.json, *.tiktoken, vocab.txt, " + kRwkvVocab + ")");
+      throw UnsupportedTokenizer(name +
+                                 " belongs to a tokenizer, but there is no file of one that is read (tokenizer.json, "
+                                 "tokenizer.model, tekken.json, *.tiktoken, vocab.txt, " +
+                                 kRwkvVocab + ")");
   return {};
 }
 
@@ -146,7 +164,8 @@ VocabSource read_vocabulary(const std::filesystem::path& file) {
   const std::filesystem::path directory = file.parent_path();
   const auto exists = [&](const char* name) { return std::filesystem::exists(directory / name); };
   const auto text = [&](const char* name) { return read_text(directory / name, kMaxTokenizerFile); };
-  VocabSource source = vocabulary_of_file(file, exists("tokenizer_config.json") ? text("tokenizer_config.json") : std::string());
+  VocabSource source =
+      vocabulary_of_file(file, exists("tokenizer_config.json") ? text("tokenizer_config.json") : std::string());
   if (source.kind == TokenizerKind::kLongestMatch) return source;
   if (exists("special_tokens_map.json")) apply_tokenizer_config(text("special_tokens_map.json"), &source);
   if (exists("tokenizer_config.json")) apply_tokenizer_config(text("tokenizer_config.json"), &source);
@@ -160,13 +179,15 @@ std::optional<VocabSource> source_vocabulary(const Checkpoint& c) {
   if (c.is_gguf()) {
     const Facts f = tokenizer_facts(c);
     const std::string model = f.text("ggml.model", "");
-    if (model.empty() && f.has("ggml.tokens")) throw UnsupportedTokenizer("the GGUF has tokens but does not say of what kind (tokenizer.ggml.model)");
+    if (model.empty() && f.has("ggml.tokens"))
+      throw UnsupportedTokenizer("the GGUF has tokens but does not say of what kind (tokenizer.ggml.model)");
     if (model.empty() || model == "no_vocab" || model == "none") return std::nullopt;
     return gguf_vocabulary(c);
   }
   std::filesystem::path file;
   if (c.kind == Checkpoint::Kind::kDirectory) file = tokenizer_file(c.path);
-  if (c.kind == Checkpoint::Kind::kFile && std::filesystem::exists(c.path.parent_path() / kRwkvVocab)) file = c.path.parent_path() / kRwkvVocab;
+  if (c.kind == Checkpoint::Kind::kFile && std::filesystem::exists(c.path.parent_path() / kRwkvVocab))
+    file = c.path.parent_path() / kRwkvVocab;
   if (file.empty()) return std::nullopt;
   return read_vocabulary(file);
 }
@@ -176,7 +197,8 @@ VocabSource chosen_vocabulary(const Checkpoint& c, const std::filesystem::path& 
   if (file.empty()) fail("%s: no tokenizer in this directory", choice.c_str());
   VocabSource source = read_vocabulary(file);
   if (c.is_gguf()) fill_from_gguf(c, &source);
-  else if (source.ends.empty() && std::filesystem::exists(c.path / "generation_config.json")) apply_generation_config(read_text(c.path / "generation_config.json", kMaxTokenizerFile), &source);
+  else if (source.ends.empty() && std::filesystem::exists(c.path / "generation_config.json"))
+    apply_generation_config(read_text(c.path / "generation_config.json", kMaxTokenizerFile), &source);
   return source;
 }
 
@@ -205,7 +227,8 @@ template <>
 constexpr format::DType kTypeOf<float> = format::DType::f32;
 
 template <class T>
-void add_table(const char* name, const std::vector<T>& values, bool is_needed, format::SegmentKind segment, ModelBuilder& b) {
+void add_table(const char* name, const std::vector<T>& values, bool is_needed, format::SegmentKind segment,
+               ModelBuilder& b) {
   if (values.empty() && !is_needed) return;
   std::vector<uint8_t> bytes(values.size() * sizeof(T));
   if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -215,7 +238,8 @@ void add_table(const char* name, const std::vector<T>& values, bool is_needed, f
 void add_tables(TokenizerKind kind, const VocabData& data, ModelBuilder& b) {
 #define RNL_VOCAB_VALUE(name)
 #define RNL_VOCAB_LIST(name, holder)
-#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) add_table(#name, data.name, is_needed, format::SegmentKind::segment, b);
+#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) \
+  add_table(#name, data.name, is_needed, format::SegmentKind::segment, b);
 #include "text/vocab_fields.inc"
 }
 
@@ -229,9 +253,12 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, const TokenizerChoic
     if (!source) return {"the source has no vocabulary: eval, bench and perplexity of ids work, text does not"};
     const size_t rows = embedding_rows(b), pieces = source->pieces.size();
     if (rows && pieces > rows)
-      fail("%s: the tokenizer has %zu pieces and the model %zu rows for them: it belongs to another model", where.c_str(), pieces, rows);
+      fail("%s: the tokenizer has %zu pieces and the model %zu rows for them: it belongs to another model",
+           where.c_str(), pieces, rows);
     std::vector<std::string> notices = source->notices;
-    if (!choice.file.empty() && pieces < rows) notices.push_back("the tokenizer has " + std::to_string(pieces) + " pieces, the model " + std::to_string(rows) + " rows for them");
+    if (!choice.file.empty() && pieces < rows)
+      notices.push_back("the tokenizer has " + std::to_string(pieces) + " pieces, the model " + std::to_string(rows) +
+                        " rows for them");
     if (source->kind == TokenizerKind::kLongestMatch) fit(rows, &*source);
     VocabData data = build_vocab(*source);
     Chat chat = compile_chat(*source);
@@ -244,8 +271,10 @@ std::vector<std::string> add_tokenizer(const Checkpoint& c, const TokenizerChoic
   } catch (const Error&) {
     throw;
   } catch (const UnsupportedTokenizer& e) {
-    fail("%s: %s; --tokenizer FILE takes another in its place (tokenizer.json, tokenizer.model, tekken.json or a folder with one), --without-tokenizer goes on without", where.c_str(),
-         printable_quotes(e.what()).c_str());
+    fail(
+        "%s: %s; --tokenizer FILE takes another in its place (tokenizer.json, tokenizer.model, tekken.json or a folder "
+        "with one), --without-tokenizer goes on without",
+        where.c_str(), printable_quotes(e.what()).c_str());
   } catch (const Json::exception&) {
     fail("%s: its tokenizer holds a value of a kind that does not belong where it stands", where.c_str());
   } catch (const std::runtime_error& e) {

@@ -11,8 +11,9 @@ struct TokenizerChoice {
   bool is_left_out = false;
 };
 
-// Adds tokenizer and chat format when the source has a vocabulary. Throws Error for one that is not understood. Returns notices for the user:
-// no vocabulary, a pre-tokenizer that had to be guessed, a chat template that is not recognised.
-std::vector<std::string> add_tokenizer(const Checkpoint& checkpoint, const TokenizerChoice& choice, ModelBuilder& builder);
+// Adds tokenizer and chat format when the source has a vocabulary. Throws Error for one that is not understood. Returns
+// notices for the user: no vocabulary, a pre-tokenizer that had to be guessed, a chat template that is not recognised.
+std::vector<std::string> add_tokenizer(const Checkpoint& checkpoint, const TokenizerChoice& choice,
+                                       ModelBuilder& builder);
 
 }  // namespace runnel::convert

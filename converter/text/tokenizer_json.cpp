@@ -1,4 +1,5 @@
-// Reads tokenizer.json (the tokenizers library) where it describes a SentencePiece BPE model, and tokenizer_config.json.
+// Reads tokenizer.json (the tokenizers library) where it describes a SentencePiece BPE model, and
+// tokenizer_config.json.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -14,7 +15,9 @@ namespace runnel::convert {
 namespace {
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
-[[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
+[[noreturn]] void unsupported(const std::string& what) {
+  throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet");
+}
 
 Json parse(std::string_view text, const char* name) {
   Json j = parse_json(text, name);
@@ -23,7 +26,8 @@ Json parse(std::string_view text, const char* name) {
 }
 
 bool replaces_space(const Json& j) {
-  return text_of(j, "type") == "Replace" && text_of(object_of(j, "pattern"), "String") == " " && text_of(j, "content") == kSpaceMark;
+  return text_of(j, "type") == "Replace" && text_of(object_of(j, "pattern"), "String") == " " &&
+         text_of(j, "content") == kSpaceMark;
 }
 
 // Accepts what means: spaces become U+2581, with or without one before the text.
@@ -46,7 +50,8 @@ void read_normalizer(const Json& root, VocabSource* s) {
   if (pre.is_object()) {
     const std::string type = text_of(pre, "type");
     if (type == "Metaspace") {
-      if (text_of(pre, "replacement") != kSpaceMark || flag_of(pre, "split", true)) unsupported("a Metaspace pre-tokenizer that splits");
+      if (text_of(pre, "replacement") != kSpaceMark || flag_of(pre, "split", true))
+        unsupported("a Metaspace pre-tokenizer that splits");
       const std::string scheme = text_of(pre, "prepend_scheme");
       s->add_space_prefix = scheme.empty() ? flag_of(pre, "add_prefix_space", true) : scheme != "never";
       escapes = true;
@@ -58,8 +63,8 @@ void read_normalizer(const Json& root, VocabSource* s) {
   if (!escapes) unsupported("a BPE model that does not write spaces as U+2581");
 }
 
-// A rank belongs to a pair of pieces, SentencePiece's score to the joined piece. They say the same when all pairs that make a piece
-// are listed, with nothing else between them.
+// A rank belongs to a pair of pieces, SentencePiece's score to the joined piece. They say the same when all pairs that
+// make a piece are listed, with nothing else between them.
 void read_merges(const Json& merges, const std::unordered_map<std::string, int32_t>& ids, VocabSource* s) {
   if (!merges.is_array()) fail("model.merges is not a list");
   std::vector<int64_t> last_rank(s->pieces.size(), -1), pairs(s->pieces.size(), 0);
@@ -79,12 +84,14 @@ void read_merges(const Json& merges, const std::unordered_map<std::string, int32
       fail("merge " + std::to_string(rank) + " is not a pair");
     }
     const auto joined = ids.find(left + right);
-    if (joined == ids.end() || !ids.count(left) || !ids.count(right)) fail("merge " + std::to_string(rank) + " has a piece that is not in the vocabulary");
+    if (joined == ids.end() || !ids.count(left) || !ids.count(right))
+      fail("merge " + std::to_string(rank) + " has a piece that is not in the vocabulary");
     const int32_t id = joined->second;
     ++pairs[size_t(id)];
     if (id == previous) continue;
     // Added tokens are matched before anything merges, so the place of their merges does not matter.
-    if (last_rank[size_t(id)] >= 0 && PieceType(s->types[size_t(id)]) == PieceType::kNormal) unsupported("a list of merges that is not SentencePiece's");
+    if (last_rank[size_t(id)] >= 0 && PieceType(s->types[size_t(id)]) == PieceType::kNormal)
+      unsupported("a list of merges that is not SentencePiece's");
     last_rank[size_t(id)] = rank;
     s->scores[size_t(id)] = -float(++group);
     previous = id;
@@ -97,9 +104,11 @@ void read_merges(const Json& merges, const std::unordered_map<std::string, int32
       if ((uint8_t(p[cut]) & 0xC0) == 0x80) continue;
       const auto a = ids.find(p.substr(0, cut)), b = ids.find(p.substr(cut));
       if (a == ids.end() || b == ids.end()) continue;
-      possible += PieceType(s->types[size_t(a->second)]) == PieceType::kNormal && PieceType(s->types[size_t(b->second)]) == PieceType::kNormal;
+      possible += PieceType(s->types[size_t(a->second)]) == PieceType::kNormal &&
+                  PieceType(s->types[size_t(b->second)]) == PieceType::kNormal;
     }
-    if (pairs[id] < possible) unsupported("a list of merges that is not SentencePiece's (piece " + std::to_string(id) + ")");
+    if (pairs[id] < possible)
+      unsupported("a list of merges that is not SentencePiece's (piece " + std::to_string(id) + ")");
   }
 }
 
@@ -112,7 +121,8 @@ void read_post_processor(const Json& post, VocabSource* s) {
   }
   if (type != "TemplateProcessing") return;
   read_ends(post, s);
-  if (s->prefix.size() > 1 || s->suffix.size() > 1) unsupported("a template of several tokens around a SentencePiece text");
+  if (s->prefix.size() > 1 || s->suffix.size() > 1)
+    unsupported("a template of several tokens around a SentencePiece text");
   s->prefix.clear(), s->suffix.clear();  // bos and eos say it, also where tokenizer_config.json names others
 }
 
@@ -121,7 +131,9 @@ VocabSource spm_from_tokenizer_json(const Json& root, const Json& config) {
   const Json& model = object_of(root, "model");
   if (!flag_of(model, "byte_fallback", false)) unsupported("a BPE model without byte_fallback");
   if (flag_of(model, "ignore_merges", false)) unsupported("ignore_merges");
-  if (!text_of(model, "continuing_subword_prefix", Null::kAbsent).empty() || !text_of(model, "end_of_word_suffix", Null::kAbsent).empty()) unsupported("a BPE model with word prefixes or suffixes");
+  if (!text_of(model, "continuing_subword_prefix", Null::kAbsent).empty() ||
+      !text_of(model, "end_of_word_suffix", Null::kAbsent).empty())
+    unsupported("a BPE model with word prefixes or suffixes");
   const Json& vocab = object_of(model, "vocab");
   if (vocab.empty()) fail("model.vocab is missing");
 
@@ -145,7 +157,8 @@ VocabSource spm_from_tokenizer_json(const Json& root, const Json& config) {
   read_added_tokens(list_of(root, "added_tokens"), vocab.size(), &s);
   apply_added_tokens(member(config, "added_tokens_decoder"), &s);
   for (const auto& [id, flags] : s.added)
-    if (flags) unsupported("the added token \"" + s.pieces[size_t(id)] + "\", which SentencePiece would not find like that,");
+    if (flags)
+      unsupported("the added token \"" + s.pieces[size_t(id)] + "\", which SentencePiece would not find like that,");
   s.added.clear();
   for (size_t i = vocab.size(); i < s.pieces.size(); ++i) ids[s.pieces[i]] = int32_t(i);
   // Pieces that no merge makes can only be single characters; their score is never looked at.
@@ -168,7 +181,8 @@ VocabSource any_from_tokenizer_json(const Json& root, const Json& config) {
   const std::string type = text_of(model, "type");
   if (type == "Unigram") return unigram_from_tokenizer_json(root);
   if (type == "WordPiece") return word_piece_from_tokenizer_json(root);
-  if (type != "BPE" && !(type.empty() && model.contains("merges"))) unsupported("a model of type " + (type.empty() ? "?" : type));
+  if (type != "BPE" && !(type.empty() && model.contains("merges")))
+    unsupported("a model of type " + (type.empty() ? "?" : type));
   try {
     return spm_from_tokenizer_json(root, config);
   } catch (const UnsupportedTokenizer&) {
@@ -179,7 +193,8 @@ VocabSource any_from_tokenizer_json(const Json& root, const Json& config) {
 }  // namespace
 
 VocabSource from_tokenizer_json(std::string_view text, std::string_view config_text) {
-  const Json root = parse(text, "tokenizer.json"), config = config_text.empty() ? Json() : parse(config_text, "tokenizer_config.json");
+  const Json root = parse(text, "tokenizer.json"),
+             config = config_text.empty() ? Json() : parse(config_text, "tokenizer_config.json");
   return reading("tokenizer.json", [&] { return any_from_tokenizer_json(root, config); });
 }
 

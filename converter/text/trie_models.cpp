@@ -19,7 +19,9 @@ namespace {
 constexpr float kUnknownPenalty = 10;  // below the lowest score
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("tokenizer.json: " + what); }
-[[noreturn]] void unsupported(const std::string& what) { throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet"); }
+[[noreturn]] void unsupported(const std::string& what) {
+  throw UnsupportedTokenizer("tokenizer.json: " + what + " is not supported yet");
+}
 
 std::string byte_piece(int b) {
   char name[8];
@@ -39,7 +41,9 @@ void read_pipeline(const Json& root, VocabSource* s) {
 }
 
 int32_t checked_id(int64_t value, const char* what, size_t n) {
-  if (value < -1 || value >= int64_t(n)) throw std::runtime_error("tokenizer: " + std::string(what) + " is " + std::to_string(value) + ", the GGUF has " + std::to_string(n) + " tokens");
+  if (value < -1 || value >= int64_t(n))
+    throw std::runtime_error("tokenizer: " + std::string(what) + " is " + std::to_string(value) + ", the GGUF has " +
+                             std::to_string(n) + " tokens");
   return int32_t(value);
 }
 
@@ -49,7 +53,8 @@ FirstSpace first_space_of(const Json& decoder) {
   if (!decoder.is_object()) unsupported("a tokenizer without a decoder");
   const std::string type = text_of(decoder, "type");
   if (type == "Metaspace") {
-    if (const std::string mark = text_of(decoder, "replacement"); !mark.empty() && mark != kSpaceMark) unsupported("a Metaspace decoder of other marks than U+2581");
+    if (const std::string mark = text_of(decoder, "replacement"); !mark.empty() && mark != kSpaceMark)
+      unsupported("a Metaspace decoder of other marks than U+2581");
     std::string scheme = text_of(decoder, "prepend_scheme");
     if (scheme.empty()) scheme = flag_of(decoder, "add_prefix_space", true) ? "always" : "never";
     return scheme == "never" ? FirstSpace::kNone : FirstSpace::kAll;
@@ -59,9 +64,13 @@ FirstSpace first_space_of(const Json& decoder) {
   FirstSpace first = FirstSpace::kNone;
   for (const Json& step : list_of(decoder, "decoders")) {
     const std::string kind = text_of(step, "type");
-    if (kind == "Replace" && text_of(object_of(step, "pattern"), "String") == kSpaceMark && text_of(step, "content") == " ") marks = true;
+    if (kind == "Replace" && text_of(object_of(step, "pattern"), "String") == kSpaceMark &&
+        text_of(step, "content") == " ")
+      marks = true;
     else if (kind == "Fuse") fused = true;
-    else if (kind == "Strip" && fused && text_of(step, "content") == " " && member(step, "start") == 1 && member(step, "stop") == 0) first = FirstSpace::kOne;
+    else if (kind == "Strip" && fused && text_of(step, "content") == " " && member(step, "start") == 1 &&
+             member(step, "stop") == 0)
+      first = FirstSpace::kOne;
     else if (kind == "Metaspace") return first_space_of(step);
     else if (kind != "ByteFallback") unsupported("the decoder " + kind);
   }
@@ -78,7 +87,8 @@ VocabSource unigram_from_tokenizer_json(const Json& root) {
   double lowest = std::numeric_limits<double>::infinity();
   for (const Json& entry : vocab) {
     const std::string name = "piece " + std::to_string(s.pieces.size());
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) fail(name + " is not a pair of a text and a score");
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+      fail(name + " is not a pair of a text and a score");
     s.pieces.push_back(entry[0].get<std::string>());
     s.wide_scores.push_back(entry[1].get<double>());
     if (!std::isfinite(s.wide_scores.back())) fail(name + " has a score that is not finite");
@@ -90,7 +100,8 @@ VocabSource unigram_from_tokenizer_json(const Json& root) {
   s.byte_fallback = flag_of(model, "byte_fallback", false);
   if (const Json& unk = member(model, "unk_id"); !unk.is_null()) {
     s.unk = id_of(unk, "\"unk_id\"");
-    if (size_t(s.unk) >= s.pieces.size()) fail("unk_id is " + unk.dump() + ", the vocabulary has " + std::to_string(s.pieces.size()) + " pieces");
+    if (size_t(s.unk) >= s.pieces.size())
+      fail("unk_id is " + unk.dump() + ", the vocabulary has " + std::to_string(s.pieces.size()) + " pieces");
   }
   for (int b = 0; b < 256 && s.byte_fallback; ++b) {
     const int32_t id = s.find(byte_piece(b));
@@ -111,7 +122,8 @@ VocabSource word_piece_from_tokenizer_json(const Json& root) {
   s.kind = TokenizerKind::kWordPiece;
   for (const auto& [piece, id] : vocab.items()) {
     // A vocabulary with holes is possible, one that is nearly all holes is an attack.
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > int64_t(vocab.size() * 4 + 1000)) fail("the piece \"" + piece + "\" has an id out of range");
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > int64_t(vocab.size() * 4 + 1000))
+      fail("the piece \"" + piece + "\" has an id out of range");
     const size_t at = id.get<size_t>();
     if (at >= s.pieces.size()) s.pieces.resize(at + 1), s.types.resize(at + 1, uint8_t(PieceType::kUnused));
     if (PieceType(s.types[at]) != PieceType::kUnused) fail("two pieces have the id " + std::to_string(at));
@@ -119,24 +131,34 @@ VocabSource word_piece_from_tokenizer_json(const Json& root) {
     s.types[at] = uint8_t(PieceType::kNormal);
   }
   s.word_prefix = model.contains("continuing_subword_prefix") ? text_of(model, "continuing_subword_prefix") : "##";
-  if (s.word_prefix.size() > kPrefixBytes) unsupported("a continuing_subword_prefix of " + std::to_string(s.word_prefix.size()) + " bytes");
+  if (s.word_prefix.size() > kPrefixBytes)
+    unsupported("a continuing_subword_prefix of " + std::to_string(s.word_prefix.size()) + " bytes");
   const Json& most = member(model, "max_input_chars_per_word");
-  if (!most.is_number_unsigned() && model.contains("max_input_chars_per_word")) refuse_json("\"max_input_chars_per_word\"", most, "a number of characters");
+  if (!most.is_number_unsigned() && model.contains("max_input_chars_per_word"))
+    refuse_json("\"max_input_chars_per_word\"", most, "a number of characters");
   s.max_word_chars = most.is_number_unsigned() ? uint32_t(std::min<uint64_t>(most.get<uint64_t>(), UINT32_MAX)) : 100;
   s.unk = s.find(model.contains("unk_token") ? text_of(model, "unk_token") : "[UNK]");
   if (s.unk < 0) unsupported("a WordPiece model whose unk_token is not in the vocabulary");
   read_pipeline(root, &s);
   const Json& decoder = object_of(root, "decoder");
-  if (text_of(decoder, "type") != "WordPiece") unsupported("the decoder " + (decoder.is_object() ? text_of(decoder, "type") : std::string("null")) + " of a WordPiece model");
-  if ((decoder.contains("prefix") ? text_of(decoder, "prefix") : "##") != s.word_prefix) unsupported("a WordPiece decoder with another prefix than the model's");
+  if (text_of(decoder, "type") != "WordPiece")
+    unsupported("the decoder " + (decoder.is_object() ? text_of(decoder, "type") : std::string("null")) +
+                " of a WordPiece model");
+  if ((decoder.contains("prefix") ? text_of(decoder, "prefix") : "##") != s.word_prefix)
+    unsupported("a WordPiece decoder with another prefix than the model's");
   s.clean_up = flag_of(decoder, "cleanup", true);
   return s;
 }
 
 static VocabSource bert_vocab(std::string_view text, const Json& config) {
-  Json root = {{"normalizer", {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", flag_of(config, "tokenize_chinese_chars", true, Null::kAbsent)},
-                               {"strip_accents", member(config, "strip_accents")}, {"lowercase", flag_of(config, "do_lower_case", true, Null::kAbsent)}}},
-               {"pre_tokenizer", {{"type", "BertPreTokenizer"}}}, {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}}};
+  Json root = {{"normalizer",
+                {{"type", "BertNormalizer"},
+                 {"clean_text", true},
+                 {"handle_chinese_chars", flag_of(config, "tokenize_chinese_chars", true, Null::kAbsent)},
+                 {"strip_accents", member(config, "strip_accents")},
+                 {"lowercase", flag_of(config, "do_lower_case", true, Null::kAbsent)}}},
+               {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+               {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}}};
   Json vocab = Json::object();
   for (size_t id = 0; !text.empty(); ++id) {
     const size_t end = std::min(text.find('\n'), text.size());
@@ -151,12 +173,17 @@ static VocabSource bert_vocab(std::string_view text, const Json& config) {
     return piece.empty() ? std::string(otherwise) : piece;
   };
   Json added = Json::array();
-  for (const std::string& piece : {token("unk_token", "[UNK]"), token("sep_token", "[SEP]"), token("pad_token", "[PAD]"), token("cls_token", "[CLS]"), token("mask_token", "[MASK]")})
+  for (const std::string& piece :
+       {token("unk_token", "[UNK]"), token("sep_token", "[SEP]"), token("pad_token", "[PAD]"),
+        token("cls_token", "[CLS]"), token("mask_token", "[MASK]")})
     if (vocab.contains(piece)) added.push_back({{"content", piece}, {"special", true}, {"normalized", false}});
   root["model"] = {{"type", "WordPiece"}, {"vocab", vocab}, {"unk_token", token("unk_token", "[UNK]")}};
   root["added_tokens"] = added;
   root["post_processor"] = {{"type", "TemplateProcessing"},
-                            {"single", {{{"SpecialToken", {{"id", token("cls_token", "[CLS]")}}}}, {{"Sequence", {{"id", "A"}}}}, {{"SpecialToken", {{"id", token("sep_token", "[SEP]")}}}}}}};
+                            {"single",
+                             {{{"SpecialToken", {{"id", token("cls_token", "[CLS]")}}}},
+                              {{"Sequence", {{"id", "A"}}}},
+                              {{"SpecialToken", {{"id", token("sep_token", "[SEP]")}}}}}}};
   return word_piece_from_tokenizer_json(root);
 }
 
@@ -193,13 +220,19 @@ void finish_spm_unigram(VocabSource* s) {
 VocabSource unigram_from_gguf(const GgufTokenizer& g) {
   VocabSource s;
   const size_t n = g.tokens.size();
-  if (g.scores.size() != n) throw std::runtime_error("tokenizer: the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.scores.size()) + " scores");
-  if (g.types.size() != n) throw std::runtime_error("tokenizer: the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.types.size()) + " token types");
+  if (g.scores.size() != n)
+    throw std::runtime_error("tokenizer: the GGUF has " + std::to_string(n) + " tokens and " +
+                             std::to_string(g.scores.size()) + " scores");
+  if (g.types.size() != n)
+    throw std::runtime_error("tokenizer: the GGUF has " + std::to_string(n) + " tokens and " +
+                             std::to_string(g.types.size()) + " token types");
   s.pieces = g.tokens;
   s.scores = g.scores;
   bool bytes[256] = {};
   for (size_t i = 0; i < n; ++i) {
-    if (g.types[i] < 1 || g.types[i] > 6) throw std::runtime_error("tokenizer: token " + std::to_string(i) + " has the unknown type " + std::to_string(g.types[i]));
+    if (g.types[i] < 1 || g.types[i] > 6)
+      throw std::runtime_error("tokenizer: token " + std::to_string(i) + " has the unknown type " +
+                               std::to_string(g.types[i]));
     s.types.push_back(uint8_t(g.types[i]));
     if (PieceType(g.types[i]) == PieceType::kByte)
       for (int b = 0; b < 256; ++b) bytes[b] |= s.pieces[i] == byte_piece(b);
@@ -228,12 +261,16 @@ VocabSource unigram_from_gguf(const GgufTokenizer& g) {
 // A GGUF writes pieces that begin a word with U+2581 and those within words without a mark.
 VocabSource word_piece_from_gguf(const GgufTokenizer& g) {
   const size_t n = g.tokens.size();
-  if (g.types.size() != n) throw std::runtime_error("tokenizer: the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.types.size()) + " token types");
+  if (g.types.size() != n)
+    throw std::runtime_error("tokenizer: the GGUF has " + std::to_string(n) + " tokens and " +
+                             std::to_string(g.types.size()) + " token types");
   Json vocab = Json::object(), added = Json::array();
   bool cased = false;
   for (size_t i = 0; i < n; ++i) {
     std::string piece = g.tokens[i];
-    if (g.types[i] < 1 || g.types[i] > 6) throw std::runtime_error("tokenizer: token " + std::to_string(i) + " has the unknown type " + std::to_string(g.types[i]));
+    if (g.types[i] < 1 || g.types[i] > 6)
+      throw std::runtime_error("tokenizer: token " + std::to_string(i) + " has the unknown type " +
+                               std::to_string(g.types[i]));
     const PieceType type = PieceType(g.types[i]);
     if (type == PieceType::kNormal) {
       const bool begins = piece.compare(0, kSpaceMarkBytes, kSpaceMark) == 0;
@@ -246,11 +283,18 @@ VocabSource word_piece_from_gguf(const GgufTokenizer& g) {
     if (piece.empty() || vocab.contains(piece)) piece = "[hole " + std::to_string(i) + "]";
     vocab[piece] = i;
   }
-  const int32_t cls = checked_id(g.cls >= 0 ? g.cls : g.bos, "cls_token_id", n), sep = checked_id(g.sep >= 0 ? g.sep : g.eos, "seperator_token_id", n);
+  const int32_t cls = checked_id(g.cls >= 0 ? g.cls : g.bos, "cls_token_id", n),
+                sep = checked_id(g.sep >= 0 ? g.sep : g.eos, "seperator_token_id", n);
   const int32_t unk = checked_id(g.unk, "unknown_token_id", n);
-  Json root = {{"normalizer", {{"type", "BertNormalizer"}, {"lowercase", !cased}}}, {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
-               {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}}, {"added_tokens", added}};
-  root["model"] = {{"type", "WordPiece"}, {"vocab", vocab}, {"unk_token", unk >= 0 ? g.tokens[size_t(unk)] : vocab.contains("[UNK]") || n <= 100 ? "[UNK]" : g.tokens[100]}};  // BERT has it there
+  Json root = {{"normalizer", {{"type", "BertNormalizer"}, {"lowercase", !cased}}},
+               {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+               {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
+               {"added_tokens", added}};
+  root["model"] = {{"type", "WordPiece"},
+                   {"vocab", vocab},
+                   {"unk_token", unk >= 0                              ? g.tokens[size_t(unk)]
+                                 : vocab.contains("[UNK]") || n <= 100 ? "[UNK]"
+                                                                       : g.tokens[100]}};  // BERT has it there
   VocabSource s = word_piece_from_tokenizer_json(root);
   s.bos = cls, s.eos = sep;
   s.add_bos = g.add_bos.value_or(true) && cls >= 0;
@@ -264,7 +308,8 @@ std::vector<uint8_t> build_piece_trie(const VocabSource& s) {
   for (size_t i = 0; i < s.model_pieces; ++i) {
     const PieceType type = PieceType(s.types[i]);
     // SentencePiece's byte pieces do not stand for themselves, those of the tokenizers library do.
-    const bool stands = type == PieceType::kNormal || type == PieceType::kUserDefined || (type == PieceType::kByte && !s.wide_scores.empty());
+    const bool stands = type == PieceType::kNormal || type == PieceType::kUserDefined ||
+                        (type == PieceType::kByte && !s.wide_scores.empty());
     if (stands && !s.pieces[i].empty()) pieces[s.pieces[i]] = uint32_t(i);
   }
   const std::vector<uint64_t> nodes = build_byte_trie(pieces);
@@ -277,7 +322,8 @@ std::vector<uint8_t> build_piece_trie(const VocabSource& s) {
   h.prefix_size = uint32_t(s.word_prefix.size());
   std::memcpy(h.prefix, s.word_prefix.data(), s.word_prefix.size());
   std::vector<double> scores = s.wide_scores;
-  if (scores.empty() && std::find(s.types.begin(), s.types.end(), uint8_t(PieceType::kUserDefined)) != s.types.end()) h.flags = kUserTenths;
+  if (scores.empty() && std::find(s.types.begin(), s.types.end(), uint8_t(PieceType::kUserDefined)) != s.types.end())
+    h.flags = kUserTenths;
   if (!scores.empty()) {
     h.flags = kWideSums;
     scores.resize(s.pieces.size(), 0);

@@ -17,7 +17,8 @@ constexpr uint32_t kSyllables = 0xAC00, kSyllablesEnd = 0xD7A4;
 
 const UNormalizer2* normalizer(bool compatibility, bool compose) {
   UErrorCode error = U_ZERO_ERROR;
-  const UNormalizer2* n = unorm2_getInstance(nullptr, compatibility ? "nfkc" : "nfc", compose ? UNORM2_COMPOSE : UNORM2_DECOMPOSE, &error);
+  const UNormalizer2* n =
+      unorm2_getInstance(nullptr, compatibility ? "nfkc" : "nfc", compose ? UNORM2_COMPOSE : UNORM2_DECOMPOSE, &error);
   if (U_FAILURE(error)) throw std::runtime_error(std::string("ICU's normaliser does not open: ") + u_errorName(error));
   return n;
 }
@@ -37,8 +38,11 @@ struct CasePair {
   int32_t step;
 };
 // Lower case of characters that Unicode 16.0 and 17.0 added; u_tolower of an older ICU leaves them.
-constexpr CasePair kNewLower[] = {{0x1C89, 0x1C89, 1}, {0xA7CB, 0xA7CB, 0x264 - 0xA7CB}, {0xA7CC, 0xA7CC, 1}, {0xA7CE, 0xA7CE, 1}, {0xA7D2, 0xA7D2, 1}, {0xA7D4, 0xA7D4, 1},
-                                  {0xA7DA, 0xA7DA, 1}, {0xA7DC, 0xA7DC, 0x19B - 0xA7DC}, {0x10D50, 0x10D65, 0x20}, {0x16EA0, 0x16EB8, 27}};
+constexpr CasePair kNewLower[] = {{0x1C89, 0x1C89, 1},      {0xA7CB, 0xA7CB, 0x264 - 0xA7CB},
+                                  {0xA7CC, 0xA7CC, 1},      {0xA7CE, 0xA7CE, 1},
+                                  {0xA7D2, 0xA7D2, 1},      {0xA7D4, 0xA7D4, 1},
+                                  {0xA7DA, 0xA7DA, 1},      {0xA7DC, 0xA7DC, 0x19B - 0xA7DC},
+                                  {0x10D50, 0x10D65, 0x20}, {0x16EA0, 0x16EB8, 27}};
 
 }  // namespace
 
@@ -50,7 +54,8 @@ void append_utf8(std::string& out, uint32_t c) {
   } else if (c < 0x10000) {
     out += char(0xE0 | c >> 12), out += char(0x80 | (c >> 6 & 63)), out += char(0x80 | (c & 63));
   } else {
-    out += char(0xF0 | c >> 18), out += char(0x80 | (c >> 12 & 63)), out += char(0x80 | (c >> 6 & 63)), out += char(0x80 | (c & 63));
+    out += char(0xF0 | c >> 18), out += char(0x80 | (c >> 12 & 63)), out += char(0x80 | (c >> 6 & 63)),
+        out += char(0x80 | (c & 63));
   }
 }
 
@@ -99,7 +104,8 @@ FormTables form_tables(bool compose, bool compatibility, int version) {
     const int32_t raw = unorm2_getRawDecomposition(canonical, UChar32(c), buffer, 64, &error);
     if (U_FAILURE(error) || raw < 0) continue;
     const std::vector<uint32_t> parts = code_points_of(from_utf16(buffer, raw));
-    if (parts.size() == 2 && unorm2_composePair(canonical, UChar32(parts[0]), UChar32(parts[1])) == UChar32(c)) t.pairs[{parts[0], parts[1]}] = c;
+    if (parts.size() == 2 && unorm2_composePair(canonical, UChar32(parts[0]), UChar32(parts[1])) == UChar32(c))
+      t.pairs[{parts[0], parts[1]}] = c;
   }
   return t;
 }
@@ -112,20 +118,31 @@ std::string lower_case(uint32_t c) {
 }
 
 std::map<uint32_t, uint8_t> cluster_classes() {
-  static const std::map<int32_t, Cluster> kBreaks = {
-    {U_GCB_CONTROL, Cluster::kControl}, {U_GCB_CR, Cluster::kCr}, {U_GCB_LF, Cluster::kLf}, {U_GCB_EXTEND, Cluster::kExtend}, {U_GCB_ZWJ, Cluster::kJoiner},
-    {U_GCB_SPACING_MARK, Cluster::kSpacing}, {U_GCB_PREPEND, Cluster::kPrepend}, {U_GCB_L, Cluster::kL}, {U_GCB_V, Cluster::kV}, {U_GCB_T, Cluster::kT},
-    {U_GCB_LV, Cluster::kLv}, {U_GCB_LVT, Cluster::kLvt}, {U_GCB_REGIONAL_INDICATOR, Cluster::kRegional}};
+  static const std::map<int32_t, Cluster> kBreaks = {{U_GCB_CONTROL, Cluster::kControl},
+                                                     {U_GCB_CR, Cluster::kCr},
+                                                     {U_GCB_LF, Cluster::kLf},
+                                                     {U_GCB_EXTEND, Cluster::kExtend},
+                                                     {U_GCB_ZWJ, Cluster::kJoiner},
+                                                     {U_GCB_SPACING_MARK, Cluster::kSpacing},
+                                                     {U_GCB_PREPEND, Cluster::kPrepend},
+                                                     {U_GCB_L, Cluster::kL},
+                                                     {U_GCB_V, Cluster::kV},
+                                                     {U_GCB_T, Cluster::kT},
+                                                     {U_GCB_LV, Cluster::kLv},
+                                                     {U_GCB_LVT, Cluster::kLvt},
+                                                     {U_GCB_REGIONAL_INDICATOR, Cluster::kRegional}};
   std::map<uint32_t, uint8_t> classes;
   for (uint32_t c = 0; c < 0x110000; ++c) {
     if (is_surrogate(c)) continue;
     const auto at = kBreaks.find(u_getIntPropertyValue(UChar32(c), UCHAR_GRAPHEME_CLUSTER_BREAK));
     Cluster cluster = at == kBreaks.end() ? Cluster::kOther : at->second;
-    if (cluster == Cluster::kOther && u_hasBinaryProperty(UChar32(c), UCHAR_EXTENDED_PICTOGRAPHIC)) cluster = Cluster::kPicture;
+    if (cluster == Cluster::kOther && u_hasBinaryProperty(UChar32(c), UCHAR_EXTENDED_PICTOGRAPHIC))
+      cluster = Cluster::kPicture;
     UErrorCode error = U_ZERO_ERROR;
     const UScriptCode script = uscript_getScript(UChar32(c), &error);
     // The scripts whose consonants a virama joins, by Indic_Conjunct_Break.
-    if (script == USCRIPT_BENGALI || script == USCRIPT_DEVANAGARI || script == USCRIPT_GUJARATI || script == USCRIPT_MALAYALAM || script == USCRIPT_ORIYA || script == USCRIPT_TELUGU) {
+    if (script == USCRIPT_BENGALI || script == USCRIPT_DEVANAGARI || script == USCRIPT_GUJARATI ||
+        script == USCRIPT_MALAYALAM || script == USCRIPT_ORIYA || script == USCRIPT_TELUGU) {
       const int32_t syllabic = u_getIntPropertyValue(UChar32(c), UCHAR_INDIC_SYLLABIC_CATEGORY);
       if (syllabic == U_INSC_VIRAMA) cluster = Cluster::kLinker;
       if (syllabic == U_INSC_CONSONANT) cluster = Cluster::kConsonant;

@@ -44,15 +44,19 @@ void check(const VocabSource& s) {
   uint64_t bytes = 0;
   for (size_t i = 0; i < n; ++i) {
     const std::string name = "piece " + std::to_string(i);
-    if (s.pieces[i].size() > kMaxPieceBytes) fail(name + " has " + std::to_string(s.pieces[i].size()) + " bytes, at most " + std::to_string(kMaxPieceBytes) + " are possible");
+    if (s.pieces[i].size() > kMaxPieceBytes)
+      fail(name + " has " + std::to_string(s.pieces[i].size()) + " bytes, at most " + std::to_string(kMaxPieceBytes) +
+           " are possible");
     if (s.types[i] < 1 || s.types[i] > 6) fail(name + " has the unknown type " + std::to_string(s.types[i]));
     if (scored && !std::isfinite(s.scores[i])) fail(name + " has a score that is not finite");
-    if (PieceType(s.types[i]) == PieceType::kByte && byte_value(s.pieces[i]) < 0) fail(name + " is marked as a byte but reads \"" + s.pieces[i] + "\"");
+    if (PieceType(s.types[i]) == PieceType::kByte && byte_value(s.pieces[i]) < 0)
+      fail(name + " is marked as a byte but reads \"" + s.pieces[i] + "\"");
     bytes += s.pieces[i].size();
   }
   if (bytes > uint64_t(INT32_MAX)) fail("the pieces have more than 2 GiB of text");
   for (const int32_t id : {s.bos, s.eos, s.unk})
-    if (id < -1 || id >= int64_t(n)) fail("bos, eos or unk is " + std::to_string(id) + ", the vocabulary has " + std::to_string(n) + " pieces");
+    if (id < -1 || id >= int64_t(n))
+      fail("bos, eos or unk is " + std::to_string(id) + ", the vocabulary has " + std::to_string(n) + " pieces");
   if (s.add_bos && s.bos < 0 && s.prefix.empty()) fail("bos is to be added but the vocabulary names none");
   if (s.add_eos && s.eos < 0 && s.suffix.empty()) fail("eos is to be added but the vocabulary names none");
 }
@@ -110,7 +114,8 @@ std::vector<TrieNode> build_trie(const VocabSource& s) {
   std::map<std::string, int32_t> keys;
   const bool is_longest = s.kind == TokenizerKind::kLongestMatch;
   if (has_pipeline(s.kind)) {
-    for (const auto& [id, flags] : s.added) keys.emplace(s.found_as.count(id) ? s.found_as.at(id) : s.pieces.at(size_t(id)), id);
+    for (const auto& [id, flags] : s.added)
+      keys.emplace(s.found_as.count(id) ? s.found_as.at(id) : s.pieces.at(size_t(id)), id);
     return build_trie_of(keys);
   }
   // Of equal pieces the last one counts, as in the original.
@@ -124,7 +129,8 @@ std::vector<TrieNode> build_trie(const VocabSource& s) {
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const PieceType type = PieceType(s.types[i]);
     if (s.pieces[i].empty()) continue;
-    if (type == PieceType::kControl || type == PieceType::kUnknown) keys.emplace(is_longest ? s.pieces[i] : escaped(s.pieces[i]), int32_t(i));
+    if (type == PieceType::kControl || type == PieceType::kUnknown)
+      keys.emplace(is_longest ? s.pieces[i] : escaped(s.pieces[i]), int32_t(i));
   }
   return build_trie_of(keys);
 }
@@ -138,7 +144,9 @@ VocabIndexHeader build_header(const VocabSource& s) {
   if (s.kind == TokenizerKind::kByteBpe && !s.char_units)
     // An added token of one character may be the model's piece for its byte.
     for (size_t i = s.pieces.size(); i-- > 0;)
-      if (s.pieces[i].size() == 1 && (PieceType(s.types[i]) == PieceType::kNormal || (s.added.count(int32_t(i)) && i < s.model_pieces))) h.byte_ids[uint8_t(s.pieces[i][0])] = int32_t(i);
+      if (s.pieces[i].size() == 1 &&
+          (PieceType(s.types[i]) == PieceType::kNormal || (s.added.count(int32_t(i)) && i < s.model_pieces)))
+        h.byte_ids[uint8_t(s.pieces[i][0])] = int32_t(i);
   for (size_t i = 0; i < s.pieces.size(); ++i) {
     const std::string& p = s.pieces[i];
     const PieceType type = PieceType(s.types[i]);
@@ -178,7 +186,8 @@ VocabData build_vocab(const VocabSource& source) {
   if (has_pipeline(s.kind)) normalize_added_tokens(&s);
   check(s);
   if (s.kind == TokenizerKind::kLongestMatch) check_bytes(s);
-  else if (!has_pipeline(s.kind) && !s.byte_fallback && s.unk < 0) fail("it has neither byte fallback nor an unknown piece");
+  else if (!has_pipeline(s.kind) && !s.byte_fallback && s.unk < 0)
+    fail("it has neither byte fallback nor an unknown piece");
   VocabData d;
   d.scores = s.scores;
   d.types = s.types;
@@ -211,7 +220,8 @@ VocabTables tables_of(const VocabSource& source, const VocabData& data) {
   VocabTables t;
 #define RNL_VOCAB_VALUE(name) t.name = source.name;
 #define RNL_VOCAB_LIST(name, holder) t.name = holder.name.data(), t.name##_size = holder.name.size();
-#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) t.view = data.name.data(), t.view_size = data.name.size();
+#define RNL_VOCAB_TABLE(name, view, view_size, segment, is_needed) \
+  t.view = data.name.data(), t.view_size = data.name.size();
 #include "text/vocab_fields.inc"
   return t;
 }
@@ -231,10 +241,13 @@ format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& d
   EncodeScratch scratch;
   EncodeOptions options;
   options.bos = options.eos = EncodeOptions::Add::kNo;
-  for (const std::string_view text : {"Hello, world! It's 2,026 degrees.", "  two  spaces\n\n\n\ttab \r\n", "Gr\u00fc\u00dfe, \u4f60\u597d \U0001F600 e\u0301",
-                                      "def f(x):\n    return x**2  # <b>|bold|</b>", "broken \xff\xe2\x82 bytes", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}) {
+  for (const std::string_view text :
+       {"Hello, world! It's 2,026 degrees.", "  two  spaces\n\n\n\ttab \r\n",
+        "Gr\u00fc\u00dfe, \u4f60\u597d \U0001F600 e\u0301", "def f(x):\n    return x**2  # <b>|bold|</b>",
+        "broken \xff\xe2\x82 bytes", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}) {
     Vec<int32_t> ids;
-    if (const Status status = tokenizer.encode(text.data(), text.size(), options, &scratch, &ids); !status.is_ok()) fail(status.message());
+    if (const Status status = tokenizer.encode(text.data(), text.size(), options, &scratch, &ids); !status.is_ok())
+      fail(status.message());
     auto vector = std::make_unique<format::CheckVectorT>();
     vector->bytes.assign(text.begin(), text.end());
     vector->ids.assign(ids.begin(), ids.end());
@@ -245,7 +258,9 @@ format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& d
 
 VocabSource from_gguf(const GgufTokenizer& g) {
   if (g.model == "rwkv") {
-    if (!g.types.empty() && g.types.size() != g.tokens.size()) fail("the GGUF has " + std::to_string(g.tokens.size()) + " tokens and " + std::to_string(g.types.size()) + " token types");
+    if (!g.types.empty() && g.types.size() != g.tokens.size())
+      fail("the GGUF has " + std::to_string(g.tokens.size()) + " tokens and " + std::to_string(g.types.size()) +
+           " token types");
     VocabSource s = from_gguf_rwkv(g.tokens, g.types);
     s.chat_template = g.chat_template;
     return s;
@@ -253,11 +268,14 @@ VocabSource from_gguf(const GgufTokenizer& g) {
   if (g.model == "gpt2" || g.model == "gemma4") return bpe_from_gguf(g);
   if (g.model == "t5") return unigram_from_gguf(g);
   if (g.model == "bert") return word_piece_from_gguf(g);
-  if (g.model != "llama") throw UnsupportedTokenizer("tokenizers of kind \"" + g.model + "\" (tokenizer.ggml.model) are not supported yet");
+  if (g.model != "llama")
+    throw UnsupportedTokenizer("tokenizers of kind \"" + g.model + "\" (tokenizer.ggml.model) are not supported yet");
   VocabSource s;
   const size_t n = g.tokens.size();
-  if (g.scores.size() != n) fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.scores.size()) + " scores");
-  if (!g.types.empty() && g.types.size() != n) fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.types.size()) + " token types");
+  if (g.scores.size() != n)
+    fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.scores.size()) + " scores");
+  if (!g.types.empty() && g.types.size() != n)
+    fail("the GGUF has " + std::to_string(n) + " tokens and " + std::to_string(g.types.size()) + " token types");
   s.pieces = g.tokens;
   s.scores = g.scores;
   std::array<bool, 256> bytes = {};
@@ -267,11 +285,13 @@ VocabSource from_gguf(const GgufTokenizer& g) {
     s.types.push_back(uint8_t(type));
     // Gemma's runs of spaces stand in a GGUF as plain spaces; the original pieces are U+2581 repeated.
     if (PieceType(type) == PieceType::kUserDefined) s.pieces[i] = escaped(s.pieces[i]);
-    if (PieceType(type) == PieceType::kByte && byte_value(s.pieces[i]) >= 0) bytes[size_t(byte_value(s.pieces[i]))] = true;
+    if (PieceType(type) == PieceType::kByte && byte_value(s.pieces[i]) >= 0)
+      bytes[size_t(byte_value(s.pieces[i]))] = true;
   }
   s.byte_fallback = std::all_of(bytes.begin(), bytes.end(), [](bool b) { return b; });
   const auto id = [&](int64_t value, const char* what) {
-    if (value < -1 || value >= int64_t(n)) fail(std::string(what) + " is " + std::to_string(value) + ", the GGUF has " + std::to_string(n) + " tokens");
+    if (value < -1 || value >= int64_t(n))
+      fail(std::string(what) + " is " + std::to_string(value) + ", the GGUF has " + std::to_string(n) + " tokens");
     return int32_t(value);
   };
   s.bos = id(g.bos, "bos_token_id");
@@ -281,7 +301,9 @@ VocabSource from_gguf(const GgufTokenizer& g) {
     if (PieceType(s.types[i]) == PieceType::kUnknown) s.unk = int32_t(i);
   if (s.unk < 0 && n > 0) s.unk = 0;  // where SentencePiece's trainer puts it
   // Some GGUFs mark the unknown piece as control; one that is only guessed may be a piece like others.
-  if (g.unk >= 0 || (n > 0 && (PieceType(s.types[size_t(s.unk)]) != PieceType::kNormal || s.pieces[size_t(s.unk)] == "<unk>"))) s.types[size_t(s.unk)] = uint8_t(PieceType::kUnknown);
+  if (g.unk >= 0 ||
+      (n > 0 && (PieceType(s.types[size_t(s.unk)]) != PieceType::kNormal || s.pieces[size_t(s.unk)] == "<unk>")))
+    s.types[size_t(s.unk)] = uint8_t(PieceType::kUnknown);
   s.add_bos = g.add_bos.value_or(s.bos >= 0);
   s.add_eos = g.add_eos.value_or(false);
   s.add_space_prefix = g.add_space_prefix.value_or(true);

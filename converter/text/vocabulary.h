@@ -1,6 +1,6 @@
-// From the vocabularies of checkpoints to the tables of the file. Everything here throws std::runtime_error with a message that names
-// what is wrong; UnsupportedTokenizer when the vocabulary is sound but of a kind that cannot be written yet, so that the caller may
-// name other ways.
+// From the vocabularies of checkpoints to the tables of the file. Everything here throws std::runtime_error with a
+// message that names what is wrong; UnsupportedTokenizer when the vocabulary is sound but of a kind that cannot be
+// written yet, so that the caller may name other ways.
 #pragma once
 
 #include <cstdint>
@@ -41,38 +41,40 @@ struct VocabSource {
   TokenizerKind kind = TokenizerKind::kSpmBpe;
   std::vector<std::string> pieces;  // SentencePiece's with spaces as U+2581, those of byte-level BPE as bytes
   std::vector<float> scores;
-  std::vector<uint8_t> types;       // PieceType
+  std::vector<uint8_t> types;  // PieceType
   int32_t bos = -1, eos = -1, unk = -1;
   bool add_bos = false, add_eos = false, add_space_prefix = false, byte_fallback = false;
-  std::string chat_template;        // as the source has it, empty: none
-  std::vector<int32_t> ends;        // further ids that end an answer, as the source lists them
-  std::vector<std::string> notices; // what had to be guessed
+  std::string chat_template;         // as the source has it, empty: none
+  std::vector<int32_t> ends;         // further ids that end an answer, as the source lists them
+  std::vector<std::string> notices;  // what had to be guessed
 
   std::optional<SpmNormalizer> spm_normalizer;
   FirstSpace first_space = FirstSpace::kPrefix;
 
-  size_t model_pieces = 0;                // ids from here on are added tokens that the model does not know; of the kinds with a pipeline
+  size_t model_pieces = 0;  // ids from here on are added tokens that the model does not know; of the kinds with a
+                            // pipeline
   // Of unigram and word_piece.
-  std::vector<double> wide_scores;        // those of the tokenizers library
+  std::vector<double> wide_scores;  // those of the tokenizers library
   double unknown_score = 0;
   uint32_t max_word_chars = 0;
   std::string word_prefix;
   bool clean_up = false;
 
   // Of the kinds with a pipeline.
-  std::string normalizer;                 // as tokenizer.json writes it, empty: none
+  std::string normalizer;  // as tokenizer.json writes it, empty: none
   std::vector<PreTokenizerStep> pre_tokenizer;
   std::vector<MergeRule> merges;
-  std::map<int32_t, uint8_t> added;       // added tokens and their flags (kAddedStripLeft and so on)
+  std::map<int32_t, uint8_t> added;         // added tokens and their flags (kAddedStripLeft and so on)
   std::map<int32_t, std::string> found_as;  // what those are in normalised text that are not their piece there
-  std::vector<int32_t> prefix, suffix;    // around a text, where that is more than bos and eos
-  bool whole_words_first = false;         // a word that is a piece becomes it, whatever merging would make of it
+  std::vector<int32_t> prefix, suffix;      // around a text, where that is more than bos and eos
+  bool whole_words_first = false;           // a word that is a piece becomes it, whatever merging would make of it
   bool char_units = false, fuse_unknown = false;
 
   int32_t find(std::string_view piece) const;  // -1: none
 };
 
-// The tables of runtime/text/vocab.h, each ready to be written as one tensor, and lists (runtime/text/vocab_fields.inc).
+// The tables of runtime/text/vocab.h, each ready to be written as one tensor, and lists
+// (runtime/text/vocab_fields.inc).
 struct VocabData {
   std::vector<uint8_t> pieces;
   std::vector<int32_t> piece_offsets;
@@ -94,14 +96,14 @@ VocabData build_vocab(const VocabSource& source);
 // A view of them, as the loader makes one of a file.
 VocabTables tables_of(const VocabSource& source, const VocabData& data);
 
-// The table of model.fbs, with the names of its tensors and with check vectors. The vectors are the answers of our own encoder at conversion: they
-// show later damage or a changed encoder, not that the encoder is right.
+// The table of model.fbs, with the names of its tensors and with check vectors. The vectors are the answers of our own
+// encoder at conversion: they show later damage or a changed encoder, not that the encoder is right.
 format::TokenizerT tokenizer_table(const VocabSource& source, const VocabData& data);
 
 // A SentencePiece model (protobuf).
 VocabSource from_spm_proto(std::string_view bytes);
-// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and models with a pipeline. tokenizer_config.json
-// beside it, where there is one, has its say about added tokens.
+// tokenizer.json of the tokenizers library: BPE over SentencePiece pieces with byte fallback, and models with a
+// pipeline. tokenizer_config.json beside it, where there is one, has its say about added tokens.
 VocabSource from_tokenizer_json(std::string_view text, std::string_view config = {});
 // vocab.txt of BERT's tokenizer with its tokenizer_config.json, empty: none.
 VocabSource from_bert_vocab(std::string_view text, std::string_view config);
@@ -113,7 +115,8 @@ VocabSource from_rwkv_vocab(std::string_view text);
 // tokenizer.ggml.tokens and token_type of a GGUF whose tokenizer.ggml.model is "rwkv".
 VocabSource from_gguf_rwkv(const std::vector<std::string>& tokens, const std::vector<int32_t>& types);
 
-// A file of ranks as tiktoken reads it: lines of a piece in base64 and its rank. `name` is the file's, which tells families apart.
+// A file of ranks as tiktoken reads it: lines of a piece in base64 and its rank. `name` is the file's, which tells
+// families apart.
 bool is_rank_file(std::string_view text);
 VocabSource from_ranks(std::string_view text, const std::string& name);
 // Mistral's tekken.json.
@@ -121,15 +124,15 @@ VocabSource from_tekken(std::string_view text);
 
 // The tokenizer.* metadata of a GGUF. Absent ids are -1, absent flags keep the defaults of the kind.
 struct GgufTokenizer {
-  std::string model;                // tokenizer.ggml.model
-  std::string pre;                  // tokenizer.ggml.pre
+  std::string model;  // tokenizer.ggml.model
+  std::string pre;    // tokenizer.ggml.pre
   std::vector<std::string> tokens;
   std::vector<float> scores;
-  std::vector<int32_t> types;       // token_type
+  std::vector<int32_t> types;  // token_type
   std::vector<std::string> merges;
   int64_t bos = -1, eos = -1, unk = -1, cls = -1, sep = -1;
   std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
-  std::string charsmap;             // precompiled_charsmap
+  std::string charsmap;  // precompiled_charsmap
   std::string chat_template;
 };
 VocabSource from_gguf(const GgufTokenizer& g);

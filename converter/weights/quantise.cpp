@@ -32,11 +32,18 @@ void QuantRow::values(float* out) const {
     float scale = half_to_float(d[at]);
     float min = format.has_min ? half_to_float(dmin[at]) : 0.0f;
     switch (format.scale) {
-      case ScaleKind::kF16: break;
+      case ScaleKind::kF16:
+        break;
       case ScaleKind::kU4:
-      case ScaleKind::kU6: scale *= float(scales[block]); break;
-      case ScaleKind::kS6: scale *= float(int(scales[block]) - 32); break;
-      case ScaleKind::kI8: scale *= float(int8_t(scales[block])); break;
+      case ScaleKind::kU6:
+        scale *= float(scales[block]);
+        break;
+      case ScaleKind::kS6:
+        scale *= float(int(scales[block]) - 32);
+        break;
+      case ScaleKind::kI8:
+        scale *= float(int8_t(scales[block]));
+        break;
     }
     if (format.has_min && format.scale != ScaleKind::kF16) min *= float(mins[block]);
     out[i] = scale * float(int(q[i]) - int(format.zero_point)) - min;
@@ -59,7 +66,8 @@ void quantise_q8(const float* values, QuantRow& row) {
     const float scale = half_to_float(row.d[b]);
     // q is found with the rounded scale, so that its error is not added to that of q.
     const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-    for (size_t i = begin; i < end; ++i) row.q[i] = uint8_t(int(nearest(std::clamp(values[i] * inverse, -127.0f, 127.0f))) + 128);
+    for (size_t i = begin; i < end; ++i)
+      row.q[i] = uint8_t(int(nearest(std::clamp(values[i] * inverse, -127.0f, 127.0f))) + 128);
   }
 }
 
@@ -70,7 +78,8 @@ struct Fit {
   float error;
 };
 
-// A block of 32 values in the compilers' own vectors of four; a short block is filled up with zeros, which cost nothing.
+// A block of 32 values in the compilers' own vectors of four; a short block is filled up with zeros, which cost
+// nothing.
 typedef float Lanes __attribute__((vector_size(16)));
 struct Block {
   Lanes v[8];
@@ -98,8 +107,8 @@ float error_with(const Block& block, float scale, float* best) {
   return sum(error);
 }
 
-// Tries scales whose end of the range falls on the largest magnitude, a little inside or outside of it, each followed by the least-squares
-// scale of its own rounding.
+// Tries scales whose end of the range falls on the largest magnitude, a little inside or outside of it, each followed
+// by the least-squares scale of its own rounding.
 Fit fit_q4(const float* values, size_t n) {
   Block block{};
   std::memcpy(&block, values, n * sizeof(float));
@@ -110,7 +119,8 @@ Fit fit_q4(const float* values, size_t n) {
   }
   Fit best{0, energy};
   if (extreme == 0) return best;
-  if (const uint16_t d = float_to_half(extreme / 8); (d & 0x7c00) == 0x7c00) return {d, energy};  // out of range: the caller refuses it
+  if (const uint16_t d = float_to_half(extreme / 8); (d & 0x7c00) == 0x7c00)
+    return {d, energy};  // out of range: the caller refuses it
   const auto attempt = [&](float wanted) -> float {
     const uint16_t d = float_to_half(wanted);
     const float scale = half_to_float(d);
@@ -137,7 +147,8 @@ void quantise_q4(const float* values, QuantRow& row) {
     row.d[b] = fit_q4(values + begin, n).d;
     const float scale = half_to_float(row.d[b]);
     const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-    for (size_t i = 0; i < n; ++i) row.q[begin + i] = uint8_t(int(nearest(std::clamp(values[begin + i] * inverse, -8.0f, 7.0f))) + 8);
+    for (size_t i = 0; i < n; ++i)
+      row.q[begin + i] = uint8_t(int(nearest(std::clamp(values[begin + i] * inverse, -8.0f, 7.0f))) + 8);
   }
 }
 

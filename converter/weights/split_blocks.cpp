@@ -1,5 +1,5 @@
-// The block formats of GGUF, taken apart. Element order, signs and scale packing follow the format's definition; every value of a row
-// comes out with the same bits as the format's own dequantisation gives.
+// The block formats of GGUF, taken apart. Element order, signs and scale packing follow the format's definition; every
+// value of a row comes out with the same bits as the format's own dequantisation gives.
 #include <cmath>
 #include <cstring>
 
@@ -33,7 +33,8 @@ void fifth_bits(const uint8_t* from, uint8_t* q) {
 constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 constexpr int8_t kFp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};  // twice the value
 
-// 2^(exponent - 128) as f16: half of a scale of MXFP4, whose exponent is biased by 127. Blocks below 2^-24 become zeros, too large ones infinite.
+// 2^(exponent - 128) as f16: half of a scale of MXFP4, whose exponent is biased by 127. Blocks below 2^-24 become
+// zeros, too large ones infinite.
 uint16_t half_of_power(int exponent) {
   const int power = exponent - 128;
   if (power > 15) return 0x7c00;
@@ -45,7 +46,8 @@ void look_up(const int8_t* values, int zero_point, uint8_t* q) {
   for (int i = 0; i < 32; ++i) q[i] = uint8_t(values[q[i]] + zero_point);
 }
 
-// An 8-bit float without a sign, halved, as f16. Of NVFP4, whose table holds twice the values; what would be NaN is 0 there.
+// An 8-bit float without a sign, halved, as f16. Of NVFP4, whose table holds twice the values; what would be NaN is 0
+// there.
 uint16_t half_of_ue4m3(uint8_t v) {
   if (v == 0x7f) return 0;
   const int exponent = v >> 3 & 15, mantissa = v & 7;

@@ -1,5 +1,5 @@
-// GGUF's IQ2 and IQ3 formats taken apart: groups of magnitudes stand in code books, signs and scales beside them. A value is
-// d (2 s + 1) times a magnitude times the unit of its type (unit_of), s four bits for 16 or 32 values.
+// GGUF's IQ2 and IQ3 formats taken apart: groups of magnitudes stand in code books, signs and scales beside them. A
+// value is d (2 s + 1) times a magnitude times the unit of its type (unit_of), s four bits for 16 or 32 values.
 #include <bit>
 #include <cstring>
 
@@ -65,14 +65,18 @@ void split_iq3_xxs(const uint8_t* b, uint8_t* q, uint8_t* scales) {
   for (int k = 0; k < 8; ++k) {
     const uint32_t rest = u32_at(b + 66 + 4 * k);
     scales[k] = odd_scale(int(rest >> 28));
-    for (int i = 0; i < 8; ++i) put(kIq3Xxs[b[2 + 8 * k + i]], 3, kIq3XxsLevels, uint32_t(even_signs(rest >> (i / 2 * 7))) >> (i % 2 * 4), 4, 32, q + 32 * k + 4 * i);
+    for (int i = 0; i < 8; ++i)
+      put(kIq3Xxs[b[2 + 8 * k + i]], 3, kIq3XxsLevels, uint32_t(even_signs(rest >> (i / 2 * 7))) >> (i % 2 * 4), 4, 32,
+          q + 32 * k + 4 * i);
   }
 }
 
 void split_iq3_s(const uint8_t* b, uint8_t* q, uint8_t* scales) {
   const uint8_t *codes = b + 2, *high = b + 66, *signs = b + 74;
   nibble_scales(b + 106, 8, scales);
-  for (int i = 0; i < 64; ++i) put(kIq3S[codes[i] | (high[i / 8] >> (i % 8) & 1) << 8], 3, kIq3SLevels, uint32_t(signs[i / 2]) >> (i % 2 * 4), 4, 16, q + 4 * i);
+  for (int i = 0; i < 64; ++i)
+    put(kIq3S[codes[i] | (high[i / 8] >> (i % 8) & 1) << 8], 3, kIq3SLevels, uint32_t(signs[i / 2]) >> (i % 2 * 4), 4,
+        16, q + 4 * i);
 }
 
 }  // namespace
@@ -82,11 +86,16 @@ void split_codebook(SourceType type, const uint8_t* b, size_t super, QuantRow& r
   uint8_t* scales = row.scales.data() + super * (256u / row.format.block);
   row.d[super] = u16_at(b);
   switch (type) {
-    case SourceType::kIQ2_XXS: return split_iq2_xxs(b, q, scales);
-    case SourceType::kIQ2_XS: return split_iq2_xs(b, q, scales);
-    case SourceType::kIQ2_S: return split_iq2_s(b, q, scales);
-    case SourceType::kIQ3_XXS: return split_iq3_xxs(b, q, scales);
-    default: return split_iq3_s(b, q, scales);
+    case SourceType::kIQ2_XXS:
+      return split_iq2_xxs(b, q, scales);
+    case SourceType::kIQ2_XS:
+      return split_iq2_xs(b, q, scales);
+    case SourceType::kIQ2_S:
+      return split_iq2_s(b, q, scales);
+    case SourceType::kIQ3_XXS:
+      return split_iq3_xxs(b, q, scales);
+    default:
+      return split_iq3_s(b, q, scales);
   }
 }
 

@@ -25,7 +25,8 @@ std::string type_text(const format::TensorT& t) {
   if (t.dtype != format::DType::packed || !t.packed) return format::EnumNameDType(t.dtype);
   const format::PackedT& p = *t.packed;
   if (p.kind != format::PackedKind::integer) return format::EnumNamePackedKind(p.kind);
-  return std::to_string(p.bits) + " bits, blocks of " + std::to_string(p.block) + (p.has_min ? " with minimum" : "") + ", scales " + format::EnumNameScaleKind(p.scale) + (p.split ? ", split" : "");
+  return std::to_string(p.bits) + " bits, blocks of " + std::to_string(p.block) + (p.has_min ? " with minimum" : "") +
+         ", scales " + format::EnumNameScaleKind(p.scale) + (p.split ? ", split" : "");
 }
 
 std::string memory_text(ModelBuilder& b, int64_t context) {
@@ -38,9 +39,13 @@ std::string memory_text(ModelBuilder& b, int64_t context) {
   if (!plan.is_ok()) fail("the planned file does not work: %s", plan.take_status().message());
   const MemoryReport m = Session::memory_of(plan.value());
   char text[320];
-  std::snprintf(text, sizeof text, "file %.1f MB\nmemory at context %lld, chunk %lld: %.1f MB (weights %.1f, state %.1f, arena %.1f, vocabulary %.1f, tables %.1f)\n", double(file.bytes()) * 1e-6,
-                static_cast<long long>(plan.value().options.context), static_cast<long long>(plan.value().options.chunk), double(m.total()) * 1e-6, double(m.weights) * 1e-6,
-                double(m.state) * 1e-6, double(m.arena) * 1e-6, double(m.tokenizer) * 1e-6, double(m.packed + m.fixed) * 1e-6);
+  std::snprintf(text, sizeof text,
+                "file %.1f MB\nmemory at context %lld, chunk %lld: %.1f MB (weights %.1f, state %.1f, arena %.1f, "
+                "vocabulary %.1f, tables %.1f)\n",
+                double(file.bytes()) * 1e-6, static_cast<long long>(plan.value().options.context),
+                static_cast<long long>(plan.value().options.chunk), double(m.total()) * 1e-6, double(m.weights) * 1e-6,
+                double(m.state) * 1e-6, double(m.arena) * 1e-6, double(m.tokenizer) * 1e-6,
+                double(m.packed + m.fixed) * 1e-6);
   return text;
 }
 
@@ -56,7 +61,8 @@ std::string describe_plan(ModelBuilder& b, int64_t context) {
     out += "\n";
   }
   for (const auto& s : b.model.states) {
-    out += "state " + s->name + " " + shape_text(s->shape) + " " + format::EnumNameDType(s->dtype) + " " + format::EnumNameStateKind(s->kind);
+    out += "state " + s->name + " " + shape_text(s->shape) + " " + format::EnumNameDType(s->dtype) + " " +
+           format::EnumNameStateKind(s->kind);
     if (s->window) out += ", window " + std::to_string(s->window);
     out += "\n";
   }
@@ -64,7 +70,9 @@ std::string describe_plan(ModelBuilder& b, int64_t context) {
   std::map<std::string, uint64_t> by_type;
   for (const Blob& blob : b.blobs()) {
     const format::TensorT& t = *b.model.tensors[blob.tensor];
-    out += "tensor " + t.name + " " + shape_text(t.shape) + " " + (blob.matrix ? info(blob.matrix->type).name + std::string(" -> ") : "") + type_text(t) + ", " + std::to_string(blob.bytes) + " bytes\n";
+    out += "tensor " + t.name + " " + shape_text(t.shape) + " " +
+           (blob.matrix ? info(blob.matrix->type).name + std::string(" -> ") : "") + type_text(t) + ", " +
+           std::to_string(blob.bytes) + " bytes\n";
     bytes += blob.bytes;
     if (blob.segment == format::SegmentKind::weights) by_type[type_text(t)] += blob.bytes;
   }

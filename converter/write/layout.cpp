@@ -14,7 +14,9 @@ void require_features(format::ModelT& model) {
   bool has_optional = false;
   for (const auto& p : model.programs)
     for (const auto& v : p->inputs) has_optional = has_optional || v->optional;
-  if (has_optional && std::find(model.features.begin(), model.features.end(), "optional_inputs") == model.features.end()) model.features.push_back("optional_inputs");
+  if (has_optional &&
+      std::find(model.features.begin(), model.features.end(), "optional_inputs") == model.features.end())
+    model.features.push_back("optional_inputs");
 }
 
 }  // namespace
@@ -28,7 +30,8 @@ std::vector<size_t> lay_out(ModelBuilder& b) {
     for (size_t i = 0; i < b.blobs().size(); ++i) {
       const Blob& blob = b.blobs()[i];
       if (blob.segment != kind) continue;
-      if (is_open && align_up(b.model.segments.back()->bytes, kTensorAlignment) + blob.bytes > kMaxSegment) is_open = false;
+      if (is_open && align_up(b.model.segments.back()->bytes, kTensorAlignment) + blob.bytes > kMaxSegment)
+        is_open = false;
       if (!is_open) {
         b.model.segments.push_back(std::make_unique<format::SegmentT>());
         b.model.segments.back()->kind = kind;

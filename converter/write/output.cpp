@@ -12,7 +12,8 @@ namespace {
 constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
 
 void compare(const fs::path& output, const fs::path& source) {
-  if (is_same_file(output.c_str(), source.c_str())) fail("%s: the result would take the place of its own source %s", output.c_str(), source.c_str());
+  if (is_same_file(output.c_str(), source.c_str()))
+    fail("%s: the result would take the place of its own source %s", output.c_str(), source.c_str());
 }
 
 // Endings of what is read of a folder.

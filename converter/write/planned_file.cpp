@@ -23,7 +23,8 @@ PlannedFile::PlannedFile(ModelBuilder& builder) {
   }
   bytes_ = (model_.segments.empty() ? at : model_.segments.back()->offset + model_.segments.back()->bytes) + kSealBytes;
   memory_ = mmap(nullptr, size_t(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory_ == MAP_FAILED) memory_ = nullptr, fail("no room for %llu bytes of addresses", static_cast<unsigned long long>(bytes_));
+  if (memory_ == MAP_FAILED)
+    memory_ = nullptr, fail("no room for %llu bytes of addresses", static_cast<unsigned long long>(bytes_));
 }
 
 PlannedFile::~PlannedFile() {

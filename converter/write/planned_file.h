@@ -1,5 +1,5 @@
-// The file that a builder would give, as far as the runtime's loader and planner look at it: the header and the seal in their places, and zeros that take
-// no memory in place of the weights.
+// The file that a builder would give, as far as the runtime's loader and planner look at it: the header and the seal in
+// their places, and zeros that take no memory in place of the weights.
 #pragma once
 
 #include "converter/program/builder.h"

@@ -8,7 +8,11 @@
 namespace runnel::convert {
 
 Progress::Progress(const char* label, uint64_t total)
-    : label_(label), total_(std::max<uint64_t>(total, 1)), is_terminal_(::isatty(2) == 1), begin_(std::chrono::steady_clock::now()), last_(begin_) {}
+    : label_(label),
+      total_(std::max<uint64_t>(total, 1)),
+      is_terminal_(::isatty(2) == 1),
+      begin_(std::chrono::steady_clock::now()),
+      last_(begin_) {}
 
 Progress::~Progress() {
   if (drawn_) std::fprintf(stderr, "\r\033[K");
@@ -17,7 +21,8 @@ Progress::~Progress() {
 void Progress::advance(uint64_t n) {
   done_ = std::min(done_ + n, total_);
   const auto now = std::chrono::steady_clock::now();
-  if (!is_terminal_ || now - begin_ < std::chrono::milliseconds(700) || now - last_ < std::chrono::milliseconds(100)) return;
+  if (!is_terminal_ || now - begin_ < std::chrono::milliseconds(700) || now - last_ < std::chrono::milliseconds(100))
+    return;
   last_ = now;
   draw();
 }
@@ -30,7 +35,8 @@ void Progress::draw() {
   char bar[kWidth + 1];
   for (int i = 0; i < kWidth; ++i) bar[i] = i < filled ? '#' : '.';
   bar[kWidth] = 0;
-  std::fprintf(stderr, "\r\033[K%s [%s] %3d%%  %.0f s left", label_, bar, int(share * 100), share > 0 ? seconds / share - seconds : 0.0);
+  std::fprintf(stderr, "\r\033[K%s [%s] %3d%%  %.0f s left", label_, bar, int(share * 100),
+               share > 0 ? seconds / share - seconds : 0.0);
   std::fflush(stderr);
   drawn_ = true;
 }

@@ -5,8 +5,8 @@
 
 namespace runnel::convert {
 
-// Opens the file with the runtime's verifier, compares every checksum, and feeds a few tokens to a model that takes tokens alone.
-// Throws Error.
+// Opens the file with the runtime's verifier, compares every checksum, and feeds a few tokens to a model that takes
+// tokens alone. Throws Error.
 void verify_written(const char* path);
 // Opens an adapter beside its base and plans a session. Throws Error.
 void verify_adapter(const char* path, std::unique_ptr<Model> base);

@@ -70,7 +70,9 @@ void write_blob(const Blob& blob, SegmentWriter& out, int threads) {
       next += n;
       std::vector<uint8_t>& buffer = buffers[used];
       buffer.assign(size_t(std::min(n * blob.piece_bytes, blob.bytes - first * blob.piece_bytes)), 0);
-      running.push_back(std::async(used + 1 < buffers.size() && next < pieces ? std::launch::async : std::launch::deferred, [&blob, first, n, &buffer] { blob.make(first, n, buffer.data()); }));
+      running.push_back(
+          std::async(used + 1 < buffers.size() && next < pieces ? std::launch::async : std::launch::deferred,
+                     [&blob, first, n, &buffer] { blob.make(first, n, buffer.data()); }));
     }
     for (size_t i = running.size(); i-- > 0;) running[i].get();  // the deferred one is last and runs here
     for (size_t i = 0; i < used; ++i) out.write(buffers[i].data(), buffers[i].size());
@@ -79,7 +81,9 @@ void write_blob(const Blob& blob, SegmentWriter& out, int threads) {
 
 }  // namespace
 
-WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path>& sources, const std::filesystem::path& output, int threads, const std::function<void(const char*)>& verify) {
+WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path>& sources,
+                        const std::filesystem::path& output, int threads,
+                        const std::function<void(const char*)>& verify) {
   b.model.version_major = kFormatMajor;
   b.model.version_minor = kFormatMinor;
   const std::vector<size_t> order = lay_out(b);
@@ -122,7 +126,9 @@ WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path
   b.model.provenance->source_sha256 = hash.get();
 
   const std::vector<uint8_t> header = header_of(b.model);
-  if (header.size() > room) fail("%s: the header needs %zu bytes where %llu were kept", output.c_str(), header.size(), static_cast<unsigned long long>(room));
+  if (header.size() > room)
+    fail("%s: the header needs %zu bytes where %llu were kept", output.c_str(), header.size(),
+         static_cast<unsigned long long>(room));
   Seal seal{file.written() + kSealBytes, header.size(), xxh64(header.data(), header.size()), {}};
   std::memcpy(seal.magic, kSealMagic, 8);
   check(file.write(&seal, sizeof seal));
@@ -131,7 +137,8 @@ WriteReport write_model(ModelBuilder& b, const std::vector<std::filesystem::path
   WriteReport report;
   report.file_bytes = file.written();
   report.header_bytes = header.size();
-  for (const auto& s : b.model.segments) (s->kind == format::SegmentKind::weights ? report.weight_bytes : report.tokenizer_bytes) += s->bytes;
+  for (const auto& s : b.model.segments)
+    (s->kind == format::SegmentKind::weights ? report.weight_bytes : report.tokenizer_bytes) += s->bytes;
   check(file.commit());
   return report;
 }

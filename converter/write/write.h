@@ -1,4 +1,5 @@
-// Writes the built model as a .rnl file, opens it again with the runtime's own verifier and only then gives it its name.
+// Writes the built model as a .rnl file, opens it again with the runtime's own verifier and only then gives it its
+// name.
 #pragma once
 
 #include <filesystem>
@@ -16,9 +17,11 @@ struct WriteReport {
   uint64_t tokenizer_bytes = 0;
 };
 
-// Lays tensors out in segments (cut at 2 GiB, a tensor is never cut), streams them, writes header and seal. sources are hashed meanwhile
-// into provenance.source_sha256. verify: the proof that the file works, before it gets its name. On failure nothing is left behind. threads >= 1.
-WriteReport write_model(ModelBuilder& builder, const std::vector<std::filesystem::path>& sources, const std::filesystem::path& output, int threads,
+// Lays tensors out in segments (cut at 2 GiB, a tensor is never cut), streams them, writes header and seal. sources are
+// hashed meanwhile into provenance.source_sha256. verify: the proof that the file works, before it gets its name. On
+// failure nothing is left behind. threads >= 1.
+WriteReport write_model(ModelBuilder& builder, const std::vector<std::filesystem::path>& sources,
+                        const std::filesystem::path& output, int threads,
                         const std::function<void(const char*)>& verify = verify_written);
 
 }  // namespace runnel::convert

@@ -1,9 +1,12 @@
-// Labels the content type of every character of a text, such as a page of HTML with CSS, JavaScript and SQL in it, with a bidirectional Mamba.
+// Labels the content type of every character of a text, such as a page of HTML with CSS, JavaScript and SQL in it, with
+// a bidirectional Mamba.
 //   typeseg MODEL LABELS FILE [--labels | --time] [--threads N] [--window BYTES] [--margin BYTES]
-// prints the file with a colour for each kind of content (NO_COLOR and pipes: [kind] marks), or with --labels one line a run: first byte, bytes, kind.
+// prints the file with a colour for each kind of content (NO_COLOR and pipes: [kind] marks), or with --labels one line
+// a run: first byte, bytes, kind.
 //
-// The network reads a text in both directions, so a byte's label depends on all of it, though hardly on what is far away. A text of any length is
-// read in windows that overlap by a margin on both sides; only labels between the margins are kept. Memory does not depend on the length.
+// The network reads a text in both directions, so a byte's label depends on all of it, though hardly on what is far
+// away. A text of any length is read in windows that overlap by a margin on both sides; only labels between the margins
+// are kept. Memory does not depend on the length.
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,7 +30,8 @@ struct Options {
 };
 
 int usage() {
-  std::fprintf(stderr, "usage: typeseg MODEL LABELS FILE [--labels | --time] [--threads N] [--window BYTES] [--margin BYTES]\n");
+  std::fprintf(
+      stderr, "usage: typeseg MODEL LABELS FILE [--labels | --time] [--threads N] [--window BYTES] [--margin BYTES]\n");
   return 2;
 }
 
@@ -35,7 +39,9 @@ bool parse(int argc, char** argv, Options& o) {
   std::vector<std::string> names;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
-    const auto number = [&](int64_t least) { return i + 1 < argc ? std::max<int64_t>(least, std::atoll(argv[++i])) : -1; };
+    const auto number = [&](int64_t least) {
+      return i + 1 < argc ? std::max<int64_t>(least, std::atoll(argv[++i])) : -1;
+    };
     if (a == "--labels") o.as_runs = true;
     else if (a == "--time") o.time = true;
     else if (a == "--threads") o.threads = int(number(1));
@@ -49,8 +55,11 @@ bool parse(int argc, char** argv, Options& o) {
   return true;
 }
 
-// The vocabulary of the model: visible ASCII and white space stand for themselves, every other byte is a currency sign (0xA4).
-int32_t id_of(unsigned char byte) { return (byte >= 0x20 && byte < 0x7f) || byte == '\t' || byte == '\n' || byte == '\r' ? byte : 0xa4; }
+// The vocabulary of the model: visible ASCII and white space stand for themselves, every other byte is a currency sign
+// (0xA4).
+int32_t id_of(unsigned char byte) {
+  return (byte >= 0x20 && byte < 0x7f) || byte == '\t' || byte == '\n' || byte == '\r' ? byte : 0xa4;
+}
 
 // Bytes of the character that begins with this byte; a byte that begins none stands alone.
 size_t character_bytes(const std::string& s, size_t at) {
@@ -70,7 +79,8 @@ class Labeller {
     return session_.create(model_, rnl::session_options());
   }
 
-  // Calls keep(first byte, bytes, kinds of the bytes) from the text's begin to its end. Probabilities of a character's bytes are averaged.
+  // Calls keep(first byte, bytes, kinds of the bytes) from the text's begin to its end. Probabilities of a character's
+  // bytes are averaged.
   template <class Keep>
   rnl::Status label(const std::string& text, int classes, Keep keep) {
     std::vector<int32_t> ids;
@@ -78,10 +88,12 @@ class Labeller {
     std::vector<int> kinds;
     const int64_t size = int64_t(text.size()), step = options_.window - 2 * options_.margin;
     for (int64_t first = 0; first < size; first += step) {
-      const int64_t begin = std::max<int64_t>(0, first - options_.margin), end = std::min(size, first + step + options_.margin), last = std::min(size, first + step);
+      const int64_t begin = std::max<int64_t>(0, first - options_.margin),
+                    end = std::min(size, first + step + options_.margin), last = std::min(size, first + step);
       ids.resize(size_t(end - begin));
       for (int64_t i = begin; i < end; ++i) ids[size_t(i - begin)] = id_of(static_cast<unsigned char>(text[size_t(i)]));
-      rnl_tensor in{"bytes", RNL_I32, 1, {end - begin}, ids.data(), ids.size() * 4}, out{"logits", RNL_F32, 0, {}, logits.data(), logits.size() * 4};
+      rnl_tensor in{"bytes", RNL_I32, 1, {end - begin}, ids.data(), ids.size() * 4},
+          out{"logits", RNL_F32, 0, {}, logits.data(), logits.size() * 4};
       if (rnl::Status s = rnl_session_run(session_.get(), nullptr, &in, 1, &out, 1); !s) return s;
       kinds.assign(size_t(last - first), 0);
       for (int64_t at = first; at < last;) {
@@ -115,7 +127,9 @@ class Labeller {
 };
 
 // One of the 216 colours of a terminal, far apart for neighbouring kinds.
-int colour_of(int kind) { return kind < 0 ? 244 : 16 + (36 * (1 + kind * 7 % 5) + 6 * (1 + kind * 3 % 5) + (1 + kind * 11 % 5)) % 216; }
+int colour_of(int kind) {
+  return kind < 0 ? 244 : 16 + (36 * (1 + kind * 7 % 5) + 6 * (1 + kind * 3 % 5) + (1 + kind * 11 % 5)) % 216;
+}
 
 }  // namespace
 
@@ -138,7 +152,8 @@ int main(int argc, char** argv) {
   const auto flush = [&](int64_t end) {
     if (end == run_begin) return;
     if (o.as_runs) {
-      std::printf("%lld %lld %s\n", static_cast<long long>(run_begin), static_cast<long long>(end - run_begin), name_of(run_kind));
+      std::printf("%lld %lld %s\n", static_cast<long long>(run_begin), static_cast<long long>(end - run_begin),
+                  name_of(run_kind));
     } else if (!o.time) {
       if (coloured) std::printf("\033[38;5;%dm", colour_of(run_kind));
       else std::printf("[%s]", name_of(run_kind));

@@ -14,12 +14,14 @@ namespace {
 constexpr size_t kMessageBytes = 1024;
 thread_local char g_message[kMessageBytes];
 
-static_assert(int(Code::kInternal) == RNL_INTERNAL && int(Code::kNonFinite) == RNL_NON_FINITE && int(Code::kContextFull) == RNL_CONTEXT_FULL);
+static_assert(int(Code::kInternal) == RNL_INTERNAL && int(Code::kNonFinite) == RNL_NON_FINITE &&
+              int(Code::kContextFull) == RNL_CONTEXT_FULL);
 static_assert(int(DType::kI64) == RNL_I64 && int(DType::kQ8) == RNL_Q8);
 
 Status plan_options(const rnl_session_options* given, rnl_session_options* o, PlanOptions* p) {
   RNL_TRY(read_options(given, o, "session options"));
-  RNL_CHECK_ARG(o->kv == 0 || o->kv == RNL_F32 || o->kv == RNL_F16 || o->kv == RNL_Q8, "kv is %d; RNL_F32, RNL_F16 and RNL_Q8 are possible", o->kv);
+  RNL_CHECK_ARG(o->kv == 0 || o->kv == RNL_F32 || o->kv == RNL_F16 || o->kv == RNL_Q8,
+                "kv is %d; RNL_F32, RNL_F16 and RNL_Q8 are possible", o->kv);
   RNL_CHECK_ARG(o->backend == RNL_BACKEND_CPU || o->backend == RNL_BACKEND_VULKAN, "backend %d is unknown", o->backend);
   p->context = o->context;
   p->chunk = o->chunk;
@@ -53,7 +55,8 @@ Status to_io(const rnl_tensor* tensors, size_t count, bool is_output, IoTensor* 
     const rnl_tensor& t = tensors[i];
     RNL_CHECK_ARG(t.name, "tensor %zu has no name", i);
     RNL_CHECK_ARG(is_output || (t.rank >= 0 && t.rank <= kMaxRank), "tensor \"%.80s\" has %d axes", t.name, t.rank);
-    RNL_CHECK_ARG(is_output || (t.dtype >= RNL_F32 && t.dtype <= RNL_I8), "tensor \"%.80s\" has dtype %d", t.name, t.dtype);
+    RNL_CHECK_ARG(is_output || (t.dtype >= RNL_F32 && t.dtype <= RNL_I8), "tensor \"%.80s\" has dtype %d", t.name,
+                  t.dtype);
     if (is_output) {
       out[i] = {t.name, DType::kNone, 0, {}, t.data, t.bytes};
       continue;
@@ -88,7 +91,9 @@ Status copy_options(const void* given, void* out, size_t size, const char* what)
   RNL_CHECK_ARG(own >= sizeof own && own <= 65536, "%s: struct_size is %zu", what, own);
   const auto* bytes = static_cast<const unsigned char*>(given);
   for (size_t i = size; i < own; ++i)
-    if (bytes[i]) return Status::make(Code::kUnsupported, "%s: a field is set that this version of the library does not know", what);
+    if (bytes[i])
+      return Status::make(Code::kUnsupported, "%s: a field is set that this version of the library does not know",
+                          what);
   std::memcpy(out, given, own < size ? own : size);
   return Status::ok();
 }
@@ -113,14 +118,16 @@ rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine*
   rnl_engine_options o;
   Status s = read_options(options, &o, "engine options");
   if (!s.is_ok()) return report(std::move(s));
-  if (o.threads < 0 || o.threads > 256) return report(Status::make(Code::kInvalidArgument, "%d threads; 1 to 256 are possible, 0 chooses", o.threads));
+  if (o.threads < 0 || o.threads > 256)
+    return report(Status::make(Code::kInvalidArgument, "%d threads; 1 to 256 are possible, 0 chooses", o.threads));
   auto* e = new (std::nothrow) rnl_engine;
   if (e && o.threads == 0) {
     e->has_to_choose = true;
     e->cores = find_cores();
     o.threads = e->cores.threads();
   }
-  if (e) e->pool = thread_pool_create(o.threads, e->has_to_choose && e->cores.is_mixed() ? &e->cores.fast_set : nullptr);
+  if (e)
+    e->pool = thread_pool_create(o.threads, e->has_to_choose && e->cores.is_mixed() ? &e->cores.fast_set : nullptr);
   if (!e || !e->pool) {
     delete e;
     return report(Status::make(Code::kOutOfMemory, "cannot start %d threads", o.threads));
@@ -132,7 +139,8 @@ rnl_status_code rnl_engine_create(const rnl_engine_options* options, rnl_engine*
 void rnl_engine_destroy(rnl_engine* engine) { release(engine); }
 int32_t rnl_engine_threads(const rnl_engine* engine) { return engine ? thread_pool_size(engine->pool) : 0; }
 
-rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options, rnl_model** model) {
+rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_model_options* options,
+                               rnl_model** model) {
   if (!engine || !path || !model) return report(null_argument("engine, path or model"));
   rnl_model_options o;
   Status s = read_options(options, &o, "model options");
@@ -179,7 +187,8 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
   out.bos = out.eos = -1;
   if (const format::Tokenizer* t = root.tokenizer()) {
     const TensorInfo* scores = t->scores() ? model->model->find_tensor(t->scores()->c_str()) : nullptr;
-    out.vocabulary = scores && scores->view.rank == 1 && scores->view.dims[0] <= INT32_MAX ? int32_t(scores->view.dims[0]) : 0;
+    out.vocabulary =
+        scores && scores->view.rank == 1 && scores->view.dims[0] <= INT32_MAX ? int32_t(scores->view.dims[0]) : 0;
     out.bos = t->bos();
     out.eos = t->eos();
   }
@@ -236,8 +245,10 @@ void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info)
     const BackendStats s = b->stats();
     out.device = b->device_name();
     out.device_bytes = b->device_bytes(), out.imported_bytes = b->imported_bytes();
-    out.submissions = s.submissions, out.recordings = s.recordings, out.cpu_operators = s.cpu_ops, out.copied_bytes = s.copied_bytes;
-    out.driver_ns = s.driver_ns, out.pipeline_ns = s.pipeline_ns, out.pipelines = s.pipelines, out.pipelines_cached = s.pipelines_cached;
+    out.submissions = s.submissions, out.recordings = s.recordings, out.cpu_operators = s.cpu_ops,
+    out.copied_bytes = s.copied_bytes;
+    out.driver_ns = s.driver_ns, out.pipeline_ns = s.pipeline_ns, out.pipelines = s.pipelines,
+    out.pipelines_cached = s.pipelines_cached;
   }
   (void)write_struct(info, out, "info");
 }
@@ -249,7 +260,8 @@ rnl_status_code rnl_vulkan_devices(void (*line)(void* user, const char* text), v
   return report(entry->devices(line, user));
 }
 
-rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows, rnl_tensor* outputs,
+rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* program, const rnl_tensor* inputs,
+                                          size_t input_count, int32_t all_rows, rnl_tensor* outputs,
                                           size_t output_count) {
   return call_session(session, [&](Session& s) -> Status {
     IoTensor in[kMaxIo], out[kMaxIo];
@@ -273,7 +285,8 @@ rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* prog
   });
 }
 
-rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, rnl_tensor* outputs, size_t output_count) {
+rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count,
+                                rnl_tensor* outputs, size_t output_count) {
   return call_session(session, [&](Session& s) {
     IoTensor in[kMaxIo], out[kMaxIo];
     RNL_TRY(to_io(inputs, input_count, false, in));
@@ -288,8 +301,8 @@ rnl_status_code rnl_session_run(rnl_session* session, const char* program, const
   });
 }
 
-rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count, int32_t all_rows, rnl_output_fn output,
-                                       void* user) {
+rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs,
+                                       size_t input_count, int32_t all_rows, rnl_output_fn output, void* user) {
   if (!session || !output) return report(null_argument("session or output"));
   IoTensor in[kMaxIo];
   Status s = to_io(inputs, input_count, false, in);
@@ -313,19 +326,26 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
     std::memcpy(t.dims, block.dims, sizeof t.dims);
     t.data = block.data;
     t.bytes = view_bytes(block);
-    return k.fn(k.user, &t, first_row) ? Status::make(Code::kCancelled, "cancelled by the output callback") : Status::ok();
+    return k.fn(k.user, &t, first_row) ? Status::make(Code::kCancelled, "cancelled by the output callback")
+                                       : Status::ok();
   };
   return call_session(session, [&](Session& running) { return run_stream(running, in, input_count, o); });
 }
 
-rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count, const rnl_embed_options* options, float* embedding, size_t capacity) {
+rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count,
+                                  const rnl_embed_options* options, float* embedding, size_t capacity) {
   return call_session(session, [&](Session& s) {
     if ((!ids && count) || !embedding) return null_argument("ids or embedding");
     rnl_embed_options o;
     RNL_TRY(read_options(options, &o, "embed options"));
-    static_assert(int(format::Pooling::first) + 1 == RNL_POOLING_FIRST && int(format::Pooling::mean) + 1 == RNL_POOLING_MEAN);
+    static_assert(int(format::Pooling::first) + 1 == RNL_POOLING_FIRST &&
+                  int(format::Pooling::mean) + 1 == RNL_POOLING_MEAN);
     RNL_CHECK_ARG(o.pooling >= 0 && o.pooling <= RNL_POOLING_FIRST, "pooling %d is unknown", o.pooling);
-    Status status = embed(s, ids, count, {o.pooling - 1, o.normalise < 0 ? 0 : o.normalise > 0 ? 1 : -1}, embedding, capacity);
+    Status status = embed(s, ids, count,
+                          {o.pooling - 1, o.normalise < 0   ? 0
+                                          : o.normalise > 0 ? 1
+                                                            : -1},
+                          embedding, capacity);
     if (text_state(s).sampler.count == 0) note_tokens(text_state(s), 0, ids, s.position());
     return status;
   });
@@ -344,9 +364,12 @@ rnl_status_code rnl_session_recover(rnl_session* session) {
 rnl_status_code rnl_session_rollback(rnl_session* session, int64_t n) {
   return call_session(session, [&](Session& s) { return rollback_stream(s, n); });
 }
-size_t rnl_session_snapshot_bytes(const rnl_session* session) { return session ? session->session->snapshot_bytes() : 0; }
+size_t rnl_session_snapshot_bytes(const rnl_session* session) {
+  return session ? session->session->snapshot_bytes() : 0;
+}
 rnl_status_code rnl_session_snapshot(const rnl_session* session, void* buffer, size_t size) {
-  return read_session(session, [&](const Session& s) { return buffer ? s.snapshot(buffer, size) : null_argument("buffer"); });
+  return read_session(session,
+                      [&](const Session& s) { return buffer ? s.snapshot(buffer, size) : null_argument("buffer"); });
 }
 rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const void* buffer, size_t size) {
   return call_session(session, [&](Session& s) { return buffer ? s.restore(buffer, size) : null_argument("buffer"); });

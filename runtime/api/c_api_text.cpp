@@ -99,7 +99,8 @@ Status generate_options(const rnl_generate_options* options, Sink* sink, Generat
   o->seed = s.seed;
   if (given.grammar) o->grammar = given.grammar->grammar.get();
   o->grammar_goes_on = given.grammar_goes_on != 0;
-  RNL_CHECK_ARG(given.logprobs_count >= 0 && given.logprobs_count <= kMaxLogprobs, "logprobs_count is %d, at most %d", given.logprobs_count, kMaxLogprobs);
+  RNL_CHECK_ARG(given.logprobs_count >= 0 && given.logprobs_count <= kMaxLogprobs, "logprobs_count is %d, at most %d",
+                given.logprobs_count, kMaxLogprobs);
   if (given.logprobs) {
     sink->logprobs = given.logprobs;
     sink->logprobs_user = given.logprobs_user;
@@ -118,9 +119,11 @@ struct Given {
   Status read(const rnl_chat* from) {
     rnl_chat c;
     RNL_TRY(read_options(from, &c, "chat"));
-    RNL_CHECK_ARG((c.messages || !c.message_count) && (c.variables || !c.variable_count), "messages or variables is null");
+    RNL_CHECK_ARG((c.messages || !c.message_count) && (c.variables || !c.variable_count),
+                  "messages or variables is null");
     for (size_t i = 0; i < c.message_count; ++i) RNL_TRY(messages.push({c.messages[i].role, c.messages[i].content}));
-    for (size_t i = 0; i < c.variable_count; ++i) RNL_TRY(variables.push({c.variables[i].name, c.variables[i].text, c.variables[i].truth != 0}));
+    for (size_t i = 0; i < c.variable_count; ++i)
+      RNL_TRY(variables.push({c.variables[i].name, c.variables[i].text, c.variables[i].truth != 0}));
     conversation.messages = messages.data();
     conversation.count = messages.size();
     conversation.opens_answer = !c.is_closed;
@@ -135,15 +138,18 @@ struct Given {
 
 extern "C" {
 
-rnl_status_code rnl_tokenize(const rnl_model* model, const char* text, size_t size, uint32_t flags, int32_t* ids, size_t capacity, size_t* count) {
+rnl_status_code rnl_tokenize(const rnl_model* model, const char* text, size_t size, uint32_t flags, int32_t* ids,
+                             size_t capacity, size_t* count) {
   if (!count) return report(Status::make(Code::kInvalidArgument, "count is null"));
   Vec<int32_t> out;
   Status s = tokenize(model, text, size, flags, &out);
   return report(s.is_ok() ? deliver(out.data(), out.size(), ids, capacity, count) : std::move(s));
 }
 
-rnl_status_code rnl_detokenize(const rnl_model* model, const int32_t* ids, size_t count, uint32_t flags, char* buffer, size_t capacity, size_t* size) {
-  if (!model || !size || (!ids && count)) return report(Status::make(Code::kInvalidArgument, "model, ids or size is null"));
+rnl_status_code rnl_detokenize(const rnl_model* model, const int32_t* ids, size_t count, uint32_t flags, char* buffer,
+                               size_t capacity, size_t* size) {
+  if (!model || !size || (!ids && count))
+    return report(Status::make(Code::kInvalidArgument, "model, ids or size is null"));
   auto tokenizer = Tokenizer::of_model(*model->model);
   if (!tokenizer.is_ok()) return report(tokenizer.take_status());
   Vec<char> out;
@@ -157,7 +163,8 @@ rnl_status_code rnl_grammar_create(const rnl_model* model, const char* text, siz
 
 void rnl_grammar_destroy(rnl_grammar* grammar) { delete grammar; }
 
-rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count, const rnl_generate_options* options, rnl_token_fn token, void* user,
+rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count,
+                                     const rnl_generate_options* options, rnl_token_fn token, void* user,
                                      int64_t* generated) {
   int64_t n = 0;
   const rnl_status_code code = call_session(session, [&](Session& s) {
@@ -171,7 +178,8 @@ rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, s
   return code;
 }
 
-rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity, size_t* size) {
+rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity,
+                              size_t* size) {
   if (!model || !chat || !size) return report(Status::make(Code::kInvalidArgument, "model, chat or size is null"));
   Given given;
   chat::TextBuilder out;
@@ -180,7 +188,8 @@ rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char
   return report(s.is_ok() ? deliver(out.data(), out.size(), buffer, capacity, size) : std::move(s));
 }
 
-rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32_t* ids, size_t capacity, size_t* count) {
+rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32_t* ids, size_t capacity,
+                             size_t* count) {
   if (!model || !chat || !count) return report(Status::make(Code::kInvalidArgument, "model, chat or count is null"));
   Given given;
   Vec<int32_t> out;
@@ -189,7 +198,8 @@ rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32
   return report(s.is_ok() ? deliver(out.data(), out.size(), ids, capacity, count) : std::move(s));
 }
 
-rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options, rnl_token_fn token, void* user, rnl_chat_result* result) {
+rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options,
+                                 rnl_token_fn token, void* user, rnl_chat_result* result) {
   ChatProgress p;
   return call_session(session, [&](Session& s) {
     if (!chat) return null_argument("chat");
@@ -206,7 +216,8 @@ rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, con
   });
 }
 
-rnl_status_code rnl_chat_turn(const rnl_model* model, const char* system, const char* user, int32_t first, int32_t* ids, size_t capacity, size_t* count) {
+rnl_status_code rnl_chat_turn(const rnl_model* model, const char* system, const char* user, int32_t first, int32_t* ids,
+                              size_t capacity, size_t* count) {
   if (!model || !user || !count) return report(Status::make(Code::kInvalidArgument, "model, user or count is null"));
   Vec<int32_t> out;
   Status s = chat_turn(*model->model, system, user, first != 0, &out);

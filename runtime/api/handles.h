@@ -15,7 +15,8 @@
 
 namespace runnel {
 
-// An object of the interface lives until its caller has destroyed it and nothing else uses it, in whatever order and on whatever threads.
+// An object of the interface lives until its caller has destroyed it and nothing else uses it, in whatever order and on
+// whatever threads.
 struct Counted {
   mutable std::atomic<int32_t> references{1};
 };
@@ -86,8 +87,8 @@ namespace runnel {
 rnl_status_code report(Status status);
 
 Status null_argument(const char* what);
-// Copies the first bytes that the caller's struct has over the defaults in `out`. Null: the defaults. Refuses a struct whose size was not
-// filled in, and fields that a later version of the library has and this one would pass over.
+// Copies the first bytes that the caller's struct has over the defaults in `out`. Null: the defaults. Refuses a struct
+// whose size was not filled in, and fields that a later version of the library has and this one would pass over.
 Status copy_options(const void* given, void* out, size_t size, const char* what);
 template <class T>
 Status read_options(const T* given, T* out, const char* what) {

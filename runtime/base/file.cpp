@@ -51,7 +51,11 @@ void remove_temporary_files() {
 }
 
 FileView::FileView(FileView&& o) noexcept
-    : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), kind_(std::exchange(o.kind_, Kind::kNone)), device_(o.device_), inode_(o.inode_) {}
+    : data_(std::exchange(o.data_, nullptr)),
+      size_(std::exchange(o.size_, 0)),
+      kind_(std::exchange(o.kind_, Kind::kNone)),
+      device_(o.device_),
+      inode_(o.inode_) {}
 
 FileView& FileView::operator=(FileView&& o) noexcept {
   if (this != &o) {
@@ -75,17 +79,21 @@ void FileView::close() {
 Result<FileView> FileView::open(const char* path, bool copy) {
   // A FIFO is refused below rather than waited for.
   Descriptor d{::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)};
-  if (d.fd < 0) return Status::make(errno == ENOENT ? Code::kNotFound : Code::kIo, "%s: cannot open: %s", path, std::strerror(errno));
+  if (d.fd < 0)
+    return Status::make(errno == ENOENT ? Code::kNotFound : Code::kIo, "%s: cannot open: %s", path,
+                        std::strerror(errno));
   struct stat st;
   if (::fstat(d.fd, &st) != 0) return Status::make(Code::kIo, "%s: %s", path, std::strerror(errno));
-  if (!S_ISREG(st.st_mode)) return Status::make(Code::kIo, "%s: not a regular file but %s", path, kind_name(st.st_mode));
+  if (!S_ISREG(st.st_mode))
+    return Status::make(Code::kIo, "%s: not a regular file but %s", path, kind_name(st.st_mode));
   if (st.st_size == 0) return Status::make(Code::kInvalidModel, "%s: the file is empty", path);
   FileView view;
   view.size_ = size_t(st.st_size);
   view.device_ = uint64_t(st.st_dev), view.inode_ = uint64_t(st.st_ino);
   if (!copy) {
     void* p = ::mmap(nullptr, view.size_, PROT_READ, MAP_SHARED, d.fd, 0);
-    if (p == MAP_FAILED) return Status::make(Code::kIo, "%s: cannot map %zu bytes: %s", path, view.size_, std::strerror(errno));
+    if (p == MAP_FAILED)
+      return Status::make(Code::kIo, "%s: cannot map %zu bytes: %s", path, view.size_, std::strerror(errno));
     view.data_ = static_cast<const unsigned char*>(p);
     view.kind_ = Kind::kMapped;
     return view;
@@ -97,7 +105,9 @@ Result<FileView> FileView::open(const char* path, bool copy) {
   for (size_t done = 0; done < view.size_;) {
     const ssize_t n = ::read(d.fd, p + done, view.size_ - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return Status::make(Code::kIo, "%s: read ended at byte %zu of %zu: %s", path, done, view.size_, n ? std::strerror(errno) : "end of file");
+    if (n <= 0)
+      return Status::make(Code::kIo, "%s: read ended at byte %zu of %zu: %s", path, done, view.size_,
+                          n ? std::strerror(errno) : "end of file");
     done += size_t(n);
   }
   return view;
@@ -109,7 +119,8 @@ bool FileView::is_at(const char* path) const {
 }
 
 Result<FileView> FileView::borrow(const void* data, size_t size) {
-  if (reinterpret_cast<uintptr_t>(data) % 64 != 0) return Status::make(Code::kInvalidArgument, "model memory is not 64-byte aligned");
+  if (reinterpret_cast<uintptr_t>(data) % 64 != 0)
+    return Status::make(Code::kInvalidArgument, "model memory is not 64-byte aligned");
   if (!data || size == 0) return Status::make(Code::kInvalidArgument, "model memory is empty");
   FileView view;
   view.data_ = static_cast<const unsigned char*>(data);
@@ -135,7 +146,8 @@ void AtomicFile::forget() {
   slot_ = -1;
 }
 
-// Puts where `path` leads in the end into path_: of a link not the link but its target is replaced, also when that does not exist yet.
+// Puts where `path` leads in the end into path_: of a link not the link but its target is replaced, also when that does
+// not exist yet.
 Status AtomicFile::follow(const char* path) {
   path_ = ::strdup(path);
   for (int hops = 0; path_; ++hops) {
@@ -143,7 +155,8 @@ Status AtomicFile::follow(const char* path) {
     if (::lstat(path_, &st) != 0 || !S_ISLNK(st.st_mode)) return Status::ok();
     char link[PATH_MAX];
     const ssize_t n = ::readlink(path_, link, sizeof link);
-    if (n <= 0 || n == ssize_t(sizeof link) || hops == 40) return Status::make(Code::kIo, "%s: cannot follow the link: %s", path, std::strerror(n < 0 ? errno : ELOOP));
+    if (n <= 0 || n == ssize_t(sizeof link) || hops == 40)
+      return Status::make(Code::kIo, "%s: cannot follow the link: %s", path, std::strerror(n < 0 ? errno : ELOOP));
     const char* slash = link[0] == '/' ? nullptr : std::strrchr(path_, '/');
     const size_t folder = slash ? size_t(slash - path_) + 1 : 0;
     auto* next = static_cast<char*>(std::malloc(folder + size_t(n) + 1));
@@ -161,17 +174,19 @@ Status AtomicFile::follow(const char* path) {
 Status AtomicFile::open(const char* path) {
   struct stat old;
   const bool exists = ::stat(path, &old) == 0;
-  if (exists && !S_ISREG(old.st_mode)) return Status::make(Code::kIo, "%s: not written: it is no regular file but %s", path, kind_name(old.st_mode));
+  if (exists && !S_ISREG(old.st_mode))
+    return Status::make(Code::kIo, "%s: not written: it is no regular file but %s", path, kind_name(old.st_mode));
   RNL_TRY(follow(path));
   const char* slash = std::strrchr(path_, '/');
   const int folder = slash ? int(slash - path_) + 1 : 0;
   const size_t room = std::strlen(path_) + 48;
   temporary_ = static_cast<char*>(std::malloc(room));
   if (!temporary_) return Status::make(Code::kOutOfMemory, "no memory for a file name");
-  // Other threads have other numbers; other machines and containers, whose processes may have our number, are noticed by O_EXCL.
-  // The name is known before the file is there: whatever ends the program finds it.
+  // Other threads have other numbers; other machines and containers, whose processes may have our number, are noticed
+  // by O_EXCL. The name is known before the file is there: whatever ends the program finds it.
   for (int tries = 0; fd_ < 0 && tries < 1000; ++tries) {
-    std::snprintf(temporary_, room, "%.*s%.200s.%ld-%u.tmp", folder, path_, path_ + folder, long(::getpid()), g_temporary_count.fetch_add(1));
+    std::snprintf(temporary_, room, "%.*s%.200s.%ld-%u.tmp", folder, path_, path_ + folder, long(::getpid()),
+                  g_temporary_count.fetch_add(1));
     for (int i = 0; i < int(sizeof g_temporaries / sizeof *g_temporaries) && slot_ < 0; ++i) {
       char* none = nullptr;
       if (g_temporaries[i].compare_exchange_strong(none, temporary_)) slot_ = i;
@@ -185,8 +200,10 @@ Status AtomicFile::open(const char* path) {
   }
   if (fd_ < 0) return Status::make(Code::kIo, "%s: cannot create: %s", path, std::strerror(errno));
   if (exists) {
-    // The owner first: changing it clears bits of the mode. Without the right to, or on file systems without modes, the file is ours and no one else's.
-    const bool keeps_owner = (old.st_uid == ::geteuid() || ::fchown(fd_, old.st_uid, gid_t(-1)) == 0) && (old.st_gid == ::getegid() || ::fchown(fd_, uid_t(-1), old.st_gid) == 0);
+    // The owner first: changing it clears bits of the mode. Without the right to, or on file systems without modes, the
+    // file is ours and no one else's.
+    const bool keeps_owner = (old.st_uid == ::geteuid() || ::fchown(fd_, old.st_uid, gid_t(-1)) == 0) &&
+                             (old.st_gid == ::getegid() || ::fchown(fd_, uid_t(-1), old.st_gid) == 0);
     ::fchmod(fd_, old.st_mode & (keeps_owner ? 07777 : 0777));
   }
   return Status::ok();
@@ -212,7 +229,8 @@ Status AtomicFile::extend(uint64_t size) {
 }
 
 Status AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {
-  if (offset > written_ || size > written_ - offset) return Status::make(Code::kInternal, "%s: overwriting bytes that were not written", path_);
+  if (offset > written_ || size > written_ - offset)
+    return Status::make(Code::kInternal, "%s: overwriting bytes that were not written", path_);
   const auto* p = static_cast<const char*>(data);
   while (size) {
     const ssize_t n = ::pwrite(fd_, p, size, off_t(offset));

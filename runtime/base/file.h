@@ -42,9 +42,10 @@ bool is_same_file(const char* a, const char* b);
 // Removes what AtomicFile has open. Safe in a signal handler; for a program that ends now.
 void remove_temporary_files();
 
-// Writes `path` so that a reader sees the old file or the whole new one: a temporary file beside it, synced, then renamed. A link is followed
-// and stays; what is no regular file is refused; mode and, where we may, owner of the file that was there are kept. Any number of threads and
-// processes may write one path: the last commit() stays. Destroyed without commit() it removes the temporary file.
+// Writes `path` so that a reader sees the old file or the whole new one: a temporary file beside it, synced, then
+// renamed. A link is followed and stays; what is no regular file is refused; mode and, where we may, owner of the file
+// that was there are kept. Any number of threads and processes may write one path: the last commit() stays. Destroyed
+// without commit() it removes the temporary file.
 class AtomicFile {
  public:
   AtomicFile() = default;

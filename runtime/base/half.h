@@ -21,9 +21,9 @@ inline uint16_t float_to_half(float f) {
   const uint32_t x = std::bit_cast<uint32_t>(f);
   const uint16_t sign = uint16_t((x >> 16) & 0x8000);
   const uint32_t a = x & 0x7fffffffu;
-  if (a > 0x7f800000u) return uint16_t(sign | 0x7e00);      // NaN
-  if (a >= 0x477ff000u) return uint16_t(sign | 0x7c00);     // rounds to infinity
-  if (a < 0x38800000u) {                                    // subnormal or zero: let the FPU round
+  if (a > 0x7f800000u) return uint16_t(sign | 0x7e00);   // NaN
+  if (a >= 0x477ff000u) return uint16_t(sign | 0x7c00);  // rounds to infinity
+  if (a < 0x38800000u) {                                 // subnormal or zero: let the FPU round
     const float v = std::bit_cast<float>(a) + 0.5f;
     return uint16_t(sign | (std::bit_cast<uint32_t>(v) - 0x3f000000u));
   }

@@ -9,7 +9,8 @@
 
 namespace runnel {
 
-Block::Block(Block&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), mapped_(std::exchange(o.mapped_, 0)) {}
+Block::Block(Block&& o) noexcept
+    : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), mapped_(std::exchange(o.mapped_, 0)) {}
 
 Block& Block::operator=(Block&& o) noexcept {
   std::swap(data_, o.data_);
@@ -26,7 +27,8 @@ Result<Block> Block::allocate(size_t bytes, const char* what) {
   Block b;
   const size_t mapped = bytes ? bytes : 1;
   void* p = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return Status::make(Code::kOutOfMemory, "no memory for the %s: %zu bytes: %s", what, bytes, std::strerror(errno));
+  if (p == MAP_FAILED)
+    return Status::make(Code::kOutOfMemory, "no memory for the %s: %zu bytes: %s", what, bytes, std::strerror(errno));
   b.data_ = static_cast<unsigned char*>(p);
   b.size_ = bytes;
   b.mapped_ = mapped;
@@ -35,7 +37,8 @@ Result<Block> Block::allocate(size_t bytes, const char* what) {
 
 Result<Block> Block::borrow(void* data, size_t bytes, size_t alignment, const char* what) {
   if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0)
-    return Status::make(Code::kInvalidArgument, "memory given for the %s is null or not aligned to %zu bytes", what, alignment);
+    return Status::make(Code::kInvalidArgument, "memory given for the %s is null or not aligned to %zu bytes", what,
+                        alignment);
   Block b;
   b.data_ = static_cast<unsigned char*>(data);
   b.size_ = bytes;

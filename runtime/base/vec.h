@@ -11,14 +11,18 @@
 
 namespace runnel {
 
-// Memory for n elements of a size and alignment, with the first `used` bytes of what was there, which is freed. Null data: none was.
+// Memory for n elements of a size and alignment, with the first `used` bytes of what was there, which is freed. Null
+// data: none was.
 Status grow_raw(void** data, size_t* capacity, size_t used, size_t n, size_t size, size_t alignment);
 
 template <class T>
 class Vec {
  public:
   Vec() = default;
-  Vec(Vec&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), capacity_(std::exchange(o.capacity_, 0)) {}
+  Vec(Vec&& o) noexcept
+      : data_(std::exchange(o.data_, nullptr)),
+        size_(std::exchange(o.size_, 0)),
+        capacity_(std::exchange(o.capacity_, 0)) {}
   Vec& operator=(Vec&& o) noexcept {
     if (this != &o) {
       clear_all();
@@ -87,7 +91,9 @@ class Vec {
       data_ = static_cast<T*>(data);
       return Status::ok();
     }
-    T* fresh = n > size_t(-1) / 2 / sizeof(T) ? nullptr : static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(alignof(T)), std::nothrow));
+    T* fresh = n > size_t(-1) / 2 / sizeof(T)
+                   ? nullptr
+                   : static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(alignof(T)), std::nothrow));
     if (!fresh) return Status::make(Code::kOutOfMemory, "cannot allocate %zu elements of %zu bytes", n, sizeof(T));
     for (size_t i = 0; i < size_; ++i) {
       new (fresh + i) T(std::move(data_[i]));

@@ -1,4 +1,5 @@
-// XXH64 with seed 0 (the algorithm of the xxHash specification by Yann Collet), for checksums of segments, headers and saved states.
+// XXH64 with seed 0 (the algorithm of the xxHash specification by Yann Collet), for checksums of segments, headers and
+// saved states.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// bench: prefill and decode speed, load, time to the first token, memory, and how near decode comes to what memory allows.
+// bench: prefill and decode speed, load, time to the first token, memory, and how near decode comes to what memory
+// allows.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -50,7 +51,8 @@ class Runner {
   // Feeds ids; with want_token the greedy choice after the last one is returned.
   int32_t feed(const int32_t* ids, int64_t count, bool want_token) {
     int32_t none = 0;
-    IoTensor in[2] = {{"ids", DType::kI32, 1, {count}, const_cast<int32_t*>(ids), size_t(count) * 4}, {"rows", DType::kI32, 1, {0}, &none, 0}};
+    IoTensor in[2] = {{"ids", DType::kI32, 1, {count}, const_cast<int32_t*>(ids), size_t(count) * 4},
+                      {"rows", DType::kI32, 1, {0}, &none, 0}};
     Argmax best;
     Session::RunOptions o;
     o.sink = take_argmax;
@@ -139,7 +141,8 @@ int cmd_bench(const Options& o) {
     if (ids.empty()) {
       const int64_t vocabulary = vocabulary_of(session.model());
       uint64_t state = o.seed;
-      for (int64_t i = 0; i < std::max<int64_t>(std::max(o.prompt_tokens, o.depth), 1); ++i) ids.push_back(int32_t(next_random(&state) % uint64_t(vocabulary)));
+      for (int64_t i = 0; i < std::max<int64_t>(std::max(o.prompt_tokens, o.depth), 1); ++i)
+        ids.push_back(int32_t(next_random(&state) % uint64_t(vocabulary)));
     }
     Runner runner(session);
     if (o.prompt_tokens > 0) {
@@ -167,33 +170,59 @@ int cmd_bench(const Options& o) {
       if (token_bytes > 0) gb_per_s = read_gb_per_s(session.model(), few);
     }
     const MemoryReport m = session.memory();
-    planned = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
+    planned = {{"weights", m.weights}, {"state", m.state},         {"arena", m.arena},
+               {"packed", m.packed},   {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
     threads = opened.engine.threads();
     kv = kv_name(session.plan());
     head = runner.head();
     if (const Backend* b = session.backend()) {
       const BackendStats s = b->stats();
-      device = {{"name", b->device_name()}, {"bytes", b->device_bytes()}, {"driver_ms", double(s.driver_ns) / 1e6}, {"pipeline_ms", double(s.pipeline_ns) / 1e6}, {"pipelines", s.pipelines}, {"pipelines_cached", s.pipelines_cached},
-                {"submissions", s.submissions}, {"cpu_operators", s.cpu_ops}, {"copied_bytes", s.copied_bytes}};
+      device = {{"name", b->device_name()},
+                {"bytes", b->device_bytes()},
+                {"driver_ms", double(s.driver_ns) / 1e6},
+                {"pipeline_ms", double(s.pipeline_ns) / 1e6},
+                {"pipelines", s.pipelines},
+                {"pipelines_cached", s.pipelines_cached},
+                {"submissions", s.submissions},
+                {"cpu_operators", s.cpu_ops},
+                {"copied_bytes", s.copied_bytes}};
     }
   }
   char cpu[96];
   cpu_name(cpu, sizeof cpu);
   const double bound_share = gb_per_s > 0 ? double(token_bytes) * median(decode) / 1e9 / gb_per_s : 0;
   if (o.json) {
-    json out = {{"prefill_tokens_per_s", median(prefill)}, {"decode_tokens_per_s", median(decode)}, {"load_ms", median(load_ms)}, {"first_token_ms", median(first_ms)},
-                      {"peak_bytes", peak}, {"planned_bytes", planned}, {"threads", threads}, {"backend", o.backend}, {"cpu", cpu}, {"kv", kv}, {"depth", o.depth}, {"head", head}, {"token_threads", token_threads}};
-    if (token_bytes > 0) out.update({{"read_gb_per_s", gb_per_s}, {"bytes_per_token", token_bytes}, {"bound_share", bound_share}});
+    json out = {{"prefill_tokens_per_s", median(prefill)},
+                {"decode_tokens_per_s", median(decode)},
+                {"load_ms", median(load_ms)},
+                {"first_token_ms", median(first_ms)},
+                {"peak_bytes", peak},
+                {"planned_bytes", planned},
+                {"threads", threads},
+                {"backend", o.backend},
+                {"cpu", cpu},
+                {"kv", kv},
+                {"depth", o.depth},
+                {"head", head},
+                {"token_threads", token_threads}};
+    if (token_bytes > 0)
+      out.update({{"read_gb_per_s", gb_per_s}, {"bytes_per_token", token_bytes}, {"bound_share", bound_share}});
     if (!device.is_null()) out["device"] = device;
     std::printf("%s\n", json_text(out).c_str());
     return 0;
   }
-  std::printf("%s, %d threads (%d for one token), kv %s, output matrix %s\n", cpu, threads, token_threads, kv.c_str(), head.c_str());
-  if (!prefill.empty()) std::printf("prefill %lld tokens    %10.1f tokens/s\n", static_cast<long long>(o.prompt_tokens), median(prefill));
-  if (!decode.empty()) std::printf("decode %lld at depth %lld %10.1f tokens/s\n", static_cast<long long>(o.gen_tokens), static_cast<long long>(o.depth), median(decode));
+  std::printf("%s, %d threads (%d for one token), kv %s, output matrix %s\n", cpu, threads, token_threads, kv.c_str(),
+              head.c_str());
+  if (!prefill.empty())
+    std::printf("prefill %lld tokens    %10.1f tokens/s\n", static_cast<long long>(o.prompt_tokens), median(prefill));
+  if (!decode.empty())
+    std::printf("decode %lld at depth %lld %10.1f tokens/s\n", static_cast<long long>(o.gen_tokens),
+                static_cast<long long>(o.depth), median(decode));
   if (token_bytes > 0)
-    std::printf("weights are read at %.1f GB/s, a token reads %.2f MB: decode reaches %.0f%% of what memory allows\n", gb_per_s, double(token_bytes) / 1e6, bound_share * 100);
-  std::printf("load %.2f ms, first token %.1f ms, peak memory %.1f MB\n", median(load_ms), median(first_ms), double(peak) / 1e6);
+    std::printf("weights are read at %.1f GB/s, a token reads %.2f MB: decode reaches %.0f%% of what memory allows\n",
+                gb_per_s, double(token_bytes) / 1e6, bound_share * 100);
+  std::printf("load %.2f ms, first token %.1f ms, peak memory %.1f MB\n", median(load_ms), median(first_ms),
+              double(peak) / 1e6);
   return 0;
 }
 

@@ -39,7 +39,8 @@ CallBinding call_symbols(const Plan& plan, const PlannedProgram& program, const 
         rows_given = rows_given || s == program.rows_symbol;
       }
     }
-  if (!rows_given && program.rows_symbol >= 0 && program.stream_symbol >= 0) v.v[program.rows_symbol] = v.v[program.stream_symbol];
+  if (!rows_given && program.rows_symbol >= 0 && program.stream_symbol >= 0)
+    v.v[program.rows_symbol] = v.v[program.stream_symbol];
   return v;
 }
 

@@ -77,14 +77,17 @@ class Chat {
   bool failed_ = false;  // a command of the conversation
 };
 
-// Templates change the ends of answers, those of thinking models all but the end. Attention keeps its slots anyway; recurrent states are
-// computed again from a checkpoint at most as old as the window.
+// Templates change the ends of answers, those of thinking models all but the end. Attention keeps its slots anyway;
+// recurrent states are computed again from a checkpoint at most as old as the window.
 rnl_session_options Chat::options() const {
   const Model& model = *opened_.model.get()->model;
   const Saved saved = o_.load_state.empty() ? Saved{0, rnl::session_options()} : read_saved(o_.load_state);
-  const int64_t context = saved.options.context && reads_context(model) ? saved.options.context : std::max(default_context(opened_.model), saved.options.context);
+  const int64_t context = saved.options.context && reads_context(model)
+                              ? saved.options.context
+                              : std::max(default_context(opened_.model), saved.options.context);
   rnl_session_options s = session_options(o_, context);
-  const bool recurs = std::any_of(model.states().begin(), model.states().end(), [](const StateInfo& state) { return state.is_recurrent(); });
+  const bool recurs = std::any_of(model.states().begin(), model.states().end(),
+                                  [](const StateInfo& state) { return state.is_recurrent(); });
   constexpr int64_t kWindow = 64, kLongWindow = 1024;
   s.rollback_window = !recurs ? kWindow : o_.max_tokens ? std::clamp(o_.max_tokens, kWindow, kLongWindow) : kLongWindow;
   continue_saved(saved, &s);
@@ -118,11 +121,16 @@ void Chat::load() {
   if (!o_.system.empty()) throw Failure("--system: the saved conversation has its own beginning");
   const std::string path = side_file(o_.load_state);
   auto file = FileView::open(path.c_str(), false);
-  if (!file.is_ok()) throw Failure("the messages of the saved conversation: " + std::string(file.take_status().message()));
+  if (!file.is_ok())
+    throw Failure("the messages of the saved conversation: " + std::string(file.take_status().message()));
   const json saved = parse_json({reinterpret_cast<const char*>(file.value().data()), file.value().size()}, path);
-  const auto is_message = [](const json& m) { return m.is_object() && m.value("role", json()).is_string() && m.value("content", json()).is_string(); };
-  if (!saved.is_array() || !std::all_of(saved.begin(), saved.end(), is_message)) throw Failure(path + ": not a list of messages");
-  for (const json& m : saved) chat_.messages.emplace_back(m["role"].get<std::string>(), m["content"].get<std::string>());
+  const auto is_message = [](const json& m) {
+    return m.is_object() && m.value("role", json()).is_string() && m.value("content", json()).is_string();
+  };
+  if (!saved.is_array() || !std::all_of(saved.begin(), saved.end(), is_message))
+    throw Failure(path + ": not a list of messages");
+  for (const json& m : saved)
+    chat_.messages.emplace_back(m["role"].get<std::string>(), m["content"].get<std::string>());
   check(session_.restore(o_.load_state));
 }
 
@@ -170,7 +178,8 @@ rnl::Status Chat::answer(std::string* text, rnl_chat_result* result) {
   rnl_generate_options g = text_options_->get();
   rnl::Status s = rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);
   // A Ctrl-C that came just behind the answer before was not meant for this one.
-  if (s.code() == RNL_CANCELLED && !g_interrupted) s = rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);
+  if (s.code() == RNL_CANCELLED && !g_interrupted)
+    s = rnl_session_chat(session_.get(), &chat_.get(), &g, take_token, text, result);
   if (s.code() != RNL_DEVICE_LOST) return s;
   std::fputc('\n', stderr);
   tell(s.message());
@@ -196,7 +205,10 @@ void Chat::turn(const std::string& message, bool terminal) {
   std::fflush(stdout);
   if (result.dropped > 0 && !told_ && o_.stop.empty()) {
     told_ = true;
-    tell("the conversation does not go on where the stream was (the chat template may write earlier turns in another way): " + std::to_string(result.fed) + " tokens were fed again");
+    tell(
+        "the conversation does not go on where the stream was (the chat template may write earlier turns in another "
+        "way): " +
+        std::to_string(result.fed) + " tokens were fed again");
   }
   // What was said stays said, also when Ctrl-C cut it off; a question without any answer is taken back.
   if (result.generated > 0) chat_.messages.emplace_back("assistant", text);
@@ -214,7 +226,10 @@ int Chat::run() {
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;
   if (terminal) sigaction(SIGINT, &action, nullptr);
-  if (terminal) std::fprintf(stderr, "End a line with \\ to go on writing. Ctrl-C stops an answer, /reset starts anew, /save FILE saves the conversation, Ctrl-D ends.\n");
+  if (terminal)
+    std::fprintf(stderr,
+                 "End a line with \\ to go on writing. Ctrl-C stops an answer, /reset starts anew, /save FILE saves "
+                 "the conversation, Ctrl-D ends.\n");
   for (std::string message; read_message(terminal, &message);) {
     if (message.empty()) continue;
     if (message == "/reset") reset();

@@ -78,7 +78,8 @@ void tell(std::string_view text) { std::fprintf(stderr, "runnel: %s\n", printabl
 bool is_terminal(int descriptor) { return isatty(descriptor); }
 
 std::string reason(const rnl::Status& s, const char* more) {
-  return s.message() + (s.code() == RNL_CONTEXT_FULL ? std::string("; ") + more + "a larger --context makes room" : std::string());
+  return s.message() +
+         (s.code() == RNL_CONTEXT_FULL ? std::string("; ") + more + "a larger --context makes room" : std::string());
 }
 
 Saved read_saved(const std::string& path) {
@@ -89,7 +90,9 @@ Saved read_saved(const std::string& path) {
   std::memcpy(&h, file.value().data(), sizeof h);
   Saved saved{0, rnl::session_options()};
   // What else may be wrong with it is told when it is restored.
-  if (std::memcmp(h.magic, "RNLSTATE", sizeof h.magic) != 0 || h.version != kStateVersion || h.position < 0 || h.position > kMaxSize) return saved;
+  if (std::memcmp(h.magic, "RNLSTATE", sizeof h.magic) != 0 || h.version != kStateVersion || h.position < 0 ||
+      h.position > kMaxSize)
+    return saved;
   saved.position = h.position;
   saved.options.context = h.context;
   saved.options.chunk = h.chunk;
@@ -120,7 +123,10 @@ Trace::Trace(const Options& o, rnl_session* session) {
   out_ = std::make_unique<TextOutput>(o.trace);
   rnl_session_set_trace(
       session,
-      [](void* user, const char* op, const char* kernel, uint64_t begin, uint64_t end) { static_cast<Trace*>(user)->events_.push_back({op, kernel, begin, end}); }, this);
+      [](void* user, const char* op, const char* kernel, uint64_t begin, uint64_t end) {
+        static_cast<Trace*>(user)->events_.push_back({op, kernel, begin, end});
+      },
+      this);
 }
 
 void Trace::finish() {
@@ -131,8 +137,9 @@ void Trace::finish() {
   for (size_t i = 0; i < events_.size(); ++i) {
     const Event& e = events_[i];
     char line[512];
-    std::snprintf(line, sizeof line, "%s\n{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f}", i ? "," : "", e.kernel, e.op,
-                  double(e.begin - zero) / 1e3, double(e.end - e.begin) / 1e3);
+    std::snprintf(line, sizeof line,
+                  "%s\n{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f}",
+                  i ? "," : "", e.kernel, e.op, double(e.begin - zero) / 1e3, double(e.end - e.begin) / 1e3);
     out->write(line);
   }
   out->write("\n]}\n");
@@ -147,14 +154,16 @@ Trace::~Trace() {
   }
 }
 
-Progress::Progress(const char* what, int64_t total) : what_(what), total_(total), started_(now_ns()), terminal_(isatty(2)) {}
+Progress::Progress(const char* what, int64_t total)
+    : what_(what), total_(total), started_(now_ns()), terminal_(isatty(2)) {}
 
 void Progress::update(int64_t done, int64_t total) {
   if (total > 0) total_ = total;
   if (!terminal_ || total_ <= 0 || now_ns() - started_ < 1000000000ull) return;
   drawn_ = true;
   const int width = 30, filled = int(done * width / total_);
-  std::fprintf(stderr, "\r%s [%.*s%*s] %3d%%", what_, filled, "##############################", width - filled, "", int(done * 100 / total_));
+  std::fprintf(stderr, "\r%s [%.*s%*s] %3d%%", what_, filled, "##############################", width - filled, "",
+               int(done * 100 / total_));
 }
 
 Progress::~Progress() {

@@ -20,7 +20,8 @@ struct Failure : std::runtime_error {
 inline void check(const rnl::Status& s) {
   if (!s) throw Failure(s.message());
 }
-// What a terminal may show of a text that holds names from files: control characters escaped, what stands in quotation marks cut to 200 bytes.
+// What a terminal may show of a text that holds names from files: control characters escaped, what stands in quotation
+// marks cut to 200 bytes.
 std::string printable(std::string_view text);
 // "runnel: " and the printable text on standard error.
 void tell(std::string_view text);
@@ -36,7 +37,7 @@ struct Options {
   uint64_t seed = 0;
   // run, chat
   std::string prompt, system, load_state, save_state;
-  int64_t max_tokens = -1;  // not given
+  int64_t max_tokens = -1;     // not given
   bool limits_tokens = false;  // it was
   int64_t rollback = 0;        // 0: what suits the model
   float temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;

@@ -35,14 +35,22 @@ T load(const void* data, int64_t i) {
 }
 double element(const void* data, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::kF32: return double(load<float>(data, i));
-    case DType::kF16: return double(half_to_float(load<uint16_t>(data, i)));
-    case DType::kBF16: return double(bf16_to_float(load<uint16_t>(data, i)));
-    case DType::kI32: return double(load<int32_t>(data, i));
-    case DType::kI64: return double(load<int64_t>(data, i));
-    case DType::kU8: return double(load<uint8_t>(data, i));
-    case DType::kI8: return double(load<int8_t>(data, i));
-    default: return 0;
+    case DType::kF32:
+      return double(load<float>(data, i));
+    case DType::kF16:
+      return double(half_to_float(load<uint16_t>(data, i)));
+    case DType::kBF16:
+      return double(bf16_to_float(load<uint16_t>(data, i)));
+    case DType::kI32:
+      return double(load<int32_t>(data, i));
+    case DType::kI64:
+      return double(load<int64_t>(data, i));
+    case DType::kU8:
+      return double(load<uint8_t>(data, i));
+    case DType::kI8:
+      return double(load<int8_t>(data, i));
+    default:
+      return 0;
   }
 }
 
@@ -51,7 +59,8 @@ struct Compared {
   uint32_t value = 0;
   const NamedTensor* reference = nullptr;
   std::vector<int64_t> dims;  // of ours, whole
-  bool is_by_head = false;    // the reference has the first two axes exchanged: [heads, tokens, ..] for [tokens, heads, ..]
+  bool is_by_head = false;    // the reference has the first two axes exchanged: [heads, tokens, ..] for [tokens, heads,
+                              // ..]
   double largest = 0;         // |reference|, of the finite ones
   double allowed = 0;
   // What was found. off: infinite where one side alone is NaN or infinite.
@@ -81,7 +90,8 @@ void compare_part(const ValuePart& part, Compared& c) {
   c.kernel = part.kernel;
   part.for_each_run([&](int64_t index, int64_t count, int64_t first) {
     for (int64_t i = 0; i < count; ++i) {
-      const double ours = element(part.view.data, part.view.dtype, first + i), wanted = element(c.reference->data, DType(c.reference->dtype), c.in_reference(index + i));
+      const double ours = element(part.view.data, part.view.dtype, first + i),
+                   wanted = element(c.reference->data, DType(c.reference->dtype), c.in_reference(index + i));
       if (ours == wanted || (std::isnan(ours) && std::isnan(wanted))) continue;
       double off = std::fabs(ours - wanted);
       if (std::isnan(off)) off = INFINITY;
@@ -94,7 +104,8 @@ void compare_part(const ValuePart& part, Compared& c) {
   });
 }
 
-// The value that a name of the reference means: the name itself, or what follows a prefix of the original's modules ("model.").
+// The value that a name of the reference means: the name itself, or what follows a prefix of the original's modules
+// ("model.").
 int find_value(const ProgramInfo& program, const std::string& name) {
   for (size_t begin = 0; begin != std::string::npos;) {
     for (size_t i = 0; i < program.values.size(); ++i)
@@ -110,8 +121,8 @@ std::vector<int64_t> without_batch(std::vector<int64_t> dims) {
   return dims;
 }
 
-// Whether a reference of these dims has the elements of the value in its order: a batch axis of 1 may stand in front, and the axes behind the first may be
-// joined ([tokens, heads * channels] for [tokens, heads, channels]).
+// Whether a reference of these dims has the elements of the value in its order: a batch axis of 1 may stand in front,
+// and the axes behind the first may be joined ([tokens, heads * channels] for [tokens, heads, channels]).
 bool fits(const std::vector<int64_t>& reference, const std::vector<int64_t>& ours) {
   const std::vector<int64_t> a = without_batch(reference), b = without_batch(ours);
   int64_t m = 1, n = 1;
@@ -124,10 +135,12 @@ bool fits(const std::vector<int64_t>& reference, const std::vector<int64_t>& our
 bool fits_by_head(const std::vector<int64_t>& reference, std::vector<int64_t> ours) {
   if (ours.size() < 3 || reference.size() < ours.size()) return false;
   std::swap(ours[0], ours[1]);
-  return std::equal(ours.rbegin(), ours.rend(), reference.rbegin()) && std::all_of(reference.begin(), reference.end() - long(ours.size()), [](int64_t d) { return d == 1; });
+  return std::equal(ours.rbegin(), ours.rend(), reference.rbegin()) &&
+         std::all_of(reference.begin(), reference.end() - long(ours.size()), [](int64_t d) { return d == 1; });
 }
 
-std::vector<Compared> match(const ObservedCall& call, const std::vector<NamedTensor>& tensors, const std::string& path, double tolerance) {
+std::vector<Compared> match(const ObservedCall& call, const std::vector<NamedTensor>& tensors, const std::string& path,
+                            double tolerance) {
   std::vector<Compared> out;
   std::string unknown;
   size_t unknown_count = 0;
@@ -140,42 +153,55 @@ std::vector<Compared> match(const ObservedCall& call, const std::vector<NamedTen
     }
     if (uint32_t(value) < call.program().input_count) continue;
     const std::string name = call.program().values[size_t(value)].name;
-    if (!taken.emplace(uint32_t(value), t.name).second) throw Failure(path + ": \"" + t.name + "\" and \"" + taken[uint32_t(value)] + "\" are both the value \"" + name + "\"");
+    if (!taken.emplace(uint32_t(value), t.name).second)
+      throw Failure(path + ": \"" + t.name + "\" and \"" + taken[uint32_t(value)] + "\" are both the value \"" + name +
+                    "\"");
     const TensorView whole = call.whole(uint32_t(value));
     Compared c;
     c.value = uint32_t(value);
     c.reference = &t;
     c.dims.assign(whole.dims, whole.dims + whole.rank);
     c.is_by_head = !fits(t.dims, c.dims) && fits_by_head(t.dims, c.dims);
-    if (!c.is_by_head && !fits(t.dims, c.dims)) throw Failure(path + ": \"" + t.name + "\" is " + dims_text(t.dims.data(), int(t.dims.size())) + " where the value \"" + name + "\" is " + dims_text(whole.dims, whole.rank));
+    if (!c.is_by_head && !fits(t.dims, c.dims))
+      throw Failure(path + ": \"" + t.name + "\" is " + dims_text(t.dims.data(), int(t.dims.size())) +
+                    " where the value \"" + name + "\" is " + dims_text(whole.dims, whole.rank));
     const int64_t n = int64_t(t.bytes / dtype_bytes(DType(t.dtype)));
     for (int64_t i = 0; i < n; ++i)
-      if (const double v = std::fabs(element(t.data, DType(t.dtype), i)); std::isfinite(v)) c.largest = std::max(c.largest, v);
-    const bool is_whole_number = whole.dtype != DType::kF32 && whole.dtype != DType::kF16 && whole.dtype != DType::kBF16;
+      if (const double v = std::fabs(element(t.data, DType(t.dtype), i)); std::isfinite(v))
+        c.largest = std::max(c.largest, v);
+    const bool is_whole_number =
+        whole.dtype != DType::kF32 && whole.dtype != DType::kF16 && whole.dtype != DType::kBF16;
     c.allowed = is_whole_number ? 0 : tolerance * (c.largest > 0 ? c.largest : 1);
     out.push_back(c);
   }
   if (!unknown.empty())
-    throw Failure(path + ": the program \"" + call.program().name + "\" has no value " + unknown + (unknown_count > 8 ? " and " + std::to_string(unknown_count - 8) + " more" : "") +
+    throw Failure(path + ": the program \"" + call.program().name + "\" has no value " + unknown +
+                  (unknown_count > 8 ? " and " + std::to_string(unknown_count - 8) + " more" : "") +
                   "; `runnel inspect` prints those that it has");
   if (out.empty()) throw Failure(path + ": holds inputs alone, no value to compare with");
   return out;
 }
 
-// What stands before an operator: for each of its inputs whether it agrees, and where that is not known from which operators it comes.
+// What stands before an operator: for each of its inputs whether it agrees, and where that is not known from which
+// operators it comes.
 class Before {
  public:
-  Before(const ObservedCall& call, const std::vector<Compared>& compared) : call_(call), made_by_(call.program().values.size(), -1) {
+  Before(const ObservedCall& call, const std::vector<Compared>& compared)
+      : call_(call), made_by_(call.program().values.size(), -1) {
     for (const Compared& c : compared) known_[c.value] = &c;
     for (size_t i = 0; i < call.program().ops.size(); ++i) {
       const OpInfo& op = call.program().ops[i];
       for (uint32_t k = 0; k < op.out_count; ++k)
-        if (const Operand& o = call.program().operands[op.first_operand + op.in_count + k]; o.kind == Operand::Kind::kValue) made_by_[o.index] = int(i);
+        if (const Operand& o = call.program().operands[op.first_operand + op.in_count + k];
+            o.kind == Operand::Kind::kValue)
+          made_by_[o.index] = int(i);
     }
   }
   std::string state_of(uint32_t value) const {
     const auto it = known_.find(value);
-    if (it != known_.end()) return it->second->agrees() ? "agrees (" + number(it->second->relative()) + ")" : "differs (" + number(it->second->relative()) + ")";
+    if (it != known_.end())
+      return it->second->agrees() ? "agrees (" + number(it->second->relative()) + ")"
+                                  : "differs (" + number(it->second->relative()) + ")";
     if (made_by_[value] < 0) return "an input";
     std::set<int> ops;
     std::set<std::string> ends;
@@ -201,7 +227,8 @@ class Before {
     if (!ops.insert(made_by_[value]).second) return;
     const OpInfo& op = call_.program().ops[size_t(made_by_[value])];
     for (uint32_t k = 0; k < op.in_count; ++k)
-      if (const Operand& o = call_.program().operands[op.first_operand + k]; o.kind == Operand::Kind::kValue) walk(o.index, ops, ends);
+      if (const Operand& o = call_.program().operands[op.first_operand + k]; o.kind == Operand::Kind::kValue)
+        walk(o.index, ops, ends);
   }
   const ObservedCall& call_;
   std::vector<int> made_by_;
@@ -211,34 +238,48 @@ class Before {
 std::string place(const Compared& c) {
   std::vector<int64_t> at(c.dims.size());
   int64_t index = c.at;
-  for (size_t d = c.dims.size(); d-- > 0; index /= std::max<int64_t>(c.dims[d], 1)) at[d] = index % std::max<int64_t>(c.dims[d], 1);
+  for (size_t d = c.dims.size(); d-- > 0; index /= std::max<int64_t>(c.dims[d], 1))
+    at[d] = index % std::max<int64_t>(c.dims[d], 1);
   return dims_text(at.data(), int(at.size()));
 }
 
 std::string name_of(const ObservedCall& call, const Compared& c) { return call.program().values[c.value].name; }
-std::string op_text(const ObservedCall& call, const Compared& c) { return "operator " + std::to_string(c.op) + " (" + call.program().ops[c.op].def->name + ")"; }
+std::string op_text(const ObservedCall& call, const Compared& c) {
+  return "operator " + std::to_string(c.op) + " (" + call.program().ops[c.op].def->name + ")";
+}
 std::string difference(const Compared& c) {
   if (!c.is_complete) return "was not computed";
-  const std::string size = std::isfinite(c.off) ? "is off by " + number(c.relative()) + " of its largest |" + number(c.largest) + "|" : "is not finite where the reference is, or the other way round";
-  return size + ", worst at " + place(c) + ": " + number(c.ours) + " instead of " + number(c.wanted) + (c.first_row >= 0 ? "; first row that differs: " + std::to_string(c.first_row) : "");
+  const std::string size = std::isfinite(c.off)
+                               ? "is off by " + number(c.relative()) + " of its largest |" + number(c.largest) + "|"
+                               : "is not finite where the reference is, or the other way round";
+  return size + ", worst at " + place(c) + ": " + number(c.ours) + " instead of " + number(c.wanted) +
+         (c.first_row >= 0 ? "; first row that differs: " + std::to_string(c.first_row) : "");
 }
 
 void print_first(const ObservedCall& call, const std::vector<Compared>& compared, const Compared& first) {
   const OpInfo& op = call.program().ops[first.op];
   std::printf("%s, %s\n", op_text(call, first).c_str(), first.kernel);
   for (const Compared& c : compared)
-    if (c.op == first.op) std::printf("  %s %s %s\n", printable(name_of(call, c)).c_str(), dims_text(c.dims.data(), int(c.dims.size())).c_str(), c.agrees() ? "agrees" : difference(c).c_str());
+    if (c.op == first.op)
+      std::printf("  %s %s %s\n", printable(name_of(call, c)).c_str(),
+                  dims_text(c.dims.data(), int(c.dims.size())).c_str(), c.agrees() ? "agrees" : difference(c).c_str());
   std::printf("  its inputs\n");
   const Before before(call, compared);
   for (uint32_t k = 0; k < op.in_count; ++k) {
     const Operand& o = call.program().operands[op.first_operand + k];
-    if (o.kind == Operand::Kind::kValue) std::printf("    %s: %s\n", printable(call.program().values[o.index].name).c_str(), before.state_of(o.index).c_str());
-    if (o.kind == Operand::Kind::kTensor) std::printf("    %s: %s\n", printable(call.model().tensors()[o.index].name).c_str(), tensor_type(call.model().tensors()[o.index]).c_str());
-    if (o.kind == Operand::Kind::kState) std::printf("    %s: state\n", printable(call.model().states()[o.index].name).c_str());
+    if (o.kind == Operand::Kind::kValue)
+      std::printf("    %s: %s\n", printable(call.program().values[o.index].name).c_str(),
+                  before.state_of(o.index).c_str());
+    if (o.kind == Operand::Kind::kTensor)
+      std::printf("    %s: %s\n", printable(call.model().tensors()[o.index].name).c_str(),
+                  tensor_type(call.model().tensors()[o.index]).c_str());
+    if (o.kind == Operand::Kind::kState)
+      std::printf("    %s: state\n", printable(call.model().states()[o.index].name).c_str());
   }
 }
 
-void print_text(const ObservedCall& call, const std::vector<Compared>& compared, const Compared* first, double tolerance) {
+void print_text(const ObservedCall& call, const std::vector<Compared>& compared, const Compared* first,
+                double tolerance) {
   if (first) print_first(call, compared, *first);
   size_t agree = 0;
   const Compared* worst = nullptr;
@@ -248,30 +289,46 @@ void print_text(const ObservedCall& call, const std::vector<Compared>& compared,
   }
   if (first) std::printf("\n");
   std::printf("%zu of %zu values agree within %s of their largest", agree, compared.size(), number(tolerance).c_str());
-  if (worst) std::printf(", at most %s off (%s)", number(worst->relative()).c_str(), printable(name_of(call, *worst)).c_str());
+  if (worst)
+    std::printf(", at most %s off (%s)", number(worst->relative()).c_str(), printable(name_of(call, *worst)).c_str());
   std::printf("\n");
   constexpr size_t kShown = 12;
   size_t shown = 0;
   for (const Compared& c : compared) {
     if (c.agrees() || ++shown > kShown) continue;
     const std::string op = c.op == UINT32_MAX ? "-" : std::to_string(c.op) + " " + call.program().ops[c.op].def->name;
-    std::printf("  %-24s %-40s %s\n", op.c_str(), printable(name_of(call, c)).c_str(), c.is_complete ? number(c.relative()).c_str() : "not computed");
+    std::printf("  %-24s %-40s %s\n", op.c_str(), printable(name_of(call, c)).c_str(),
+                c.is_complete ? number(c.relative()).c_str() : "not computed");
   }
   if (shown > kShown) std::printf("  ... and %zu more; --json has all\n", shown - kShown);
 }
 
-void print_json(const ObservedCall& call, const std::vector<Compared>& compared, const Compared* first, double tolerance, const std::string& error) {
+void print_json(const ObservedCall& call, const std::vector<Compared>& compared, const Compared* first,
+                double tolerance, const std::string& error) {
   json values = json::array();
   bool all = true;
   for (const Compared& c : compared) {
     all = all && c.agrees();
-    json v = {{"name", name_of(call, c)}, {"reference", c.reference->name}, {"shape", c.dims}, {"agrees", c.agrees()}, {"largest", c.largest}, {"computed", c.is_complete}};
+    json v = {{"name", name_of(call, c)}, {"reference", c.reference->name}, {"shape", c.dims},
+              {"agrees", c.agrees()},     {"largest", c.largest},           {"computed", c.is_complete}};
     if (c.op != UINT32_MAX)
-      v.update({{"operator", c.op}, {"op", call.program().ops[c.op].def->name}, {"kernel", c.kernel}, {"difference", c.off}, {"relative", c.relative()}, {"at", c.at}, {"value", c.ours},
-                {"wanted", c.wanted}, {"first_row", c.first_row}});
+      v.update({{"operator", c.op},
+                {"op", call.program().ops[c.op].def->name},
+                {"kernel", c.kernel},
+                {"difference", c.off},
+                {"relative", c.relative()},
+                {"at", c.at},
+                {"value", c.ours},
+                {"wanted", c.wanted},
+                {"first_row", c.first_row}});
     values.push_back(v);
   }
-  json out = {{"program", call.program().name}, {"tolerance", tolerance}, {"chunk", call.chunk()}, {"agrees", all}, {"values", values}, {"first", nullptr}};
+  json out = {{"program", call.program().name},
+              {"tolerance", tolerance},
+              {"chunk", call.chunk()},
+              {"agrees", all},
+              {"values", values},
+              {"first", nullptr}};
   if (first) out["first"] = first->op;
   if (!error.empty()) out["error"] = error;
   std::printf("%s\n", json_text(out, 1).c_str());
@@ -291,7 +348,8 @@ int inspect_compare(const Options& o) {
   });
   const std::string error = run ? "" : run.message();
   for (Compared& c : compared) c.is_complete = call.is_complete(c.value);
-  std::sort(compared.begin(), compared.end(), [](const Compared& a, const Compared& b) { return a.op != b.op ? a.op < b.op : a.value < b.value; });
+  std::sort(compared.begin(), compared.end(),
+            [](const Compared& a, const Compared& b) { return a.op != b.op ? a.op < b.op : a.value < b.value; });
   // Values that a failed call did not reach say nothing about their operators.
   const Compared* first = nullptr;
   const Compared* missing = nullptr;
@@ -302,7 +360,9 @@ int inspect_compare(const Options& o) {
   if (o.json) print_json(call, compared, first, o.tolerance, error);
   else print_text(call, compared, first, o.tolerance);
   const std::string ended = error.empty() ? "" : "; the call ended with: " + error;
-  if (first) throw Failure(op_text(call, *first) + " is the first that differs: \"" + name_of(call, *first) + "\" " + difference(*first) + ended);
+  if (first)
+    throw Failure(op_text(call, *first) + " is the first that differs: \"" + name_of(call, *first) + "\" " +
+                  difference(*first) + ended);
   if (!error.empty()) throw Failure(error);
   if (missing) throw Failure("value \"" + name_of(call, *missing) + "\" was not computed in this call");
   return 0;
@@ -313,24 +373,28 @@ int inspect_dump(const Options& o) {
   const std::vector<NamedTensor> tensors = read_safetensors(o.in, &file);
   ObservedCall call(o, tensors);
   for (const NamedTensor& t : tensors)
-    if (find_value(call.program(), t.name) < 0 || std::none_of(call.inputs().begin(), call.inputs().end(), [&](const NamedTensor& i) { return i.name == t.name; }))
+    if (find_value(call.program(), t.name) < 0 || std::none_of(call.inputs().begin(), call.inputs().end(),
+                                                               [&](const NamedTensor& i) { return i.name == t.name; }))
       throw Failure(o.in + ": the program \"" + call.program().name + "\" has no input \"" + t.name + "\"");
   std::vector<NamedTensor> out = call.inputs();
   const size_t first = out.size();
   for (uint32_t v = call.program().input_count; v < call.program().values.size(); ++v) {
     const TensorView view = call.whole(v);
-    out.push_back({call.program().values[v].name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr, view_bytes(view)});
+    out.push_back({call.program().values[v].name, int32_t(view.dtype),
+                   std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr, view_bytes(view)});
   }
   SafetensorsWriter writer(o.dump, out);
   for (size_t i = 0; i < first; ++i) writer.write(i, 0, out[i].data, out[i].bytes);
   check(call.run([&](const ValuePart& part) {
     const size_t each = dtype_bytes(part.view.dtype), index = first + part.value - call.program().input_count;
     part.for_each_run([&](int64_t at, int64_t count, int64_t from) {
-      writer.write(index, size_t(at) * each, static_cast<const char*>(part.view.data) + size_t(from) * each, size_t(count) * each);
+      writer.write(index, size_t(at) * each, static_cast<const char*>(part.view.data) + size_t(from) * each,
+                   size_t(count) * each);
     });
   }));
   for (uint32_t v = call.program().input_count; v < call.program().values.size(); ++v)
-    if (!call.is_complete(v)) throw Failure(std::string("value \"") + call.program().values[v].name + "\" was not computed in this call");
+    if (!call.is_complete(v))
+      throw Failure(std::string("value \"") + call.program().values[v].name + "\" was not computed in this call");
   writer.commit();
   std::printf("%s: %zu inputs, %zu values\n", o.dump.c_str(), first, out.size() - first);
   return 0;

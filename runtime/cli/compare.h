@@ -6,7 +6,8 @@
 
 namespace runnel::cli {
 
-// Runs the inputs of o.compare and holds the values that it holds too against them. Throws Failure with the first operator that differs.
+// Runs the inputs of o.compare and holds the values that it holds too against them. Throws Failure with the first
+// operator that differs.
 int inspect_compare(const Options& o);
 // Runs the inputs of o.in and writes them and every value to o.dump.
 int inspect_dump(const Options& o);

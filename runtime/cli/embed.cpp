@@ -16,7 +16,8 @@ std::vector<int32_t> given_ids(const json& line, size_t number) {
   if (!line["ids"].is_array()) throw Failure(where + " is no array");
   std::vector<int32_t> ids;
   for (const json& id : line["ids"]) {
-    if (!id.is_number_integer() || id < 0 || id > INT32_MAX) throw Failure(where + " holds " + (id.is_structured() ? "a list or an object" : json_text(id)));
+    if (!id.is_number_integer() || id < 0 || id > INT32_MAX)
+      throw Failure(where + " holds " + (id.is_structured() ? "a list or an object" : json_text(id)));
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -55,7 +56,10 @@ int cmd_embed(const Options& o) {
   Trace trace(o, session.get());
   rnl_embed_options eo{};
   eo.struct_size = sizeof eo;
-  eo.pooling = o.pooling == "last" ? RNL_POOLING_LAST : o.pooling == "mean" ? RNL_POOLING_MEAN : o.pooling == "first" ? RNL_POOLING_FIRST : RNL_POOLING_OF_MODEL;
+  eo.pooling = o.pooling == "last"    ? RNL_POOLING_LAST
+               : o.pooling == "mean"  ? RNL_POOLING_MEAN
+               : o.pooling == "first" ? RNL_POOLING_FIRST
+                                      : RNL_POOLING_OF_MODEL;
   eo.normalise = o.no_normalise ? -1 : 0;
   std::vector<float> vectors, one;
   Progress progress("embed", int64_t(texts.size()));
@@ -76,7 +80,9 @@ int cmd_embed(const Options& o) {
     std::printf("]\n");
     return 0;
   }
-  SafetensorsWriter writer(o.out, {{"embeddings", RNL_F32, {int64_t(texts.size()), width.value()}, nullptr, vectors.size() * sizeof(float)}});
+  SafetensorsWriter writer(
+      o.out,
+      {{"embeddings", RNL_F32, {int64_t(texts.size()), width.value()}, nullptr, vectors.size() * sizeof(float)}});
   writer.write(0, 0, vectors.data(), vectors.size() * sizeof(float));
   writer.commit();
   return 0;

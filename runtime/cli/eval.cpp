@@ -77,7 +77,8 @@ int cmd_eval(const Options& o) {
     Status s = evaluate_shape(*plan.model, v.shape, symbols, v.name, &view);
     if (!s.is_ok()) throw Failure(s.message());
     view.dtype = v.dtype;
-    outputs.push_back({v.name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr, view_bytes(view)});
+    outputs.push_back({v.name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr,
+                       view_bytes(view)});
   }
   SafetensorsWriter writer(o.out, outputs);
   Progress progress("eval", program.stream_symbol >= 0 ? symbols.v[program.stream_symbol] : 0);
@@ -143,7 +144,8 @@ std::vector<int32_t> perplexity_ids(const Options& o, const Opened& opened) {
   FileView file;
   for (const NamedTensor& t : read_safetensors(o.in, &file)) {
     if (t.name != "ids") continue;
-    if (t.dims.size() != 1 || (t.dtype != RNL_I32 && t.dtype != RNL_I64)) throw Failure(o.in + ": ids must be I32 or I64 with one axis");
+    if (t.dims.size() != 1 || (t.dtype != RNL_I32 && t.dtype != RNL_I64))
+      throw Failure(o.in + ": ids must be I32 or I64 with one axis");
     for (int64_t i = 0; i < t.dims[0]; ++i) {
       int64_t v = 0;
       if (t.dtype == RNL_I64) {
@@ -153,7 +155,8 @@ std::vector<int32_t> perplexity_ids(const Options& o, const Opened& opened) {
         std::memcpy(&w, t.data + i * 4, 4);
         v = w;
       }
-      if (v < 0 || v > INT32_MAX) throw Failure(o.in + ": id " + std::to_string(v) + " at " + std::to_string(i) + " is out of range");
+      if (v < 0 || v > INT32_MAX)
+        throw Failure(o.in + ": id " + std::to_string(v) + " at " + std::to_string(i) + " is out of range");
       ids.push_back(int32_t(v));
     }
     return ids;
@@ -178,8 +181,9 @@ int cmd_perplexity(const Options& o) {
   const int32_t bos = opened.model.info().bos;
   double nll = 0;
   int64_t scored = 0;
-  // Without --window the text is one stream and every token but the first is scored. With it the text is cut, every window starts anew
-  // (its first token replaced by bos where the model has one) and the second half of each is scored, as llama.cpp's tool does.
+  // Without --window the text is one stream and every token but the first is scored. With it the text is cut, every
+  // window starts anew (its first token replaced by bos where the model has one) and the second half of each is scored,
+  // as llama.cpp's tool does.
   for (int64_t begin = 0; begin + window <= int64_t(ids.size()); begin += window) {
     session.reset();
     const int32_t kept = ids[size_t(begin)];
@@ -204,9 +208,10 @@ int cmd_perplexity(const Options& o) {
   const double mean = nll / double(scored), value = std::exp(mean);
   trace.finish();
   if (o.json)
-    std::printf("%s\n", nlohmann::json{{"perplexity", value}, {"nll", mean}, {"tokens", ids.size()}, {"scored", scored}}.dump().c_str());
-  else
-    std::printf("perplexity %.4f over %lld tokens\n", value, static_cast<long long>(scored));
+    std::printf("%s\n", nlohmann::json{{"perplexity", value}, {"nll", mean}, {"tokens", ids.size()}, {"scored", scored}}
+                            .dump()
+                            .c_str());
+  else std::printf("perplexity %.4f over %lld tokens\n", value, static_cast<long long>(scored));
   return 0;
 }
 

@@ -11,19 +11,32 @@
 namespace runnel::cli {
 namespace {
 
-Failure failure(const std::string& path, const char* what) { return Failure((path == "-" ? "standard output" : path) + what + std::strerror(errno)); }
+Failure failure(const std::string& path, const char* what) {
+  return Failure((path == "-" ? "standard output" : path) + what + std::strerror(errno));
+}
 
 struct Named {
   const char* option;
   const std::string* path;
 };
 
-// Files that are read while outputs are written. A saved stream is read before: it may be replaced by what became of it.
+// Files that are read while outputs are written. A saved stream is read before: it may be replaced by what became of
+// it.
 std::vector<Named> inputs_of(const Options& o) {
-  return {{"the model", &o.model}, {"--adapter", &o.adapter}, {"--in", &o.in}, {"--file", &o.file}, {"--compare", &o.compare}, {"--grammar", &o.grammar}, {"--json-schema", &o.json_schema}};
+  return {{"the model", &o.model},
+          {"--adapter", &o.adapter},
+          {"--in", &o.in},
+          {"--file", &o.file},
+          {"--compare", &o.compare},
+          {"--grammar", &o.grammar},
+          {"--json-schema", &o.json_schema}};
 }
 std::vector<Named> outputs_of(const Options& o) {
-  return {{"--out", &o.out}, {"--dump", &o.dump}, {"--trace", &o.trace}, {"--save-state", &o.save_state}, {"--logprobs-file", &o.logprobs_file}};
+  return {{"--out", &o.out},
+          {"--dump", &o.dump},
+          {"--trace", &o.trace},
+          {"--save-state", &o.save_state},
+          {"--logprobs-file", &o.logprobs_file}};
 }
 
 void end_by_signal(int number) {
@@ -70,7 +83,8 @@ TextOutput::TextOutput(const std::string& path) : path_(path) {
 
 void TextOutput::write(std::string_view text) {
   if (stream_) {
-    if (std::fwrite(text.data(), 1, text.size(), stream_.get()) != text.size()) throw failure(path_, ": cannot write: ");
+    if (std::fwrite(text.data(), 1, text.size(), stream_.get()) != text.size())
+      throw failure(path_, ": cannot write: ");
     return;
   }
   buffer_ += text;
@@ -91,7 +105,9 @@ void TextOutput::commit() {
 
 void check_output(const Options& o, const char* what, const std::string& path) {
   for (const Named& in : inputs_of(o))
-    if (is_same_file(path.c_str(), in.path->c_str())) throw Failure(std::string(what) + " " + path + ": not written: it is the same file as " + in.option + (*in.path == path ? "" : " " + *in.path));
+    if (is_same_file(path.c_str(), in.path->c_str()))
+      throw Failure(std::string(what) + " " + path + ": not written: it is the same file as " + in.option +
+                    (*in.path == path ? "" : " " + *in.path));
 }
 
 void check_outputs(const Options& o) {
@@ -101,7 +117,9 @@ void check_outputs(const Options& o) {
     if (path.empty()) continue;
     check_output(o, outputs[i].option, path);
     for (size_t k = 0; k < i; ++k)
-      if (path == *outputs[k].path || is_same_file(path.c_str(), outputs[k].path->c_str())) throw Failure(std::string(outputs[i].option) + " " + path + ": not written: it is the same file as " + outputs[k].option);
+      if (path == *outputs[k].path || is_same_file(path.c_str(), outputs[k].path->c_str()))
+        throw Failure(std::string(outputs[i].option) + " " + path + ": not written: it is the same file as " +
+                      outputs[k].option);
   }
   // Written at the end: whether it can be is to be known before the work is done.
   AtomicFile probe;

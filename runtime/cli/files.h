@@ -1,4 +1,5 @@
-// What the program reads and writes: texts from files or standard input, outputs that never take the place of their own sources.
+// What the program reads and writes: texts from files or standard input, outputs that never take the place of their own
+// sources.
 #pragma once
 
 #include <cstdio>
@@ -18,7 +19,8 @@ std::string read_text(const std::string& path);
 // The same as a prompt: the end of the last line is not a part of it.
 std::string read_prompt(const std::string& path);
 
-// Text that goes to a file when all of it is there ("-": standard output), or straight to what is no regular file, such as a device. Throws Failure.
+// Text that goes to a file when all of it is there ("-": standard output), or straight to what is no regular file, such
+// as a device. Throws Failure.
 class TextOutput {
  public:
   explicit TextOutput(const std::string& path);

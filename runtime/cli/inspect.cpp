@@ -33,21 +33,28 @@ std::string packed_text(const PackedFormat& f) {
   if (f.kind == PackedKind::kF16) return "f16";
   if (f.kind == PackedKind::kBF16) return "bf16";
   static const char* const kScales[] = {"f16", "u4", "u6", "s6", "i8"};
-  return std::to_string(f.bits) + " bits, block " + std::to_string(f.block) + ", scales " + kScales[int(f.scale)] + (f.has_min ? ", minimums" : "") + (f.split ? ", split" : "");
+  return std::to_string(f.bits) + " bits, block " + std::to_string(f.block) + ", scales " + kScales[int(f.scale)] +
+         (f.has_min ? ", minimums" : "") + (f.split ? ", split" : "");
 }
 
 }  // namespace
 
-std::string tensor_type(const TensorInfo& t) { return t.view.packed ? packed_text(*t.view.packed) : dtype_name(t.view.dtype); }
+std::string tensor_type(const TensorInfo& t) {
+  return t.view.packed ? packed_text(*t.view.packed) : dtype_name(t.view.dtype);
+}
 
 namespace {
 
 std::string operand_name(const Model& model, const ProgramInfo& p, const Operand& o) {
   switch (o.kind) {
-    case Operand::Kind::kAbsent: return "-";
-    case Operand::Kind::kTensor: return model.tensors()[o.index].name;
-    case Operand::Kind::kState: return model.states()[o.index].name;
-    case Operand::Kind::kValue: return p.values[o.index].name;
+    case Operand::Kind::kAbsent:
+      return "-";
+    case Operand::Kind::kTensor:
+      return model.tensors()[o.index].name;
+    case Operand::Kind::kState:
+      return model.states()[o.index].name;
+    case Operand::Kind::kValue:
+      return p.values[o.index].name;
   }
   return "?";
 }
@@ -68,21 +75,34 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m, const
   out["chunk"] = plan.options.chunk;
   out["model_context"] = root.context();
   if (const format::Provenance* p = root.provenance())
-    out["provenance"] = {{"source", text(p->source())}, {"source_sha256", text(p->source_sha256())}, {"source_bytes", p->source_bytes()},
-                         {"source_tensor_bytes", p->source_tensor_bytes()}, {"licence", text(p->licence())}, {"converter", text(p->converter())},
+    out["provenance"] = {{"source", text(p->source())},
+                         {"source_sha256", text(p->source_sha256())},
+                         {"source_bytes", p->source_bytes()},
+                         {"source_tensor_bytes", p->source_tensor_bytes()},
+                         {"licence", text(p->licence())},
+                         {"converter", text(p->converter())},
                          {"architecture", text(p->architecture())}};
   out["file_bytes"] = model.file_bytes();
   if (model.base()) out["adapter_bytes"] = model.file_bytes() - model.base()->file_bytes();
-  out["planned_bytes"] = {{"weights", m.weights}, {"state", m.state}, {"arena", m.arena}, {"packed", m.packed}, {"tokenizer", m.tokenizer}, {"fixed", m.fixed}, {"total", m.total()}};
+  out["planned_bytes"] = {{"weights", m.weights},     {"state", m.state}, {"arena", m.arena},  {"packed", m.packed},
+                          {"tokenizer", m.tokenizer}, {"fixed", m.fixed}, {"total", m.total()}};
   for (const TensorInfo& t : model.tensors())
-    out["tensors"].push_back({{"name", t.name}, {"shape", std::vector<int64_t>(t.view.dims, t.view.dims + t.view.rank)}, {"bytes", t.bytes},
+    out["tensors"].push_back({{"name", t.name},
+                              {"shape", std::vector<int64_t>(t.view.dims, t.view.dims + t.view.rank)},
+                              {"bytes", t.bytes},
                               {"type", tensor_type(t)}});
   out["states"] = json::array();
   for (size_t i = 0; i < model.states().size(); ++i) {
     const StateInfo& s = model.states()[i];
     const PlannedState& p = plan.states[i];
-    out["states"].push_back({{"name", s.name}, {"kind", format::EnumNameStateKind(s.kind)}, {"dtype", dtype_name(p.dtype)}, {"window", s.window},
-                             {"shape", std::vector<int64_t>(p.dims, p.dims + s.shape.rank)}, {"slots", p.slots}, {"copies", p.copies}, {"bytes", p.bytes * size_t(p.copies)}});
+    out["states"].push_back({{"name", s.name},
+                             {"kind", format::EnumNameStateKind(s.kind)},
+                             {"dtype", dtype_name(p.dtype)},
+                             {"window", s.window},
+                             {"shape", std::vector<int64_t>(p.dims, p.dims + s.shape.rank)},
+                             {"slots", p.slots},
+                             {"copies", p.copies},
+                             {"bytes", p.bytes * size_t(p.copies)}});
   }
   if (backend) out["device"] = {{"name", backend->device_name()}, {"bytes", backend->device_bytes()}};
   for (size_t program = 0; program < plan.programs.size(); ++program) {
@@ -91,15 +111,29 @@ json describe(const Model& model, const Plan& plan, const MemoryReport& m, const
     for (size_t i = 0; i < p.info->ops.size(); ++i) {
       const OpInfo& op = p.info->ops[i];
       json ins = json::array(), outs = json::array();
-      for (uint32_t k = 0; k < op.in_count; ++k) ins.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + k]));
-      for (uint32_t k = 0; k < op.out_count; ++k) outs.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + op.in_count + k]));
-      ops.push_back({{"op", op.def->name}, {"kernel", kernel_text(p.ops[i], op.def->name, backend ? backend->refuses(uint32_t(program), uint32_t(i)) : nullptr, backend != nullptr)}, {"inputs", ins}, {"outputs", outs},
-                     {"scratch", p.ops[i].scratch_bytes}, {"part", i < p.head_begin ? "body" : "head"}});
+      for (uint32_t k = 0; k < op.in_count; ++k)
+        ins.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + k]));
+      for (uint32_t k = 0; k < op.out_count; ++k)
+        outs.push_back(operand_name(model, *p.info, p.info->operands[op.first_operand + op.in_count + k]));
+      ops.push_back({{"op", op.def->name},
+                     {"kernel", kernel_text(p.ops[i], op.def->name,
+                                            backend ? backend->refuses(uint32_t(program), uint32_t(i)) : nullptr,
+                                            backend != nullptr)},
+                     {"inputs", ins},
+                     {"outputs", outs},
+                     {"scratch", p.ops[i].scratch_bytes},
+                     {"part", i < p.head_begin ? "body" : "head"}});
     }
     json inputs = json::array(), outputs = json::array();
     for (uint32_t i = 0; i < p.info->input_count; ++i)
-      inputs.push_back({{"name", p.info->values[i].name}, {"dtype", dtype_name(p.info->values[i].dtype)}, {"shape", shape_text(model, p.info->values[i].shape)}, {"optional", p.info->is_optional(i)}});
-    for (uint32_t v : p.info->outputs) outputs.push_back({{"name", p.info->values[v].name}, {"dtype", dtype_name(p.info->values[v].dtype)}, {"shape", shape_text(model, p.info->values[v].shape)}});
+      inputs.push_back({{"name", p.info->values[i].name},
+                        {"dtype", dtype_name(p.info->values[i].dtype)},
+                        {"shape", shape_text(model, p.info->values[i].shape)},
+                        {"optional", p.info->is_optional(i)}});
+    for (uint32_t v : p.info->outputs)
+      outputs.push_back({{"name", p.info->values[v].name},
+                         {"dtype", dtype_name(p.info->values[v].dtype)},
+                         {"shape", shape_text(model, p.info->values[v].shape)}});
     out["programs"].push_back({{"name", p.info->name}, {"inputs", inputs}, {"outputs", outputs}, {"ops", ops}});
   }
   return out;
@@ -112,21 +146,27 @@ void print_text(const json& d, const Model& model) {
   std::printf("%s  (format %s, %s)\n", shown(d["name"]).c_str(), shown(d["format"]).c_str(),
               d.contains("provenance") ? shown(d["provenance"]["architecture"]).c_str() : "unknown architecture");
   if (d.contains("provenance"))
-    std::printf("source   %s, sha256 %.16s…, licence %s\n", shown(d["provenance"]["source"]).c_str(), shown(d["provenance"]["source_sha256"]).c_str(),
-                shown(d["provenance"]["licence"]).c_str());
+    std::printf("source   %s, sha256 %.16s…, licence %s\n", shown(d["provenance"]["source"]).c_str(),
+                shown(d["provenance"]["source_sha256"]).c_str(), shown(d["provenance"]["licence"]).c_str());
   if (d.contains("adapter_bytes")) std::printf("adapter  %llu bytes\n", d["adapter_bytes"].get<unsigned long long>());
-  std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(), d["chunk"].get<long long>());
-  for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total"}) std::printf("  %-10s %14llu\n", part, b[part].get<unsigned long long>());
+  std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(),
+              d["chunk"].get<long long>());
+  for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total"})
+    std::printf("  %-10s %14llu\n", part, b[part].get<unsigned long long>());
   std::printf("\nstates\n");
   for (const json& s : d["states"]) {
     const auto shape = s["shape"].get<std::vector<int64_t>>();
-    std::printf("  %-16s %-7s %-4s %-24s %12llu\n", shown(s["name"]).c_str(), shown(s["kind"]).c_str(), shown(s["dtype"]).c_str(),
-                dims_text(shape.data(), int(shape.size())).c_str(), s["bytes"].get<unsigned long long>());
+    std::printf("  %-16s %-7s %-4s %-24s %12llu\n", shown(s["name"]).c_str(), shown(s["kind"]).c_str(),
+                shown(s["dtype"]).c_str(), dims_text(shape.data(), int(shape.size())).c_str(),
+                s["bytes"].get<unsigned long long>());
   }
-  if (d.contains("device")) std::printf("\nVulkan device %s: %llu bytes of buffers\n", shown(d["device"]["name"]).c_str(), d["device"]["bytes"].get<unsigned long long>());
+  if (d.contains("device"))
+    std::printf("\nVulkan device %s: %llu bytes of buffers\n", shown(d["device"]["name"]).c_str(),
+                d["device"]["bytes"].get<unsigned long long>());
   std::printf("\nweights\n");
   for (const TensorInfo& t : model.tensors())
-    std::printf("  %-28s %-18s %-36s %12zu\n", printable(t.name).c_str(), dims_text(t.view.dims, t.view.rank).c_str(), tensor_type(t).c_str(), t.bytes);
+    std::printf("  %-28s %-18s %-36s %12zu\n", printable(t.name).c_str(), dims_text(t.view.dims, t.view.rank).c_str(),
+                tensor_type(t).c_str(), t.bytes);
   for (const json& p : d["programs"]) {
     std::printf("\nprogram %s\n", shown(p["name"]).c_str());
     int i = 0;
@@ -183,7 +223,8 @@ int cmd_devices(const Options&) {
   cpu_name(cpu, sizeof cpu);
   const Cores cores = find_cores();
   std::printf("CPU  %s, %d threads by default\n", cpu, cores.threads());
-  std::printf("     %d of %d cores are fast%s", cores.fast, cores.usable, cores.is_mixed() ? ", the others are left alone" : "");
+  std::printf("     %d of %d cores are fast%s", cores.fast, cores.usable,
+              cores.is_mixed() ? ", the others are left alone" : "");
   if (cores.quota > 0) std::printf("; the control group grants the time of %d", cores.quota);
   if (cores.cache > 0) std::printf("; largest cache %.1f MB", double(cores.cache) / 1e6);
   std::printf("\n");
@@ -191,16 +232,15 @@ int cmd_devices(const Options&) {
   check(engine.create());
   const TokenThreads token = token_threads(engine.get()->pool, cores);
   std::printf("     %d for one token: %s", token.threads, token.how);
-  for (int i = 0; i < kMostThreads && token.mb_per_s[i] > 0; ++i) std::printf("%s%.1f", i ? ", " : ", GB/s of 4-bit weights with 1, 2, ... threads: ", token.mb_per_s[i] / 1e3);
+  for (int i = 0; i < kMostThreads && token.mb_per_s[i] > 0; ++i)
+    std::printf("%s%.1f", i ? ", " : ", GB/s of 4-bit weights with 1, 2, ... threads: ", token.mb_per_s[i] / 1e3);
   std::printf("\n");
   int count = 0;
   const CpuTarget* targets = cpu_targets(&count);
-  for (int i = 0; i < count; ++i) std::printf("     %-14s %s\n", targets[i].name, targets[i].available ? "available" : "not on this machine");
-  const rnl_status_code code = rnl_vulkan_devices(
-      [](void*, const char* text) {
-        std::printf("Vulkan  %s\n", text);
-      },
-      nullptr);
+  for (int i = 0; i < count; ++i)
+    std::printf("     %-14s %s\n", targets[i].name, targets[i].available ? "available" : "not on this machine");
+  const rnl_status_code code =
+      rnl_vulkan_devices([](void*, const char* text) { std::printf("Vulkan  %s\n", text); }, nullptr);
   if (code != RNL_OK) std::printf("Vulkan  none: %s\n", rnl_last_error());
   return 0;
 }

@@ -11,10 +11,12 @@ namespace runnel::cli {
 
 inline constexpr int kMaxJsonDepth = 64;
 
-// A discarded value for what is not JSON. Throws Failure where lists and objects lie deeper in each other. `where` is the name for messages.
+// A discarded value for what is not JSON. Throws Failure where lists and objects lie deeper in each other. `where` is
+// the name for messages.
 inline nlohmann::json parse_json(std::string_view text, const std::string& where) {
   const auto watch = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-    if (depth > kMaxJsonDepth) throw Failure(where + ": more than " + std::to_string(kMaxJsonDepth) + " lists and objects in each other");
+    if (depth > kMaxJsonDepth)
+      throw Failure(where + ": more than " + std::to_string(kMaxJsonDepth) + " lists and objects in each other");
     return true;
   };
   return nlohmann::json::parse(text.begin(), text.end(), watch, false);

@@ -28,8 +28,12 @@ std::string from_hex(const std::string& hex, size_t line) {
 
 }  // namespace
 
-std::string json_text(const nlohmann::ordered_json& value, int indent) { return value.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace); }
-std::string json_text(const json& value, int indent) { return value.dump(indent, ' ', false, json::error_handler_t::replace); }
+std::string json_text(const nlohmann::ordered_json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+std::string json_text(const json& value, int indent) {
+  return value.dump(indent, ' ', false, json::error_handler_t::replace);
+}
 
 void for_each_line(const std::string& path, const std::function<void(const json&, size_t)>& see) {
   std::ifstream file;
@@ -51,10 +55,13 @@ void for_each_line(const std::string& path, const std::function<void(const json&
 }
 
 std::vector<int32_t> ids_of_line(const rnl::Model& model, const json& line, uint32_t flags, size_t number) {
-  const bool text = line.contains("text") && line["text"].is_string(), hex = line.contains("bytes_hex") && line["bytes_hex"].is_string();
-  if (!text && !hex) throw Failure("line " + std::to_string(number) + " is neither {\"text\": …} nor {\"bytes_hex\": …}");
+  const bool text = line.contains("text") && line["text"].is_string(),
+             hex = line.contains("bytes_hex") && line["bytes_hex"].is_string();
+  if (!text && !hex)
+    throw Failure("line " + std::to_string(number) + " is neither {\"text\": …} nor {\"bytes_hex\": …}");
   std::vector<int32_t> ids;
-  check(model.tokenize(text ? line["text"].get<std::string>() : from_hex(line["bytes_hex"].get<std::string>(), number), flags, &ids));
+  check(model.tokenize(text ? line["text"].get<std::string>() : from_hex(line["bytes_hex"].get<std::string>(), number),
+                       flags, &ids));
   return ids;
 }
 

@@ -10,7 +10,9 @@
 namespace runnel::cli {
 namespace {
 
-uint64_t tensor_bytes(const TensorView& v) { return v.packed ? v.packed->matrix_bytes(v.dims[0], v.dims[1]) : view_bytes(v); }
+uint64_t tensor_bytes(const TensorView& v) {
+  return v.packed ? v.packed->matrix_bytes(v.dims[0], v.dims[1]) : view_bytes(v);
+}
 
 int64_t elements(const TensorView& v) {
   int64_t n = 1;
@@ -34,7 +36,8 @@ double weight_bytes(const ObservedOp& op, int k) {
     const double rows = double((c.out[k - 2].dims[2] + kTileRows - 1) / kTileRows * kTileRows);
     return std::min(all, all * double(c.out[0].dims[0] * c.out[0].dims[1]) * rows / double(w.dims[0]));
   }
-  if (w.packed && w.packed->split && (c.best > 0 || c.wanted)) return double((w.dims[0] + kTileRows - 1) / kTileRows) * double(SplitLayout(w.dims[1]).tile);
+  if (w.packed && w.packed->split && (c.best > 0 || c.wanted))
+    return double((w.dims[0] + kTileRows - 1) / kTileRows) * double(SplitLayout(w.dims[1]).tile);
   return all;
 }
 
@@ -91,7 +94,8 @@ double read_gb_per_s(const Model& model, ThreadPool* pool) {
   for (const TensorInfo& t : model.tensors()) {
     const uint64_t bytes = tensor_bytes(t.view);
     for (uint64_t i = 0; i < bytes && total < kMost; i += kPiece) {
-      p.all.push_back({static_cast<const unsigned char*>(t.view.data) + i, size_t(std::min<uint64_t>(kPiece, bytes - i))});
+      p.all.push_back(
+          {static_cast<const unsigned char*>(t.view.data) + i, size_t(std::min<uint64_t>(kPiece, bytes - i))});
       total += p.all.back().bytes;
     }
   }

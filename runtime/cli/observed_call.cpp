@@ -6,7 +6,8 @@
 namespace runnel::cli {
 
 ObservedCall::ObservedCall(const Options& o, const std::vector<NamedTensor>& tensors) : name_(o.program) {
-  if (o.backend != "cpu") throw Failure("values can be read behind each operator on the CPU alone: leave out --backend " + o.backend);
+  if (o.backend != "cpu")
+    throw Failure("values can be read behind each operator on the CPU alone: leave out --backend " + o.backend);
   open(o, &opened_);
   program_ = &find_program(model(), o.program);
   for (const NamedTensor& t : tensors)
@@ -14,8 +15,10 @@ ObservedCall::ObservedCall(const Options& o, const std::vector<NamedTensor>& ten
       if (t.name == program_->values[i].name) given_.push_back(t);
   for (uint32_t i = 0; i < program_->input_count; ++i) {
     const ValueInfo& v = program_->values[i];
-    const bool is_given = std::any_of(given_.begin(), given_.end(), [&](const NamedTensor& t) { return t.name == v.name; });
-    if (!is_given && !program_->is_optional(i) && (v.role == format::Role::none || v.role == format::Role::tokens)) throw Failure(std::string("input \"") + v.name + "\" is missing");
+    const bool is_given =
+        std::any_of(given_.begin(), given_.end(), [&](const NamedTensor& t) { return t.name == v.name; });
+    if (!is_given && !program_->is_optional(i) && (v.role == format::Role::none || v.role == format::Role::tokens))
+      throw Failure(std::string("input \"") + v.name + "\" is missing");
   }
   for (const NamedTensor& t : given_) tensors_.push_back(to_tensor(t));
   rnl_session_options so = session_options(o, longest_axis(given_));
@@ -55,7 +58,8 @@ rnl::Status ObservedCall::run(const std::function<void(const ValuePart&)>& see) 
     Progress progress;
     std::string error;
     int64_t total;
-  } watch{this, &see, Progress("inspect", planned_->stream_symbol >= 0 ? symbols_.v[planned_->stream_symbol] : 0), {}, 0};
+  } watch{
+      this, &see, Progress("inspect", planned_->stream_symbol >= 0 ? symbols_.v[planned_->stream_symbol] : 0), {}, 0};
   seen_.assign(program_->values.size(), 0);
   Session& session = *session_.get()->session;
   session.set_observer(
@@ -73,14 +77,17 @@ rnl::Status ObservedCall::run(const std::function<void(const ValuePart&)>& see) 
             int64_t& seen = call.seen_[out.index];
             if (part.axis == -2) {  // all of it in one pass, or not at all
               if (!std::equal(whole.dims, whole.dims + whole.rank, part.view.dims))
-                throw Failure(std::string("value \"") + call.program_->values[out.index].name + "\" cannot be put together from passes: give a --chunk as long as the inputs");
+                throw Failure(std::string("value \"") + call.program_->values[out.index].name +
+                              "\" cannot be put together from passes: give a --chunk as long as the inputs");
               part.axis = -1;
             }
             if (part.axis < 0 && seen++ > 0) continue;
             if (part.axis >= 0) {
               part.offset = seen;
               seen += part.view.dims[part.axis];
-              if (seen > whole.dims[part.axis]) throw Failure(std::string("value \"") + call.program_->values[out.index].name + "\" is larger in passes than in one: give a --chunk as long as the inputs");
+              if (seen > whole.dims[part.axis])
+                throw Failure(std::string("value \"") + call.program_->values[out.index].name +
+                              "\" is larger in passes than in one: give a --chunk as long as the inputs");
             }
             (*w.see)(part);
           }
@@ -92,8 +99,9 @@ rnl::Status ObservedCall::run(const std::function<void(const ValuePart&)>& see) 
         return Status::ok();
       },
       &watch);
-  const rnl::Status s = rnl_session_run_blocks(session_.get(), name_.empty() ? nullptr : name_.c_str(), tensors_.data(), tensors_.size(), 1,
-                                               [](void*, const rnl_tensor*, int64_t) { return 0; }, nullptr);
+  const rnl::Status s = rnl_session_run_blocks(
+      session_.get(), name_.empty() ? nullptr : name_.c_str(), tensors_.data(), tensors_.size(), 1,
+      [](void*, const rnl_tensor*, int64_t) { return 0; }, nullptr);
   session.set_observer(nullptr, nullptr);
   if (!watch.error.empty()) throw Failure(watch.error);
   return s;

@@ -7,25 +7,27 @@
 
 namespace runnel::cli {
 
-// A part of a value: what one pass (or block of rows) computed of it. A value of the whole call is its parts one after the other along `axis`.
+// A part of a value: what one pass (or block of rows) computed of it. A value of the whole call is its parts one after
+// the other along `axis`.
 struct ValuePart {
   uint32_t value;
   uint32_t op;
   const char* kernel;
-  TensorView view;       // of the part
-  int axis;              // along which the parts are joined; -1: every pass computes the same
+  TensorView view;  // of the part
+  int axis;         // along which the parts are joined; -1: every pass computes the same
   int64_t whole_dims[kMaxRank];
-  int64_t offset;        // of the part, along the axis
+  int64_t offset;  // of the part, along the axis
 
-  // Calls fn(index, elements, first) for each run of elements that lie together in the whole: its index there, their number and the first one's
-  // index in the part.
+  // Calls fn(index, elements, first) for each run of elements that lie together in the whole: its index there, their
+  // number and the first one's index in the part.
   template <class Fn>
   void for_each_run(Fn fn) const {
     int64_t outer = 1, inner = 1;
     for (int d = 0; d < axis; ++d) outer *= view.dims[d];
     for (int d = axis < 0 ? 0 : axis; d < view.rank; ++d) inner *= view.dims[d];
     const int64_t row = axis < 0 || view.dims[axis] == 0 ? 0 : inner / view.dims[axis];
-    for (int64_t o = 0; o < outer && inner; ++o) fn(axis < 0 ? 0 : (o * whole_dims[axis] + offset) * row, inner, o * inner);
+    for (int64_t o = 0; o < outer && inner; ++o)
+      fn(axis < 0 ? 0 : (o * whole_dims[axis] + offset) * row, inner, o * inner);
   }
 };
 

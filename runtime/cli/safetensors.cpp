@@ -19,7 +19,8 @@ void check(const Status& s) {
 const struct {
   const char* name;
   int32_t dtype;
-} kTypes[] = {{"F32", RNL_F32}, {"F16", RNL_F16}, {"BF16", RNL_BF16}, {"I32", RNL_I32}, {"I64", RNL_I64}, {"U8", RNL_U8}, {"I8", RNL_I8}};
+} kTypes[] = {{"F32", RNL_F32}, {"F16", RNL_F16}, {"BF16", RNL_BF16}, {"I32", RNL_I32},
+              {"I64", RNL_I64}, {"U8", RNL_U8},   {"I8", RNL_I8}};
 
 }  // namespace
 
@@ -30,7 +31,8 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
   uint64_t header = 0;
   if (file->size() < 8) throw Failure(path + ": too short for a safetensors file");
   std::memcpy(&header, file->data(), 8);
-  if (header > file->size() - 8 || header > (uint64_t(100) << 20)) throw Failure(path + ": the header's size is out of range");
+  if (header > file->size() - 8 || header > (uint64_t(100) << 20))
+    throw Failure(path + ": the header's size is out of range");
   const char* text = reinterpret_cast<const char*>(file->data()) + 8;
   const json root = parse_json({text, size_t(header)}, path);
   if (!root.is_object()) throw Failure(path + ": the header is not a JSON object");
@@ -41,8 +43,10 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
     const json& t = item.value();
     if (name == "__metadata__") continue;
     auto bad = [&](const char* why) { return Failure(path + ": tensor \"" + name + "\": " + why); };
-    if (!t.is_object() || !t.contains("dtype") || !t["dtype"].is_string() || !t.contains("shape") || !t["shape"].is_array() || !t.contains("data_offsets") ||
-        !t["data_offsets"].is_array() || t["data_offsets"].size() != 2 || !t["data_offsets"][0].is_number_unsigned() || !t["data_offsets"][1].is_number_unsigned())
+    if (!t.is_object() || !t.contains("dtype") || !t["dtype"].is_string() || !t.contains("shape") ||
+        !t["shape"].is_array() || !t.contains("data_offsets") || !t["data_offsets"].is_array() ||
+        t["data_offsets"].size() != 2 || !t["data_offsets"][0].is_number_unsigned() ||
+        !t["data_offsets"][1].is_number_unsigned())
       throw bad("dtype, shape or data_offsets is missing or wrong");
     NamedTensor n;
     n.name = name;
@@ -51,11 +55,13 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
     if (!n.dtype) throw bad("its dtype is not one of F32 F16 BF16 I32 I64 U8 I8");
     uint64_t bytes = dtype_bytes(DType(n.dtype));
     for (const auto& d : t["shape"]) {
-      if (!d.is_number_unsigned() || __builtin_mul_overflow(bytes, d.get<uint64_t>(), &bytes)) throw bad("its shape is wrong");
+      if (!d.is_number_unsigned() || __builtin_mul_overflow(bytes, d.get<uint64_t>(), &bytes))
+        throw bad("its shape is wrong");
       n.dims.push_back(int64_t(d.get<uint64_t>()));
     }
     const uint64_t begin = t["data_offsets"][0], end = t["data_offsets"][1];
-    if (end < begin || end > room || end - begin != bytes) throw bad("its data_offsets do not fit its shape or the file");
+    if (end < begin || end > room || end - begin != bytes)
+      throw bad("its data_offsets do not fit its shape or the file");
     n.data = file->data() + 8 + header + begin;
     n.bytes = size_t(bytes);
     out.push_back(std::move(n));
@@ -86,7 +92,8 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<
 }
 
 void SafetensorsWriter::write(size_t index, size_t offset, const void* data, size_t size) {
-  if (offset > sizes_[index] || size > sizes_[index] - offset) throw Failure(path_ + ": more output than its shape holds");
+  if (offset > sizes_[index] || size > sizes_[index] - offset)
+    throw Failure(path_ + ": more output than its shape holds");
   check(file_.write_at(begins_[index] + offset, data, size));
 }
 

@@ -20,7 +20,8 @@ struct NamedTensor {
 // Throws Failure with file and field. The tensors point into `file`.
 std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* file);
 
-// Streams outputs whose sizes are known beforehand: header first, then blocks at their places, renamed into place at the end.
+// Streams outputs whose sizes are known beforehand: header first, then blocks at their places, renamed into place at
+// the end.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors);

@@ -34,20 +34,25 @@ rnl::Status generate(rnl_session* session, std::vector<int32_t> ids, rnl_generat
   return rnl_session_generate(session, ids.data(), ids.size(), &g, print_token, nullptr, nullptr);
 }
 
-// Tokens that the session is to hold when --context does not say: of the stream, the prompt and the answer, in whole passes and at most the model's.
-// Without a number the answer ends where that is full.
-int64_t needed_context(const Options& o, const rnl::Model& model, const Saved& saved, int64_t prompt, rnl_generate_options* g) {
+// Tokens that the session is to hold when --context does not say: of the stream, the prompt and the answer, in whole
+// passes and at most the model's. Without a number the answer ends where that is full.
+int64_t needed_context(const Options& o, const rnl::Model& model, const Saved& saved, int64_t prompt,
+                       rnl_generate_options* g) {
   const Model& m = *model.get()->model;
   if (saved.options.context && reads_context(m)) return saved.options.context;
   const int64_t stated = model.info().context > 0 ? model.info().context : INT64_MAX, begin = saved.position + prompt;
   const int64_t open_end = std::max(default_context(model), begin + 1024);
   const int64_t need = std::max(o.max_tokens ? begin + o.max_tokens : open_end, saved.options.context);
-  const int64_t context = std::min(std::max(stated, saved.options.context), (need + kDefaultChunk - 1) / kDefaultChunk * kDefaultChunk);
-  const bool fills = std::any_of(m.states().begin(), m.states().end(), [](const StateInfo& s) { return s.kind == format::StateKind::append; });
+  const int64_t context =
+      std::min(std::max(stated, saved.options.context), (need + kDefaultChunk - 1) / kDefaultChunk * kDefaultChunk);
+  const bool fills = std::any_of(m.states().begin(), m.states().end(),
+                                 [](const StateInfo& s) { return s.kind == format::StateKind::append; });
   if (!fills) return context;
   if (begin > context)
-    throw Failure("the stream's " + std::to_string(saved.position) + " tokens and the prompt's " + std::to_string(prompt) + " are more than the model's context of " + std::to_string(stated) +
-                  "; --context " + std::to_string(begin + std::max<int64_t>(o.max_tokens, 1)) + " makes room beyond it");
+    throw Failure("the stream's " + std::to_string(saved.position) + " tokens and the prompt's " +
+                  std::to_string(prompt) + " are more than the model's context of " + std::to_string(stated) +
+                  "; --context " + std::to_string(begin + std::max<int64_t>(o.max_tokens, 1)) +
+                  " makes room beyond it");
   if (!o.limits_tokens) g->max_tokens = std::max<int64_t>(std::min(o.max_tokens, context - begin), 1);
   return context;
 }
@@ -62,11 +67,13 @@ int cmd_run(const Options& o) {
   const Saved saved = o.load_state.empty() ? Saved{0, rnl::session_options()} : read_saved(o.load_state);
   std::vector<int32_t> ids;
   if (const std::string prompt = o.file.empty() ? o.prompt : read_prompt(o.file); !prompt.empty()) {
-    const uint32_t flags = (o.special ? uint32_t(RNL_TEXT_SPECIAL) : 0u) | (o.load_state.empty() ? 0u : uint32_t(RNL_TEXT_NO_BOS_EOS));
+    const uint32_t flags =
+        (o.special ? uint32_t(RNL_TEXT_SPECIAL) : 0u) | (o.load_state.empty() ? 0u : uint32_t(RNL_TEXT_NO_BOS_EOS));
     check(opened.model.tokenize(prompt, flags, &ids));
   }
   if (ids.empty() && o.load_state.empty()) throw Failure("the prompt is empty");
-  rnl_session_options options = session_options(o, o.context ? 0 : needed_context(o, opened.model, saved, int64_t(ids.size()), &g));
+  rnl_session_options options =
+      session_options(o, o.context ? 0 : needed_context(o, opened.model, saved, int64_t(ids.size()), &g));
   continue_saved(saved, &options);
   rnl::Session session;
   check(session.create(opened.model, options));

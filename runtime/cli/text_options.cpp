@@ -14,7 +14,8 @@ std::string grammar_text(const Options& o) {
   if (!o.json_schema.empty()) {
     std::string grammar, error;
     std::vector<std::string> notes;
-    if (!rnl::json_schema_to_grammar(read_text(o.json_schema), &grammar, &error, &notes)) throw Failure(o.json_schema + ": " + error);
+    if (!rnl::json_schema_to_grammar(read_text(o.json_schema), &grammar, &error, &notes))
+      throw Failure(o.json_schema + ": " + error);
     for (const std::string& n : notes) tell("note: " + o.json_schema + ": " + n);
     return grammar;
   }
@@ -32,7 +33,9 @@ TextOptions::TextOptions(const Options& o, const rnl::Model& model) : model_(mod
   if (o.logprobs < 0) return;
   if (!o.logprobs_file.empty()) logprobs_ = std::make_unique<TextOutput>(o.logprobs_file);
   options_.logprobs_count = o.logprobs;
-  options_.logprobs = [](void* user, const rnl_logprobs* token) { static_cast<TextOptions*>(user)->write_logprobs(*token); };
+  options_.logprobs = [](void* user, const rnl_logprobs* token) {
+    static_cast<TextOptions*>(user)->write_logprobs(*token);
+  };
   options_.logprobs_user = this;
 }
 
@@ -48,7 +51,8 @@ void TextOptions::write_logprobs(const rnl_logprobs& token) try {
   for (size_t i = 0; i < token.best_count; ++i) line["best"].push_back(entry(token.best[i]));
   const std::string text = line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   if (logprobs_) logprobs_->write(text);
-  else if (std::fwrite(text.data(), 1, text.size(), stderr) != text.size()) error_ = "cannot write log-probabilities to standard error";
+  else if (std::fwrite(text.data(), 1, text.size(), stderr) != text.size())
+    error_ = "cannot write log-probabilities to standard error";
 } catch (const std::exception& e) {
   error_ = e.what();
 }

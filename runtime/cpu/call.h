@@ -33,9 +33,9 @@ RNL_INLINE int64_t elements_of(const TensorView& t) {
   return n;
 }
 
-// Calls kRow(job, t) for every row t of job.rows, about 16K elements a task; a few rows stay on the calling thread. Job has int64_t rows,
-// channels and rows_per_task, which is set here. A Job of an anonymous namespace
-// keeps each instance local to its file.
+// Calls kRow(job, t) for every row t of job.rows, about 16K elements a task; a few rows stay on the calling thread. Job
+// has int64_t rows, channels and rows_per_task, which is set here. A Job of an anonymous namespace keeps each instance
+// local to its file.
 template <class Job, void (*kRow)(const Job&, int64_t)>
 RNL_INLINE void for_each_row(ThreadPool* pool, Job& job) {
   job.rows_per_task = 1 + 16384 / job.channels;

@@ -29,8 +29,9 @@ struct Measure {
   const char* file;
   int percent;
 };
-// The scheduler's capacity knows that a small core does less at the same clock; where it is the same for all, as on systems that were not
-// told, the highest clock has to do. Middle cores of phones are at half of the capacity and above, small ones below it.
+// The scheduler's capacity knows that a small core does less at the same clock; where it is the same for all, as on
+// systems that were not told, the highest clock has to do. Middle cores of phones are at half of the capacity and
+// above, small ones below it.
 constexpr Measure kMeasures[] = {{"cpu_capacity", 50}, {"cpufreq/cpuinfo_max_freq", 80}};
 
 void find_fast(const char* root, const CoreSet& allowed, Cores* c) {
@@ -51,7 +52,8 @@ void find_fast(const char* root, const CoreSet& allowed, Cores* c) {
     c->fast = 0;
     c->fast_set = {};
     for (int i = 0; i < CoreSet::kMost; ++i)
-      if (allowed.has(i) && uint64_t(speed[i]) * 100 >= uint64_t(best) * uint64_t(m.percent)) c->fast_set.add(i), ++c->fast;
+      if (allowed.has(i) && uint64_t(speed[i]) * 100 >= uint64_t(best) * uint64_t(m.percent))
+        c->fast_set.add(i), ++c->fast;
     if (best != worst) return;
   }
 }
@@ -84,7 +86,8 @@ int quota_of(const char* root) {
   std::snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
   if (std::FILE* f = std::fopen(path, "r")) {
     while (std::fgets(line, sizeof line, f))
-      if (std::strncmp(line, "0::/", 4) == 0) line[std::strcspn(line, "\n")] = 0, std::memcpy(group, line + 3, std::strlen(line + 3) + 1);
+      if (std::strncmp(line, "0::/", 4) == 0)
+        line[std::strcspn(line, "\n")] = 0, std::memcpy(group, line + 3, std::strlen(line + 3) + 1);
     std::fclose(f);
   }
   for (char* end = group + std::strlen(group);;) {
@@ -116,7 +119,8 @@ Cores find_cores(const char* root, const CoreSet& allowed) {
 Cores find_cores() {
 #if defined(__linux__)
   CoreSet allowed;
-  if (sched_getaffinity(0, sizeof allowed.bits, reinterpret_cast<cpu_set_t*>(allowed.bits)) == 0) return find_cores("", allowed);
+  if (sched_getaffinity(0, sizeof allowed.bits, reinterpret_cast<cpu_set_t*>(allowed.bits)) == 0)
+    return find_cores("", allowed);
 #endif
   Cores c;
 #if defined(__APPLE__)

@@ -18,11 +18,11 @@ struct CoreSet {
 };
 
 struct Cores {
-  int usable = 0;      // that this process may run on
-  int fast = 0;        // those of them that are not much slower than the fastest
-  CoreSet fast_set;    // which; empty where the system does not tell
-  int quota = 0;       // cores' worth of time that the control groups grant, rounded up; 0: no limit
-  int64_t cache = 0;   // bytes of the largest cache of a fast core; 0: the system does not tell
+  int usable = 0;     // that this process may run on
+  int fast = 0;       // those of them that are not much slower than the fastest
+  CoreSet fast_set;   // which; empty where the system does not tell
+  int quota = 0;      // cores' worth of time that the control groups grant, rounded up; 0: no limit
+  int64_t cache = 0;  // bytes of the largest cache of a fast core; 0: the system does not tell
 
   // Whether there are small cores, which are better left alone: a call waits for its slowest thread.
   bool is_mixed() const { return fast < usable; }
@@ -38,7 +38,8 @@ Cores find_cores();
 // The same from files of Linux below `root`, of a process that may run on `allowed`.
 Cores find_cores(const char* root, const CoreSet& allowed);
 
-// Keeps the calling thread on these cores. Of no effect where the system refuses, as it may when other limits have changed meanwhile.
+// Keeps the calling thread on these cores. Of no effect where the system refuses, as it may when other limits have
+// changed meanwhile.
 void run_on(const CoreSet& cores);
 
 }  // namespace runnel

@@ -18,8 +18,9 @@ namespace runnel {
 
 #if defined(__x86_64__) || defined(__i386__)
 bool cpu_has_avx512vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 bool cpu_has_avx2() {
   // F16C has no name in GCC 12's list; every CPU with AVX2 has it.
@@ -67,7 +68,8 @@ void cpu_name(char* buffer, int size) {
   // The kernel's file takes it from there too, and tens of milliseconds for the clocks that stand beside it.
   unsigned r[13] = {};
   if (unsigned(__get_cpuid_max(0x80000000, nullptr)) < 0x80000004) return;
-  for (unsigned i = 0; i < 3; ++i) (void)__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
+  for (unsigned i = 0; i < 3; ++i)
+    (void)__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
   const char* name = reinterpret_cast<const char*>(r);
   while (*name == ' ') ++name;
   if (*name) std::snprintf(buffer, size_t(size), "%s", name);

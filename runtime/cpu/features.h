@@ -3,11 +3,11 @@
 
 namespace runnel {
 
-bool cpu_has_avx512vnni();   // F, BW, DQ, VL, VNNI and FMA, with the operating system saving the registers
-bool cpu_has_avx2();         // AVX2, FMA, F16C
+bool cpu_has_avx512vnni();  // F, BW, DQ, VL, VNNI and FMA, with the operating system saving the registers
+bool cpu_has_avx2();        // AVX2, FMA, F16C
 bool cpu_has_neon();
 bool cpu_has_neon_dotprod();
-bool cpu_has_neon_i8mm();    // i8mm and dotprod
+bool cpu_has_neon_i8mm();  // i8mm and dotprod
 inline bool cpu_has_scalar() { return true; }
 
 // Marketing name of the CPU for reports; "unknown CPU" when the system does not tell.

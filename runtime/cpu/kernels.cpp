@@ -4,7 +4,10 @@
 
 namespace runnel {
 
-#define RNL_TARGET(target) namespace target { KernelList kernels_for(uint16_t op_number); }
+#define RNL_TARGET(target)                    \
+  namespace target {                          \
+  KernelList kernels_for(uint16_t op_number); \
+  }
 #include "cpu/targets.inc"
 #undef RNL_TARGET
 

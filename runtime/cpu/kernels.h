@@ -16,7 +16,7 @@ struct CpuTarget {
   const char* name;
   // Kernels of the operator with this registry number; count 0 when the target has none for it.
   KernelList (*kernels)(uint16_t op_number);
-  bool available;      // this machine has the instructions
+  bool available;  // this machine has the instructions
 };
 
 // All compiled-in targets, best first, `scalar` last. `available` is found once, at the first call.

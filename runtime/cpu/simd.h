@@ -11,17 +11,19 @@ namespace runnel::RNL_ISA {
 
 // a * b + c, fused on every target but the scalar one.
 RNL_INLINE f32x16 fma(const f32x16& a, const f32x16& b, const f32x16& c) {
-  return by_register<f32x16>([](Register<float> x, Register<float> y, Register<float> z) RNL_LAMBDA {
+  return by_register<f32x16>(
+      [](Register<float> x, Register<float> y, Register<float> z) RNL_LAMBDA {
 #if defined(__AVX512F__)
-    return (Register<float>)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+        return (Register<float>)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
 #elif defined(__FMA__)
-    return (Register<float>)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
+        return (Register<float>)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
 #elif defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
-    return (Register<float>)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
+        return (Register<float>)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
 #else
-    return x * y + z;
+        return x * y + z;
 #endif
-  }, a, b, c);
+      },
+      a, b, c);
 }
 
 RNL_INLINE f32x16 max(const f32x16& a, const f32x16& b) { return select(a > b, a, b); }
@@ -29,19 +31,22 @@ RNL_INLINE f32x16 min(const f32x16& a, const f32x16& b) { return select(a < b, a
 RNL_INLINE f32x16 abs(const f32x16& a) { return (f32x16)((u32x16)a & 0x7fffffffu); }
 
 RNL_INLINE f32x16 sqrt(const f32x16& a) {
-  return by_register<f32x16>([](Register<float> x) RNL_LAMBDA {
+  return by_register<f32x16>(
+      [](Register<float> x) RNL_LAMBDA {
 #if defined(__AVX512F__)
-    return (Register<float>)_mm512_sqrt_ps((__m512)x);
+        return (Register<float>)_mm512_sqrt_ps((__m512)x);
 #elif defined(__AVX__)
-    return (Register<float>)_mm256_sqrt_ps((__m256)x);
+        return (Register<float>)_mm256_sqrt_ps((__m256)x);
 #elif defined(__SSE2__)
-    return (Register<float>)_mm_sqrt_ps((__m128)x);
+        return (Register<float>)_mm_sqrt_ps((__m128)x);
 #elif defined(__aarch64__)
-    return (Register<float>)vsqrtq_f32((float32x4_t)x);
+        return (Register<float>)vsqrtq_f32((float32x4_t)x);
 #else
-    return Register<float>{__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
+        return Register<float>{__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]),
+                               __builtin_sqrtf(x[3])};
 #endif
-  }, a);
+      },
+      a);
 }
 
 RNL_INLINE float reduce_add(const f32x16& v) {
@@ -54,11 +59,15 @@ RNL_INLINE float reduce_max(const f32x16& v) {
   });
 }
 
-// e^x, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN stays NaN. Cody-Waite reduction, degree 6 polynomial.
+// e^x, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN stays NaN. Cody-Waite reduction, degree 6
+// polynomial.
 RNL_INLINE f32x16 exp(const f32x16& x) {
   const f32x16 low = splat(-87.33654f), high = splat(88.722832f), magic = splat(12582912.0f);
 #if defined(__AVX512F__)
-  const f32x16 clamped{{(Register<float>)_mm512_min_ps((__m512)(high.v[0] + 0.5f), (__m512)x.v[0])}};  // NaN passes; what is too low is masked below
+  const f32x16 clamped{{(Register<float>)_mm512_min_ps((__m512)(high.v[0] + 0.5f), (__m512)x.v[0])}};  // NaN passes;
+                                                                                                       // what is too
+                                                                                                       // low is masked
+                                                                                                       // below
 #else
   const f32x16 clamped = max(min(x, high), low);
 #endif
@@ -83,11 +92,16 @@ RNL_INLINE f32x16 exp(const f32x16& x) {
 #endif
 }
 
-// 2^x, relative error below 2.5e-7; 0 below -126, infinity from 128 on, NaN stays NaN. What is left after rounding goes through a polynomial of degree 5.
+// 2^x, relative error below 2.5e-7; 0 below -126, infinity from 128 on, NaN stays NaN. What is left after rounding goes
+// through a polynomial of degree 5.
 RNL_INLINE f32x16 exp2(const f32x16& x) {
   const f32x16 magic = splat(12582912.0f);
 #if defined(__AVX512F__)
-  const f32x16 clamped{{(Register<float>)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x.v[0])}};  // NaN passes; scalef makes 0 of what is too low, infinity of what is too high
+  const f32x16 clamped{{(Register<float>)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x.v[0])}};  // NaN passes;
+                                                                                                    // scalef makes 0 of
+                                                                                                    // what is too low,
+                                                                                                    // infinity of what
+                                                                                                    // is too high
 #else
   const f32x16 low = splat(-126.0f), high = splat(128.0f), clamped = max(min(x, high), low);
 #endif
@@ -107,7 +121,8 @@ RNL_INLINE f32x16 exp2(const f32x16& x) {
 }
 
 // 16 halves to floats and back, round to nearest even.
-#if defined(__F16C__) || defined(__AVX512F__) || (defined(__ARM_NEON) && (defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE)))
+#if defined(__F16C__) || defined(__AVX512F__) || \
+    (defined(__ARM_NEON) && (defined(__aarch64__) || defined(__ARM_FP16_FORMAT_IEEE)))
 RNL_INLINE f32x16 load_half(const uint16_t* p) {
   return by_index<f32x16>([p](int i) RNL_LAMBDA {
 #if defined(__AVX512F__)

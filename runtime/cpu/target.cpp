@@ -6,16 +6,19 @@
 
 namespace runnel::RNL_ISA {
 
-#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) RNL_IF_CPU_##cpu(extern const KernelList name##_kernels;)
+#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) \
+  RNL_IF_CPU_##cpu(extern const KernelList name##_kernels;)
 #include "ops/registry.inc"
 #undef RNL_OP
 
 KernelList kernels_for(uint16_t op_number) {
   switch (op_number) {
-#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) RNL_IF_CPU_##cpu(case number: return name##_kernels;)
+#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) \
+  RNL_IF_CPU_##cpu(case number : return name##_kernels;)
 #include "ops/registry.inc"
 #undef RNL_OP
-    default: return KernelList{nullptr, 0};
+    default:
+      return KernelList{nullptr, 0};
   }
 }
 

@@ -12,13 +12,13 @@
 namespace runnel {
 namespace {
 
-// How long a thread watches for work before it sleeps. Long enough for the small operators between two matrix products, short enough
-// that a shared core is not kept from others.
+// How long a thread watches for work before it sleeps. Long enough for the small operators between two matrix products,
+// short enough that a shared core is not kept from others.
 constexpr int64_t kSpinNanoseconds = 40000;
 constexpr int kPausesPerLook = 32;
 
-// State of the pool in one word, so that joining a job is one compare-and-swap: generation << 32 | open << 31 | threads wanted << 16 |
-// workers inside. A worker that wakes too late finds the gate closed, and the caller never waits for it.
+// State of the pool in one word, so that joining a job is one compare-and-swap: generation << 32 | open << 31 | threads
+// wanted << 16 | workers inside. A worker that wakes too late finds the gate closed, and the caller never waits for it.
 constexpr uint64_t kOpen = uint64_t(1) << 31;
 constexpr uint64_t kInside = 0xffff;
 constexpr uint64_t kEverybody = 0x7fff;
@@ -74,7 +74,8 @@ class Workers {
   }
   ~Workers() {
     stop_.store(true);
-    gate_.store((uint64_t(generation_of(gate_.load()) + 1) << 32) | kEverybody << 16);  // a new generation that is not open
+    gate_.store((uint64_t(generation_of(gate_.load()) + 1) << 32) | kEverybody << 16);  // a new generation that is not
+                                                                                        // open
     wake(whole.size, whole.size);
     for (int i = 1; i < whole.size; ++i) {
       pthread_join(threads_[i].id, nullptr);
@@ -115,7 +116,8 @@ class Workers {
     context_ = context;
     tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
-    gate_.store((uint64_t(generation_of(gate_.load(std::memory_order_relaxed)) + 1) << 32) | kOpen | uint64_t(threads) << 16);
+    gate_.store((uint64_t(generation_of(gate_.load(std::memory_order_relaxed)) + 1) << 32) | kOpen |
+                uint64_t(threads) << 16);
     wake(tasks - 1, threads);
     work(0);
     // All tasks are taken: nobody may join any more, and those inside finish theirs.
@@ -126,7 +128,8 @@ class Workers {
   ThreadPool whole{this, 1}, part{this, 1};
 
  private:
-  // One condition per worker: glibc before 2.41 can lose a wake-up when several threads wait for the same one (its bug 25847).
+  // One condition per worker: glibc before 2.41 can lose a wake-up when several threads wait for the same one (its bug
+  // 25847).
   struct Worker {
     Workers* workers;
     pthread_t id;
@@ -155,7 +158,8 @@ class Workers {
       while (is_open() && !gate_.compare_exchange_weak(gate, gate + 1)) {
       }
       seen = generation_of(gate);
-      // Looked at behind the gate: the destructor sets it before the last generation, so whoever has seen that one sees this too.
+      // Looked at behind the gate: the destructor sets it before the last generation, so whoever has seen that one sees
+      // this too.
       if (stop_.load()) return;
       if (!is_open()) continue;
       work(self.index);
@@ -176,8 +180,8 @@ class Workers {
     }
   }
 
-  // A sleeper counts itself before it looks at the gate for the last time, the caller opens the gate before it looks at the count, all
-  // in one total order: one of them sees the other.
+  // A sleeper counts itself before it looks at the gate for the last time, the caller opens the gate before it looks at
+  // the count, all in one total order: one of them sees the other.
   template <class Changed>
   void sleep_until(Worker& self, const Changed& changed) {
     pthread_mutex_lock(&sleep_);

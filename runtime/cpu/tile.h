@@ -1,7 +1,8 @@
-// Portable SIMD on the compilers' vector extensions: a tile of lanes, most often of 16 floats, as registers of the target (16 floats are one
-// register with AVX-512, two with AVX2, four with NEON and SSE). The registers are spelt out because compilers keep vectors that are wider
-// than a register in memory (GCC does so lane by lane). Everything lives in the target's own namespace, so no inline code is shared between
-// objects that are compiled for different instruction sets. Include only from files that are compiled once per target.
+// Portable SIMD on the compilers' vector extensions: a tile of lanes, most often of 16 floats, as registers of the
+// target (16 floats are one register with AVX-512, two with AVX2, four with NEON and SSE). The registers are spelt out
+// because compilers keep vectors that are wider than a register in memory (GCC does so lane by lane). Everything lives
+// in the target's own namespace, so no inline code is shared between objects that are compiled for different
+// instruction sets. Include only from files that are compiled once per target.
 #pragma once
 
 #ifndef RNL_ISA
@@ -22,11 +23,11 @@
 #define RNL_LAMBDA __attribute__((always_inline))
 // A loop that becomes straight code, with its arrays in registers; one that stays a loop, for the size of the library.
 #if defined(__clang__)
-#define RNL_UNROLL _Pragma("unroll")
-#define RNL_KEEP_LOOP _Pragma("nounroll")
+#define RNL_UNROLL_FOR _Pragma("unroll") for
+#define RNL_KEEP_FOR _Pragma("nounroll") for
 #else
-#define RNL_UNROLL _Pragma("GCC unroll 16")
-#define RNL_KEEP_LOOP _Pragma("GCC unroll 1")
+#define RNL_UNROLL_FOR _Pragma("GCC unroll 16") for
+#define RNL_KEEP_FOR _Pragma("GCC unroll 1") for
 #endif
 
 namespace runnel::RNL_ISA {
@@ -70,7 +71,9 @@ RNL_INLINE R by_register(F f, const A&... a) {
   if constexpr (R::kParts == 1) return R{{f(a.v[0]...)}};
   else if constexpr (R::kParts == 2) return R{{f(a.v[0]...), f(a.v[1]...)}};
   else if constexpr (R::kParts == 4) return R{{f(a.v[0]...), f(a.v[1]...), f(a.v[2]...), f(a.v[3]...)}};
-  else return R{{f(a.v[0]...), f(a.v[1]...), f(a.v[2]...), f(a.v[3]...), f(a.v[4]...), f(a.v[5]...), f(a.v[6]...), f(a.v[7]...)}};
+  else
+    return R{{f(a.v[0]...), f(a.v[1]...), f(a.v[2]...), f(a.v[3]...), f(a.v[4]...), f(a.v[5]...), f(a.v[6]...),
+              f(a.v[7]...)}};
 }
 
 // The same of f(index of the register); and f called for each index below kParts.
@@ -111,21 +114,22 @@ struct Scalar {
 };
 #define RNL_OPERATORS(X) X(+, plus) X(-, minus) X(*, times) X(/, divided_by) X(&, bit_and) X(|, bit_or) X(^, bit_xor)
 #define RNL_COMPARISONS(X) X(<, is_less) X(<=, is_at_most) X(>, is_more) X(>=, is_at_least) X(==, is_equal)
-#define RNL_OPERATOR(op, name)                                                                                                     \
-  template <class V>                                                                                                               \
-  RNL_INLINE auto name(V a, V b) {                                                                                                 \
-    return a op b;                                                                                                                 \
+#define RNL_OPERATOR(op, name)     \
+  template <class V>               \
+  RNL_INLINE auto name(V a, V b) { \
+    return a op b;                 \
   }
 RNL_OPERATORS(RNL_OPERATOR)
 RNL_COMPARISONS(RNL_OPERATOR)
 #undef RNL_OPERATOR
 #if defined(__arm__) && defined(__ARM_NEON) && !defined(__clang__)
-// GCC leaves vectors of floats to armv7's scalar unit, because NEON takes subnormals for 0; even the intrinsics do not change that.
-#define RNL_NEON(name, instruction)                                                      \
-  RNL_INLINE Register<float> name(Register<float> a, Register<float> b) {                \
-    Register<float> r;                                                                   \
-    __asm__(instruction " %q0, %q1, %q2" : "=w"(r) : "w"(a), "w"(b));                    \
-    return r;                                                                            \
+// GCC leaves vectors of floats to armv7's scalar unit, because NEON takes subnormals for 0; even the intrinsics do not
+// change that.
+#define RNL_NEON(name, instruction)                                       \
+  RNL_INLINE Register<float> name(Register<float> a, Register<float> b) { \
+    Register<float> r;                                                    \
+    __asm__(instruction " %q0, %q1, %q2" : "=w"(r) : "w"(a), "w"(b));     \
+    return r;                                                             \
   }
 RNL_NEON(plus, "vadd.f32")
 RNL_NEON(minus, "vsub.f32")
@@ -137,29 +141,31 @@ RNL_NEON(is_at_least, "vcge.f32")
 RNL_NEON(is_equal, "vceq.f32")
 #undef RNL_NEON
 #endif
-#define RNL_OPERATOR(op, name)                                                                                                     \
-  template <class T, int kLanes>                                                                                                   \
-  RNL_INLINE Tile<T, kLanes> operator op(const Tile<T, kLanes>& a, const Tile<T, kLanes>& b) {                                     \
-    return by_register<Tile<T, kLanes>>([](Register<T> x, Register<T> y) RNL_LAMBDA { return (Register<T>)name(x, y); }, a, b);    \
-  }                                                                                                                                \
-  template <class T, int kLanes>                                                                                                   \
-  RNL_INLINE Tile<T, kLanes> operator op(const Tile<T, kLanes>& a, typename Scalar<T>::Type b) {                                   \
-    return a op splat_of<T, kLanes>(b);                                                                                            \
-  }                                                                                                                                \
-  template <class T, int kLanes>                                                                                                   \
-  RNL_INLINE Tile<T, kLanes> operator op(typename Scalar<T>::Type a, const Tile<T, kLanes>& b) {                                   \
-    return splat_of<T, kLanes>(a) op b;                                                                                            \
+#define RNL_OPERATOR(op, name)                                                                   \
+  template <class T, int kLanes>                                                                 \
+  RNL_INLINE Tile<T, kLanes> operator op(const Tile<T, kLanes>& a, const Tile<T, kLanes>& b) {   \
+    return by_register<Tile<T, kLanes>>(                                                         \
+        [](Register<T> x, Register<T> y) RNL_LAMBDA { return (Register<T>)name(x, y); }, a, b);  \
+  }                                                                                              \
+  template <class T, int kLanes>                                                                 \
+  RNL_INLINE Tile<T, kLanes> operator op(const Tile<T, kLanes>& a, typename Scalar<T>::Type b) { \
+    return a op splat_of<T, kLanes>(b);                                                          \
+  }                                                                                              \
+  template <class T, int kLanes>                                                                 \
+  RNL_INLINE Tile<T, kLanes> operator op(typename Scalar<T>::Type a, const Tile<T, kLanes>& b) { \
+    return splat_of<T, kLanes>(a) op b;                                                          \
   }
 RNL_OPERATORS(RNL_OPERATOR)
 #undef RNL_OPERATOR
-#define RNL_COMPARISON(op, name)                                                                                                   \
-  template <class T>                                                                                                               \
-  RNL_INLINE i32x16 operator op(const Tile<T>& a, const Tile<T>& b) {                                                              \
-    return by_register<i32x16>([](Register<T> x, Register<T> y) RNL_LAMBDA { return (Register<int32_t>)name(x, y); }, a, b);       \
-  }                                                                                                                                \
-  template <class T>                                                                                                               \
-  RNL_INLINE i32x16 operator op(const Tile<T>& a, typename Scalar<T>::Type b) {                                                    \
-    return a op splat_of<T>(b);                                                                                                    \
+#define RNL_COMPARISON(op, name)                                                                                      \
+  template <class T>                                                                                                  \
+  RNL_INLINE i32x16 operator op(const Tile<T>& a, const Tile<T>& b) {                                                 \
+    return by_register<i32x16>([](Register<T> x, Register<T> y) RNL_LAMBDA { return (Register<int32_t>)name(x, y); }, \
+                               a, b);                                                                                 \
+  }                                                                                                                   \
+  template <class T>                                                                                                  \
+  RNL_INLINE i32x16 operator op(const Tile<T>& a, typename Scalar<T>::Type b) {                                       \
+    return a op splat_of<T>(b);                                                                                       \
   }
 RNL_COMPARISONS(RNL_COMPARISON)
 #undef RNL_COMPARISON
@@ -183,23 +189,29 @@ RNL_INLINE Tile<T, kLanes> operator>>(const Tile<T, kLanes>& a, int by) {
 }
 template <class T>
 RNL_INLINE Tile<T> select(const i32x16& mask, const Tile<T>& a, const Tile<T>& b) {
-  return by_register<Tile<T>>([](Register<int32_t> m, Register<T> x, Register<T> y) RNL_LAMBDA {
-    return (Register<T>)(((Register<int32_t>)x & m) | ((Register<int32_t>)y & ~m));
-  }, mask, a, b);
+  return by_register<Tile<T>>(
+      [](Register<int32_t> m, Register<T> x, Register<T> y)
+          RNL_LAMBDA { return (Register<T>)(((Register<int32_t>)x & m) | ((Register<int32_t>)y & ~m)); },
+      mask, a, b);
 }
 
 // Any alignment.
 template <class R, class T>
 RNL_INLINE R load_tile(const T* p) {
-  return by_index<R>([p](int i) RNL_LAMBDA -> Register<T> { return *reinterpret_cast<const typename RegisterOf<T>::Unaligned*>(p + i * R::kPartLanes); });
+  return by_index<R>([p](int i) RNL_LAMBDA -> Register<T> {
+    return *reinterpret_cast<const typename RegisterOf<T>::Unaligned*>(p + i * R::kPartLanes);
+  });
 }
 template <class T, int kLanes>
 RNL_INLINE void store_tile(T* p, const Tile<T, kLanes>& t) {
-  for_each_part<Tile<T, kLanes>::kParts>([p, &t](int i) RNL_LAMBDA { *reinterpret_cast<typename RegisterOf<T>::Unaligned*>(p + i * Tile<T, kLanes>::kPartLanes) = t.v[i]; });
+  for_each_part<Tile<T, kLanes>::kParts>([p, &t](int i) RNL_LAMBDA {
+    *reinterpret_cast<typename RegisterOf<T>::Unaligned*>(p + i * Tile<T, kLanes>::kPartLanes) = t.v[i];
+  });
 }
 RNL_INLINE f32x16 load(const float* p) { return load_tile<f32x16>(p); }
 RNL_INLINE void store(float* p, const f32x16& v) { store_tile(p, v); }
-// First n (0..16) elements; the rest reads as `fill`. Called, not inlined: parts of a tile are rare and their code is long.
+// First n (0..16) elements; the rest reads as `fill`. Called, not inlined: parts of a tile are rare and their code is
+// long.
 #define RNL_CALLED static __attribute__((noinline, unused))
 RNL_CALLED f32x16 load_n(const float* p, int n, float fill = 0.0f) {
   float part[16];
@@ -219,11 +231,13 @@ RNL_INLINE i32x16 lane_numbers() {
 
 // Conversions register by register: floats and int32; 16 smaller integers in memory as int32.
 RNL_INLINE f32x16 to_float(const i32x16& a) {
-  return by_register<f32x16>([](Register<int32_t> x) RNL_LAMBDA { return __builtin_convertvector(x, Register<float>); }, a);
+  return by_register<f32x16>([](Register<int32_t> x) RNL_LAMBDA { return __builtin_convertvector(x, Register<float>); },
+                             a);
 }
 // Towards zero.
 RNL_INLINE i32x16 to_int(const f32x16& a) {
-  return by_register<i32x16>([](Register<float> x) RNL_LAMBDA { return __builtin_convertvector(x, Register<int32_t>); }, a);
+  return by_register<i32x16>([](Register<float> x) RNL_LAMBDA { return __builtin_convertvector(x, Register<int32_t>); },
+                             a);
 }
 #if defined(__ARM_NEON)
 RNL_INLINE i32x16 widen(const uint16_t* p) {
@@ -232,14 +246,14 @@ RNL_INLINE i32x16 widen(const uint16_t* p) {
 RNL_INLINE i32x16 widen(const uint8_t* p) {
   const uint8x16_t v = vld1q_u8(p);
   const uint16x8_t a = vmovl_u8(vget_low_u8(v)), b = vmovl_u8(vget_high_u8(v));
-  return {{(Register<int32_t>)vmovl_u16(vget_low_u16(a)), (Register<int32_t>)vmovl_u16(vget_high_u16(a)), (Register<int32_t>)vmovl_u16(vget_low_u16(b)),
-           (Register<int32_t>)vmovl_u16(vget_high_u16(b))}};
+  return {{(Register<int32_t>)vmovl_u16(vget_low_u16(a)), (Register<int32_t>)vmovl_u16(vget_high_u16(a)),
+           (Register<int32_t>)vmovl_u16(vget_low_u16(b)), (Register<int32_t>)vmovl_u16(vget_high_u16(b))}};
 }
 RNL_INLINE i32x16 widen(const int8_t* p) {
   const int8x16_t v = vld1q_s8(p);
   const int16x8_t a = vmovl_s8(vget_low_s8(v)), b = vmovl_s8(vget_high_s8(v));
-  return {{(Register<int32_t>)vmovl_s16(vget_low_s16(a)), (Register<int32_t>)vmovl_s16(vget_high_s16(a)), (Register<int32_t>)vmovl_s16(vget_low_s16(b)),
-           (Register<int32_t>)vmovl_s16(vget_high_s16(b))}};
+  return {{(Register<int32_t>)vmovl_s16(vget_low_s16(a)), (Register<int32_t>)vmovl_s16(vget_high_s16(a)),
+           (Register<int32_t>)vmovl_s16(vget_low_s16(b)), (Register<int32_t>)vmovl_s16(vget_high_s16(b))}};
 }
 #else
 template <class T>
@@ -297,7 +311,9 @@ struct OfFour {
 };
 template <int kA, int kB, int kC, int kD, class T>
 RNL_INLINE Tile<T> of_four(const Tile<T>& a, const Tile<T>& b) {
-  return by_register<Tile<T>>([](Register<T> x, Register<T> y) RNL_LAMBDA { return permuted<OfFour<kA, kB, kC, kD, Tile<T>::kPartLanes>>(x, y); }, a, b);
+  return by_register<Tile<T>>([](Register<T> x, Register<T> y)
+                                  RNL_LAMBDA { return permuted<OfFour<kA, kB, kC, kD, Tile<T>::kPartLanes>>(x, y); },
+                              a, b);
 }
 
 // All lanes brought together in halves: lane l with l + 8, then l + 4, 2, 1, whatever the width of a register.
@@ -334,17 +350,17 @@ RNL_INLINE f32x16 fold(const f32x16* v) {
   constexpr int kLanes = f32x16::kPartLanes;
   return by_index<f32x16>([v](int part) RNL_LAMBDA {
     Register<float> r[kLanes];
-    RNL_UNROLL for (int i = 0; i < kLanes; ++i) {
+    RNL_UNROLL_FOR (int i = 0; i < kLanes; ++i) {
       const f32x16& a = v[part * kLanes + i];
       if constexpr (f32x16::kParts == 1) r[i] = a.v[0];
       else if constexpr (f32x16::kParts == 2) r[i] = plus(a.v[0], a.v[1]);
       else r[i] = (Register<float>)plus((Register<float>)plus(a.v[0], a.v[2]), (Register<float>)plus(a.v[1], a.v[3]));
     }
     if constexpr (kLanes == 16)
-      RNL_UNROLL for (int i = 0; i < 8; ++i) r[i] = fold_pair<8>(r[i], r[i + 8]);
+      RNL_UNROLL_FOR (int i = 0; i < 8; ++i) r[i] = fold_pair<8>(r[i], r[i + 8]);
     if constexpr (kLanes >= 8)
-      RNL_UNROLL for (int i = 0; i < 4; ++i) r[i] = fold_pair<4>(r[i], r[i + 4]);
-    RNL_UNROLL for (int i = 0; i < 2; ++i) r[i] = fold_pair<2>(r[i], r[i + 2]);
+      RNL_UNROLL_FOR (int i = 0; i < 4; ++i) r[i] = fold_pair<4>(r[i], r[i + 4]);
+    RNL_UNROLL_FOR (int i = 0; i < 2; ++i) r[i] = fold_pair<2>(r[i], r[i + 2]);
     return fold_pair<1>(r[0], r[1]);
   });
 }

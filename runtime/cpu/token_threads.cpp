@@ -97,13 +97,15 @@ bool probe(ThreadPool* pool, size_t bytes, int* first, int* second) {
   q4.bits = 4, q4.zero_point = 8;
   const int64_t rows = int64_t(kStep / q4.tile_bytes(kColumns)) * kTileRows;
   const OpParams params{};
-  TensorView in[2] = {{nullptr, nullptr, {1, kColumns}, 2, DType::kF32}, {nullptr, &q4, {rows, kColumns}, 2, DType::kPacked}};
+  TensorView in[2] = {{nullptr, nullptr, {1, kColumns}, 2, DType::kF32},
+                      {nullptr, &q4, {rows, kColumns}, 2, DType::kPacked}};
   TensorView out{nullptr, nullptr, {1, rows}, 2, DType::kF32};
   OpCall call{in, &out, 2, 1, &params, 0, nullptr, thread_pool_part(pool)};
   const Kernel* kernel = find_kernel(matmul->number, call);
   if (!kernel) return false;
   const size_t floats = size_t(kColumns + rows) * sizeof(float);
-  auto small = Block::allocate(floats + (kernel->scratch_bytes ? kernel->scratch_bytes(call, thread_pool_size(pool)) : 0), "probe");
+  auto small = Block::allocate(
+      floats + (kernel->scratch_bytes ? kernel->scratch_bytes(call, thread_pool_size(pool)) : 0), "probe");
   auto large = Block::allocate(bytes, "probe");
   if (!small.is_ok() || !large.is_ok()) return false;
   in[0].data = small.value().data();
@@ -143,7 +145,8 @@ size_t buffer_bytes(const Cores& cores, const char** why) {
   const size_t bytes = cache == 0 ? kUnknown : cache * 2 < kLeast ? kLeast : cache * 2 / kTouched * kTouched;
   if (cache > kMost / 2) return *why = "not measured, the caches are too large", 0;
 #if defined(_SC_AVPHYS_PAGES)
-  if (size_t(sysconf(_SC_AVPHYS_PAGES)) < bytes * 4 / size_t(sysconf(_SC_PAGESIZE))) return *why = "not measured, little memory is free", 0;
+  if (size_t(sysconf(_SC_AVPHYS_PAGES)) < bytes * 4 / size_t(sysconf(_SC_PAGESIZE)))
+    return *why = "not measured, little memory is free", 0;
 #endif
   return bytes;
 }

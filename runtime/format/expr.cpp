@@ -10,7 +10,9 @@ namespace {
 constexpr size_t kMaxText = 512;
 static_assert(kMaxExprDepth == 32);  // as the message says
 
-bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
+bool is_name_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
 
 }  // namespace
 
@@ -21,7 +23,10 @@ struct ExprPool::Parser {
   const char* p;
   int depth = 0;
 
-  Status fail(const char* why) { return Status::make(Code::kInvalidModel, "size expression \"%.80s\": %s at character %d", text, why, int(p - text) + 1); }
+  Status fail(const char* why) {
+    return Status::make(Code::kInvalidModel, "size expression \"%.80s\": %s at character %d", text, why,
+                        int(p - text) + 1);
+  }
   void skip() {
     while (*p == ' ') ++p;
   }
@@ -88,7 +93,11 @@ struct ExprPool::Parser {
       const char* name;
       Kind kind;
     };
-    static constexpr Row kFunctions[] = {{"floordiv", Kind::kFloorDiv}, {"ceildiv", Kind::kCeilDiv}, {"mod", Kind::kMod}, {"min", Kind::kMin}, {"max", Kind::kMax}};
+    static constexpr Row kFunctions[] = {{"floordiv", Kind::kFloorDiv},
+                                         {"ceildiv", Kind::kCeilDiv},
+                                         {"mod", Kind::kMod},
+                                         {"min", Kind::kMin},
+                                         {"max", Kind::kMax}};
     for (const Row& row : kFunctions) {
       if (std::strlen(row.name) != length || std::memcmp(row.name, name, length) != 0) continue;
       ++p;
@@ -125,11 +134,13 @@ int ExprPool::find_symbol(const char* name, size_t length) const {
 
 Result<ExprId> ExprPool::parse(const char* text, int known_symbols) {
   const size_t length = std::strlen(text);
-  if (length > kMaxText) return Status::make(Code::kInvalidModel, "size expression of %zu characters, at most %zu", length, kMaxText);
+  if (length > kMaxText)
+    return Status::make(Code::kInvalidModel, "size expression of %zu characters, at most %zu", length, kMaxText);
   const uint64_t hash = xxh64(text, length) + uint64_t(known_symbols);
   for (size_t i = 0; i < roots_.size(); ++i)
     if (roots_[i].hash == hash && std::strcmp(roots_[i].text, text) == 0) return ExprId(i);
-  if (roots_.size() == size_t(kMaxExprs)) return Status::make(Code::kUnsupported, "more than %d different size expressions", kMaxExprs);
+  if (roots_.size() == size_t(kMaxExprs))
+    return Status::make(Code::kUnsupported, "more than %d different size expressions", kMaxExprs);
   Parser parser{*this, text, known_symbols, text};
   RNL_ASSIGN(node, parser.sum());
   parser.skip();
@@ -151,14 +162,30 @@ Status ExprPool::evaluate_node(int32_t index, const SymbolValues& values, int64_
   if (divides) floor = a / b - (a % b < 0 ? 1 : 0);
   bool overflow = false;
   switch (n.kind) {
-    case Kind::kAdd: *out = a + b; break;
-    case Kind::kSub: *out = a - b; break;
-    case Kind::kMul: overflow = __builtin_mul_overflow(a, b, out); break;
-    case Kind::kFloorDiv: *out = floor; break;
-    case Kind::kCeilDiv: *out = floor + (a - floor * b > 0 ? 1 : 0); break;
-    case Kind::kMod: *out = a - floor * b; break;
-    case Kind::kMin: *out = a < b ? a : b; break;
-    default: *out = a > b ? a : b; break;
+    case Kind::kAdd:
+      *out = a + b;
+      break;
+    case Kind::kSub:
+      *out = a - b;
+      break;
+    case Kind::kMul:
+      overflow = __builtin_mul_overflow(a, b, out);
+      break;
+    case Kind::kFloorDiv:
+      *out = floor;
+      break;
+    case Kind::kCeilDiv:
+      *out = floor + (a - floor * b > 0 ? 1 : 0);
+      break;
+    case Kind::kMod:
+      *out = a - floor * b;
+      break;
+    case Kind::kMin:
+      *out = a < b ? a : b;
+      break;
+    default:
+      *out = a > b ? a : b;
+      break;
   }
   if (overflow || *out > kMaxSize || *out < -kMaxSize) return Status::make(Code::kInvalidModel, "value out of range");
   return Status::ok();

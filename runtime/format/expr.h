@@ -1,7 +1,8 @@
 // Size expressions: parsed once when a model is opened, evaluated when sizes are bound.
 //
-// Grammar: integers, symbol names, + - * ( ), floordiv(a,b) ceildiv(a,b) mod(a,b) min(a,b) max(a,b). Every intermediate value must lie
-// in [-2^40, 2^40] and divisors must be positive; otherwise evaluation fails with a message that quotes the expression.
+// Grammar: integers, symbol names, + - * ( ), floordiv(a,b) ceildiv(a,b) mod(a,b) min(a,b) max(a,b). Every intermediate
+// value must lie in [-2^40, 2^40] and divisors must be positive; otherwise evaluation fails with a message that quotes
+// the expression.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,7 @@
 namespace runnel {
 
 inline constexpr int kMaxSymbols = 64;
-inline constexpr int kMaxExprs = 16384;  // different ones of a file; each is compared with all before it
+inline constexpr int kMaxExprs = 16384;   // different ones of a file; each is compared with all before it
 inline constexpr int kMaxExprDepth = 32;  // of parentheses and calls in each other
 inline constexpr int64_t kMaxSize = int64_t(1) << 40;
 

@@ -1,5 +1,5 @@
-// The order of a program's operators: what is computed from the wanted rows comes last, because the session runs it once a block of rows,
-// behind all that is computed for every token.
+// The order of a program's operators: what is computed from the wanted rows comes last, because the session runs it
+// once a block of rows, behind all that is computed for every token.
 #include <utility>
 
 #include "format/model_file.h"
@@ -33,7 +33,8 @@ Status Model::put_head_last(ProgramInfo& program) const {
   RNL_TRY(in_head.assign(program.ops.size()));
   RNL_TRY(touched.assign(states_.size()));
   bool has_rows = false;
-  for (uint32_t i = 0; i < program.input_count; ++i) has_rows = has_rows || (of_rows[i] = program.values[i].role == format::Role::rows);
+  for (uint32_t i = 0; i < program.input_count; ++i)
+    has_rows = has_rows || (of_rows[i] = program.values[i].role == format::Role::rows);
   // Without such an input the symbol is one like others.
   const int rows = has_rows ? axis_bounded_by("rows") : -1;
   uint32_t body = 0;
@@ -42,18 +43,27 @@ Status Model::put_head_last(ProgramInfo& program) const {
     const Operand* operands = &program.operands[op.first_operand];
     const size_t count = size_t(op.in_count) + op.out_count;
     for (size_t k = 0; k < count; ++k)
-      if (is_value(operands[k]) && (k < op.in_count ? of_rows[operands[k].index] != 0 : depends_on(program.values[operands[k].index].shape, rows))) in_head[i] = 1;
+      if (is_value(operands[k]) && (k < op.in_count ? of_rows[operands[k].index] != 0
+                                                    : depends_on(program.values[operands[k].index].shape, rows)))
+        in_head[i] = 1;
     body += !in_head[i];
     for (size_t k = 0; k < count; ++k) {
       const Operand& o = operands[k];
       if (is_value(o) && k >= op.in_count) of_rows[o.index] = in_head[i];
       if (in_head[i] && is_value(o) && k >= op.in_count && !depends_on(program.values[o.index].shape, rows))
-        return Status::make(Code::kInvalidModel, "operator %zu (%s): \"%s\" is computed from the wanted rows but has no axis of them", i, op.def->name, program.values[o.index].name);
+        return Status::make(Code::kInvalidModel,
+                            "operator %zu (%s): \"%s\" is computed from the wanted rows but has no axis of them", i,
+                            op.def->name, program.values[o.index].name);
       if (o.kind != Operand::Kind::kState) continue;
-      if (in_head[i] && k >= op.in_count) return Status::make(Code::kInvalidModel, "operator %zu (%s) replaces state \"%s\" with what it computes from the wanted rows", i, op.def->name, states_[o.index].name);
+      if (in_head[i] && k >= op.in_count)
+        return Status::make(Code::kInvalidModel,
+                            "operator %zu (%s) replaces state \"%s\" with what it computes from the wanted rows", i,
+                            op.def->name, states_[o.index].name);
       if (in_head[i]) touched[o.index] = 1;
       else if (touched[o.index])
-        return Status::make(Code::kInvalidModel, "operator %zu (%s) uses state \"%s\" behind an operator that reads it for the wanted rows", i, op.def->name, states_[o.index].name);
+        return Status::make(Code::kInvalidModel,
+                            "operator %zu (%s) uses state \"%s\" behind an operator that reads it for the wanted rows",
+                            i, op.def->name, states_[o.index].name);
     }
   }
   program.head_begin = body;

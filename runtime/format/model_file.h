@@ -1,8 +1,8 @@
-// Opens and verifies a .rnl file. After open() succeeded, every index, name, offset and size that the rest of the runtime follows has been
-// checked; weights themselves are not read (verify_segments does that).
+// Opens and verifies a .rnl file. After open() succeeded, every index, name, offset and size that the rest of the
+// runtime follows has been checked; weights themselves are not read (verify_segments does that).
 //
-// Layout: the flatbuffer (identifier RNNL), zero bytes up to the first 16 KiB boundary, segments, then a seal of 32 bytes:
-// u64 file bytes (seal included), u64 flatbuffer bytes, u64 XXH64 of the flatbuffer, "RNLSEAL1".
+// Layout: the flatbuffer (identifier RNNL), zero bytes up to the first 16 KiB boundary, segments, then a seal of 32
+// bytes: u64 file bytes (seal included), u64 flatbuffer bytes, u64 XXH64 of the flatbuffer, "RNLSEAL1".
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,8 @@ inline constexpr size_t kSegmentAlignment = 16384;
 inline constexpr size_t kTensorAlignment = 64;
 inline constexpr size_t kSealBytes = 32;
 inline constexpr char kSealMagic[9] = "RNLSEAL1";
-// Operators and values of a file, all programs together; placing them in memory takes time that grows with their square.
+// Operators and values of a file, all programs together; placing them in memory takes time that grows with their
+// square.
 inline constexpr size_t kMaxOps = 16384, kMaxValues = 32768;
 inline constexpr size_t kMaxPrograms = 254;
 // Of an adapter's tensor: it stands in the file that is adapted, under the same name.
@@ -64,7 +65,7 @@ struct StateInfo {
   ShapeExpr shape;
   int block_axis;
   ExprId slots;
-  uint32_t window;  // ring: newest positions that operators read
+  uint32_t window;            // ring: newest positions that operators read
   const TensorInfo* initial;  // recurrent: what a stream starts with; null: zeros
   bool is_recurrent() const { return kind == format::StateKind::recurrent; }
 };
@@ -76,7 +77,9 @@ struct ValueInfo {
   format::Role role;
 };
 // Whether the session can write such an input by itself.
-constexpr bool is_filled_in(format::Role role) { return role == format::Role::positions || role == format::Role::rows || role == format::Role::context; }
+constexpr bool is_filled_in(format::Role role) {
+  return role == format::Role::positions || role == format::Role::rows || role == format::Role::context;
+}
 
 struct Operand {
   enum class Kind : uint8_t { kAbsent, kValue, kTensor, kState };
@@ -93,15 +96,16 @@ struct OpInfo {
 
 struct ProgramInfo {
   const char* name;
-  Vec<ValueInfo> values;    // inputs first
+  Vec<ValueInfo> values;  // inputs first
   uint32_t input_count = 0;
   uint64_t optional_inputs = 0;  // bit i: input i, which a call may leave out
   bool is_optional(uint32_t value) const { return value < 64 && (optional_inputs >> value & 1); }
-  Vec<uint32_t> outputs;    // value indices, those that every call gives first
+  Vec<uint32_t> outputs;  // value indices, those that every call gives first
   uint32_t required_outputs = 0;
   Vec<Operand> operands;
   Vec<OpInfo> ops;
-  // The head: operators from here on compute for the rows that are wanted, what stands before them for every token (format/head.cpp).
+  // The head: operators from here on compute for the rows that are wanted, what stands before them for every token
+  // (format/head.cpp).
   uint32_t head_begin = 0;
 };
 
@@ -119,7 +123,8 @@ class Model {
   };
   static Result<std::unique_ptr<Model>> open(const char* path, Options options);
   // data stays the caller's and must outlive the model. base: the model that data adapts.
-  static Result<std::unique_ptr<Model>> open_memory(const void* data, size_t size, std::unique_ptr<Model> base = nullptr);
+  static Result<std::unique_ptr<Model>> open_memory(const void* data, size_t size,
+                                                    std::unique_ptr<Model> base = nullptr);
 
   const format::Model& root() const { return *root_; }
   const ExprPool& exprs() const { return exprs_; }
@@ -136,11 +141,17 @@ class Model {
   const Model* base() const { return base_.get(); }
   size_t file_bytes() const { return file_.size() + (base_ ? base_->file_bytes() : 0); }
   // The mapped file, of an adapted model that of the base; empty when the model lies in other memory.
-  HostRange mapping() const { return base_ ? base_->mapping() : file_.is_mapped() ? HostRange{const_cast<unsigned char*>(file_.data()), file_.size()} : HostRange{nullptr, 0}; }
+  HostRange mapping() const {
+    return base_               ? base_->mapping()
+           : file_.is_mapped() ? HostRange{const_cast<unsigned char*>(file_.data()), file_.size()}
+                               : HostRange{nullptr, 0};
+  }
   // Bytes of all segments of a kind, the base's too.
   uint64_t segment_bytes(format::SegmentKind kind) const;
-  uint64_t fingerprint() const { return fingerprint_; }  // checksum of the flatbuffer, which holds the segments' checksums; of an adapter and its base together
-  size_t memory_bytes() const;                           // heap that this object holds
+  uint64_t fingerprint() const {
+    return fingerprint_;
+  }  // checksum of the flatbuffer, which holds the segments' checksums; of an adapter and its base together
+  size_t memory_bytes() const;  // heap that this object holds
 
   // Whether this name leads to the file of the model or of its base.
   bool is_at(const char* path) const { return file_.is_at(path) || (base_ && base_->is_at(path)); }
@@ -163,7 +174,8 @@ class Model {
   Status load_program(const format::Program& p);
   Status load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced);
   Status put_head_last(ProgramInfo& program) const;
-  Result<ShapeExpr> load_shape(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* dims, const char* owner, bool options_only);
+  Result<ShapeExpr> load_shape(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* dims,
+                               const char* owner, bool options_only);
   Status index_name(const char* name, Operand::Kind kind, uint32_t index);
   Operand find_name(const char* name) const;
 
@@ -179,7 +191,8 @@ class Model {
   Vec<StateInfo> states_;
   Vec<ProgramInfo> programs_;
 
-  // Open-addressing table from names to operands; program values are entered with a generation and forgotten after their program.
+  // Open-addressing table from names to operands; program values are entered with a generation and forgotten after
+  // their program.
   struct NameSlot {
     const char* name = nullptr;
     Operand operand;

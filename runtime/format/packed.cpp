@@ -80,15 +80,21 @@ struct BlockScale {
 BlockScale read_scale(const PackedFormat& f, const uint8_t* unit, int row, int i) {
   const int n = f.unit_columns() / f.block;
   if (f.scale == ScaleKind::kF16)
-    return {half_to_float(read_u16(unit + i * 32 + row * 2)), f.has_min ? half_to_float(read_u16(unit + (n + i) * 32 + row * 2)) : 0.0f};
+    return {half_to_float(read_u16(unit + i * 32 + row * 2)),
+            f.has_min ? half_to_float(read_u16(unit + (n + i) * 32 + row * 2)) : 0.0f};
   const float d = half_to_float(read_u16(unit + row * 2));
   const float dmin = f.has_min ? half_to_float(read_u16(unit + 32 + row * 2)) : 0.0f;
   const uint8_t* small = unit + (f.has_min ? 64 : 32);
   switch (f.scale) {
-    case ScaleKind::kU4: return {d * float(small[i * 16 + row] & 15), dmin * float(small[i * 16 + row] >> 4)};
-    case ScaleKind::kI8: return {d * float(int8_t(small[i * 16 + row])), 0.0f};
-    case ScaleKind::kS6: return {d * float(read_six(small, n, row, i) - 32), 0.0f};
-    default: return {d * float(read_six(small, n, row, i)), f.has_min ? dmin * float(read_six(small + n * 12, n, row, i)) : 0.0f};
+    case ScaleKind::kU4:
+      return {d * float(small[i * 16 + row] & 15), dmin * float(small[i * 16 + row] >> 4)};
+    case ScaleKind::kI8:
+      return {d * float(int8_t(small[i * 16 + row])), 0.0f};
+    case ScaleKind::kS6:
+      return {d * float(read_six(small, n, row, i) - 32), 0.0f};
+    default:
+      return {d * float(read_six(small, n, row, i)),
+              f.has_min ? dmin * float(read_six(small + n * 12, n, row, i)) : 0.0f};
   }
 }
 
@@ -108,7 +114,8 @@ void write_small(const PackedFormat& f, uint8_t* unit, int row, int i, int scale
 
 }  // namespace
 
-void unpack_columns(const PackedFormat& f, const void* matrix, int64_t columns, int64_t row, int64_t begin, int64_t end, float* out) {
+void unpack_columns(const PackedFormat& f, const void* matrix, int64_t columns, int64_t row, int64_t begin, int64_t end,
+                    float* out) {
   const RowPlace place(f, columns, row);
   const uint8_t* tile = static_cast<const uint8_t*>(matrix) + place.tile;
   const int r = int(row % kTileRows);
@@ -172,7 +179,8 @@ void pack_row(const PackedFormat& f, void* matrix, int64_t columns, int64_t row,
         set_bits(line + f.units(columns) * 2 + u * 16 + c % 16, c / 16 * 4, 15, q & 15);
         q >>= 4;
       }
-      write_q(f.split ? 4 : f.bits, unit + f.header_bytes() + size_t(c / kBlockColumns) * f.plane_bytes(), r, c % kBlockColumns, q);
+      write_q(f.split ? 4 : f.bits, unit + f.header_bytes() + size_t(c / kBlockColumns) * f.plane_bytes(), r,
+              c % kBlockColumns, q);
     }
   }
 }

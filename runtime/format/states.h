@@ -1,8 +1,9 @@
 // Bytes and inner layout of states, one place for planner and kernels.
 //
-// Key state of attention: [kv_heads, slots / 16, key, 16]: tiles of 16 slots, transposed, so that 16 keys meet one query element at a time.
-// Value state: [kv_heads, slots, value]. slots is a multiple of kSlotTile. Position p of the stream lives in slot p mod slots.
-// dtype q8: the block axis (key, value) is cut into blocks of 32, the last one padded with 0, each int8 with one f16 scale:
+// Key state of attention: [kv_heads, slots / 16, key, 16]: tiles of 16 slots, transposed, so that 16 keys meet one
+// query element at a time. Value state: [kv_heads, slots, value]. slots is a multiple of kSlotTile. Position p of the
+// stream lives in slot p mod slots. dtype q8: the block axis (key, value) is cut into blocks of 32, the last one padded
+// with 0, each int8 with one f16 scale:
 //   keys    per head and tile, for each block: [32][16] int8, then [16] f16 scales
 //   values  per head and slot, for each block: [32] int8, then one f16 scale (so 34 bytes a block, scales unaligned)
 #pragma once

@@ -8,16 +8,26 @@ namespace runnel {
 
 const char* dtype_name(DType t) {
   switch (t) {
-    case DType::kNone: return "none";
-    case DType::kF32: return "f32";
-    case DType::kF16: return "f16";
-    case DType::kBF16: return "bf16";
-    case DType::kI32: return "i32";
-    case DType::kI64: return "i64";
-    case DType::kU8: return "u8";
-    case DType::kI8: return "i8";
-    case DType::kPacked: return "packed";
-    case DType::kQ8: return "q8";
+    case DType::kNone:
+      return "none";
+    case DType::kF32:
+      return "f32";
+    case DType::kF16:
+      return "f16";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kI32:
+      return "i32";
+    case DType::kI64:
+      return "i64";
+    case DType::kU8:
+      return "u8";
+    case DType::kI8:
+      return "i8";
+    case DType::kPacked:
+      return "packed";
+    case DType::kQ8:
+      return "q8";
   }
   return "unknown";
 }
@@ -25,10 +35,13 @@ const char* dtype_name(DType t) {
 // Compiled with the whole registry, unlike the tables of a library with some operators only.
 const char* op_name(uint16_t op_number) {
   switch (op_number) {
-#define RNL_OP(number, version, name, ...) case number: return #name;
+#define RNL_OP(number, version, name, ...) \
+  case number:                             \
+    return #name;
 #include "ops/registry.inc"
 #undef RNL_OP
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -54,7 +67,8 @@ int64_t element_count(const TensorView& t) {
 }
 
 Status check_dense(const char* op, const char* what, const TensorView& t) {
-  RNL_CHECK_ARG(dtype_bytes(t.dtype) != 0, "%s: %s is %s, want a dense array", op, what, t.dtype == DType::kNone ? "absent" : dtype_name(t.dtype));
+  RNL_CHECK_ARG(dtype_bytes(t.dtype) != 0, "%s: %s is %s, want a dense array", op, what,
+                t.dtype == DType::kNone ? "absent" : dtype_name(t.dtype));
   RNL_CHECK_ARG(t.rank >= 0 && t.rank <= kMaxRank, "%s: %s has rank %d", op, what, int(t.rank));
   constexpr int64_t kLimit = int64_t(1) << 40;
   int64_t n = 1;

@@ -1,4 +1,5 @@
-// For runtime/ops/<name>/<name>.cpp: makes the OpDef of a row from the registry, so that arity and numbers stand in one place.
+// For runtime/ops/<name>/<name>.cpp: makes the OpDef of a row from the registry, so that arity and numbers stand in one
+// place.
 #pragma once
 
 #include <cinttypes>
@@ -11,17 +12,29 @@
 namespace runnel {
 
 namespace registry_row {
-#define RNL_OP(number, version, name, attrs, min_in, max_in, min_out, max_out, ...)                              \
-  inline constexpr OpDef name{#name,  nullptr, nullptr, nullptr, nullptr, nullptr, number, version, min_in, max_in, min_out, max_out, \
-                              uint8_t(format::Attrs::attrs), false};
+#define RNL_OP(number, version, name, attrs, min_in, max_in, min_out, max_out, ...) \
+  inline constexpr OpDef name{#name,                                                \
+                              nullptr,                                              \
+                              nullptr,                                              \
+                              nullptr,                                              \
+                              nullptr,                                              \
+                              nullptr,                                              \
+                              number,                                               \
+                              version,                                              \
+                              min_in,                                               \
+                              max_in,                                               \
+                              min_out,                                              \
+                              max_out,                                              \
+                              uint8_t(format::Attrs::attrs),                        \
+                              false};
 #include "ops/registry.inc"
 #undef RNL_OP
 }  // namespace registry_row
 
 // The registry row with its functions filled in.
 constexpr OpDef define_op(OpDef row, Status (*parse)(const void*, OpParams*), Status (*check)(const OpCall&),
-                          void (*reference)(const OpCall&), Status (*check_data)(const OpCall&) = nullptr, bool is_view = false,
-                          SlotUse (*use_slots)(const OpCall&) = nullptr) {
+                          void (*reference)(const OpCall&), Status (*check_data)(const OpCall&) = nullptr,
+                          bool is_view = false, SlotUse (*use_slots)(const OpCall&) = nullptr) {
   row.parse = parse;
   row.check = check;
   row.reference = reference;
@@ -48,8 +61,8 @@ inline Status parse_nothing(const void*, OpParams*) { return Status::ok(); }
 const char* describe(const TensorView& t, char* buffer, size_t size);
 bool same_shape(const TensorView& a, const TensorView& b);
 int64_t element_count(const TensorView& t);
-// Proves that a view is a dense array that kernels may index: an element type, rank 0 to kMaxRank, no negative axis, and axes whose
-// product stays below 2^40 even with empty axes counted as 1, so that no partial product overflows.
+// Proves that a view is a dense array that kernels may index: an element type, rank 0 to kMaxRank, no negative axis,
+// and axes whose product stays below 2^40 even with empty axes counted as 1, so that no partial product overflows.
 Status check_dense(const char* op, const char* what, const TensorView& t);
 inline bool has_input(const OpCall& c, int i) { return i < c.in_count && c.in[i].dtype != DType::kNone; }
 

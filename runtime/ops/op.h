@@ -1,5 +1,5 @@
-// What an operator is made of. Plain data and function pointers only: this header is included by kernels that are compiled for other
-// instruction sets, so it must not contain inline code that a linker could share between them.
+// What an operator is made of. Plain data and function pointers only: this header is included by kernels that are
+// compiled for other instruction sets, so it must not contain inline code that a linker could share between them.
 #pragma once
 
 #include <cstddef>
@@ -17,9 +17,9 @@ inline constexpr int kMaxRank = 6;
 inline constexpr int kMaxOpInputs = 17;
 inline constexpr int kMaxOpOutputs = 8;
 
-// A dense row-major array, or a packed matrix (dtype kPacked, dims {rows, columns}, layout in format/packed.h), or a q8 state.
-// dtype kNone: an optional input that is absent. data is 64-byte aligned for weights, activations and states, and null while a call is
-// only checked. Not owned.
+// A dense row-major array, or a packed matrix (dtype kPacked, dims {rows, columns}, layout in format/packed.h), or a q8
+// state. dtype kNone: an optional input that is absent. data is 64-byte aligned for weights, activations and states,
+// and null while a call is only checked. Not owned.
 struct TensorView {
   void* data;
   const PackedFormat* packed;
@@ -36,13 +36,14 @@ struct alignas(8) OpParams {
 struct OpCall {
   const TensorView* in;
   const TensorView* out;
-  int32_t in_count;    // trailing absent inputs may be cut
+  int32_t in_count;  // trailing absent inputs may be cut
   int32_t out_count;
   const OpParams* params;
-  int64_t position;    // tokens that the stream held before this call; states hold exactly these
+  int64_t position;        // tokens that the stream held before this call; states hold exactly these
   unsigned char* scratch;  // 64-byte aligned, as many bytes as the kernel asked for
   ThreadPool* pool;
-  // k > 0: of an operator with one row of output, only the k highest elements are wanted; others may be -infinity. 0: all of them.
+  // k > 0: of an operator with one row of output, only the k highest elements are wanted; others may be -infinity. 0:
+  // all of them.
   int32_t best = 0;
   // Not null: of such an operator only these elements are wanted, ascending and within the row.
   const int32_t* wanted = nullptr;
@@ -89,7 +90,8 @@ struct OpDef {
 // Registry look-ups; null when unknown.
 const OpDef* find_op(uint16_t number);
 const OpDef* find_op_by_name(const char* name);
-// Name of the operator with this number in the registry, whether or not this library was built with it; null: no such number.
+// Name of the operator with this number in the registry, whether or not this library was built with it; null: no such
+// number.
 const char* op_name(uint16_t number);
 // All rows in registry order.
 const OpDef* const* all_ops(int* count);

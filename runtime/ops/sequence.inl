@@ -19,7 +19,10 @@ struct StatePlace {
 };
 RNL_INLINE StatePlace state_place(const OpCall& c, int in, int out) {
   const bool has_in = has_input(c, in), has_out = out < c.out_count && c.out[out].dtype != DType::kNone;
-  return {has_in ? c.in[in].data : nullptr, has_out ? c.out[out].data : nullptr, (has_in ? c.in[in].dtype : has_out ? c.out[out].dtype : DType::kF32) == DType::kF16};
+  return {has_in ? c.in[in].data : nullptr, has_out ? c.out[out].data : nullptr,
+          (has_in    ? c.in[in].dtype
+           : has_out ? c.out[out].dtype
+                     : DType::kF32) == DType::kF16};
 }
 RNL_INLINE f32x16 load_state(const StatePlace& s, int64_t i, int lanes) {
   if (!s.in) return splat(0.0f);

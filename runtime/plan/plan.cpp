@@ -24,7 +24,9 @@ Result<size_t> place(Vec<Lifetime>& pieces) {
   Vec<uint32_t> placed;  // sorted by offset
   RNL_TRY(order.assign(pieces.size()));
   for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
-  const auto before = [&](uint32_t a, uint32_t b) { return pieces[a].bytes != pieces[b].bytes ? pieces[a].bytes > pieces[b].bytes : a < b; };
+  const auto before = [&](uint32_t a, uint32_t b) {
+    return pieces[a].bytes != pieces[b].bytes ? pieces[a].bytes > pieces[b].bytes : a < b;
+  };
   std::make_heap(order.begin(), order.end(), before);
   std::sort_heap(order.begin(), order.end(), before);
   size_t total = 0;
@@ -44,7 +46,8 @@ Result<size_t> place(Vec<Lifetime>& pieces) {
     piece.offset = best == SIZE_MAX ? cursor : best;
     total = std::max(total, piece.offset + piece.bytes);
     RNL_TRY(placed.push(index));
-    for (size_t i = placed.size() - 1; i > 0 && pieces[placed[i - 1]].offset > piece.offset; --i) std::swap(placed[i - 1], placed[i]);
+    for (size_t i = placed.size() - 1; i > 0 && pieces[placed[i - 1]].offset > piece.offset; --i)
+      std::swap(placed[i - 1], placed[i]);
   }
   return total;
 }
@@ -54,7 +57,10 @@ Status bind_symbols(const Model& model, Plan& plan) {
   const struct {
     const char* name;
     int64_t value;
-  } options[] = {{"context", o.context}, {"chunk", o.chunk}, {"rollback", std::max(o.chunk + o.rollback, plan.reach)}, {"rows", o.rows}};
+  } options[] = {{"context", o.context},
+                 {"chunk", o.chunk},
+                 {"rollback", std::max(o.chunk + o.rollback, plan.reach)},
+                 {"rows", o.rows}};
   for (size_t i = 0; i < model.symbols().size(); ++i) {
     const SymbolInfo& s = model.symbols()[i];
     if (s.kind == format::SymbolKind::option) {
@@ -64,18 +70,22 @@ Status bind_symbols(const Model& model, Plan& plan) {
           plan.bounds.v[i] = row.value;
           known = true;
         }
-      if (!known) return Status::make(Code::kUnsupported, "the model asks for a session option \"%s\", which this runtime does not have", s.name);
+      if (!known)
+        return Status::make(Code::kUnsupported,
+                            "the model asks for a session option \"%s\", which this runtime does not have", s.name);
     } else {
       RNL_ASSIGN(bound, model.exprs().evaluate(s.bound, plan.bounds));
-      if (bound < 0) return Status::make(Code::kInvalidModel, "symbol \"%s\" has the negative bound %lld", s.name, static_cast<long long>(bound));
+      if (bound < 0)
+        return Status::make(Code::kInvalidModel, "symbol \"%s\" has the negative bound %lld", s.name,
+                            static_cast<long long>(bound));
       plan.bounds.v[i] = bound;
     }
   }
   return Status::ok();
 }
 
-// Two checkpoints, the one that a call of several passes goes back to when it fails, and the present value; without a rollback window one
-// checkpoint and the present value.
+// Two checkpoints, the one that a call of several passes goes back to when it fails, and the present value; without a
+// rollback window one checkpoint and the present value.
 Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan& plan, size_t offset, PlannedState& p) {
   std::memcpy(p.dims, v.dims, sizeof p.dims);
   p.dtype = s.dtype;
@@ -83,7 +93,8 @@ Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan&
   p.copies = plan.options.rollback > 0 ? 4 : 2;
   p.stride = align_up(p.bytes, kStateAlignment);
   p.offset = offset;
-  if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
+  if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
+    return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
   if (s.initial) {
     bool same = s.initial->view.rank == v.rank;
     for (int d = 0; same && d < v.rank; ++d) same = s.initial->view.dims[d] == v.dims[d];
@@ -106,29 +117,34 @@ Status plan_states(const Model& model, Plan& plan) {
       continue;
     }
     RNL_ASSIGN(slots, model.exprs().evaluate(s.slots, plan.bounds));
-    if (slots < 1) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots", s.name, static_cast<long long>(slots));
+    if (slots < 1)
+      return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots", s.name, static_cast<long long>(slots));
     std::memcpy(p.dims, v.dims, sizeof p.dims);
     p.slots = slots;
     plan.is_limited = plan.is_limited || s.kind == format::StateKind::append || slots < int64_t(s.window);
     p.dtype = plan.options.kv == DType::kNone ? s.dtype : plan.options.kv;
     p.bytes = state_bytes(p.dtype, p.dims, s.shape.rank, s.block_axis);
     p.offset = offset;
-    if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
+    if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
+      return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
     offset += align_up(p.bytes, kStateAlignment);
   }
   plan.state_bytes = offset;
   return Status::ok();
 }
 
-// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again, and for as many that a call must not lose.
-// A session on a device has a log of its own too.
+// Room for the inputs of the last `reach` tokens, from which recurrent states are computed again, and for as many that
+// a call must not lose. A session on a device has a log of its own too.
 Status plan_journal(Plan& plan) {
   if (plan.reach == 0 && plan.options.backend == BackendKind::kCpu) return Status::ok();
   for (const PlannedProgram& p : plan.programs) plan.journal_row = std::max(plan.journal_row, p.log_row);
   if (plan.journal_row > size_t(kMaxSize) / size_t(std::max<int64_t>(1, 2 * plan.reach)))
-    return Status::make(Code::kUnsupported, "inputs of %zu bytes for each token, of %lld tokens that must be kept, are too large", plan.journal_row, static_cast<long long>(plan.reach));
+    return Status::make(Code::kUnsupported,
+                        "inputs of %zu bytes for each token, of %lld tokens that must be kept, are too large",
+                        plan.journal_row, static_cast<long long>(plan.reach));
   plan.journal_offset = plan.state_bytes;
-  plan.state_bytes += (plan.options.rollback > 0 ? 2 : 1) * align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
+  plan.state_bytes +=
+      (plan.options.rollback > 0 ? 2 : 1) * align_up(plan.journal_row * size_t(plan.reach), kStateAlignment);
   return Status::ok();
 }
 
@@ -139,7 +155,9 @@ int find_screened(const Model& model, const ProgramInfo& info) {
     const OpInfo& op = info.ops[i];
     if (op.in_count < 2 || op.out_count != 1) continue;
     const Operand &w = info.operands[op.first_operand + 1], &y = info.operands[op.first_operand + op.in_count];
-    if (std::strcmp(op.def->name, "matmul") != 0 || w.kind != Operand::Kind::kTensor || !model.tensors()[w.index].packed.split) continue;
+    if (std::strcmp(op.def->name, "matmul") != 0 || w.kind != Operand::Kind::kTensor ||
+        !model.tensors()[w.index].packed.split)
+      continue;
     int uses = 0;
     bool is_output = false;
     for (const Operand& o : info.operands) uses += o.kind == Operand::Kind::kValue && o.index == y.index;
@@ -157,16 +175,27 @@ Status check_slots(Plan& plan, const PlannedProgram& program, uint32_t number, c
     if (o.kind != Operand::Kind::kState) continue;
     const StateInfo& s = plan.model->states()[o.index];
     PlannedState& p = plan.states[o.index];
-    const auto refuse = [&](const char* why) { return Status::make(Code::kInvalidModel, "state \"%s\": %s", s.name, why); };
-    if (s.is_recurrent() != !op.def->use_slots) return refuse(s.is_recurrent() ? "the operator takes states of kind append or ring" : "the operator takes recurrent states");
+    const auto refuse = [&](const char* why) {
+      return Status::make(Code::kInvalidModel, "state \"%s\": %s", s.name, why);
+    };
+    if (s.is_recurrent() != !op.def->use_slots)
+      return refuse(s.is_recurrent() ? "the operator takes states of kind append or ring"
+                                     : "the operator takes recurrent states");
     if (!op.def->use_slots) continue;
     const SlotUse use = op.def->use_slots(call);
     p.tokens_per_slot = use.stride;
-    if (use.writes && number >= program.head_begin) return refuse("it is written by an operator that computes for the wanted rows");
-    if (slots_of(p.dims, s.shape.rank) != p.slots) return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots, but its shape has %lld", s.name, static_cast<long long>(p.slots), static_cast<long long>(slots_of(p.dims, s.shape.rank)));
-    if (p.dtype == DType::kQ8 && s.block_axis != kBlockAxis) return Status::make(Code::kInvalidModel, "state \"%s\" has block axis %d; a state of q8 needs %d", s.name, s.block_axis, kBlockAxis);
+    if (use.writes && number >= program.head_begin)
+      return refuse("it is written by an operator that computes for the wanted rows");
+    if (slots_of(p.dims, s.shape.rank) != p.slots)
+      return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots, but its shape has %lld", s.name,
+                          static_cast<long long>(p.slots), static_cast<long long>(slots_of(p.dims, s.shape.rank)));
+    if (p.dtype == DType::kQ8 && s.block_axis != kBlockAxis)
+      return Status::make(Code::kInvalidModel, "state \"%s\" has block axis %d; a state of q8 needs %d", s.name,
+                          s.block_axis, kBlockAxis);
     if (s.kind == format::StateKind::ring && (use.window == 0 || use.window > int64_t(s.window)))
-      return Status::make(Code::kInvalidModel, "ring state \"%s\" says a window of %u, but the operator reads %lld positions", s.name, s.window, static_cast<long long>(use.window));
+      return Status::make(Code::kInvalidModel,
+                          "ring state \"%s\" says a window of %u, but the operator reads %lld positions", s.name,
+                          s.window, static_cast<long long>(use.window));
   }
   return Status::ok();
 }
@@ -181,7 +210,9 @@ Status find_replaced(const Model& model, const ProgramInfo& info, PlannedProgram
       else program.head_reads_states = program.head_reads_states || i >= info.head_begin;
     }
   if (program.replaces_states && program.stream_symbol < 0)
-    return Status::make(Code::kInvalidModel, "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream could be taken back");
+    return Status::make(Code::kInvalidModel,
+                        "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream "
+                        "could be taken back");
   return Status::ok();
 }
 
@@ -197,7 +228,8 @@ Status plan_op(Plan& plan, PlannedProgram& program, uint32_t number, const CallB
   PlannedOp& p = program.ops[number];
   const Kernel* kernel = find_kernel(op.def->number, call);
   if (!binding.absent) p.kernel = kernel;
-  p.scratch_bytes = std::max(p.scratch_bytes, kernel && kernel->scratch_bytes ? kernel->scratch_bytes(call, plan.options.threads) : 0);
+  p.scratch_bytes = std::max(p.scratch_bytes,
+                             kernel && kernel->scratch_bytes ? kernel->scratch_bytes(call, plan.options.threads) : 0);
   return Status::ok();
 }
 
@@ -232,8 +264,10 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
     const OpInfo& op = info.ops[i];
     PlannedOp& p = program.ops[i];
     if (__builtin_popcountll(optional_operands(info, op)) > kMaxOptionalOperands)
-      return Status::make(Code::kUnsupported, "operator %u (%s) reads more than %d optional inputs", i, op.def->name, kMaxOptionalOperands);
-    Status s = for_each_absence(info, op, plan.bounds, [&](const CallBinding& binding) { return plan_op(plan, program, i, binding); });
+      return Status::make(Code::kUnsupported, "operator %u (%s) reads more than %d optional inputs", i, op.def->name,
+                          kMaxOptionalOperands);
+    Status s = for_each_absence(info, op, plan.bounds,
+                                [&](const CallBinding& binding) { return plan_op(plan, program, i, binding); });
     if (!s.is_ok()) return std::move(s).with_context("operator %u (%s)", i, op.def->name);
     const Operand& first_in = info.operands[op.first_operand];
     const Operand& first_out = info.operands[op.first_operand + op.in_count];
@@ -249,7 +283,8 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
       const uint32_t storage = program.values[o.index].storage;
       Lifetime& l = pieces[storage];
       l.first = std::min(l.first, i);
-      l.last = std::max(l.last, i >= program.head_begin && (l.first < program.head_begin || storage < info.input_count) ? end : i);
+      l.last = std::max(
+          l.last, i >= program.head_begin && (l.first < program.head_begin || storage < info.input_count) ? end : i);
     }
     pieces[info.values.size() + i] = {align_up(p.scratch_bytes, kArenaAlignment), 0, i, i};
   }
@@ -262,25 +297,34 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
 }
 
 Status check_options(const Model& model, PlanOptions& o) {
-  const int64_t model_context = model.root().context() ? int64_t(std::min<uint64_t>(model.root().context(), uint64_t(kMaxSize))) : kDefaultContext;
+  const int64_t model_context = model.root().context()
+                                    ? int64_t(std::min<uint64_t>(model.root().context(), uint64_t(kMaxSize)))
+                                    : kDefaultContext;
   if (o.context == 0) o.context = std::min(model_context, kDefaultContext);
-  RNL_CHECK_ARG(o.context > 0 && o.context <= int64_t(1) << 31, "a context of %lld tokens", static_cast<long long>(o.context));
-  RNL_CHECK_ARG(o.chunk >= 0 && o.chunk <= 65536, "a chunk of %lld tokens; 1 to 65536 are possible", static_cast<long long>(o.chunk));
+  RNL_CHECK_ARG(o.context > 0 && o.context <= int64_t(1) << 31, "a context of %lld tokens",
+                static_cast<long long>(o.context));
+  RNL_CHECK_ARG(o.chunk >= 0 && o.chunk <= 65536, "a chunk of %lld tokens; 1 to 65536 are possible",
+                static_cast<long long>(o.chunk));
   if (o.chunk == 0) o.chunk = kDefaultChunk;
   o.chunk = std::min(o.chunk, o.context);
-  RNL_CHECK_ARG(o.rows >= 1 && o.rows <= 65536, "%lld rows a pass; 1 to 65536 are possible", static_cast<long long>(o.rows));
+  RNL_CHECK_ARG(o.rows >= 1 && o.rows <= 65536, "%lld rows a pass; 1 to 65536 are possible",
+                static_cast<long long>(o.rows));
   o.rows = std::min(o.rows, o.chunk);
-  RNL_CHECK_ARG(o.rollback >= 0 && o.rollback <= int64_t(1) << 31, "a rollback window of %lld tokens", static_cast<long long>(o.rollback));
-  RNL_CHECK_ARG(o.snapshot_every >= 1 && o.snapshot_every <= 1 << 20, "a snapshot every %lld tokens; 1 to 1048576 are possible", static_cast<long long>(o.snapshot_every));
+  RNL_CHECK_ARG(o.rollback >= 0 && o.rollback <= int64_t(1) << 31, "a rollback window of %lld tokens",
+                static_cast<long long>(o.rollback));
+  RNL_CHECK_ARG(o.snapshot_every >= 1 && o.snapshot_every <= 1 << 20,
+                "a snapshot every %lld tokens; 1 to 1048576 are possible", static_cast<long long>(o.snapshot_every));
   RNL_CHECK_ARG(o.backend <= BackendKind::kVulkan, "backend %d is unknown", int(o.backend));
   RNL_CHECK_ARG(o.threads >= 1 && o.threads <= 256, "%d threads; 1 to 256 are possible", o.threads);
-  RNL_CHECK_ARG(o.kv == DType::kNone || o.kv == DType::kF32 || o.kv == DType::kF16 || o.kv == DType::kQ8, "KV type %s; f32, f16 and q8 are possible", dtype_name(o.kv));
+  RNL_CHECK_ARG(o.kv == DType::kNone || o.kv == DType::kF32 || o.kv == DType::kF16 || o.kv == DType::kQ8,
+                "KV type %s; f32, f16 and q8 are possible", dtype_name(o.kv));
   return Status::ok();
 }
 
 }  // namespace
 
-Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner, TensorView* view) {
+Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolValues& values, const char* owner,
+                      TensorView* view) {
   int64_t count = 1;
   view->rank = shape.rank;
   for (int d = 0; d < shape.rank; ++d) {
@@ -289,7 +333,8 @@ Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolVa
     view->dims[d] = dim.value();
     // An empty axis counts as one here, so that no product of some axes is too large either.
     if (dim.value() < 0 || __builtin_mul_overflow(count, dim.value() ? dim.value() : 1, &count) || count > kMaxSize)
-      return Status::make(Code::kInvalidModel, "axis %d of \"%s\" is %lld (%s)", d, owner, static_cast<long long>(dim.value()), dim.value() < 0 ? "negative" : "too large");
+      return Status::make(Code::kInvalidModel, "axis %d of \"%s\" is %lld (%s)", d, owner,
+                          static_cast<long long>(dim.value()), dim.value() < 0 ? "negative" : "too large");
   }
   return Status::ok();
 }
@@ -309,15 +354,19 @@ uint64_t optional_operands(const ProgramInfo& program, const OpInfo& op) {
   return found;
 }
 
-Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const CallBinding& binding, TensorView* views) {
+Status operand_views(const Plan& plan, const PlannedProgram& program, const OpInfo& op, const CallBinding& binding,
+                     TensorView* views) {
   const ProgramInfo& info = *program.info;
   for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
     const Operand& o = info.operands[op.first_operand + k];
     TensorView& v = views[k];
     v = {};
     switch (o.kind) {
-      case Operand::Kind::kAbsent: break;
-      case Operand::Kind::kTensor: v = plan.model->tensors()[o.index].view; break;
+      case Operand::Kind::kAbsent:
+        break;
+      case Operand::Kind::kTensor:
+        v = plan.model->tensors()[o.index].view;
+        break;
       case Operand::Kind::kState: {
         const PlannedState& s = plan.states[o.index];
         v.rank = plan.model->states()[o.index].shape.rank;
@@ -337,7 +386,9 @@ Status operand_views(const Plan& plan, const PlannedProgram& program, const OpIn
 
 size_t Plan::table_bytes() const {
   size_t n = sizeof *this + programs.bytes() + states.bytes();
-  for (const PlannedProgram& p : programs) n += p.values.bytes() + p.ops.bytes() + p.replaces.bytes() + p.outputs.bytes() + p.head_inputs.bytes() + p.call_symbols.bytes();
+  for (const PlannedProgram& p : programs)
+    n += p.values.bytes() + p.ops.bytes() + p.replaces.bytes() + p.outputs.bytes() + p.head_inputs.bytes() +
+         p.call_symbols.bytes();
   return n;
 }
 
@@ -357,14 +408,18 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
   }
   RNL_TRY(plan_journal(plan));
   plan.memory.weights = model.segment_bytes(format::SegmentKind::weights);
-  plan.memory.tokenizer = model.segment_bytes(format::SegmentKind::tokenizer) + model.segment_bytes(format::SegmentKind::index);
+  plan.memory.tokenizer =
+      model.segment_bytes(format::SegmentKind::tokenizer) + model.segment_bytes(format::SegmentKind::index);
   plan.memory.state = kStateHeaderBytes + plan.state_bytes;
   plan.memory.arena = plan.arena_bytes;
   plan.memory.fixed = model.memory_bytes() + plan.table_bytes();
   const uint64_t need = plan.memory.state + plan.memory.arena;
   if (plan.options.budget_bytes && need > plan.options.budget_bytes)
-    return Status::make(Code::kBudgetExceeded, "needs %llu bytes (state %llu, arena %llu) but the budget is %llu; a smaller context, chunk or KV type needs less",
-                        static_cast<unsigned long long>(need), static_cast<unsigned long long>(plan.memory.state), static_cast<unsigned long long>(plan.memory.arena),
+    return Status::make(Code::kBudgetExceeded,
+                        "needs %llu bytes (state %llu, arena %llu) but the budget is %llu; a smaller context, chunk or "
+                        "KV type needs less",
+                        static_cast<unsigned long long>(need), static_cast<unsigned long long>(plan.memory.state),
+                        static_cast<unsigned long long>(plan.memory.arena),
                         static_cast<unsigned long long>(plan.options.budget_bytes));
   return plan;
 }

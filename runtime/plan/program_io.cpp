@@ -11,13 +11,18 @@ Status check_input(const Model& model, const PlannedProgram& program, const Valu
   const ExprPool& exprs = model.exprs();
   for (int d = 0; d < input.shape.rank; ++d) {
     const ExprId dim = input.shape.dims[d];
-    const auto refuse = [&](const char* why) { return Status::make(Code::kInvalidModel, "input \"%s\": axis %d is \"%s\"; %s", input.name, d, exprs.text(dim), why); };
+    const auto refuse = [&](const char* why) {
+      return Status::make(Code::kInvalidModel, "input \"%s\": axis %d is \"%s\"; %s", input.name, d, exprs.text(dim),
+                          why);
+    };
     const int symbol = d == 0 ? exprs.as_symbol(dim) : -1;
     if (program.stream_symbol >= 0 && exprs.depends_on(dim, program.stream_symbol) && symbol != program.stream_symbol)
       return refuse("the stream, which is cut into passes, may stand on axis 0 alone");
     const int rows = program.rows_symbol;
-    if (rows >= 0 && exprs.depends_on(dim, rows) && !is_rows_input(input)) return refuse("only an input of role rows may have the axis that is bounded by rows");
-    if (is_rows_input(input) && (rows < 0 || symbol != rows)) return refuse("an input of role rows has the axis that is bounded by rows alone");
+    if (rows >= 0 && exprs.depends_on(dim, rows) && !is_rows_input(input))
+      return refuse("only an input of role rows may have the axis that is bounded by rows");
+    if (is_rows_input(input) && (rows < 0 || symbol != rows))
+      return refuse("an input of role rows has the axis that is bounded by rows alone");
   }
   return Status::ok();
 }
@@ -36,7 +41,9 @@ Status check_optional_sizes(const Model& model, const ProgramInfo& info) {
     if (!optional || is_bound || model.symbols()[s].kind != format::SymbolKind::axis) continue;
     for (uint32_t i = 0; i < info.values.size(); ++i)
       if (!info.is_optional(i) && model.depends_on(info.values[i].shape, int(s)))
-        return Status::make(Code::kInvalidModel, "\"%s\" depends on the size \"%s\", which no call binds that leaves out \"%s\"", info.values[i].name, model.symbols()[s].name, optional);
+        return Status::make(Code::kInvalidModel,
+                            "\"%s\" depends on the size \"%s\", which no call binds that leaves out \"%s\"",
+                            info.values[i].name, model.symbols()[s].name, optional);
   }
   return Status::ok();
 }
@@ -63,7 +70,8 @@ Status find_dependence(const Model& model, const PlannedProgram& program, Depend
   const ProgramInfo& info = *program.info;
   RNL_TRY(d->on_stream.assign(info.values.size()));
   RNL_TRY(d->on_whole_pass.assign(info.values.size()));
-  for (uint32_t i = 0; i < info.input_count; ++i) d->on_stream[i] = model.depends_on(info.values[i].shape, program.stream_symbol);
+  for (uint32_t i = 0; i < info.input_count; ++i)
+    d->on_stream[i] = model.depends_on(info.values[i].shape, program.stream_symbol);
   for (const OpInfo& op : info.ops) {
     bool on_stream = false, on_whole = false;
     for (uint32_t k = 0; k < op.in_count; ++k) {
@@ -77,7 +85,8 @@ Status find_dependence(const Model& model, const PlannedProgram& program, Depend
       if (o.kind != Operand::Kind::kValue) continue;
       const ShapeExpr& shape = info.values[o.index].shape;
       d->on_stream[o.index] = on_stream;
-      d->on_whole_pass[o.index] = on_whole || (on_stream && !model.depends_on(shape, program.stream_symbol) && !model.depends_on(shape, program.rows_symbol));
+      d->on_whole_pass[o.index] = on_whole || (on_stream && !model.depends_on(shape, program.stream_symbol) &&
+                                               !model.depends_on(shape, program.rows_symbol));
     }
   }
   return Status::ok();
@@ -113,7 +122,8 @@ void find_logits(PlannedProgram& program) {
 }  // namespace
 
 bool is_stream_input(const Model& model, const PlannedProgram& program, const ValueInfo& input) {
-  return program.stream_symbol >= 0 && input.shape.rank > 0 && model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol;
+  return program.stream_symbol >= 0 && input.shape.rank > 0 &&
+         model.exprs().as_symbol(input.shape.dims[0]) == program.stream_symbol;
 }
 
 size_t log_header_bytes(const PlannedProgram& program) {
@@ -146,13 +156,19 @@ Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program
   for (uint32_t i = 0; i < info.input_count; ++i) RNL_TRY(check_input(model, program, info.values[i]));
   RNL_TRY(check_optional_sizes(model, info));
   bool has_stream = false;
-  for (uint32_t i = 0; i < info.input_count; ++i) has_stream = has_stream || (!info.is_optional(i) && is_stream_input(model, program, info.values[i]));
-  if (program.stream_symbol >= 0 && !has_stream) return Status::make(Code::kInvalidModel, "every input with the stream is optional");
-  if (rows_inputs > 1) return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
+  for (uint32_t i = 0; i < info.input_count; ++i)
+    has_stream = has_stream || (!info.is_optional(i) && is_stream_input(model, program, info.values[i]));
+  if (program.stream_symbol >= 0 && !has_stream)
+    return Status::make(Code::kInvalidModel, "every input with the stream is optional");
+  if (rows_inputs > 1)
+    return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
   for (size_t s = 0; s < model.symbols().size(); ++s) {
     bool is_bound = false;
-    for (uint32_t i = 0; i < info.input_count; ++i) is_bound = is_bound || model.depends_on(info.values[i].shape, int(s));
-    if (is_bound && model.symbols()[s].kind == format::SymbolKind::axis && int(s) != stream && int(s) != program.rows_symbol) RNL_TRY(program.call_symbols.push(int(s)));
+    for (uint32_t i = 0; i < info.input_count; ++i)
+      is_bound = is_bound || model.depends_on(info.values[i].shape, int(s));
+    if (is_bound && model.symbols()[s].kind == format::SymbolKind::axis && int(s) != stream &&
+        int(s) != program.rows_symbol)
+      RNL_TRY(program.call_symbols.push(int(s)));
   }
   if (program.stream_symbol < 0) return Status::ok();
   RNL_ASSIGN(row, log_row_bytes(model, program, plan.bounds));
@@ -174,9 +190,12 @@ Status plan_outputs(const Model& model, PlannedProgram& program) {
     rest.rank = shape.rank ? shape.rank - 1 : 0;
     if (model.depends_on(shape, program.rows_symbol)) {
       if (model.exprs().as_symbol(shape.dims[0]) != program.rows_symbol || model.depends_on(rest, program.rows_symbol))
-        return Status::make(Code::kInvalidModel, "output \"%s\" depends on the wanted rows, but they are not its axis 0 alone", info.values[v].name);
+        return Status::make(Code::kInvalidModel,
+                            "output \"%s\" depends on the wanted rows, but they are not its axis 0 alone",
+                            info.values[v].name);
       out.kind = PlannedOutput::Kind::kRows;
-    } else if (shape.rank > 0 && program.stream_symbol >= 0 && !model.depends_on(rest, program.stream_symbol) && model.exprs().depends_on(shape.dims[0], program.stream_symbol)) {
+    } else if (shape.rank > 0 && program.stream_symbol >= 0 && !model.depends_on(rest, program.stream_symbol) &&
+               model.exprs().depends_on(shape.dims[0], program.stream_symbol)) {
       SymbolValues sizes{};
       for (int64_t& size : sizes.v) size = 1;
       out.per_token = multiple_of_stream(model, shape.dims[0], program.stream_symbol, sizes);

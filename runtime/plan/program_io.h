@@ -5,8 +5,8 @@
 
 namespace runnel {
 
-// Finds the stream's and the rows' symbols and proves the inputs: the stream and the wanted rows stand alone on axis 0, every other axis is
-// the same in all passes of a call. Fills in call_symbols and log_row.
+// Finds the stream's and the rows' symbols and proves the inputs: the stream and the wanted rows stand alone on axis 0,
+// every other axis is the same in all passes of a call. Fills in call_symbols and log_row.
 Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program);
 // Fills in outputs, head_inputs, logits_value and choice_value.
 Status plan_outputs(const Model& model, PlannedProgram& program);

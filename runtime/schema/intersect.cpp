@@ -30,7 +30,9 @@ class Nfa {
   States step(const States& from, uint32_t c) const {
     States out;
     for (const uint32_t n : from)
-      if (nodes_[n].set && std::any_of(nodes_[n].set->begin(), nodes_[n].set->end(), [c](const auto& r) { return r.first <= c && c <= r.second; })) reach(nodes_[n].next, &out);
+      if (nodes_[n].set && std::any_of(nodes_[n].set->begin(), nodes_[n].set->end(),
+                                       [c](const auto& r) { return r.first <= c && c <= r.second; }))
+        reach(nodes_[n].next, &out);
     std::sort(out.begin(), out.end());
     return out;
   }
@@ -104,7 +106,8 @@ class Nfa {
   mutable uint32_t mark_ = 0;
 };
 
-// All conditions at once, deterministic: of each state whether a text may end there, and where classes of characters lead to.
+// All conditions at once, deterministic: of each state whether a text may end there, and where classes of characters
+// lead to.
 class Product {
  public:
   explicit Product(const std::vector<Condition>& all) {
@@ -175,7 +178,8 @@ bool matches(const std::vector<Condition>& all, const std::string& text) {
     const auto lead = static_cast<unsigned char>(text[i]);
     const size_t n = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
     uint32_t c = n == 1 ? lead : lead & (0x7Fu >> n);
-    for (size_t k = 1; k < n && i + k < text.size(); ++k) c = c << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3Fu);
+    for (size_t k = 1; k < n && i + k < text.size(); ++k)
+      c = c << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3Fu);
     exact.parts.push_back({Regex::Kind::kSet, {{c, c}}, {}, 0, 0});
     i += n;
   }
@@ -188,7 +192,8 @@ bool matches(const std::vector<Condition>& all, const std::string& text) {
   return true;
 }
 
-Together intersect(const std::vector<Condition>& all, Lengths l, const std::string& name, std::string* expression, std::string* rules) try {
+Together intersect(const std::vector<Condition>& all, Lengths l, const std::string& name, std::string* expression,
+                   std::string* rules) try {
   const Product p(all);
   // With a number of characters behind each state; above the lengths that matter all are one.
   const bool endless = l.most == Regex::kUnbounded;

@@ -10,8 +10,8 @@
 namespace rnl::schema {
 namespace {
 
-constexpr int kMaxDepth = 200;        // of schemas, with those that they refer to
-constexpr int kMaxNesting = 500;      // of brackets in the text
+constexpr int kMaxDepth = 200;    // of schemas, with those that they refer to
+constexpr int kMaxNesting = 500;  // of brackets in the text
 constexpr int kMaxVisits = 50000;
 
 // Brackets are counted before anything is parsed.
@@ -22,7 +22,8 @@ void check_nesting(const std::string& text) {
     const char c = text[i];
     if (in_string && c == '\\') ++i;
     else if (c == '"') in_string = !in_string;
-    else if (!in_string && (c == '{' || c == '[') && ++depth > kMaxNesting) throw Refused("#: brackets are nested more than " + std::to_string(kMaxNesting) + " deep");
+    else if (!in_string && (c == '{' || c == '[') && ++depth > kMaxNesting)
+      throw Refused("#: brackets are nested more than " + std::to_string(kMaxNesting) + " deep");
     else if (!in_string && (c == '}' || c == ']')) --depth;
   }
 }
@@ -32,16 +33,19 @@ void check_nesting(const std::string& text) {
 std::string Compiler::grammar() {
   const Expression e = visit(root_, "#");
   if (!e) throw Refused("#: no value matches this schema");
-  return "root ::= " + *e + "\n" + rules_ + kJsonRules + kPlainCharacter + " ::= [^\"\\\\\\x00-\\x1F] | \"\\\\\" [\"\\\\/bfnrt]\n";
+  return "root ::= " + *e + "\n" + rules_ + kJsonRules + kPlainCharacter +
+         " ::= [^\"\\\\\\x00-\\x1F] | \"\\\\\" [\"\\\\/bfnrt]\n";
 }
 
 uint64_t Compiler::count(const Json& s, const char* key, const std::string& where, uint64_t missing) {
   if (!s.contains(key)) return missing;
   const Json& v = s[key];
   // Google's interfaces write them as strings.
-  if (v.is_string() && !v.get<std::string>().empty() && v.get<std::string>().size() < 10 && v.get<std::string>().find_first_not_of("0123456789") == std::string::npos)
+  if (v.is_string() && !v.get<std::string>().empty() && v.get<std::string>().size() < 10 &&
+      v.get<std::string>().find_first_not_of("0123456789") == std::string::npos)
     return std::stoull(v.get<std::string>());
-  if (!v.is_number() || v.get<double>() < 0 || v.get<double>() != std::floor(v.get<double>())) refuse(child(where, key), "it is no count");
+  if (!v.is_number() || v.get<double>() < 0 || v.get<double>() != std::floor(v.get<double>()))
+    refuse(child(where, key), "it is no count");
   return v.get<double>() > 1e9 ? 1000000000 : v.get<uint64_t>();
 }
 std::string Compiler::text(const Json& s, const char* key, const std::string& where) {
@@ -63,9 +67,12 @@ void Compiler::note(const std::string& where, const std::string& what) {
 
 Expression Compiler::visit(const Json& given, const std::string& where) {
   place_ = where;
-  if (++depth_ > kMaxDepth) refuse(where, "schemas are nested, or refer to each other, more than " + std::to_string(kMaxDepth) + " deep");
-  if (++visits_ > kMaxVisits) refuse(where, "the schema's alternatives multiply to more than " + std::to_string(kMaxVisits) + " schemas");
-  Expression e = given.is_boolean() ? (given.get<bool>() ? Expression("value") : std::nullopt) : visit_object(given, where);
+  if (++depth_ > kMaxDepth)
+    refuse(where, "schemas are nested, or refer to each other, more than " + std::to_string(kMaxDepth) + " deep");
+  if (++visits_ > kMaxVisits)
+    refuse(where, "the schema's alternatives multiply to more than " + std::to_string(kMaxVisits) + " schemas");
+  Expression e =
+      given.is_boolean() ? (given.get<bool>() ? Expression("value") : std::nullopt) : visit_object(given, where);
   --depth_;
   return e;
 }
@@ -73,7 +80,8 @@ Expression Compiler::visit(const Json& given, const std::string& where) {
 Expression Compiler::visit_object(const Json& given, const std::string& where) {
   if (!given.is_object()) refuse(where, "a schema is an object, true or false");
   Json s = without_annotations(given, where);
-  for (const auto& [key, other] : {std::pair("unevaluatedProperties", kOtherProperties), {"unevaluatedItems", kOtherItems}})
+  for (const auto& [key, other] :
+       {std::pair("unevaluatedProperties", kOtherProperties), {"unevaluatedItems", kOtherItems}})
     if (s.contains(key)) {
       s[other] = s[key];
       s.erase(key);
@@ -103,7 +111,8 @@ Expression Compiler::without_not(Json s, const std::string& where) {
   if (!no.is_object() || no.size() != 1 || !no.contains("type")) refuse(at, "a grammar cannot express this keyword");
   std::vector<std::string> types = types_of(s, where);
   for (const std::string& t : types_of(no, at)) {
-    if (t == "integer" && std::find(types.begin(), types.end(), "number") != types.end()) refuse(at, "a grammar cannot express this keyword");
+    if (t == "integer" && std::find(types.begin(), types.end(), "number") != types.end())
+      refuse(at, "a grammar cannot express this keyword");
     std::erase_if(types, [&](const std::string& mine) { return mine == t || (t == "number" && mine == "integer"); });
   }
   s["type"] = types;
@@ -121,11 +130,13 @@ Expression Compiler::reference(const std::string& to, const std::string& where) 
 }
 const Json& Compiler::find(const std::string& to, const std::string& where) const {
   const std::string at = child(where, "$ref"), quoted = "\"" + shown(to) + "\"";
-  if (to.empty() || to[0] != '#' || (to.size() > 1 && to[1] != '/')) refuse(at, quoted + ": only places in this schema, such as \"#/$defs/name\", can be referred to");
+  if (to.empty() || to[0] != '#' || (to.size() > 1 && to[1] != '/'))
+    refuse(at, quoted + ": only places in this schema, such as \"#/$defs/name\", can be referred to");
   std::string path;
   for (size_t i = 1; i < to.size(); ++i) {
     const std::string hex = to.substr(i + 1, 2);
-    if (to[i] != '%' || hex.size() != 2 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) path += to[i];
+    if (to[i] != '%' || hex.size() != 2 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos)
+      path += to[i];
     else path += char(std::stoi(hex, nullptr, 16)), i += 2;
   }
   try {
@@ -170,10 +181,12 @@ Expression Compiler::alternatives(Json s, const std::string& key, const std::str
     for (size_t i = 0; i < each.size(); ++i)
       for (size_t k = 0; k < i; ++k)
         if (!are_apart(each[k], each[i]))
-          refuse(here, "alternatives " + std::to_string(k) + " and " + std::to_string(i) + " may both match, which a grammar cannot exclude; anyOf allows it");
+          refuse(here, "alternatives " + std::to_string(k) + " and " + std::to_string(i) +
+                           " may both match, which a grammar cannot exclude; anyOf allows it");
   std::string choice;
   for (size_t i = 0; i < each.size(); ++i)
-    if (const Expression e = visit(each[i], child(here, std::to_string(i)))) choice += (choice.empty() ? "" : " | ") + *e;
+    if (const Expression e = visit(each[i], child(here, std::to_string(i))))
+      choice += (choice.empty() ? "" : " | ") + *e;
   if (choice.empty()) return std::nullopt;
   return rule(choice, here);
 }
@@ -215,8 +228,12 @@ Expression Compiler::string(const Json& s, const std::string& where) {
   const bool lengths = s.contains("minLength") || s.contains("maxLength");
   if (ask.patterns.empty() && ask.format.empty() && !lengths) return "string";
   if (ask.lengths.least > ask.lengths.most) return std::nullopt;
-  const std::string at = child(where, s.contains("pattern") ? "pattern" : s.contains("format") ? "format" : s.contains("maxLength") ? "maxLength" : "minLength");
-  if (ask.lengths.least > kMaxLength) refuse(child(where, "minLength"), "it is more than " + std::to_string(kMaxLength));
+  const std::string at = child(where, s.contains("pattern")     ? "pattern"
+                                      : s.contains("format")    ? "format"
+                                      : s.contains("maxLength") ? "maxLength"
+                                                                : "minLength");
+  if (ask.lengths.least > kMaxLength)
+    refuse(child(where, "minLength"), "it is more than " + std::to_string(kMaxLength));
   const std::string made = name();
   std::string rules, not_enforced;
   try {
@@ -245,9 +262,13 @@ Expression Compiler::number(const Json& s, bool integer, const std::string& wher
     std::optional<Bound>& to = is_low ? low : high;
     if (!to || (is_low ? b.value > to->value : b.value < to->value) || (b.value == to->value && b.excluded)) to = b;
   }
-  if (s.contains("multipleOf") && !(integer && s["multipleOf"] == 1)) refuse(child(where, "multipleOf"), "a grammar cannot express this keyword");
+  if (s.contains("multipleOf") && !(integer && s["multipleOf"] == 1))
+    refuse(child(where, "multipleOf"), "a grammar cannot express this keyword");
   if (!low && !high) return integer ? "integer" : "number";
-  const std::string at = child(where, s.contains("minimum") ? "minimum" : s.contains("maximum") ? "maximum" : low ? "exclusiveMinimum" : "exclusiveMaximum");
+  const std::string at = child(where, s.contains("minimum")   ? "minimum"
+                                      : s.contains("maximum") ? "maximum"
+                                      : low                   ? "exclusiveMinimum"
+                                                              : "exclusiveMaximum");
   try {
     const Expression e = integer ? integer_between(low, high) : number_between(low, high);
     if (!e) return std::nullopt;
@@ -261,7 +282,8 @@ Expression Compiler::number(const Json& s, bool integer, const std::string& wher
 
 namespace rnl {
 
-bool json_schema_to_grammar(const std::string& schema, std::string* grammar, std::string* error, std::vector<std::string>* notes) {
+bool json_schema_to_grammar(const std::string& schema, std::string* grammar, std::string* error,
+                            std::vector<std::string>* notes) {
   try {
     schema::check_nesting(schema);
     const auto root = schema::Json::parse(schema);
@@ -274,7 +296,8 @@ bool json_schema_to_grammar(const std::string& schema, std::string* grammar, std
     if (notes) notes->insert(notes->end(), compiler.notes().begin(), compiler.notes().end());
     return true;
   } catch (const schema::Json::parse_error& e) {
-    const size_t at = std::min<size_t>(e.byte ? e.byte - 1 : 0, schema.size()), line = size_t(std::count(schema.begin(), schema.begin() + std::ptrdiff_t(at), '\n'));
+    const size_t at = std::min<size_t>(e.byte ? e.byte - 1 : 0, schema.size()),
+                 line = size_t(std::count(schema.begin(), schema.begin() + std::ptrdiff_t(at), '\n'));
     *error = "it is not JSON: line " + std::to_string(line + 1) + ", byte " + std::to_string(at + 1) + " of the text";
   } catch (const std::exception& e) {
     *error = e.what();

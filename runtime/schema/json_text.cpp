@@ -7,8 +7,8 @@
 
 namespace rnl::schema {
 
-// Surrogates come in pairs, so that every string is one of Unicode characters; the pair counts as one. Digits and space are bounded: a model
-// that has lost its way would go on with them for ever.
+// Surrogates come in pairs, so that every string is one of Unicode characters; the pair counts as one. Digits and space
+// are bounded: a model that has lost its way would go on with them for ever.
 const char* const kJsonRules = R"gbnf(value ::= object | array | string | number | boolean | null
 object ::= "{" ws (string ws ":" ws value ("," ws string ws ":" ws value)*)? ws "}"
 array ::= "[" ws (value ("," ws value)*)? ws "]"

@@ -8,19 +8,52 @@
 namespace rnl::schema {
 namespace {
 
-// Keywords that a grammar is made for, by the type that they speak of; "" for all. What is in neither of these lists is an annotation.
+// Keywords that a grammar is made for, by the type that they speak of; "" for all. What is in neither of these lists is
+// an annotation.
 const std::map<std::string, std::string> kKeywords = {
-    {"type", ""},          {"enum", ""},           {"const", ""},           {"$ref", ""},          {"anyOf", ""},           {"oneOf", ""},
-    {"allOf", ""},         {"not", ""},            {"properties", "object"}, {"required", "object"}, {"additionalProperties", "object"}, {"minProperties", "object"},
-    {"maxProperties", "object"}, {"propertyNames", "object"}, {"unevaluatedProperties", "object"}, {kOtherProperties, "object"},
-    {"items", "array"},    {"prefixItems", "array"}, {"additionalItems", "array"}, {"minItems", "array"}, {"maxItems", "array"}, {"uniqueItems", "array"},
-    {"unevaluatedItems", "array"}, {kOtherItems, "array"},
-    {"minLength", "string"}, {"maxLength", "string"}, {"pattern", "string"}, {"format", "string"},    {"minimum", "number"}, {"maximum", "number"},
-    {"exclusiveMinimum", "number"}, {"exclusiveMaximum", "number"}, {"multipleOf", "number"},
+    {"type", ""},
+    {"enum", ""},
+    {"const", ""},
+    {"$ref", ""},
+    {"anyOf", ""},
+    {"oneOf", ""},
+    {"allOf", ""},
+    {"not", ""},
+    {"properties", "object"},
+    {"required", "object"},
+    {"additionalProperties", "object"},
+    {"minProperties", "object"},
+    {"maxProperties", "object"},
+    {"propertyNames", "object"},
+    {"unevaluatedProperties", "object"},
+    {kOtherProperties, "object"},
+    {"items", "array"},
+    {"prefixItems", "array"},
+    {"additionalItems", "array"},
+    {"minItems", "array"},
+    {"maxItems", "array"},
+    {"uniqueItems", "array"},
+    {"unevaluatedItems", "array"},
+    {kOtherItems, "array"},
+    {"minLength", "string"},
+    {"maxLength", "string"},
+    {"pattern", "string"},
+    {"format", "string"},
+    {"minimum", "number"},
+    {"maximum", "number"},
+    {"exclusiveMinimum", "number"},
+    {"exclusiveMaximum", "number"},
+    {"multipleOf", "number"},
 };
 // Keywords that allow less than a grammar can say.
-const std::map<std::string, std::string> kTooMuch = {{"if", ""}, {"$dynamicRef", ""}, {"$recursiveRef", ""}, {"contains", "array"}, {"patternProperties", "object"},
-                                                     {"dependentRequired", "object"}, {"dependentSchemas", "object"}, {"dependencies", "object"}};
+const std::map<std::string, std::string> kTooMuch = {{"if", ""},
+                                                     {"$dynamicRef", ""},
+                                                     {"$recursiveRef", ""},
+                                                     {"contains", "array"},
+                                                     {"patternProperties", "object"},
+                                                     {"dependentRequired", "object"},
+                                                     {"dependentSchemas", "object"},
+                                                     {"dependencies", "object"}};
 const std::vector<std::string> kTypes = {"object", "array", "string", "number", "boolean", "null"};
 
 bool is_anything(const Json& schema) { return schema == true || (schema.is_object() && schema.empty()); }
@@ -28,19 +61,25 @@ bool is_anything(const Json& schema) { return schema == true || (schema.is_objec
 // Whether such a keyword leaves out nothing.
 bool is_idle(const std::string& key, const Json& schema) {
   const Json& value = schema[key];
-  if (key == "if") return is_anything(schema.value("then", Json(true))) && is_anything(schema.value("else", Json(true)));
-  if (key == "contains") return schema.contains("minContains") && schema["minContains"] == 0 && !schema.contains("maxContains");
+  if (key == "if")
+    return is_anything(schema.value("then", Json(true))) && is_anything(schema.value("else", Json(true)));
+  if (key == "contains")
+    return schema.contains("minContains") && schema["minContains"] == 0 && !schema.contains("maxContains");
   if (!value.is_object()) return false;
   const Json required = schema.value("required", Json::array());
   return std::all_of(value.begin(), value.end(), [&](const Json& one) {
-    return is_anything(one) || (one.is_array() && std::all_of(one.begin(), one.end(), [&](const Json& r) { return std::find(required.begin(), required.end(), r) != required.end(); }));
+    return is_anything(one) || (one.is_array() && std::all_of(one.begin(), one.end(), [&](const Json& r) {
+                                  return std::find(required.begin(), required.end(), r) != required.end();
+                                }));
   });
 }
 
 // Keys of one pattern alone are the names that an object may have.
 bool turn_pattern_properties(const Json& schema, Json* out) {
   const Json& patterns = schema["patternProperties"];
-  if (!patterns.is_object() || patterns.size() != 1 || schema.contains("properties") || schema.contains("required") || schema.contains("propertyNames")) return false;
+  if (!patterns.is_object() || patterns.size() != 1 || schema.contains("properties") || schema.contains("required") ||
+      schema.contains("propertyNames"))
+    return false;
   if (schema.value("additionalProperties", Json(false)) != false) return false;
   (*out)["propertyNames"] = {{"pattern", patterns.begin().key()}};
   (*out)["additionalProperties"] = patterns.begin().value();
@@ -73,7 +112,8 @@ void modernize(Json* s, const Json& given) {
       s->erase(bound);
     }
   if (given.value("nullable", Json(false)) != true || s->empty()) return;
-  const bool simple = !s->contains("$ref") && !s->contains("allOf") && !s->contains("anyOf") && !s->contains("oneOf") && !s->contains("not");
+  const bool simple = !s->contains("$ref") && !s->contains("allOf") && !s->contains("anyOf") && !s->contains("oneOf") &&
+                      !s->contains("not");
   if (!simple || !s->contains("type")) {
     *s = Json{{"anyOf", Json::array({*s, Json{{"type", "null"}}})}};
     return;
@@ -97,12 +137,15 @@ Json conjunction(const Json& a, const Json& b) {
 void merge_types(Json* out, const Json& b, const std::string& where) {
   Json both = Json::array();
   const std::vector<std::string> x = types_of(*out, where), y = types_of(b, where);
-  const auto in = [](const std::vector<std::string>& all, const char* t) { return std::find(all.begin(), all.end(), t) != all.end(); };
+  const auto in = [](const std::vector<std::string>& all, const char* t) {
+    return std::find(all.begin(), all.end(), t) != all.end();
+  };
   for (const std::string& t : x)
     if (in(y, t.c_str())) both.push_back(t);
   // Whole numbers are numbers.
   for (const auto& [one, other] : {std::pair(&x, &y), std::pair(&y, &x)})
-    if (in(*one, "integer") && in(*other, "number") && !in(*one, "number") && !in(*other, "integer")) both.push_back("integer");
+    if (in(*one, "integer") && in(*other, "number") && !in(*one, "number") && !in(*other, "integer"))
+      both.push_back("integer");
   (*out)["type"] = both.size() == 1 ? both[0] : both;
 }
 
@@ -115,7 +158,8 @@ void merge_properties(Json* out, const Json& a, const Json& b) {
     else all[name] = b.contains("additionalProperties") ? conjunction(schema, b["additionalProperties"]) : schema;
   }
   for (const auto& [name, schema] : pb.items())
-    if (!pa.contains(name)) all[name] = a.contains("additionalProperties") ? conjunction(schema, a["additionalProperties"]) : schema;
+    if (!pa.contains(name))
+      all[name] = a.contains("additionalProperties") ? conjunction(schema, a["additionalProperties"]) : schema;
   (*out)["properties"] = all;
 }
 
@@ -135,21 +179,27 @@ Json without_annotations(const Json& schema, const std::string& where) {
   Json out = Json::object();
   for (const auto& [key, value] : schema.items())
     if (kKeywords.count(key)) out[key] = value;
-  // A discriminator tells alternatives apart where it is written: which OpenAPI demands, though not every `required` says so.
-  if (const Json tag = schema.value("discriminator", Json()); tag.is_object() && tag.contains("propertyName") && tag["propertyName"].is_string() && out.contains("oneOf"))
-    for (Json& one : out["oneOf"]) one = Json{{"allOf", Json::array({one, Json{{"required", Json::array({tag["propertyName"]})}}})}};
+  // A discriminator tells alternatives apart where it is written: which OpenAPI demands, though not every `required`
+  // says so.
+  if (const Json tag = schema.value("discriminator", Json());
+      tag.is_object() && tag.contains("propertyName") && tag["propertyName"].is_string() && out.contains("oneOf"))
+    for (Json& one : out["oneOf"])
+      one = Json{{"allOf", Json::array({one, Json{{"required", Json::array({tag["propertyName"]})}}})}};
   modernize(&out, schema);
   const bool typed = out.contains("type");
   const std::vector<std::string> types = typed ? types_of(out, where) : kTypes;
   for (const auto& [key, type] : kTooMuch) {
-    if (!schema.contains(key) || (!type.empty() && std::find(types.begin(), types.end(), type) == types.end()) || is_idle(key, schema)) continue;
+    if (!schema.contains(key) || (!type.empty() && std::find(types.begin(), types.end(), type) == types.end()) ||
+        is_idle(key, schema))
+      continue;
     if (key == "patternProperties" && turn_pattern_properties(schema, &out)) continue;
     refuse(child(where, key), "a grammar cannot express this keyword");
   }
   for (const char* const key : {"unevaluatedProperties", "unevaluatedItems"})
     if (out.contains(key) && is_anything(out[key])) out.erase(key);
   if (out.contains("uniqueItems") && out["uniqueItems"] == false) out.erase("uniqueItems");
-  if (out.contains("format") && !(out["format"].is_string() && is_format(out["format"].get<std::string>()))) out.erase("format");
+  if (out.contains("format") && !(out["format"].is_string() && is_format(out["format"].get<std::string>())))
+    out.erase("format");
   return out;
 }
 
@@ -160,7 +210,8 @@ Json merged(const Json& a, const Json& b, const std::string& where) {
   Json out = a;
   // What these leave to other keywords depends on where they stand.
   for (const char* const key : {"unevaluatedProperties", "unevaluatedItems"})
-    if (b.contains(key)) refuse(child(where, key), "a grammar cannot express this keyword within allOf, anyOf and the like");
+    if (b.contains(key))
+      refuse(child(where, key), "a grammar cannot express this keyword within allOf, anyOf and the like");
   if (a.contains("properties") || b.contains("properties")) merge_properties(&out, a, b);
   for (const auto& [key, value] : b.items()) {
     if (key == "properties") continue;
@@ -176,9 +227,12 @@ Json merged(const Json& a, const Json& b, const std::string& where) {
         if (std::find(out[key].begin(), out[key].end(), r) == out[key].end()) out[key].push_back(r);
     } else if (key == "additionalProperties" || (key == "items" && !value.is_array() && !out[key].is_array())) {
       out[key] = conjunction(out[key], value);
-    } else if ((key.rfind("min", 0) == 0 || key == "exclusiveMinimum" || key.rfind("max", 0) == 0 || key == "exclusiveMaximum") && value.is_number() && out[key].is_number()) {
+    } else if ((key.rfind("min", 0) == 0 || key == "exclusiveMinimum" || key.rfind("max", 0) == 0 ||
+                key == "exclusiveMaximum") &&
+               value.is_number() && out[key].is_number()) {
       const bool low = key.rfind("min", 0) == 0 || key == "exclusiveMinimum";
-      if (low ? value.get<double>() > out[key].get<double>() : value.get<double>() < out[key].get<double>()) out[key] = value;
+      if (low ? value.get<double>() > out[key].get<double>() : value.get<double>() < out[key].get<double>())
+        out[key] = value;
     } else if (key == "enum" || key == "const") {
       Json both = Json::array();
       for (const Json& v : values_of(Json{{key, value}}, where)) {
@@ -210,7 +264,9 @@ std::vector<std::string> types_of(const Json& schema, const std::string& where) 
   const Json& t = schema["type"];
   std::vector<std::string> out;
   for (const Json& one : t.is_array() ? t : Json::array({t})) {
-    if (!one.is_string() || (one != "integer" && std::find(kTypes.begin(), kTypes.end(), one.get<std::string>()) == kTypes.end())) refuse(child(where, "type"), "unknown type " + shown(json_text(one)));
+    if (!one.is_string() ||
+        (one != "integer" && std::find(kTypes.begin(), kTypes.end(), one.get<std::string>()) == kTypes.end()))
+      refuse(child(where, "type"), "unknown type " + shown(json_text(one)));
     out.push_back(one.get<std::string>());
   }
   return out;
@@ -232,7 +288,8 @@ bool has_type(const Json& v, const std::vector<std::string>& types) {
                     : t == "array"   ? v.is_array()
                     : t == "string"  ? v.is_string()
                     : t == "number"  ? v.is_number()
-                    : t == "integer" ? v.is_number_integer() || (v.is_number_float() && v.get<double>() == double(int64_t(v.get<double>())))
+                    : t == "integer" ? v.is_number_integer() ||
+                                           (v.is_number_float() && v.get<double>() == double(int64_t(v.get<double>())))
                     : t == "boolean" ? v.is_boolean()
                                      : v.is_null();
     if (is) return true;
@@ -256,7 +313,9 @@ bool are_apart(const Json& a, const Json& b) {
   if (!a.is_object() || !b.is_object()) return false;
   for (const bool swapped : {false, true}) {
     const Json &one = swapped ? b : a, &other = swapped ? a : b;
-    if (one.contains("allOf") && std::any_of(one["allOf"].begin(), one["allOf"].end(), [&](const Json& part) { return are_apart(part, other); })) return true;
+    if (one.contains("allOf") &&
+        std::any_of(one["allOf"].begin(), one["allOf"].end(), [&](const Json& part) { return are_apart(part, other); }))
+      return true;
   }
   const auto fixed = [](const Json& s) { return s.contains("enum") || s.contains("const"); };
   if (fixed(a) && fixed(b)) {
@@ -271,15 +330,20 @@ bool are_apart(const Json& a, const Json& b) {
   }
   bool common = false;
   for (const std::string& t : types_of(a, "#"))
-    for (const std::string& u : types_of(b, "#")) common = common || t == u || (t == "integer" && u == "number") || (t == "number" && u == "integer");
+    for (const std::string& u : types_of(b, "#"))
+      common = common || t == u || (t == "integer" && u == "number") || (t == "number" && u == "integer");
   if (!common) return true;
   // Objects that both must have a property whose values tell them apart.
-  const auto is_object = [](const Json& s) { return s.contains("type") && s["type"] == "object" && s.contains("properties") && s.contains("required"); };
+  const auto is_object = [](const Json& s) {
+    return s.contains("type") && s["type"] == "object" && s.contains("properties") && s.contains("required");
+  };
   if (!is_object(a) || !is_object(b)) return false;
   for (const Json& r : a["required"]) {
     if (!r.is_string() || std::find(b["required"].begin(), b["required"].end(), r) == b["required"].end()) continue;
     const auto name = r.get<std::string>();
-    if (a["properties"].contains(name) && b["properties"].contains(name) && are_apart(a["properties"][name], b["properties"][name])) return true;
+    if (a["properties"].contains(name) && b["properties"].contains(name) &&
+        are_apart(a["properties"][name], b["properties"][name]))
+      return true;
   }
   return false;
 }

@@ -8,13 +8,14 @@
 
 namespace rnl::schema {
 
-// What unevaluatedProperties and unevaluatedItems become where they stand: what holds for those that no other keyword speaks of.
+// What unevaluatedProperties and unevaluatedItems become where they stand: what holds for those that no other keyword
+// speaks of.
 inline constexpr char kOtherProperties[] = "\x01other properties", kOtherItems[] = "\x01other items";
 
 // A place within a schema as a JSON Pointer.
 std::string child(const std::string& where, const std::string& name);
-// A schema's constraints alone, in the words of JSON Schema 2020-12. Keywords that it does not know are annotations; refuses those that it knows
-// and no grammar is made for, unless they leave out nothing.
+// A schema's constraints alone, in the words of JSON Schema 2020-12. Keywords that it does not know are annotations;
+// refuses those that it knows and no grammar is made for, unless they leave out nothing.
 Json without_annotations(const Json& schema, const std::string& where);
 // A schema of the values that match both.
 Json merged(const Json& a, const Json& b, const std::string& where);

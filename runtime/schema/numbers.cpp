@@ -28,7 +28,8 @@ std::string span(char from, char to) { return from == to ? one(from) : std::stri
 std::string same_length(const std::string& low, const std::string& high) {
   if (low.empty()) return "";
   const size_t rest = low.size() - 1;
-  if (low == std::string(low.size(), '0') && high == std::string(high.size(), '9')) return digits(low.size(), low.size());
+  if (low == std::string(low.size(), '0') && high == std::string(high.size(), '9'))
+    return digits(low.size(), low.size());
   if (low[0] == high[0]) return one(low[0]) + same_length(low.substr(1), high.substr(1));
   Alternatives all;
   all.push_back(one(low[0]) + same_length(low.substr(1), std::string(rest, '9')));
@@ -41,7 +42,8 @@ std::string whole(int64_t low, int64_t high) {
   Alternatives all;
   std::string from = std::to_string(low);
   const std::string to = std::to_string(high);
-  for (; from.size() < to.size(); from = "1" + std::string(from.size(), '0')) all.push_back(same_length(from, std::string(from.size(), '9')));
+  for (; from.size() < to.size(); from = "1" + std::string(from.size(), '0'))
+    all.push_back(same_length(from, std::string(from.size(), '9')));
   all.push_back(same_length(from, to));
   return joined(all);
 }
@@ -67,7 +69,8 @@ std::string fraction_to(const std::string& f, bool strict, bool first) {
 std::string fraction_between(const std::string& low, bool low_strict, const std::string& high, bool high_strict) {
   const char l = low.empty() ? '0' : low[0];
   const std::string low_rest = low.empty() ? "" : low.substr(1), high_rest = high.substr(1);
-  if (l == high[0]) return one(l) + (high_rest.empty() ? "" : fraction_between(low_rest, low_strict, high_rest, high_strict));
+  if (l == high[0])
+    return one(l) + (high_rest.empty() ? "" : fraction_between(low_rest, low_strict, high_rest, high_strict));
   Alternatives all;
   all.push_back(one(l) + fraction_from(low_rest, low_strict));
   if (high[0] - l > 1) all.push_back(span(char(l + 1), char(high[0] - 1)) + digits(0, 15));
@@ -98,24 +101,30 @@ std::optional<std::string> magnitudes(const Decimal& low, const Decimal& high) {
   const auto with = [](int64_t n) { return " \"" + std::to_string(n) + "\""; };
   if (low.whole > high.whole) return std::nullopt;
   if (low.whole == high.whole) {
-    if (low.fraction > high.fraction || (low.fraction == high.fraction && (low.excluded || high.excluded))) return std::nullopt;
-    if (low.fraction == high.fraction) return with(low.whole) + (low.fraction.empty() ? "" : " \"." + low.fraction + "\"");
+    if (low.fraction > high.fraction || (low.fraction == high.fraction && (low.excluded || high.excluded)))
+      return std::nullopt;
+    if (low.fraction == high.fraction)
+      return with(low.whole) + (low.fraction.empty() ? "" : " \"." + low.fraction + "\"");
     if (low.fraction.empty() && !low.excluded) all.push_back(with(low.whole));
-    all.push_back(with(low.whole) + " \".\"" + fraction_between(low.fraction, low.excluded, high.fraction, high.excluded));
+    all.push_back(with(low.whole) + " \".\"" +
+                  fraction_between(low.fraction, low.excluded, high.fraction, high.excluded));
     return joined(all);
   }
   if (low.fraction.empty() && !low.excluded) all.push_back(with(low.whole) + " (\".\" [0-9]{1,16})?");
   else all.push_back(with(low.whole) + " \".\"" + fraction_from(low.fraction, low.excluded));
   if (high.whole - low.whole > 1) all.push_back(whole(low.whole + 1, high.whole - 1) + " (\".\" [0-9]{1,16})?");
   if (!high.fraction.empty() || !high.excluded) all.push_back(with(high.whole));
-  if (!high.fraction.empty()) all.push_back(with(high.whole) + " \".\"" + fraction_to(high.fraction, high.excluded, true));
+  if (!high.fraction.empty())
+    all.push_back(with(high.whole) + " \".\"" + fraction_to(high.fraction, high.excluded, true));
   return joined(all);
 }
 
 }  // namespace
 
 Expression integer_between(const std::optional<Bound>& low, const std::optional<Bound>& high) {
-  const auto clamped = [](double x) { return x > double(kLargest) ? kLargest : x < -double(kLargest) ? -kLargest : int64_t(x); };
+  const auto clamped = [](double x) {
+    return x > double(kLargest) ? kLargest : x < -double(kLargest) ? -kLargest : int64_t(x);
+  };
   int64_t from = -kLargest, to = kLargest;
   if (low) {
     if (low->value > double(kLargest)) return std::nullopt;
@@ -141,7 +150,8 @@ Expression number_between(const std::optional<Bound>& low, const std::optional<B
   Alternatives all;
   if (from.value < 0) {
     const Bound near = to.value < 0 ? to : zero;
-    if (auto m = magnitudes(decimal_of(near), decimal_of(from)); m && (near.value < 0 || !to.excluded || to.value != 0)) all.push_back("\"-\" " + *m);
+    if (auto m = magnitudes(decimal_of(near), decimal_of(from)); m && (near.value < 0 || !to.excluded || to.value != 0))
+      all.push_back("\"-\" " + *m);
     else if (to.value == 0 && to.excluded)
       if (auto below = magnitudes(decimal_of(to), decimal_of(from))) all.push_back("\"-\" " + *below);
   }

@@ -36,19 +36,22 @@ CodeSet both(const CodeSet& x, const CodeSet& y) {
   CodeSet out;
   for (const auto& a : normal(x))
     for (const auto& b : y)
-      if (const uint32_t from = std::max(a.first, b.first), to = std::min(a.second, b.second); from <= to) out.push_back({from, to});
+      if (const uint32_t from = std::max(a.first, b.first), to = std::min(a.second, b.second); from <= to)
+        out.push_back({from, to});
   return out;
 }
 
 const CodeSet kDigits = {{'0', '9'}};
 const CodeSet kWord = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-const CodeSet kSpace = {{9, 13}, {' ', ' '}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+const CodeSet kSpace = {{9, 13},          {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+                        {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 const CodeSet kLineEnds = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 struct Escape {
   uint32_t code;
   const char* written;
 };
-constexpr Escape kEscapes[] = {{'"', "\\\\\\\""}, {'\\', "\\\\\\\\"}, {'\n', "\\\\n"}, {'\r', "\\\\r"}, {'\t', "\\\\t"}, {'\b', "\\\\b"}, {'\f', "\\\\f"}};
+constexpr Escape kEscapes[] = {{'"', "\\\\\\\""}, {'\\', "\\\\\\\\"}, {'\n', "\\\\n"}, {'\r', "\\\\r"},
+                               {'\t', "\\\\t"},   {'\b', "\\\\b"},    {'\f', "\\\\f"}};
 // What stands in a string as it is, and what is written at all: control characters without a short escape are left out.
 CodeSet plain() { return complement({{0, 0x1F}, {'"', '"'}, {'\\', '\\'}, {0xD800, 0xDFFF}}); }
 CodeSet writable() {
@@ -61,7 +64,9 @@ Regex sequence(std::vector<Regex> parts) {
   if (parts.size() == 1) return std::move(parts[0]);
   return {Regex::Kind::kSequence, {}, std::move(parts), 0, 0};
 }
-Regex repeat(Regex what, uint64_t least, uint64_t most) { return {Regex::Kind::kRepeat, {}, {std::move(what)}, least, most}; }
+Regex repeat(Regex what, uint64_t least, uint64_t most) {
+  return {Regex::Kind::kRepeat, {}, {std::move(what)}, least, most};
+}
 Regex one_of(const CodeSet& set) {
   Regex r{Regex::Kind::kSet, both(set, writable()), {}, 0, 0};
   if (r.set.empty()) throw Refused("a class of characters that a string cannot hold");
@@ -98,7 +103,8 @@ class Parser {
     const auto lead = static_cast<unsigned char>(s_[at_++]);
     if (lead < 0x80) return lead;
     uint32_t c = lead >= 0xF0 ? lead & 7u : lead >= 0xE0 ? lead & 15u : lead & 31u;
-    for (int n = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1; n > 0 && at_ < s_.size(); --n) c = c << 6 | (static_cast<unsigned char>(s_[at_++]) & 0x3Fu);
+    for (int n = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1; n > 0 && at_ < s_.size(); --n)
+      c = c << 6 | (static_cast<unsigned char>(s_[at_++]) & 0x3Fu);
     return c;
   }
 
@@ -168,32 +174,40 @@ class Parser {
   bool number(uint64_t* out) {
     if (at_ >= s_.size() || !std::isdigit(static_cast<unsigned char>(s_[at_]))) return false;
     for (*out = 0; at_ < s_.size() && std::isdigit(static_cast<unsigned char>(s_[at_])); ++at_)
-      if ((*out = *out * 10 + uint64_t(s_[at_] - '0')) > kMaxRepeat) refuse("a repeat of more than " + std::to_string(kMaxRepeat));
+      if ((*out = *out * 10 + uint64_t(s_[at_] - '0')) > kMaxRepeat)
+        refuse("a repeat of more than " + std::to_string(kMaxRepeat));
     return true;
   }
   Regex item(int depth) {
     const uint32_t c = next();
     switch (c) {
-      case '.': return one_of(complement(kLineEnds));
+      case '.':
+        return one_of(complement(kLineEnds));
       case '(': {
-        const bool named = take("?P<") || (s_.compare(at_, 3, "?<=") != 0 && s_.compare(at_, 3, "?<!") != 0 && take("?<"));
+        const bool named =
+            take("?P<") || (s_.compare(at_, 3, "?<=") != 0 && s_.compare(at_, 3, "?<!") != 0 && take("?<"));
         if (named) at_ = std::min(s_.find('>', at_), s_.size() - 1) + 1;
-        else if (take('?') && !take(':')) refuse("only plain groups and (?:...) can be expressed, and (?=...) and (?!...) at the beginning");
+        else if (take('?') && !take(':'))
+          refuse("only plain groups and (?:...) can be expressed, and (?=...) and (?!...) at the beginning");
         return group(depth + 1);
       }
-      case '[': return one_of(set());
+      case '[':
+        return one_of(set());
       case '^':
-      case '$': refuse("an anchor within the pattern");
+      case '$':
+        refuse("an anchor within the pattern");
       case '*':
       case '+':
       case '?':
-      case '{': refuse("a repeat of nothing");
+      case '{':
+        refuse("a repeat of nothing");
       case '\\': {
         CodeSet s;
         escape(&s);
         return one_of(s);
       }
-      default: return one_of({{c, c}});
+      default:
+        return one_of({{c, c}});
     }
   }
   // Behind a backslash; true for a set such as \d.
@@ -201,20 +215,34 @@ class Parser {
     const uint32_t c = next();
     const auto add = [&](const CodeSet& s) { out->insert(out->end(), s.begin(), s.end()); };
     switch (c) {
-      case 'd': return add(kDigits), true;
-      case 'D': return add(complement(kDigits)), true;
-      case 'w': return add(kWord), true;
-      case 'W': return add(complement(kWord)), true;
-      case 's': return add(kSpace), true;
-      case 'S': return add(complement(kSpace)), true;
-      case 'n': return add({{'\n', '\n'}}), false;
-      case 'r': return add({{'\r', '\r'}}), false;
-      case 't': return add({{'\t', '\t'}}), false;
-      case 'f': return add({{'\f', '\f'}}), false;
-      case 'v': return add({{'\v', '\v'}}), false;
-      case 'x': return hex(2, out), false;
-      case 'u': return hex(4, out), false;
-      default: break;
+      case 'd':
+        return add(kDigits), true;
+      case 'D':
+        return add(complement(kDigits)), true;
+      case 'w':
+        return add(kWord), true;
+      case 'W':
+        return add(complement(kWord)), true;
+      case 's':
+        return add(kSpace), true;
+      case 'S':
+        return add(complement(kSpace)), true;
+      case 'n':
+        return add({{'\n', '\n'}}), false;
+      case 'r':
+        return add({{'\r', '\r'}}), false;
+      case 't':
+        return add({{'\t', '\t'}}), false;
+      case 'f':
+        return add({{'\f', '\f'}}), false;
+      case 'v':
+        return add({{'\v', '\v'}}), false;
+      case 'x':
+        return hex(2, out), false;
+      case 'u':
+        return hex(4, out), false;
+      default:
+        break;
     }
     if (c < 0x80 && std::isalnum(int(c))) refuse(std::string("\\") + char(c) + " cannot be expressed");
     add({{c, c}});
@@ -222,7 +250,8 @@ class Parser {
   }
   void hex(size_t n, CodeSet* out) {
     const std::string text = s_.substr(at_, n);
-    if (text.size() != n || text.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) refuse("an escape by number that is cut off");
+    if (text.size() != n || text.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos)
+      refuse("an escape by number that is cut off");
     at_ += n;
     const uint32_t c = uint32_t(std::stoul(text, nullptr, 16));
     out->push_back({c, c});
@@ -307,7 +336,8 @@ bool set_lengths(Regex* r, const Lengths& l) {
     else if (open) return false;
     else open = &part;
   }
-  return open && set_lengths(open, {l.least > fixed ? l.least - fixed : 0, l.most == Regex::kUnbounded ? l.most : l.most - fixed});
+  return open && set_lengths(open, {l.least > fixed ? l.least - fixed : 0,
+                                    l.most == Regex::kUnbounded ? l.most : l.most - fixed});
 }
 
 std::string text_of(const Regex& r) {
@@ -317,16 +347,20 @@ std::string text_of(const Regex& r) {
     for (const auto& [from, to] : both(r.set, plain())) ranges += code(from) + (from == to ? "" : "-" + code(to));
     if (!ranges.empty()) all = "[" + ranges + "]";
     for (const Escape& e : kEscapes)
-      if (!both({{e.code, e.code}}, r.set).empty()) all += (all.empty() ? "\"" : " | \"") + std::string(e.written) + "\"";
+      if (!both({{e.code, e.code}}, r.set).empty())
+        all += (all.empty() ? "\"" : " | \"") + std::string(e.written) + "\"";
     return all.find('|') == std::string::npos ? all : "(" + all + ")";
   }
   std::string all;
   for (const Regex& part : r.parts) {
     const std::string one = text_of(part);
-    const bool wrap = part.kind == Regex::Kind::kSequence || part.kind == Regex::Kind::kChoice || (r.kind == Regex::Kind::kRepeat && part.kind == Regex::Kind::kRepeat);
+    const bool wrap = part.kind == Regex::Kind::kSequence || part.kind == Regex::Kind::kChoice ||
+                      (r.kind == Regex::Kind::kRepeat && part.kind == Regex::Kind::kRepeat);
     all += (all.empty() ? "" : r.kind == Regex::Kind::kChoice ? " | " : " ") + (wrap ? "(" + one + ")" : one);
   }
-  if (r.kind == Regex::Kind::kRepeat) return all + "{" + std::to_string(r.least) + "," + (r.most == Regex::kUnbounded ? "" : std::to_string(r.most)) + "}";
+  if (r.kind == Regex::Kind::kRepeat)
+    return all + "{" + std::to_string(r.least) + "," + (r.most == Regex::kUnbounded ? "" : std::to_string(r.most)) +
+           "}";
   if (all.empty()) return r.kind == Regex::Kind::kChoice ? kNoText : "\"\"";
   return all;
 }

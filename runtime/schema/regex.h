@@ -1,4 +1,5 @@
-// Regular expressions (ECMA-262) over whole texts: as a tree, as an expression of a grammar, and several of them at once.
+// Regular expressions (ECMA-262) over whole texts: as a tree, as an expression of a grammar, and several of them at
+// once.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,9 @@ std::string text_of(const Regex& r);
 bool matches(const std::vector<Condition>& all, const std::string& text);
 
 enum class Together : uint8_t { kDone, kNoText, kTooLarge };
-// An expression of the texts that meet all conditions, by rules named `name` and a number. A longer upper length than fits is cut.
-Together intersect(const std::vector<Condition>& all, Lengths l, const std::string& name, std::string* expression, std::string* rules);
+// An expression of the texts that meet all conditions, by rules named `name` and a number. A longer upper length than
+// fits is cut.
+Together intersect(const std::vector<Condition>& all, Lengths l, const std::string& name, std::string* expression,
+                   std::string* rules);
 
 }  // namespace rnl::schema

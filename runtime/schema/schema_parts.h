@@ -1,4 +1,5 @@
-// Grammar expressions for single values: numbers within bounds, strings of a pattern or a format. Internal to the library.
+// Grammar expressions for single values: numbers within bounds, strings of a pattern or a format. Internal to the
+// library.
 #pragma once
 
 #include <optional>
@@ -43,7 +44,8 @@ struct StringAsk {
   Lengths lengths;
 };
 bool is_format(const std::string& format);
-// A string in quotes. Rules that it needs, named `name` and more, are added to *rules; *not_enforced: what they do not ensure.
+// A string in quotes. Rules that it needs, named `name` and more, are added to *rules; *not_enforced: what they do not
+// ensure.
 Expression string_text(const StringAsk& ask, const std::string& name, std::string* rules, std::string* not_enforced);
 // A string in quotes that is none of these.
 std::string other_string(const std::set<std::string>& names, const std::string& name, std::string* rules);

@@ -14,7 +14,9 @@ constexpr uint64_t kShort = 60;  // characters: a name between the points of a h
 const std::map<std::string, std::string>& formats() {
   static const std::map<std::string, std::string> known = [] {
     // Days as months have them; February has 28, so that no year is wrong.
-    const std::string date = "[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))";
+    const std::string date =
+        "[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|"
+        "2[0-8]))";
     const std::string clock = "([01][0-9]|2[0-3]):[0-5][0-9]";
     const std::string time = clock + ":[0-5][0-9](\\.[0-9]{1,6})?(Z|[-+]" + clock + ")";
     const std::string byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
@@ -45,7 +47,8 @@ Regex loosened(Regex r) {
   return r;
 }
 
-Together string_of(std::vector<Condition> all, const Lengths& l, const std::string& name, std::string* expression, std::string* rules) {
+Together string_of(std::vector<Condition> all, const Lengths& l, const std::string& name, std::string* expression,
+                   std::string* rules) {
   if (all.size() == 1 && set_lengths(&all[0].regex, l)) {
     *expression = "(" + text_of(all[0].regex) + ")";
     const Lengths left = lengths_of(all[0].regex);
@@ -74,8 +77,10 @@ std::string in_class(const std::string& character) {
 constexpr char kUnescaped[] = "[^\"\\\\\\x00-\\x1F]";
 
 using Names = std::vector<std::vector<std::string>>;
-// The rules of what follows the beginning of `depth` characters that names [from, to), which are in order, share. Returns the rule's name.
-std::string other_rest(const Names& names, size_t from, size_t to, size_t depth, const std::string& name, std::string* rules) {
+// The rules of what follows the beginning of `depth` characters that names [from, to), which are in order, share.
+// Returns the rule's name.
+std::string other_rest(const Names& names, size_t from, size_t to, size_t depth, const std::string& name,
+                       std::string* rules) {
   // The beginning itself may be a name.
   const bool here = names[from].size() == depth;
   from += here;
@@ -85,7 +90,8 @@ std::string other_rest(const Names& names, size_t from, size_t to, size_t depth,
     size_t end = i;
     while (end < to && names[end][depth] == names[i][depth]) ++end;
     none += in_class(names[i][depth]);
-    ways += " | " + literal(names[i][depth]) + " " + other_rest(names, i, end, depth + 1, name + "n" + std::to_string(i - from), rules);
+    ways += " | " + literal(names[i][depth]) + " " +
+            other_rest(names, i, end, depth + 1, name + "n" + std::to_string(i - from), rules);
     i = end;
   }
   *rules += name + " ::= " + none + "] " + kUnescaped + "*" + ways + (here ? "\n" : " | \"\"\n");
@@ -117,13 +123,18 @@ Expression string_text(const StringAsk& ask, const std::string& name, std::strin
     rules->clear();
   }
   if (all.empty()) {
-    const std::string most = ask.lengths.most == Regex::kUnbounded ? "" : std::to_string(std::max(ask.lengths.least, std::min(ask.lengths.most, kMaxLength)));
+    const std::string most = ask.lengths.most == Regex::kUnbounded
+                                 ? ""
+                                 : std::to_string(std::max(ask.lengths.least, std::min(ask.lengths.most, kMaxLength)));
     return in_quotes(std::string(kPlainCharacter) + "{" + std::to_string(ask.lengths.least) + "," + most + "}");
   }
   switch (string_of(all, ask.lengths, name, &expression, rules)) {
-    case Together::kDone: return in_quotes(expression);
-    case Together::kNoText: return std::nullopt;
-    case Together::kTooLarge: break;
+    case Together::kDone:
+      return in_quotes(expression);
+    case Together::kNoText:
+      return std::nullopt;
+    case Together::kTooLarge:
+      break;
   }
   throw Refused("patterns and lengths together are too large for a grammar");
 }

@@ -1,5 +1,5 @@
-// What a session needs from a device that runs operators instead of the CPU. The host's arena and state block keep their layout; the backend
-// has a copy of both, and the session says when the one or the other is the newer.
+// What a session needs from a device that runs operators instead of the CPU. The host's arena and state block keep
+// their layout; the backend has a copy of both, and the session says when the one or the other is the newer.
 #pragma once
 
 #include <cstddef>
@@ -23,10 +23,11 @@ struct BoundOp {
 struct OpRange {
   const PlannedProgram* program;
   uint32_t program_index, begin, end;
-  BoundOp* ops;          // of the whole program
-  CallBinding symbols;   // what they are bound to
-  int from, to;          // buffers of recurrent states that are read and written
-  int64_t choose_among = 0;  // n > 0: of the program's choice_value the number of the highest of the first row's first n elements is wanted, and nothing else
+  BoundOp* ops;              // of the whole program
+  CallBinding symbols;       // what they are bound to
+  int from, to;              // buffers of recurrent states that are read and written
+  int64_t choose_among = 0;  // n > 0: of the program's choice_value the number of the highest of the first row's first
+                             // n elements is wanted, and nothing else
 };
 
 // What was done since the session began.
@@ -34,19 +35,21 @@ struct BackendStats {
   uint64_t submissions = 0, recordings = 0, dispatches = 0, barriers = 0;
   uint64_t cpu_ops = 0;       // operators that ran on the CPU in between
   uint64_t copied_bytes = 0;  // for them
-  // Of the device, since it was opened: the driver's time to open it and to make pipelines, of which it found some in its cache.
+  // Of the device, since it was opened: the driver's time to open it and to make pipelines, of which it found some in
+  // its cache.
   uint64_t driver_ns = 0, pipeline_ns = 0, pipelines = 0, pipelines_cached = 0;
 };
 
 class Backend {
  public:
   virtual ~Backend() = default;
-  // Why this operator runs on the CPU, at the upper bounds of its sizes; null: it runs here. The number behind the last operator's stands for
-  // the choice that a range may ask for.
+  // Why this operator runs on the CPU, at the upper bounds of its sizes; null: it runs here. The number behind the last
+  // operator's stands for the choice that a range may ask for.
   virtual const char* refuses(uint32_t program, uint32_t op) const = 0;
-  // The self-check (session/self_check.cpp): whether its outcome is known, also from an earlier session like this one; one operator, whose inputs
-  // are in the arena and the state block, run here at position 0 and then on the CPU, whose results stay in the arena; the end. The outcome
-  // is kept for later sessions when all of it was tried. It may still be unknown: then the backend has become simpler and all is checked again.
+  // The self-check (session/self_check.cpp): whether its outcome is known, also from an earlier session like this one;
+  // one operator, whose inputs are in the arena and the state block, run here at position 0 and then on the CPU, whose
+  // results stay in the arena; the end. The outcome is kept for later sessions when all of it was tried. It may still
+  // be unknown: then the backend has become simpler and all is checked again.
   virtual bool is_checked() const = 0;
   virtual Status check_op(const OpRange& op) = 0;
   virtual Status end_check(bool is_whole) = 0;
@@ -56,9 +59,11 @@ class Backend {
   virtual Status finish() = 0;
   // Forgets what waits: the call has failed.
   virtual void drop() = 0;
-  // What the last range chose, the lowest number of equal ones; after finish(), which fails where an element is not finite.
+  // What the last range chose, the lowest number of equal ones; after finish(), which fails where an element is not
+  // finite.
   virtual int32_t choice() const = 0;
-  // Copies parts of the state block. Parts that the backend does not keep are left alone. A failed to_host() has changed nothing.
+  // Copies parts of the state block. Parts that the backend does not keep are left alone. A failed to_host() has
+  // changed nothing.
   virtual Status to_host(const HostRange* ranges, size_t count) = 0;
   virtual Status to_device(const HostRange* ranges, size_t count) = 0;
   // After that every call but the destructor fails with kDeviceLost.

@@ -1,4 +1,5 @@
-// Operators of a program proved and pointed at memory for the sizes of a call; each program keeps what it was bound to last.
+// Operators of a program proved and pointed at memory for the sizes of a call; each program keeps what it was bound to
+// last.
 #include <cstring>
 
 #include "session/pass.h"
@@ -36,16 +37,20 @@ Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* 
       if (o.kind != Operand::Kind::kValue || v[k].dtype == DType::kNone) continue;
       v[k].data = arena_.data() + p.values[o.index].offset;
       if (view_bytes(v[k]) > p.values[o.index].bytes)
-        s = Status::make(Code::kInvalidModel, "\"%s\" is larger in this call than at the upper bounds of its sizes", p.info->values[o.index].name);
+        s = Status::make(Code::kInvalidModel, "\"%s\" is larger in this call than at the upper bounds of its sizes",
+                         p.info->values[o.index].name);
     }
     BoundOp& b = ops[i];
-    b.call = {v, v + op.in_count, op.in_count, op.out_count, &op.params, 0, arena_.data() + p.ops[i].scratch_offset, pool};
+    b.call = {v,   v + op.in_count, op.in_count, op.out_count, &op.params, 0, arena_.data() + p.ops[i].scratch_offset,
+              pool};
     if (s.is_ok()) s = op.def->check(b.call);
     if (!s.is_ok()) return std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, i, op.def->name);
     b.kernel = find_kernel(op.def->number, b.call);
-    const size_t scratch = b.kernel && b.kernel->scratch_bytes ? b.kernel->scratch_bytes(b.call, plan_.options.threads) : 0;
+    const size_t scratch =
+        b.kernel && b.kernel->scratch_bytes ? b.kernel->scratch_bytes(b.call, plan_.options.threads) : 0;
     if (scratch > p.ops[i].scratch_bytes)
-      return Status::make(Code::kInternal, "program \"%s\", operator %u (%s): needs %zu bytes of scratch, planned %zu", p.info->name, i, op.def->name, scratch, p.ops[i].scratch_bytes);
+      return Status::make(Code::kInternal, "program \"%s\", operator %u (%s): needs %zu bytes of scratch, planned %zu",
+                          p.info->name, i, op.def->name, scratch, p.ops[i].scratch_bytes);
   }
   *last = pass.symbols;
   return Status::ok();
@@ -61,10 +66,12 @@ Status Session::check_op_data(const PlannedProgram& p, uint32_t op, const OpCall
   if (!info.def->check_data) return Status::ok();
   for (uint32_t k = 0; backend_ && k < info.in_count; ++k) {
     const Operand& o = p.info->operands[info.first_operand + k];
-    if (o.kind == Operand::Kind::kValue && o.index >= p.info->input_count && call.in[k].dtype == DType::kI32) return Status::ok();
+    if (o.kind == Operand::Kind::kValue && o.index >= p.info->input_count && call.in[k].dtype == DType::kI32)
+      return Status::ok();
   }
   Status s = info.def->check_data(call);
-  return s.is_ok() ? Status::ok() : std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, op, info.def->name);
+  return s.is_ok() ? Status::ok()
+                   : std::move(s).with_context("program \"%s\", operator %u (%s)", p.info->name, op, info.def->name);
 }
 
 }  // namespace runnel

@@ -19,18 +19,23 @@ Status Session::check_call(const Pass& pass) const {
   int64_t before = 0;
   for (int64_t i = 0; pass.rows && i < pass.rows->dims[0]; ++i) {
     const int64_t r = read_int(*pass.rows, i);
-    RNL_CHECK_ARG(r >= before && r < pass.total, "rows[%lld] is %lld; rows must rise and stay below %lld", static_cast<long long>(i), static_cast<long long>(r), static_cast<long long>(pass.total));
+    RNL_CHECK_ARG(r >= before && r < pass.total, "rows[%lld] is %lld; rows must rise and stay below %lld",
+                  static_cast<long long>(i), static_cast<long long>(r), static_cast<long long>(pass.total));
     before = r;
   }
   RNL_CHECK_ARG(p.stream_symbol < 0 || pass.total > 0, "the call has no tokens");
   const int64_t one_pass = tokens_that_fit(std::min(plan_.options.chunk, pass.total));
   for (uint32_t i = 0; i < p.outputs.size(); ++i)
     RNL_CHECK_ARG(pass.total <= one_pass || !p.outputs[i].needs_whole_call || !pass.wants(i),
-                  "output \"%s\" depends on all tokens of a call together, and this one has %lld, more than the %lld of one pass (chunk)", p.info->values[p.info->outputs[i]].name,
-                  static_cast<long long>(pass.total), static_cast<long long>(one_pass));
+                  "output \"%s\" depends on all tokens of a call together, and this one has %lld, more than the %lld "
+                  "of one pass (chunk)",
+                  p.info->values[p.info->outputs[i]].name, static_cast<long long>(pass.total),
+                  static_cast<long long>(one_pass));
   const int64_t position = header()->position;
-  if (plan_.is_limited && pass.total > 0 && (pass.total > plan_.options.context || position > plan_.options.context - pass.total))
-    return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld", static_cast<long long>(position), static_cast<long long>(pass.total),
+  if (plan_.is_limited && pass.total > 0 &&
+      (pass.total > plan_.options.context || position > plan_.options.context - pass.total))
+    return Status::make(Code::kContextFull, "the stream holds %lld tokens, %lld more do not fit the context of %lld",
+                        static_cast<long long>(position), static_cast<long long>(pass.total),
                         static_cast<long long>(plan_.options.context));
   return Status::ok();
 }
@@ -55,11 +60,13 @@ Status Session::check_run(const IoTensor* inputs, size_t input_count, const RunO
   return begin_call(inputs, input_count, options, &pass);
 }
 
-Status Session::output_shapes(const IoTensor* inputs, size_t input_count, const RunOptions& options, Vec<TensorView>* shapes) {
+Status Session::output_shapes(const IoTensor* inputs, size_t input_count, const RunOptions& options,
+                              Vec<TensorView>* shapes) {
   Pass pass;
   RNL_TRY(begin_call(inputs, input_count, options, &pass));
   const PlannedProgram& p = *pass.program;
-  if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = pass.rows ? pass.rows->dims[0] : pass.rows_all ? pass.total : 1;
+  if (p.rows_symbol >= 0)
+    pass.symbols.v[p.rows_symbol] = pass.rows ? pass.rows->dims[0] : pass.rows_all ? pass.total : 1;
   RNL_TRY(shapes->assign(p.info->outputs.size()));
   for (size_t i = 0; i < shapes->size(); ++i) {
     const ValueInfo& v = p.info->values[p.info->outputs[i]];
@@ -93,7 +100,8 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
     pass.begin += pass.tokens;
     tokens_.fetch_add(uint64_t(pass.tokens), std::memory_order_relaxed);
     passes_.fetch_add(1, std::memory_order_relaxed);
-    if (progress_ && pass.begin < pass.total && !progress_(progress_context_, pass.begin, pass.total)) status = Status::make(Code::kCancelled, "cancelled");
+    if (progress_ && pass.begin < pass.total && !progress_(progress_context_, pass.begin, pass.total))
+      status = Status::make(Code::kCancelled, "cancelled");
   } while (status.is_ok() && pass.begin < pass.total);
   nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
   cancel_.store(false, std::memory_order_relaxed);
@@ -103,7 +111,8 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
     kept_.buffer = -1;
     return status;
   }
-  return status.code() == Code::kCancelled ? keep_whole_passes(pass, start, std::move(status)) : undo(pass, start, std::move(status));
+  return status.code() == Code::kCancelled ? keep_whole_passes(pass, start, std::move(status))
+                                           : undo(pass, start, std::move(status));
 }
 
 Status Session::CopySink::deliver(void* context, uint32_t output, const TensorView& block, int64_t first_row) {
@@ -115,7 +124,8 @@ Status Session::CopySink::deliver(void* context, uint32_t output, const TensorVi
     const size_t bytes = view_bytes(block);
     const size_t row = block.rank && block.dims[0] ? bytes / size_t(block.dims[0]) : bytes;
     const size_t at = size_t(first_row) * row;
-    RNL_CHECK_ARG((t.data || bytes == 0) && t.bytes >= at + bytes, "output \"%s\" has room for %zu bytes, needs %zu", name, t.bytes, at + bytes);
+    RNL_CHECK_ARG((t.data || bytes == 0) && t.bytes >= at + bytes, "output \"%s\" has room for %zu bytes, needs %zu",
+                  name, t.bytes, at + bytes);
     if (bytes) std::memcpy(static_cast<char*>(t.data) + at, block.data, bytes);
     t.dtype = block.dtype;
     t.rank = block.rank;
@@ -125,7 +135,8 @@ Status Session::CopySink::deliver(void* context, uint32_t output, const TensorVi
   return Status::ok();
 }
 
-Status Session::copy_into(const char* program, IoTensor* outputs, size_t count, CopySink* sink, RunOptions* options) const {
+Status Session::copy_into(const char* program, IoTensor* outputs, size_t count, CopySink* sink,
+                          RunOptions* options) const {
   uint32_t index;
   RNL_TRY(find_program(program, &index));
   const ProgramInfo& info = *plan_.programs[index].info;
@@ -147,7 +158,8 @@ Status Session::copy_into(const char* program, IoTensor* outputs, size_t count, 
   return Status::ok();
 }
 
-Status Session::run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count) {
+Status Session::run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs,
+                         size_t output_count) {
   CopySink sink;
   RunOptions options;
   RNL_TRY(copy_into(program, outputs, output_count, &sink, &options));

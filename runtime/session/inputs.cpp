@@ -1,4 +1,5 @@
-// What the caller gives: matched with the program's inputs, held against the plan, and copied into the arena a pass at a time.
+// What the caller gives: matched with the program's inputs, held against the plan, and copied into the arena a pass at
+// a time.
 #include <algorithm>
 #include <cstring>
 
@@ -39,25 +40,30 @@ Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, si
     const ValueInfo& v = info.values[i];
     RNL_CHECK_ARG(!matched_[i], "input \"%s\" is given twice", v.name);
     const bool widened = v.dtype == DType::kI32 && t.dtype == DType::kI64;
-    RNL_CHECK_ARG(t.dtype == v.dtype || widened, "input \"%s\" is %s, wanted %s", t.name, dtype_name(t.dtype), dtype_name(v.dtype));
+    RNL_CHECK_ARG(t.dtype == v.dtype || widened, "input \"%s\" is %s, wanted %s", t.name, dtype_name(t.dtype),
+                  dtype_name(v.dtype));
     RNL_CHECK_ARG(t.rank == v.shape.rank, "input \"%s\" has %d axes, wanted %d", t.name, t.rank, v.shape.rank);
     int64_t n = 1;
     for (int d = 0; d < t.rank; ++d)
       // An empty axis counts as one here, so that no product of some axes is too large either.
-      RNL_CHECK_ARG(t.dims[d] >= 0 && !__builtin_mul_overflow(n, t.dims[d] ? t.dims[d] : 1, &n) && n <= kMaxSize, "input \"%s\": axis %d is %lld", t.name, d, static_cast<long long>(t.dims[d]));
+      RNL_CHECK_ARG(t.dims[d] >= 0 && !__builtin_mul_overflow(n, t.dims[d] ? t.dims[d] : 1, &n) && n <= kMaxSize,
+                    "input \"%s\": axis %d is %lld", t.name, d, static_cast<long long>(t.dims[d]));
     n = elements(t, 0);
-    RNL_CHECK_ARG(t.bytes >= size_t(n) * dtype_bytes(t.dtype), "input \"%s\" has %zu bytes, its shape needs %zu", t.name, t.bytes, size_t(n) * dtype_bytes(t.dtype));
+    RNL_CHECK_ARG(t.bytes >= size_t(n) * dtype_bytes(t.dtype), "input \"%s\" has %zu bytes, its shape needs %zu",
+                  t.name, t.bytes, size_t(n) * dtype_bytes(t.dtype));
     RNL_CHECK_ARG(t.data || n == 0, "input \"%s\" has no data", t.name);
     matched_[i] = &t;
   }
   for (uint32_t i = 0; i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role) || info.is_optional(i), "input \"%s\" is missing", info.values[i].name);
+    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role) || info.is_optional(i), "input \"%s\" is missing",
+                  info.values[i].name);
   // The same positions may be wanted as i32 and as f32: whoever gives one gives both.
   const IoTensor* positions = nullptr;
   for (uint32_t i = 0; i < info.input_count; ++i)
     if (info.values[i].role == format::Role::positions && matched_[i]) positions = matched_[i];
   for (uint32_t i = 0; positions && i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || info.values[i].role != format::Role::positions, "input \"%s\" is missing, but \"%s\" is given", info.values[i].name, positions->name);
+    RNL_CHECK_ARG(matched_[i] || info.values[i].role != format::Role::positions,
+                  "input \"%s\" is missing, but \"%s\" is given", info.values[i].name, positions->name);
   return Status::ok();
 }
 
@@ -73,11 +79,14 @@ Status Session::bind_symbols(const PlannedProgram& p, CallBinding* symbols) cons
     for (int d = 0; d < t->rank; ++d) {
       const int s = model().exprs().as_symbol(info.values[i].shape.dims[d]);
       if (s < 0 || model().symbols()[size_t(s)].kind != format::SymbolKind::axis) continue;
-      RNL_CHECK_ARG(!bound[s] || symbols->v[s] == t->dims[d], "input \"%s\": axis %d (%s) is %lld, but another input has %lld", t->name, d, model().symbols()[size_t(s)].name,
-                    static_cast<long long>(t->dims[d]), static_cast<long long>(symbols->v[s]));
+      RNL_CHECK_ARG(!bound[s] || symbols->v[s] == t->dims[d],
+                    "input \"%s\": axis %d (%s) is %lld, but another input has %lld", t->name, d,
+                    model().symbols()[size_t(s)].name, static_cast<long long>(t->dims[d]),
+                    static_cast<long long>(symbols->v[s]));
       // The stream is cut into passes and rows into blocks; every other size must keep its bound.
-      RNL_CHECK_ARG(s == p.stream_symbol || s == p.rows_symbol || t->dims[d] <= plan_.bounds.v[s], "input \"%s\": axis %d (%s) is %lld, at most %lld", t->name, d,
-                    model().symbols()[size_t(s)].name, static_cast<long long>(t->dims[d]), static_cast<long long>(plan_.bounds.v[s]));
+      RNL_CHECK_ARG(s == p.stream_symbol || s == p.rows_symbol || t->dims[d] <= plan_.bounds.v[s],
+                    "input \"%s\": axis %d (%s) is %lld, at most %lld", t->name, d, model().symbols()[size_t(s)].name,
+                    static_cast<long long>(t->dims[d]), static_cast<long long>(plan_.bounds.v[s]));
       symbols->v[s] = t->dims[d];
       bound[s] = true;
     }
@@ -85,14 +94,15 @@ Status Session::bind_symbols(const PlannedProgram& p, CallBinding* symbols) cons
   for (uint32_t i = 0; i < info.input_count; ++i)
     for (int d = 0; matched_[i] && d < matched_[i]->rank; ++d) {
       RNL_ASSIGN(want, model().exprs().evaluate(info.values[i].shape.dims[d], *symbols));
-      RNL_CHECK_ARG(want == matched_[i]->dims[d], "input \"%s\": axis %d is %lld, wanted %lld (%s)", matched_[i]->name, d, static_cast<long long>(matched_[i]->dims[d]),
-                    static_cast<long long>(want), model().exprs().text(info.values[i].shape.dims[d]));
+      RNL_CHECK_ARG(want == matched_[i]->dims[d], "input \"%s\": axis %d is %lld, wanted %lld (%s)", matched_[i]->name,
+                    d, static_cast<long long>(matched_[i]->dims[d]), static_cast<long long>(want),
+                    model().exprs().text(info.values[i].shape.dims[d]));
     }
   return Status::ok();
 }
 
-// Every input fits its place in the arena, and the tokens' parts a row of the log: both are planned from the upper bounds of sizes, and an
-// expression may be larger below them.
+// Every input fits its place in the arena, and the tokens' parts a row of the log: both are planned from the upper
+// bounds of sizes, and an expression may be larger below them.
 Status Session::check_input_sizes(const PlannedProgram& p, const CallBinding& symbols) const {
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
@@ -100,11 +110,15 @@ Status Session::check_input_sizes(const PlannedProgram& p, const CallBinding& sy
     RNL_TRY(evaluate_shape(model(), info.shape, symbols, info.name, &v));
     v.dtype = info.dtype;
     if (view_bytes(v) > p.values[i].bytes)
-      return Status::make(Code::kInvalidModel, "input \"%s\" is larger in this call than at the upper bounds of its sizes", info.name);
+      return Status::make(Code::kInvalidModel,
+                          "input \"%s\" is larger in this call than at the upper bounds of its sizes", info.name);
   }
   if (plan_.journal_row == 0 || p.stream_symbol < 0 || p.call_symbols.empty()) return Status::ok();
   RNL_ASSIGN(row, log_row_bytes(model(), p, symbols));
-  if (row > plan_.journal_row) return Status::make(Code::kInvalidModel, "the inputs of program \"%s\" are larger in this call than at the upper bounds of their sizes", p.info->name);
+  if (row > plan_.journal_row)
+    return Status::make(Code::kInvalidModel,
+                        "the inputs of program \"%s\" are larger in this call than at the upper bounds of their sizes",
+                        p.info->name);
   return Status::ok();
 }
 
@@ -128,7 +142,8 @@ Status Session::fill_input(Pass& pass, uint32_t value) {
   const TensorView v = value_view(pass, value);
   const IoTensor* t = matched_[value];
   if (!t) return fill_by_role(pass, value, header()->position);  // rows are written by run_head
-  const bool streams = info.shape.rank > 0 && model().exprs().as_symbol(info.shape.dims[0]) == p.stream_symbol && p.stream_symbol >= 0;
+  const bool streams =
+      info.shape.rank > 0 && model().exprs().as_symbol(info.shape.dims[0]) == p.stream_symbol && p.stream_symbol >= 0;
   const int64_t row = elements(*t, streams ? 1 : 0);
   const int64_t count = streams ? row * pass.tokens : row;
   const int64_t first = streams ? row * pass.begin : 0;
@@ -140,7 +155,8 @@ Status Session::fill_input(Pass& pass, uint32_t value) {
   auto* out = static_cast<int32_t*>(v.data);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t x = read_int(*t, first + i);
-    RNL_CHECK_ARG(x >= INT32_MIN && x <= INT32_MAX, "input \"%s\": element %lld is %lld, out of range", t->name, static_cast<long long>(first + i), static_cast<long long>(x));
+    RNL_CHECK_ARG(x >= INT32_MIN && x <= INT32_MAX, "input \"%s\": element %lld is %lld, out of range", t->name,
+                  static_cast<long long>(first + i), static_cast<long long>(x));
     out[i] = int32_t(x);
   }
   return Status::ok();

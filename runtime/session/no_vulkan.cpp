@@ -1,4 +1,5 @@
-// Linked instead of runtime/vulkan, recovery.cpp and self_check.cpp into libraries that are built without it: no session has a device.
+// Linked instead of runtime/vulkan, recovery.cpp and self_check.cpp into libraries that are built without it: no
+// session has a device.
 #include "session/pass.h"
 
 namespace runnel {

@@ -32,7 +32,9 @@ Status Session::enqueue_ops(Pass& pass, uint32_t begin, uint32_t end) {
   const bool is_body = begin < p.head_begin;
   // A recording of a head that reads no recurrent state serves whatever buffer they are in.
   const int from = is_body || p.head_reads_states ? pass.from : 0;
-  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, from, is_body ? pass.to : from, is_body ? 0 : pass.choose_among}, header()->position);
+  return backend_->enqueue({&p, pass.program_index, begin, end, ops.data(), pass.symbols, from,
+                            is_body ? pass.to : from, is_body ? 0 : pass.choose_among},
+                           header()->position);
 }
 
 // Waits for a device; then gives out what the operators before the head computed, unless that is done.
@@ -53,7 +55,11 @@ Status Session::finish_ops(Pass& pass) {
 Status Session::observe(const Pass& pass, uint32_t op) const {
   const BoundOp& b = ops_[pass.program_index][op];
   const bool is_view = pass.program->ops[op].is_skipped_view;
-  return observe_(observe_context_, {pass.program, op, &b.call, &pass.symbols, is_view ? "view" : b.kernel ? b.kernel->name : "reference", pass.begin, op < pass.program->head_begin ? -1 : pass.next_row});
+  return observe_(observe_context_, {pass.program, op, &b.call, &pass.symbols,
+                                     is_view    ? "view"
+                                     : b.kernel ? b.kernel->name
+                                                : "reference",
+                                     pass.begin, op < pass.program->head_begin ? -1 : pass.next_row});
 }
 
 Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
@@ -68,7 +74,8 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
       continue;
     }
     // A recurrent state that is half renewed would be worth nothing: such models are cancelled between passes.
-    if (!plan_.has_recurrent && cancel_.load(std::memory_order_relaxed)) return Status::make(Code::kCancelled, "cancelled");
+    if (!plan_.has_recurrent && cancel_.load(std::memory_order_relaxed))
+      return Status::make(Code::kCancelled, "cancelled");
     BoundOp& b = ops[i];
     const OpDef& def = *p.info->ops[i].def;
     b.call.position = header()->position;
@@ -89,13 +96,18 @@ Status Session::run_ops(Pass& pass, uint32_t begin, uint32_t end) {
 Status Session::check_finite(const Pass& pass, uint32_t value) const {
   const TensorView v = value_view(pass, value);
   // Minus infinity stands where a few logits alone were wanted.
-  const bool screened = pass.options && (pass.options->top_logits > 0 || pass.options->wanted) && int(value) == pass.program->screened_value;
-  if (v.dtype != DType::kF32 || all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4, screened ? 0xff800000u : 0)) return Status::ok();
-  return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream", pass.program->info->values[value].name,
-                      static_cast<long long>(header()->position), static_cast<long long>(header()->position + pass.tokens - 1));
+  const bool screened = pass.options && (pass.options->top_logits > 0 || pass.options->wanted) &&
+                        int(value) == pass.program->screened_value;
+  if (v.dtype != DType::kF32 ||
+      all_finite(static_cast<const float*>(v.data), view_bytes(v) / 4, screened ? 0xff800000u : 0))
+    return Status::ok();
+  return Status::make(Code::kNonFinite, "\"%s\" holds NaN or infinity for tokens %lld to %lld of the stream",
+                      pass.program->info->values[value].name, static_cast<long long>(header()->position),
+                      static_cast<long long>(header()->position + pass.tokens - 1));
 }
 
-// Hands every output of this pass or block to the sink. first_row: of the rows symbol; the stream's rows start at pass.begin.
+// Hands every output of this pass or block to the sink. first_row: of the rows symbol; the stream's rows start at
+// pass.begin.
 Status Session::emit(Pass& pass, int64_t first_row) {
   const PlannedProgram& p = *pass.program;
   for (uint32_t i = 0; i < p.info->outputs.size(); ++i) {
@@ -105,12 +117,15 @@ Status Session::emit(Pass& pass, int64_t first_row) {
     if (by_rows != (first_row >= 0) || !pass.wants(i)) continue;
     if (pass.choose_among > 0 && int(value) == p.choice_value) {
       const int32_t choice = backend_->choice();
-      if (choice < 0 || choice >= pass.choose_among) return Status::make(Code::kInternal, "the device chose %d of %lld", int(choice), static_cast<long long>(pass.choose_among));
+      if (choice < 0 || choice >= pass.choose_among)
+        return Status::make(Code::kInternal, "the device chose %d of %lld", int(choice),
+                            static_cast<long long>(pass.choose_among));
       *pass.options->choice = choice;
       continue;
     }
     RNL_TRY(check_finite(pass, value));
-    RNL_TRY(pass.options->sink(pass.options->sink_context, i, value_view(pass, value), by_rows ? first_row : pass.begin * out.per_token));
+    RNL_TRY(pass.options->sink(pass.options->sink_context, i, value_view(pass, value),
+                               by_rows ? first_row : pass.begin * out.per_token));
   }
   return Status::ok();
 }
@@ -144,8 +159,11 @@ Status Session::run_head(Pass& pass) {
     int64_t n = 0;
     while (n < plan_.options.rows && pass.next_row + n < total_rows && row_at(pass.next_row + n) < end) ++n;
     pass.symbols.v[p.rows_symbol] = n;
-    const bool may_choose = backend_ && pass.options->choice && !pass.options->wanted_outputs && total_rows == 1 && p.choice_value >= 0;
-    pass.choose_among = may_choose && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size())) ? pass.options->choose_among : 0;
+    const bool may_choose =
+        backend_ && pass.options->choice && !pass.options->wanted_outputs && total_rows == 1 && p.choice_value >= 0;
+    pass.choose_among = may_choose && !backend_->refuses(pass.program_index, uint32_t(p.info->ops.size()))
+                            ? pass.options->choose_among
+                            : 0;
     RNL_TRY(bind_ops(pass, p.head_begin, uint32_t(p.info->ops.size()), &bound_[pass.program_index].head));
     if (rows_value < p.info->input_count) {
       auto* out = reinterpret_cast<int32_t*>(arena_.data() + p.values[rows_value].offset);
@@ -161,7 +179,8 @@ Status Session::run_head(Pass& pass) {
 
 Status Session::repeat_last_row(const RunOptions& options) {
   const PlannedProgram& p = plan_.programs[last_program_];
-  if (p.rows_symbol < 0 || backend_ || last_tokens_ == 0) return Status::make(Code::kUnsupported, "there is no row to compute again");
+  if (p.rows_symbol < 0 || backend_ || last_tokens_ == 0)
+    return Status::make(Code::kUnsupported, "there is no row to compute again");
   // What the head reads outlives all its runs; only its own rows are written anew.
   Pass pass;
   pass.program = &p;
@@ -179,7 +198,8 @@ Status Session::run_pass(Pass& pass) {
   if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = plan_.options.rows;  // of no effect before the head
   RNL_TRY(bind_ops(pass, 0, p.head_begin, &bound_[pass.program_index].body));
   for (uint32_t i = 0; i < p.info->input_count; ++i)
-    if (p.info->values[i].role != format::Role::rows && value_view(pass, i).dtype != DType::kNone) RNL_TRY(fill_input(pass, i));
+    if (p.info->values[i].role != format::Role::rows && value_view(pass, i).dtype != DType::kNone)
+      RNL_TRY(fill_input(pass, i));
   StateHeader* h = header();
   if (plan_.reach > 0) write_log(journal_, pass, pass.tokens);
   if (backend_) log_for_recovery(pass);

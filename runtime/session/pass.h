@@ -19,11 +19,14 @@ struct Session::Pass {
   bool rows_all = false;
   int64_t next_row = 0;  // first entry of rows that no pass has served yet
   const RunOptions* options = nullptr;
-  bool wants(uint32_t output) const { return options->wanted_outputs ? output < 64 && (options->wanted_outputs >> output & 1) : output < program->info->required_outputs; }
-  int from = 0, to = 0;          // buffers of recurrent states
-  bool body_ended = false;       // its values are checked and its outputs given out
-  int64_t choose_among = 0;      // see RunOptions; above 0 the device does it
-  bool has_started = false;      // some operator of this pass may have written a state
+  bool wants(uint32_t output) const {
+    return options->wanted_outputs ? output < 64 && (options->wanted_outputs >> output & 1)
+                                   : output < program->info->required_outputs;
+  }
+  int from = 0, to = 0;      // buffers of recurrent states
+  bool body_ended = false;   // its values are checked and its outputs given out
+  int64_t choose_among = 0;  // see RunOptions; above 0 the device does it
+  bool has_started = false;  // some operator of this pass may have written a state
 };
 
 }  // namespace runnel

@@ -1,9 +1,9 @@
 // Two copies of a stream's states, the host's and a device's, and what happens when the device is lost.
 //
-// While the device's is the newer, the host's block is that of an earlier position; its header of then is kept, and the inputs of up to
-// snapshot_every tokens since. Calls that end later than that bring the host's block up to date. A
-// roll-back to before that position does so too. So after a loss the stream can be computed again on the CPU; the call that met the loss
-// is taken back.
+// While the device's is the newer, the host's block is that of an earlier position; its header of then is kept, and the
+// inputs of up to snapshot_every tokens since. Calls that end later than that bring the host's block up to date. A
+// roll-back to before that position does so too. So after a loss the stream can be computed again on the CPU; the call
+// that met the loss is taken back.
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -29,7 +29,9 @@ Status Session::used_ranges(int64_t from, Vec<HostRange>* ranges) const {
 
 Status Session::check_device() const {
   if (recover_to_ < 0 && !(backend_ && backend_->is_lost())) return Status::ok();
-  return Status::make(Code::kDeviceLost, "the device of this session is lost at position %lld; rnl_session_recover() goes on on the CPU", static_cast<long long>(position()));
+  return Status::make(Code::kDeviceLost,
+                      "the device of this session is lost at position %lld; rnl_session_recover() goes on on the CPU",
+                      static_cast<long long>(position()));
 }
 
 // From here on the device writes, and the host's block stays as it is.
@@ -73,7 +75,8 @@ void Session::log_for_recovery(const Pass& pass) {
 }
 
 Status Session::end_call_on_device(int64_t start, Status status) {
-  if ((status.is_ok() || status.code() == Code::kCancelled) && !plan_.states.empty() && position() - host_header_->position >= fed_.capacity) {
+  if ((status.is_ok() || status.code() == Code::kCancelled) && !plan_.states.empty() &&
+      position() - host_header_->position >= fed_.capacity) {
     Status s = sync_to_host();
     if (!s.is_ok()) status = std::move(s);
   }
@@ -91,7 +94,8 @@ Status Session::recover() {
   StateHeader* h = header();
   if (backend_) {
     if (!sync_to_host().is_ok()) {
-      // What only grows stays: the journal and the rings' slots know of it. So does the text part, which is the host's alone.
+      // What only grows stays: the journal and the rings' slots know of it. So does the text part, which is the host's
+      // alone.
       recover_to_ = h->position;
       const int64_t high_water = h->high_water;
       std::memcpy(h, host_header_.get(), offsetof(StateHeader, text));
@@ -107,7 +111,8 @@ Status Session::recover() {
     const int64_t begin = h->position, end = end_of_logged_pass(fed_, begin, recover_to_);
     if (plan_.has_recurrent) mark_recurrent();
     Status s = replay_pass(fed_, begin, end);
-    if (!s.is_ok()) return std::move(s).with_context("computing tokens from %lld on again", static_cast<long long>(begin));
+    if (!s.is_ok())
+      return std::move(s).with_context("computing tokens from %lld on again", static_cast<long long>(begin));
     h->position = end;
   }
   recover_to_ = -1;

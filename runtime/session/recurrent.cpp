@@ -1,13 +1,17 @@
-// Recurrent states cannot be run backwards, so two earlier values are kept as checkpoints, and taking tokens back means computing from the
-// newest checkpoint that is old enough, with the inputs that the journal holds, by passes that begin where the first ones began.
+// Recurrent states cannot be run backwards, so two earlier values are kept as checkpoints, and taking tokens back means
+// computing from the newest checkpoint that is old enough, with the inputs that the journal holds, by passes that begin
+// where the first ones began.
 //
-// A checkpoint is a note of the buffer that holds it; nothing is copied. Before a pass the stream's end becomes the newer checkpoint when that
-// one is a window old, and the newer one becomes the older. So the older one is always at least a window behind the furthest position since,
-// and from there to the stream's end there are fewer than 2 (chunk + window) tokens. The present value is in a buffer of its own, or in a marked
-// one that the next pass leaves alone and writes elsewhere.
-//   A call of several passes may fail after it moved both checkpoints on. So it keeps a third, from which its start and a window before that
+// A checkpoint is a note of the buffer that holds it; nothing is copied. Before a pass the stream's end becomes the
+// newer checkpoint when that one is a window old, and the newer one becomes the older. So the older one is always at
+// least a window behind the furthest position since, and from there to the stream's end there are fewer than 2 (chunk +
+// window) tokens. The present value is in a buffer of its own, or in a marked one that the next pass leaves alone and
+// writes elsewhere.
+//   A call of several passes may fail after it moved both checkpoints on. So it keeps a third, from which its start and
+//   a window before that
 // can be computed, and the rows of the journal since.
-//   Without a window there are two buffers and both checkpoints are one: set where a call begins when it is kReplayWindow tokens old, or when the
+//   Without a window there are two buffers and both checkpoints are one: set where a call begins when it is
+//   kReplayWindow tokens old, or when the
 // call is longer than that or of several passes. It serves calls that fail.
 #include <algorithm>
 #include <cstring>
@@ -59,7 +63,8 @@ int Session::free_buffer() const {
   return to;
 }
 
-// Makes operators read a pass's `from` and write its `to`. What an operator of the head reads, none before it has replaced.
+// Makes operators read a pass's `from` and write its `to`. What an operator of the head reads, none before it has
+// replaced.
 void Session::point_at_buffers(const Pass& pass, uint32_t begin, uint32_t end) {
   const ProgramInfo& info = *pass.program->info;
   Vec<TensorView>& views = views_[pass.program_index];
@@ -77,7 +82,8 @@ void Session::point_at_buffers(const Pass& pass, uint32_t begin, uint32_t end) {
 void Session::copy_untouched(const Pass& pass) {
   if (backend_ || pass.to == pass.from) return;  // a device has done so
   for (uint32_t i = 0; i < plan_.states.size(); ++i)
-    if (model().states()[i].is_recurrent() && !pass.program->replaces[i]) std::memcpy(state_data(i, pass.to), state_data(i, pass.from), plan_.states[i].bytes);
+    if (model().states()[i].is_recurrent() && !pass.program->replaces[i])
+      std::memcpy(state_data(i, pass.to), state_data(i, pass.from), plan_.states[i].bytes);
 }
 
 // Tokens [begin, end) of the stream once more, without outputs.
@@ -116,12 +122,14 @@ bool Session::rings_reach(int64_t position) const {
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const StateInfo& s = model().states()[i];
     const int64_t slots = plan_.states[i].slots;
-    if (s.kind == format::StateKind::ring && written > slots && position - int64_t(s.window) + 1 < written - slots) return false;
+    if (s.kind == format::StateKind::ring && written > slots && position - int64_t(s.window) + 1 < written - slots)
+      return false;
   }
   return true;
 }
 
-// Brings recurrent states to `position`, which rewind_mark() accepts; the header's position is the caller's. On failure the header is as before.
+// Brings recurrent states to `position`, which rewind_mark() accepts; the header's position is the caller's. On failure
+// the header is as before.
 Status Session::rewind_recurrent(int64_t position) {
   StateHeader* h = header();
   const int64_t end = h->position, marks[2] = {h->mark[0], h->mark[1]};
@@ -154,34 +162,40 @@ Status Session::undo(const Pass& pass, int64_t start, Status cause) {
   if (is_recurrent && reaches && has_kept) {
     bring_back_journal();
     if (kept_.buffer == kInitial) start_recurrent();
-    for (int i = 0; i < 2; ++i) h->mark[i] = kept_.mark, h->mark_buffer[i] = uint8_t(kept_.buffer == kInitial ? 0 : kept_.buffer);
+    for (int i = 0; i < 2; ++i)
+      h->mark[i] = kept_.mark, h->mark_buffer[i] = uint8_t(kept_.buffer == kInitial ? 0 : kept_.buffer);
   }
   kept_.buffer = -1;
   // Without a window the journal may not hold all of a long call.
   const int64_t target = reaches ? start : h->position;
   if (is_recurrent) {
     const int64_t from = rewind_mark(target);
-    const bool is_logged = from >= 0 && (from == target || h->position + pass.tokens - from <= plan_.reach || has_kept || plan_.options.rollback > 0);
+    const bool is_logged = from >= 0 && (from == target || h->position + pass.tokens - from <= plan_.reach ||
+                                         has_kept || plan_.options.rollback > 0);
     if (!is_logged || !rings_reach(from) || !rewind_recurrent(target).is_ok()) return lose_stream(std::move(cause));
   }
   h->position = target;
   seen_position_.store(target, std::memory_order_relaxed);
-  if (!reaches) return std::move(cause).with_context("the stream now holds %lld tokens", static_cast<long long>(target));
+  if (!reaches)
+    return std::move(cause).with_context("the stream now holds %lld tokens", static_cast<long long>(target));
   return cause;
 }
 
-// A call that was cancelled keeps its whole passes. Where it broke off within one, recurrent states may be those behind it.
+// A call that was cancelled keeps its whole passes. Where it broke off within one, recurrent states may be those behind
+// it.
 Status Session::keep_whole_passes(const Pass& pass, int64_t start, Status cause) {
   const int64_t position = header()->position, mark = rewind_mark(position);
   const bool is_whole = !pass.has_started || !pass.program->replaces_states;
   // Without a window the journal may not hold all of a long call.
-  if (!is_whole && (mark < 0 || position + pass.tokens - mark > plan_.reach)) return undo(pass, start, std::move(cause));
+  if (!is_whole && (mark < 0 || position + pass.tokens - mark > plan_.reach))
+    return undo(pass, start, std::move(cause));
   kept_.buffer = -1;
   if (!is_whole && (!rings_reach(mark) || !rewind_recurrent(position).is_ok())) return lose_stream(std::move(cause));
   return cause;
 }
 
-// Where a failed call can be taken back neither to its start nor to a whole pass, an empty stream is better than a wrong one.
+// Where a failed call can be taken back neither to its start nor to a whole pass, an empty stream is better than a
+// wrong one.
 Status Session::lose_stream(Status cause) {
   reset();
   return std::move(cause).with_context("the stream could not be kept and is empty now");

@@ -1,5 +1,5 @@
-// Before a device is trusted, the operators of every program run on both sides, one by one on the same inputs: some tokens of made-up input,
-// then one, for which kernels are others. Where results differ the CPU keeps the operator.
+// Before a device is trusted, the operators of every program run on both sides, one by one on the same inputs: some
+// tokens of made-up input, then one, for which kernels are others. Where results differ the CPU keeps the operator.
 #include <algorithm>
 #include <cstring>
 
@@ -53,9 +53,13 @@ bool Session::can_check(const PlannedProgram& p, uint32_t number, const OpCall& 
   const OpInfo& op = p.info->ops[number];
   if (!op.def->check_data || op.def->check_data(call).is_ok()) return true;
   for (int k = 0; k < op.in_count; ++k)
-    if (p.info->operands[op.first_operand + uint32_t(k)].kind == Operand::Kind::kValue && call.in[k].dtype == DType::kI32) clear(call.in[k]);
+    if (p.info->operands[op.first_operand + uint32_t(k)].kind == Operand::Kind::kValue &&
+        call.in[k].dtype == DType::kI32)
+      clear(call.in[k]);
   const Status s = op.def->check_data(call);
-  if (!s.is_ok()) log(LogLevel::kInfo, "self-check: operator %u (%s) of program \"%s\" was not tried: %s", number, op.def->name, p.info->name, s.message());
+  if (!s.is_ok())
+    log(LogLevel::kInfo, "self-check: operator %u (%s) of program \"%s\" was not tried: %s", number, op.def->name,
+        p.info->name, s.message());
   return s.is_ok();
 }
 
@@ -87,7 +91,8 @@ Status Session::check_program(uint32_t number, int64_t most, uint64_t absent, bo
     if (!can_check(p, i, call)) {
       *is_whole = false;
       for (int k = 0; k < call.out_count; ++k)
-        if (p.info->operands[p.info->ops[i].first_operand + uint32_t(call.in_count + k)].kind == Operand::Kind::kValue) clear(call.out[k]);
+        if (p.info->operands[p.info->ops[i].first_operand + uint32_t(call.in_count + k)].kind == Operand::Kind::kValue)
+          clear(call.out[k]);
       continue;
     }
     const bool is_body = i < p.head_begin;

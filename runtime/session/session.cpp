@@ -5,16 +5,15 @@
 
 namespace runnel {
 
-size_t Session::state_block_bytes(const Plan& plan) {
-  return kStateHeaderBytes + plan.state_bytes;
-}
+size_t Session::state_block_bytes(const Plan& plan) { return kStateHeaderBytes + plan.state_bytes; }
 
 unsigned char* Session::state_data(uint32_t index, int buffer) const {
   const PlannedState& s = plan_.states[index];
   return state_.data() + (state_block_bytes(plan_) - plan_.state_bytes) + s.offset + size_t(buffer) * s.stride;
 }
 
-Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool* pool, const PlanOptions& options, void* state_memory, void* arena_memory) {
+Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool* pool, const PlanOptions& options,
+                                                 void* state_memory, void* arena_memory) {
   std::unique_ptr<Session> s(new (std::nothrow) Session);
   if (!s) return Status::make(Code::kOutOfMemory, "no memory for a session");
   PlanOptions o = options;
@@ -24,10 +23,12 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
   s->plan_ = std::move(plan.value());
   s->pool_ = pool;
   const size_t block = state_block_bytes(s->plan_);
-  auto state = state_memory ? Block::borrow(state_memory, block, kStateAlignment, "state") : Block::allocate(block, "state");
+  auto state =
+      state_memory ? Block::borrow(state_memory, block, kStateAlignment, "state") : Block::allocate(block, "state");
   if (!state.is_ok()) return state.take_status();
   s->state_ = std::move(state.value());
-  auto arena = arena_memory ? Block::borrow(arena_memory, s->plan_.arena_bytes, kStateAlignment, "arena") : Block::allocate(s->plan_.arena_bytes, "arena");
+  auto arena = arena_memory ? Block::borrow(arena_memory, s->plan_.arena_bytes, kStateAlignment, "arena")
+                            : Block::allocate(s->plan_.arena_bytes, "arena");
   if (!arena.is_ok()) return arena.take_status();
   s->arena_ = std::move(arena.value());
 
@@ -44,7 +45,8 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
   }
   RNL_TRY(s->matched_.assign(inputs));
   if (s->plan_.reach > 0) {
-    s->journal_ = {s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset, s->plan_.reach, s->plan_.journal_row};
+    s->journal_ = {s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset, s->plan_.reach,
+                   s->plan_.journal_row};
     s->kept_log_ = s->journal_;
     s->kept_log_.data = s->state_.data() + block - (s->plan_.state_bytes - s->plan_.journal_offset) / 2;
   }
@@ -81,14 +83,16 @@ void Session::reset() {
 MemoryReport Session::memory_of(const Plan& plan) {
   MemoryReport m = plan.memory;
   m.fixed += sizeof(Session);
-  if (plan.options.backend != BackendKind::kCpu) m.fixed += sizeof(StateHeader) + size_t(plan.options.snapshot_every) * plan.journal_row;
-  for (const PlannedProgram& p : plan.programs) m.fixed += sizeof(Bound) + p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
+  if (plan.options.backend != BackendKind::kCpu)
+    m.fixed += sizeof(StateHeader) + size_t(plan.options.snapshot_every) * plan.journal_row;
+  for (const PlannedProgram& p : plan.programs)
+    m.fixed += sizeof(Bound) + p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
   return m;
 }
 
 SessionStats Session::stats() const {
-  return {seen_position_.load(std::memory_order_relaxed), tokens_.load(std::memory_order_relaxed), passes_.load(std::memory_order_relaxed),
-          nanoseconds_.load(std::memory_order_relaxed)};
+  return {seen_position_.load(std::memory_order_relaxed), tokens_.load(std::memory_order_relaxed),
+          passes_.load(std::memory_order_relaxed), nanoseconds_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace runnel

@@ -1,7 +1,9 @@
-// One stream: its state block, its arena and the loop over operators. Used by one thread at a time; cancel() and stats() from any.
+// One stream: its state block, its arena and the loop over operators. Used by one thread at a time; cancel() and
+// stats() from any.
 //
-// The state block is a header (position, text part) and then every state at the offset that the plan gave, last the journal of inputs. A
-// call longer than `chunk` tokens runs in passes; whole passes are the unit of progress and cancellation.
+// The state block is a header (position, text part) and then every state at the offset that the plan gave, last the
+// journal of inputs. A call longer than `chunk` tokens runs in passes; whole passes are the unit of progress and
+// cancellation.
 #pragma once
 
 #include <atomic>
@@ -18,24 +20,27 @@
 
 namespace runnel {
 
-// Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved, forked and restored.
+// Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved,
+// forked and restored.
 inline constexpr size_t kTextStateBytes = 16384;
 inline constexpr uint32_t kStateVersion = 4;
 
-// First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and a checksum).
+// First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and
+// a checksum).
 struct StateHeader {
-  char magic[8];         // "RNLSTATE"
+  char magic[8];  // "RNLSTATE"
   uint32_t version;
   uint32_t reserved;
-  uint64_t model;        // Model::fingerprint
-  uint64_t layout;       // hash of the planned states
-  int64_t position;      // tokens in the stream
-  int64_t high_water;    // largest position that was ever written, also by calls that failed
-  // Recurrent states: positions of two checkpoints, older first, the buffers that hold them and the buffer of the present value.
+  uint64_t model;      // Model::fingerprint
+  uint64_t layout;     // hash of the planned states
+  int64_t position;    // tokens in the stream
+  int64_t high_water;  // largest position that was ever written, also by calls that failed
+  // Recurrent states: positions of two checkpoints, older first, the buffers that hold them and the buffer of the
+  // present value.
   int64_t mark[2];
   uint8_t mark_buffer[2];
   uint8_t buffer;
-  DType kv;              // the options that the plan was made with; layout follows from them
+  DType kv;  // the options that the plan was made with; layout follows from them
   uint8_t padding[4];
   int64_t context, chunk, rollback;
   unsigned char text[kTextStateBytes];
@@ -54,9 +59,9 @@ struct IoTensor {
 
 struct SessionStats {
   int64_t position;
-  uint64_t tokens;      // fed in all calls
+  uint64_t tokens;  // fed in all calls
   uint64_t passes;
-  uint64_t nanoseconds; // inside run
+  uint64_t nanoseconds;  // inside run
 };
 
 // Inputs of the stream's last tokens, by position; journal.cpp has the layout of a row.
@@ -71,8 +76,8 @@ struct InputLog {
 using ProgressFn = bool (*)(void* context, int64_t done, int64_t total);
 // One operator ran, times in nanoseconds of a steady clock.
 using TraceFn = void (*)(void* context, const char* op, const char* kernel, uint64_t begin, uint64_t end);
-// An operator whose outputs are in memory now; its inputs still are. Of a pass with tokens [first_token, first_token + tokens) of the call; in the
-// head also for rows from first_row on, else first_row is -1.
+// An operator whose outputs are in memory now; its inputs still are. Of a pass with tokens [first_token, first_token +
+// tokens) of the call; in the head also for rows from first_row on, else first_row is -1.
 struct ObservedOp {
   const PlannedProgram* program;
   uint32_t index;
@@ -83,32 +88,37 @@ struct ObservedOp {
 };
 // Sees every operator of a call on the CPU, views included. A failure ends the call.
 using ObserveFn = Status (*)(void* context, const ObservedOp& op);
-// A block of an output: rows first_row .. first_row + block.dims[0] - 1 of output number `output`. The data is valid during the call.
+// A block of an output: rows first_row .. first_row + block.dims[0] - 1 of output number `output`. The data is valid
+// during the call.
 using OutputFn = Status (*)(void* context, uint32_t output, const TensorView& block, int64_t first_row);
 
-// Whether a program computes with the context itself, such as rotary frequencies: states of another context are not what it would have computed.
+// Whether a program computes with the context itself, such as rotary frequencies: states of another context are not
+// what it would have computed.
 bool reads_context(const Model& model);
 
 class Session {
  public:
-  // pool and model outlive the session. state_memory and arena_memory may be null (then the session allocates): 256-byte aligned,
-  // as many bytes as state_block_bytes() and plan.arena_bytes.
-  static Result<std::unique_ptr<Session>> create(const Model& model, ThreadPool* pool, const PlanOptions& options, void* state_memory, void* arena_memory);
+  // pool and model outlive the session. state_memory and arena_memory may be null (then the session allocates):
+  // 256-byte aligned, as many bytes as state_block_bytes() and plan.arena_bytes.
+  static Result<std::unique_ptr<Session>> create(const Model& model, ThreadPool* pool, const PlanOptions& options,
+                                                 void* state_memory, void* arena_memory);
   static size_t state_block_bytes(const Plan& plan);
 
-  // Runs a program (null: the first). Inputs by name; those with a role may be left out except tokens: rows defaults to the last token,
-  // rows_all asks for every one. Every output block goes to `sink`.
+  // Runs a program (null: the first). Inputs by name; those with a role may be left out except tokens: rows defaults to
+  // the last token, rows_all asks for every one. Every output block goes to `sink`.
   struct RunOptions {
     const char* program = nullptr;
     bool rows_all = false;
-    // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then those not below the
-    // k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
+    // k > 0: of an output that a split matrix makes, one row at a time, only the k highest elements are wanted. Then
+    // those not below the k-th are exact and all others -infinity, or all are exact where that is not slower. 0: all.
     int32_t top_logits = 0;
-    // Not null: of the program's logits [1, n] only the number of the highest of the first choose_among elements (at most: all) is wanted, of equal ones the
-    // lowest. Where a device chooses, it is written here and the sink is not called; else this stays as it is.
+    // Not null: of the program's logits [1, n] only the number of the highest of the first choose_among elements (at
+    // most: all) is wanted, of equal ones the lowest. Where a device chooses, it is written here and the sink is not
+    // called; else this stays as it is.
     int32_t* choice = nullptr;
     int64_t choose_among = 0;
-    // Bit i: output number i is wanted, and operators of the head that no such output needs are left out. 0: all outputs that are not optional.
+    // Bit i: output number i is wanted, and operators of the head that no such output needs are left out. 0: all
+    // outputs that are not optional.
     uint64_t wanted_outputs = 0;
     // Not null: of an output as with top_logits only these elements are wanted, in the same way.
     const int32_t* wanted = nullptr;
@@ -121,8 +131,8 @@ class Session {
   Status check_run(const IoTensor* inputs, size_t input_count, const RunOptions& options);
   // The whole outputs that run() would give, by number and without data.
   Status output_shapes(const IoTensor* inputs, size_t input_count, const RunOptions& options, Vec<TensorView>* shapes);
-  // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink. Directly after a run() that
-  // succeeded, of a program that takes rows, on the CPU.
+  // Computes the outputs of the last token of the last call once more, with these options' top_logits, wanted and sink.
+  // Directly after a run() that succeeded, of a program that takes rows, on the CPU.
   Status repeat_last_row(const RunOptions& options);
   // Copies whole outputs into tensors of the caller, matched by name; their dims are filled in.
   struct CopySink {
@@ -133,7 +143,8 @@ class Session {
   };
   // Options that do so. When an output is optional, those named are all that is wanted.
   Status copy_into(const char* program, IoTensor* outputs, size_t count, CopySink* sink, RunOptions* options) const;
-  Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs, size_t output_count);
+  Status run_into(const char* program, const IoTensor* inputs, size_t input_count, IoTensor* outputs,
+                  size_t output_count);
   // top_logits of run_into.
   void set_top_logits(int32_t k) { top_logits_ = k; }
   int32_t top_logits() const { return top_logits_; }
@@ -158,8 +169,8 @@ class Session {
   Status load(const char* path);
   // A second session with the same contents.
   Result<std::unique_ptr<Session>> fork() const;
-  // Leaves the device for the CPU. When it is lost, what the host last had is brought up to the present position with the inputs fed since,
-  // at most snapshot_every tokens. May be called again when it fails. Of no effect on the CPU.
+  // Leaves the device for the CPU. When it is lost, what the host last had is brought up to the present position with
+  // the inputs fed since, at most snapshot_every tokens. May be called again when it fails. Of no effect on the CPU.
   Status recover();
 
   void cancel() { cancel_.store(true, std::memory_order_relaxed); }
@@ -183,13 +194,14 @@ class Session {
   Session() = default;
   StateHeader* header() const { return reinterpret_cast<StateHeader*>(state_.data()); }
   unsigned char* state_data(uint32_t index, int buffer = 0) const;
-  // Calls fn(data, bytes) for the part of each state that a stream with this header uses, in order, but for slots that hold positions before
-  // `from` alone.
+  // Calls fn(data, bytes) for the part of each state that a stream with this header uses, in order, but for slots that
+  // hold positions before `from` alone.
   using RangeFn = void (*)(void* context, unsigned char* data, size_t bytes);
   void for_each_range_since(const StateHeader& h, int64_t from, RangeFn fn, void* context) const;
   template <class Fn>
   void for_each_used_range(const StateHeader& h, Fn fn) const {
-    for_each_range_since(h, 0, [](void* f, unsigned char* data, size_t bytes) { (*static_cast<Fn*>(f))(data, bytes); }, &fn);
+    for_each_range_since(
+        h, 0, [](void* f, unsigned char* data, size_t bytes) { (*static_cast<Fn*>(f))(data, bytes); }, &fn);
   }
   Status used_ranges(int64_t from, Vec<HostRange>* ranges) const;
   // saved.cpp
@@ -277,9 +289,9 @@ class Session {
   Vec<Bound> bound_;  // by program
   uint32_t last_program_ = 0;
   int64_t last_tokens_ = 0;  // of the last pass, which was of last_program_; 0: what it computed is gone
-  InputLog journal_;  // of recurrent states, in the state block
-  // While a call of several passes runs: the checkpoint to which it goes back when it fails, and behind the journal the rows since. buffer -1:
-  // there is none, kInitial: the checkpoint is the stream's start.
+  InputLog journal_;         // of recurrent states, in the state block
+  // While a call of several passes runs: the checkpoint to which it goes back when it fails, and behind the journal the
+  // rows since. buffer -1: there is none, kInitial: the checkpoint is the stream's start.
   static constexpr int kInitial = -2;
   struct {
     int64_t mark = 0, end = 0;

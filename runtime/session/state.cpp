@@ -1,8 +1,8 @@
 // State as a value: rollback, snapshot, restore, save, load, fork.
 //
-// Rings and appended slots are written at position mod slots and read by position, so taking tokens back is moving the position; what
-// stands behind it is never read. Recurrent states are computed again (recurrent.cpp). A snapshot is the header, then the slots in use of
-// every state, the buffers in use of recurrent ones, and the journal.
+// Rings and appended slots are written at position mod slots and read by position, so taking tokens back is moving the
+// position; what stands behind it is never read. Recurrent states are computed again (recurrent.cpp). A snapshot is the
+// header, then the slots in use of every state, the buffers in use of recurrent ones, and the journal.
 #include <algorithm>
 #include <cstring>
 
@@ -24,7 +24,8 @@ int64_t Session::tokens_that_fit(int64_t tokens) const {
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const StateInfo& s = model().states()[i];
     const int64_t slots = plan_.states[i].slots;
-    if (s.kind == format::StateKind::ring && position + tokens > slots) tokens = std::min(tokens, std::max(slots - position, slots - int64_t(s.window) + 1));
+    if (s.kind == format::StateKind::ring && position + tokens > slots)
+      tokens = std::min(tokens, std::max(slots - position, slots - int64_t(s.window) + 1));
   }
   return tokens;
 }
@@ -32,7 +33,10 @@ int64_t Session::tokens_that_fit(int64_t tokens) const {
 Status Session::check_rollback(int64_t n, Reach reach) const {
   const StateHeader* h = header();
   RNL_CHECK_ARG(n >= 0, "rolling back %lld tokens", static_cast<long long>(n));
-  const auto range = [&](const char* why, int64_t what) { return Status::make(Code::kRollbackRange, "rolling back %lld tokens: %s %lld", static_cast<long long>(n), why, static_cast<long long>(what)); };
+  const auto range = [&](const char* why, int64_t what) {
+    return Status::make(Code::kRollbackRange, "rolling back %lld tokens: %s %lld", static_cast<long long>(n), why,
+                        static_cast<long long>(what));
+  };
   if (n > h->position) return range("the stream holds", h->position);
   if (n > plan_.options.rollback && reach == Reach::kWindow) return range("rollback_window is", plan_.options.rollback);
   RNL_TRY(check_device());
@@ -76,9 +80,12 @@ void Session::for_each_range_since(const StateHeader& h, int64_t from, RangeFn c
     const auto slots = [&](int64_t begin, int64_t end) {
       begin = begin / kSlotTile * kSlotTile;
       end = std::min((end + kSlotTile - 1) / kSlotTile * kSlotTile, p.slots);
-      for (int64_t k = 0; begin < end && k < heads; ++k) fn(state_data(uint32_t(i)) + size_t(k) * head_bytes + size_t(begin) * slot_bytes, size_t(end - begin) * slot_bytes);
+      for (int64_t k = 0; begin < end && k < heads; ++k)
+        fn(state_data(uint32_t(i)) + size_t(k) * head_bytes + size_t(begin) * slot_bytes,
+           size_t(end - begin) * slot_bytes);
     };
-    const int64_t written = (h.high_water + p.tokens_per_slot - 1) / p.tokens_per_slot, since = from / p.tokens_per_slot;
+    const int64_t written = (h.high_water + p.tokens_per_slot - 1) / p.tokens_per_slot,
+                  since = from / p.tokens_per_slot;
     if (written - since >= p.slots || since == 0) {
       slots(0, std::min(written, p.slots));
     } else if (since < written) {
@@ -118,20 +125,26 @@ Status Session::restore(const void* buffer, size_t size) {
   StateHeader h;
   std::memcpy(&h, in, sizeof h);
   if (std::memcmp(h.magic, "RNLSTATE", 8) != 0) return mismatch("not a saved state");
-  if (h.version != kStateVersion) return Status::make(Code::kStateMismatch, "not restored: version %u of saved states; this runtime reads %u", h.version, kStateVersion);
+  if (h.version != kStateVersion)
+    return Status::make(Code::kStateMismatch, "not restored: version %u of saved states; this runtime reads %u",
+                        h.version, kStateVersion);
   if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
-  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize) return mismatch("its position is out of range");
+  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize)
+    return mismatch("its position is out of range");
   RNL_TRY(check_layout(h));
   if (plan_.is_limited && h.position > plan_.options.context)
-    return Status::make(Code::kStateMismatch, "not restored: it holds %lld tokens, the context is %lld", static_cast<long long>(h.position), static_cast<long long>(plan_.options.context));
+    return Status::make(Code::kStateMismatch, "not restored: it holds %lld tokens, the context is %lld",
+                        static_cast<long long>(h.position), static_cast<long long>(plan_.options.context));
   const bool has_window = plan_.options.rollback > 0;
   const int copies = has_window ? 4 : 2;
   const bool are_one = h.mark[0] == h.mark[1] && h.mark_buffer[0] == h.mark_buffer[1];
-  if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 || h.mark[1] < h.mark[0] || h.mark[1] > h.position || !(has_window || are_one))
+  if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 ||
+      h.mark[1] < h.mark[0] || h.mark[1] > h.position || !(has_window || are_one))
     return mismatch("its checkpoints are out of range");
   size_t need = sizeof h + kChecksumBytes;
   for_each_used_range(h, [&](unsigned char*, size_t bytes) { need += bytes; });
-  if (need != size) return Status::make(Code::kStateMismatch, "not restored: %zu bytes where its position needs %zu", size, need);
+  if (need != size)
+    return Status::make(Code::kStateMismatch, "not restored: %zu bytes where its position needs %zu", size, need);
   uint64_t sum;
   std::memcpy(&sum, in + size - kChecksumBytes, kChecksumBytes);
   if (sum != xxh64(in, size - kChecksumBytes)) return mismatch("it is damaged (checksum differs)");
@@ -184,7 +197,9 @@ Result<std::unique_ptr<Session>> Session::fork() const {
   RNL_ASSIGN(copy, Session::create(model(), pool_, plan_.options, nullptr, nullptr));
   std::memcpy(copy->header(), header(), sizeof(StateHeader));
   // Both blocks have the same layout; only pages in use are touched.
-  for_each_used_range(*header(), [&](unsigned char* data, size_t bytes) { std::memcpy(copy->state_.data() + (data - state_.data()), data, bytes); });
+  for_each_used_range(*header(), [&](unsigned char* data, size_t bytes) {
+    std::memcpy(copy->state_.data() + (data - state_.data()), data, bytes);
+  });
   copy->seen_position_.store(position(), std::memory_order_relaxed);
   copy->top_logits_ = top_logits_;
   return copy;

@@ -24,15 +24,19 @@ Merge Merges::find(uint32_t left, uint32_t right) const {
 }
 
 Status merges_open(const uint8_t* data, size_t size, size_t piece_count, Merges* out) {
-  const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: the table of merges %s", what); };
+  const auto bad = [](const char* what) {
+    return Status::make(Code::kInvalidModel, "tokenizer: the table of merges %s", what);
+  };
   if (size < sizeof(MergeHeader) || reinterpret_cast<uintptr_t>(data) % 4) return bad("is too small or misaligned");
   const auto* h = reinterpret_cast<const MergeHeader*>(data);
   if (h->magic != kMergeMagic) return bad("has an unknown layout");
   if (h->piece_count != piece_count) return bad("belongs to another vocabulary");
   if (h->bits < 1 || h->bits > 24 || h->merge_count >= 1u << h->bits) return bad("cannot hold its numbers");
-  if (h->slot_count == 0 || h->slot_count > 1u << 28 || (h->slot_count & (h->slot_count - 1))) return bad("has a bad number of slots");
+  if (h->slot_count == 0 || h->slot_count > 1u << 28 || (h->slot_count & (h->slot_count - 1)))
+    return bad("has a bad number of slots");
   const uint64_t whole = (uint64_t(piece_count) + 31) / 32;
-  if (size != sizeof(MergeHeader) + 4 * (uint64_t(h->slot_count) + 3 * uint64_t(h->merge_count) + whole)) return bad("has a wrong size");
+  if (size != sizeof(MergeHeader) + 4 * (uint64_t(h->slot_count) + 3 * uint64_t(h->merge_count) + whole))
+    return bad("has a wrong size");
   out->header = h;
   out->slots = reinterpret_cast<const uint32_t*>(data + sizeof(MergeHeader));
   out->table = out->slots + h->slot_count;

@@ -1,11 +1,11 @@
-// BPE whose merges have ranks, on the bytes of a word or on its characters: merges the adjacent pair of the lowest rank, the leftmost of
-// equal ones.
+// BPE whose merges have ranks, on the bytes of a word or on its characters: merges the adjacent pair of the lowest
+// rank, the leftmost of equal ones.
 //
 // The tensor: MergeHeader, u32 slots[slot_count], u32 merges[3 * merge_count], u32 whole[ceil(pieces / 32)].
-// slots: open addressing from the pair's hash, linear probing over at most kMaxMergeProbe slots. A slot is 0 when empty, else the
-// merge's number + 1 in the low `bits` bits under high bits of the hash.
-// merges: left, right, rank and the joined id, 24 bits each, in this order from the lowest bit on.
-// whole: bit i % 32 of word i / 32: a word that equals piece i becomes this id, and merging need not be tried.
+// slots: open addressing from the pair's hash, linear probing over at most kMaxMergeProbe slots. A slot is 0 when
+// empty, else the merge's number + 1 in the low `bits` bits under high bits of the hash. merges: left, right, rank and
+// the joined id, 24 bits each, in this order from the lowest bit on. whole: bit i % 32 of word i / 32: a word that
+// equals piece i becomes this id, and merging need not be tried.
 #pragma once
 
 #include <cstddef>
@@ -61,7 +61,7 @@ struct BpeScratch {
     bool gone;           // merged into an earlier one
   };
   struct Pair {
-    uint64_t order;      // rank in the high half, then the leftmost first
+    uint64_t order;  // rank in the high half, then the leftmost first
     uint32_t id;
   };
   Vec<Symbol> symbols;

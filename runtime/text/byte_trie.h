@@ -1,7 +1,9 @@
-// A trie of byte strings as a double array, walked one byte at a time from node 0. It lies in the file and is untrusted.
+// A trie of byte strings as a double array, walked one byte at a time from node 0. It lies in the file and is
+// untrusted.
 //
-// One u64 for each node: base in the low half, then the byte that leads to the node, then its value in the high 24 bits, 0: no string
-// ends here. The child of a node for byte b is base ^ b, where the node there is entered by b; a node without children has base 0xFFFFFFFF.
+// One u64 for each node: base in the low half, then the byte that leads to the node, then its value in the high 24
+// bits, 0: no string ends here. The child of a node for byte b is base ^ b, where the node there is entered by b; a
+// node without children has base 0xFFFFFFFF.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +33,9 @@ struct ByteTrie {
 
 // A view of `count` nodes at `offset` of tables[0 .. size); false: they do not lie there.
 inline bool trie_open(const uint8_t* tables, size_t size, uint32_t offset, uint32_t count, ByteTrie* out) {
-  if (offset > size || reinterpret_cast<uintptr_t>(tables + offset) % 8 || count == 0 || count >> 31 || (size - offset) / 8 < count) return false;
+  if (offset > size || reinterpret_cast<uintptr_t>(tables + offset) % 8 || count == 0 || count >> 31 ||
+      (size - offset) / 8 < count)
+    return false;
   *out = {reinterpret_cast<const uint64_t*>(tables + offset), count};
   return true;
 }

@@ -26,7 +26,8 @@ bool is_role(const char* role) {
   size_t n = 0;
   for (; role[n]; ++n) {
     const char c = role[n];
-    const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == ' ';
+    const bool good =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == ' ';
     if (!good || n == kMaxRoleBytes) return false;
   }
   return n > 0;
@@ -39,7 +40,8 @@ Status check(const Conversation& c) {
     RNL_CHECK_ARG(is_role(c.messages[i].role), "the role of message %zu is not a name", i);
     RNL_CHECK_ARG(std::strlen(c.messages[i].content) <= kMaxTextBytes / 8, "message %zu is too long", i);
   }
-  for (size_t i = 0; i < c.variable_count; ++i) RNL_CHECK_ARG(c.variables && c.variables[i].name, "variable %zu has no name", i);
+  for (size_t i = 0; i < c.variable_count; ++i)
+    RNL_CHECK_ARG(c.variables && c.variables[i].name, "variable %zu has no name", i);
   return Status::ok();
 }
 
@@ -60,7 +62,10 @@ Value variable(void* context, const char* name, size_t size) {
   if (is("messages")) return g.messages;
   if (is("add_generation_prompt")) return Value::boolean(g.conversation.opens_answer);
   if (is("tools") || is("documents")) return Value::of(Type::kNone);
-  const Value* token = is("bos_token") ? &g.tokens.bos : is("eos_token") ? &g.tokens.eos : is("unk_token") ? &g.tokens.unk : nullptr;
+  const Value* token = is("bos_token")   ? &g.tokens.bos
+                       : is("eos_token") ? &g.tokens.eos
+                       : is("unk_token") ? &g.tokens.unk
+                                         : nullptr;
   return token && token->size ? *token : Value();
 }
 
@@ -78,14 +83,17 @@ Status check_roles(const Conversation& c, const TextBuilder& out) {
       const char* content = c.messages[k].content;
       shown = seen[tag_of(k)] || content[std::strspn(content, " \t\r\n")] == 0;
     }
-    if (!shown && !earlier) return Status::make(Code::kUnsupported, "the chat template leaves out messages of the role \"%s\"", role);
+    if (!shown && !earlier)
+      return Status::make(Code::kUnsupported, "the chat template leaves out messages of the role \"%s\"", role);
   }
   return Status::ok();
 }
 
 // Files written before there were chat programs hold the texts around each turn.
 Status render_turns(const format::ChatFormat& f, const Conversation& c, TextBuilder* out) {
-  const auto put = [&](const flatbuffers::String* s) { return s ? out->add(s->c_str(), s->size(), chat::kTemplateTag) : Status::ok(); };
+  const auto put = [&](const flatbuffers::String* s) {
+    return s ? out->add(s->c_str(), s->size(), chat::kTemplateTag) : Status::ok();
+  };
   Value system = Value::string("", 0);
   const auto put_system = [&] {
     if (system.size == 0) return Status::ok();
@@ -99,7 +107,8 @@ Status render_turns(const format::ChatFormat& f, const Conversation& c, TextBuil
     const Value content = text_of(c.messages[i].content, tag_of(i));
     if (std::strcmp(role, "system") == 0) {
       RNL_CHECK_ARG(i == 0, "message %zu is a system message; this model takes one at the start alone", i);
-      if (!f.system_in_first_user() && !f.system_prefix()) return Status::make(Code::kUnsupported, "the model's chat format has no system message");
+      if (!f.system_in_first_user() && !f.system_prefix())
+        return Status::make(Code::kUnsupported, "the model's chat format has no system message");
       system = content;
       if (!f.system_in_first_user()) RNL_TRY(put_system());
     } else if (std::strcmp(role, "user") == 0) {
@@ -118,7 +127,8 @@ Status render_turns(const format::ChatFormat& f, const Conversation& c, TextBuil
   return c.opens_answer ? put(f.model_prefix()) : Status::ok();
 }
 
-// Ids of text[begin ..), those that the whole text has there. Where a token reaches across, those of the rest by itself.
+// Ids of text[begin ..), those that the whole text has there. Where a token reaches across, those of the rest by
+// itself.
 Status ids_from(const Model& model, const TextBuilder& text, size_t begin, Vec<int32_t>* ids) {
   RNL_ASSIGN(tokenizer, Tokenizer::of_model(model));
   EncodeScratch scratch;
@@ -140,7 +150,8 @@ Status ids_from(const Model& model, const TextBuilder& text, size_t begin, Vec<i
   Vec<int32_t> all, held;
   RNL_TRY(encode(tokenizer, 0, text.size(), &all));
   if (begin) RNL_TRY(encode(tokenizer, 0, begin, &held));
-  if (held.size() <= all.size() && std::equal(held.begin(), held.end(), all.begin())) return ids->append(all.data() + held.size(), all.size() - held.size());
+  if (held.size() <= all.size() && std::equal(held.begin(), held.end(), all.begin()))
+    return ids->append(all.data() + held.size(), all.size() - held.size());
   o.bos = EncodeOptions::Add::kNo;
   Vocab within = tokenizer.vocab();
   within.add_space_prefix = false;
@@ -160,7 +171,8 @@ struct TextHash {
 
 }  // namespace
 
-Status render_chat(const format::ChatProgram& program, const ChatTokens& tokens, const Conversation& c, TextBuilder* out) {
+Status render_chat(const format::ChatProgram& program, const ChatTokens& tokens, const Conversation& c,
+                   TextBuilder* out) {
   RNL_TRY(check(c));
   size_t bytes = 4096;
   for (size_t i = 0; i < c.count; ++i) bytes += std::strlen(c.messages[i].content) + 256;
@@ -204,7 +216,8 @@ Status chat_ids(const Model& model, const Conversation& c, Vec<int32_t>* ids) {
 
 Status chat_turn(const Model& model, const char* system, const char* user, bool first, Vec<int32_t>* ids) {
   // A later turn is what stands behind an answer; which one it was does not matter.
-  const ChatMessage start[] = {{"system", system}, {"user", user}}, later[] = {{"user", "-"}, {"assistant", "-"}, {"user", user}};
+  const ChatMessage start[] = {{"system", system}, {"user", user}},
+                    later[] = {{"user", "-"}, {"assistant", "-"}, {"user", user}};
   const bool with_system = system && *system;
   Conversation c;
   c.messages = first ? start + !with_system : later;
@@ -213,11 +226,13 @@ Status chat_turn(const Model& model, const char* system, const char* user, bool 
   RNL_TRY(render_chat(model, c, &text));
   size_t begin = first ? 0 : text.size();
   while (!first && begin > 0 && text.tags()[begin - 1] != tag_of(1)) --begin;
-  if (!first && begin == 0) return Status::make(Code::kUnsupported, "the model's chat format leaves out earlier answers");
+  if (!first && begin == 0)
+    return Status::make(Code::kUnsupported, "the model's chat format leaves out earlier answers");
   return ids_from(model, text, begin, ids);
 }
 
-Status answer_chat(Session& session, const Conversation& c, const GenerateOptions& options, TokenFn token, void* context, ChatProgress* progress) {
+Status answer_chat(Session& session, const Conversation& c, const GenerateOptions& options, TokenFn token,
+                   void* context, ChatProgress* progress) {
   *progress = {};
   TextBuilder text;
   RNL_TRY(render_chat(session.model(), c, &text));
@@ -234,7 +249,10 @@ Status answer_chat(Session& session, const Conversation& c, const GenerateOption
     const ChatMark& m = held.marks[i];
     if (m.bytes >= text.size() || m.bytes < hash.at || hash.upto(m.bytes) != m.hash) break;
     const bool is_pending = m.position == position + 1;
-    if (is_pending ? has_pending : m.position <= position && session.check_rollback(position - m.position, Session::Reach::kStates).is_ok()) base = &m;
+    if (is_pending
+            ? has_pending
+            : m.position <= position && session.check_rollback(position - m.position, Session::Reach::kStates).is_ok())
+      base = &m;
   }
   const int64_t kept = base ? std::min(base->position, position) : 0;
   Vec<int32_t> ids;
@@ -248,7 +266,8 @@ Status answer_chat(Session& session, const Conversation& c, const GenerateOption
   // Whatever can be refused is refused before the stream is taken back.
   RNL_TRY(check_generate(session, true, o));
   if (session.plan().is_limited && fed > session.plan().options.context - kept)
-    return Status::make(Code::kContextFull, "the conversation has %lld tokens; the context is %lld", static_cast<long long>(kept + fed), static_cast<long long>(session.plan().options.context));
+    return Status::make(Code::kContextFull, "the conversation has %lld tokens; the context is %lld",
+                        static_cast<long long>(kept + fed), static_cast<long long>(session.plan().options.context));
 
   const uint32_t marks = base ? uint32_t(base - held.marks) + 1 : 0;
   if (base && kept < position) RNL_TRY(rollback_stream(session, position - kept, Session::Reach::kStates));
@@ -259,7 +278,8 @@ Status answer_chat(Session& session, const Conversation& c, const GenerateOption
   progress->dropped = position - kept;
   progress->fed = fed;
   if (progress->dropped > 0)
-    log(LogLevel::kInfo, "chat: the conversation goes on from token %lld of the stream's %lld; the rest is fed again", static_cast<long long>(kept), static_cast<long long>(position));
+    log(LogLevel::kInfo, "chat: the conversation goes on from token %lld of the stream's %lld; the rest is fed again",
+        static_cast<long long>(kept), static_cast<long long>(position));
   return generate(session, ids.data(), ids.size(), o, token, context, &progress->generated);
 }
 

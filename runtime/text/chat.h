@@ -26,7 +26,7 @@ struct Conversation {
   bool opens_answer = true;  // ends with the opening of the model's next message
   const ChatVariable* variables = nullptr;
   size_t variable_count = 0;
-  int64_t now = 0;           // seconds since 1970 for templates that write the date; 0: the clock
+  int64_t now = 0;  // seconds since 1970 for templates that write the date; 0: the clock
 };
 
 // Texts of the vocabulary that templates write; empty: the vocabulary has none.
@@ -35,7 +35,8 @@ struct ChatTokens {
 };
 
 // The conversation's text, each byte with its origin (text/chat_values.h).
-Status render_chat(const format::ChatProgram& program, const ChatTokens& tokens, const Conversation& conversation, chat::TextBuilder* out);
+Status render_chat(const format::ChatProgram& program, const ChatTokens& tokens, const Conversation& conversation,
+                   chat::TextBuilder* out);
 Status render_chat(const Model& model, const Conversation& conversation, chat::TextBuilder* out);
 // Its ids. Only the template's own bytes can become special tokens.
 Status chat_ids(const Model& model, const Conversation& conversation, Vec<int32_t>* ids);
@@ -48,8 +49,9 @@ struct ChatProgress {
   int64_t fed = 0;      // ids that were fed before the answer
   int64_t generated = 0;
 };
-// Answers the conversation. What the stream already holds of it is not fed again: the text of the whole conversation is compared with that
-// of the stream, which is taken back to where they part (by rollback, else to its start).
-Status answer_chat(Session& session, const Conversation& conversation, const GenerateOptions& options, TokenFn token, void* context, ChatProgress* progress);
+// Answers the conversation. What the stream already holds of it is not fed again: the text of the whole conversation is
+// compared with that of the stream, which is taken back to where they part (by rollback, else to its start).
+Status answer_chat(Session& session, const Conversation& conversation, const GenerateOptions& options, TokenFn token,
+                   void* context, ChatProgress* progress);
 
 }  // namespace runnel

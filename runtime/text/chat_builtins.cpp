@@ -32,11 +32,14 @@ bool is_space(const char* text, size_t size) {
   if (size == 2) return p[0] == 0xC2 && (p[1] == 0x85 || p[1] == 0xA0);
   if (size != 3) return false;
   const unsigned c = (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
-  return c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 // chars null: white space.
-bool is_stripped(const char* text, size_t size, const Value* chars) { return chars ? find_text(*chars, Value::string(text, size), 0) != size_t(-1) : is_space(text, size); }
+bool is_stripped(const char* text, size_t size, const Value* chars) {
+  return chars ? find_text(*chars, Value::string(text, size), 0) != size_t(-1) : is_space(text, size);
+}
 
 Value strip(const Value& v, const Value* chars, bool left, bool right) {
   size_t begin = 0, end = v.size;
@@ -135,8 +138,10 @@ Status write_json(const Value& v, int depth, Arena* arena, TextBuilder* out) {
   RNL_TRY(arena->step(v.size));
   const auto put = [&](const char* s) { return out->add(s, std::strlen(s), kTemplateTag); };
   switch (v.type) {
-    case Type::kNone: return put("null");
-    case Type::kBool: return put(v.integer ? "true" : "false");
+    case Type::kNone:
+      return put("null");
+    case Type::kBool:
+      return put(v.integer ? "true" : "false");
     case Type::kInteger: {
       RNL_ASSIGN(text, as_text(v, arena));
       return out->add(text);
@@ -161,7 +166,8 @@ Status write_json(const Value& v, int depth, Arena* arena, TextBuilder* out) {
       for (uint32_t i = 0; i < v.size; ++i) {
         if (i) RNL_TRY(put(", "));
         if (is_dict) {
-          if (!v.items[2 * i].is(Type::kText)) return Status::make(Code::kUnsupported, "JSON of a key that is %s", type_name(v.items[2 * i].type));
+          if (!v.items[2 * i].is(Type::kText))
+            return Status::make(Code::kUnsupported, "JSON of a key that is %s", type_name(v.items[2 * i].type));
           RNL_TRY(write_json(v.items[2 * i], depth + 1, arena, out));
           RNL_TRY(put(": "));
         }
@@ -169,7 +175,8 @@ Status write_json(const Value& v, int depth, Arena* arena, TextBuilder* out) {
       }
       return put(is_dict ? "}" : "]");
     }
-    default: return Status::make(Code::kInvalidArgument, "JSON of %s", type_name(v.type));
+    default:
+      return Status::make(Code::kInvalidArgument, "JSON of %s", type_name(v.type));
   }
 }
 
@@ -187,10 +194,13 @@ Result<Value> join(const Value& v, const Value& separator, Arena* arena) {
 }
 
 Result<Value> parts_of_dict(Builtin what, const Value& v, Arena* arena) {
-  if (!v.is(Type::kDict) && !(what == Builtin::k_items && v.is(Type::kUndefined))) return Status::make(Code::kInvalidArgument, "the keys and values of %s", type_name(v.type));
+  if (!v.is(Type::kDict) && !(what == Builtin::k_items && v.is(Type::kUndefined)))
+    return Status::make(Code::kInvalidArgument, "the keys and values of %s", type_name(v.type));
   RNL_TRY(arena->step(v.size));
   RNL_ASSIGN(items, arena->take_array<Value>(v.size));
-  for (uint32_t i = 0; i < v.size; ++i) items[i] = what == Builtin::k_items ? Value::list(v.items + 2 * i, 2) : v.items[2 * i + (what == Builtin::k_values)];
+  for (uint32_t i = 0; i < v.size; ++i)
+    items[i] =
+        what == Builtin::k_items ? Value::list(v.items + 2 * i, 2) : v.items[2 * i + (what == Builtin::k_values)];
   return Value::list(items, v.size);
 }
 
@@ -199,7 +209,10 @@ Result<Value> sorted_items(const Value& v, Arena* arena) {
   if (!v.is(Type::kDict)) return Status::make(Code::kInvalidArgument, "dictsort of %s", type_name(v.type));
   RNL_ASSIGN(items, parts_of_dict(Builtin::k_items, v, arena));
   auto* rows = const_cast<Value*>(items.items);
-  const auto key = [&](const Value& row) -> Result<Value> { return row.items[0].is(Type::kText) ? change_case(Builtin::k_lower, false, row.items[0], arena) : Result<Value>(row.items[0]); };
+  const auto key = [&](const Value& row) -> Result<Value> {
+    return row.items[0].is(Type::kText) ? change_case(Builtin::k_lower, false, row.items[0], arena)
+                                        : Result<Value>(row.items[0]);
+  };
   for (uint32_t i = 1; i < items.size; ++i)
     for (uint32_t k = i; k > 0; --k) {
       RNL_ASSIGN(a, key(rows[k - 1]));
@@ -245,7 +258,8 @@ Result<Value> integer_of(const Value& v, const Value& otherwise) {
   size_t i = t.size && (t.text[0] == '-' || t.text[0] == '+') ? 1 : 0;
   bool good = i < t.size;
   for (; i < t.size && t.text[i] != '.'; ++i)
-    good = good && t.text[i] >= '0' && t.text[i] <= '9' && !__builtin_mul_overflow(n, int64_t(10), &n) && !__builtin_add_overflow(n, int64_t(t.text[i] - '0'), &n);
+    good = good && t.text[i] >= '0' && t.text[i] <= '9' && !__builtin_mul_overflow(n, int64_t(10), &n) &&
+           !__builtin_add_overflow(n, int64_t(t.text[i] - '0'), &n);
   for (++i; i < t.size; ++i) good = good && t.text[i] >= '0' && t.text[i] <= '9';
   return good ? Value::number(t.text[0] == '-' ? -n : n) : otherwise;
 }
@@ -265,7 +279,8 @@ Result<Value> range(const Value* a, uint32_t count, Arena* arena) {
 
 Result<Value> formatted_time(const Value& format, int64_t now, Arena* arena) {
   char pattern[128], text[256];
-  if (format.size >= sizeof pattern) return Status::make(Code::kUnsupported, "a format of time with %u characters", format.size);
+  if (format.size >= sizeof pattern)
+    return Status::make(Code::kUnsupported, "a format of time with %u characters", format.size);
   std::memcpy(pattern, format.text, format.size);
   pattern[format.size] = 0;
   const time_t t = now ? time_t(now) : std::time(nullptr);
@@ -278,24 +293,37 @@ Result<Value> formatted_time(const Value& format, int64_t now, Arena* arena) {
 
 Result<Value> test(Builtin what, const Value* a) {
   const Value& v = a[0];
-  const bool is_undefined = v.is(Type::kUndefined) || v.is(Type::kMissing), is_sequence = is_undefined || v.is(Type::kText) || v.is(Type::kList) || v.is(Type::kDict);
+  const bool is_undefined = v.is(Type::kUndefined) || v.is(Type::kMissing),
+             is_sequence = is_undefined || v.is(Type::kText) || v.is(Type::kList) || v.is(Type::kDict);
   switch (what) {
-    case Builtin::k_is_defined: return Value::boolean(!is_undefined);
-    case Builtin::k_is_none: return Value::boolean(v.is(Type::kNone));
-    case Builtin::k_is_string: return Value::boolean(v.is(Type::kText));
-    case Builtin::k_is_mapping: return Value::boolean(v.is(Type::kDict));
+    case Builtin::k_is_defined:
+      return Value::boolean(!is_undefined);
+    case Builtin::k_is_none:
+      return Value::boolean(v.is(Type::kNone));
+    case Builtin::k_is_string:
+      return Value::boolean(v.is(Type::kText));
+    case Builtin::k_is_mapping:
+      return Value::boolean(v.is(Type::kDict));
     case Builtin::k_is_iterable:
-    case Builtin::k_is_sequence: return Value::boolean(is_sequence);
-    case Builtin::k_is_number: return Value::boolean(v.is_integer());
-    case Builtin::k_is_integer: return Value::boolean(v.is(Type::kInteger));
-    case Builtin::k_is_boolean: return Value::boolean(v.is(Type::kBool));
-    case Builtin::k_is_true: return Value::boolean(v.is(Type::kBool) && v.integer);
-    case Builtin::k_is_false: return Value::boolean(v.is(Type::kBool) && !v.integer);
-    default: break;
+    case Builtin::k_is_sequence:
+      return Value::boolean(is_sequence);
+    case Builtin::k_is_number:
+      return Value::boolean(v.is_integer());
+    case Builtin::k_is_integer:
+      return Value::boolean(v.is(Type::kInteger));
+    case Builtin::k_is_boolean:
+      return Value::boolean(v.is(Type::kBool));
+    case Builtin::k_is_true:
+      return Value::boolean(v.is(Type::kBool) && v.integer);
+    case Builtin::k_is_false:
+      return Value::boolean(v.is(Type::kBool) && !v.integer);
+    default:
+      break;
   }
   if (!v.is_integer()) return Status::make(Code::kInvalidArgument, "whether %s is odd or even", type_name(v.type));
   if (what != Builtin::k_is_divisible) return Value::boolean((v.integer % 2 != 0) == (what == Builtin::k_is_odd));
-  if (!a[1].is_integer() || a[1].integer == 0) return Status::make(Code::kInvalidArgument, "divisible by %s", a[1].is_integer() ? "zero" : type_name(a[1].type));
+  if (!a[1].is_integer() || a[1].integer == 0)
+    return Status::make(Code::kInvalidArgument, "divisible by %s", a[1].is_integer() ? "zero" : type_name(a[1].type));
   return Value::boolean(a[1].integer == -1 || v.integer % a[1].integer == 0);
 }
 
@@ -308,26 +336,38 @@ Result<Value> call_on_text(Builtin what, const Value* a, uint32_t count, Arena* 
   if (what == Builtin::k_split || what == Builtin::k_replace) {
     const Value* given = count > (what == Builtin::k_split ? 2u : 3u) ? &a[count - 1] : nullptr;
     if (given && !is_absent(*given)) {
-      if (!given->is_integer()) return Status::make(Code::kInvalidArgument, "a count that is %s", type_name(given->type));
+      if (!given->is_integer())
+        return Status::make(Code::kInvalidArgument, "a count that is %s", type_name(given->type));
       limit = given->integer;
     }
     if (count > 3) --count;
   }
   for (uint32_t i = 0; i < count; ++i)
-    if (!a[i].is(Type::kText) && (i == 0 || !is_absent(a[i])) && !(what == Builtin::k_title && i) && !(what == Builtin::k_split && i == 2))
+    if (!a[i].is(Type::kText) && (i == 0 || !is_absent(a[i])) && !(what == Builtin::k_title && i) &&
+        !(what == Builtin::k_split && i == 2))
       return Status::make(Code::kInvalidArgument, "%s with %s", kRows[uint32_t(what)].name, type_name(a[i].type));
   const Value* second = count > 1 && a[1].is(Type::kText) ? &a[1] : nullptr;
-  const bool needs_second = what == Builtin::k_startswith || what == Builtin::k_endswith || what == Builtin::k_find || what == Builtin::k_count || what == Builtin::k_replace;
-  if (needs_second && (!second || (what == Builtin::k_replace && !a[2].is(Type::kText)))) return Status::make(Code::kInvalidArgument, "%s with none", kRows[uint32_t(what)].name);
+  const bool needs_second = what == Builtin::k_startswith || what == Builtin::k_endswith || what == Builtin::k_find ||
+                            what == Builtin::k_count || what == Builtin::k_replace;
+  if (needs_second && (!second || (what == Builtin::k_replace && !a[2].is(Type::kText))))
+    return Status::make(Code::kInvalidArgument, "%s with none", kRows[uint32_t(what)].name);
   RNL_TRY(arena->step(v.size));
   switch (what) {
-    case Builtin::k_strip: return strip(v, second, true, true);
-    case Builtin::k_lstrip: return strip(v, second, true, false);
-    case Builtin::k_rstrip: return strip(v, second, false, true);
-    case Builtin::k_split: return split(v, second, limit, arena);
-    case Builtin::k_startswith: return Value::boolean(v.size >= second->size && std::memcmp(v.text, second->text, second->size) == 0);
-    case Builtin::k_endswith: return Value::boolean(v.size >= second->size && std::memcmp(v.text + v.size - second->size, second->text, second->size) == 0);
-    case Builtin::k_replace: return replace(v, *second, a[2], limit, arena);
+    case Builtin::k_strip:
+      return strip(v, second, true, true);
+    case Builtin::k_lstrip:
+      return strip(v, second, true, false);
+    case Builtin::k_rstrip:
+      return strip(v, second, false, true);
+    case Builtin::k_split:
+      return split(v, second, limit, arena);
+    case Builtin::k_startswith:
+      return Value::boolean(v.size >= second->size && std::memcmp(v.text, second->text, second->size) == 0);
+    case Builtin::k_endswith:
+      return Value::boolean(v.size >= second->size &&
+                            std::memcmp(v.text + v.size - second->size, second->text, second->size) == 0);
+    case Builtin::k_replace:
+      return replace(v, *second, a[2], limit, arena);
     case Builtin::k_find: {
       const size_t at = find_text(v, *second, 0);
       return Value::number(at == size_t(-1) ? -1 : int64_t(length(v.part(0, at))));
@@ -338,16 +378,19 @@ Result<Value> call_on_text(Builtin what, const Value* a, uint32_t count, Arena* 
       for (size_t at = 0; (at = find_text(v, *second, at)) != size_t(-1); at += second->size) ++n;
       return Value::number(n);
     }
-    default: return change_case(what, count > 1, v, arena);
+    default:
+      return change_case(what, count > 1, v, arena);
   }
 }
 
 }  // namespace
 
 Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int64_t now, Arena* arena) {
-  if (number >= kRowCount) return Status::make(Code::kInvalidModel, "the program is broken: it calls the unknown built-in %u", number);
+  if (number >= kRowCount)
+    return Status::make(Code::kInvalidModel, "the program is broken: it calls the unknown built-in %u", number);
   const Row& row = kRows[number];
-  if (count < row.fewest || count > row.most) return Status::make(Code::kInvalidModel, "the program is broken: %u arguments of %s", count, row.name);
+  if (count < row.fewest || count > row.most)
+    return Status::make(Code::kInvalidModel, "the program is broken: %u arguments of %s", count, row.name);
   const Builtin what = Builtin(number);
   if (what == Builtin::k_dictsort) return sorted_items(a[0], arena);
   if (what == Builtin::k_format) return format_text(a, count, arena);
@@ -355,9 +398,11 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
   if (what >= Builtin::k_strip && what <= Builtin::k_count) return call_on_text(what, a, count, arena);
   const Value& v = a[0];
   switch (what) {
-    case Builtin::k_text: return as_text(v, arena);
+    case Builtin::k_text:
+      return as_text(v, arena);
     case Builtin::k_length:
-      if (!v.is(Type::kText) && !v.is(Type::kList) && !v.is(Type::kDict) && !v.is(Type::kUndefined)) return Status::make(Code::kInvalidArgument, "the length of %s", type_name(v.type));
+      if (!v.is(Type::kText) && !v.is(Type::kList) && !v.is(Type::kDict) && !v.is(Type::kUndefined))
+        return Status::make(Code::kInvalidArgument, "the length of %s", type_name(v.type));
       RNL_TRY(arena->step(v.size));
       return Value::number(int64_t(length(v)));
     case Builtin::k_default: {
@@ -370,12 +415,16 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
       RNL_ASSIGN(list, as_list(v, arena));
       return list.size ? list.items[what == Builtin::k_first ? 0 : list.size - 1] : Value();
     }
-    case Builtin::k_join: return join(v, count > 1 ? a[1] : Value(), arena);
+    case Builtin::k_join:
+      return join(v, count > 1 ? a[1] : Value(), arena);
     case Builtin::k_items:
     case Builtin::k_keys:
-    case Builtin::k_values: return parts_of_dict(what, v, arena);
-    case Builtin::k_list: return as_list(v, arena);
-    case Builtin::k_int: return integer_of(v, count > 1 ? a[1] : Value::number(0));
+    case Builtin::k_values:
+      return parts_of_dict(what, v, arena);
+    case Builtin::k_list:
+      return as_list(v, arena);
+    case Builtin::k_int:
+      return integer_of(v, count > 1 ? a[1] : Value::number(0));
     case Builtin::k_tojson: {
       TextBuilder out;
       RNL_TRY(write_json(v, 0, arena, &out));
@@ -386,13 +435,15 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
       RNL_ASSIGN(present, contains(a[1], v, arena));
       return present ? element(v, a[1], arena) : Result<Value>(count > 2 ? a[2] : Value::of(Type::kNone));
     }
-    case Builtin::k_range: return range(a, count, arena);
+    case Builtin::k_range:
+      return range(a, count, arena);
     case Builtin::k_namespace: {
       RNL_ASSIGN(g, arena->take_array<Growing>(1));
       *g = {};
       Value made = Value::of(Type::kNamespace);
       made.growing = g;
-      for (uint32_t i = 0; v.is(Type::kDict) && i < v.size; ++i) RNL_TRY(set_attribute(made, v.items[2 * i], v.items[2 * i + 1], arena));
+      for (uint32_t i = 0; v.is(Type::kDict) && i < v.size; ++i)
+        RNL_TRY(set_attribute(made, v.items[2 * i], v.items[2 * i + 1], arena));
       return made;
     }
     case Builtin::k_raise_exception: {
@@ -400,7 +451,8 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
       return Status::make(Code::kInvalidArgument, "%.*s", int(message.size < 400 ? message.size : 400), message.text);
     }
     default:
-      if (!v.is(Type::kText)) return Status::make(Code::kInvalidArgument, "a format of time that is %s", type_name(v.type));
+      if (!v.is(Type::kText))
+        return Status::make(Code::kInvalidArgument, "a format of time that is %s", type_name(v.type));
       return formatted_time(v, now, arena);
   }
 }

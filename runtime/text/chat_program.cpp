@@ -21,7 +21,8 @@ Status broken(const char* what) { return Status::make(Code::kInvalidModel, "the 
 
 class Machine {
  public:
-  Machine(const format::ChatProgram& program, int64_t now, Arena* arena, TextBuilder* out) : p_(program), now_(now), arena_(arena), out_(out) {}
+  Machine(const format::ChatProgram& program, int64_t now, Arena* arena, TextBuilder* out)
+      : p_(program), now_(now), arena_(arena), out_(out) {}
   Status run(VariableFn variable, void* context);
 
  private:
@@ -32,7 +33,8 @@ class Machine {
   Status call(uint32_t macro);
   Status leave();
   Status push(const Value& v) {
-    if (stack_.size() >= kMaxStack) return Status::make(Code::kUnsupported, "its expressions need more than %zu values at once", kMaxStack);
+    if (stack_.size() >= kMaxStack)
+      return Status::make(Code::kUnsupported, "its expressions need more than %zu values at once", kMaxStack);
     return stack_.push(v);
   }
   Status push(Result<Value> v) {
@@ -78,10 +80,15 @@ class Machine {
 };
 
 Status Machine::run(VariableFn variable, void* context) {
-  if (p_.version() != kProgramVersion) return Status::make(Code::kUnsupported, "the chat program has version %u, this runtime knows %u: update the runtime", p_.version(), kProgramVersion);
+  if (p_.version() != kProgramVersion)
+    return Status::make(Code::kUnsupported,
+                        "the chat program has version %u, this runtime knows %u: update the runtime", p_.version(),
+                        kProgramVersion);
   const uint32_t count = p_.variables() ? p_.variables()->size() : 0;
-  if (!p_.code() || count > kMaxVariables || p_.main_locals() > kMaxVariables) return broken("it has no instructions or too many variables");
-  for (uint32_t i = 0; i < count; ++i) RNL_TRY(globals_.push(variable(context, p_.variables()->Get(i)->c_str(), p_.variables()->Get(i)->size())));
+  if (!p_.code() || count > kMaxVariables || p_.main_locals() > kMaxVariables)
+    return broken("it has no instructions or too many variables");
+  for (uint32_t i = 0; i < count; ++i)
+    RNL_TRY(globals_.push(variable(context, p_.variables()->Get(i)->c_str(), p_.variables()->Get(i)->size())));
   RNL_TRY(locals_.assign(p_.main_locals()));
   RNL_TRY(frames_.push({p_.code()->size(), 0, 0, 0}));
   while (pc_ < p_.code()->size()) {
@@ -112,17 +119,24 @@ Status Machine::step(Op op, uint32_t operand) {
       RNL_TRY(arena_->step(v.size));
       return out_->add(v);
     }
-    case Op::kText: return push(text(operand));
+    case Op::kText:
+      return push(text(operand));
     case Op::kInteger:
       if (!p_.integers() || operand >= p_.integers()->size()) return broken("no such number");
       return push(Value::number(p_.integers()->Get(operand)));
-    case Op::kPlain: switch (Plain(operand)) {
-      case Plain::kNone: return push(Value::of(Type::kNone));
-      case Plain::kFalse: return push(Value::boolean(false));
-      case Plain::kTrue: return push(Value::boolean(true));
-      case Plain::kMissing: return push(Value::of(Type::kMissing));
-      default: return push(Value());
-    }
+    case Op::kPlain:
+      switch (Plain(operand)) {
+        case Plain::kNone:
+          return push(Value::of(Type::kNone));
+        case Plain::kFalse:
+          return push(Value::boolean(false));
+        case Plain::kTrue:
+          return push(Value::boolean(true));
+        case Plain::kMissing:
+          return push(Value::of(Type::kMissing));
+        default:
+          return push(Value());
+      }
     case Op::kLoadGlobal:
     case Op::kLoadLocal: {
       const bool is_global = op == Op::kLoadGlobal;
@@ -147,13 +161,17 @@ Status Machine::step(Op op, uint32_t operand) {
       RNL_TRY(arena_->step(out_->size() - from));
       return push(out_->take_from(from, arena_));
     }
-    default: return op >= Op::kJump && op <= Op::kPop ? flow(op, operand) : op >= Op::kLoopBegin && op <= Op::kUnpack ? loop(op, operand) : operate(op, operand);
+    default:
+      return op >= Op::kJump && op <= Op::kPop           ? flow(op, operand)
+             : op >= Op::kLoopBegin && op <= Op::kUnpack ? loop(op, operand)
+                                                         : operate(op, operand);
   }
 }
 
 // Operators on values.
 Status Machine::operate(Op op, uint32_t operand) {
-  const bool is_binary = (op >= Op::kAdd && op <= Op::kContains) || op == Op::kIndex || op == Op::kAppend || op == Op::kSetAttribute || op == Op::kSwap || op == Op::kOver;
+  const bool is_binary = (op >= Op::kAdd && op <= Op::kContains) || op == Op::kIndex || op == Op::kAppend ||
+                         op == Op::kSetAttribute || op == Op::kSwap || op == Op::kOver;
   const bool is_unary = op == Op::kAttribute || op == Op::kNot || op == Op::kNegative || op == Op::kBuilt;
   RNL_TRY(need(op == Op::kSlice ? 4 : is_binary ? 2 : is_unary ? 1 : 0));
   Value b, a;
@@ -164,29 +182,40 @@ Status Machine::operate(Op op, uint32_t operand) {
       RNL_ASSIGN(name, text(operand));
       return push(attribute(a, name));
     }
-    case Op::kIndex: return push(element(a, b, arena_));
+    case Op::kIndex:
+      return push(element(a, b, arena_));
     case Op::kSlice: {
       const Value step = pop(), stop = pop(), start = pop();
       return push(slice(pop(), start, stop, step, arena_));
     }
-    case Op::kNot: return push(Value::boolean(!a.truth()));
-    case Op::kNegative: return push(arithmetic(uint8_t(Op::kSubtract), Value::number(0), a, arena_));
-    case Op::kAdd: return push(add(a, b, arena_));
+    case Op::kNot:
+      return push(Value::boolean(!a.truth()));
+    case Op::kNegative:
+      return push(arithmetic(uint8_t(Op::kSubtract), Value::number(0), a, arena_));
+    case Op::kAdd:
+      return push(add(a, b, arena_));
     case Op::kSubtract:
     case Op::kMultiply:
     case Op::kFloorDivide:
-    case Op::kModulo: return push(arithmetic(uint8_t(op), a, b, arena_));
-    case Op::kConcat: return push(concat(a, b, arena_));
+    case Op::kModulo:
+      return push(arithmetic(uint8_t(op), a, b, arena_));
+    case Op::kConcat:
+      return push(concat(a, b, arena_));
     case Op::kEqual:
-    case Op::kNotEqual: return push(equal(a, b, arena_), op == Op::kNotEqual);
+    case Op::kNotEqual:
+      return push(equal(a, b, arena_), op == Op::kNotEqual);
     case Op::kLess:
     case Op::kLessEqual:
     case Op::kGreater:
     case Op::kGreaterEqual: {
       RNL_ASSIGN(c, compare(a, b));
-      return push(Value::boolean(op == Op::kLess ? c < 0 : op == Op::kLessEqual ? c <= 0 : op == Op::kGreater ? c > 0 : c >= 0));
+      return push(Value::boolean(op == Op::kLess        ? c < 0
+                                 : op == Op::kLessEqual ? c <= 0
+                                 : op == Op::kGreater   ? c > 0
+                                                        : c >= 0));
     }
-    case Op::kContains: return push(contains(a, b, arena_), false);
+    case Op::kContains:
+      return push(contains(a, b, arena_), false);
     case Op::kList:
     case Op::kDict: {
       const size_t n = op == Op::kDict ? 2 * size_t(operand) : operand;
@@ -226,9 +255,12 @@ Status Machine::operate(Op op, uint32_t operand) {
       RNL_TRY(push(b));
       RNL_TRY(push(a));
       return op == Op::kOver ? push(b) : Status::ok();
-    case Op::kCall: return call(operand);
-    case Op::kReturn: return leave();
-    default: return broken("unknown instruction");
+    case Op::kCall:
+      return call(operand);
+    case Op::kReturn:
+      return leave();
+    default:
+      return broken("unknown instruction");
   }
 }
 
@@ -248,15 +280,24 @@ Status Machine::flow(Op op, uint32_t operand) {
 Value Machine::loop_field(const Loop& l, LoopField field) const {
   const int64_t n = l.list.size, i = l.at;
   switch (field) {
-    case LoopField::kIndex: return Value::number(i + 1);
-    case LoopField::kIndex0: return Value::number(i);
-    case LoopField::kFirst: return Value::boolean(i == 0);
-    case LoopField::kLast: return Value::boolean(i + 1 == n);
-    case LoopField::kLength: return Value::number(n);
-    case LoopField::kRevindex: return Value::number(n - i);
-    case LoopField::kRevindex0: return Value::number(n - i - 1);
-    case LoopField::kPrevitem: return i > 0 && i <= n ? l.list.items[i - 1] : Value();
-    case LoopField::kNextitem: return i + 1 < n ? l.list.items[i + 1] : Value();
+    case LoopField::kIndex:
+      return Value::number(i + 1);
+    case LoopField::kIndex0:
+      return Value::number(i);
+    case LoopField::kFirst:
+      return Value::boolean(i == 0);
+    case LoopField::kLast:
+      return Value::boolean(i + 1 == n);
+    case LoopField::kLength:
+      return Value::number(n);
+    case LoopField::kRevindex:
+      return Value::number(n - i);
+    case LoopField::kRevindex0:
+      return Value::number(n - i - 1);
+    case LoopField::kPrevitem:
+      return i > 0 && i <= n ? l.list.items[i - 1] : Value();
+    case LoopField::kNextitem:
+      return i + 1 < n ? l.list.items[i + 1] : Value();
   }
   return Value();
 }
@@ -287,7 +328,8 @@ Status Machine::loop(Op op, uint32_t operand) {
 Status Machine::call(uint32_t macro) {
   if (!p_.macros() || macro >= p_.macros()->size()) return broken("no such macro");
   const format::ChatMacro& m = *p_.macros()->Get(macro);
-  if (frames_.size() >= kMaxFrames) return Status::make(Code::kUnsupported, "its macros call each other too deep, more than %zu times", kMaxFrames - 1);
+  if (frames_.size() >= kMaxFrames)
+    return Status::make(Code::kUnsupported, "its macros call each other too deep, more than %zu times", kMaxFrames - 1);
   if (m.parameters() > m.locals() || m.locals() > kMaxVariables) return broken("a macro's parameters");
   RNL_TRY(need(m.parameters()));
   const size_t base = locals_.size();
@@ -313,7 +355,8 @@ Status Machine::leave() {
 
 }  // namespace
 
-Status run_program(const format::ChatProgram& program, VariableFn variable, void* context, int64_t now, Arena* arena, TextBuilder* out) {
+Status run_program(const format::ChatProgram& program, VariableFn variable, void* context, int64_t now, Arena* arena,
+                   TextBuilder* out) {
   Machine machine(program, now, arena, out);
   return machine.run(variable, context);
 }

@@ -16,13 +16,16 @@ Status wrong(const char* what, const Value& a, const Value& b) {
   return Status::make(Code::kInvalidArgument, "%s of %s and %s", what, type_name(a.type), type_name(b.type));
 }
 
-bool same_bytes(const Value& a, const Value& b) { return a.size == b.size && (a.size == 0 || std::memcmp(a.text, b.text, a.size) == 0); }
+bool same_bytes(const Value& a, const Value& b) {
+  return a.size == b.size && (a.size == 0 || std::memcmp(a.text, b.text, a.size) == 0);
+}
 
 // Null: no such key.
 const Value* look_up(const Value* items, size_t pairs, const Value& key) {
   for (size_t i = 0; i < pairs; ++i) {
     const Value& k = items[2 * i];
-    if (k.type == key.type && (k.is(Type::kText) ? same_bytes(k, key) : k.integer == key.integer)) return &items[2 * i + 1];
+    if (k.type == key.type && (k.is(Type::kText) ? same_bytes(k, key) : k.integer == key.integer))
+      return &items[2 * i + 1];
   }
   return nullptr;
 }
@@ -37,20 +40,25 @@ size_t offset_of(const Value& text, int64_t i) {
 }  // namespace
 
 const char* type_name(Type type) {
-  static const char kNames[][16] = {"undefined", "none", "a truth value", "a number", "text", "a list", "a mapping", "a namespace", "a list", "undefined"};
+  static const char kNames[][16] = {"undefined", "none",      "a truth value", "a number", "text",
+                                    "a list",    "a mapping", "a namespace",   "a list",   "undefined"};
   return kNames[int(type)];
 }
 
 bool Value::truth() const {
   switch (type) {
     case Type::kBool:
-    case Type::kInteger: return integer != 0;
+    case Type::kInteger:
+      return integer != 0;
     case Type::kText:
     case Type::kList:
-    case Type::kDict: return size != 0;
+    case Type::kDict:
+      return size != 0;
     case Type::kNamespace:
-    case Type::kBuilder: return true;
-    default: return false;
+    case Type::kBuilder:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -112,16 +120,21 @@ void TextBuilder::cut(size_t to) {
 
 Result<Value> as_text(const Value& v, Arena* arena) {
   switch (v.type) {
-    case Type::kText: return v;
+    case Type::kText:
+      return v;
     case Type::kUndefined:
-    case Type::kMissing: return Value::string("", 0);
-    case Type::kNone: return Value::string("None", 4);
-    case Type::kBool: return v.integer ? Value::string("True", 4) : Value::string("False", 5);
+    case Type::kMissing:
+      return Value::string("", 0);
+    case Type::kNone:
+      return Value::string("None", 4);
+    case Type::kBool:
+      return v.integer ? Value::string("True", 4) : Value::string("False", 5);
     case Type::kInteger: {
       RNL_ASSIGN(text, arena->take_array<char>(24));
       return Value::string(text, size_t(std::snprintf(text, 24, "%lld", static_cast<long long>(v.integer))));
     }
-    default: return Status::make(Code::kUnsupported, "%s as text", type_name(v.type));
+    default:
+      return Status::make(Code::kUnsupported, "%s as text", type_name(v.type));
   }
 }
 
@@ -162,7 +175,8 @@ Result<Value> add(const Value& a, const Value& b, Arena* arena) {
 Result<Value> arithmetic(uint8_t op, const Value& a, const Value& b, Arena* arena) {
   const Op o = Op(op);
   const Value& counted = a.is_integer() ? b : a;
-  if (o == Op::kMultiply && (counted.is(Type::kText) || counted.is(Type::kList)) && (a.is_integer() || b.is_integer())) {
+  if (o == Op::kMultiply && (counted.is(Type::kText) || counted.is(Type::kList)) &&
+      (a.is_integer() || b.is_integer())) {
     const int64_t times = a.is_integer() ? a.integer : b.integer;
     Value out = counted.is(Type::kText) ? Value::string("", 0) : Value::list(nullptr, 0);
     for (int64_t i = 0; i < times && counted.size; ++i) {
@@ -175,9 +189,15 @@ Result<Value> arithmetic(uint8_t op, const Value& a, const Value& b, Arena* aren
   int64_t r = 0;
   bool overflow = false;
   switch (o) {
-    case Op::kAdd: overflow = __builtin_add_overflow(a.integer, b.integer, &r); break;
-    case Op::kSubtract: overflow = __builtin_sub_overflow(a.integer, b.integer, &r); break;
-    case Op::kMultiply: overflow = __builtin_mul_overflow(a.integer, b.integer, &r); break;
+    case Op::kAdd:
+      overflow = __builtin_add_overflow(a.integer, b.integer, &r);
+      break;
+    case Op::kSubtract:
+      overflow = __builtin_sub_overflow(a.integer, b.integer, &r);
+      break;
+    case Op::kMultiply:
+      overflow = __builtin_mul_overflow(a.integer, b.integer, &r);
+      break;
     default: {
       if (b.integer == 0) return Status::make(Code::kInvalidArgument, "division by zero");
       if (b.integer == -1) {
@@ -199,7 +219,8 @@ Result<bool> equal(const Value& a, const Value& b, Arena* arena, int depth) {
   if (a.type != b.type) return false;
   RNL_TRY(arena->step(a.size));
   switch (a.type) {
-    case Type::kText: return same_bytes(a, b);
+    case Type::kText:
+      return same_bytes(a, b);
     case Type::kList:
     case Type::kDict: {
       if (a.size != b.size) return false;
@@ -213,8 +234,10 @@ Result<bool> equal(const Value& a, const Value& b, Arena* arena, int depth) {
       return true;
     }
     case Type::kNamespace:
-    case Type::kBuilder: return a.growing == b.growing;
-    default: return true;
+    case Type::kBuilder:
+      return a.growing == b.growing;
+    default:
+      return true;
   }
 }
 
@@ -239,26 +262,36 @@ Result<bool> contains(const Value& needle, const Value& in, Arena* arena) {
     case Type::kText:
       if (!needle.is(Type::kText)) return wrong("`in`", needle, in);
       return find_text(in, needle, 0) != size_t(-1);
-    case Type::kDict: return look_up(in.items, in.size, needle) != nullptr;
+    case Type::kDict:
+      return look_up(in.items, in.size, needle) != nullptr;
     case Type::kList:
       for (uint32_t i = 0; i < in.size; ++i) {
         RNL_ASSIGN(same, equal(needle, in.items[i], arena));
         if (same) return true;
       }
       return false;
-    case Type::kUndefined: return false;
-    default: return wrong("`in`", needle, in);
+    case Type::kUndefined:
+      return false;
+    default:
+      return wrong("`in`", needle, in);
   }
 }
 
 Result<Value> attribute(const Value& object, const Value& name) {
   const Value* found = nullptr;
   switch (object.type) {
-    case Type::kDict: found = look_up(object.items, object.size, name); break;
-    case Type::kNamespace: found = look_up(object.growing->items, object.growing->size / 2, name); break;
+    case Type::kDict:
+      found = look_up(object.items, object.size, name);
+      break;
+    case Type::kNamespace:
+      found = look_up(object.growing->items, object.growing->size / 2, name);
+      break;
     case Type::kUndefined:
-    case Type::kMissing: return Status::make(Code::kInvalidArgument, "\"%.*s\" of something undefined", int(name.size < 80 ? name.size : 80), name.text);
-    default: break;
+    case Type::kMissing:
+      return Status::make(Code::kInvalidArgument, "\"%.*s\" of something undefined",
+                          int(name.size < 80 ? name.size : 80), name.text);
+    default:
+      break;
   }
   return found ? *found : Value();
 }
@@ -270,7 +303,9 @@ size_t length(const Value& v) {
   return n;
 }
 
-size_t character_size(const char* text, size_t size) { return utf8_step(reinterpret_cast<const unsigned char*>(text), size).length; }
+size_t character_size(const char* text, size_t size) {
+  return utf8_step(reinterpret_cast<const unsigned char*>(text), size).length;
+}
 
 Result<Value> element(const Value& object, const Value& key, Arena* arena) {
   if (key.is(Type::kText)) return attribute(object, key);
@@ -290,8 +325,10 @@ Result<Value> element(const Value& object, const Value& key, Arena* arena) {
 
 Result<Value> slice(const Value& object, const Value& start, const Value& stop, const Value& step, Arena* arena) {
   for (const Value* v : {&start, &stop, &step})
-    if (!v->is_integer() && !v->is(Type::kNone)) return Status::make(Code::kInvalidArgument, "a slice by %s", type_name(v->type));
-  if (!object.is(Type::kList) && !object.is(Type::kText)) return Status::make(Code::kInvalidArgument, "a slice of %s", type_name(object.type));
+    if (!v->is_integer() && !v->is(Type::kNone))
+      return Status::make(Code::kInvalidArgument, "a slice by %s", type_name(v->type));
+  if (!object.is(Type::kList) && !object.is(Type::kText))
+    return Status::make(Code::kInvalidArgument, "a slice of %s", type_name(object.type));
   RNL_TRY(arena->step(object.size));
   const int64_t n = int64_t(length(object)), by = step.is_integer() ? step.integer : 1;
   if (by == 0) return Status::make(Code::kInvalidArgument, "a slice with step 0");
@@ -303,7 +340,8 @@ Result<Value> slice(const Value& object, const Value& start, const Value& stop, 
   };
   const int64_t from = bound(start, by < 0 ? high : low), to = bound(stop, by < 0 ? low : high);
   if (by == 1) {
-    if (object.is(Type::kText)) return to > from ? object.part(offset_of(object, from), offset_of(object, to)) : Value::string("", 0);
+    if (object.is(Type::kText))
+      return to > from ? object.part(offset_of(object, from), offset_of(object, to)) : Value::string("", 0);
     return Value::list(object.items + (to > from ? from : 0), to > from ? size_t(to - from) : 0);
   }
   RNL_ASSIGN(list, as_list(object, arena));
@@ -319,7 +357,8 @@ Result<Value> slice(const Value& object, const Value& start, const Value& stop, 
 }
 
 Status append(const Value& builder, const Value& value, Arena* arena) {
-  if (!builder.is(Type::kBuilder) && !builder.is(Type::kNamespace)) return Status::make(Code::kInvalidModel, "it appends to %s", type_name(builder.type));
+  if (!builder.is(Type::kBuilder) && !builder.is(Type::kNamespace))
+    return Status::make(Code::kInvalidModel, "it appends to %s", type_name(builder.type));
   Growing& g = *builder.growing;
   if (g.size == g.capacity) {
     const uint32_t capacity = g.capacity ? 2 * g.capacity : 8;
@@ -333,7 +372,8 @@ Status append(const Value& builder, const Value& value, Arena* arena) {
 }
 
 Status set_attribute(const Value& object, const Value& name, const Value& value, Arena* arena) {
-  if (!object.is(Type::kNamespace)) return Status::make(Code::kInvalidArgument, "an attribute of %s is set", type_name(object.type));
+  if (!object.is(Type::kNamespace))
+    return Status::make(Code::kInvalidArgument, "an attribute of %s is set", type_name(object.type));
   RNL_TRY(arena->step(object.growing->size));
   if (const Value* found = look_up(object.growing->items, object.growing->size / 2, name)) {
     *const_cast<Value*>(found) = value;
@@ -346,7 +386,8 @@ Status set_attribute(const Value& object, const Value& name, const Value& value,
 Result<Value> as_list(const Value& v, Arena* arena) {
   if (v.is(Type::kList)) return v;
   if (v.is(Type::kUndefined)) return Value::list(nullptr, 0);
-  if (!v.is(Type::kText) && !v.is(Type::kDict)) return Status::make(Code::kInvalidArgument, "the elements of %s", type_name(v.type));
+  if (!v.is(Type::kText) && !v.is(Type::kDict))
+    return Status::make(Code::kInvalidArgument, "the elements of %s", type_name(v.type));
   RNL_TRY(arena->step(v.size));
   RNL_ASSIGN(items, arena->take_array<Value>(v.size));
   size_t n = 0;

@@ -1,7 +1,9 @@
-// Values of chat programs. They live in an arena that goes with the rendering; nothing in it changes but namespaces and lists being built.
+// Values of chat programs. They live in an arena that goes with the rendering; nothing in it changes but namespaces and
+// lists being built.
 //
-// Text knows where each of its bytes comes from: tag 0 is the template (and bos, eos), tag 1 + i message i, kOtherTag a variable that the
-// caller gave. All operations carry tags along, so that in the end only the template's own bytes can become special tokens.
+// Text knows where each of its bytes comes from: tag 0 is the template (and bos, eos), tag 1 + i message i, kOtherTag a
+// variable that the caller gave. All operations carry tags along, so that in the end only the template's own bytes can
+// become special tokens.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +15,8 @@
 namespace runnel::chat {
 
 inline constexpr uint16_t kTemplateTag = 0, kOtherTag = 0xFFFF;
-inline constexpr int kMaxValueDepth = 32;  // of lists and mappings in each other, where they are compared or written as JSON
+inline constexpr int kMaxValueDepth = 32;  // of lists and mappings in each other, where they are compared or written as
+                                           // JSON
 
 enum class Type : uint8_t { kUndefined, kNone, kBool, kInteger, kText, kList, kDict, kNamespace, kBuilder, kMissing };
 const char* type_name(Type type);
@@ -27,10 +30,10 @@ struct Growing {
 
 struct Value {
   Type type = Type::kUndefined;
-  uint16_t tag = 0;      // of all bytes of a text without `tags`
-  uint32_t size = 0;     // bytes of a text, elements of a list, pairs of a dict
+  uint16_t tag = 0;   // of all bytes of a text without `tags`
+  uint32_t size = 0;  // bytes of a text, elements of a list, pairs of a dict
   union {
-    int64_t integer = 0; // kBool: 0 or 1
+    int64_t integer = 0;  // kBool: 0 or 1
     const char* text;
     const Value* items;  // kDict: keys and values one after the other
     Growing* growing;
@@ -82,7 +85,8 @@ struct Value {
 // Memory and time of one rendering, both bounded: a program may come from a hostile file.
 class Arena {
  public:
-  explicit Arena(size_t input_bytes) : bytes_left_((size_t(32) << 20) + 64 * input_bytes), steps_left_((size_t(1) << 23) + 64 * input_bytes) {}
+  explicit Arena(size_t input_bytes)
+      : bytes_left_((size_t(32) << 20) + 64 * input_bytes), steps_left_((size_t(1) << 23) + 64 * input_bytes) {}
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;

@@ -16,7 +16,8 @@ class StopFilter {
  public:
   StopFilter(const char* const* stop, size_t count) : stop_(stop), count_(count) {}
   Status prepare() { return buffer_.assign(kMaxStopBytes + kMaxTokenText); }
-  // Appends text; returns how many bytes of buffer() may go out now. found() tells whether a stop text was met (it and what follows is cut).
+  // Appends text; returns how many bytes of buffer() may go out now. found() tells whether a stop text was met (it and
+  // what follows is cut).
   size_t add(const char* text, size_t size) {
     std::memcpy(buffer_.data() + held_, text, size);
     held_ += size;
@@ -55,7 +56,8 @@ class StopFilter {
 
 Status check_options(const GenerateOptions& o) {
   for (size_t i = 0; i < o.stop_count; ++i)
-    RNL_CHECK_ARG(o.stop && o.stop[i] && *o.stop[i] && std::strlen(o.stop[i]) <= kMaxStopBytes, "stop text %zu is empty or longer than %zu bytes", i, kMaxStopBytes);
+    RNL_CHECK_ARG(o.stop && o.stop[i] && *o.stop[i] && std::strlen(o.stop[i]) <= kMaxStopBytes,
+                  "stop text %zu is empty or longer than %zu bytes", i, kMaxStopBytes);
   RNL_CHECK_ARG(o.max_tokens >= 0, "max_tokens is %lld", static_cast<long long>(o.max_tokens));
   return Status::ok();
 }
@@ -66,10 +68,13 @@ void add_mark(ChatState& chat, const ChatMark& mark) {
   chat.marks[chat.count++] = mark;
 }
 
-// The mark of a chat's stream with its pending token, and whether there is one: generating on without new ids keeps a chat.
-bool chat_goes_on(const TextState& state, int64_t position, bool has_pending, size_t count, const ChatMark* given, ChatMark* mark) {
+// The mark of a chat's stream with its pending token, and whether there is one: generating on without new ids keeps a
+// chat.
+bool chat_goes_on(const TextState& state, int64_t position, bool has_pending, size_t count, const ChatMark* given,
+                  ChatMark* mark) {
   if (given) *mark = *given;
-  else if (count == 0 && state.chat.count > 0 && state.chat.count <= kMaxChatMarks) *mark = state.chat.marks[state.chat.count - 1];
+  else if (count == 0 && state.chat.count > 0 && state.chat.count <= kMaxChatMarks)
+    *mark = state.chat.marks[state.chat.count - 1];
   else return false;
   return given || mark->position == position + (has_pending ? 1 : 0);
 }
@@ -97,7 +102,13 @@ struct Answer {
   bool is_chat = false;
 
   Answer(Session& s, const GenerateOptions& o, TokenFn fn, void* fn_context, const Tokenizer* t)
-      : session(s), options(o), token(fn), context(fn_context), tokenizer(t), state(text_state(s)), filter(o.stop, o.stop_count) {}
+      : session(s),
+        options(o),
+        token(fn),
+        context(fn_context),
+        tokenizer(t),
+        state(text_state(s)),
+        filter(o.stop, o.stop_count) {}
   // Keeps a chosen token and hands it over. False: the answer ends with it.
   Result<bool> take(int32_t id) {
     const int64_t position = session.position();
@@ -133,7 +144,8 @@ Status check_generate(Session& session, bool has_ids, const GenerateOptions& opt
   return NextToken(session, options, has_text ? &tokenizer : nullptr).prepare(has_ids);
 }
 
-Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token, void* context, int64_t* generated) {
+Status generate(Session& session, const int32_t* ids, size_t count, const GenerateOptions& options, TokenFn token,
+                void* context, int64_t* generated) {
   *generated = 0;
   RNL_TRY(check_options(options));
   bool has_text;
@@ -145,7 +157,8 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   // The pending token goes first. A chat turn begins with the end of the answer before it: it is not fed twice.
   Vec<int32_t> prompt;
   if (has_pending) RNL_TRY(prompt.push(state.pending));
-  const bool repeated = has_pending && count && ids[0] == state.pending && has_text && tokenizer.vocab().ends_turn(state.pending);
+  const bool repeated =
+      has_pending && count && ids[0] == state.pending && has_text && tokenizer.vocab().ends_turn(state.pending);
   for (size_t i = repeated ? 1 : 0; i < count; ++i) RNL_TRY(prompt.push(ids[i]));
   RNL_CHECK_ARG(prompt.size(), "there is nothing to continue: no ids were given and no token is pending");
   Answer answer(session, options, token, context, has_text ? &tokenizer : nullptr);
@@ -180,7 +193,8 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
     state.has_pending = 0;
   }
   // What only looked like the beginning of a stop text is text after all.
-  if (!answer.filter.found() && answer.filter.held()) token(context, state.pending, answer.filter.buffer(), answer.filter.held());
+  if (!answer.filter.found() && answer.filter.held())
+    token(context, state.pending, answer.filter.buffer(), answer.filter.held());
   return end;
 }
 

@@ -12,7 +12,7 @@ namespace runnel {
 namespace {
 
 constexpr uint16_t kOpen = GrammarAutomaton::kOpen;  // in the place of the states below those that were kept
-constexpr uint32_t kContextStates = 5; // of a stack that masks are kept by
+constexpr uint32_t kContextStates = 5;               // of a stack that masks are kept by
 constexpr uint32_t kMostStates = kGrammarCells - 2;  // of a stack
 // Remembered work: above the first numbers all is dropped before the next call, at the second a call fails.
 constexpr size_t kManyPositions = 1u << 15, kMostPositions = 1u << 18;
@@ -85,8 +85,8 @@ Result<std::unique_ptr<Grammar>> Grammar::create(const TokenOrder& order, const 
 void Grammar::start(GrammarPosition* out) const { *out = start_; }
 
 size_t Grammar::cache_bytes() const {
-  return mask_bytes_ + known_.bytes() + cells_.bytes() + next_.bytes() + automaton_.next.bytes() + automaton_.states.bytes() + automaton_.calls.bytes() +
-         automaton_.repeats.bytes();
+  return mask_bytes_ + known_.bytes() + cells_.bytes() + next_.bytes() + automaton_.next.bytes() +
+         automaton_.states.bytes() + automaton_.calls.bytes() + automaton_.repeats.bytes();
 }
 
 // Before a call: drops what was remembered when it has become much. The positions of callers do not depend on it.
@@ -120,7 +120,9 @@ void Grammar::write(int32_t at, GrammarPosition* out) const {
 
 // Positions come from saved states too: everything is checked.
 Result<int32_t> Grammar::number_of(const GrammarPosition& at) {
-  const auto bad = [] { return Status::make(Code::kStateMismatch, "the state's position in the grammar does not fit the grammar"); };
+  const auto bad = [] {
+    return Status::make(Code::kStateMismatch, "the state's position in the grammar does not fit the grammar");
+  };
   RNL_TRY(make_room());
   sorted_.clear();
   if (at.size > kGrammarCells || at.may_end > 1) return bad();
@@ -130,7 +132,8 @@ Result<int32_t> Grammar::number_of(const GrammarPosition& at) {
     const uint32_t same = at.cells[i], fresh = at.cells[i + 1];
     i += 2;
     const size_t here = sorted_.size();
-    if (fresh == 0 || fresh > at.size - i || same + fresh > kMostStates || same > (here ? sorted_[before] : 0u)) return bad();
+    if (fresh == 0 || fresh > at.size - i || same + fresh > kMostStates || same > (here ? sorted_[before] : 0u))
+      return bad();
     RNL_TRY(sorted_.push(uint16_t(same + fresh)));
     for (uint32_t s = 0; s < same; ++s) RNL_TRY(sorted_.push(sorted_[before + 1 + s]));
     RNL_TRY(sorted_.append(at.cells + i, fresh));
@@ -145,7 +148,9 @@ bool Grammar::is_stack(const uint16_t* cells, uint32_t depth) const {
   for (uint32_t i = depth; i-- > 0;) {
     if (cells[i] == 0) return false;
     if (cells[i] < automaton_.states.size()) continue;
-    if (i + 1 == depth || i < 2 || cells[i] < GrammarAutomaton::kFirstRepeat || cells[i] >= GrammarAutomaton::kFirstRepeat + automaton_.repeats.size()) return false;
+    if (i + 1 == depth || i < 2 || cells[i] < GrammarAutomaton::kFirstRepeat ||
+        cells[i] >= GrammarAutomaton::kFirstRepeat + automaton_.repeats.size())
+      return false;
     if (cells[i - 2] > cells[i - 1] || cells[i - 1] >= automaton_.repeat(cells[i])->most) return false;
     i -= 2;
   }
@@ -162,7 +167,8 @@ Result<int32_t> Grammar::intern(bool may_end, bool open) {
            (k.size == 0 || std::memcmp(cells_.data() + k.first, sorted_.data(), k.size * sizeof(uint16_t)) == 0);
   });
   if (found >= 0) return int32_t(found);
-  if (known_.size() >= kMostPositions) return Status::make(Code::kOutOfMemory, "grammar: one token can lead to more than %zu positions", kMostPositions);
+  if (known_.size() >= kMostPositions)
+    return Status::make(Code::kOutOfMemory, "grammar: one token can lead to more than %zu positions", kMostPositions);
   const uint32_t n = uint32_t(known_.size());
   RNL_TRY(known_.push({uint32_t(cells_.size()), uint32_t(sorted_.size()), may_end, open, -1, -1}));
   RNL_TRY(cells_.append(sorted_.data(), sorted_.size()));
@@ -193,17 +199,20 @@ Status Grammar::add_stack(const uint16_t* states, uint32_t depth, const uint16_t
 Status Grammar::take_back(const uint16_t* below, uint32_t depth, bool* may_end, bool* open) {
   if (depth == 0) *may_end = true;
   else if (below[depth - 1] == kOpen) *open = true;
-  else if (const GrammarAutomaton::Repeat* r = automaton_.repeat(below[depth - 1]); !r) return add_stack(below, depth, nullptr, 0);
+  else if (const GrammarAutomaton::Repeat* r = automaton_.repeat(below[depth - 1]); !r)
+    return add_stack(below, depth, nullptr, 0);
   else {
     const uint16_t low = below[depth - 3], high = below[depth - 2];
     if (high + 1 >= r->least) RNL_TRY(add_stack(below, depth - 3, &r->back, 1));
-    const uint16_t again[4] = {uint16_t(low + 1), std::min(uint16_t(high + 1), uint16_t(r->most - 1)), below[depth - 1], r->start};
+    const uint16_t again[4] = {uint16_t(low + 1), std::min(uint16_t(high + 1), uint16_t(r->most - 1)), below[depth - 1],
+                               r->start};
     if (low + 1 < r->most) return add_stack(below, depth - 3, again, 4);
   }
   return Status::ok();
 }
 
-// Whether two stacks are the same but for a count, and the numbers that it may be follow on each other: then the first becomes both.
+// Whether two stacks are the same but for a count, and the numbers that it may be follow on each other: then the first
+// becomes both.
 bool Grammar::join(uint16_t* a, const uint16_t* b, uint32_t depth) const {
   for (uint32_t i = depth; i-- > 0;) {
     if (a[i] != b[i]) return false;
@@ -221,7 +230,8 @@ bool Grammar::join(uint16_t* a, const uint16_t* b, uint32_t depth) const {
 size_t Grammar::sort_stacks(size_t count) {
   for (size_t i = 0; i < count && !automaton_.repeats.empty(); ++i)
     for (size_t k = i + 1; k < count;) {
-      if (stacks_[k].depth != stacks_[i].depth || !join(work_.data() + stacks_[i].first, work_.data() + stacks_[k].first, stacks_[i].depth)) {
+      if (stacks_[k].depth != stacks_[i].depth ||
+          !join(work_.data() + stacks_[i].first, work_.data() + stacks_[k].first, stacks_[i].depth)) {
         ++k;
         continue;
       }
@@ -372,8 +382,9 @@ Result<int32_t> Grammar::context_of(int32_t at) {
   return context;
 }
 
-// The position after entry number `entry`, 0 when there is none; then *alive is how many of its first bytes could be read. path_ holds the
-// positions along the entry before, up to its shared bytes. *open_at: the first place on the path that is open, large when there is none.
+// The position after entry number `entry`, 0 when there is none; then *alive is how many of its first bytes could be
+// read. path_ holds the positions along the entry before, up to its shared bytes. *open_at: the first place on the path
+// that is open, large when there is none.
 Result<int32_t> Grammar::walk_entry(const TokenOrder::Pieces& pieces, size_t entry, size_t* alive, size_t* open_at) {
   const size_t shared = pieces.shared[entry], size = pieces.sizes[entry];
   const uint8_t* bytes = pieces.bytes.data() + pieces.rest[entry] - shared;
@@ -432,8 +443,8 @@ Status Grammar::walk_pieces(int32_t at, const TokenOrder::Pieces& pieces, uint32
   return Status::ok();
 }
 
-// How many plain characters (token_order.h) a text can go on with, whichever they are, up to the longest plain piece. -1: some of them can
-// follow and others not, or what lies deeper decides.
+// How many plain characters (token_order.h) a text can go on with, whichever they are, up to the longest plain piece.
+// -1: some of them can follow and others not, or what lies deeper decides.
 Result<int32_t> Grammar::plain_run(int32_t at) {
   Few here;
   here.add(at);

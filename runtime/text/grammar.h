@@ -1,11 +1,11 @@
 // Which tokens may come next in a text that must follow a grammar.
 //
-// A position (a set of stacks, see grammar_automaton.h) is computed once, gets a number, and its steps by byte are remembered, so that a
-// token costs a few look-ups a byte. The tokens that a position allows as a whole are worked out over the vocabulary in order, only when
-// somebody asks, and are kept by the innermost states of the stacks: what lies deeper is the same for nearly every token. The few tokens
-// that reach deeper are looked at each time. Counts that no token can bring to their bounds are the same to it, so that a long string has one
-// set of tokens but for its beginning and its end. Where any plain character may follow, as in a string, plain pieces are not walked over
-// (token_order.h).
+// A position (a set of stacks, see grammar_automaton.h) is computed once, gets a number, and its steps by byte are
+// remembered, so that a token costs a few look-ups a byte. The tokens that a position allows as a whole are worked out
+// over the vocabulary in order, only when somebody asks, and are kept by the innermost states of the stacks: what lies
+// deeper is the same for nearly every token. The few tokens that reach deeper are looked at each time. Counts that no
+// token can bring to their bounds are the same to it, so that a long string has one set of tokens but for its beginning
+// and its end. Where any plain character may follow, as in a string, plain pieces are not walked over (token_order.h).
 //
 // A grammar is shared by sessions and threads; calls lock it. What a stream remembers is a GrammarPosition, plain data.
 #pragma once
@@ -27,9 +27,9 @@ inline constexpr uint32_t kGrammarCells = 448;  // of a position: what bounds th
 inline constexpr uint32_t kMaxStacks = 256;     // of a position, with those on the way to it
 inline constexpr size_t kMostListed = 2048;     // tokens that list() gives
 
-// Where a text stands. Stacks in ascending order, the outermost state first: how many states a stack has in common with the one before, how
-// many follow, and these. The text cannot go on where there is none.
-// (A counted repeat stands there as three cells, see grammar_automaton.h.)
+// Where a text stands. Stacks in ascending order, the outermost state first: how many states a stack has in common with
+// the one before, how many follow, and these. The text cannot go on where there is none. (A counted repeat stands there
+// as three cells, see grammar_automaton.h.)
 struct GrammarPosition {
   uint16_t may_end;  // 1: the text may end here
   uint16_t size;     // cells in use
@@ -50,8 +50,8 @@ class Grammar {
   Status accept(GrammarPosition* at, int32_t token);
   // Sets the logits of all tokens that cannot come next to minus infinity; vocab logits.
   Status mask(const GrammarPosition& at, float* logits, int32_t vocab);
-  // All tokens that can come next, ascending, when they are few: how many were written to ids, which has room for kMostListed; else -1.
-  // quickly: also -1 where finding out would take a walk over much of the vocabulary.
+  // All tokens that can come next, ascending, when they are few: how many were written to ids, which has room for
+  // kMostListed; else -1. quickly: also -1 where finding out would take a walk over much of the vocabulary.
   Result<int32_t> list(const GrammarPosition& at, int32_t* ids, bool quickly = false);
   // accept() for bytes, for tests.
   Result<bool> accept_bytes(GrammarPosition* at, const uint8_t* bytes, size_t size);
@@ -62,18 +62,18 @@ class Grammar {
 
  private:
   struct Known {
-    uint32_t first;      // of cells_: how many states, then these, for each stack
+    uint32_t first;  // of cells_: how many states, then these, for each stack
     uint32_t size;
     uint8_t may_end;
-    uint8_t open;        // a return below the states that were kept: anything may follow
-    int32_t mask;        // number in masks_, -1: not worked out
-    int32_t context;     // the position that masks are kept by, -1: not looked up
+    uint8_t open;     // a return below the states that were kept: anything may follow
+    int32_t mask;     // number in masks_, -1: not worked out
+    int32_t context;  // the position that masks are kept by, -1: not looked up
   };
   struct Mask {
-    uint32_t plain = 0;       // plain pieces of at most so many characters
-    Vec<uint64_t> bits;       // and these, by token; empty: `few` are all, ascending
+    uint32_t plain = 0;  // plain pieces of at most so many characters
+    Vec<uint64_t> bits;  // and these, by token; empty: `few` are all, ascending
     Vec<int32_t> few;
-    Vec<uint32_t> deeper;     // entries of the order that have to be looked at each time: of other, then of plain
+    Vec<uint32_t> deeper;  // entries of the order that have to be looked at each time: of other, then of plain
     Status add(int32_t id, size_t words);
   };
 
@@ -125,7 +125,7 @@ class Grammar {
     int32_t id;
     float logit;
   };
-  Vec<Kept> kept_;  // logits that a mask leaves
+  Vec<Kept> kept_;     // logits that a mask leaves
   Vec<int32_t> path_;  // positions along the bytes of an entry
   // Stacks under construction: where each stands in work_, and its depth.
   struct Stack {

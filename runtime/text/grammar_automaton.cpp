@@ -61,7 +61,8 @@ class Builder {
     out_.class_count = count;
   }
   Status new_state(uint32_t first, uint32_t count) {
-    if (sets_.size() > kMaxGrammarStates || (sets_.size() + 1) * uint64_t(out_.class_count) > kMaxCells || members_.size() > kMaxSets) {
+    if (sets_.size() > kMaxGrammarStates || (sets_.size() + 1) * uint64_t(out_.class_count) > kMaxCells ||
+        members_.size() > kMaxSets) {
       Vec<uint32_t> parts;
       RNL_TRY(parts.assign(tree_.rules.size()));
       for (const Set& s : sets_)
@@ -103,7 +104,8 @@ class Builder {
     std::sort(set_.begin(), set_.end());
     const uint64_t hash = xxh64(set_.data(), set_.size() * sizeof(uint32_t));
     const int64_t known = index_.find(hash, [&](uint32_t s) {
-      return sets_[s].count == set_.size() && std::memcmp(members_.data() + sets_[s].first, set_.data(), set_.size() * sizeof(uint32_t)) == 0;
+      return sets_[s].count == set_.size() &&
+             std::memcmp(members_.data() + sets_[s].first, set_.data(), set_.size() * sizeof(uint32_t)) == 0;
     });
     if (known >= 0) return uint32_t(known);
     const uint32_t state = uint32_t(sets_.size());
@@ -122,7 +124,8 @@ class Builder {
       const GrammarNfa::Node& n = member(i);
       if (n.kind == Kind::kEnd) out_.states[state].ends = true;
       if (n.kind == Kind::kCall) RNL_TRY(called_.push({n.other, n.next}));
-      if (n.kind == Kind::kBytes) std::fill(reads + out_.class_of[n.low], reads + out_.class_of[n.high] + 1, true), reads_any = true;
+      if (n.kind == Kind::kBytes)
+        std::fill(reads + out_.class_of[n.low], reads + out_.class_of[n.high] + 1, true), reads_any = true;
     }
     for (uint32_t c = 0; reads_any && c < out_.class_count; ++c) {
       if (!reads[c]) continue;
@@ -150,12 +153,14 @@ class Builder {
   // The rule's number stands in for its first state until all are known.
   Status add_call(uint32_t callee, uint16_t back) {
     const bool counted = callee & GrammarNfa::kCounted;
-    const GrammarNfa::Count count = counted ? nfa_.counts[callee & ~GrammarNfa::kCounted] : GrammarNfa::Count{callee, 1, 1};
+    const GrammarNfa::Count count =
+        counted ? nfa_.counts[callee & ~GrammarNfa::kCounted] : GrammarNfa::Count{callee, 1, 1};
     RNL_CHECK_ARG(count.rule <= UINT16_MAX, "grammar: it is too large: rule number %u is called", count.rule);
     if (!counted) return out_.calls.push({uint16_t(count.rule), back});
     const GrammarAutomaton::Repeat made{uint16_t(count.rule), back, count.least, count.most};
     const uint64_t hash = xxh64(&made, sizeof made);
-    int64_t repeat = repeat_index_.find(hash, [&](uint32_t r) { return std::memcmp(&out_.repeats[r], &made, sizeof made) == 0; });
+    int64_t repeat =
+        repeat_index_.find(hash, [&](uint32_t r) { return std::memcmp(&out_.repeats[r], &made, sizeof made) == 0; });
     if (repeat < 0) {
       repeat = int64_t(out_.repeats.size());
       constexpr int kMost = GrammarAutomaton::kOpen - GrammarAutomaton::kFirstRepeat;
@@ -171,7 +176,8 @@ class Builder {
     return r ? r->back : call.back;
   }
 
-  // States behind those that they lead to, as far as there are no loops: what spreads backwards then takes a few rounds, not one a state.
+  // States behind those that they lead to, as far as there are no loops: what spreads backwards then takes a few
+  // rounds, not one a state.
   Status put_in_order() {
     Vec<uint8_t> seen;
     struct Visit {
@@ -296,8 +302,10 @@ class Builder {
       const GrammarAutomaton::State& state = out_.states[states[i]];
       for (uint32_t k = 0; k < state.call_count; ++k) {
         const GrammarAutomaton::Call call = out_.calls[state.first_call + k];
-        if (std::find(f.starts.begin(), f.starts.end(), call.start) == f.starts.end()) RNL_TRY(f.starts.push(call.start));
-        if (empty[call.start] && std::find(states.begin(), states.end(), back_of(call)) == states.end()) RNL_TRY(states.push(back_of(call)));
+        if (std::find(f.starts.begin(), f.starts.end(), call.start) == f.starts.end())
+          RNL_TRY(f.starts.push(call.start));
+        if (empty[call.start] && std::find(states.begin(), states.end(), back_of(call)) == states.end())
+          RNL_TRY(states.push(back_of(call)));
       }
     }
     return way->push(std::move(f));
@@ -307,7 +315,9 @@ class Builder {
       if (rule_starts_[r] != start) continue;
       // What a counted repeat repeats is named by the rule in whose text it begins.
       const GrammarRule& rule = tree_.rules[r < tree_.rules.size() ? r : nfa_.nodes[nfa_.starts[r]].rule];
-      return Status::make(Code::kInvalidArgument, "grammar, line %u: rule \"%.*s\" begins with itself (left recursion); write it as a repeat, or with itself at its end",
+      return Status::make(Code::kInvalidArgument,
+                          "grammar, line %u: rule \"%.*s\" begins with itself (left recursion); write it as a repeat, "
+                          "or with itself at its end",
                           rule.line, int(rule.size), rule.name);
     }
     return Status::make(Code::kInternal, "grammar: a rule begins with itself");

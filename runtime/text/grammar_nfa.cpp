@@ -13,7 +13,7 @@ constexpr uint64_t kSmallRule = 400;    // nodes of a rule that is put in wherev
 constexpr uint64_t kSmallRepeat = 400;  // nodes of a repeat that is spelled out
 constexpr uint64_t kCalls = 40;         // what a body counts that calls rules
 constexpr uint32_t kMostCounted = 50000;
-constexpr int kMaxDepth = 300;          // of trees within trees
+constexpr int kMaxDepth = 300;  // of trees within trees
 constexpr int kMostPasses = 50;
 
 using Kind = GrammarNode::Kind;
@@ -56,8 +56,8 @@ class Expander {
     for (uint64_t& s : sizes_) s = kUnknown;
     for (const GrammarNode& node : tree_.nodes)
       if (node.kind == Kind::kRule) ++uses_[node.first];
-    // A rule whose rules are all measured can be measured; what never can be is recursive or uses recursion. Rules usually stand before those
-    // that they use; what some passes leave out is called.
+    // A rule whose rules are all measured can be measured; what never can be is recursive or uses recursion. Rules
+    // usually stand before those that they use; what some passes leave out is called.
     bool changed = true;
     for (int pass = 0; pass < kMostPasses && changed; ++pass) {
       changed = false;
@@ -79,7 +79,8 @@ class Expander {
     if (node.kind == Kind::kRule) return !never_empty_[node.first];
     if (node.kind == Kind::kRepeat) return node.least == 0 || may_be_empty(node.first);
     for (uint32_t i = 0; i < node.count; ++i)
-      if (may_be_empty(tree_.children[node.first + i]) == (node.kind == Kind::kChoice)) return node.kind == Kind::kChoice;
+      if (may_be_empty(tree_.children[node.first + i]) == (node.kind == Kind::kChoice))
+        return node.kind == Kind::kChoice;
     return node.kind == Kind::kSequence;
   }
   // Whether a repeat is counted; one: the size of what it repeats.
@@ -91,15 +92,23 @@ class Expander {
     const GrammarNode& node = tree_.nodes[number];
     uint64_t size = 1;
     switch (node.kind) {
-      case Kind::kLiteral: return node.count;
-      case Kind::kClass: return 4 * uint64_t(node.count);
-      case Kind::kRule: return sizes_[node.first] != kUnknown && sizes_[node.first] > kSmallRule && uses_[node.first] > 1 ? 1 : sizes_[node.first];
+      case Kind::kLiteral:
+        return node.count;
+      case Kind::kClass:
+        return 4 * uint64_t(node.count);
+      case Kind::kRule:
+        return sizes_[node.first] != kUnknown && sizes_[node.first] > kSmallRule && uses_[node.first] > 1
+                   ? 1
+                   : sizes_[node.first];
       case Kind::kRepeat: {
-        const uint64_t one = size_of(node.first), times = node.most == kUnbounded ? std::max(node.least, 1u) : node.most;
-        if (is_counted(node, one) && (node.most != kUnbounded || one < kUnknown)) return node.most == kUnbounded ? one + 2 : 2;
+        const uint64_t one = size_of(node.first),
+                       times = node.most == kUnbounded ? std::max(node.least, 1u) : node.most;
+        if (is_counted(node, one) && (node.most != kUnbounded || one < kUnknown))
+          return node.most == kUnbounded ? one + 2 : 2;
         return one == kUnknown ? kUnknown : std::min<uint64_t>((one + 1) * times, kUnknown - 1);
       }
-      default: break;
+      default:
+        break;
     }
     for (uint32_t i = 0; i < node.count; ++i) {
       const uint64_t one = size_of(tree_.children[node.first + i]);
@@ -119,7 +128,9 @@ class Expander {
     RNL_TRY(out_.nodes.push({kind, low, high, next, other, rule_}));
     return uint32_t(out_.nodes.size() - 1);
   }
-  Result<uint32_t> bytes(uint32_t low, uint32_t high, uint32_t next) { return add(GrammarNfa::Kind::kBytes, next, 0, uint8_t(low), uint8_t(high)); }
+  Result<uint32_t> bytes(uint32_t low, uint32_t high, uint32_t next) {
+    return add(GrammarNfa::Kind::kBytes, next, 0, uint8_t(low), uint8_t(high));
+  }
   Result<uint32_t> split(uint32_t one, uint32_t other) {
     if (one == GrammarNfa::kNone) return other;
     return add(GrammarNfa::Kind::kSplit, one, other);
@@ -136,7 +147,8 @@ class Expander {
           next = one;
         }
         return next;
-      case Kind::kClass: return build_class(node, next);
+      case Kind::kClass:
+        return build_class(node, next);
       case Kind::kSequence:
         for (uint32_t i = node.count; i-- > 0;) {
           RNL_ASSIGN(one, build(tree_.children[node.first + i], next, depth + 1));
@@ -152,8 +164,10 @@ class Expander {
         }
         return all;
       }
-      case Kind::kRepeat: return build_repeat(node, next, depth);
-      case Kind::kRule: break;
+      case Kind::kRepeat:
+        return build_repeat(node, next, depth);
+      case Kind::kRule:
+        break;
     }
     const uint32_t rule = node.first;
     const bool small = sizes_[rule] <= kSmallRule || (sizes_[rule] < kUnknown && uses_[rule] == 1);
@@ -290,7 +304,7 @@ class Expander {
   Vec<uint8_t> never_empty_;  // by rule
   Vec<uint32_t> body_of_;     // by node: what a counted repeat of it calls, 0: none yet
   Vec<Body> bodies_;
-  uint32_t rule_ = 0;         // whose text is being spelled out
+  uint32_t rule_ = 0;  // whose text is being spelled out
   uint32_t class_next_ = 0, class_all_ = 0, tails_[3];
 };
 
@@ -304,8 +318,10 @@ Status too_large(const GrammarTree& tree, const Vec<uint32_t>& parts, const char
     if (parts[r] > parts[most]) most = r;
   }
   const GrammarRule& rule = tree.rules[most];
-  return Status::make(Code::kInvalidArgument, "grammar, line %u: it is too large: of more than %u %s, %u are for rule \"%.*s\"%s%.*s", rule.line, all, what, parts[most],
-                      int(std::min(rule.size, 100u)), rule.name, rule.note_size ? ", " : "", int(std::min(rule.note_size, 200u)), rule.note);
+  return Status::make(Code::kInvalidArgument,
+                      "grammar, line %u: it is too large: of more than %u %s, %u are for rule \"%.*s\"%s%.*s",
+                      rule.line, all, what, parts[most], int(std::min(rule.size, 100u)), rule.name,
+                      rule.note_size ? ", " : "", int(std::min(rule.note_size, 200u)), rule.note);
 }
 
 Status expand_grammar(const GrammarTree& tree, GrammarNfa* out) { return Expander(tree, out).expand(); }

@@ -1,5 +1,5 @@
-// A grammar's rules with their bodies spelled out as bytes: what compile_grammar() makes deterministic. Repeats are spelled out too where
-// they are small; what others repeat is called like a rule, and counted.
+// A grammar's rules with their bodies spelled out as bytes: what compile_grammar() makes deterministic. Repeats are
+// spelled out too where they are small; what others repeat is called like a rule, and counted.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct GrammarNfa {
     uint32_t rule;      // in whose text it stands
   };
   struct Count {
-    uint32_t rule;          // what is repeated; it never matches the empty text
-    uint16_t least, most;   // times, at least one
+    uint32_t rule;         // what is repeated; it never matches the empty text
+    uint16_t least, most;  // times, at least one
   };
   static constexpr uint32_t kNone = UINT32_MAX, kCounted = 1u << 31;
   Vec<Node> nodes;

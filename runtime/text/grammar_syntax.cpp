@@ -15,7 +15,9 @@ namespace {
 constexpr uint32_t kMaxRepeat = 100000;
 constexpr uint32_t kLastCode = 0x10FFFF;
 
-bool is_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'; }
+bool is_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 class Parser {
@@ -30,7 +32,8 @@ class Parser {
       RNL_ASSIGN(rule, name());
       skip();
       if (!starts_with("::=")) return bad("\"::=\" is expected after the name of a rule");
-      if (out_.rules[rule].defined) return bad("rule \"%.*s\" is defined twice", int(out_.rules[rule].size), out_.rules[rule].name);
+      if (out_.rules[rule].defined)
+        return bad("rule \"%.*s\" is defined twice", int(out_.rules[rule].size), out_.rules[rule].name);
       out_.rules[rule].defined = true;
       out_.rules[rule].note = note.at;
       out_.rules[rule].note_size = note.size;
@@ -58,7 +61,9 @@ class Parser {
     va_end(args);
     return Status::make(Code::kInvalidArgument, "grammar, line %u: %s", line_, what);
   }
-  bool starts_with(const char* s) const { return size_t(end_ - at_) >= std::strlen(s) && std::memcmp(at_, s, std::strlen(s)) == 0; }
+  bool starts_with(const char* s) const {
+    return size_t(end_ - at_) >= std::strlen(s) && std::memcmp(at_, s, std::strlen(s)) == 0;
+  }
   // Blanks, ends of lines and comments.
   void skip() {
     for (; at_ < end_; ++at_) {
@@ -88,7 +93,9 @@ class Parser {
     return yes;
   }
   int64_t find(const char* s, uint32_t size) const {
-    return names_.find(xxh64(s, size), [&](uint32_t r) { return out_.rules[r].size == size && std::memcmp(out_.rules[r].name, s, size) == 0; });
+    return names_.find(xxh64(s, size), [&](uint32_t r) {
+      return out_.rules[r].size == size && std::memcmp(out_.rules[r].name, s, size) == 0;
+    });
   }
   Result<uint32_t> name() {
     const char* const begin = at_;
@@ -169,7 +176,8 @@ class Parser {
     }
     if (at_ == end_ || *at_ != '}') return bad("a repeat is written {m}, {m,} or {m,n}");
     ++at_;
-    if (repeat->most < repeat->least) return bad("the repeat {%u,%u} ends before it begins", repeat->least, repeat->most);
+    if (repeat->most < repeat->least)
+      return bad("the repeat {%u,%u} ends before it begins", repeat->least, repeat->most);
     return Status::ok();
   }
   Status number(uint32_t* out) {
@@ -184,8 +192,10 @@ class Parser {
   }
   Result<uint32_t> item(int depth) {
     switch (*at_) {
-      case '"': return literal();
-      case '[': return char_class();
+      case '"':
+        return literal();
+      case '[':
+        return char_class();
       case '.': {
         ++at_;
         RNL_TRY(out_.ranges.push({0, kLastCode}));
@@ -199,7 +209,8 @@ class Parser {
         ++at_;
         return node;
       }
-      default: break;
+      default:
+        break;
     }
     if (!is_name(*at_)) return bad("unexpected '%c'", *at_);
     RNL_ASSIGN(rule, name());
@@ -212,23 +223,37 @@ class Parser {
     const char c = *at_++;
     int digits = 0;
     switch (c) {
-      case 'n': return uint32_t('\n');
-      case 'r': return uint32_t('\r');
-      case 't': return uint32_t('\t');
-      case 'x': digits = 2; break;
-      case 'u': digits = 4; break;
-      case 'U': digits = 8; break;
+      case 'n':
+        return uint32_t('\n');
+      case 'r':
+        return uint32_t('\r');
+      case 't':
+        return uint32_t('\t');
+      case 'x':
+        digits = 2;
+        break;
+      case 'u':
+        digits = 4;
+        break;
+      case 'U':
+        digits = 8;
+        break;
       default:
-        if (static_cast<unsigned char>(c) >= 0x80 || c < ' ' || (is_name(c) && c != '-' && c != '_')) return bad("unknown escape \\%c", c);
+        if (static_cast<unsigned char>(c) >= 0x80 || c < ' ' || (is_name(c) && c != '-' && c != '_'))
+          return bad("unknown escape \\%c", c);
         return uint32_t(c);
     }
     uint32_t value = 0;
     for (int i = 0; i < digits; ++i, ++at_) {
-      const int d = at_ == end_ ? -1 : *at_ >= '0' && *at_ <= '9' ? *at_ - '0' : (*at_ | 32) >= 'a' && (*at_ | 32) <= 'f' ? (*at_ | 32) - 'a' + 10 : -1;
+      const int d = at_ == end_                                ? -1
+                    : *at_ >= '0' && *at_ <= '9'               ? *at_ - '0'
+                    : (*at_ | 32) >= 'a' && (*at_ | 32) <= 'f' ? (*at_ | 32) - 'a' + 10
+                                                               : -1;
       if (d < 0) return bad("\\%c needs %d hexadecimal digits", c, digits);
       value = value << 4 | uint32_t(d);
     }
-    if (value > kLastCode || (value >= 0xD800 && value < 0xE000)) return bad("\\%c%0*X is not a character", c, digits, value);
+    if (value > kLastCode || (value >= 0xD800 && value < 0xE000))
+      return bad("\\%c%0*X is not a character", c, digits, value);
     return value;
   }
   Result<uint32_t> plain_code() {

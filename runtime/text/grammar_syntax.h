@@ -1,4 +1,5 @@
-// The text of a grammar, in the notation of GBNF (rules of literals, character classes, groups, alternatives and repeats), as a tree.
+// The text of a grammar, in the notation of GBNF (rules of literals, character classes, groups, alternatives and
+// repeats), as a tree.
 //
 //   root  ::= "yes" | "no" | number      the answer as a whole; every rule that is used must be there, in any order
 //   number ::= "-"? [0-9]+ ("." [0-9]{1,4})?
@@ -21,7 +22,8 @@ namespace runnel {
 
 inline constexpr uint32_t kUnbounded = UINT32_MAX;
 inline constexpr int kMaxGrammarNesting = 100;      // of groups
-inline constexpr uint32_t kMaxGrammarHeight = 300;  // of nodes, groups and repeats: what walks over a tree calls itself so often
+inline constexpr uint32_t kMaxGrammarHeight = 300;  // of nodes, groups and repeats: what walks over a tree calls itself
+                                                    // so often
 
 struct GrammarNode {
   enum class Kind : uint8_t {
@@ -44,10 +46,10 @@ struct CodeRange {
 struct GrammarRule {
   const char* name;  // in the text that was parsed
   uint32_t size;
-  uint32_t line;        // where it was first named
+  uint32_t line;  // where it was first named
   uint32_t node;
   bool defined;
-  const char* note;     // the comment before it, without '#'
+  const char* note;  // the comment before it, without '#'
   uint32_t note_size;
 };
 
@@ -57,7 +59,7 @@ struct GrammarTree {
   Vec<CodeRange> ranges;   // ascending and apart within a class
   Vec<uint8_t> bytes;
   Vec<GrammarRule> rules;
-  uint32_t root = 0;       // the rule of that name
+  uint32_t root = 0;  // the rule of that name
 };
 
 // kInvalidArgument names the line and what is wrong there. The tree refers to the text.

@@ -8,7 +8,8 @@
 namespace runnel {
 
 Status Logprobs::prepare(int32_t best, int32_t vocab) {
-  RNL_CHECK_ARG(best >= 0 && best <= kMaxLogprobs, "log-probabilities of %d tokens; 0 to %d are possible", best, kMaxLogprobs);
+  RNL_CHECK_ARG(best >= 0 && best <= kMaxLogprobs, "log-probabilities of %d tokens; 0 to %d are possible", best,
+                kMaxLogprobs);
   vocab_ = vocab;
   return best_.assign(size_t(std::min(best, vocab)));
 }
@@ -31,7 +32,8 @@ ChosenLogprobs Logprobs::of(const float* logits, int32_t chosen) {
   for (; i + 8 <= vocab_; i += 8)
     for (int l = 0; l < 8; ++l) sums[l] += double(exp_negative(logits[i + l] - highest));
   for (; i < vocab_; ++i) sums[0] += double(exp_negative(logits[i] - highest));
-  const double total = double(highest) + std::log(((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7])));
+  const double total = double(highest) + std::log(((sums[0] + sums[1]) + (sums[2] + sums[3])) +
+                                                  ((sums[4] + sums[5]) + (sums[6] + sums[7])));
   for (TokenLogprob& b : best_) b.logprob = float(double(b.logprob) - total);
   return {{chosen, float(double(logits[chosen]) - total)}, best_.data(), int32_t(n)};
 }

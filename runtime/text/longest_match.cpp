@@ -15,7 +15,8 @@ Status plain(const Vocab& vocab, const uint8_t* text, size_t size, Vec<int32_t>*
 
 }  // namespace
 
-Status longest_match_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special, size_t special_count, Vec<int32_t>* ids) {
+Status longest_match_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special,
+                            size_t special_count, Vec<int32_t>* ids) {
   size_t begin = 0;
   for (size_t r = 0; r < special_count; ++r) {
     for (size_t i = special[r].begin; i < special[r].end;) {

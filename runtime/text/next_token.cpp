@@ -8,17 +8,20 @@
 namespace runnel {
 namespace {
 
-// How many of the highest logits are tried for a choice among the best under a grammar, where the output matrix makes these alone for less: of k
-// that decide, some may be refused.
+// How many of the highest logits are tried for a choice among the best under a grammar, where the output matrix makes
+// these alone for less: of k that decide, some may be refused.
 constexpr int32_t kSpare = 24, kTried = 64;
 
 }  // namespace
 
-// How many tokens the grammar lets follow, in listed_, where only these matter whatever the logits are; else not above 0.
+// How many tokens the grammar lets follow, in listed_, where only these matter whatever the logits are; else not above
+// 0.
 Result<int32_t> NextToken::list_first() {
   const SamplerOptions& s = options_.sampling;
   const bool greedy = deciding_logits(s) == 1;
-  if (!options_.grammar || options_.logprobs_fn || s.bias_count || !(greedy || s.top_k > 0 || s.top_p < 1 || s.min_p > 0)) return 0;
+  if (!options_.grammar || options_.logprobs_fn || s.bias_count ||
+      !(greedy || s.top_k > 0 || s.top_p < 1 || s.min_p > 0))
+    return 0;
   // The greedy choice may do without them.
   RNL_ASSIGN(listed, options_.grammar->list(at_, listed_.data(), greedy));
   return listed > 0 && listed_[size_t(listed - 1)] < logits_.count ? listed : 0;
@@ -52,13 +55,16 @@ Status NextToken::feed(const int32_t* ids, size_t count) {
   const int64_t begin = session_.position();
   Status s = session_.run(&in, 1, o);
   note_tokens(state_, begin, ids, session_.position());
-  if (s.is_ok() && !logits_.data && logits_.choice < 0) return Status::make(Code::kInternal, "the call gave no logits of its last token");
+  if (s.is_ok() && !logits_.data && logits_.choice < 0)
+    return Status::make(Code::kInternal, "the call gave no logits of its last token");
   return s.is_ok() ? drop_padding() : std::move(s);
 }
 
-// Where some rows behind the vocabulary are among the highest that were computed, fewer tokens than asked for may be left: then all are computed.
+// Where some rows behind the vocabulary are among the highest that were computed, fewer tokens than asked for may be
+// left: then all are computed.
 Status NextToken::drop_padding() {
-  if (asked_ <= 0 || !logits_.data || vocab_ == width_ || session_.plan().programs[0].screened_op < 0) return Status::ok();
+  if (asked_ <= 0 || !logits_.data || vocab_ == width_ || session_.plan().programs[0].screened_op < 0)
+    return Status::ok();
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   const float* end = logits_.data + width_;
   const bool has_padding = std::any_of(logits_.data + vocab_, end, [](float x) { return x != kNone; });
@@ -71,20 +77,26 @@ Status NextToken::find_logits() {
   const PlannedProgram& p = session_.plan().programs[0];
   for (uint32_t i = 0; i < p.info->outputs.size(); ++i)
     if (int(p.info->outputs[i]) == p.logits_value) output_ = int(i);
-  if (output_ < 0) return Status::make(Code::kUnsupported, "program \"%s\" has no logits: no output [rows, vocabulary] of f32", p.info->name);
+  if (output_ < 0)
+    return Status::make(Code::kUnsupported, "program \"%s\" has no logits: no output [rows, vocabulary] of f32",
+                        p.info->name);
   const ExprId width = p.info->values[size_t(p.logits_value)].shape.dims[1];
   RNL_ASSIGN(n, session_.model().exprs().evaluate(width, session_.plan().bounds));
-  if (n < 1 || n > INT32_MAX) return Status::make(Code::kUnsupported, "program \"%s\" has %lld logits", p.info->name, static_cast<long long>(n));
+  if (n < 1 || n > INT32_MAX)
+    return Status::make(Code::kUnsupported, "program \"%s\" has %lld logits", p.info->name, static_cast<long long>(n));
   width_ = n;
   vocab_ = tokenizer_ && tokenizer_->vocab().count > 0 ? std::min<int64_t>(n, tokenizer_->vocab().count) : n;
   return Status::ok();
 }
 
 Status NextToken::check_grammar() const {
-  RNL_CHECK_ARG(options_.grammar || !options_.grammar_goes_on, "an answer can only go on under its grammar, and none is given");
+  RNL_CHECK_ARG(options_.grammar || !options_.grammar_goes_on,
+                "an answer can only go on under its grammar, and none is given");
   if (!options_.grammar) return Status::ok();
-  RNL_CHECK_ARG(!options_.ignore_end, "ignore_end and a grammar exclude each other: an end token is how an answer under a grammar ends");
-  RNL_CHECK_ARG(tokenizer_ && tokenizer_->vocab().pieces == options_.grammar->order().tokenizer.vocab().pieces, "the grammar was made for another model");
+  RNL_CHECK_ARG(!options_.ignore_end,
+                "ignore_end and a grammar exclude each other: an end token is how an answer under a grammar ends");
+  RNL_CHECK_ARG(tokenizer_ && tokenizer_->vocab().pieces == options_.grammar->order().tokenizer.vocab().pieces,
+                "the grammar was made for another model");
   return Status::ok();
 }
 
@@ -96,12 +108,17 @@ Status NextToken::resume(const int32_t* prompt, size_t count) {
   const GrammarState::Mark& mark = g.marks[1];
   if (mark.at < 0 || mark.at > position || mark.at < g.begin || position - mark.at > int64_t(SamplerState::kHistory) ||
       state_.sampler.peak > uint64_t(mark.at) + SamplerState::kHistory)
-    return Status::make(Code::kRollbackRange, "the answer cannot go on under its grammar from position %lld: its tokens since %lld are not kept", static_cast<long long>(position),
-                        static_cast<long long>(g.begin));
+    return Status::make(
+        Code::kRollbackRange,
+        "the answer cannot go on under its grammar from position %lld: its tokens since %lld are not kept",
+        static_cast<long long>(position), static_cast<long long>(g.begin));
   at_ = mark.position;
   for (int64_t p = mark.at; p < position; ++p) {
     const int32_t id = state_.sampler.history[uint64_t(p) % SamplerState::kHistory];
-    if (id < 0) return Status::make(Code::kUnsupported, "the answer cannot go on under its grammar: position %lld of the stream is no token", static_cast<long long>(p));
+    if (id < 0)
+      return Status::make(Code::kUnsupported,
+                          "the answer cannot go on under its grammar: position %lld of the stream is no token",
+                          static_cast<long long>(p));
     RNL_TRY(options_.grammar->accept(&at_, id));
   }
   for (size_t i = 0; i < count; ++i) RNL_TRY(options_.grammar->accept(&at_, prompt[i]));
@@ -117,7 +134,10 @@ Status NextToken::prepare(bool new_text) {
   goes_on_ = same && (!new_text || options_.grammar_goes_on);
   // A refused or penalised token may be any of the highest.
   const int32_t deciding = deciding_logits(options_.sampling);
-  top_logits_ = options_.logprobs_fn ? 0 : !options_.grammar || deciding <= 1 ? deciding : deciding <= kTried ? std::min(kTried, deciding + kSpare) : 0;
+  top_logits_ = options_.logprobs_fn                 ? 0
+                : !options_.grammar || deciding <= 1 ? deciding
+                : deciding <= kTried                 ? std::min(kTried, deciding + kSpare)
+                                                     : 0;
   least_ = std::max(1, deciding);
   if (options_.grammar) RNL_TRY(listed_.assign(kMostListed));
   const TokenFilter f = filter(1);
@@ -157,7 +177,8 @@ TokenFilter NextToken::filter(int32_t least) {
             const NextToken& t = *static_cast<const NextToken*>(context);
             return t.options_.grammar->mask(t.at_, logits, vocab);
           },
-          int32_t(kMostListed), least};
+          int32_t(kMostListed),
+          least};
 }
 
 Result<int32_t> NextToken::sample() {
@@ -174,7 +195,8 @@ Result<int32_t> NextToken::sample() {
   }
 }
 
-// Too few of the last token's highest logits fit: of what the grammar lets through when that is little, else more of them, then all.
+// Too few of the last token's highest logits fit: of what the grammar lets through when that is little, else more of
+// them, then all.
 Status NextToken::make_again() {
   RNL_ASSIGN(listed, options_.grammar->list(at_, listed_.data()));
   while (listed > 0 && listed_[size_t(listed - 1)] >= logits_.count) --listed;
@@ -198,9 +220,11 @@ Result<int32_t> NextToken::choose() {
   if (id == kNoToken) {
     if (at_.may_end) return id;
     return Status::make(Code::kUnsupported, "the grammar lets no token follow here%s",
-                        options_.grammar->was_limited() ? ": its nesting or the number of its readings became too large" : "; the vocabulary or the biases leave none that fits");
+                        options_.grammar->was_limited() ? ": its nesting or the number of its readings became too large"
+                                                        : "; the vocabulary or the biases leave none that fits");
   }
-  if (options_.grammar && !options_.grammar->order().tokenizer.vocab().ends_turn(id)) RNL_TRY(options_.grammar->accept(&at_, id));
+  if (options_.grammar && !options_.grammar->order().tokenizer.vocab().ends_turn(id))
+    RNL_TRY(options_.grammar->accept(&at_, id));
   if (options_.logprobs_fn) options_.logprobs_fn(options_.logprobs_context, logprobs_.of(logits_.data, id));
   return id;
 }

@@ -8,8 +8,10 @@ namespace runnel {
 class NextToken {
  public:
   // tokenizer: null where the model has none.
-  NextToken(Session& session, const GenerateOptions& options, const Tokenizer* tokenizer) : session_(session), options_(options), state_(text_state(session)), tokenizer_(tokenizer) {}
-  // Everything about the options that can be refused before anything is fed. new_text: what will be fed is not only what was chosen before.
+  NextToken(Session& session, const GenerateOptions& options, const Tokenizer* tokenizer)
+      : session_(session), options_(options), state_(text_state(session)), tokenizer_(tokenizer) {}
+  // Everything about the options that can be refused before anything is fed. new_text: what will be fed is not only
+  // what was chosen before.
   Status prepare(bool new_text);
   // Feeds the prompt, not empty, after prepare().
   Status begin(const int32_t* prompt, size_t count);
@@ -38,10 +40,10 @@ class NextToken {
   const GenerateOptions& options_;
   TextState& state_;
   const Tokenizer* tokenizer_;
-  int output_ = -1;        // of the program: its logits
-  int64_t width_ = 0;      // of a row of logits
-  int64_t vocab_ = 0;      // of these, the tokens that there are; rows behind the vocabulary pad the output matrix
-  bool goes_on_ = false;   // an answer under the grammar is under way
+  int output_ = -1;       // of the program: its logits
+  int64_t width_ = 0;     // of a row of logits
+  int64_t vocab_ = 0;     // of these, the tokens that there are; rows behind the vocabulary pad the output matrix
+  bool goes_on_ = false;  // an answer under the grammar is under way
   Sampler sampler_;
   Logprobs logprobs_;
   Logits logits_;

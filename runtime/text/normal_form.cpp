@@ -9,7 +9,8 @@ namespace {
 
 template <class T>
 const T* view(const uint8_t* tables, size_t size, uint64_t offset, uint64_t count) {
-  if (offset > size || reinterpret_cast<uintptr_t>(tables + offset) % alignof(T) || (size - offset) / sizeof(T) < count) return nullptr;
+  if (offset > size || reinterpret_cast<uintptr_t>(tables + offset) % alignof(T) || (size - offset) / sizeof(T) < count)
+    return nullptr;
   return reinterpret_cast<const T*>(tables + offset);
 }
 
@@ -24,7 +25,8 @@ bool map_open(const uint8_t* tables, size_t size, uint32_t offset, CharMap* out)
   out->ascii = view<uint8_t>(tables, size, at, 128);
   out->page_of = view<uint16_t>(tables, size, at += 128, kMapPages);
   out->entries = view<uint32_t>(tables, size, at += kMapPages * 2, uint64_t(out->page_count) * kMapPage);
-  out->ends = view<uint32_t>(tables, size, at += uint64_t(out->page_count) * kMapPage * 4, uint64_t(out->string_count) + 1);
+  out->ends =
+      view<uint32_t>(tables, size, at += uint64_t(out->page_count) * kMapPage * 4, uint64_t(out->string_count) + 1);
   if (!out->ascii || !out->page_of || !out->entries || !out->ends) return false;
   at += (uint64_t(out->string_count) + 1) * 4;
   out->text = tables + at;
@@ -43,13 +45,15 @@ bool form_open(const uint8_t* tables, size_t size, const NormStep& step, NormalF
   out->pairs = view<NormPair>(tables, size, step.args[3], step.args[4]);
   out->pair_count = step.args[4];
   out->compose = step.flags & kNormCompose;
-  return map_open(tables, size, step.args[0], &out->decompositions) && class_table_open(tables, size, step.args[1], step.args[2], &out->classes) && out->pairs;
+  return map_open(tables, size, step.args[0], &out->decompositions) &&
+         class_table_open(tables, size, step.args[1], step.args[2], &out->classes) && out->pairs;
 }
 
 namespace {
 
 // Hangul's syllables follow from their numbers.
-constexpr uint32_t kS = 0xAC00, kL = 0x1100, kV = 0x1161, kT = 0x11A7, kLCount = 19, kVCount = 21, kTCount = 28, kSCount = kLCount * kVCount * kTCount;
+constexpr uint32_t kS = 0xAC00, kL = 0x1100, kV = 0x1161, kT = 0x11A7, kLCount = 19, kVCount = 21, kTCount = 28,
+                   kSCount = kLCount * kVCount * kTCount;
 
 class Form {
  public:
@@ -107,12 +111,18 @@ Status Form::decompose(uint32_t c) {
 
 // 0: they do not join.
 uint32_t Form::join(uint32_t first, uint32_t second) const {
-  if (first >= kL && first < kL + kLCount && second >= kV && second < kV + kVCount) return kS + ((first - kL) * kVCount + second - kV) * kTCount;
-  if (first >= kS && first < kS + kSCount && (first - kS) % kTCount == 0 && second > kT && second < kT + kTCount) return first + second - kT;
-  const auto less = [](const NormPair& a, const NormPair& b) { return a.first != b.first ? a.first < b.first : a.second < b.second; };
+  if (first >= kL && first < kL + kLCount && second >= kV && second < kV + kVCount)
+    return kS + ((first - kL) * kVCount + second - kV) * kTCount;
+  if (first >= kS && first < kS + kSCount && (first - kS) % kTCount == 0 && second > kT && second < kT + kTCount)
+    return first + second - kT;
+  const auto less = [](const NormPair& a, const NormPair& b) {
+    return a.first != b.first ? a.first < b.first : a.second < b.second;
+  };
   const NormPair key = {first, second, 0};
   const NormPair* at = std::lower_bound(f_.pairs, f_.pairs + f_.pair_count, key, less);
-  return at != f_.pairs + f_.pair_count && at->first == first && at->second == second && at->joined < kCodePoints ? at->joined : 0;
+  return at != f_.pairs + f_.pair_count && at->first == first && at->second == second && at->joined < kCodePoints
+             ? at->joined
+             : 0;
 }
 
 void Form::compose() {
@@ -138,8 +148,11 @@ Status Form::write(uint32_t c) {
   size_t n = 0;
   if (c < 0x80) b[n++] = uint8_t(c);
   else if (c < 0x800) b[n++] = uint8_t(0xC0 | c >> 6), b[n++] = uint8_t(0x80 | (c & 63));
-  else if (c < 0x10000) b[n++] = uint8_t(0xE0 | c >> 12), b[n++] = uint8_t(0x80 | (c >> 6 & 63)), b[n++] = uint8_t(0x80 | (c & 63));
-  else b[n++] = uint8_t(0xF0 | c >> 18), b[n++] = uint8_t(0x80 | (c >> 12 & 63)), b[n++] = uint8_t(0x80 | (c >> 6 & 63)), b[n++] = uint8_t(0x80 | (c & 63));
+  else if (c < 0x10000)
+    b[n++] = uint8_t(0xE0 | c >> 12), b[n++] = uint8_t(0x80 | (c >> 6 & 63)), b[n++] = uint8_t(0x80 | (c & 63));
+  else
+    b[n++] = uint8_t(0xF0 | c >> 18), b[n++] = uint8_t(0x80 | (c >> 12 & 63)), b[n++] = uint8_t(0x80 | (c >> 6 & 63)),
+    b[n++] = uint8_t(0x80 | (c & 63));
   return out_.append(b, n);
 }
 
@@ -160,8 +173,8 @@ Status Form::segment(const uint8_t* text, size_t size) {
   return Status::ok();
 }
 
-// Characters of class 0 stay as they are and nothing crosses the place before one. All others are worked on together with the
-// character of class 0 before them, which may join with them.
+// Characters of class 0 stay as they are and nothing crosses the place before one. All others are worked on together
+// with the character of class 0 before them, which may join with them.
 Status Form::run(const uint8_t* text, size_t size, bool* changed) {
   size_t done = 0, begin = 0;
   for (size_t at = 0; at < size;) {
@@ -187,7 +200,8 @@ Status Form::run(const uint8_t* text, size_t size, bool* changed) {
     const size_t before = out_.size() + begin - done;
     RNL_TRY(out_.append(text + done, begin - done));
     RNL_TRY(segment(text + begin, end - begin));
-    *changed |= out_.size() - before != end - begin || std::memcmp(out_.data() + before, text + begin, end - begin) != 0;
+    *changed |=
+        out_.size() - before != end - begin || std::memcmp(out_.data() + before, text + begin, end - begin) != 0;
     done = begin = at = end;
   }
   return *changed ? out_.append(text + done, size - done) : Status::ok();
@@ -195,7 +209,8 @@ Status Form::run(const uint8_t* text, size_t size, bool* changed) {
 
 }  // namespace
 
-Status normal_form(const NormalForm& form, const uint8_t* text, size_t size, Vec<uint64_t>* marks, Vec<uint8_t>* out, bool* changed) {
+Status normal_form(const NormalForm& form, const uint8_t* text, size_t size, Vec<uint64_t>* marks, Vec<uint8_t>* out,
+                   bool* changed) {
   return Form(form, marks, out).run(text, size, changed);
 }
 

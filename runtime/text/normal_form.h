@@ -55,6 +55,7 @@ struct NormalForm {
 bool form_open(const uint8_t* tables, size_t size, const NormStep& step, NormalForm* out);
 
 // Appends the text's form to `out`, unless the text has it already: then changed stays false.
-Status normal_form(const NormalForm& form, const uint8_t* text, size_t size, Vec<uint64_t>* marks, Vec<uint8_t>* out, bool* changed);
+Status normal_form(const NormalForm& form, const uint8_t* text, size_t size, Vec<uint64_t>* marks, Vec<uint8_t>* out,
+                   bool* changed);
 
 }  // namespace runnel

@@ -9,16 +9,20 @@
 namespace runnel {
 
 Status norm_open(const uint8_t* tables, size_t size, Normalizer* out) {
-  const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: the normaliser %s", what); };
+  const auto bad = [](const char* what) {
+    return Status::make(Code::kInvalidModel, "tokenizer: the normaliser %s", what);
+  };
   *out = {};
   if (size == 0) return Status::ok();
   if (size < sizeof(NormHeader) || reinterpret_cast<uintptr_t>(tables) % 8) return bad("is too small or misaligned");
   const auto* h = reinterpret_cast<const NormHeader*>(tables);
   if (h->magic != kNormMagic) return bad("has an unknown layout");
-  if (h->step_count > kMaxNormSteps || (size - sizeof(NormHeader)) / sizeof(NormStep) < h->step_count) return bad("has too many steps");
+  if (h->step_count > kMaxNormSteps || (size - sizeof(NormHeader)) / sizeof(NormStep) < h->step_count)
+    return bad("has too many steps");
   *out = {tables, size, reinterpret_cast<const NormStep*>(tables + sizeof(NormHeader)), h->step_count};
   for (uint32_t i = 0; i < h->step_count; ++i)
-    if (out->steps[i].kind > NormKind::kCharsMap) return Status::make(Code::kUnsupported, "tokenizer: the normaliser's step %u is unknown to this version", i);
+    if (out->steps[i].kind > NormKind::kCharsMap)
+      return Status::make(Code::kUnsupported, "tokenizer: the normaliser's step %u is unknown to this version", i);
   return Status::ok();
 }
 
@@ -42,7 +46,9 @@ Status append_valid(const uint8_t* text, size_t size, Vec<uint8_t>* out) {
 
 namespace {
 
-Status broken() { return Status::make(Code::kInvalidModel, "tokenizer: the normaliser has a table outside of its tensor"); }
+Status broken() {
+  return Status::make(Code::kInvalidModel, "tokenizer: the normaliser has a table outside of its tensor");
+}
 
 struct Strings {
   const uint8_t* data;
@@ -57,7 +63,8 @@ struct Strings {
 
 class Steps {
  public:
-  Steps(const Normalizer& n, NormScratch* scratch, RegexScratch* regex) : n_(n), s_(*scratch), regex_(*regex), out_(s_.to) {}
+  Steps(const Normalizer& n, NormScratch* scratch, RegexScratch* regex)
+      : n_(n), s_(*scratch), regex_(*regex), out_(s_.to) {}
   // Leaves the changed text in the scratch's `to`; changed is false when it would be the same.
   Status run(const NormStep& step, const uint8_t* text, size_t size, bool* changed);
 
@@ -89,7 +96,8 @@ Status Steps::map(const NormStep& step, bool* changed) {
   uint8_t run[256];
   for (size_t at = 0; at < size_;) {
     size_t n = 0, from = at;
-    while (n < sizeof run && at < size_ && text_[at] < 0x80 && m.ascii[text_[at]] < 0x80) run[n++] = m.ascii[text_[at++]];
+    while (n < sizeof run && at < size_ && text_[at] < 0x80 && m.ascii[text_[at]] < 0x80)
+      run[n++] = m.ascii[text_[at++]];
     if (n && std::memcmp(run, text_ + from, n) != 0) {
       RNL_TRY(out_.append(text_ + done, from - done));
       RNL_TRY(out_.append(run, n));
@@ -172,7 +180,8 @@ Status Steps::strip(const NormStep& step, bool* changed) {
   return *changed ? out_.append(text_ + begin, end - begin) : Status::ok();
 }
 
-// SentencePiece's normaliser: at each place a user-defined piece as it is, else the longest string of the table by what replaces it.
+// SentencePiece's normaliser: at each place a user-defined piece as it is, else the longest string of the table by what
+// replaces it.
 Status Steps::sentence_piece(const NormStep& step) {
   ByteTrie table, user;
   StringView blob;
@@ -218,7 +227,8 @@ Status Steps::sentence_piece(const NormStep& step) {
     if (to.size) after_space = extra && to.data[to.size - 1] == ' ';
     if (!extra) after_space = false;
   }
-  while (extra && out_.size() >= mark_size && std::memcmp(out_.end() - mark_size, mark, mark_size) == 0) out_.truncate(out_.size() - mark_size);
+  while (extra && out_.size() >= mark_size && std::memcmp(out_.end() - mark_size, mark, mark_size) == 0)
+    out_.truncate(out_.size() - mark_size);
   if (step.flags & kSpmSuffix) RNL_TRY(out_.append(mark, mark_size));
   return Status::ok();
 }
@@ -234,13 +244,17 @@ size_t cluster_end(const ClassTable& classes, const uint8_t* text, size_t size, 
     const Cluster now = Cluster(classes.of(c.value));
     const auto is = [](Cluster x, auto... of) { return ((x == of) || ...); };
     if (before == Cluster::kCr && now == Cluster::kLf) return at + c.length;
-    if (is(before, Cluster::kCr, Cluster::kLf, Cluster::kControl) || is(now, Cluster::kCr, Cluster::kLf, Cluster::kControl)) return at;
+    if (is(before, Cluster::kCr, Cluster::kLf, Cluster::kControl) ||
+        is(now, Cluster::kCr, Cluster::kLf, Cluster::kControl))
+      return at;
     const bool extends = is(now, Cluster::kExtend, Cluster::kLinker, Cluster::kJoiner);
     const bool joined = extends || now == Cluster::kSpacing || before == Cluster::kPrepend ||
-      (before == Cluster::kL && is(now, Cluster::kL, Cluster::kV, Cluster::kLv, Cluster::kLvt)) ||
-      (is(before, Cluster::kLv, Cluster::kV) && is(now, Cluster::kV, Cluster::kT)) || (is(before, Cluster::kLvt, Cluster::kT) && now == Cluster::kT) ||
-      (consonant && linked && now == Cluster::kConsonant) || (picture && before == Cluster::kJoiner && now == Cluster::kPicture) ||
-      (now == Cluster::kRegional && before == Cluster::kRegional && regional % 2 == 1);
+                        (before == Cluster::kL && is(now, Cluster::kL, Cluster::kV, Cluster::kLv, Cluster::kLvt)) ||
+                        (is(before, Cluster::kLv, Cluster::kV) && is(now, Cluster::kV, Cluster::kT)) ||
+                        (is(before, Cluster::kLvt, Cluster::kT) && now == Cluster::kT) ||
+                        (consonant && linked && now == Cluster::kConsonant) ||
+                        (picture && before == Cluster::kJoiner && now == Cluster::kPicture) ||
+                        (now == Cluster::kRegional && before == Cluster::kRegional && regional % 2 == 1);
     if (!joined) return at;
     if (now == Cluster::kConsonant) consonant = true, linked = false;
     else if (now == Cluster::kLinker) linked = true;
@@ -253,8 +267,8 @@ size_t cluster_end(const ClassTable& classes, const uint8_t* text, size_t size, 
   return at;
 }
 
-// The tokenizers library looks a whole cluster of less than 6 bytes up and takes the first, shortest hit for all of it; else it looks
-// each character up.
+// The tokenizers library looks a whole cluster of less than 6 bytes up and takes the first, shortest hit for all of it;
+// else it looks each character up.
 Status Steps::chars_map(const NormStep& step, bool* changed) {
   ByteTrie table;
   StringView blob;
@@ -304,14 +318,17 @@ Status Steps::run(const NormStep& step, const uint8_t* text, size_t size, bool* 
   out_.clear();
   *changed = false;
   switch (step.kind) {
-    case NormKind::kMap: return map(step, changed);
+    case NormKind::kMap:
+      return map(step, changed);
     case NormKind::kForm: {
       NormalForm form;
       if (!form_open(n_.tables, n_.size, step, &form)) return broken();
       return normal_form(form, text, size, &s_.marks, &out_, changed);
     }
-    case NormKind::kReplace: return replace(step, changed);
-    case NormKind::kReplacePattern: return replace_pattern(step, changed);
+    case NormKind::kReplace:
+      return replace(step, changed);
+    case NormKind::kReplacePattern:
+      return replace_pattern(step, changed);
     case NormKind::kPrepend: {
       StringView string;
       RNL_TRY(string_arg(step, 0, &string));
@@ -320,16 +337,21 @@ Status Steps::run(const NormStep& step, const uint8_t* text, size_t size, bool* 
       RNL_TRY(out_.append(string.data, string.size));
       return out_.append(text, size);
     }
-    case NormKind::kStrip: return strip(step, changed);
-    case NormKind::kSentencePiece: *changed = true; return sentence_piece(step);
-    case NormKind::kCharsMap: return chars_map(step, changed);
+    case NormKind::kStrip:
+      return strip(step, changed);
+    case NormKind::kSentencePiece:
+      *changed = true;
+      return sentence_piece(step);
+    case NormKind::kCharsMap:
+      return chars_map(step, changed);
   }
   return Status::ok();
 }
 
 }  // namespace
 
-Status normalize(const Normalizer& normalizer, size_t begin, Vec<uint8_t>* text, NormScratch* scratch, RegexScratch* regex) {
+Status normalize(const Normalizer& normalizer, size_t begin, Vec<uint8_t>* text, NormScratch* scratch,
+                 RegexScratch* regex) {
   if (normalizer.step_count == 0) return Status::ok();
   Steps steps(normalizer, scratch, regex);
   bool any = false;

@@ -6,18 +6,22 @@
 namespace runnel {
 
 Status piece_trie_open(const uint8_t* data, size_t size, size_t piece_count, PieceTrie* out) {
-  const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: the trie of pieces %s", what); };
+  const auto bad = [](const char* what) {
+    return Status::make(Code::kInvalidModel, "tokenizer: the trie of pieces %s", what);
+  };
   if (size < sizeof(PieceTrieHeader) || reinterpret_cast<uintptr_t>(data) % 8) return bad("is too small or misaligned");
   const auto* h = reinterpret_cast<const PieceTrieHeader*>(data);
   if (h->magic != kPieceTrieMagic) return bad("has an unknown layout");
   if (h->piece_count != piece_count) return bad("belongs to another vocabulary");
-  if (h->flags > (kWideSums | kUserTenths)) return Status::make(Code::kUnsupported, "tokenizer: the trie of pieces has flags that are unknown to this version");
+  if (h->flags > (kWideSums | kUserTenths))
+    return Status::make(Code::kUnsupported, "tokenizer: the trie of pieces has flags that are unknown to this version");
   if (h->prefix_size > kPrefixBytes || h->node_count >> 28) return bad("has sizes out of range");
   const uint64_t scores = h->flags & kWideSums ? uint64_t(piece_count) * 8 : 0;
   if (size != sizeof(PieceTrieHeader) + uint64_t(h->node_count) * 8 + scores) return bad("has a wrong size");
   if (!trie_open(data, size, sizeof(PieceTrieHeader), h->node_count, &out->trie)) return bad("is empty");
   out->header = h;
-  out->wide_scores = scores ? reinterpret_cast<const double*>(data + sizeof(PieceTrieHeader) + size_t(h->node_count) * 8) : nullptr;
+  out->wide_scores =
+      scores ? reinterpret_cast<const double*>(data + sizeof(PieceTrieHeader) + size_t(h->node_count) * 8) : nullptr;
   return Status::ok();
 }
 
@@ -26,7 +30,12 @@ namespace {
 class Unigram {
  public:
   using Node = UnigramScratch::Node;
-  Unigram(const Vocab& vocab, UnigramScratch* scratch, Vec<int32_t>* ids) : v_(vocab), s_(*scratch), nodes_(scratch->nodes), ids_(*ids), is_wide_(vocab.piece_trie.wide_scores != nullptr) {}
+  Unigram(const Vocab& vocab, UnigramScratch* scratch, Vec<int32_t>* ids)
+      : v_(vocab),
+        s_(*scratch),
+        nodes_(scratch->nodes),
+        ids_(*ids),
+        is_wide_(vocab.piece_trie.wide_scores != nullptr) {}
   Status word(const uint8_t* text, size_t size);
 
  private:
@@ -61,7 +70,8 @@ Status Unigram::flush(size_t end) {
   s_.path.clear();
   for (size_t at = end; at > base_;) {
     const Node& n = nodes_[at - base_];
-    if (n.length == 0 || n.length > at - base_) return Status::make(Code::kInvalidModel, "tokenizer: the trie of pieces leads nowhere");
+    if (n.length == 0 || n.length > at - base_)
+      return Status::make(Code::kInvalidModel, "tokenizer: the trie of pieces leads nowhere");
     at -= n.length;
     RNL_TRY(s_.path.push({uint32_t(at), n.length, n.id}));
   }
@@ -92,7 +102,8 @@ Status Unigram::unknown(uint32_t begin, uint32_t length) {
   for (uint32_t i = 0; i < length && bytes; ++i) bytes = byte_id(i) >= 0;
   for (uint32_t i = 0; i < length && bytes; ++i) RNL_TRY(ids_.push(byte_id(i)));
   if (bytes) return Status::ok();
-  if (v_.unk < 0) return Status::make(Code::kInvalidModel, "tokenizer: a character has no piece, and there is no unknown piece");
+  if (v_.unk < 0)
+    return Status::make(Code::kInvalidModel, "tokenizer: a character has no piece, and there is no unknown piece");
   if (!after_unknown_) RNL_TRY(ids_.push(v_.unk));
   after_unknown_ = true;
   return Status::ok();
@@ -140,7 +151,8 @@ Status Unigram::word(const uint8_t* text, size_t size) {
 
 }  // namespace
 
-Status unigram_encode(const Vocab& vocab, const uint8_t* word, size_t size, UnigramScratch* scratch, Vec<int32_t>* ids) {
+Status unigram_encode(const Vocab& vocab, const uint8_t* word, size_t size, UnigramScratch* scratch,
+                      Vec<int32_t>* ids) {
   if (size == 0) return Status::ok();
   return Unigram(vocab, scratch, ids).word(word, size);
 }
@@ -152,7 +164,8 @@ Status word_piece_encode(const Vocab& vocab, const uint8_t* word, size_t size, V
   for (size_t i = 0; i < size; ++i) characters += (word[i] & 0xC0) != 0x80;
   uint32_t within = 0;  // the node that pieces within a word begin at
   bool has_within = true;
-  for (uint32_t i = 0; i < p.header->prefix_size && has_within; ++i) has_within = p.trie.step(&within, p.header->prefix[i]);
+  for (uint32_t i = 0; i < p.header->prefix_size && has_within; ++i)
+    has_within = p.trie.step(&within, p.header->prefix[i]);
   bool good = characters <= p.header->max_chars;
   for (size_t at = 0; at < size && good;) {
     int32_t id = -1;
@@ -169,7 +182,8 @@ Status word_piece_encode(const Vocab& vocab, const uint8_t* word, size_t size, V
     at = longest;
   }
   if (good) return Status::ok();
-  if (vocab.unk < 0) return Status::make(Code::kInvalidModel, "tokenizer: a word has no pieces, and there is no unknown piece");
+  if (vocab.unk < 0)
+    return Status::make(Code::kInvalidModel, "tokenizer: a word has no pieces, and there is no unknown piece");
   ids->truncate(before);
   return ids->push(vocab.unk);
 }

@@ -8,7 +8,8 @@
 namespace runnel {
 namespace {
 
-// The alphabet of byte-level BPE: printable characters of Latin-1 for themselves, those from U+0100 on for the other bytes in order.
+// The alphabet of byte-level BPE: printable characters of Latin-1 for themselves, those from U+0100 on for the other
+// bytes in order.
 uint32_t letter_of(uint8_t b) {
   if (b < 0x21) return 256u + b;
   if (b >= 0x7F && b <= 0xA0) return 256u + 33 + b - 0x7F;
@@ -48,7 +49,9 @@ class Pipeline {
   bool next_added(const Place& p, size_t from, size_t after, Found* out) const;
   TrieMatch match_added(const Place& p, size_t at, size_t limit, bool with_control) const;
   bool stands_alone(const Place& p, size_t begin, size_t end) const;
-  bool is_word(const uint8_t* p, size_t n) const { return v_.pre.word.page_count && v_.pre.word.of(code_point_at(p, n).value) == 1; }
+  bool is_word(const uint8_t* p, size_t n) const {
+    return v_.pre.word.page_count && v_.pre.word.of(code_point_at(p, n).value) == 1;
+  }
   Status section(const uint8_t* text, size_t size, const TextRange* special, size_t special_count, bool first);
   Status normalized(const uint8_t* text, size_t size, bool special, bool first);
   Status pre_tokenize(uint32_t step, size_t begin, size_t end, bool first);
@@ -60,15 +63,17 @@ class Pipeline {
   Vec<int32_t>& ids_;
   const uint8_t* text_ = nullptr;  // all of it, as it was given
   Regex regexes_[kMaxPreSteps];
-  bool begins_[256] = {};  // bytes that added tokens begin with
+  bool begins_[256] = {};                                     // bytes that added tokens begin with
   bool any_normalized_ = false, control_normalized_ = false;  // added tokens that are looked for in normalised text
 };
 
 Status Pipeline::open() {
   for (uint32_t i = 0; i < v_.pre.step_count; ++i)
-    if (v_.pre.steps[i].kind == PreKind::kSplit) RNL_TRY(regex_open(v_.pre.tables, v_.pre.size, v_.pre.steps[i].offset, &regexes_[i]));
+    if (v_.pre.steps[i].kind == PreKind::kSplit)
+      RNL_TRY(regex_open(v_.pre.tables, v_.pre.size, v_.pre.steps[i].offset, &regexes_[i]));
   const TrieNode& root = v_.nodes[0];
-  for (uint32_t i = root.first_child; i < v_.header->node_count && i - root.first_child < root.child_count; ++i) begins_[v_.nodes[i].byte] = true;
+  for (uint32_t i = root.first_child; i < v_.header->node_count && i - root.first_child < root.child_count; ++i)
+    begins_[v_.nodes[i].byte] = true;
   for (size_t i = 0; i < v_.added_size; ++i) {
     if (!(v_.added_flags[i] & kAddedNormalized)) continue;
     any_normalized_ = true;
@@ -112,7 +117,8 @@ bool Pipeline::next_added(const Place& p, size_t from, size_t after, Found* out)
       // A control piece lies within one range.
       skip = false;
       if (at + m.length > p.special[range].end) {
-        const TrieMatch whole = match_added(p, at, p.special[range].end, true), other = match_added(p, at, p.size, false);
+        const TrieMatch whole = match_added(p, at, p.special[range].end, true),
+                        other = match_added(p, at, p.size, false);
         m = whole.length > other.length ? whole : other;
       }
     }
@@ -157,14 +163,16 @@ Status Pipeline::run(const uint8_t* text, size_t size, const TextRange* special,
   return section(text + begin, size - begin, special, special_count, begin == 0);
 }
 
-// Text between added tokens. Where ranges matter after the normaliser, which may move everything, it is cut at their ends.
+// Text between added tokens. Where ranges matter after the normaliser, which may move everything, it is cut at their
+// ends.
 Status Pipeline::section(const uint8_t* text, size_t size, const TextRange* special, size_t special_count, bool first) {
   if (size == 0) return Status::ok();
   const size_t offset = size_t(text - text_);
   if (!control_normalized_) return normalized(text, size, false, first);
   size_t begin = 0;
   for (size_t i = 0; i < special_count && begin < size; ++i) {
-    const size_t from = std::clamp(special[i].begin, offset + begin, offset + size) - offset, to = std::clamp(special[i].end, offset + begin, offset + size) - offset;
+    const size_t from = std::clamp(special[i].begin, offset + begin, offset + size) - offset,
+                 to = std::clamp(special[i].end, offset + begin, offset + size) - offset;
     RNL_TRY(normalized(text + begin, from - begin, false, first && begin == 0));
     RNL_TRY(normalized(text + from, to - from, true, first && from == 0));
     begin = to;
@@ -250,17 +258,21 @@ Status Pipeline::pre_tokenize(uint32_t step, size_t begin, size_t end, bool firs
 Status Pipeline::word(size_t begin, size_t end) {
   const uint8_t* text = s_.text.data() + begin;
   switch (v_.kind) {
-    case TokenizerKind::kByteBpe: return bpe_encode(v_, text, end - begin, &s_.bpe, &ids_);
-    case TokenizerKind::kUnigram: return unigram_encode(v_, text, end - begin, &s_.unigram, &ids_);
-    case TokenizerKind::kWordPiece: return word_piece_encode(v_, text, end - begin, &ids_);
-    default: return Status::make(Code::kInternal, "tokenizer: kind %d has no words", int(v_.kind));
+    case TokenizerKind::kByteBpe:
+      return bpe_encode(v_, text, end - begin, &s_.bpe, &ids_);
+    case TokenizerKind::kUnigram:
+      return unigram_encode(v_, text, end - begin, &s_.unigram, &ids_);
+    case TokenizerKind::kWordPiece:
+      return word_piece_encode(v_, text, end - begin, &ids_);
+    default:
+      return Status::make(Code::kInternal, "tokenizer: kind %d has no words", int(v_.kind));
   }
 }
 
 }  // namespace
 
-Status pipeline_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special, size_t special_count,
-                       PipelineScratch* scratch, Vec<int32_t>* ids) {
+Status pipeline_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special,
+                       size_t special_count, PipelineScratch* scratch, Vec<int32_t>* ids) {
   scratch->text.clear();
   Pipeline pipeline(vocab, scratch, ids);
   RNL_TRY(pipeline.open());

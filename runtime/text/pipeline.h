@@ -1,5 +1,5 @@
-// Text to ids in the steps of the tokenizers library: added tokens that stand in the raw text, the normaliser on what lies between them,
-// added tokens of the normalised text, the pre-tokenizer, and the model on each word.
+// Text to ids in the steps of the tokenizers library: added tokens that stand in the raw text, the normaliser on what
+// lies between them, added tokens of the normalised text, the pre-tokenizer, and the model on each word.
 #pragma once
 
 #include "base/vec.h"
@@ -16,9 +16,9 @@ struct PipelineScratch {
   UnigramScratch unigram;
 };
 
-// Appends the ids of `text`, without those around it. Control pieces written within one of the `special` ranges (ascending, apart)
-// become their ids; other added tokens do so anywhere.
-Status pipeline_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special, size_t special_count,
-                       PipelineScratch* scratch, Vec<int32_t>* ids);
+// Appends the ids of `text`, without those around it. Control pieces written within one of the `special` ranges
+// (ascending, apart) become their ids; other added tokens do so anywhere.
+Status pipeline_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special,
+                       size_t special_count, PipelineScratch* scratch, Vec<int32_t>* ids);
 
 }  // namespace runnel

@@ -5,13 +5,16 @@
 namespace runnel {
 
 Status pre_open(const uint8_t* tables, size_t size, PreTokenizer* out) {
-  const auto bad = [](const char* what) { return Status::make(Code::kInvalidModel, "tokenizer: the pre-tokenizer %s", what); };
+  const auto bad = [](const char* what) {
+    return Status::make(Code::kInvalidModel, "tokenizer: the pre-tokenizer %s", what);
+  };
   *out = {};
   if (size == 0) return Status::ok();
   if (size < sizeof(PreHeader) || reinterpret_cast<uintptr_t>(tables) % 8) return bad("is too small or misaligned");
   const auto* h = reinterpret_cast<const PreHeader*>(tables);
   if (h->magic != kPreMagic) return bad("has an unknown layout");
-  if (h->step_count > kMaxPreSteps || (size - sizeof(PreHeader)) / sizeof(PreStep) < h->step_count) return bad("has too many steps");
+  if (h->step_count > kMaxPreSteps || (size - sizeof(PreHeader)) / sizeof(PreStep) < h->step_count)
+    return bad("has too many steps");
   out->tables = tables;
   out->size = size;
   out->steps = reinterpret_cast<const PreStep*>(tables + sizeof(PreHeader));
@@ -20,7 +23,8 @@ Status pre_open(const uint8_t* tables, size_t size, PreTokenizer* out) {
     const PreStep& s = out->steps[i];
     if (s.kind > PreKind::kFromAlphabet || s.behaviour > SplitBehaviour::kContiguous)
       return Status::make(Code::kUnsupported, "tokenizer: the pre-tokenizer's step %u is unknown to this version", i);
-    if (s.kind != PreKind::kSplit && (s.offset > size || size - s.offset < s.size)) return bad("has a string outside of its table");
+    if (s.kind != PreKind::kSplit && (s.offset > size || size - s.offset < s.size))
+      return bad("has a string outside of its table");
   }
   return h->word_classes ? classes_open(tables, size, h->word_classes, h->word_page_count, &out->word) : Status::ok();
 }
@@ -37,7 +41,8 @@ Status Splitter::item(Item* out, bool* more) {
       RNL_TRY(regex_search(regex_, text_.data(), begin_, end_, from_, &scratch_, &found_));
       // An empty match right after a match would come for ever.
       if (!found_.found || found_.begin != found_.end || found_.end != last_match_) break;
-      from_ = found_.end < end_ ? found_.end + code_point_at(text_.data() + found_.end, end_ - found_.end).length : end_ + 1;
+      from_ = found_.end < end_ ? found_.end + code_point_at(text_.data() + found_.end, end_ - found_.end).length
+                                : end_ + 1;
     }
     if (found_.found) from_ = last_match_ = found_.end, have_match_ = true;
     else done_ = true;
@@ -76,13 +81,20 @@ Status Splitter::next(size_t* part_begin, size_t* part_end, bool* more) {
     }
     bool join = false;
     switch (step_.behaviour) {
-      case SplitBehaviour::kIsolated: return give(i);
+      case SplitBehaviour::kIsolated:
+        return give(i);
       case SplitBehaviour::kRemoved:
         if (i.match) continue;
         return give(i);
-      case SplitBehaviour::kMergedWithPrevious: join = i.match && !previous_match_; break;
-      case SplitBehaviour::kMergedWithNext: join = !i.match && previous_match_; break;
-      case SplitBehaviour::kContiguous: join = i.match == previous_match_; break;
+      case SplitBehaviour::kMergedWithPrevious:
+        join = i.match && !previous_match_;
+        break;
+      case SplitBehaviour::kMergedWithNext:
+        join = !i.match && previous_match_;
+        break;
+      case SplitBehaviour::kContiguous:
+        join = i.match == previous_match_;
+        break;
     }
     previous_match_ = i.match;
     if (have_pending_ && join) {

@@ -1,7 +1,8 @@
-// How a text is cut before a model sees it: steps that each cut what the step before it left, as the converter wrote them.
+// How a text is cut before a model sees it: steps that each cut what the step before it left, as the converter wrote
+// them.
 //
-// The tensor: PreHeader, PreStep steps[step_count], then what the steps point to by offsets from the tensor's beginning (patterns,
-// strings, tables of characters).
+// The tensor: PreHeader, PreStep steps[step_count], then what the steps point to by offsets from the tensor's beginning
+// (patterns, strings, tables of characters).
 #pragma once
 
 #include "text/regex.h"
@@ -18,8 +19,15 @@ enum class PreKind : uint8_t {
   kToAlphabet = 3,    // each byte by the printable character that stands for it, for steps that are defined on those
   kFromAlphabet = 4,  // and back
 };
-// What becomes of the matches: parts of their own, dropped, or joined to the part before or after; contiguous: neighbours of one kind are joined.
-enum class SplitBehaviour : uint8_t { kIsolated = 0, kRemoved = 1, kMergedWithPrevious = 2, kMergedWithNext = 3, kContiguous = 4 };
+// What becomes of the matches: parts of their own, dropped, or joined to the part before or after; contiguous:
+// neighbours of one kind are joined.
+enum class SplitBehaviour : uint8_t {
+  kIsolated = 0,
+  kRemoved = 1,
+  kMergedWithPrevious = 2,
+  kMergedWithNext = 3,
+  kContiguous = 4
+};
 
 struct PreHeader {
   uint32_t magic;
@@ -53,8 +61,16 @@ Status pre_open(const uint8_t* tables, size_t size, PreTokenizer* out);
 class Splitter {
  public:
   // The text may move between calls.
-  Splitter(const PreStep& step, const Regex& regex, size_t begin, size_t end, const Vec<uint8_t>* text, RegexScratch* scratch)
-      : step_(step), regex_(regex), text_(*text), begin_(begin), end_(end), from_(begin), at_(begin), scratch_(*scratch) {}
+  Splitter(const PreStep& step, const Regex& regex, size_t begin, size_t end, const Vec<uint8_t>* text,
+           RegexScratch* scratch)
+      : step_(step),
+        regex_(regex),
+        text_(*text),
+        begin_(begin),
+        end_(end),
+        from_(begin),
+        at_(begin),
+        scratch_(*scratch) {}
   // False after the last one.
   Status next(size_t* part_begin, size_t* part_end, bool* more);
 
@@ -69,8 +85,8 @@ class Splitter {
   const Regex& regex_;
   const Vec<uint8_t>& text_;
   size_t begin_, end_;
-  size_t from_;                 // where the next search begins
-  size_t at_;                   // end of the items given so far
+  size_t from_;  // where the next search begins
+  size_t at_;    // end of the items given so far
   size_t last_match_ = SIZE_MAX;
   bool have_match_ = false, have_pending_ = false, done_ = false;
   RegexFound found_ = {};

@@ -51,7 +51,8 @@ class Matcher {
   bool close(uint32_t* pc, size_t* at);
   Status backtrack(uint32_t* pc, size_t* at, bool* ok);
   Status spend(uint64_t steps) {
-    if (s_.work < steps) return Status::make(Code::kInvalidModel, "tokenizer: a pattern takes too many steps on this text");
+    if (s_.work < steps)
+      return Status::make(Code::kInvalidModel, "tokenizer: a pattern takes too many steps on this text");
     s_.work -= steps;
     return Status::ok();
   }
@@ -141,19 +142,25 @@ Status Matcher::match(size_t* begin, bool* found) {
   size_t at = *begin;
   uint32_t pc = 0;
   for (;;) {
-    if (pc >= r_.header.instruction_count) return Status::make(Code::kInvalidModel, "tokenizer: a pattern leaves its instructions");
+    if (pc >= r_.header.instruction_count)
+      return Status::make(Code::kInvalidModel, "tokenizer: a pattern leaves its instructions");
     RNL_TRY(spend(1));
     const RegexInstruction& i = r_.code[pc];
     bool ok = true;
     switch (i.op) {
-      case RegexOp::kMatch: *begin = at; *found = true; return Status::ok();
+      case RegexOp::kMatch:
+        *begin = at;
+        *found = true;
+        return Status::ok();
       case RegexOp::kSet: {
         const Char c = next(at);
         ok = c.length && (i.set >> c.cls & 1);
         at += c.length, ++pc;
         break;
       }
-      case RegexOp::kRun: RNL_TRY(run_op(i, &pc, &at, &ok)); break;
+      case RegexOp::kRun:
+        RNL_TRY(run_op(i, &pc, &at, &ok));
+        break;
       case RegexOp::kSplit: {
         const Char c = next(at);
         const bool may = c.length ? i.set >> c.cls & 1 : i.mode;
@@ -161,7 +168,9 @@ Status Matcher::match(size_t* begin, bool* found) {
         pc = may ? pc + 1 : i.target;
         break;
       }
-      case RegexOp::kJump: pc = i.target; break;
+      case RegexOp::kJump:
+        pc = i.target;
+        break;
       case RegexOp::kNext: {
         const Char c = next(at);
         ok = c.length ? i.set >> c.cls & 1 : i.mode;
@@ -173,9 +182,14 @@ Status Matcher::match(size_t* begin, bool* found) {
         ++pc;
         break;
       case RegexOp::kLook:
-      case RegexOp::kAtomic: RNL_TRY(push(pc++, kOpen, at, 0)); break;
-      case RegexOp::kEnd: ok = close(&pc, &at); break;
-      default: return Status::make(Code::kInvalidModel, "tokenizer: a pattern has the unknown instruction %d", int(i.op));
+      case RegexOp::kAtomic:
+        RNL_TRY(push(pc++, kOpen, at, 0));
+        break;
+      case RegexOp::kEnd:
+        ok = close(&pc, &at);
+        break;
+      default:
+        return Status::make(Code::kInvalidModel, "tokenizer: a pattern has the unknown instruction %d", int(i.op));
     }
     if (ok) continue;
     RNL_TRY(backtrack(&pc, &at, &ok));
@@ -191,7 +205,9 @@ Status broken() { return Status::make(Code::kInvalidModel, "tokenizer: a pattern
 
 Status classes_open(const uint8_t* tables, size_t size, uint32_t offset, uint32_t page_count, CharClasses* out) {
   constexpr size_t kHead = size_t(kClassPages) * 2;
-  if (offset % 2 || offset > size || size - offset < kHead || page_count == 0 || (size - offset - kHead) / kClassPage < page_count) return broken();
+  if (offset % 2 || offset > size || size - offset < kHead || page_count == 0 ||
+      (size - offset - kHead) / kClassPage < page_count)
+    return broken();
   out->page_of = reinterpret_cast<const uint16_t*>(tables + offset);
   out->pages = tables + offset + kHead;
   out->page_count = page_count;
@@ -208,7 +224,8 @@ Status regex_open(const uint8_t* tables, size_t size, uint32_t offset, Regex* ou
   return classes_open(tables, size, out->header.classes, out->header.page_count, &out->classes);
 }
 
-Status regex_search(const Regex& regex, const uint8_t* text, size_t begin, size_t end, size_t from, RegexScratch* scratch, RegexFound* out) {
+Status regex_search(const Regex& regex, const uint8_t* text, size_t begin, size_t end, size_t from,
+                    RegexScratch* scratch, RegexFound* out) {
   Matcher matcher(regex, text, begin, end, scratch);
   for (size_t at = from; at <= end;) {
     size_t stop = at;

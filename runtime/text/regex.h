@@ -1,5 +1,6 @@
-// Patterns that the converter has compiled: a table of character classes and a list of instructions, walked with backtracking as the
-// original engines do. It lies in the file and is untrusted: targets and offsets are checked where they are used, work is bounded.
+// Patterns that the converter has compiled: a table of character classes and a list of instructions, walked with
+// backtracking as the original engines do. It lies in the file and is untrusted: targets and offsets are checked where
+// they are used, work is bounded.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@ inline constexpr uint32_t kCodePoints = 0x110000, kClassPage = 128, kClassPages 
 inline constexpr uint32_t kMaxClasses = 64;
 inline constexpr uint32_t kRegexUnlimited = 0xFFFFFFFF;
 
-// A class of characters is a number below 64; sets are masks of them. Layout: u16 page_of[kClassPages], u8 pages[page_count][kClassPage].
+// A class of characters is a number below 64; sets are masks of them. Layout: u16 page_of[kClassPages], u8
+// pages[page_count][kClassPage].
 struct CharClasses {
   const uint16_t* page_of = nullptr;
   const uint8_t* pages = nullptr;
@@ -29,11 +31,12 @@ struct CharClasses {
 
 enum class RegexOp : uint8_t {
   kMatch = 0,
-  kSet = 1,       // one character of `set`
-  kRun = 2,       // low to high characters of `set`; mode: RegexMode
-  kSplit = 3,     // tries the next instruction, then `target`; the first only before a character of `set`, or at the end with mode 1
-  kJump = 4,      // to `target`
-  kNext = 5,      // the next character is in `set`, or there is none and mode is 1; takes nothing
+  kSet = 1,    // one character of `set`
+  kRun = 2,    // low to high characters of `set`; mode: RegexMode
+  kSplit = 3,  // tries the next instruction, then `target`; the first only before a character of `set`, or at the end
+               // with mode 1
+  kJump = 4,   // to `target`
+  kNext = 5,   // the next character is in `set`, or there is none and mode is 1; takes nothing
   kPrevious = 6,  // the same for the character before
   kLook = 7,      // what stands up to its kEnd matches here (mode 1: does not); goes on at `target`, takes nothing
   kAtomic = 8,    // what stands up to its kEnd, without other ways to match it later
@@ -53,10 +56,10 @@ static_assert(sizeof(RegexInstruction) == 24);
 
 struct RegexHeader {
   uint32_t instruction_count;
-  uint32_t classes;     // where the table begins, in bytes from the beginning of the tables
+  uint32_t classes;  // where the table begins, in bytes from the beginning of the tables
   uint32_t page_count;
-  uint32_t empty;       // 1: it can match nothing, so `first` says nothing
-  uint64_t first;       // classes that a match can begin with
+  uint32_t empty;  // 1: it can match nothing, so `first` says nothing
+  uint64_t first;  // classes that a match can begin with
 };
 static_assert(sizeof(RegexHeader) == 24);
 
@@ -88,7 +91,9 @@ struct RegexFound {
   bool found;
   size_t begin, end;
 };
-// The first match in text[begin .. end), valid UTF-8 of which nothing outside is looked at, that begins at `from` or later.
-Status regex_search(const Regex& regex, const uint8_t* text, size_t begin, size_t end, size_t from, RegexScratch* scratch, RegexFound* out);
+// The first match in text[begin .. end), valid UTF-8 of which nothing outside is looked at, that begins at `from` or
+// later.
+Status regex_search(const Regex& regex, const uint8_t* text, size_t begin, size_t end, size_t from,
+                    RegexScratch* scratch, RegexFound* out);
 
 }  // namespace runnel

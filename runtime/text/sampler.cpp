@@ -7,13 +7,15 @@
 namespace runnel {
 namespace {
 
-constexpr float kLeastTemperature = 1e-30f;  // below, its inverse is not a float; far above, only equal highest logits are left
+constexpr float kLeastTemperature = 1e-30f;  // below, its inverse is not a float; far above, only equal highest logits
+                                             // are left
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 }  // namespace
 
 PhiloxBlock philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
-  uint32_t c[4] = {uint32_t(counter_low), uint32_t(counter_low >> 32), uint32_t(counter_high), uint32_t(counter_high >> 32)};
+  uint32_t c[4] = {uint32_t(counter_low), uint32_t(counter_low >> 32), uint32_t(counter_high),
+                   uint32_t(counter_high >> 32)};
   uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t(0xD2511F53u) * c[0], b = uint64_t(0xCD9E8D57u) * c[2];
@@ -34,28 +36,32 @@ Status SamplerState::unwind(uint64_t n) {
   RNL_CHECK_ARG(n <= count, "cannot forget %llu of %llu tokens", (unsigned long long)n, (unsigned long long)count);
   const uint64_t left = count - n;
   if (peak > kHistory && left < peak - (kHistory - uint64_t(kMaxPenaltyWindow)))
-    return Status::make(Code::kRollbackRange, "the sampler's history of %llu tokens does not reach back by %llu", (unsigned long long)kHistory,
-                        (unsigned long long)n);
+    return Status::make(Code::kRollbackRange, "the sampler's history of %llu tokens does not reach back by %llu",
+                        (unsigned long long)kHistory, (unsigned long long)n);
   count -= n;
   return Status::ok();
 }
 
 Result<Sampler> Sampler::create(const SamplerOptions& o, int32_t vocab, const TokenFilter* filter, int32_t width) {
   RNL_CHECK_ARG(vocab > 0, "a sampler needs a vocabulary");
-  RNL_CHECK_ARG(o.temperature >= 0 && o.temperature < kInfinity, "temperature is %g, it must be finite and at least 0", double(o.temperature));
+  RNL_CHECK_ARG(o.temperature >= 0 && o.temperature < kInfinity, "temperature is %g, it must be finite and at least 0",
+                double(o.temperature));
   RNL_CHECK_ARG(o.top_k >= 0, "top_k is %d, it must be at least 0", o.top_k);
   RNL_CHECK_ARG(o.top_p >= 0 && o.top_p <= 1, "top_p is %g, it must be from 0 to 1", double(o.top_p));
   RNL_CHECK_ARG(o.min_p >= 0 && o.min_p <= 1, "min_p is %g, it must be from 0 to 1", double(o.min_p));
-  RNL_CHECK_ARG(o.repetition > 0 && o.repetition < kInfinity, "the repetition penalty is %g, it must be finite and above 0", double(o.repetition));
-  RNL_CHECK_ARG(std::isfinite(o.frequency) && std::isfinite(o.presence), "frequency and presence penalties must be finite");
-  RNL_CHECK_ARG(o.penalty_window >= 0 && o.penalty_window <= kMaxPenaltyWindow, "the penalty window is %d, it must be from 0 to %d",
-                o.penalty_window, kMaxPenaltyWindow);
+  RNL_CHECK_ARG(o.repetition > 0 && o.repetition < kInfinity,
+                "the repetition penalty is %g, it must be finite and above 0", double(o.repetition));
+  RNL_CHECK_ARG(std::isfinite(o.frequency) && std::isfinite(o.presence),
+                "frequency and presence penalties must be finite");
+  RNL_CHECK_ARG(o.penalty_window >= 0 && o.penalty_window <= kMaxPenaltyWindow,
+                "the penalty window is %d, it must be from 0 to %d", o.penalty_window, kMaxPenaltyWindow);
   Sampler s;
   s.o_ = o;
   s.vocab_ = vocab;
   for (size_t i = 0; i < o.bias_count; ++i) {
     const LogitBias& b = o.bias[i];
-    RNL_CHECK_ARG(b.id >= 0 && b.id < std::max(vocab, width), "the bias of id %d is out of range, the vocabulary has %d", b.id, vocab);
+    RNL_CHECK_ARG(b.id >= 0 && b.id < std::max(vocab, width),
+                  "the bias of id %d is out of range, the vocabulary has %d", b.id, vocab);
     RNL_CHECK_ARG(b.bias < kInfinity, "the bias of id %d must be finite or minus infinity", b.id);
     if (b.id < vocab) RNL_TRY(s.bias_.push(b));
   }
@@ -146,7 +152,8 @@ Result<int32_t> Sampler::choose_filtered(const float* x, const SamplerState& sta
   int32_t count = vocab_, finite = 0;
   if (listed >= 0) {
     count = 0;
-    for (; count < listed && listed_[size_t(count)] < vocab_; ++count) work_[size_t(count)] = x[listed_[size_t(count)]];  // ids ascend
+    for (; count < listed && listed_[size_t(count)] < vocab_; ++count)
+      work_[size_t(count)] = x[listed_[size_t(count)]];  // ids ascend
   } else {
     if (x != work_.data()) std::copy(x, x + vocab_, work_.data());
     RNL_TRY(filter.mask(filter.context, work_.data(), vocab_));

@@ -15,8 +15,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 Status non_finite(const char* what) { return Status::make(Code::kNonFinite, "cannot choose a token: %s", what); }
 
-// Whether x[0 .. n) holds a NaN, and its maximum otherwise. Sixteen lanes that do not depend on each other, spelt out: compilers leave the plain
-// loop scalar because of the NaNs.
+// Whether x[0 .. n) holds a NaN, and its maximum otherwise. Sixteen lanes that do not depend on each other, spelt out:
+// compilers leave the plain loop scalar because of the NaNs.
 typedef float Lanes __attribute__((vector_size(16)));
 typedef int32_t Mask __attribute__((vector_size(16)));
 constexpr int kVectors = 4;
@@ -77,7 +77,9 @@ Result<float> highest_of(const float* logits, int32_t n) {
   return highest;
 }
 
-inline float Sampler::weight(float logit, float highest) const { return exp_negative((logit - highest) * inverse_temperature_); }
+inline float Sampler::weight(float logit, float highest) const {
+  return exp_negative((logit - highest) * inverse_temperature_);
+}
 
 // Fills candidates_ with the top_k most probable, in no order, in one pass that keeps a bounded number of them.
 size_t Sampler::take_top_k(const float* x, float highest) {

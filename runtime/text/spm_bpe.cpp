@@ -10,7 +10,8 @@ namespace {
 
 const uint8_t* bytes_of(const char* s) { return reinterpret_cast<const uint8_t*>(s); }
 
-// An integer that sorts as the score does; both zeros are equal and NaN has its place, so a broken table cannot upset the heap.
+// An integer that sorts as the score does; both zeros are equal and NaN has its place, so a broken table cannot upset
+// the heap.
 uint32_t ordered(float score) {
   const uint32_t x = std::bit_cast<uint32_t>(score + 0.0f);
   return x & 0x80000000u ? ~x : x | 0x80000000u;
@@ -68,8 +69,9 @@ Status Encoder::escape(const uint8_t* text, size_t size) {
   return Status::ok();
 }
 
-// User-defined pieces stand for themselves and never merge, so the text falls into stretches between them. It is also cut before
-// every U+2581 that no piece joins to the character before it: what is left is about a word, whatever the length of the text.
+// User-defined pieces stand for themselves and never merge, so the text falls into stretches between them. It is also
+// cut before every U+2581 that no piece joins to the character before it: what is left is about a word, whatever the
+// length of the text.
 Status Encoder::plain(const uint8_t* text, size_t size) {
   after_unknown_ = false;
   if (size == 0) return Status::ok();
@@ -150,7 +152,8 @@ Status Encoder::remember_split(int32_t id, uint32_t left_bytes) {
   return Status::ok();
 }
 
-// A piece of type kUnused took part in merging but is not an id of the model: it falls back into the halves it was made of.
+// A piece of type kUnused took part in merging but is not an id of the model: it falls back into the halves it was made
+// of.
 Status Encoder::emit(uint32_t begin, uint32_t size, int32_t id, int depth) {
   if (id < 0) return emit_unknown(begin, size);
   if (v_.type(id) == PieceType::kUnused && s_.splits.size() == size_t(v_.count) && depth < 64) {
@@ -170,12 +173,14 @@ Status Encoder::emit_unknown(uint32_t begin, uint32_t size) {
     for (uint32_t i = 0; i < size; ++i) {
       const int32_t id = v_.header->byte_ids[s_.text[begin + i]];
       const int32_t known = id >= 0 && id < v_.count ? id : v_.unk;
-      if (known < 0) return Status::make(Code::kInvalidModel, "tokenizer: there is no piece for byte 0x%02X", s_.text[begin + i]);
+      if (known < 0)
+        return Status::make(Code::kInvalidModel, "tokenizer: there is no piece for byte 0x%02X", s_.text[begin + i]);
       RNL_TRY(ids_.push(known));
     }
     return Status::ok();
   }
-  if (v_.unk < 0) return Status::make(Code::kInvalidModel, "tokenizer: a character has no piece, and there is no unknown piece");
+  if (v_.unk < 0)
+    return Status::make(Code::kInvalidModel, "tokenizer: a character has no piece, and there is no unknown piece");
   if (!after_unknown_) RNL_TRY(ids_.push(v_.unk));  // a run of unknown characters is one id
   after_unknown_ = true;
   return Status::ok();
@@ -183,8 +188,8 @@ Status Encoder::emit_unknown(uint32_t begin, uint32_t size) {
 
 }  // namespace
 
-Status spm_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special, size_t special_count, SpmScratch* scratch,
-                  Vec<int32_t>* ids) {
+Status spm_encode(const Vocab& vocab, const uint8_t* text, size_t size, const TextRange* special, size_t special_count,
+                  SpmScratch* scratch, Vec<int32_t>* ids) {
   Encoder encoder(vocab, scratch, ids);
   constexpr uint32_t kSpecial = piece_bit(PieceType::kControl) | piece_bit(PieceType::kUnknown);
   size_t begin = 0;

@@ -17,7 +17,9 @@ struct Joined {
     const Joined& j = *static_cast<const Joined*>(context);
     const PlannedOutput& out = j.program->outputs[output];
     const bool by_rows = out.kind == PlannedOutput::Kind::kRows;
-    int64_t extra = out.kind == PlannedOutput::Kind::kTokens ? out.per_token : by_rows && j.options->rows_all && !j.has_rows ? 1 : 0;
+    int64_t extra = out.kind == PlannedOutput::Kind::kTokens        ? out.per_token
+                    : by_rows && j.options->rows_all && !j.has_rows ? 1
+                                                                    : 0;
     TensorView rest = block;
     int64_t at = first - extra;
     if (at < 0) {
@@ -41,10 +43,12 @@ int64_t int_at(const IoTensor& t, int64_t i) {
 
 bool is_int_vector(const IoTensor& t) {
   const size_t width = t.dtype == DType::kI64 ? 8 : t.dtype == DType::kI32 ? 4 : 0;
-  return width && t.rank == 1 && t.dims[0] >= 0 && t.dims[0] < kMaxSize && t.bytes >= size_t(t.dims[0]) * width && (t.data || t.dims[0] == 0);
+  return width && t.rank == 1 && t.dims[0] >= 0 && t.dims[0] < kMaxSize && t.bytes >= size_t(t.dims[0]) * width &&
+         (t.data || t.dims[0] == 0);
 }
 
-Status run_joined(Session& session, const PlannedProgram& p, const IoTensor* inputs, size_t count, size_t ids_at, const Session::RunOptions& options) {
+Status run_joined(Session& session, const PlannedProgram& p, const IoTensor* inputs, size_t count, size_t ids_at,
+                  const Session::RunOptions& options) {
   const int32_t pending = text_state(session).pending;
   IoTensor in[kMaxInputs];
   Vec<int64_t> ids, rows;
@@ -53,7 +57,9 @@ Status run_joined(Session& session, const PlannedProgram& p, const IoTensor* inp
     in[i] = inputs[i];
     const bool is_ids = i == ids_at;
     bool is_rows = false;
-    for (uint32_t v = 0; v < p.info->input_count; ++v) is_rows = is_rows || (p.info->values[v].role == format::Role::rows && std::strcmp(p.info->values[v].name, inputs[i].name) == 0);
+    for (uint32_t v = 0; v < p.info->input_count; ++v)
+      is_rows = is_rows || (p.info->values[v].role == format::Role::rows &&
+                            std::strcmp(p.info->values[v].name, inputs[i].name) == 0);
     if (!is_int_vector(inputs[i]) || (!is_ids && !is_rows)) continue;
     Vec<int64_t>& to = is_ids ? ids : rows;
     RNL_TRY(to.reserve(size_t(inputs[i].dims[0]) + 1));
@@ -113,7 +119,8 @@ Status run_stream(Session& session, const IoTensor* inputs, size_t count, const 
   bool has_pending = state.has_pending && state.pending_at == session.position();
   if (has_pending && (ids_at == count || !alone)) {
     RNL_TRY(session.check_run(inputs, count, options));
-    const IoTensor first[2] = {{"ids", DType::kI32, 1, {1}, &state.pending, 4}, {"rows", DType::kI32, 1, {0}, nullptr, 0}};
+    const IoTensor first[2] = {{"ids", DType::kI32, 1, {1}, &state.pending, 4},
+                               {"rows", DType::kI32, 1, {0}, nullptr, 0}};
     Session::RunOptions none;
     none.sink = [](void*, uint32_t, const TensorView&, int64_t) { return Status::ok(); };
     const int64_t at = session.position();
@@ -124,7 +131,8 @@ Status run_stream(Session& session, const IoTensor* inputs, size_t count, const 
     has_pending = false;
   }
   const int64_t begin = session.position();
-  Status s = has_pending ? run_joined(session, *p, inputs, count, ids_at, options) : session.run(inputs, count, options);
+  Status s =
+      has_pending ? run_joined(session, *p, inputs, count, ids_at, options) : session.run(inputs, count, options);
   const int64_t end = session.position();
   if (end == begin) return s;
   int64_t at = begin;
@@ -137,7 +145,8 @@ Status run_stream(Session& session, const IoTensor* inputs, size_t count, const 
   return s;
 }
 
-Status run_stream_into(Session& session, const char* program, const IoTensor* inputs, size_t count, IoTensor* outputs, size_t output_count) {
+Status run_stream_into(Session& session, const char* program, const IoTensor* inputs, size_t count, IoTensor* outputs,
+                       size_t output_count) {
   Session::CopySink sink;
   Session::RunOptions options;
   RNL_TRY(session.copy_into(program, outputs, output_count, &sink, &options));
@@ -153,7 +162,9 @@ Status rollback_stream(Session& session, int64_t n, Session::Reach reach) {
   state.decode = DecodeState{};
   state.decode.at_start = 0;
   state.sampler.count = uint64_t(position);
-  while (state.chat.count > 0 && (state.chat.count > kMaxChatMarks || state.chat.marks[state.chat.count - 1].position > position)) --state.chat.count;
+  while (state.chat.count > 0 &&
+         (state.chat.count > kMaxChatMarks || state.chat.marks[state.chat.count - 1].position > position))
+    --state.chat.count;
   GrammarState& g = state.grammar;
   if (g.marks[1].at > position) g.marks[1] = g.marks[0];
   if (g.marks[1].at > position || g.begin > position) g.grammar = 0;

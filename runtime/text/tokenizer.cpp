@@ -7,13 +7,15 @@
 
 namespace runnel {
 
-Status Tokenizer::encode(const char* text, size_t size, const EncodeOptions& options, EncodeScratch* scratch, Vec<int32_t>* ids) const {
+Status Tokenizer::encode(const char* text, size_t size, const EncodeOptions& options, EncodeScratch* scratch,
+                         Vec<int32_t>* ids) const {
   const TextRange all = {0, size};
-  return encode_ranges(reinterpret_cast<const uint8_t*>(text), size, &all, options.special ? 1 : 0, options, scratch, ids);
+  return encode_ranges(reinterpret_cast<const uint8_t*>(text), size, &all, options.special ? 1 : 0, options, scratch,
+                       ids);
 }
 
-Status Tokenizer::encode_parts(const TextPart* parts, size_t count, const EncodeOptions& options, EncodeScratch* scratch,
-                               Vec<int32_t>* ids) const {
+Status Tokenizer::encode_parts(const TextPart* parts, size_t count, const EncodeOptions& options,
+                               EncodeScratch* scratch, Vec<int32_t>* ids) const {
   scratch->joined.clear();
   scratch->special.clear();
   for (size_t i = 0; i < count; ++i) {
@@ -21,12 +23,14 @@ Status Tokenizer::encode_parts(const TextPart* parts, size_t count, const Encode
     RNL_TRY(scratch->joined.append(reinterpret_cast<const uint8_t*>(parts[i].data), parts[i].size));
     if (parts[i].special) RNL_TRY(scratch->special.push({begin, begin + parts[i].size}));
   }
-  return encode_ranges(scratch->joined.data(), scratch->joined.size(), scratch->special.data(), scratch->special.size(), options, scratch, ids);
+  return encode_ranges(scratch->joined.data(), scratch->joined.size(), scratch->special.data(), scratch->special.size(),
+                       options, scratch, ids);
 }
 
 Status Tokenizer::encode_ranges(const uint8_t* text, size_t size, const TextRange* special, size_t special_count,
                                 const EncodeOptions& options, EncodeScratch* scratch, Vec<int32_t>* ids) const {
-  RNL_CHECK_ARG(size <= kMaxTextBytes, "a text of %zu bytes is longer than the %zu bytes that one call takes", size, kMaxTextBytes);
+  RNL_CHECK_ARG(size <= kMaxTextBytes, "a text of %zu bytes is longer than the %zu bytes that one call takes", size,
+                kMaxTextBytes);
   using Add = EncodeOptions::Add;
   const bool bos = options.bos == Add::kYes || (options.bos == Add::kModelDefault && vocab_.add_bos);
   const bool eos = options.eos == Add::kYes || (options.eos == Add::kModelDefault && vocab_.add_eos);
@@ -34,9 +38,15 @@ Status Tokenizer::encode_ranges(const uint8_t* text, size_t size, const TextRang
   RNL_CHECK_ARG(!eos || vocab_.eos >= 0 || vocab_.suffix_size, "this vocabulary has no eos token");
   if (bos) RNL_TRY(vocab_.prefix_size ? ids->append(vocab_.prefix, vocab_.prefix_size) : ids->push(vocab_.bos));
   switch (vocab_.kind) {
-    case TokenizerKind::kSpmBpe: RNL_TRY(spm_encode(vocab_, text, size, special, special_count, &scratch->spm, ids)); break;
-    case TokenizerKind::kLongestMatch: RNL_TRY(longest_match_encode(vocab_, text, size, special, special_count, ids)); break;
-    default: RNL_TRY(pipeline_encode(vocab_, text, size, special, special_count, &scratch->pipeline, ids)); break;
+    case TokenizerKind::kSpmBpe:
+      RNL_TRY(spm_encode(vocab_, text, size, special, special_count, &scratch->spm, ids));
+      break;
+    case TokenizerKind::kLongestMatch:
+      RNL_TRY(longest_match_encode(vocab_, text, size, special, special_count, ids));
+      break;
+    default:
+      RNL_TRY(pipeline_encode(vocab_, text, size, special, special_count, &scratch->pipeline, ids));
+      break;
   }
   if (eos) RNL_TRY(vocab_.suffix_size ? ids->append(vocab_.suffix, vocab_.suffix_size) : ids->push(vocab_.eos));
   return Status::ok();
@@ -77,7 +87,10 @@ int byte_value(const PieceView& p) {
   int value = 0;
   for (int i = 3; i < 5; ++i) {
     const int c = p.data[i];
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
@@ -85,11 +98,15 @@ int byte_value(const PieceView& p) {
 }
 
 // Pieces are the bytes of the text, with no notation of their own.
-bool has_plain_bytes(const Vocab& v) { return v.kind == TokenizerKind::kLongestMatch || (v.kind == TokenizerKind::kByteBpe && !v.char_units); }
+bool has_plain_bytes(const Vocab& v) {
+  return v.kind == TokenizerKind::kLongestMatch || (v.kind == TokenizerKind::kByteBpe && !v.char_units);
+}
 
 // The cleaning of word_piece's decoder, on one piece with the space before it; nothing gets longer.
 size_t clean_up(char* text, size_t size) {
-  static constexpr char kRules[][2][8] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  static constexpr char kRules[][2][8] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                          {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                          {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& rule : kRules) {
     const size_t from = std::strlen(rule[0]), to = std::strlen(rule[1]);
     size_t kept = 0;
@@ -146,7 +163,8 @@ uint32_t Tokenizer::token_bytes(int32_t id, uint8_t* out) const {
 
 Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) const {
   RNL_CHECK_ARG(id >= 0 && id < vocab_.count, "id %d is not one of the %d pieces of the vocabulary", id, vocab_.count);
-  if (state->pending_count > 3) return Status::make(Code::kStateMismatch, "a decoder's state holds %d pending bytes", state->pending_count);
+  if (state->pending_count > 3)
+    return Status::make(Code::kStateMismatch, "a decoder's state holds %d pending bytes", state->pending_count);
   const PieceType type = vocab_.type(id);
   Writer w{state, out};
   if (type == PieceType::kControl) {
@@ -173,7 +191,9 @@ Result<size_t> Tokenizer::decode(int32_t id, DecodeState* state, char* out) cons
     state->at_start = 0;
     return w.size;
   }
-  const auto mark_at = [&](uint32_t i) { return p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0; };
+  const auto mark_at = [&](uint32_t i) {
+    return p.size - i >= kSpaceMarkBytes && std::memcmp(p.data + i, kSpaceMark, kSpaceMarkBytes) == 0;
+  };
   FirstSpace first = vocab_.first_space;
   if (first == FirstSpace::kPrefix) first = vocab_.add_space_prefix ? FirstSpace::kOne : FirstSpace::kNone;
   const bool drop = state->at_start && first != FirstSpace::kNone;

@@ -1,4 +1,5 @@
-// A vocabulary as it lies in the file, searched in place: opening one checks sizes and nothing else, whatever its length.
+// A vocabulary as it lies in the file, searched in place: opening one checks sizes and nothing else, whatever its
+// length.
 //
 // Five tensors of a tokenizer segment, n pieces:
 //   pieces         u8  bytes of all pieces, one after the other
@@ -7,18 +8,21 @@
 //   types          u8  [n], PieceType
 //   index          u8  VocabIndexHeader, u32 slots[slot_count], TrieNode nodes[node_count]
 //
-// slots: open addressing, linear probing over at most kMaxProbe slots from hash & (slot_count - 1). A slot is 0 when empty, else
-// id + 1 in the low `id_bits` bits and the high bits of the hash's upper word above them, so that nearly every comparison of bytes
-// is one that succeeds. Pieces with equal bytes are all entered, lower ids first.
+// slots: open addressing, linear probing over at most kMaxProbe slots from hash & (slot_count - 1). A slot is 0 when
+// empty, else id + 1 in the low `id_bits` bits and the high bits of the hash's upper word above them, so that nearly
+// every comparison of bytes is one that succeeds. Pieces with equal bytes are all entered, lower ids first.
 //
-// nodes: a byte trie of the pieces that are matched before anything is merged: user-defined pieces, and control pieces with their
-// spaces written as U+2581; for longest_match of all normal pieces too, their bytes as they are; for the kinds after it of the added
-// tokens, as they stand in text. Node 0 is the root; the children of a node lie side by side, ascending by byte.
+// nodes: a byte trie of the pieces that are matched before anything is merged: user-defined pieces, and control pieces
+// with their spaces written as U+2581; for longest_match of all normal pieces too, their bytes as they are; for the
+// kinds after it of the added tokens, as they stand in text. Node 0 is the root; the children of a node lie side by
+// side, ascending by byte.
 //
-// Further tensors: normalizer (normalizer.h) of spm_bpe and the kinds after longest_match, pre_tokenizer (pretokenizer.h) of the latter,
-// merges (byte_bpe.h) of byte_bpe, piece_trie (piece_trie.h) of unigram and word_piece. Scores may be left out after longest_match. Pieces of byte_bpe are the bytes that they stand for.
+// Further tensors: normalizer (normalizer.h) of spm_bpe and the kinds after longest_match, pre_tokenizer
+// (pretokenizer.h) of the latter, merges (byte_bpe.h) of byte_bpe, piece_trie (piece_trie.h) of unigram and word_piece.
+// Scores may be left out after longest_match. Pieces of byte_bpe are the bytes that they stand for.
 //
-// The file is untrusted: ids, offsets and nodes are checked where they are read; wrong contents give wrong ids, never a wild read.
+// The file is untrusted: ids, offsets and nodes are checked where they are read; wrong contents give wrong ids, never a
+// wild read.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +45,8 @@ inline constexpr bool has_pipeline(TokenizerKind kind) { return kind >= Tokenize
 enum class PieceType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 inline constexpr uint32_t piece_bit(PieceType t) { return 1u << uint32_t(t); }
 // Pieces that plain text can become by merging.
-inline constexpr uint32_t kMergeTypes = piece_bit(PieceType::kNormal) | piece_bit(PieceType::kUserDefined) | piece_bit(PieceType::kUnused);
+inline constexpr uint32_t kMergeTypes =
+    piece_bit(PieceType::kNormal) | piece_bit(PieceType::kUserDefined) | piece_bit(PieceType::kUnused);
 
 // What a decoder drops of the spaces that the first pieces of a whole text bring, as in model.fbs.
 enum class FirstSpace : uint8_t { kPrefix = 0, kOne = 1, kEach = 2, kAll = 3, kNone = 4 };
@@ -59,15 +64,15 @@ inline constexpr uint32_t kMaxPieceBytes = 1024;
 struct VocabIndexHeader {
   uint32_t magic;
   uint32_t piece_count;
-  uint32_t slot_count;       // a power of two
-  uint32_t id_bits;          // of a slot
+  uint32_t slot_count;  // a power of two
+  uint32_t id_bits;     // of a slot
   uint32_t node_count;
   uint32_t max_piece_bytes;  // of the longest piece
   uint32_t reserved[2];
-  // Bit b: some piece holds a character whose last byte is b right before a U+2581. Where the bit is clear no merge can cross
-  // from that character into the U+2581, so text may be cut there.
+  // Bit b: some piece holds a character whose last byte is b right before a U+2581. Where the bit is clear no merge can
+  // cross from that character into the U+2581, so text may be cut there.
   uint8_t joins_space[32];
-  int32_t byte_ids[256];     // the piece of each single byte, -1 where there is none
+  int32_t byte_ids[256];  // the piece of each single byte, -1 where there is none
 };
 static_assert(sizeof(VocabIndexHeader) == 32 + 32 + 1024);
 
@@ -76,7 +81,7 @@ struct TrieNode {
   uint16_t child_count;
   uint8_t byte;
   uint8_t reserved;
-  int32_t id;            // of the piece that ends here, -1: none
+  int32_t id;  // of the piece that ends here, -1: none
 };
 static_assert(sizeof(TrieNode) == 12);
 
@@ -98,26 +103,26 @@ struct VocabTables {
   const int32_t* end_of_turn = nullptr;
   size_t end_of_turn_size = 0;
   FirstSpace first_space = FirstSpace::kPrefix;
-  bool clean_up = false;                   // word_piece: no space before punctuation and shortened words
-  const uint8_t* normalizer = nullptr;     // 8-byte aligned; no bytes: a text stays as it is
+  bool clean_up = false;                // word_piece: no space before punctuation and shortened words
+  const uint8_t* normalizer = nullptr;  // 8-byte aligned; no bytes: a text stays as it is
   size_t normalizer_size = 0;
   // What follows is of the kinds with a pipeline.
   const uint8_t* pre_tokenizer = nullptr;  // 8-byte aligned; no bytes: a text is one word
   size_t pre_tokenizer_size = 0;
-  const uint8_t* merge_table = nullptr;    // 4-byte aligned
+  const uint8_t* merge_table = nullptr;  // 4-byte aligned
   size_t merge_table_size = 0;
   const uint8_t* piece_trie_table = nullptr;  // 8-byte aligned
   size_t piece_trie_size = 0;
-  const int32_t* added = nullptr;          // ids of the added tokens, ascending
+  const int32_t* added = nullptr;  // ids of the added tokens, ascending
   size_t added_size = 0;
   const uint8_t* added_flags = nullptr;
   size_t added_flags_size = 0;
-  const int32_t* prefix = nullptr;         // what add_bos puts before a text, where that is more than bos
+  const int32_t* prefix = nullptr;  // what add_bos puts before a text, where that is more than bos
   size_t prefix_size = 0;
-  const int32_t* suffix = nullptr;         // what add_eos puts after it
+  const int32_t* suffix = nullptr;  // what add_eos puts after it
   size_t suffix_size = 0;
-  bool char_units = false;                 // words of byte_bpe consist of characters, not of bytes
-  bool fuse_unknown = false;               // a run of unknown characters is one unknown piece
+  bool char_units = false;    // words of byte_bpe consist of characters, not of bytes
+  bool fuse_unknown = false;  // a run of unknown characters is one unknown piece
 };
 
 struct PieceView {
@@ -150,7 +155,8 @@ struct Vocab : VocabTables {
   PieceView piece(int32_t id) const {
     if (id < 0 || id >= count) return {nullptr, 0};
     const int32_t begin = offsets[id], end = offsets[id + 1];
-    if (begin < 0 || end < begin || size_t(end) > pieces_size || uint32_t(end - begin) > kMaxPieceBytes) return {nullptr, 0};
+    if (begin < 0 || end < begin || size_t(end) > pieces_size || uint32_t(end - begin) > kMaxPieceBytes)
+      return {nullptr, 0};
     return {pieces + begin, uint32_t(end - begin)};
   }
   PieceType type(int32_t id) const { return id < 0 || id >= count ? PieceType::kUnknown : PieceType(types[id]); }
@@ -165,8 +171,8 @@ struct Vocab : VocabTables {
   }
   // From a node of the trie to its child of this byte; false when there is none.
   bool child(uint32_t* node, uint8_t byte) const;
-  // The longest piece of these types that begins at data; with `raw` the text is not yet escaped: a space matches U+2581, and
-  // length counts bytes of that text.
+  // The longest piece of these types that begins at data; with `raw` the text is not yet escaped: a space matches
+  // U+2581, and length counts bytes of that text.
   TrieMatch match(const uint8_t* data, size_t size, uint32_t type_bits, bool raw) const;
   // Of an added token.
   uint8_t flags_of(int32_t id) const;

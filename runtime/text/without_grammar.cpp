@@ -1,10 +1,13 @@
-// In place of grammar*.cpp and token_order.cpp in a library that was built without grammars: none can be made, so nothing else here is ever reached.
+// In place of grammar*.cpp and token_order.cpp in a library that was built without grammars: none can be made, so
+// nothing else here is ever reached.
 #include "text/grammar.h"
 
 namespace runnel {
 namespace {
 
-Status refusal() { return Status::make(Code::kUnsupported, "this library was built without grammars (RUNNEL_GRAMMAR)"); }
+Status refusal() {
+  return Status::make(Code::kUnsupported, "this library was built without grammars (RUNNEL_GRAMMAR)");
+}
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// The Vulkan loader, opened by name at the first call that asks for it: librunnel links no driver. Only runtime/vulkan includes this.
+// The Vulkan loader, opened by name at the first call that asks for it: librunnel links no driver. Only runtime/vulkan
+// includes this.
 #pragma once
 
 #define VK_NO_PROTOTYPES
@@ -16,7 +17,8 @@ struct Api {
 #undef RNL_VK_DEVICE
 };
 
-// The loader's entry point; fails with kNotFound when the machine has no Vulkan loader. The loader stays open for the process.
+// The loader's entry point; fails with kNotFound when the machine has no Vulkan loader. The loader stays open for the
+// process.
 Result<PFN_vkGetInstanceProcAddr> open_loader();
 Status load_instance_functions(PFN_vkGetInstanceProcAddr get, VkInstance instance, Api* api);
 Status load_device_functions(VkDevice device, Api* api);
@@ -25,10 +27,10 @@ const char* result_name(VkResult result);
 // A failed call as a status: memory exhaustion, a lost device, anything else.
 Status fail(VkResult result, const char* what);
 
-#define RNL_VK_TRY(call, what)                                                \
-  do {                                                                        \
-    const VkResult rnl_vk_ = (call);                                          \
-    if (rnl_vk_ != VK_SUCCESS) return ::runnel::vulkan::fail(rnl_vk_, what);  \
+#define RNL_VK_TRY(call, what)                                               \
+  do {                                                                       \
+    const VkResult rnl_vk_ = (call);                                         \
+    if (rnl_vk_ != VK_SUCCESS) return ::runnel::vulkan::fail(rnl_vk_, what); \
   } while (0)
 
 }  // namespace runnel::vulkan

@@ -16,10 +16,14 @@ constexpr uint64_t kStagingBytes = 4 << 20;
 int rank_of(const DeviceInfo& d) {
   if (d.refused) return -1;
   switch (d.type) {
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return 4;
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return 3;
-    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return 2;
-    default: return 1;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+      return 4;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+      return 3;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+      return 2;
+    default:
+      return 1;
   }
 }
 
@@ -79,11 +83,14 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
   RNL_TRY(d->instance_->list(&list, &handles));
   const int index = choose(list, wanted);
   if (index < 0) {
-    if (wanted && *wanted) return Status::make(Code::kNotFound, "Vulkan: none of the %zu devices is \"%.80s\"; `runnel devices` lists them", list.size(), wanted);
+    if (wanted && *wanted)
+      return Status::make(Code::kNotFound, "Vulkan: none of the %zu devices is \"%.80s\"; `runnel devices` lists them",
+                          list.size(), wanted);
     return Status::make(Code::kNotFound, "Vulkan: no usable device among %zu", list.size());
   }
   d->info_ = list[size_t(index)];
-  if (d->info_.refused) return Status::make(Code::kUnsupported, "Vulkan: %s cannot be used: %s", d->info_.name, d->info_.refused);
+  if (d->info_.refused)
+    return Status::make(Code::kUnsupported, "Vulkan: %s cannot be used: %s", d->info_.name, d->info_.refused);
   pretend(&d->info_);
   const VkPhysicalDevice physical = handles[size_t(index)];
   api.vkGetPhysicalDeviceMemoryProperties(physical, &d->memory_);
@@ -97,7 +104,9 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
   int best = -1;
   for (uint32_t i = 0; i < families; ++i) {
     if (!(family[i].queueFlags & VK_QUEUE_COMPUTE_BIT) || family[i].queueCount == 0) continue;
-    if (best < 0 || ((family[size_t(best)].queueFlags & VK_QUEUE_GRAPHICS_BIT) && !(family[i].queueFlags & VK_QUEUE_GRAPHICS_BIT))) best = int(i);
+    if (best < 0 ||
+        ((family[size_t(best)].queueFlags & VK_QUEUE_GRAPHICS_BIT) && !(family[i].queueFlags & VK_QUEUE_GRAPHICS_BIT)))
+      best = int(i);
   }
   if (best < 0) return Status::make(Code::kUnsupported, "Vulkan: %s has no queue that computes", d->info_.name);
   d->family_ = uint32_t(best);
@@ -115,9 +124,11 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
 #if defined(__APPLE__)
   extensions[info.enabledExtensionCount++] = "VK_KHR_portability_subset";
 #endif
-  if (d->info_.has_cache_feedback) extensions[info.enabledExtensionCount++] = VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME;
+  if (d->info_.has_cache_feedback)
+    extensions[info.enabledExtensionCount++] = VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME;
   if (d->info_.has_host_import) extensions[info.enabledExtensionCount++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
-  VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dots{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
+  VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dots{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
   dots.shaderIntegerDotProduct = VK_TRUE;
   d->features_ = wanted_features(d->info_);
   if (d->features_ & kIntDot) {
@@ -130,7 +141,8 @@ Result<std::unique_ptr<Device>> Device::open(const char* wanted) {
   RNL_TRY(load_device_functions(d->device_, &api));
   api.vkGetDeviceQueue(d->device_, d->family_, 0, &d->queue_);
   if (d->info_.has_host_import)
-    d->import_ = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(d->instance_->api().vkGetDeviceProcAddr(d->device_, "vkGetMemoryHostPointerPropertiesEXT"));
+    d->import_ = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(
+        d->instance_->api().vkGetDeviceProcAddr(d->device_, "vkGetMemoryHostPointerPropertiesEXT"));
   VkFenceCreateInfo fence{VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
   RNL_VK_TRY(api.vkCreateFence(d->device_, &fence, nullptr, &d->fence_), "creating a fence");
   RNL_ASSIGN(pipelines, Pipelines::create(*d));
@@ -188,7 +200,9 @@ Result<Buffer> Device::import(void* data, uint64_t bytes) {
 }
 
 Result<Buffer> Device::create_buffer(uint64_t bytes, MemoryKind kind, const char* what) {
-  const auto named = [&](Status s) { return std::move(s).with_context("%s (%llu bytes)", what, static_cast<unsigned long long>(bytes)); };
+  const auto named = [&](Status s) {
+    return std::move(s).with_context("%s (%llu bytes)", what, static_cast<unsigned long long>(bytes));
+  };
   Buffer b;
   b.bytes = bytes;
   VkBufferCreateInfo info{VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO};
@@ -201,12 +215,16 @@ Result<Buffer> Device::create_buffer(uint64_t bytes, MemoryKind kind, const char
   api_.vkGetBufferMemoryRequirements(device_, b.handle, &need);
   if (need.size > info_.max_allocation) {
     destroy(&b);
-    return Status::make(Code::kOutOfMemory, "Vulkan: %s needs %llu bytes, %s allocates at most %llu at once", what, static_cast<unsigned long long>(need.size), info_.name,
+    return Status::make(Code::kOutOfMemory, "Vulkan: %s needs %llu bytes, %s allocates at most %llu at once", what,
+                        static_cast<unsigned long long>(need.size), info_.name,
                         static_cast<unsigned long long>(info_.max_allocation));
   }
   const VkMemoryPropertyFlags visible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
   const VkMemoryPropertyFlags needed = kind == MemoryKind::kDevice ? 0 : visible;
-  const VkMemoryPropertyFlags wished = kind == MemoryKind::kDevice || kind == MemoryKind::kUnified ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT : kind == MemoryKind::kReadback ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : 0;
+  const VkMemoryPropertyFlags wished = kind == MemoryKind::kDevice || kind == MemoryKind::kUnified
+                                           ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+                                       : kind == MemoryKind::kReadback ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+                                                                       : 0;
   int type = memory_type(need.memoryTypeBits, needed | wished);
   if (type < 0) type = memory_type(need.memoryTypeBits, needed);
   if (type < 0) {
@@ -286,16 +304,20 @@ Status Device::transfer(VkBuffer from, VkBuffer to, const VkBufferCopy* regions,
   api_.vkCmdCopyBuffer(transfer_, from, to, count, regions);
   VkMemoryBarrier after{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
   after.srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT;
-  after.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
-  api_.vkCmdPipelineBarrier(transfer_, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT, 0, 1,
-                            &after, 0, nullptr, 0, nullptr);
+  after.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                        VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+  api_.vkCmdPipelineBarrier(transfer_, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                            VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT |
+                                VK_PIPELINE_STAGE_TRANSFER_BIT,
+                            0, 1, &after, 0, nullptr, 0, nullptr);
   RNL_VK_TRY(api_.vkEndCommandBuffer(transfer_), "recording a copy");
   return submit(&transfer_, 1);
 }
 
 namespace {
 
-// Cuts pieces into portions that fit the staging buffer: calls fn(parts, regions, count) for each, regions from the buffer to staging.
+// Cuts pieces into portions that fit the staging buffer: calls fn(parts, regions, count) for each, regions from the
+// buffer to staging.
 struct Portion {
   static constexpr uint32_t kMost = 256;
   CopyPiece parts[kMost];       // offset: in staging

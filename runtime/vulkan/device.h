@@ -1,7 +1,8 @@
-// Vulkan devices of this machine and one that is opened: queue, limits, buffers, submission. Nothing here is touched before the first call
-// that asks for it; no loader or driver is a status, never a crash.
+// Vulkan devices of this machine and one that is opened: queue, limits, buffers, submission. Nothing here is touched
+// before the first call that asks for it; no loader or driver is a status, never a crash.
 //
-// Threads: a Device may be shared by sessions of several threads; submit() locks the queue. Buffers belong to whoever made them.
+// Threads: a Device may be shared by sessions of several threads; submit() locks the queue. Buffers belong to whoever
+// made them.
 #pragma once
 
 #include <atomic>
@@ -25,7 +26,8 @@ struct Quirks {
   bool has_short_loops = false;  // kMostRounds
 };
 
-// With has_short_loops: rounds of all loops of an invocation together, some left for what Kernel::rounds does not count.
+// With has_short_loops: rounds of all loops of an invocation together, some left for what Kernel::rounds does not
+// count.
 inline constexpr uint64_t kMostRounds = 60000;
 
 // Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits.
@@ -47,14 +49,15 @@ struct DeviceInfo {
   uint64_t weight_allocation;  // bytes of one allocation of weights
   Quirks quirks;
   bool has_cache_feedback, has_host_import;
-  uint64_t import_alignment;  // bytes
+  uint64_t import_alignment;   // bytes
   uint32_t features;           // Feature bits that it has
   uint32_t features_that_pay;  // and of which the driver says, or the kind of device, that they are faster
   bool has_f16, has_16bit_storage, has_cooperative_matrix;
   const char* refused;  // why it cannot be used; null: it can
 };
 
-// What tests pretend of the devices that are opened from now on: less than they have, and that they are no CPU. 0: as it is.
+// What tests pretend of the devices that are opened from now on: less than they have, and that they are no CPU. 0: as
+// it is.
 struct Pretence {
   uint64_t storage_range = 0, weight_window = 0, weight_allocation = 0;
   uint32_t groups = 0;
@@ -106,8 +109,8 @@ class Device {
   ~Device();
 
   Result<Buffer> create_buffer(uint64_t bytes, MemoryKind kind, const char* what);
-  // Memory of the host as a buffer, without a copy; it stays where it is until the buffer is destroyed. data and bytes are multiples of
-  // info().import_alignment. Fails where the driver cannot.
+  // Memory of the host as a buffer, without a copy; it stays where it is until the buffer is destroyed. data and bytes
+  // are multiples of info().import_alignment. Fails where the driver cannot.
   Result<Buffer> import(void* data, uint64_t bytes);
   // The host's memory is as near as the device's own.
   bool is_unified() const { return info_.type != VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU; }
@@ -115,7 +118,8 @@ class Device {
   void destroy(Buffer* buffer);
   // Runs the command buffers and waits for them. After kDeviceLost every later call fails the same way.
   Status submit(const VkCommandBuffer* commands, uint32_t count);
-  // Copies pieces of host memory to and from a device buffer, by way of staging buffers. A download that fails has changed no host memory.
+  // Copies pieces of host memory to and from a device buffer, by way of staging buffers. A download that fails has
+  // changed no host memory.
   Status upload(const Buffer& to, const CopyPiece* pieces, size_t count);
   Status download(const Buffer& from, const CopyPiece* pieces, size_t count);
 

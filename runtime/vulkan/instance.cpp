@@ -12,7 +12,8 @@ namespace {
 
 std::atomic<uint64_t> g_messages{0};
 
-VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT, const VkDebugUtilsMessengerCallbackDataEXT* data, void*) {
+VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
+                                          const VkDebugUtilsMessengerCallbackDataEXT* data, void*) {
   g_messages.fetch_add(1, std::memory_order_relaxed);
   log(LogLevel::kWarning, "Vulkan validation: %s", data->pMessage ? data->pMessage : "");
   return VK_FALSE;
@@ -27,7 +28,8 @@ bool has_extension(const VkExtensionProperties* list, uint32_t count, const char
 DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
   DeviceInfo d{};
   VkPhysicalDeviceDriverProperties driver{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
-  VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT, &driver};
+  VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT, &driver};
   VkPhysicalDeviceMaintenance3Properties maintenance{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, &host};
   VkPhysicalDeviceSubgroupProperties subgroup{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, &maintenance};
   VkPhysicalDeviceProperties2 properties{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &subgroup};
@@ -56,27 +58,33 @@ DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
   VkPhysicalDeviceMemoryProperties memory{};
   api.vkGetPhysicalDeviceMemoryProperties(physical, &memory);
   for (uint32_t i = 0; i < memory.memoryHeapCount; ++i)
-    if (memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) d.memory_bytes = memory.memoryHeaps[i].size > d.memory_bytes ? memory.memoryHeaps[i].size : d.memory_bytes;
+    if (memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)
+      d.memory_bytes = memory.memoryHeaps[i].size > d.memory_bytes ? memory.memoryHeaps[i].size : d.memory_bytes;
 
   uint32_t count = 0;
   Vec<VkExtensionProperties> list;
-  if (api.vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr) == VK_SUCCESS && list.assign(count).is_ok() && count > 0)
+  if (api.vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, nullptr) == VK_SUCCESS &&
+      list.assign(count).is_ok() && count > 0)
     if (api.vkEnumerateDeviceExtensionProperties(physical, nullptr, &count, list.data()) != VK_SUCCESS) count = 0;
   d.has_cooperative_matrix = has_extension(list.data(), count, "VK_KHR_cooperative_matrix");
   d.has_cache_feedback = has_extension(list.data(), count, VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME);
   d.has_host_import = has_extension(list.data(), count, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
   d.import_alignment = host.minImportedHostPointerAlignment;
   if (has_extension(list.data(), count, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
-    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dots{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dots{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR};
     VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &dots};
     api.vkGetPhysicalDeviceFeatures2(physical, &features);
-    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR how{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR how{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
     VkPhysicalDeviceProperties2 again{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &how};
     api.vkGetPhysicalDeviceProperties2(physical, &again);
     if (dots.shaderIntegerDotProduct) d.features |= kIntDot;
-    if (dots.shaderIntegerDotProduct && how.integerDotProduct4x8BitPackedSignedAccelerated) d.features_that_pay |= kIntDot;
+    if (dots.shaderIntegerDotProduct && how.integerDotProduct4x8BitPackedSignedAccelerated)
+      d.features_that_pay |= kIntDot;
   }
-  if ((subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) && (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
+  if ((subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+      (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
     d.features |= kSubgroups;
     if (d.type != VK_PHYSICAL_DEVICE_TYPE_CPU) d.features_that_pay |= kSubgroups;
   }
@@ -89,8 +97,11 @@ DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
     d.has_16bit_storage = storage.storageBuffer16BitAccess;
   }
   if (d.api_version < VK_API_VERSION_1_1) d.refused = "it offers Vulkan 1.0; 1.1 is needed";
-  else if (p.limits.maxPerStageDescriptorStorageBuffers < kBaseBuffers) d.refused = "it binds fewer than 4 storage buffers";
-  else if (d.invocations < kBaseInvocations || d.shared_bytes < kBaseSharedBytes || p.limits.maxPushConstantsSize < kPushBytes) d.refused = "its limits are below Vulkan's own minimum";
+  else if (p.limits.maxPerStageDescriptorStorageBuffers < kBaseBuffers)
+    d.refused = "it binds fewer than 4 storage buffers";
+  else if (d.invocations < kBaseInvocations || d.shared_bytes < kBaseSharedBytes ||
+           p.limits.maxPushConstantsSize < kPushBytes)
+    d.refused = "its limits are below Vulkan's own minimum";
   return d;
 }
 
@@ -111,7 +122,8 @@ Result<std::unique_ptr<Instance>> Instance::create() {
   const auto version = reinterpret_cast<PFN_vkEnumerateInstanceVersion>(get(nullptr, "vkEnumerateInstanceVersion"));
   uint32_t loader = VK_API_VERSION_1_0;
   if (version) (void)version(&loader);
-  if (!create || loader < VK_API_VERSION_1_1) return Status::make(Code::kUnsupported, "Vulkan: the loader offers version 1.0; 1.1 is needed");
+  if (!create || loader < VK_API_VERSION_1_1)
+    return Status::make(Code::kUnsupported, "Vulkan: the loader offers version 1.0; 1.1 is needed");
   const bool validate = wants_validation();
   const char* const layers[] = {"VK_LAYER_KHRONOS_validation"};
   const char* extensions[4];
@@ -140,13 +152,16 @@ Result<std::unique_ptr<Instance>> Instance::create() {
   RNL_VK_TRY(create(&info, nullptr, &i->instance_), "creating an instance");
   RNL_TRY(load_instance_functions(get, i->instance_, &i->api_));
   if (validate) {
-    const auto make = reinterpret_cast<PFN_vkCreateDebugUtilsMessengerEXT>(get(i->instance_, "vkCreateDebugUtilsMessengerEXT"));
-    i->destroy_messenger_ = reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(get(i->instance_, "vkDestroyDebugUtilsMessengerEXT"));
+    const auto make =
+        reinterpret_cast<PFN_vkCreateDebugUtilsMessengerEXT>(get(i->instance_, "vkCreateDebugUtilsMessengerEXT"));
+    i->destroy_messenger_ =
+        reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(get(i->instance_, "vkDestroyDebugUtilsMessengerEXT"));
     VkDebugUtilsMessengerCreateInfoEXT m{VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT};
     m.messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT;
     m.messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_TYPE_PERFORMANCE_BIT_EXT;
     m.pfnUserCallback = on_message;
-    if (!make || !i->destroy_messenger_) return Status::make(Code::kUnsupported, "Vulkan: the validation layers have no messenger");
+    if (!make || !i->destroy_messenger_)
+      return Status::make(Code::kUnsupported, "Vulkan: the validation layers have no messenger");
     RNL_VK_TRY(make(i->instance_, &m, nullptr, &i->messenger_), "creating a messenger");
   }
   return i;

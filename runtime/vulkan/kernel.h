@@ -41,7 +41,9 @@ inline uint32_t segments_of(const OpCall& c, int i) { return has_input(c, i) ? u
 // Refusals that several operators share.
 inline const char* refuse_nothing(const OpCall&) { return nullptr; }
 // Data is moved in words.
-inline const char* refuse_small_elements(const OpCall& c) { return dtype_bytes(c.in[0].dtype) == 4 ? nullptr : "elements are not of 4 bytes"; }
+inline const char* refuse_small_elements(const OpCall& c) {
+  return dtype_bytes(c.in[0].dtype) == 4 ? nullptr : "elements are not of 4 bytes";
+}
 
 // Rows of a packed matrix that one binding reaches; a matrix larger than the device binds is used in several.
 struct WeightWindow {
@@ -54,10 +56,12 @@ void for_each_window(Recorder& r, const TensorView& w, Fn fn) {
   if (tile_bytes == 0) return fn(WeightWindow{0, 0, tiles, 0});  // sums of nothing
   // What is not cut: a tile, or a group of a split matrix.
   const uint32_t piece = w.packed->split ? uint32_t(kSplitTiles) : 1;
-  const uint64_t piece_bytes = w.packed->split ? SplitLayout(w.dims[1]).group : tile_bytes, pieces = r.weight_window() / piece_bytes, most = (pieces ? pieces : 1) * piece;
+  const uint64_t piece_bytes = w.packed->split ? SplitLayout(w.dims[1]).group : tile_bytes,
+                 pieces = r.weight_window() / piece_bytes, most = (pieces ? pieces : 1) * piece;
   for (uint32_t first = 0; first < tiles; first += uint32_t(most)) {
     const uint32_t n = tiles - first < most ? tiles - first : uint32_t(most);
-    fn(WeightWindow{r.weights(w, first / piece * piece_bytes, (n + piece - 1) / piece * piece_bytes), first, n, uint32_t(tile_bytes / 4)});
+    fn(WeightWindow{r.weights(w, first / piece * piece_bytes, (n + piece - 1) / piece * piece_bytes), first, n,
+                    uint32_t(tile_bytes / 4)});
   }
 }
 inline Constants format_constants(const TensorView& w) {

@@ -14,7 +14,8 @@ Result<std::unique_ptr<Pipelines>> Pipelines::create(Device& device) {
   if (!p) return Status::make(Code::kOutOfMemory, "no memory for Vulkan pipelines");
   const Api& api = device.api();
   VkDescriptorSetLayoutBinding bindings[kBaseBuffers] = {};
-  for (uint32_t i = 0; i < kBaseBuffers; ++i) bindings[i] = {i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT, nullptr};
+  for (uint32_t i = 0; i < kBaseBuffers; ++i)
+    bindings[i] = {i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT, nullptr};
   VkDescriptorSetLayoutCreateInfo set{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO};
   set.bindingCount = kBaseBuffers;
   set.pBindings = bindings;
@@ -44,7 +45,9 @@ bool Pipelines::cache_file(const char* name, char* out, size_t size) const {
   char uuid[2 * VK_UUID_SIZE + 1], own[256];
   for (int i = 0; i < int(VK_UUID_SIZE); ++i) std::snprintf(uuid + 2 * i, 3, "%02x", device_.info().cache_uuid[i]);
   // Some drivers have the same identity in all versions.
-  return size_t(std::snprintf(own, sizeof own, "vulkan-%x-%x-%s-%x-%s-%s", device_.info().vendor, device_.info().driver_version, uuid, device_.features(), kShadersHash, name)) < sizeof own &&
+  return size_t(std::snprintf(own, sizeof own, "vulkan-%x-%x-%s-%x-%s-%s", device_.info().vendor,
+                              device_.info().driver_version, uuid, device_.features(), kShadersHash, name)) <
+             sizeof own &&
          cache_path(own, out, size);
 }
 
@@ -60,7 +63,8 @@ void Pipelines::load() {
       // Vulkan's own header, so that a damaged file never reaches the driver.
       VkPipelineCacheHeaderVersionOne header{};
       if (view.size() >= sizeof header) std::memcpy(&header, view.data(), sizeof header);
-      if (header.headerSize == sizeof header && header.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE && header.vendorID == device_.info().vendor &&
+      if (header.headerSize == sizeof header && header.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE &&
+          header.vendorID == device_.info().vendor &&
           std::memcmp(header.pipelineCacheUUID, device_.info().cache_uuid, VK_UUID_SIZE) == 0) {
         info.initialDataSize = view.size();
         info.pInitialData = view.data();
@@ -79,7 +83,8 @@ void Pipelines::save() {
   const Api& api = device_.api();
   size_t size = 0;
   Vec<unsigned char> data;
-  if (api.vkGetPipelineCacheData(device_.handle(), cache_, &size, nullptr) != VK_SUCCESS || !data.assign(size).is_ok()) return;
+  if (api.vkGetPipelineCacheData(device_.handle(), cache_, &size, nullptr) != VK_SUCCESS || !data.assign(size).is_ok())
+    return;
   if (api.vkGetPipelineCacheData(device_.handle(), cache_, &size, data.data()) != VK_SUCCESS) return;
   if (write_cache_file(path_, data.data(), size)) saved_ = stats_.made;
 }
@@ -87,8 +92,12 @@ void Pipelines::save() {
 Result<VkPipeline> Pipelines::get(const ShaderCode& shader, const uint32_t* constants, int count) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const Entry& e : entries_)
-    if (e.shader == &shader && e.count == count && (count == 0 || std::memcmp(e.constants, constants, size_t(count) * 4) == 0)) return e.pipeline;
-  if (count > kMaxConstants) return Status::make(Code::kInternal, "%s: %d specialisation constants, at most %d", shader.name, count, kMaxConstants);
+    if (e.shader == &shader && e.count == count &&
+        (count == 0 || std::memcmp(e.constants, constants, size_t(count) * 4) == 0))
+      return e.pipeline;
+  if (count > kMaxConstants)
+    return Status::make(Code::kInternal, "%s: %d specialisation constants, at most %d", shader.name, count,
+                        kMaxConstants);
   Entry e{&shader, count, {}, VK_NULL_HANDLE};
   for (int i = 0; i < count; ++i) e.constants[i] = constants[i];
   const Api& api = device_.api();
@@ -115,7 +124,9 @@ Result<VkPipeline> Pipelines::get(const ShaderCode& shader, const uint32_t* cons
   api.vkDestroyShaderModule(device_.handle(), info.stage.module, nullptr);
   if (r != VK_SUCCESS) return fail(r, shader.name);
   ++stats_.made;
-  constexpr VkPipelineCreationFeedbackFlagsEXT hit = VK_PIPELINE_CREATION_FEEDBACK_VALID_BIT_EXT | VK_PIPELINE_CREATION_FEEDBACK_APPLICATION_PIPELINE_CACHE_HIT_BIT_EXT;
+  constexpr VkPipelineCreationFeedbackFlagsEXT hit =
+      VK_PIPELINE_CREATION_FEEDBACK_VALID_BIT_EXT |
+      VK_PIPELINE_CREATION_FEEDBACK_APPLICATION_PIPELINE_CACHE_HIT_BIT_EXT;
   if ((feedback.flags & hit) == hit) ++stats_.from_cache;
   const VkPipeline pipeline = e.pipeline;
   Status s = entries_.push(e);

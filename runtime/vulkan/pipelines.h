@@ -1,7 +1,8 @@
 // Compute pipelines, made when they are first wanted and kept with the device; their compiled form is kept on disk.
 //
-// All shaders share one layout, so that any device's least limits do: four storage buffers (binding 0: the heap with activations and
-// constants; 1: a window of the heap for states; 2: a window of packed weights; 3: words of the call) and 128 bytes of push constants.
+// All shaders share one layout, so that any device's least limits do: four storage buffers (binding 0: the heap with
+// activations and constants; 1: a window of the heap for states; 2: a window of packed weights; 3: words of the call)
+// and 128 bytes of push constants.
 #pragma once
 
 #include <mutex>
@@ -34,7 +35,8 @@ class Pipelines {
   VkDescriptorSetLayout set_layout() const { return set_layout_; }
   // Writes the cache file when pipelines were made since it was read. A folder that cannot be written is no failure.
   void save();
-  // Pipelines so far, those of them that the driver found in its cache (where it tells), and the nanoseconds that it took.
+  // Pipelines so far, those of them that the driver found in its cache (where it tells), and the nanoseconds that it
+  // took.
   struct Stats {
     uint32_t made = 0, from_cache = 0;
     uint64_t ns = 0;
@@ -43,8 +45,8 @@ class Pipelines {
     std::lock_guard<std::mutex> lock(mutex_);
     return stats_;
   }
-  // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, features, shaders and `name`. False:
-  // no folder.
+  // A file of the cache folder whose contents are worth as much as these pipelines: its name says driver, features,
+  // shaders and `name`. False: no folder.
   bool cache_file(const char* name, char* out, size_t size) const;
 
  private:

@@ -14,8 +14,14 @@ uint64_t heap_bytes(const TensorView& v) {
   return state_bytes(v.dtype, v.dims, v.rank, 0);
 }
 
-Recorder::Recorder(Device& device, const Shadow& shadow, const WeightBuffers& weights, const Buffer& call_words, VkDescriptorPool pool)
-    : device_(device), shadow_(shadow), weights_(weights), call_words_(call_words), pool_(pool), is_strict_(device.is_validated()) {}
+Recorder::Recorder(Device& device, const Shadow& shadow, const WeightBuffers& weights, const Buffer& call_words,
+                   VkDescriptorPool pool)
+    : device_(device),
+      shadow_(shadow),
+      weights_(weights),
+      call_words_(call_words),
+      pool_(pool),
+      is_strict_(device.is_validated()) {}
 
 Status Recorder::begin(VkCommandBuffer commands) {
   commands_ = commands;
@@ -29,9 +35,12 @@ Status Recorder::end() {
   // The host reads what was copied out; the next submission reads and writes everything.
   VkMemoryBarrier after{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
   after.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
-  after.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+  after.dstAccessMask = VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                        VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
   device_.api().vkCmdPipelineBarrier(commands_, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
-                                     VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT, 0, 1, &after, 0, nullptr, 0, nullptr);
+                                     VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT |
+                                         VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                     0, 1, &after, 0, nullptr, 0, nullptr);
   const VkResult r = device_.api().vkEndCommandBuffer(commands_);
   if (!status_.is_ok()) return std::move(status_);
   return r == VK_SUCCESS ? Status::ok() : fail(r, "recording");
@@ -45,7 +54,8 @@ void Recorder::exceed(const char* limit) {
 void Recorder::barrier() {
   VkMemoryBarrier b{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
   b.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
-  b.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+  b.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
+                    VK_ACCESS_TRANSFER_WRITE_BIT;
   const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
   if (is_recording()) device_.api().vkCmdPipelineBarrier(commands_, stages, stages, 0, 1, &b, 0, nullptr, 0, nullptr);
   accesses_.clear();
@@ -77,12 +87,17 @@ void Recorder::start_op(const OpCall& c, uint32_t written_inputs, uint64_t scrat
   for (int i = 0; i < c.in_count; ++i) add(c.in[i], written_inputs >> i & 1);
   for (int i = 0; i < c.out_count; ++i) add(c.out[i], true);
   if (scratch_bytes) own[count++] = {scratch_offset_, scratch_offset_ + scratch_bytes, true};
-  if (scratch_bytes > scratch_bytes_) refuse(Status::make(Code::kInternal, "Vulkan: %llu bytes of scratch, planned %llu", static_cast<unsigned long long>(scratch_bytes), static_cast<unsigned long long>(scratch_bytes_)));
+  if (scratch_bytes > scratch_bytes_)
+    refuse(Status::make(Code::kInternal, "Vulkan: %llu bytes of scratch, planned %llu",
+                        static_cast<unsigned long long>(scratch_bytes),
+                        static_cast<unsigned long long>(scratch_bytes_)));
   // What lies in scratch is read through the binding that begins with the heap.
-  if (scratch_bytes && scratch_offset_ + scratch_bytes > device_.info().storage_range) exceed("activations and scratch are more than it binds; a smaller chunk needs less");
+  if (scratch_bytes && scratch_offset_ + scratch_bytes > device_.info().storage_range)
+    exceed("activations and scratch are more than it binds; a smaller chunk needs less");
   bool conflict = false;
   for (const Access& a : accesses_)
-    for (int i = 0; i < count && !conflict; ++i) conflict = (a.is_write || own[i].is_write) && a.begin < own[i].end && own[i].begin < a.end;
+    for (int i = 0; i < count && !conflict; ++i)
+      conflict = (a.is_write || own[i].is_write) && a.begin < own[i].end && own[i].begin < a.end;
   if (conflict) barrier();
   for (int i = 0; i < count; ++i) touch(own[i].begin, own[i].end - own[i].begin, own[i].is_write);
   state_offset_ = 0;
@@ -91,7 +106,8 @@ void Recorder::start_op(const OpCall& c, uint32_t written_inputs, uint64_t scrat
 
 void Recorder::order(uint64_t begin, uint64_t bytes, bool is_write) {
   bool conflict = false;
-  for (const Access& a : accesses_) conflict = conflict || ((a.is_write || is_write) && a.begin < begin + bytes && begin < a.end);
+  for (const Access& a : accesses_)
+    conflict = conflict || ((a.is_write || is_write) && a.begin < begin + bytes && begin < a.end);
   if (conflict || (is_strict_ && has_run_)) barrier();
   has_run_ = true;
   touch(begin, bytes, is_write);
@@ -128,7 +144,8 @@ uint32_t Recorder::at(const TensorView& v) {
   if (bytes == 0) return 0;  // nothing of it is read
   if (!find(v.data, &offset)) return 0;
   if (offset % 4 != 0) refuse(Status::make(Code::kInternal, "Vulkan: an operand that is not aligned"));
-  if (offset + bytes > device_.info().storage_range) exceed("activations and constants are more than it binds; a smaller chunk needs less");
+  if (offset + bytes > device_.info().storage_range)
+    exceed("activations and constants are more than it binds; a smaller chunk needs less");
   return uint32_t(offset / 4);
 }
 
@@ -160,7 +177,8 @@ void Recorder::window(std::initializer_list<const TensorView*> states) {
 uint32_t Recorder::state(const TensorView& v) {
   uint64_t offset = 0, bytes = 0;
   if (!find_state(v, &offset, &bytes)) return 0;
-  if (offset < state_offset_ || offset + bytes > state_offset_ + device_.info().storage_range) exceed("a state is outside the window that it binds");
+  if (offset < state_offset_ || offset + bytes > state_offset_ + device_.info().storage_range)
+    exceed("a state is outside the window that it binds");
   return uint32_t((offset - state_offset_) / 4);
 }
 
@@ -173,7 +191,8 @@ uint32_t Recorder::weights(const TensorView& v, uint64_t begin, uint64_t bytes) 
   ++most_sets_;
   const uint64_t offset = place.offset + begin, range = device_.info().storage_range;
   // The window stays where it is while it reaches: few sets serve all matrices.
-  const bool reaches = weight_buffer_ == place.buffer && offset >= weight_offset_ && offset + bytes <= weight_offset_ + range;
+  const bool reaches =
+      weight_buffer_ == place.buffer && offset >= weight_offset_ && offset + bytes <= weight_offset_ + range;
   const uint64_t base = reaches ? weight_offset_ : offset / 256 * 256;
   if (offset - base + bytes > range) exceed("weights that are needed at once are more than it binds");
   weight_buffer_ = place.buffer;
@@ -183,7 +202,8 @@ uint32_t Recorder::weights(const TensorView& v, uint64_t begin, uint64_t bytes) 
 
 VkDescriptorSet Recorder::descriptor_set() {
   for (const Set& s : sets_)
-    if (s.state_offset == state_offset_ && s.weight_offset == weight_offset_ && s.weights == weight_buffer_) return s.set;
+    if (s.state_offset == state_offset_ && s.weight_offset == weight_offset_ && s.weights == weight_buffer_)
+      return s.set;
   const Api& api = device_.api();
   const VkDescriptorSetLayout layout = device_.pipelines().set_layout();
   VkDescriptorSetAllocateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO};
@@ -202,7 +222,8 @@ VkDescriptorSet Recorder::descriptor_set() {
   const VkDescriptorBufferInfo buffers[kBaseBuffers] = {
       {shadow_.heap().handle, 0, rest(heap, 0)},
       {shadow_.heap().handle, state_offset_, rest(heap, state_offset_)},
-      {w, weight_buffer_ ? weight_offset_ : 0, weight_buffer_ ? rest(weights_.buffer_bytes(w), weight_offset_) : rest(heap, 0)},
+      {w, weight_buffer_ ? weight_offset_ : 0,
+       weight_buffer_ ? rest(weights_.buffer_bytes(w), weight_offset_) : rest(heap, 0)},
       {call_words_.handle, 0, VK_WHOLE_SIZE},
   };
   VkWriteDescriptorSet writes[kBaseBuffers];
@@ -219,19 +240,23 @@ VkDescriptorSet Recorder::descriptor_set() {
   return set;
 }
 
-void Recorder::dispatch(const ShaderCode& base, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint64_t y, uint64_t z) {
+void Recorder::dispatch(const ShaderCode& base, const Constants& constants, const void* push, size_t push_bytes,
+                        uint64_t x, uint64_t y, uint64_t z) {
   if (!status_.is_ok() || x == 0 || y == 0 || z == 0) return;
   const ShaderCode& shader = base.faster && (base.faster->needs & ~device_.features()) == 0 ? *base.faster : base;
   const uint32_t* most = device_.info().groups;
-  if (x > most[0] || y > most[1] || z > most[2]) return exceed("more workgroups than it counts; a smaller chunk needs fewer");
-  if (!is_recording() || (g_pretence.dropped_shader && std::strcmp(g_pretence.dropped_shader, shader.name) == 0)) return;
+  if (x > most[0] || y > most[1] || z > most[2])
+    return exceed("more workgroups than it counts; a smaller chunk needs fewer");
+  if (!is_recording() || (g_pretence.dropped_shader && std::strcmp(g_pretence.dropped_shader, shader.name) == 0))
+    return;
   auto pipeline = device_.pipelines().get(shader, constants.v, constants.count);
   if (!pipeline.is_ok()) return refuse(pipeline.take_status());
   const VkDescriptorSet set = descriptor_set();
   if (!status_.is_ok()) return;
   const Api& api = device_.api();
   const VkPipelineLayout layout = device_.pipelines().layout();
-  if (set != bound_set_) api.vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1, &set, 0, nullptr);
+  if (set != bound_set_)
+    api.vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1, &set, 0, nullptr);
   if (pipeline.value() != bound_) api.vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.value());
   bound_set_ = set;
   bound_ = pipeline.value();

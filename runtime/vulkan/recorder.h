@@ -1,9 +1,10 @@
-// Records operators into a command buffer. An operator's vulkan.cpp asks for the places of its operands and dispatches its shaders; barriers
-// between operators come from their operands, those within an operator from barrier().
+// Records operators into a command buffer. An operator's vulkan.cpp asks for the places of its operands and dispatches
+// its shaders; barriers between operators come from their operands, those within an operator from barrier().
 //
 // Places are counted in words of 4 bytes. Errors are kept and returned by end(); after one, calls do nothing.
 //
-// Without commands nothing is recorded: the same calls then tell before a session begins what a device's limits do not allow.
+// Without commands nothing is recorded: the same calls then tell before a session begins what a device's limits do not
+// allow.
 #pragma once
 
 #include <initializer_list>
@@ -16,7 +17,8 @@ namespace runnel::vulkan {
 
 inline constexpr uint32_t kAbsent = 0xffffffffu;  // place of an operand that is absent
 
-// Words at the front of the call buffer, that the host writes before a submission and reads after it. shaders/common/common.glsl has the same.
+// Words at the front of the call buffer, that the host writes before a submission and reads after it.
+// shaders/common/common.glsl has the same.
 enum CallWord : uint32_t { kPosition = 0, kFault = 1, kChoice = 2, kCallWords = 16 };
 
 // Bytes of an operand that lies in the heap, at most.
@@ -34,7 +36,8 @@ struct Constants {
 class Recorder {
  public:
   // Descriptor sets come from `pool` and are freed with it. Without begin() nothing is recorded, and pool may be null.
-  Recorder(Device& device, const Shadow& shadow, const WeightBuffers& weights, const Buffer& call_words, VkDescriptorPool pool);
+  Recorder(Device& device, const Shadow& shadow, const WeightBuffers& weights, const Buffer& call_words,
+           VkDescriptorPool pool);
 
   Status begin(VkCommandBuffer commands);
   Status end();
@@ -49,11 +52,18 @@ class Recorder {
 
   // Place of a dense operand of 4-byte elements; kAbsent when it is absent.
   uint32_t at(const TensorView& v);
-  uint32_t input(const OpCall& c, int i) { return i < c.in_count && c.in[i].dtype != DType::kNone ? at(c.in[i]) : kAbsent; }
-  uint32_t output(const OpCall& c, int i) { return i < c.out_count && c.out[i].dtype != DType::kNone ? at(c.out[i]) : kAbsent; }
-  // Place of a state in the window of binding 1. window(): chooses the window so that all of these are in it; null: absent.
+  uint32_t input(const OpCall& c, int i) {
+    return i < c.in_count && c.in[i].dtype != DType::kNone ? at(c.in[i]) : kAbsent;
+  }
+  uint32_t output(const OpCall& c, int i) {
+    return i < c.out_count && c.out[i].dtype != DType::kNone ? at(c.out[i]) : kAbsent;
+  }
+  // Place of a state in the window of binding 1. window(): chooses the window so that all of these are in it; null:
+  // absent.
   void window(std::initializer_list<const TensorView*> states);
-  static const TensorView* has(const TensorView* list, int count, int i) { return i < count && list[i].dtype != DType::kNone ? list + i : nullptr; }
+  static const TensorView* has(const TensorView* list, int count, int i) {
+    return i < count && list[i].dtype != DType::kNone ? list + i : nullptr;
+  }
   uint32_t state(const TensorView& v);
   uint32_t state_input(const OpCall& c, int i) { return has(c.in, c.in_count, i) ? state(c.in[i]) : kAbsent; }
   uint32_t state_output(const OpCall& c, int i) { return has(c.out, c.out_count, i) ? state(c.out[i]) : kAbsent; }
@@ -78,7 +88,8 @@ class Recorder {
   }
   // One workgroup for each (x, y, z).
   template <class Push>
-  void grid(const ShaderCode& shader, const Constants& constants, const Push& push, uint64_t x, uint64_t y, uint64_t z) {
+  void grid(const ShaderCode& shader, const Constants& constants, const Push& push, uint64_t x, uint64_t y,
+            uint64_t z) {
     static_assert(sizeof(Push) <= kPushBytes && sizeof(Push) % 4 == 0);
     dispatch(shader, constants, &push, sizeof push, x, y, z);
   }
@@ -112,7 +123,8 @@ class Recorder {
   };
   bool is_recording() const { return commands_ != VK_NULL_HANDLE; }
   void exceed(const char* limit);
-  void dispatch(const ShaderCode& shader, const Constants& constants, const void* push, size_t push_bytes, uint64_t x, uint64_t y, uint64_t z);
+  void dispatch(const ShaderCode& shader, const Constants& constants, const void* push, size_t push_bytes, uint64_t x,
+                uint64_t y, uint64_t z);
   bool find(const void* host, uint64_t* offset);
   bool find_state(const TensorView& v, uint64_t* offset, uint64_t* bytes);
   void order(uint64_t begin, uint64_t bytes, bool is_write);
@@ -139,8 +151,8 @@ class Recorder {
   VkPipeline bound_ = VK_NULL_HANDLE;
   uint32_t dispatches_ = 0, barriers_ = 0, most_sets_ = 0;
   const char* limit_ = nullptr;
-  // The validation layers take a binding for one resource, although operators use parts of the heap that do not overlap: for them nothing
-  // is left to run side by side.
+  // The validation layers take a binding for one resource, although operators use parts of the heap that do not
+  // overlap: for them nothing is left to run side by side.
   bool is_strict_;
   bool has_run_ = false;  // something since the last barrier
 };

@@ -46,7 +46,8 @@ Status Shadow::push_all(const HostRange* ranges, size_t count) {
   Vec<CopyPiece> pieces;
   for (size_t i = 0; i < count; ++i) {
     uint64_t offset = 0;
-    if (ranges[i].bytes && find(ranges[i].data, &offset)) RNL_TRY(pieces.push({ranges[i].data, ranges[i].bytes, offset}));
+    if (ranges[i].bytes && find(ranges[i].data, &offset))
+      RNL_TRY(pieces.push({ranges[i].data, ranges[i].bytes, offset}));
   }
   return device_.upload(heap_, pieces.data(), pieces.size());
 }
@@ -55,7 +56,8 @@ Status Shadow::pull_all(const HostRange* ranges, size_t count) const {
   Vec<CopyPiece> pieces;
   for (size_t i = 0; i < count; ++i) {
     uint64_t offset = 0;
-    if (ranges[i].bytes && find(ranges[i].data, &offset)) RNL_TRY(pieces.push({ranges[i].data, ranges[i].bytes, offset}));
+    if (ranges[i].bytes && find(ranges[i].data, &offset))
+      RNL_TRY(pieces.push({ranges[i].data, ranges[i].bytes, offset}));
   }
   return device_.download(heap_, pieces.data(), pieces.size());
 }
@@ -74,16 +76,21 @@ Status WeightBuffers::add(const TensorView& matrix) {
 // Neighbours share a buffer, from one multiple of the alignment to another. What does not work is left to be copied.
 Status WeightBuffers::import_from(HostRange host) {
   constexpr uintptr_t kPage = 4096;
-  const uintptr_t alignment = uintptr_t(device_.info().import_alignment), first = uintptr_t(host.data), last = (first + host.bytes + kPage - 1) / kPage * kPage;
+  const uintptr_t alignment = uintptr_t(device_.info().import_alignment), first = uintptr_t(host.data),
+                  last = (first + host.bytes + kPage - 1) / kPage * kPage;
   if (alignment == 0) return Status::ok();
   const auto begin_of = [&](const Matrix& m) { return uintptr_t(m.view.data) / alignment * alignment; };
-  const auto end_of = [&](const Matrix& m) { return (uintptr_t(m.view.data) + m.bytes + alignment - 1) / alignment * alignment; };
+  const auto end_of = [&](const Matrix& m) {
+    return (uintptr_t(m.view.data) + m.bytes + alignment - 1) / alignment * alignment;
+  };
   const auto fits = [&](const Matrix& m) { return begin_of(m) >= first && end_of(m) <= last; };
   for (size_t i = 0; i < matrices_.size();) {
     const uintptr_t begin = begin_of(matrices_[i]);
     uintptr_t end = begin;
     size_t n = i;
-    while (n < matrices_.size() && fits(matrices_[n]) && begin_of(matrices_[n]) >= begin && end_of(matrices_[n]) - begin <= device_.info().weight_allocation) end = end_of(matrices_[n++]);
+    while (n < matrices_.size() && fits(matrices_[n]) && begin_of(matrices_[n]) >= begin &&
+           end_of(matrices_[n]) - begin <= device_.info().weight_allocation)
+      end = end_of(matrices_[n++]);
     if (n == i) {
       ++i;
       continue;
@@ -92,7 +99,9 @@ Status WeightBuffers::import_from(HostRange host) {
     if (!buffer.is_ok()) return Status::ok();
     RNL_TRY(buffers_.push(buffer.value()));
     imported_ += buffer.value().bytes;
-    for (; i < n; ++i) matrices_[i].buffer = uint32_t(buffers_.size() - 1), matrices_[i].offset = uintptr_t(matrices_[i].view.data) - begin;
+    for (; i < n; ++i)
+      matrices_[i].buffer = uint32_t(buffers_.size() - 1),
+      matrices_[i].offset = uintptr_t(matrices_[i].view.data) - begin;
   }
   return Status::ok();
 }
@@ -111,7 +120,8 @@ Status WeightBuffers::upload(HostRange host) {
     sizes.back() += align_up(m.bytes);
   }
   for (uint64_t size : sizes) {
-    RNL_ASSIGN(b, device_.create_buffer(size, device_.is_unified() ? MemoryKind::kUnified : MemoryKind::kDevice, "weights on the device"));
+    RNL_ASSIGN(b, device_.create_buffer(size, device_.is_unified() ? MemoryKind::kUnified : MemoryKind::kDevice,
+                                        "weights on the device"));
     RNL_TRY(buffers_.push(b));
   }
   for (const Buffer& b : buffers_) bytes_ += b.bytes;

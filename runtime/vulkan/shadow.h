@@ -1,7 +1,9 @@
-// Device memory that stands for ranges of host memory. Operators are called with host pointers on every backend; here a pointer finds its
-// place on the device, so a call needs no second form, and one operator may run on the CPU between two that do not.
+// Device memory that stands for ranges of host memory. Operators are called with host pointers on every backend; here a
+// pointer finds its place on the device, so a call needs no second form, and one operator may run on the CPU between
+// two that do not.
 //
-// The heap holds what is dense: arena, states, constants. Packed weights are in buffers of their own, shared by all sessions of a model.
+// The heap holds what is dense: arena, states, constants. Packed weights are in buffers of their own, shared by all
+// sessions of a model.
 #pragma once
 
 #include "format/packed.h"
@@ -55,8 +57,8 @@ class WeightBuffers {
   WeightBuffers& operator=(const WeightBuffers&) = delete;
   // A packed matrix that stays where it is, before upload().
   Status add(const TensorView& matrix);
-  // Uses the matrices where they lie when they are in `host` (a mapped file; may be empty) and the driver can; copies the others, in as few
-  // allocations as the device's limit allows.
+  // Uses the matrices where they lie when they are in `host` (a mapped file; may be empty) and the driver can; copies
+  // the others, in as few allocations as the device's limit allows.
   Status upload(HostRange host = {nullptr, 0});
   struct Place {
     VkBuffer buffer;

@@ -9,16 +9,19 @@
 namespace runnel {
 namespace vulkan {
 
-#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) RNL_IF_VULKAN_##vulkan(extern const Kernel name##_vulkan_kernel;)
+#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) \
+  RNL_IF_VULKAN_##vulkan(extern const Kernel name##_vulkan_kernel;)
 #include "ops/registry.inc"
 #undef RNL_OP
 
 const Kernel* find_vulkan_kernel(uint16_t op_number) {
   switch (op_number) {
-#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) RNL_IF_VULKAN_##vulkan(case number: return &name##_vulkan_kernel;)
+#define RNL_OP(number, version, name, attrs, a, b, c, d, cpu, vulkan) \
+  RNL_IF_VULKAN_##vulkan(case number : return &name##_vulkan_kernel;)
 #include "ops/registry.inc"
 #undef RNL_OP
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 

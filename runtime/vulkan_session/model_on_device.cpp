@@ -76,12 +76,15 @@ Result<std::shared_ptr<ModelOnDevice>> ModelOnDevice::open(const Model& model) {
 
 namespace {
 
-constexpr uint32_t kVerdictMagic = 0x4b434e52;  // "RNCK", then the number of operators and each one's program and number
-constexpr uint32_t kFeaturesLie = UINT32_MAX;   // in place of that number: what there is without optional features counts
+constexpr uint32_t kVerdictMagic = 0x4b434e52;  // "RNCK", then the number of operators and each one's program and
+                                                // number
+constexpr uint32_t kFeaturesLie = UINT32_MAX;   // in place of that number: what there is without optional features
+                                                // counts
 
 bool verdict_file(Device& device, uint64_t fingerprint, uint64_t kind, char* out, size_t size) {
   char name[60];
-  std::snprintf(name, sizeof name, "%016llx-%016llx.checked", static_cast<unsigned long long>(fingerprint), static_cast<unsigned long long>(kind));
+  std::snprintf(name, sizeof name, "%016llx-%016llx.checked", static_cast<unsigned long long>(fingerprint),
+                static_cast<unsigned long long>(kind));
   return device.pipelines().cache_file(name, out, size);
 }
 
@@ -107,8 +110,12 @@ void ModelOnDevice::read_verdict(uint64_t kind) {
     return;
   }
   Verdict v{kind, device_->features(), {}};
-  if (head[0] != kVerdictMagic || file.value().size() != sizeof head + uint64_t(head[1]) * sizeof(Operator) || !v.failed.assign(head[1]).is_ok()) return;
-  if (head[1]) std::memcpy(v.failed.data(), static_cast<const unsigned char*>(file.value().data()) + sizeof head, head[1] * sizeof(Operator));
+  if (head[0] != kVerdictMagic || file.value().size() != sizeof head + uint64_t(head[1]) * sizeof(Operator) ||
+      !v.failed.assign(head[1]).is_ok())
+    return;
+  if (head[1])
+    std::memcpy(v.failed.data(), static_cast<const unsigned char*>(file.value().data()) + sizeof head,
+                head[1] * sizeof(Operator));
   (void)verdicts_.push(std::move(v));
 }
 
@@ -143,7 +150,8 @@ Status ModelOnDevice::keep_verdict(uint64_t kind, const Vec<Operator>& failed) {
   RNL_TRY(v.failed.append(failed.data(), failed.size()));
   RNL_TRY(verdicts_.push(std::move(v)));
   char path[512];
-  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path)) (void)write_cache_file(path, data.data(), data.size() * 4);
+  if (verdict_file(*device_, fingerprint_, kind, path, sizeof path))
+    (void)write_cache_file(path, data.data(), data.size() * 4);
   return Status::ok();
 }
 

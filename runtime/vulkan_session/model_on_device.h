@@ -17,10 +17,12 @@ class ModelOnDevice {
   struct Operator {
     uint32_t program, op;
   };
-  // What the self-check of sessions of this kind found, in this process or an earlier one; false: there was none. Any thread.
+  // What the self-check of sessions of this kind found, in this process or an earlier one; false: there was none. Any
+  // thread.
   bool find_verdict(uint64_t kind, Vec<Operator>* failed);
   Status keep_verdict(uint64_t kind, const Vec<Operator>& failed);
-  // Some operator failed while optional features were in use: the device goes on without them, and the check has to be made again.
+  // Some operator failed while optional features were in use: the device goes on without them, and the check has to be
+  // made again.
   void drop_features(uint64_t kind);
 
  private:

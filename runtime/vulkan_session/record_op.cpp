@@ -31,12 +31,15 @@ void copy(Recorder& r, const TensorView& state, uint32_t wide, bool is_back) {
 
 const char* refusal(const Device& device, const Kernel& kernel, const OpCall& call) {
   if (const char* why = kernel.refuses(call)) return why;
-  return device.info().quirks.has_short_loops && kernel.rounds && kernel.rounds(call) > kMostRounds ? "its driver ends loops that are so long; a smaller chunk or context needs fewer rounds" : nullptr;
+  return device.info().quirks.has_short_loops && kernel.rounds && kernel.rounds(call) > kMostRounds
+             ? "its driver ends loops that are so long; a smaller chunk or context needs fewer rounds"
+             : nullptr;
 }
 
 uint64_t op_scratch_bytes(const Kernel& kernel, const OpCall& call) {
   uint64_t bytes = own_bytes(kernel, call);
-  for_each_half_state(kernel, call, [&](const TensorView& v, bool) { bytes = align_up(bytes) + uint64_t(elements(v)) * 4; });
+  for_each_half_state(kernel, call,
+                      [&](const TensorView& v, bool) { bytes = align_up(bytes) + uint64_t(elements(v)) * 4; });
   return bytes;
 }
 

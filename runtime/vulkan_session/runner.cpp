@@ -34,14 +34,20 @@ struct ChoosePush {
 namespace {
 bool all_finite(const TensorView& v) {
   bool is_finite = true;
-  for (size_t i = 0; i < view_bytes(v) / 4; ++i) is_finite = is_finite && std::isfinite(static_cast<const float*>(v.data)[i]);
+  for (size_t i = 0; i < view_bytes(v) / 4; ++i)
+    is_finite = is_finite && std::isfinite(static_cast<const float*>(v.data)[i]);
   return is_finite;
 }
 
-Status not_finite(int64_t position) { return Status::make(Code::kNonFinite, "a value holds NaN or infinity for tokens from %lld of the stream on", static_cast<long long>(position)); }
+Status not_finite(int64_t position) {
+  return Status::make(Code::kNonFinite, "a value holds NaN or infinity for tokens from %lld of the stream on",
+                      static_cast<long long>(position));
+}
 
 // Whether operators up to `end` are those before a head.
-bool ends_body(const PlannedProgram& p, uint32_t end) { return end == p.head_begin && end > 0 && end < p.info->ops.size(); }
+bool ends_body(const PlannedProgram& p, uint32_t end) {
+  return end == p.head_begin && end > 0 && end < p.info->ops.size();
+}
 }  // namespace
 
 Result<std::unique_ptr<Backend>> create_runner(const Plan& plan, const BackendMemory& memory) {
@@ -68,7 +74,8 @@ Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMe
   RNL_TRY(r->shadow_->allocate());
   for (const TensorInfo& t : plan.model->tensors()) {
     uint64_t offset = 0;
-    if (t.view.dtype != DType::kPacked && r->shadow_->find(t.view.data, &offset)) RNL_TRY(r->shadow_->push(t.view.data, t.bytes));
+    if (t.view.dtype != DType::kPacked && r->shadow_->find(t.view.data, &offset))
+      RNL_TRY(r->shadow_->push(t.view.data, t.bytes));
   }
   RNL_ASSIGN(words, device.create_buffer(kCallWords * 4, MemoryKind::kReadback, "the words of a call"));
   r->call_words_ = words;
@@ -76,7 +83,8 @@ Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMe
   VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
   pool.flags = device.info().quirks.has_resettable_pools ? VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT : 0;
   pool.queueFamilyIndex = device.queue_family();
-  RNL_VK_TRY(device.api().vkCreateCommandPool(device.handle(), &pool, nullptr, &r->command_pool_), "creating a command pool");
+  RNL_VK_TRY(device.api().vkCreateCommandPool(device.handle(), &pool, nullptr, &r->command_pool_),
+             "creating a command pool");
   RNL_TRY(r->recordings_.reserve(kMostRecordings));
   r->kind_ = r->kind_of_session();
   r->take_verdict();
@@ -102,7 +110,10 @@ BackendStats Runner::stats() const {
   return s;
 }
 bool Runner::is_lost() const { return model_->device().is_lost(); }
-uint64_t Runner::device_bytes() const { return shadow_->bytes() + io_in_.bytes + io_out_.bytes + call_words_.bytes + model_->weights().bytes() + model_->device().staging_bytes(); }
+uint64_t Runner::device_bytes() const {
+  return shadow_->bytes() + io_in_.bytes + io_out_.bytes + call_words_.bytes + model_->weights().bytes() +
+         model_->device().staging_bytes();
+}
 const char* Runner::device_name() const { return model_->device().info().name; }
 
 // What runs where, scratch, and places of inputs and outputs, at the upper bounds of all sizes.
@@ -125,11 +136,13 @@ Status Runner::plan_programs() {
       RNL_TRY(views.assign(size_t(op.in_count) + op.out_count));
       RNL_TRY(for_each_absence(info, op, plan_.bounds, [&](const CallBinding& binding) -> Status {
         RNL_TRY(operand_views(plan_, p, op, binding, views.data()));
-        const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
+        const OpCall call{views.data(), views.data() + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr,
+                          nullptr};
         if (!refusals_[i][k]) refusals_[i][k] = refusal(device, *kernel, call);
         const uint64_t scratch = refusals_[i][k] ? 0 : op_scratch_bytes(*kernel, call);
         // plan_limits() refuses what needs more.
-        if (align_up(plan_.arena_bytes) + scratch <= device.info().storage_range) scratch_bytes_ = std::max(scratch_bytes_, scratch);
+        if (align_up(plan_.arena_bytes) + scratch <= device.info().storage_range)
+          scratch_bytes_ = std::max(scratch_bytes_, scratch);
         return Status::ok();
       }));
     }
@@ -169,7 +182,8 @@ Status Runner::plan_op_limits(uint32_t program, uint32_t number, const CallBindi
   if (!operand_views(plan_, p, op, binding, views).is_ok()) return Status::ok();  // no call has such sizes
   for (uint32_t k = 0; k < count; ++k) {
     const Operand& o = p.info->operands[op.first_operand + k];
-    if (o.kind == Operand::Kind::kValue && views[k].dtype != DType::kNone) views[k].data = memory_.arena + p.values[o.index].offset;
+    if (o.kind == Operand::Kind::kValue && views[k].dtype != DType::kNone)
+      views[k].data = memory_.arena + p.values[o.index].offset;
     if (o.kind == Operand::Kind::kState) views[k].data = memory_.states + plan_.states[o.index].offset;
   }
   const OpCall call{views, views + op.in_count, op.in_count, op.out_count, &op.params, 0, nullptr, nullptr};
@@ -208,14 +222,17 @@ Status Runner::plan_limits() {
         CallBinding sizes = plan_.bounds;
         for (const int s : {p.stream_symbol, p.rows_symbol})
           if (s >= 0) sizes.v[s] = std::min(most, sizes.v[s]);
-        RNL_TRY(for_each_absence(*p.info, p.info->ops[k], sizes, [&](const CallBinding& binding) { return plan_op_limits(i, k, binding); }));
+        RNL_TRY(for_each_absence(*p.info, p.info->ops[k], sizes,
+                                 [&](const CallBinding& binding) { return plan_op_limits(i, k, binding); }));
       }
       if (refused || !refusals_[i][k]) continue;
       if (kept++ == 0) first = k;
     }
     if (kept)
-      log(LogLevel::kWarning, "Vulkan: %s: the CPU computes %u of %u operators of program \"%s\", the first of them %u (%s): %s", model_->device().info().name, kept, ops, p.info->name, first,
-          p.info->ops[first].def->name, refusals_[i][first]);
+      log(LogLevel::kWarning,
+          "Vulkan: %s: the CPU computes %u of %u operators of program \"%s\", the first of them %u (%s): %s",
+          model_->device().info().name, kept, ops, p.info->name, first, p.info->ops[first].def->name,
+          refusals_[i][first]);
   }
   return Status::ok();
 }
@@ -223,7 +240,8 @@ Status Runner::plan_limits() {
 // Sessions whose self-check would do the same: of the same state types, sizes of passes, and operators that run here.
 uint64_t Runner::kind_of_session() const {
   Xxh64 h;
-  const int64_t sizes[] = {plan_.options.chunk, plan_.options.rows, int64_t(shadow_->bytes() / model_->device().info().storage_range)};
+  const int64_t sizes[] = {plan_.options.chunk, plan_.options.rows,
+                           int64_t(shadow_->bytes() / model_->device().info().storage_range)};
   h.update(sizes, sizeof sizes);
   for (const PlannedState& s : plan_.states) h.update(&s.dtype, sizeof s.dtype);
   for (const auto& program : refusals_)
@@ -241,7 +259,8 @@ Status Runner::add_constants() {
       if (o.kind != Operand::Kind::kTensor) continue;
       const TensorInfo& t = plan_.model->tensors()[o.index];
       uint64_t offset = 0;
-      if (t.view.dtype != DType::kPacked && !shadow_->find(t.view.data, &offset)) RNL_TRY(shadow_->add(t.view.data, t.bytes));
+      if (t.view.dtype != DType::kPacked && !shadow_->find(t.view.data, &offset))
+        RNL_TRY(shadow_->add(t.view.data, t.bytes));
     }
   return Status::ok();
 }
@@ -257,7 +276,9 @@ void Runner::free_recording(Recording* r) {
 Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
   ++clock_;
   for (Recording& r : recordings_)
-    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from && r.to == range.to && r.choose_among == range.choose_among && std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
+    if (r.program == range.program_index && r.begin == range.begin && r.end == range.end && r.from == range.from &&
+        r.to == range.to && r.choose_among == range.choose_among &&
+        std::memcmp(&r.symbols, &range.symbols, sizeof r.symbols) == 0) {
       r.last_used = clock_;
       return &r;
     }
@@ -267,7 +288,8 @@ Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
     r = &recordings_[recordings_.size() - 1];
   } else {
     RNL_TRY(finish());
-    r = std::min_element(recordings_.begin(), recordings_.end(), [](const Recording& a, const Recording& b) { return a.last_used < b.last_used; });
+    r = std::min_element(recordings_.begin(), recordings_.end(),
+                         [](const Recording& a, const Recording& b) { return a.last_used < b.last_used; });
     free_recording(r);
   }
   Status s = record(range, r);
@@ -276,7 +298,8 @@ Result<Runner::Recording*> Runner::recording_of(const OpRange& range) {
     r->end = UINT32_MAX;  // matches nothing
     return s;
   }
-  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to, r->choose_among = range.choose_among, r->symbols = range.symbols;
+  r->program = range.program_index, r->begin = range.begin, r->end = range.end, r->from = range.from, r->to = range.to,
+  r->choose_among = range.choose_among, r->symbols = range.symbols;
   r->last_used = clock_;
   ++stats_.recordings;
   return r;
@@ -298,7 +321,8 @@ Status Runner::record(const OpRange& range, Recording* r) {
   part.begin = range.begin;
   for (uint32_t i = range.begin; i < range.end; ++i) {
     const bool on_cpu = refusals_[range.program_index][i] && !p.ops[i].is_skipped_view;
-    if (!on_cpu && !(device.info().quirks.has_short_submissions && i + 1 - part.begin == kOpsOfShortSubmission)) continue;
+    if (!on_cpu && !(device.info().quirks.has_short_submissions && i + 1 - part.begin == kOpsOfShortSubmission))
+      continue;
     part.end = on_cpu ? i : i + 1;
     part.cpu_op = on_cpu ? int64_t(i) : -1;
     RNL_TRY(r->parts.push(part));
@@ -310,7 +334,9 @@ Status Runner::record(const OpRange& range, Recording* r) {
   // Inputs that these operators read; those that an operator on the CPU reads are in the arena anyway.
   const auto io = [&](uint32_t value, Vec<IoCopy>* list) {
     const TensorView* view = find_view(range, value, list == &r->outputs);
-    return view && view->dtype != DType::kNone ? list->push({static_cast<unsigned char*>(view->data), view_bytes(*view), io_offsets_[range.program_index][value]}) : Status::ok();
+    return view && view->dtype != DType::kNone ? list->push({static_cast<unsigned char*>(view->data), view_bytes(*view),
+                                                             io_offsets_[range.program_index][value]})
+                                               : Status::ok();
   };
   for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
   for (uint32_t v : p.info->outputs)
@@ -332,7 +358,9 @@ const TensorView* Runner::find_view(const OpRange& range, uint32_t value, bool i
 }
 
 void Runner::record_choice(Recorder& recorder, const TensorView& all, int64_t among) {
-  const uint32_t n = uint32_t(std::min<int64_t>(last_axis(all), among)), part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers), groups = (n + part - 1) / part;
+  const uint32_t n = uint32_t(std::min<int64_t>(last_axis(all), among)),
+                 part = std::max(kLeastChoices, (n + kMostChoosers - 1) / kMostChoosers),
+                 groups = (n + part - 1) / part;
   const OpCall read{&all, nullptr, 1, 0, nullptr, 0, nullptr, nullptr};
   recorder.start_op(read, 0, uint64_t(groups) * 8);
   recorder.grid(shader_choose, {0}, ChoosePush{n, recorder.at(all), part, recorder.scratch()}, groups, 1, 1);
@@ -359,7 +387,8 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
   info.commandPool = command_pool_;
   info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
   info.commandBufferCount = 1;
-  RNL_VK_TRY(device.api().vkAllocateCommandBuffers(device.handle(), &info, &part->commands), "allocating a command buffer");
+  RNL_VK_TRY(device.api().vkAllocateCommandBuffers(device.handle(), &info, &part->commands),
+             "allocating a command buffer");
   Recorder recorder = recorder_of(r->pool);
   RNL_TRY(recorder.begin(part->commands));
   if (is_first)
@@ -375,9 +404,11 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
       for (uint32_t s = 0; s < plan_.states.size(); ++s) {
         if (!plan_.model->states()[s].is_recurrent() || p.replaces[s]) continue;
         unsigned char* at = memory_.states + plan_.states[s].offset;
-        recorder.copy(at + size_t(range.from) * plan_.states[s].stride, at + size_t(range.to) * plan_.states[s].stride, plan_.states[s].bytes);
+        recorder.copy(at + size_t(range.from) * plan_.states[s].stride, at + size_t(range.to) * plan_.states[s].stride,
+                      plan_.states[s].bytes);
       }
-    if (ends_body(p, range.end) && !refusals_[range.program_index][range.end - 1]) record_finite(recorder, range.ops[range.end - 1].call);
+    if (ends_body(p, range.end) && !refusals_[range.program_index][range.end - 1])
+      record_finite(recorder, range.ops[range.end - 1].call);
     if (range.choose_among > 0) {
       const TensorView* all = find_view(range, uint32_t(p.choice_value), true);
       if (!all) return Status::make(Code::kInternal, "Vulkan: nothing to choose from");
@@ -401,9 +432,14 @@ Status Runner::submit() {
   RNL_TRY(std::move(s));
   choice_ = int32_t(words[kChoice]);
   switch (words[kFault]) {
-    case 0: return Status::ok();
-    case kFaultIndex: return Status::make(Code::kInvalidArgument, "an index that the model computed is out of range, for tokens from %lld of the stream on", static_cast<long long>(position_));
-    default: return not_finite(position_);
+    case 0:
+      return Status::ok();
+    case kFaultIndex:
+      return Status::make(Code::kInvalidArgument,
+                          "an index that the model computed is out of range, for tokens from %lld of the stream on",
+                          static_cast<long long>(position_));
+    default:
+      return not_finite(position_);
   }
 }
 
@@ -419,7 +455,8 @@ Status Runner::enqueue(const OpRange& range, int64_t position) {
 }
 
 Status Runner::enqueue_range(const OpRange& range, int64_t position) {
-  RNL_CHECK_ARG(position >= 0 && position <= int64_t(UINT32_MAX), "Vulkan: position %lld of the stream is beyond what shaders count", static_cast<long long>(position));
+  RNL_CHECK_ARG(position >= 0 && position <= int64_t(UINT32_MAX),
+                "Vulkan: position %lld of the stream is beyond what shaders count", static_cast<long long>(position));
   RNL_ASSIGN(r, recording_of(range));
   if (!waiting_.empty()) {
     bool again = position != position_;
@@ -442,7 +479,8 @@ Status Runner::finish() {
   Status s = submit();
   if (s.is_ok())
     for (const Recording* r : finishing_)
-      for (const IoCopy& c : r->outputs) std::memcpy(c.host, static_cast<const unsigned char*>(io_out_.mapped) + c.offset, c.bytes);
+      for (const IoCopy& c : r->outputs)
+        std::memcpy(c.host, static_cast<const unsigned char*>(io_out_.mapped) + c.offset, c.bytes);
   finishing_.clear();
   return s;
 }
@@ -490,7 +528,9 @@ Status Runner::to_device(const HostRange* ranges, size_t count) {
 }
 
 namespace {
-const char* feature(const DeviceInfo& d, Feature f) { return d.features_that_pay & f ? "yes" : d.features & f ? "slow" : "no"; }
+const char* feature(const DeviceInfo& d, Feature f) {
+  return d.features_that_pay & f ? "yes" : d.features & f ? "slow" : "no";
+}
 }  // namespace
 
 Status describe_devices(void (*line)(void* context, const char* text), void* context) {
@@ -501,10 +541,17 @@ Status describe_devices(void (*line)(void* context, const char* text), void* con
   char text[1024];
   for (size_t i = 0; i < list.size(); ++i) {
     const DeviceInfo& d = list[i];
-    std::snprintf(text, sizeof text, "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, subgroup %u\n        integer dot product %s, subgroup arithmetic %s, f16 %s, 16-bit storage %s, cooperative matrix %s%s%s%s%s%s", i, d.name,
-                  VK_API_VERSION_MAJOR(d.api_version), VK_API_VERSION_MINOR(d.api_version), d.driver, double(d.memory_bytes) / (1 << 30), double(d.storage_range) / (1 << 20), d.shared_bytes / 1024,
-                  d.subgroup_size, feature(d, kIntDot), feature(d, kSubgroups), d.has_f16 ? "yes" : "no", d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
-                  d.quirks.has_short_submissions ? "\n        work-around: short submissions" : "", d.quirks.has_resettable_pools ? "\n        work-around: resettable pools" : "", d.quirks.has_short_loops ? "\n        work-around: no long loops" : "",
+    std::snprintf(text, sizeof text,
+                  "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, "
+                  "subgroup %u\n        integer dot product %s, subgroup arithmetic %s, f16 %s, 16-bit storage %s, "
+                  "cooperative matrix %s%s%s%s%s%s",
+                  i, d.name, VK_API_VERSION_MAJOR(d.api_version), VK_API_VERSION_MINOR(d.api_version), d.driver,
+                  double(d.memory_bytes) / (1 << 30), double(d.storage_range) / (1 << 20), d.shared_bytes / 1024,
+                  d.subgroup_size, feature(d, kIntDot), feature(d, kSubgroups), d.has_f16 ? "yes" : "no",
+                  d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
+                  d.quirks.has_short_submissions ? "\n        work-around: short submissions" : "",
+                  d.quirks.has_resettable_pools ? "\n        work-around: resettable pools" : "",
+                  d.quirks.has_short_loops ? "\n        work-around: no long loops" : "",
                   d.refused ? "\n        not usable: " : "", d.refused ? d.refused : "");
     line(context, text);
   }

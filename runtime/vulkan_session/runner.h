@@ -1,5 +1,6 @@
-// Runs a session's operators on a device. A range of operators is recorded once for each set of sizes and replayed: per call the host copies
-// the inputs, writes two words and waits once. Operators without a kernel run on the CPU between two submissions, their operands copied.
+// Runs a session's operators on a device. A range of operators is recorded once for each set of sizes and replayed: per
+// call the host copies the inputs, writes two words and waits once. Operators without a kernel run on the CPU between
+// two submissions, their operands copied.
 //
 // Threads: used by the session's thread; device and weights are shared by all sessions of a model.
 #pragma once
@@ -82,7 +83,7 @@ class Runner final : public Backend {
   Vec<Vec<const char*>> refusals_;  // by program and operator, last that of the choice
   Vec<Vec<uint32_t>> sets_;         // descriptor sets that an operator needs at most
   uint64_t scratch_offset_ = 0, scratch_bytes_ = 0;
-  Vec<Vec<uint64_t>> io_offsets_;   // by program and value: place in io_in_ or io_out_
+  Vec<Vec<uint64_t>> io_offsets_;  // by program and value: place in io_in_ or io_out_
   Buffer io_in_, io_out_, call_words_;
   VkCommandPool command_pool_ = VK_NULL_HANDLE;
   Vec<Recording> recordings_;
@@ -92,7 +93,7 @@ class Runner final : public Backend {
   int32_t choice_ = -1;
   uint64_t clock_ = 0;
   BackendStats stats_;
-  uint64_t kind_ = 0;                    // of this session, for the outcome of the self-check
+  uint64_t kind_ = 0;  // of this session, for the outcome of the self-check
   bool is_checked_ = false;
   Vec<ModelOnDevice::Operator> failed_;  // while the self-check runs
 };

@@ -54,7 +54,8 @@ void Runner::keep_choice_with_its_values() {
   for (size_t i = 0; i < plan_.programs.size(); ++i) {
     const ProgramInfo& info = *plan_.programs[i].info;
     for (uint32_t k = 0; k < info.ops.size(); ++k)
-      if (refusals_[i][k] && choice_of(plan_.programs[i], info.ops[k]) >= 0) refusals_[i][info.ops.size()] = refusals_[i][k];
+      if (refusals_[i][k] && choice_of(plan_.programs[i], info.ops[k]) >= 0)
+        refusals_[i][info.ops.size()] = refusals_[i][k];
   }
 }
 
@@ -71,7 +72,8 @@ void Runner::take_verdict() {
 
 void Runner::leave_to_cpu(const Vec<ModelOnDevice::Operator>& failed) {
   for (const ModelOnDevice::Operator& o : failed)
-    if (o.program < refusals_.size() && o.op < refusals_[o.program].size()) refusals_[o.program][o.op] = "it failed the self-check";
+    if (o.program < refusals_.size() && o.op < refusals_[o.program].size())
+      refusals_[o.program][o.op] = "it failed the self-check";
 }
 
 // The CPU's results are in the arena.
@@ -80,8 +82,12 @@ bool Runner::has_lied(const OpRange& range, const OpInfo& op, const Vec<Vec<unsi
   for (int k = 0; k < op.out_count; ++k) {
     const TensorView& v = call.out[k];
     const size_t n = seen[size_t(k)].size() / 4;
-    if (v.dtype == DType::kF32 && floats_differ(reinterpret_cast<const float*>(seen[size_t(k)].data()), static_cast<const float*>(v.data), n)) return true;
-    if (v.dtype == DType::kI32 && integers_differ(reinterpret_cast<const int32_t*>(seen[size_t(k)].data()), static_cast<const int32_t*>(v.data), n)) return true;
+    if (v.dtype == DType::kF32 &&
+        floats_differ(reinterpret_cast<const float*>(seen[size_t(k)].data()), static_cast<const float*>(v.data), n))
+      return true;
+    if (v.dtype == DType::kI32 && integers_differ(reinterpret_cast<const int32_t*>(seen[size_t(k)].data()),
+                                                  static_cast<const int32_t*>(v.data), n))
+      return true;
   }
   return false;
 }
@@ -111,7 +117,8 @@ Status Runner::check_op(const OpRange& range) {
     const Operand& o = range.program->info->operands[op.first_operand + uint32_t(k)];
     const bool is_recurrent = o.kind == Operand::Kind::kState && plan_.model->states()[o.index].is_recurrent();
     if (o.kind == Operand::Kind::kValue || is_recurrent)
-      RNL_TRY(inputs.push({static_cast<unsigned char*>(b.call.in[k].data), is_recurrent ? plan_.states[o.index].bytes : view_bytes(b.call.in[k])}));
+      RNL_TRY(inputs.push({static_cast<unsigned char*>(b.call.in[k].data),
+                           is_recurrent ? plan_.states[o.index].bytes : view_bytes(b.call.in[k])}));
   }
   RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
   OpRange asked = range;
@@ -124,8 +131,8 @@ Status Runner::check_op(const OpRange& range) {
   if (!s.is_ok()) drop();
   if (s.code() == Code::kDeviceLost || s.code() == Code::kOutOfMemory) return s;
   if (!s.is_ok() && s.code() != Code::kNonFinite) {
-    log(LogLevel::kWarning, "Vulkan: %s: operator %u (%s) of program \"%s\" does not run, the CPU keeps it: %s", model_->device().info().name, number, op.def->name, range.program->info->name,
-        s.message());
+    log(LogLevel::kWarning, "Vulkan: %s: operator %u (%s) of program \"%s\" does not run, the CPU keeps it: %s",
+        model_->device().info().name, number, op.def->name, range.program->info->name, s.message());
     run_on_host();
     return failed_.push({range.program_index, number});
   }
@@ -143,17 +150,22 @@ Status Runner::check_op(const OpRange& range) {
     RNL_TRY(model_->device().download(shadow_->heap(), &piece, 1));
   }
   // What was chosen is compared with what it was chosen from.
-  if (const float* from = asked.choose_among > 0 ? reinterpret_cast<const float*>(seen[size_t(chosen)].data()) : nullptr; from && s.is_ok()) {
+  if (const float* from =
+          asked.choose_among > 0 ? reinterpret_cast<const float*>(seen[size_t(chosen)].data()) : nullptr;
+      from && s.is_ok()) {
     const int64_t n = b.call.out[chosen].dims[1];
     if (n > 0 && seen[size_t(chosen)].size() >= size_t(n) * 4 && choice_ != highest(from, n)) {
-      log(LogLevel::kWarning, "Vulkan: %s: the choice of the highest element gives other results than on the CPU, which keeps it", model_->device().info().name);
+      log(LogLevel::kWarning,
+          "Vulkan: %s: the choice of the highest element gives other results than on the CPU, which keeps it",
+          model_->device().info().name);
       RNL_TRY(failed_.push({range.program_index, choice}));
     }
   }
   run_on_host();
   if (!has_lied(range, op, seen)) return Status::ok();
-  log(LogLevel::kWarning, "Vulkan: %s: operator %u (%s) of program \"%s\" gives other results than on the CPU, which keeps it", model_->device().info().name, number, op.def->name,
-      range.program->info->name);
+  log(LogLevel::kWarning,
+      "Vulkan: %s: operator %u (%s) of program \"%s\" gives other results than on the CPU, which keeps it",
+      model_->device().info().name, number, op.def->name, range.program->info->name);
   return failed_.push({range.program_index, number});
 }
 

@@ -1,8 +1,9 @@
 // Answers under a grammar, and what it costs a token, for grammar_cost.py:
 //   grammar_cost MODEL GRAMMAR PROMPT SAMPLES COMPARED MAX_TOKENS TEMPERATURE TOP_K TOP_P THREADS DOCUMENTS
-// GRAMMAR: json, FILE.json (a JSON Schema) or FILE.gbnf. Each document goes to DOCUMENTS as a line of JSON: whether it is complete, and its text.
-// Beside the first COMPARED answers a second session is fed the same tokens without a grammar; the difference of both sessions' steps, feeding a
-// token and choosing the next, is what the grammar costs. Prints one JSON object, times in microseconds of this thread's processor time.
+// GRAMMAR: json, FILE.json (a JSON Schema) or FILE.gbnf. Each document goes to DOCUMENTS as a line of JSON: whether it
+// is complete, and its text. Beside the first COMPARED answers a second session is fed the same tokens without a
+// grammar; the difference of both sessions' steps, feeding a token and choosing the next, is what the grammar costs.
+// Prints one JSON object, times in microseconds of this thread's processor time.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -80,14 +81,20 @@ void print(const char* name, std::vector<double> us) {
   double sum = 0;
   for (const double x : us) sum += x;
   std::sort(us.begin(), us.end());
-  const auto at = [&](double share) { return us.empty() ? 0 : us[std::min(us.size() - 1, size_t(share * double(us.size())))]; };
-  std::printf(", \"%s\": {\"mean\": %.2f, \"median\": %.2f, \"p99\": %.2f}", name, us.empty() ? 0 : sum / double(us.size()), at(0.5), at(0.99));
+  const auto at = [&](double share) {
+    return us.empty() ? 0 : us[std::min(us.size() - 1, size_t(share * double(us.size())))];
+  };
+  std::printf(", \"%s\": {\"mean\": %.2f, \"median\": %.2f, \"p99\": %.2f}", name,
+              us.empty() ? 0 : sum / double(us.size()), at(0.5), at(0.99));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 12) fail("MODEL (json | FILE.json | FILE.gbnf) PROMPT SAMPLES COMPARED MAX_TOKENS TEMPERATURE TOP_K TOP_P THREADS DOCUMENTS");
+  if (argc != 12)
+    fail(
+        "MODEL (json | FILE.json | FILE.gbnf) PROMPT SAMPLES COMPARED MAX_TOKENS TEMPERATURE TOP_K TOP_P THREADS "
+        "DOCUMENTS");
   const auto model = take(Model::open(argv[1], {}));
   const int samples = std::atoi(argv[4]), compared = std::atoi(argv[5]), most = std::atoi(argv[6]);
   const Tokenizer tokenizer = take(Tokenizer::of_model(*model));
@@ -109,7 +116,8 @@ int main(int argc, char** argv) {
   check(tokenizer.encode(argv[3], std::strlen(argv[3]), {}, &scratch, &prompt));
   PlanOptions plan;
   plan.context = int64_t(prompt.size()) + most + 1;
-  auto session = take(Session::create(*model, pool, plan, nullptr, nullptr)), free_session = take(Session::create(*model, pool, plan, nullptr, nullptr));
+  auto session = take(Session::create(*model, pool, plan, nullptr, nullptr)),
+       free_session = take(Session::create(*model, pool, plan, nullptr, nullptr));
   Times under, without;
   std::vector<double> added, first;
   int complete = 0;
@@ -149,9 +157,12 @@ int main(int argc, char** argv) {
     complete += ended;
     documents << "[" << (ended ? "true" : "false") << ", " << quoted(document) << "]\n";
   }
-  std::printf("{\"answers\": %d, \"complete\": %d, \"tokens\": %zu, \"order_us\": %.0f, \"grammar_us\": %.0f, \"cache_bytes\": %zu", samples, complete, tokens, order_us, grammar_us,
-              grammar->cache_bytes());
-  print("fed", under.fed), print("chosen", under.chosen), print("free_fed", without.fed), print("free_chosen", without.chosen);
+  std::printf(
+      "{\"answers\": %d, \"complete\": %d, \"tokens\": %zu, \"order_us\": %.0f, \"grammar_us\": %.0f, \"cache_bytes\": "
+      "%zu",
+      samples, complete, tokens, order_us, grammar_us, grammar->cache_bytes());
+  print("fed", under.fed), print("chosen", under.chosen), print("free_fed", without.fed),
+      print("free_chosen", without.chosen);
   print("added", added), print("added_first", first);
   std::printf("}\n");
   session.reset(), free_session.reset();

@@ -1,5 +1,5 @@
-// Speed of the matrix products on every CPU target that this machine has: GB/s of weights for one token, GOP/s (two a product and sum) for
-// many. A plain read of memory stands beside them as the bound for one token.
+// Speed of the matrix products on every CPU target that this machine has: GB/s of weights for one token, GOP/s (two a
+// product and sum) for many. A plain read of memory stands beside them as the bound for one token.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -28,7 +28,8 @@ Bytes make_weights(const PackedFormat& f, int64_t rows, int64_t columns) {
   const PackedMatrix tile = random_matrix(f, kTileRows, columns, 1);
   const size_t total = f.matrix_bytes(rows, columns);
   Bytes all = allocate(total);
-  for (size_t at = 0; at < total; at += tile.bytes.size()) std::memcpy(all.get() + at, tile.bytes.data(), tile.bytes.size());
+  for (size_t at = 0; at < total; at += tile.bytes.size())
+    std::memcpy(all.get() + at, tile.bytes.data(), tile.bytes.size());
   return all;
 }
 
@@ -42,8 +43,10 @@ void product(benchmark::State& state, const CpuTarget& target, const Shape& s) {
   const Bytes weights = make_weights(s.format, s.rows, s.columns);
   const Bytes x = allocate(size_t(s.tokens * s.columns) * 4), y = allocate(size_t(s.tokens * s.rows) * 4);
   std::mt19937 rng(1);
-  for (int64_t i = 0; i < s.tokens * s.columns; ++i) reinterpret_cast<float*>(x.get())[i] = float(rng() >> 8) * 0x1p-24f - 0.5f;
-  const TensorView in[2] = {{x.get(), nullptr, {s.tokens, s.columns}, 2, DType::kF32}, {weights.get(), &s.format, {s.rows, s.columns}, 2, DType::kPacked}};
+  for (int64_t i = 0; i < s.tokens * s.columns; ++i)
+    reinterpret_cast<float*>(x.get())[i] = float(rng() >> 8) * 0x1p-24f - 0.5f;
+  const TensorView in[2] = {{x.get(), nullptr, {s.tokens, s.columns}, 2, DType::kF32},
+                            {weights.get(), &s.format, {s.rows, s.columns}, 2, DType::kPacked}};
   const TensorView out[1] = {{y.get(), nullptr, {s.tokens, s.rows}, 2, DType::kF32}};
   OpParams params{};
   OpCall c{};
@@ -69,22 +72,30 @@ void product(benchmark::State& state, const CpuTarget& target, const Shape& s) {
   thread_pool_destroy(pool);
   using benchmark::Counter;
   if (s.tokens == 1)
-    state.counters["GB/s"] = Counter(double(s.format.matrix_bytes(s.rows, s.columns)) * 1e-9, Counter::kIsIterationInvariantRate);
+    state.counters["GB/s"] =
+        Counter(double(s.format.matrix_bytes(s.rows, s.columns)) * 1e-9, Counter::kIsIterationInvariantRate);
   else
-    state.counters["GOP/s"] = Counter(2e-9 * double(s.tokens) * double(s.rows) * double(s.columns), Counter::kIsIterationInvariantRate);
+    state.counters["GOP/s"] =
+        Counter(2e-9 * double(s.tokens) * double(s.rows) * double(s.columns), Counter::kIsIterationInvariantRate);
 }
 
 // Gate and up matrices (512 x 2048) of 10 out of 64 experts, and the matrices back.
-void routed(benchmark::State& state, const CpuTarget& target, const PackedFormat& f, bool back, int64_t tokens, int threads) {
+void routed(benchmark::State& state, const CpuTarget& target, const PackedFormat& f, bool back, int64_t tokens,
+            int threads) {
   const int64_t experts = 64, slots = 10, n = back ? 2048 : 512, k = back ? 512 : 2048;
   const int count = back ? 1 : 2;
   const Bytes w[2] = {make_weights(f, experts * n, k), make_weights(f, experts * n, k)};
-  const Bytes x = allocate(size_t(tokens * slots * k) * 4), y = allocate(size_t(tokens * slots * n) * 8), ids = allocate(size_t(tokens * slots) * 4);
+  const Bytes x = allocate(size_t(tokens * slots * k) * 4), y = allocate(size_t(tokens * slots * n) * 8),
+              ids = allocate(size_t(tokens * slots) * 4);
   for (int64_t i = 0; i < tokens * slots * k; ++i) reinterpret_cast<float*>(x.get())[i] = float(i % 997) * 0x1p-10f;
   for (int64_t i = 0; i < tokens * slots; ++i) reinterpret_cast<int32_t*>(ids.get())[i] = int32_t(i * 7 % experts);
-  TensorView in[4] = {{x.get(), nullptr, {tokens, k}, 2, DType::kF32}, {ids.get(), nullptr, {tokens, slots}, 2, DType::kI32}, {w[0].get(), &f, {experts * n, k}, 2, DType::kPacked}, {w[1].get(), &f, {experts * n, k}, 2, DType::kPacked}};
+  TensorView in[4] = {{x.get(), nullptr, {tokens, k}, 2, DType::kF32},
+                      {ids.get(), nullptr, {tokens, slots}, 2, DType::kI32},
+                      {w[0].get(), &f, {experts * n, k}, 2, DType::kPacked},
+                      {w[1].get(), &f, {experts * n, k}, 2, DType::kPacked}};
   if (back) in[0] = {x.get(), nullptr, {tokens, slots, k}, 3, DType::kF32};
-  const TensorView out[2] = {{y.get(), nullptr, {tokens, slots, n}, 3, DType::kF32}, {y.get() + tokens * slots * n * 4, nullptr, {tokens, slots, n}, 3, DType::kF32}};
+  const TensorView out[2] = {{y.get(), nullptr, {tokens, slots, n}, 3, DType::kF32},
+                             {y.get() + tokens * slots * n * 4, nullptr, {tokens, slots, n}, 3, DType::kF32}};
   OpParams params{};
   OpCall c{};
   c.in = in, c.in_count = 2 + count, c.out = out, c.out_count = count, c.params = &params;
@@ -95,12 +106,17 @@ void routed(benchmark::State& state, const CpuTarget& target, const PackedFormat
   for (auto _ : state) {
     kernel.run(c);
     // Another token's experts: what they need is not in the cache.
-    for (int64_t i = 0; i < tokens * slots; ++i) reinterpret_cast<int32_t*>(ids.get())[i] = (reinterpret_cast<int32_t*>(ids.get())[i] + 11) % int32_t(experts);
+    for (int64_t i = 0; i < tokens * slots; ++i)
+      reinterpret_cast<int32_t*>(ids.get())[i] = (reinterpret_cast<int32_t*>(ids.get())[i] + 11) % int32_t(experts);
     benchmark::ClobberMemory();
   }
   thread_pool_destroy(pool);
-  if (tokens == 1) state.counters["GB/s"] = benchmark::Counter(double(count * slots) * double(f.matrix_bytes(n, k)) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-  else state.counters["GOP/s"] = benchmark::Counter(2e-9 * double(count * slots * tokens) * double(n * k), benchmark::Counter::kIsIterationInvariantRate);
+  if (tokens == 1)
+    state.counters["GB/s"] = benchmark::Counter(double(count * slots) * double(f.matrix_bytes(n, k)) * 1e-9,
+                                                benchmark::Counter::kIsIterationInvariantRate);
+  else
+    state.counters["GOP/s"] = benchmark::Counter(2e-9 * double(count * slots * tokens) * double(n * k),
+                                                 benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void plain_read(benchmark::State& state, size_t bytes, int threads) {
@@ -138,20 +154,25 @@ void timed(benchmark::internal::Benchmark* b, int threads) {
 
 void register_all() {
   const PackedKind k = PackedKind::kInteger;
-  const PackedFormat q8{k, 8, 32, 128, false, ScaleKind::kF16}, q4{k, 4, 32, 8, false, ScaleKind::kF16}, q5{k, 5, 32, 16, false, ScaleKind::kF16},
-      q4s{k, 4, 32, 0, true, ScaleKind::kU6}, q6{k, 6, 16, 32, false, ScaleKind::kI8}, f16{PackedKind::kF16, 0, 32, 0, false, ScaleKind::kF16},
+  const PackedFormat q8{k, 8, 32, 128, false, ScaleKind::kF16}, q4{k, 4, 32, 8, false, ScaleKind::kF16},
+      q5{k, 5, 32, 16, false, ScaleKind::kF16}, q4s{k, 4, 32, 0, true, ScaleKind::kU6},
+      q6{k, 6, 16, 32, false, ScaleKind::kI8}, f16{PackedKind::kF16, 0, 32, 0, false, ScaleKind::kF16},
       f32{PackedKind::kF32, 0, 32, 0, false, ScaleKind::kF16};
   const std::vector<PackedFormat> formats = {q8, q5, q4, q4s, q6, f16, f32};
   int count = 0;
   const CpuTarget* targets = cpu_targets(&count);
   for (int threads : {1, 2}) {
     for (size_t bytes : {size_t(178257920), size_t(737280)})
-      timed(benchmark::RegisterBenchmark(("read/" + std::to_string(bytes) + "/threads:" + std::to_string(threads)).c_str(), plain_read, bytes, threads), threads);
+      timed(benchmark::RegisterBenchmark(
+                ("read/" + std::to_string(bytes) + "/threads:" + std::to_string(threads)).c_str(), plain_read, bytes,
+                threads),
+            threads);
     for (int i = 0; i < count; ++i) {
       if (!targets[i].available) continue;
       const auto add = [&](const Shape& s) {
-        const std::string name = std::string(targets[i].name) + "/" + name_of(s.format) + "/" + std::to_string(s.rows) + "x" + std::to_string(s.columns) +
-                                 "/tokens:" + std::to_string(s.tokens) + "/threads:" + std::to_string(s.threads);
+        const std::string name = std::string(targets[i].name) + "/" + name_of(s.format) + "/" + std::to_string(s.rows) +
+                                 "x" + std::to_string(s.columns) + "/tokens:" + std::to_string(s.tokens) +
+                                 "/threads:" + std::to_string(s.threads);
         timed(benchmark::RegisterBenchmark(name.c_str(), product, targets[i], s), threads);
       };
       for (const PackedFormat& f : {q8, q4s}) add({f, 262144, 640, 1, threads});
@@ -159,7 +180,8 @@ void register_all() {
       for (const PackedFormat& f : formats) add({f, 2048, 640, 512, threads});
       for (bool back : {false, true})
         for (int64_t tokens : {1, 512}) {
-          const std::string name = std::string(targets[i].name) + (back ? "/routed_back" : "/routed") + "/tokens:" + std::to_string(tokens) + "/threads:" + std::to_string(threads);
+          const std::string name = std::string(targets[i].name) + (back ? "/routed_back" : "/routed") +
+                                   "/tokens:" + std::to_string(tokens) + "/threads:" + std::to_string(threads);
           timed(benchmark::RegisterBenchmark(name.c_str(), routed, targets[i], q4, back, tokens, threads), threads);
         }
       add({q4s, 640, 2048, 512, threads});

@@ -1,6 +1,6 @@
 // Greedy answers of llama.cpp for chat_agreement.py: peer_chat model.gguf prompts.txt tokens logits.f32
-// prompts.txt: a rendered conversation a line, in hexadecimal. Prints for each the prompt's ids, a bar and the answer's ids (an end token is the last);
-// logits.f32 gets the logits that each of these was chosen from.
+// prompts.txt: a rendered conversation a line, in hexadecimal. Prints for each the prompt's ids, a bar and the answer's
+// ids (an end token is the last); logits.f32 gets the logits that each of these was chosen from.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

@@ -1,5 +1,6 @@
-// Load and first token of llama.cpp in one process: what an app waits for. Prints {"load_ms": …, "first_token_ms": …}; the second includes
-// the first, the making of a context and the prompt. Linked by versus_llama_cpp.sh against the peer's libraries.
+// Load and first token of llama.cpp in one process: what an app waits for. Prints {"load_ms": …, "first_token_ms": …};
+// the second includes the first, the making of a context and the prompt. Linked by versus_llama_cpp.sh against the
+// peer's libraries.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -15,7 +16,9 @@ int main(int argc, char** argv) {
   const int threads = std::atoi(argv[2]), tokens = std::atoi(argv[3]);
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   const auto begin = std::chrono::steady_clock::now();
-  auto since = [&] { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count(); };
+  auto since = [&] {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  };
   llama_backend_init();
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (!model) return 1;

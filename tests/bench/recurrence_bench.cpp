@@ -1,5 +1,6 @@
-// Tokens a second of the operators along a sequence, for every CPU target that this machine has: prompts (512 tokens a call) and steps
-// (one token a call), at the sizes of models with about 130 million weights. All on one thread, measured by its CPU time.
+// Tokens a second of the operators along a sequence, for every CPU target that this machine has: prompts (512 tokens a
+// call) and steps (one token a call), at the sizes of models with about 130 million weights. All on one thread,
+// measured by its CPU time.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
@@ -66,7 +67,8 @@ void measure(benchmark::State& state, const CpuTarget& target, const Work& w) {
     kernel.run(c);
     benchmark::ClobberMemory();
   }
-  state.counters["tokens/s"] = benchmark::Counter(double(w.out[0].dims[0]), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["tokens/s"] =
+      benchmark::Counter(double(w.out[0].dims[0]), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void register_all() {
@@ -75,16 +77,28 @@ void register_all() {
   for (int64_t tokens : {int64_t(512), int64_t(1)}) {
     const int64_t c = 1536, n = 16, d = 256;
     const std::vector<Work> all = {
-        make("causal_conv", CausalConvParams{UnaryKind::kSilu, false, 1}, {{{tokens, c}}, {{c, 4}}, {{c}}, {{3, c}}}, {{{tokens, c}}, {{3, c}}}),
+        make("causal_conv", CausalConvParams{UnaryKind::kSilu, false, 1}, {{{tokens, c}}, {{c, 4}}, {{c}}, {{3, c}}},
+             {{{tokens, c}}, {{3, c}}}),
         make("selective_scan", SelectiveScanParams{0, INFINITY, true, false},
-             {{{tokens, c}}, {{tokens, c}}, {{c, n}, 1, -8}, {{tokens, n}}, {{tokens, n}}, {{c}}, {{c}, 1, -4}, {{c, n}}}, {{{tokens, c}}, {{c, n}}}),
-        make("scan", ScanParams{ScanKind::kReal, true, false}, {{{tokens, c}, 0.01f, -0.1f}, {{tokens, c}}, {{c}}}, {{{tokens, c}}, {{c}}}),
-        make("cell_recurrence", CellParams{CellKind::kLstm, false, false}, {{{tokens, 4, 1, d}}, {{4, 1, d, d}, 0.05f}, {}, {{1, d}}, {{1, d}}}, {{{tokens, d}}, {{1, d}}, {{1, d}}}),
+             {{{tokens, c}},
+              {{tokens, c}},
+              {{c, n}, 1, -8},
+              {{tokens, n}},
+              {{tokens, n}},
+              {{c}},
+              {{c}, 1, -4},
+              {{c, n}}},
+             {{{tokens, c}}, {{c, n}}}),
+        make("scan", ScanParams{ScanKind::kReal, true, false}, {{{tokens, c}, 0.01f, -0.1f}, {{tokens, c}}, {{c}}},
+             {{{tokens, c}}, {{c}}}),
+        make("cell_recurrence", CellParams{CellKind::kLstm, false, false},
+             {{{tokens, 4, 1, d}}, {{4, 1, d, d}, 0.05f}, {}, {{1, d}}, {{1, d}}}, {{{tokens, d}}, {{1, d}}, {{1, d}}}),
     };
     for (const Work& w : all)
       for (int t = 0; t < count; ++t)
         if (targets[t].available)
-          benchmark::RegisterBenchmark((w.op + "/" + targets[t].name + "/tokens:" + std::to_string(tokens)).c_str(), [w, target = &targets[t]](benchmark::State& s) { measure(s, *target, w); })
+          benchmark::RegisterBenchmark((w.op + "/" + targets[t].name + "/tokens:" + std::to_string(tokens)).c_str(),
+                                       [w, target = &targets[t]](benchmark::State& s) { measure(s, *target, w); })
               ->Unit(benchmark::kMicrosecond);
   }
 }

@@ -1,6 +1,7 @@
 // Documents under JSON Schemas, for schema_agreement.py:
-//   schema_agreement SCHEMA.json walk COUNT SEED     prints COUNT random documents of the schema's grammar, a line of JSON text each
-//   schema_agreement SCHEMA.json check < LINES       prints for each line, a document, whether it is one of the grammar: yes or no
+//   schema_agreement SCHEMA.json walk COUNT SEED     prints COUNT random documents of the schema's grammar, a line of
+//   JSON text each schema_agreement SCHEMA.json check < LINES       prints for each line, a document, whether it is one
+//   of the grammar: yes or no
 // Exit code 3 and the reason on stderr where the schema or its grammar is refused; notes on stderr.
 #include <cstdio>
 #include <cstdlib>
@@ -63,7 +64,9 @@ int main(int argc, char** argv) {
   const convert::VocabData data = convert::build_vocab(source);
   Vocab vocab;
   TokenOrder order;
-  if (!vocab_open(convert::tables_of(source, data), &vocab).is_ok() || !TokenOrder::build(Tokenizer(vocab), &order).is_ok()) return 1;
+  if (!vocab_open(convert::tables_of(source, data), &vocab).is_ok() ||
+      !TokenOrder::build(Tokenizer(vocab), &order).is_ok())
+    return 1;
   std::string grammar, error;
   std::vector<std::string> notes;
   if (!rnl::json_schema_to_grammar(read(argv[1]), &grammar, &error, &notes)) refused(error);

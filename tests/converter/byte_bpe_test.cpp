@@ -89,7 +89,8 @@ std::string valid(const std::string& bytes) {
 
 TEST(ByteBpe, DecodingGivesTheTextBack) {
   const Loaded v(variant(golden(), "o200k"));
-  for (const Answers& c : read_answers("bpe_small.jsonl")) EXPECT_EQ(decode(v.tokenizer, encode(v.tokenizer, c.bytes)), valid(c.bytes));
+  for (const Answers& c : read_answers("bpe_small.jsonl"))
+    EXPECT_EQ(decode(v.tokenizer, encode(v.tokenizer, c.bytes)), valid(c.bytes));
 }
 
 VocabSource with_added() {
@@ -113,7 +114,9 @@ TEST(ByteBpe, AddedTokensAreNumberedAfterTheVocabulary) {
   Json j = golden();
   j.erase("variants");
   const size_t n = j["model"]["vocab"].size();
-  j["added_tokens"] = {{{"id", 3}, {"content", "<x>"}, {"special", true}}, {{"id", 7}, {"content", "e"}, {"special", false}}, {{"id", 9999}, {"content", "<y>"}, {"special", true}}};
+  j["added_tokens"] = {{{"id", 3}, {"content", "<x>"}, {"special", true}},
+                       {{"id", 7}, {"content", "e"}, {"special", false}},
+                       {{"id", 9999}, {"content", "<y>"}, {"special", true}}};
   const VocabSource s = from_tokenizer_json(j.dump());
   EXPECT_EQ(s.find("<x>"), int32_t(n));
   EXPECT_EQ(s.find("<y>"), int32_t(n + 1));
@@ -142,7 +145,8 @@ TEST(ByteBpe, AUserCannotForgeATurn) {
 TEST(ByteBpe, EndsComeFromThePostProcessor) {
   Json j = golden();
   j.erase("variants");
-  j["added_tokens"] = {{{"id", 600}, {"content", "<s>"}, {"special", true}}, {{"id", 601}, {"content", "</s>"}, {"special", true}}};
+  j["added_tokens"] = {{{"id", 600}, {"content", "<s>"}, {"special", true}},
+                       {{"id", 601}, {"content", "</s>"}, {"special", true}}};
   const auto special = [](const char* name) { return Json{{"SpecialToken", {{"id", name}, {"type_id", 0}}}}; };
   const Json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
   const auto ends = [&](const Json& post) {
@@ -155,8 +159,13 @@ TEST(ByteBpe, EndsComeFromThePostProcessor) {
   EXPECT_EQ(ends(nullptr), Ids());
   EXPECT_EQ(ends({{"type", "ByteLevel"}}), Ids());
   EXPECT_EQ(ends({{"type", "TemplateProcessing"}, {"single", {special("<s>"), text}}}), (Ids{bos}));
-  EXPECT_EQ(ends({{"type", "TemplateProcessing"}, {"single", {special("<s>"), special("</s>"), text, special("</s>")}}}), (Ids{bos, eos, eos}));
-  EXPECT_EQ(ends({{"type", "Sequence"}, {"processors", {{{"type", "ByteLevel"}}, {{"type", "TemplateProcessing"}, {"single", {text, special("</s>")}}}}}}), (Ids{eos}));
+  EXPECT_EQ(
+      ends({{"type", "TemplateProcessing"}, {"single", {special("<s>"), special("</s>"), text, special("</s>")}}}),
+      (Ids{bos, eos, eos}));
+  EXPECT_EQ(ends({{"type", "Sequence"},
+                  {"processors",
+                   {{{"type", "ByteLevel"}}, {{"type", "TemplateProcessing"}, {"single", {text, special("</s>")}}}}}}),
+            (Ids{eos}));
   EXPECT_EQ(ends({{"type", "RobertaProcessing"}, {"cls", {"<s>", bos}}, {"sep", {"</s>", eos}}}), (Ids{bos, eos}));
   EXPECT_THROW(ends({{"type", "Strange"}}), UnsupportedTokenizer);
 }
@@ -164,7 +173,10 @@ TEST(ByteBpe, EndsComeFromThePostProcessor) {
 TEST(ByteBpe, ConfigsNameFurtherSpecialTokensAndEnds) {
   VocabSource s = with_added();
   const int32_t think = s.find("<think>");
-  apply_tokenizer_config("{\"added_tokens_decoder\": {\"" + std::to_string(think) + "\": {\"content\": \"<think>\", \"special\": true, \"rstrip\": true}, \"5\": {\"content\": \"<mask>\", \"special\": false}}}", &s);
+  apply_tokenizer_config("{\"added_tokens_decoder\": {\"" + std::to_string(think) +
+                             "\": {\"content\": \"<think>\", \"special\": true, \"rstrip\": true}, \"5\": "
+                             "{\"content\": \"<mask>\", \"special\": false}}}",
+                         &s);
   EXPECT_EQ(PieceType(s.types[size_t(think)]), PieceType::kControl);
   EXPECT_EQ(s.added.at(think), kAddedStripRight);
   EXPECT_EQ(PieceType(s.types[size_t(s.find("<mask>"))]), PieceType::kControl);  // its number is another one
@@ -183,20 +195,26 @@ TEST(ByteBpe, GgufGivesTheIdsOfTheVocabularyItWasMadeFrom) {
   g.model = "gpt2";
   g.tokens.resize(root["model"]["vocab"].size());
   for (const auto& [piece, id] : root["model"]["vocab"].items()) g.tokens[id.get<size_t>()] = piece;
-  for (const Json& m : root["model"]["merges"]) g.merges.push_back(m.is_string() ? m.get<std::string>() : m[0].get<std::string>() + " " + m[1].get<std::string>());
+  for (const Json& m : root["model"]["merges"])
+    g.merges.push_back(m.is_string() ? m.get<std::string>() : m[0].get<std::string>() + " " + m[1].get<std::string>());
   g.tokens.push_back("<|im_end|>"), g.tokens.push_back("[PAD]");
   g.types.assign(g.tokens.size() - 2, 1);
   g.types.push_back(3), g.types.push_back(5);
   g.eos = int64_t(g.tokens.size()) - 2;
-  const std::pair<const char*, const char*> kinds[] = {{"gpt-2", "gpt2"}, {"smollm", "smollm"}, {"llama-bpe", "whole_words"}, {"gpt-4o", "o200k"}, {"tekken", "tekken"}, {"hunyuan", "qwen2"}, {"dbrx", "llama3"},
-                                                       {"deepseek-v3", "deepseek_v3"}, {"deepseek-coder", "deepseek_coder"}, {"bloom", "bloom"}, {"bailingmoe", "bailing"}, {"superbpe", "superbpe"}, {"falcon", "falcon"}};
+  const std::pair<const char*, const char*> kinds[] = {
+      {"gpt-2", "gpt2"},   {"smollm", "smollm"},           {"llama-bpe", "whole_words"},
+      {"gpt-4o", "o200k"}, {"tekken", "tekken"},           {"hunyuan", "qwen2"},
+      {"dbrx", "llama3"},  {"deepseek-v3", "deepseek_v3"}, {"deepseek-coder", "deepseek_coder"},
+      {"bloom", "bloom"},  {"bailingmoe", "bailing"},      {"superbpe", "superbpe"},
+      {"falcon", "falcon"}};
   for (const auto& [pre, name] : kinds) {
     g.pre = pre;
     const Loaded v(from_gguf(g));
     const size_t at = size_t(std::find(names.begin(), names.end(), name) - names.begin());
     const bool whole_words = v.source.whole_words_first;
     for (const Answers& c : cases)
-      if (!whole_words || std::string(pre) == "llama-bpe") ASSERT_EQ(encode(v.tokenizer, c.bytes), c.answers.at(c.of.at(at))) << pre << ": " << c.bytes.substr(0, 150);
+      if (!whole_words || std::string(pre) == "llama-bpe")
+        ASSERT_EQ(encode(v.tokenizer, c.bytes), c.answers.at(c.of.at(at))) << pre << ": " << c.bytes.substr(0, 150);
     EXPECT_EQ(encode(v.tokenizer, "<|im_end|>", true), std::vector<int32_t>{int32_t(g.eos)});
     EXPECT_EQ(encode(v.tokenizer, "[PAD]", true), encode(v.tokenizer, "[PAD]"));
   }
@@ -216,9 +234,13 @@ TEST(Regex, WhatCannotBeCompiledIsRefusedByName) {
     }
     return false;
   };
-  for (const char* pattern : {"(a", "a)", "[a", "a**?", "(?<name>a)", "\\1", "\\p{Nonsense}", "\\X", "(?<=ab)c", "(a*)*", "a{5,2}", "a{1,100000}", "*a", "[z-a]", "(?x: a)", "\\", "((((a{900}){900}){900}){900})"})
+  for (const char* pattern :
+       {"(a", "a)", "[a", "a**?", "(?<name>a)", "\\1", "\\p{Nonsense}", "\\X", "(?<=ab)c", "(a*)*", "a{5,2}",
+        "a{1,100000}", "*a", "[z-a]", "(?x: a)", "\\", "((((a{900}){900}){900}){900})"})
     EXPECT_TRUE(refused(pattern) || std::string(pattern) == "a**?") << pattern;
-  for (const char* pattern : {"", "a|", "(?:)", "\\p{Lu}\\P{L}\\pN\\p{^M}", "[]a]", "[^]]", "a{,3}{2}", "x{", "(?i)ab|C", "[[:alpha:][0-9]&&[^5]]"}) EXPECT_FALSE(refused(pattern)) << pattern;
+  for (const char* pattern : {"", "a|", "(?:)", "\\p{Lu}\\P{L}\\pN\\p{^M}", "[]a]", "[^]]", "a{,3}{2}", "x{",
+                              "(?i)ab|C", "[[:alpha:][0-9]&&[^5]]"})
+    EXPECT_FALSE(refused(pattern)) << pattern;
 }
 
 // Tables are untrusted: whatever a bit is changed to, nothing is read out of range, and calls end.
@@ -234,7 +256,8 @@ TEST(ByteBpe, DamagedTablesAreHarmless) {
     std::vector<uint8_t>& table = round % 3 == 0 ? d.pre_tokenizer : round % 3 == 1 ? d.merges : d.index;
     for (uint32_t n = 1 + rng() % 20; n > 0; --n) {
       // Half of the changes go where programs and headers stand.
-      const size_t at = rng() % 2 ? rng() % table.size() : table.size() - 1 - rng() % std::min<size_t>(table.size(), 2000);
+      const size_t at =
+          rng() % 2 ? rng() % table.size() : table.size() - 1 - rng() % std::min<size_t>(table.size(), 2000);
       table[at] = uint8_t(rng() % 3 ? rng() : 0xFF);
     }
     for (int32_t& id : d.added)
@@ -263,10 +286,13 @@ TEST(ByteBpe, LongTextsAndLongWordsTakeSeconds) {
   while (cjk.size() < (1u << 18)) cjk += "\u5c0f\u6a21\u578b";
   for (const char* name : {"gpt2", "o200k", "llama3"}) {
     const Loaded v(variant(root, name));
-    for (const std::string& text : {words, std::string(1 << 18, 'e'), std::string(1 << 18, 'E'), std::string(1 << 18, ' '), std::string(1 << 18, '\n'), std::string(1 << 18, '\''), cjk}) {
+    for (const std::string& text :
+         {words, std::string(1 << 18, 'e'), std::string(1 << 18, 'E'), std::string(1 << 18, ' '),
+          std::string(1 << 18, '\n'), std::string(1 << 18, '\''), cjk}) {
       const auto begin = std::chrono::steady_clock::now();
       EXPECT_GT(encode(v.tokenizer, text).size(), 1000u);
-      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)) << name;  // sanitizers included; quadratic would be hours
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20))
+          << name;  // sanitizers included; quadratic would be hours
     }
   }
 }

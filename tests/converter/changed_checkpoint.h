@@ -8,7 +8,8 @@ namespace runnel::convert {
 // A copy of a tiny checkpoint whose config.json and tensors a test may change.
 class ChangedCheckpoint {
  public:
-  explicit ChangedCheckpoint(const std::string& folder) : source_(load_safetensors(kGoldens / folder / "model.safetensors")) {
+  explicit ChangedCheckpoint(const std::string& folder)
+      : source_(load_safetensors(kGoldens / folder / "model.safetensors")) {
     config = read_json(kGoldens / folder / "config.json");
     for (const SourceTensor& t : source_.tensors()) tensors.push_back({t.name, t.shape, values_of(source_, t.name)});
   }
@@ -42,13 +43,18 @@ class ChangedCheckpoint {
   TemporaryFolder tmp_;
 };
 
-inline void expect_contains(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
+inline void expect_contains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text;
+}
 
 // A GGUF with one key more; `value` as the file holds one of this type. The file's alignment is 32.
-inline std::string with_gguf_key(const std::string& gguf, const std::string& key, uint32_t type, const std::string& value) {
+inline std::string with_gguf_key(const std::string& gguf, const std::string& key, uint32_t type,
+                                 const std::string& value) {
   const std::string more = Bytes().string(key).put(type).raw(value).text();
   // A text that fills up to the alignment keeps all that is behind in its place.
-  const auto filled = [&](size_t n) { return Bytes().raw(more).string("general.filler." + key).put(uint32_t(8)).string(std::string(n, ' ')).text(); };
+  const auto filled = [&](size_t n) {
+    return Bytes().raw(more).string("general.filler." + key).put(uint32_t(8)).string(std::string(n, ' ')).text();
+  };
   const std::string added = filled((32 - filled(0).size() % 32) % 32);
   uint64_t keys = 0;
   std::memcpy(&keys, &gguf[16], 8);

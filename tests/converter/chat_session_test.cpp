@@ -9,10 +9,13 @@ namespace {
 using Json = nlohmann::json;
 using Messages = std::vector<std::pair<std::string, std::string>>;
 
-constexpr const char* kTemplate = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+constexpr const char* kTemplate =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if "
+    "add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 // Older answers lose what stands before a bar.
 constexpr const char* kRewriting =
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('|')[-1] if m.role == 'assistant' else m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n{{ prefix }}";
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('|')[-1] if m.role == 'assistant' else "
+    "m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n{{ prefix }}";
 constexpr int32_t kFirstPlain = 259, kPieces = 600, kRows = 613;
 
 // The tiny Llama with as many rows as the small vocabulary has pieces.
@@ -127,7 +130,8 @@ TEST_F(ChatSession, FeedsOnlyWhatIsNew) {
     ASSERT_TRUE(chat_ids(*model, c, &whole).is_ok());
     const auto tokenizer = Tokenizer::of_model(*model);
     const int64_t answered = int64_t(encode(tokenizer.value(), first.text).size());
-    EXPECT_EQ(int64_t(whole.size()), first.progress.fed + answered + second.progress.fed - 1);  // fed counts the answer's last token
+    EXPECT_EQ(int64_t(whole.size()), first.progress.fed + answered + second.progress.fed - 1);  // fed counts the
+                                                                                                // answer's last token
   }
   // A user's marker is text: one end for each message alone.
   int ends = 0;
@@ -158,7 +162,8 @@ TEST_F(ChatSession, RefusedCallsKeepTheConversation) {
     o.max_tokens = 4;
     change(o);
     ChatProgress progress;
-    const Status s = answer_chat(*session, c, o, [](void*, int32_t, const char*, size_t) { return true; }, nullptr, &progress);
+    const Status s = answer_chat(
+        *session, c, o, [](void*, int32_t, const char*, size_t) { return true; }, nullptr, &progress);
     EXPECT_FALSE(s.is_ok());
     EXPECT_EQ(session->position(), position) << s.message();
   };
@@ -173,7 +178,9 @@ TEST_F(ChatSession, RefusedCallsKeepTheConversation) {
   bad.sampling.min_p = -1;
   const int32_t ids[] = {300, 301};
   int64_t generated = 0;
-  EXPECT_FALSE(generate(*session, ids, 2, bad, [](void*, int32_t, const char*, size_t) { return true; }, nullptr, &generated).is_ok());
+  EXPECT_FALSE(generate(
+                   *session, ids, 2, bad, [](void*, int32_t, const char*, size_t) { return true; }, nullptr, &generated)
+                   .is_ok());
   EXPECT_EQ(session->position(), position);
   const Answer second = answer(*session, talk);
   EXPECT_EQ(second.progress.kept, position);
@@ -242,7 +249,9 @@ TEST_F(ChatSession, StopTextsAndContinuedAnswersKeepTheChat) {
   o.sampling.bias = bias.data();
   o.sampling.bias_count = bias.size();
   int64_t generated = 0;
-  const auto append = [](void* to, int32_t, const char* text, size_t size) { return static_cast<std::string*>(to)->append(text, size), true; };
+  const auto append = [](void* to, int32_t, const char* text, size_t size) {
+    return static_cast<std::string*>(to)->append(text, size), true;
+  };
   ASSERT_TRUE(generate(*session, nullptr, 0, o, append, &part.text, &generated).is_ok());
   EXPECT_EQ(part.text, whole.text.substr(0, part.text.size()));
   longer[1].second = part.text;

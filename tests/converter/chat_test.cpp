@@ -1,5 +1,5 @@
-// Chat templates: compiled and rendered as transformers does it (goldens of tests/goldens/make_chat.py), and what is refused. With RUNNEL_CHAT_CASES
-// naming a file of further cases, those are compared too.
+// Chat templates: compiled and rendered as transformers does it (goldens of tests/goldens/make_chat.py), and what is
+// refused. With RUNNEL_CHAT_CASES naming a file of further cases, those are compared too.
 #include <cstdlib>
 #include <random>
 #include <sstream>
@@ -18,10 +18,14 @@ struct Program {
   flatbuffers::FlatBufferBuilder builder;
   explicit Program(const format::ChatProgramT& p) { builder.Finish(format::ChatProgram::Pack(builder, &p)); }
   explicit Program(const std::string& source) : Program(compile_template(source).program) {}
-  const format::ChatProgram& get() const { return *flatbuffers::GetRoot<format::ChatProgram>(builder.GetBufferPointer()); }
+  const format::ChatProgram& get() const {
+    return *flatbuffers::GetRoot<format::ChatProgram>(builder.GetBufferPointer());
+  }
 };
 
-ChatTokens tokens(const std::string& bos, const std::string& eos) { return {chat::Value::string(bos.data(), bos.size()), chat::Value::string(eos.data(), eos.size()), {}}; }
+ChatTokens tokens(const std::string& bos, const std::string& eos) {
+  return {chat::Value::string(bos.data(), bos.size()), chat::Value::string(eos.data(), eos.size()), {}};
+}
 
 // A conversation in JSON, with what it points at.
 struct Talk {
@@ -35,7 +39,8 @@ struct Talk {
     for (const auto& [role, content] : texts) messages.push_back({role.c_str(), content.c_str()});
     for (auto at = given.begin(); at != given.end(); ++at) {
       const bool is_text = at.value().is_string();
-      variables.push_back({at.key().c_str(), is_text ? at.value().get_ref<const std::string&>().c_str() : nullptr, !is_text && at.value().get<bool>()});
+      variables.push_back({at.key().c_str(), is_text ? at.value().get_ref<const std::string&>().c_str() : nullptr,
+                           !is_text && at.value().get<bool>()});
     }
     c.messages = messages.data();
     c.count = messages.size();
@@ -87,11 +92,13 @@ Counts compare(std::istream& in, const Tokenizer* tokenizer) {
       EXPECT_FALSE(s.is_ok()) << line;
       ++counts.errors;
       // The template's own message arrives.
-      if (s.code() == Code::kInvalidArgument && j["error"].get<std::string>().find("object") == std::string::npos) EXPECT_NE(std::string(s.message()).find(j["error"].get<std::string>()), std::string::npos) << s.message();
+      if (s.code() == Code::kInvalidArgument && j["error"].get<std::string>().find("object") == std::string::npos)
+        EXPECT_NE(std::string(s.message()).find(j["error"].get<std::string>()), std::string::npos) << s.message();
       continue;
     }
     // transformers passes over a role in silence; here that is an error.
-    if (s.code() == Code::kUnsupported && std::string(s.message()).find("leaves out messages of the role") != std::string::npos) {
+    if (s.code() == Code::kUnsupported &&
+        std::string(s.message()).find("leaves out messages of the role") != std::string::npos) {
       ++counts.errors;
       continue;
     }
@@ -133,7 +140,8 @@ TEST(ChatTemplate, FurtherCasesAreTheSame) {
   std::ifstream in(path);
   const Counts counts = compare(in, nullptr);
   EXPECT_GT(counts.texts, 0);
-  std::printf("%d templates, %d texts equal to transformers', %d refused conversations\n", counts.templates, counts.texts, counts.errors);
+  std::printf("%d templates, %d texts equal to transformers', %d refused conversations\n", counts.templates,
+              counts.texts, counts.errors);
 }
 
 // Only the template's bytes can become special tokens, wherever a message's bytes go on their way.
@@ -146,7 +154,9 @@ TEST(ChatTemplate, KeepsTheOriginOfEveryByte) {
       {"{{ messages[0].content.replace('<s>', '<x>').strip() }}", "tttmmmttt"},
       {"{{ messages[0].content[::-1].strip() ~ 1 }}", "mmmmmmmmmt"},
       {"{% set x %}<{{ messages[0].content | trim | upper }}>{% endset %}{{ x[1:-1] ~ x[0] }}", "mmmmmmmmmt"},
-      {"{% macro f(t, e='.') %}{{ t[2:4] }}{{ e }}{% endmacro %}{{ f(messages[0].content) }}{{ messages[0].content[2:4] | tojson }}", "mmttmmt"},
+      {"{% macro f(t, e='.') %}{{ t[2:4] }}{{ e }}{% endmacro %}{{ f(messages[0].content) }}{{ "
+       "messages[0].content[2:4] | tojson }}",
+       "mmttmmt"},
       {"{{ [messages[0].content[:1], 'x'] | join('--') }}{{ messages | map(attribute='role') | join }}", "mttttttt"},
   };
   for (const auto& [source, wanted] : cases) {
@@ -167,34 +177,49 @@ TEST(ChatTemplate, RefusesByNameAndLine) {
   EXPECT_NE(why("{{ a b }}").find("\"b\""), std::string::npos);
   EXPECT_NE(why("{% break %}").find("outside of a loop"), std::string::npos);
   EXPECT_NE(why("{{ f(*a) }}").find("from a list"), std::string::npos);
-  EXPECT_NE(why("{{ " + std::string(3000, '(') + "1" + std::string(3000, ')') + " }}").find("too deep"), std::string::npos);
+  EXPECT_NE(why("{{ " + std::string(3000, '(') + "1" + std::string(3000, ')') + " }}").find("too deep"),
+            std::string::npos);
   EXPECT_NE(why("{{ 1" + std::string(20000, '+') + "1 }}"), "");
   // What only some conversation would come to is refused there.
   EXPECT_EQ(render("{% if tools %}{{ tools | indent(4) }}{% endif %}ok{{ messages[0].content }}", ask("x")), "okx");
-  EXPECT_EQ(render("\n{{ messages | groupby('role') }}", ask("x")), "[chat template, line 2: the filter \"groupby\" is not supported]");
+  EXPECT_EQ(render("\n{{ messages | groupby('role') }}", ask("x")),
+            "[chat template, line 2: the filter \"groupby\" is not supported]");
   EXPECT_NE(render("{{ 1 / 2 }}{{ 0.5 }}", ask("x")).find("the operator /"), std::string::npos);
 }
 
 TEST(ChatTemplate, FailsWithTheLine) {
   const std::pair<const char*, const char*> cases[] = {
-      {"{{ messages[0].nothing.more }}", "\"more\" of something undefined"}, {"{{ 1 + 'a' }}", "arithmetic"},
-      {"{{ 1 // 0 }}", "division by zero"},                                  {"{{ raise_exception('No ' + messages[0].role + '!') }}", "line 1: No user!"},
-      {"{{ 'a'.split('') }}", "empty separator"},                            {"{{ messages }}", "a list as text"},
-      {"{{ 'é' | upper }}", "beyond ASCII"},                                 {"{% for a, b in [[1]] %}{% endfor %}", "2 names for 1"},
-      {"{{ [][::0] }}", "step 0"},                                           {"{% set messages.x = 1 %}", "attribute of a list"},
-      {"{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", "too deep"}, {"{% set r = range(3000) %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}", "too long"},
+      {"{{ messages[0].nothing.more }}", "\"more\" of something undefined"},
+      {"{{ 1 + 'a' }}", "arithmetic"},
+      {"{{ 1 // 0 }}", "division by zero"},
+      {"{{ raise_exception('No ' + messages[0].role + '!') }}", "line 1: No user!"},
+      {"{{ 'a'.split('') }}", "empty separator"},
+      {"{{ messages }}", "a list as text"},
+      {"{{ 'é' | upper }}", "beyond ASCII"},
+      {"{% for a, b in [[1]] %}{% endfor %}", "2 names for 1"},
+      {"{{ [][::0] }}", "step 0"},
+      {"{% set messages.x = 1 %}", "attribute of a list"},
+      {"{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", "too deep"},
+      {"{% set r = range(3000) %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}", "too long"},
       {"{% set ns = namespace(a='x') %}{% for i in range(64) %}{% set ns.a = ns.a + ns.a %}{% endfor %}", "memory"},
       {"nothing", "leaves out messages of the role \"user\""},
   };
-  for (const auto& [source, wanted] : cases) EXPECT_NE(render(source, ask("x")).find(wanted), std::string::npos) << source << " gives " << render(source, ask("x")).substr(0, 200);
-  EXPECT_NE(render("{{ messages[0].content }}", Talk(Json::array({Json::array({"user|>", "x"})}), true)).find("is not a name"), std::string::npos);
+  for (const auto& [source, wanted] : cases)
+    EXPECT_NE(render(source, ask("x")).find(wanted), std::string::npos)
+        << source << " gives " << render(source, ask("x")).substr(0, 200);
+  EXPECT_NE(render("{{ messages[0].content }}", Talk(Json::array({Json::array({"user|>", "x"})}), true))
+                .find("is not a name"),
+            std::string::npos);
   EXPECT_NE(render("x", Talk(Json::array(), true)).find("0 messages"), std::string::npos);
 }
 
 // A file may hold any program: changed ones end with a status or a text.
 TEST(ChatTemplate, BrokenProgramsEnd) {
-  const format::ChatProgramT good = compile_template(
-      "{% macro f(a, b='x') %}{{ a ~ b }}{% endmacro %}{% for m in messages %}{% set x %}{{ f(m.content | trim) }}{% endset %}{{ x[::-1] if loop.first else [x, 1] | join }}{% endfor %}").program;
+  const format::ChatProgramT good =
+      compile_template(
+          "{% macro f(a, b='x') %}{{ a ~ b }}{% endmacro %}{% for m in messages %}{% set x %}{{ f(m.content | trim) "
+          "}}{% endset %}{{ x[::-1] if loop.first else [x, 1] | join }}{% endfor %}")
+          .program;
   std::mt19937 rng(5);
   int failed = 0;
   for (int round = 0; round < 400; ++round) {
@@ -222,7 +247,8 @@ VocabSource source_with(std::initializer_list<const char*> special, const std::s
 }
 
 TEST(Chat, FindsTheEndOfTurns) {
-  const Chat a = compile_chat(source_with({"<|im|>", "<|im_end|>"}, "{% for m in messages %}<|im|>{{ m.content }}<|im_end|>\n{% endfor %}"));
+  const Chat a = compile_chat(
+      source_with({"<|im|>", "<|im_end|>"}, "{% for m in messages %}<|im|>{{ m.content }}<|im_end|>\n{% endfor %}"));
   ASSERT_TRUE(a.program);
   EXPECT_EQ(a.end_of_turn, std::vector<int32_t>{4});
   EXPECT_TRUE(a.notices.empty());
@@ -235,7 +261,8 @@ TEST(Chat, FindsTheEndOfTurns) {
   EXPECT_EQ(c.end_of_turn, std::vector<int32_t>{4});
   apply_generation_config(R"({"eos_token_id": 3})", &s);
   EXPECT_EQ(s.ends.size(), 3u);
-  EXPECT_NE(error_of([&] { apply_generation_config(R"({"eos_token_id": [9]})", &s); }).find("eos_token_id"), std::string::npos);
+  EXPECT_NE(error_of([&] { apply_generation_config(R"({"eos_token_id": [9]})", &s); }).find("eos_token_id"),
+            std::string::npos);
 }
 
 TEST(Chat, NoticesSayWhatIsRefused) {
@@ -244,11 +271,15 @@ TEST(Chat, NoticesSayWhatIsRefused) {
     EXPECT_FALSE(c.program);
     return c.notices.empty() ? "" : c.notices[0];
   };
-  EXPECT_EQ(notice("{% block x %}{% endblock %}"), "chat template, line 1: the statement \"block\" is not supported: the model is written without a chat format");
-  EXPECT_NE(notice("{% for m in messages %}{{ m.content | wordwrap(5) }}{% endfor %}").find("the filter \"wordwrap\""), std::string::npos);
+  EXPECT_EQ(
+      notice("{% block x %}{% endblock %}"),
+      "chat template, line 1: the statement \"block\" is not supported: the model is written without a chat format");
+  EXPECT_NE(notice("{% for m in messages %}{{ m.content | wordwrap(5) }}{% endfor %}").find("the filter \"wordwrap\""),
+            std::string::npos);
   EXPECT_NE(notice("{{ raise_exception('never') }}").find("never"), std::string::npos);
   EXPECT_EQ(notice(""), "");
-  const Chat c = compile_chat(source_with({}, "{% if tools %}{{ tools | indent }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"));
+  const Chat c = compile_chat(source_with(
+      {}, "{% if tools %}{{ tools | indent }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"));
   ASSERT_TRUE(c.program);
   ASSERT_EQ(c.notices.size(), 1u);
   EXPECT_NE(c.notices[0].find("line 1: the filter \"indent\""), std::string::npos);

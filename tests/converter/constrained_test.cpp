@@ -1,5 +1,5 @@
-// Answers under a grammar on a small model of random weights: what streams remember of them, what the sampler makes of them, and
-// log-probabilities.
+// Answers under a grammar on a small model of random weights: what streams remember of them, what the sampler makes of
+// them, and log-probabilities.
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -37,7 +37,9 @@ fs::path small_model(const TemporaryFolder& folder, Weights weights, Head head =
   fs::create_directory(folder / "source");
   write_file(folder / "source/model.safetensors", safetensors_of(tensors));
   write_file(folder / "source/tokenizer.model", read_golden("spm_small.model"));
-  write_file(folder / "source/config.json", R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
+  write_file(
+      folder / "source/config.json",
+      R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
     "num_key_value_heads": 2, "num_hidden_layers": 1, "vocab_size": 600, "max_position_embeddings": 8192, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
     "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2})");
   ConvertOptions o;
@@ -135,7 +137,8 @@ TEST_F(Constrained, AnswersFollowTheGrammar) {
   EXPECT_GT(whole, 20);
 }
 
-// A cut answer goes on as if it had not been: in the session, in a fork, after a snapshot, a file, and in another session.
+// A cut answer goes on as if it had not been: in the session, in a fork, after a snapshot, a file, and in another
+// session.
 TEST_F(Constrained, GoesOnWhereItWasCut) {
   uint64_t seed;
   const Answer whole = long_answer(&seed);
@@ -261,7 +264,8 @@ TEST_F(Constrained, DrawsInProportion) {
     std::string before;
     ASSERT_TRUE(bool(model.detokenize({260}, 0, &before)));
     text = text.substr(before.size());
-    if (text.size() == 1 && (std::islower(text[0]) || text == "1")) p[id] = std::exp(double(logits[size_t(id)])), total += p[id];
+    if (text.size() == 1 && (std::islower(text[0]) || text == "1"))
+      p[id] = std::exp(double(logits[size_t(id)])), total += p[id];
   }
   ASSERT_GT(p.size(), 10u);
   std::map<int32_t, int> seen;
@@ -298,16 +302,27 @@ TEST_F(Constrained, GreedyIsTheBestThatFits) {
   }
 }
 
-// A split output matrix makes a few logits alone: those that the grammar lets through, or the highest, or more of them when these do not do.
+// A split output matrix makes a few logits alone: those that the grammar lets through, or the highest, or more of them
+// when these do not do.
 TEST(ConstrainedHead, FewLogitsGiveTheSameAnswers) {
   rnl::Engine engine;
   ASSERT_TRUE(bool(engine.create(1)));
   const TemporaryFolder folders[2];
   rnl::Model models[2];
-  for (const bool split : {false, true}) ASSERT_TRUE(bool(models[split].open(engine, small_model(folders[split], Weights::kQ8, split ? Head::kSplit : Head::kWhole).string())));
+  for (const bool split : {false, true})
+    ASSERT_TRUE(bool(models[split].open(
+        engine, small_model(folders[split], Weights::kQ8, split ? Head::kSplit : Head::kWhole).string())));
   size_t tokens = 0;
-  for (const char* const text : {kList, "root ::= [0-9]{30}", "root ::= ([a-z] \"1\"){20}", "root ::= \"\\\"\" [^\"\\\\\\x00-\\x1F]{0,60} \"\\\"\"", "root ::= [^a-zA-Z]{0,40} \".\""})
-    for (const auto& [temperature, k, p] : std::vector<std::tuple<float, int32_t, float>>{{0.f, 0, 1.f}, {1.f, 1, 1.f}, {1.f, 5, 1.f}, {1.f, 40, 0.9f}, {1.f, 64, 1.f}, {2.f, 0, 0.8f}, {1.f, 0, 1.f}})
+  for (const char* const text :
+       {kList, "root ::= [0-9]{30}", "root ::= ([a-z] \"1\"){20}",
+        "root ::= \"\\\"\" [^\"\\\\\\x00-\\x1F]{0,60} \"\\\"\"", "root ::= [^a-zA-Z]{0,40} \".\""})
+    for (const auto& [temperature, k, p] : std::vector<std::tuple<float, int32_t, float>>{{0.f, 0, 1.f},
+                                                                                          {1.f, 1, 1.f},
+                                                                                          {1.f, 5, 1.f},
+                                                                                          {1.f, 40, 0.9f},
+                                                                                          {1.f, 64, 1.f},
+                                                                                          {2.f, 0, 0.8f},
+                                                                                          {1.f, 0, 1.f}})
       for (uint64_t seed = 1; seed < 4; ++seed) {
         std::vector<int32_t> ids[2];
         for (const bool split : {false, true}) {
@@ -326,10 +341,15 @@ TEST(ConstrainedHead, FewLogitsGiveTheSameAnswers) {
           o.sampling.temperature = temperature, o.sampling.top_k = k, o.sampling.top_p = p, o.sampling.seed = seed;
           o.grammar = g.get();
           const rnl::Status status = rnl_session_generate(
-              s.get(), prompt.data(), prompt.size(), &o, [](void* user, int32_t id, const char*, size_t) { return static_cast<std::vector<int32_t>*>(user)->push_back(id), 0; }, &ids[split], nullptr);
+              s.get(), prompt.data(), prompt.size(), &o,
+              [](void* user, int32_t id, const char*, size_t) {
+                return static_cast<std::vector<int32_t>*>(user)->push_back(id), 0;
+              },
+              &ids[split], nullptr);
           ASSERT_TRUE(bool(status)) << status.message();
         }
-        ASSERT_EQ(ids[0], ids[1]) << text << " temperature " << temperature << " top-k " << k << " top-p " << p << " seed " << seed;
+        ASSERT_EQ(ids[0], ids[1]) << text << " temperature " << temperature << " top-k " << k << " top-p " << p
+                                  << " seed " << seed;
         tokens += ids[0].size();
       }
   EXPECT_GT(tokens, 1000u);
@@ -341,14 +361,17 @@ struct Line {
 };
 
 TEST_F(Constrained, LogprobsAreThoseOfTheLogits) {
-  for (const rnl::Grammar* grammar : {static_cast<const rnl::Grammar*>(nullptr), static_cast<const rnl::Grammar*>(&list)}) {
+  for (const rnl::Grammar* grammar :
+       {static_cast<const rnl::Grammar*>(nullptr), static_cast<const rnl::Grammar*>(&list)}) {
     std::vector<Line> lines;
     rnl::Session s = session(), check = session();
     rnl_generate_options g = options(grammar, 12, 1.3f, 5);
     g.sampling.top_k = 40;
     g.logprobs_count = 7;
     g.logprobs_user = &lines;
-    g.logprobs = [](void* user, const rnl_logprobs* t) { static_cast<std::vector<Line>*>(user)->push_back({t->chosen, {t->best, t->best + t->best_count}}); };
+    g.logprobs = [](void* user, const rnl_logprobs* t) {
+      static_cast<std::vector<Line>*>(user)->push_back({t->chosen, {t->best, t->best + t->best_count}});
+    };
     const Answer a = answer(s, prompt, g);
     ASSERT_EQ(a.code, RNL_OK) << a.message;
     ASSERT_EQ(lines.size(), a.ids.size());
@@ -364,7 +387,8 @@ TEST_F(Constrained, LogprobsAreThoseOfTheLogits) {
       EXPECT_NEAR(lines[i].chosen.logprob, want(a.ids[i]), 2e-6 * (1 + std::fabs(want(a.ids[i]))));
       std::vector<int32_t> order(600);
       for (int32_t id = 0; id < 600; ++id) order[size_t(id)] = id;
-      std::stable_sort(order.begin(), order.end(), [&](int32_t x, int32_t y) { return logits[size_t(x)] > logits[size_t(y)]; });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int32_t x, int32_t y) { return logits[size_t(x)] > logits[size_t(y)]; });
       ASSERT_EQ(lines[i].best.size(), 7u);
       for (size_t k = 0; k < 7; ++k) {
         EXPECT_EQ(lines[i].best[k].id, order[k]);

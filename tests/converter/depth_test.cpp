@@ -1,5 +1,6 @@
-// Every parser of text has a depth that it states. At it things work, beyond it there is an error that names it, and what is long without
-// being deep takes its time and no more stack. All of it on a thread with the stack that musl gives one.
+// Every parser of text has a depth that it states. At it things work, beyond it there is an error that names it, and
+// what is long without being deep takes its time and no more stack. All of it on a thread with the stack that musl
+// gives one.
 #include <flatbuffers/flatbuffers.h>
 #include <pthread.h>
 
@@ -42,9 +43,10 @@ double on_stack(size_t stack, const std::function<void()>& what) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// What the runtime parses must do with the stack of musl's threads, what the converter parses with that of a small thread here.
-// Sanitizers make frames several times as large.
-constexpr size_t kRuntimeStack = test::kIsSlow ? 1 << 20 : 128 << 10, kConverterStack = test::kIsSlow ? 8 << 20 : 2 << 20;
+// What the runtime parses must do with the stack of musl's threads, what the converter parses with that of a small
+// thread here. Sanitizers make frames several times as large.
+constexpr size_t kRuntimeStack = test::kIsSlow ? 1 << 20 : 128 << 10,
+                 kConverterStack = test::kIsSlow ? 8 << 20 : 2 << 20;
 constexpr double kSeconds = test::kIsSlow ? 100 : 10;  // for what is linear; a busy machine may take its time
 
 const TokenOrder& order() {
@@ -76,14 +78,18 @@ TEST(Depth, GroupsAndRepeatsOfAGrammar) {
   EXPECT_EQ(groups(kMaxGrammarNesting), "");
   EXPECT_NAMES(groups(kMaxGrammarNesting + 1), "nested more than 100 deep");
   EXPECT_NAMES(groups(kMany), "nested more than 100 deep");
-  const auto alternatives = [](int n) { return grammar_error("root ::= " + repeated("(\"x\" | \"y\"? ", n) + "\"a\"" + repeated(")?", n)); };
+  const auto alternatives = [](int n) {
+    return grammar_error("root ::= " + repeated("(\"x\" | \"y\"? ", n) + "\"a\"" + repeated(")?", n));
+  };
   EXPECT_EQ(alternatives(int(kMaxGrammarHeight) / 3 - 10), "");  // each is a group, a choice and a repeat
   EXPECT_NAMES(alternatives(kMany), "nested more than 100 deep");
   for (const char* repeat : {"?", "*", "{1}", "{0,1}", "{0}", " ?"}) {
     EXPECT_EQ(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) - 10)), "") << repeat;
-    EXPECT_NAMES(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) + 1)), "nested more than 300 deep");
+    EXPECT_NAMES(grammar_error("root ::= \"b\" \"a\"" + repeated(repeat, int(kMaxGrammarHeight) + 1)),
+                 "nested more than 300 deep");
   }
-  for (const char* repeat : {"?", "*", "+", "{1}", "{2}", "{1,}"}) EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated(repeat, kMany)), "nested more than 300 deep");
+  for (const char* repeat : {"?", "*", "+", "{1}", "{2}", "{1,}"})
+    EXPECT_NAMES(grammar_error("root ::= \"a\"" + repeated(repeat, kMany)), "nested more than 300 deep");
   EXPECT_EQ(grammar_error("root ::= \"a\"" + repeated("+", 40)), "");
   EXPECT_EQ(grammar_error("root ::= \"b\" (\"\"{100000}){100000}" + repeated("{100000}", 90)), "");
 }
@@ -95,21 +101,25 @@ TEST(Depth, LongGrammarsAreNoDeepOnes) {
   for (int i = 0; i < kMany / 10; ++i) words += " | \"w" + std::to_string(i) + "\"";
   EXPECT_EQ(grammar_error(words), "");
   EXPECT_NAMES(grammar_error("root ::= " + repeated("\"a\"? ", kMany)), "too large");
-  // Rules that name each other in a chain: each used once, then twice, then with themselves; from the front and from the back.
+  // Rules that name each other in a chain: each used once, then twice, then with themselves; from the front and from
+  // the back.
   for (const bool from_front : {true, false})
-    for (const std::string& form : {std::string("#"), std::string("\"x\" # | \"y\" #"), std::string("\"x\" # | \"y\" @")}) {
+    for (const std::string& form :
+         {std::string("#"), std::string("\"x\" # | \"y\" #"), std::string("\"x\" # | \"y\" @")}) {
       const int n = form.size() == 1 ? kMany : form.find('@') == form.npos ? kMany / 100 : kMany / 10;
       std::string text = from_front ? "root ::= r0\n" : "";
       for (int k = 0; k < n; ++k) {
         const int i = from_front ? k : n - 1 - k;
         std::string rule = form;
-        for (size_t at; (at = rule.find_first_of("#@")) != rule.npos;) rule.replace(at, 1, "r" + std::to_string(rule[at] == '#' ? i + 1 : i));
+        for (size_t at; (at = rule.find_first_of("#@")) != rule.npos;)
+          rule.replace(at, 1, "r" + std::to_string(rule[at] == '#' ? i + 1 : i));
         text += "r" + std::to_string(i) + " ::= " + rule + "\n";
       }
       text += "r" + std::to_string(n) + " ::= \"z\"\n" + (from_front ? "" : "root ::= r0\n");
       // A long chain may need more states than there are; that is said, in time.
       const std::string error = grammar_error(text);
-      EXPECT_TRUE(error.empty() || (n == kMany && error.find("too large") != error.npos)) << form << from_front << error.substr(0, 300);
+      EXPECT_TRUE(error.empty() || (n == kMany && error.find("too large") != error.npos))
+          << form << from_front << error.substr(0, 300);
     }
   std::string choices = "root ::= \"z\"", rules;
   for (int i = 0; i < kMany / 10; ++i) {
@@ -133,7 +143,9 @@ std::string pattern_error(const std::string& pattern) {
 }
 
 TEST(Depth, Patterns) {
-  const auto groups = [](int n, const std::string& close) { return pattern_error(repeated("(", n) + "a" + repeated(close, n)); };
+  const auto groups = [](int n, const std::string& close) {
+    return pattern_error(repeated("(", n) + "a" + repeated(close, n));
+  };
   EXPECT_EQ(groups(kMaxPatternGroups - 1, ")"), "");
   EXPECT_NAMES(groups(kMaxPatternGroups, ")"), "groups nested more than 64 deep");
   EXPECT_EQ(groups(kMaxPatternGroups - 1, ")?"), "");
@@ -142,13 +154,15 @@ TEST(Depth, Patterns) {
   EXPECT_NAMES(pattern_error(repeated("[a", 4000)), "classes nested more than 64 deep");
   const auto repeats = [](int n, const char* repeat) { return pattern_error("(?:ab)" + repeated(repeat, n)); };
   EXPECT_EQ(repeats(kMaxPatternHeight - 8, "{1}"), "");
-  for (const char* repeat : {"{1}", "{1}*", "?+", "{2}"}) EXPECT_NAMES(repeats(2000, repeat), "nested more than 256 deep");
+  for (const char* repeat : {"{1}", "{1}*", "?+", "{2}"})
+    EXPECT_NAMES(repeats(2000, repeat), "nested more than 256 deep");
   EXPECT_NAMES(repeats(kMany, "?"), "bytes where at most 8192 can be");
   EXPECT_EQ(pattern_error(repeated("a?", 4000)), "");
   EXPECT_EQ(pattern_error("a" + repeated("|a", 4000)), "");
   EXPECT_EQ(pattern_error("(?:)" + repeated("{1000}", 200)), "");
   std::string many;
-  for (uint32_t c = 0x4E00; c < 0x4E00 + 2700; ++c) many += {char(0xE0 | c >> 12), char(0x80 | (c >> 6 & 63)), char(0x80 | (c & 63))};
+  for (uint32_t c = 0x4E00; c < 0x4E00 + 2700; ++c)
+    many += {char(0xE0 | c >> 12), char(0x80 | (c >> 6 & 63)), char(0x80 | (c & 63))};
   EXPECT_NAMES(pattern_error(many), "kinds of characters");
 }
 
@@ -162,7 +176,9 @@ std::string template_error(const std::string& source) {
 TEST(Depth, Templates) {
   const struct {
     const char *open, *inside, *close;
-  } kForms[] = {{"{% if a %}", "x", "{% endif %}"}, {"{% for a in b %}", "x", "{% endfor %}"}, {"{% set a %}", "x", "{% endset %}"}};
+  } kForms[] = {{"{% if a %}", "x", "{% endif %}"},
+                {"{% for a in b %}", "x", "{% endfor %}"},
+                {"{% set a %}", "x", "{% endset %}"}};
   for (const auto& f : kForms) {
     const auto nested = [&](int n) { return template_error(repeated(f.open, n) + f.inside + repeated(f.close, n)); };
     EXPECT_EQ(nested(kMaxTemplateDepth - 1), "") << f.open;
@@ -172,7 +188,8 @@ TEST(Depth, Templates) {
   const auto expression = [](const std::string& before, const std::string& inside, const std::string& after, int n) {
     return template_error("{{ " + repeated(before, n) + inside + repeated(after, n) + " }}");
   };
-  for (const auto& [before, after] : std::vector<std::pair<std::string, std::string>>{{"(", ")"}, {"[", "]"}, {"not ", ""}, {"-", ""}, {"a[", "]"}, {"a if b else ", ""}, {"{'a': ", "}"}}) {
+  for (const auto& [before, after] : std::vector<std::pair<std::string, std::string>>{
+           {"(", ")"}, {"[", "]"}, {"not ", ""}, {"-", ""}, {"a[", "]"}, {"a if b else ", ""}, {"{'a': ", "}"}}) {
     EXPECT_EQ(expression(before, "a", after, 90), "") << before;
     EXPECT_NAMES(expression(before, "a", after, 3000), "too deep in each other, more than 200");
     EXPECT_NAMES(expression(before, "a", after, kMany), "too deep in each other, more than 200");
@@ -197,18 +214,25 @@ TEST(Depth, TemplatesThatNestWhileTheyRun) {
       chat::Arena arena(4096);
       chat::TextBuilder out;
       const auto none = [](void*, const char*, size_t) { return chat::Value(); };
-      error = chat::run_program(*flatbuffers::GetRoot<format::ChatProgram>(builder.GetBufferPointer()), none, nullptr, 0, &arena, &out).message();
+      error = chat::run_program(*flatbuffers::GetRoot<format::ChatProgram>(builder.GetBufferPointer()), none, nullptr,
+                                0, &arena, &out)
+                  .message();
     });
     return error;
   };
-  const auto nested = [](int n, const std::string& use) { return "{% set ns = namespace(x=[]) %}{% for i in range(" + std::to_string(n) + ") %}{% set ns.x = [ns.x] %}{% endfor %}" + use; };
+  const auto nested = [](int n, const std::string& use) {
+    return "{% set ns = namespace(x=[]) %}{% for i in range(" + std::to_string(n) +
+           ") %}{% set ns.x = [ns.x] %}{% endfor %}" + use;
+  };
   EXPECT_EQ(run(nested(chat::kMaxValueDepth, "{{ ns.x | tojson }}")), "");
   EXPECT_EQ(run(nested(chat::kMaxValueDepth, "{{ ns.x == ns.x }}")), "");
   for (const int n : {chat::kMaxValueDepth + 1, kMany}) {
     EXPECT_NAMES(run(nested(n, "{{ ns.x | tojson }}")), "nested more than 32 deep");
     EXPECT_NAMES(run(nested(n, "{{ ns.x == ns.x }}")), "nested more than 32 deep");
   }
-  const auto macro = [](int n) { return "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(" + std::to_string(n) + ") }}"; };
+  const auto macro = [](int n) {
+    return "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(" + std::to_string(n) + ") }}";
+  };
   EXPECT_EQ(run(macro(46)), "");
   EXPECT_NAMES(run(macro(47)), "too deep, more than 47");
 }
@@ -220,10 +244,13 @@ TEST(Depth, Json) {
     return said;
   };
   for (const auto& form : std::vector<std::pair<std::string, std::string>>{{"[", "]"}, {"{\"a\":", "}"}}) {
-    const auto nested = [&](int n, bool closed) { return repeated(form.first, n) + "1" + (closed ? repeated(form.second, n) : ""); };
+    const auto nested = [&](int n, bool closed) {
+      return repeated(form.first, n) + "1" + (closed ? repeated(form.second, n) : "");
+    };
     EXPECT_EQ(error(nested(kMaxJsonDepth, true)), "");
     for (const bool closed : {true, false})
-      for (const int n : {kMaxJsonDepth + 2, 100000, 1000000}) EXPECT_NAMES(error(nested(n, closed)), "x.json: JSON is nested too deeply, more than 64");
+      for (const int n : {kMaxJsonDepth + 2, 100000, 1000000})
+        EXPECT_NAMES(error(nested(n, closed)), "x.json: JSON is nested too deeply, more than 64");
   }
 }
 
@@ -232,14 +259,19 @@ TEST(Depth, FilesOfATokenizer) {
   const std::string deep = repeated("{\"a\":", 100000);
   VocabSource s = from_spm_proto(read_golden("spm_small.model"));
   EXPECT_NAMES(error_of([&] { from_tokenizer_json(deep); }), "tokenizer.json: JSON is nested too deeply, more than 64");
-  EXPECT_NAMES(error_of([&] { from_tokenizer_json("{}", deep); }), "tokenizer_config.json: JSON is nested too deeply, more than 64");
-  EXPECT_NAMES(error_of([&] { apply_tokenizer_config(deep, &s); }), "tokenizer_config.json: JSON is nested too deeply, more than 64");
-  EXPECT_NAMES(error_of([&] { apply_generation_config(deep, &s); }), "generation_config.json: JSON is nested too deeply, more than 64");
+  EXPECT_NAMES(error_of([&] { from_tokenizer_json("{}", deep); }),
+               "tokenizer_config.json: JSON is nested too deeply, more than 64");
+  EXPECT_NAMES(error_of([&] { apply_tokenizer_config(deep, &s); }),
+               "tokenizer_config.json: JSON is nested too deeply, more than 64");
+  EXPECT_NAMES(error_of([&] { apply_generation_config(deep, &s); }),
+               "generation_config.json: JSON is nested too deeply, more than 64");
   EXPECT_NAMES(error_of([&] { from_tekken(deep); }), "tekken.json: JSON is nested too deeply, more than 64");
-  EXPECT_NAMES(error_of([&] { from_bert_vocab("a\n", deep); }), "tokenizer_config.json: JSON is nested too deeply, more than 64");
+  EXPECT_NAMES(error_of([&] { from_bert_vocab("a\n", deep); }),
+               "tokenizer_config.json: JSON is nested too deeply, more than 64");
   // Sequences of steps within each other and beside each other.
   const auto nested = [](const char* type, const char* list, const std::string& inside, int n) {
-    return nlohmann::json::parse(repeated(std::string("{\"type\":\"") + type + "\",\"" + list + "\":[", n) + inside + repeated("]}", n));
+    return nlohmann::json::parse(repeated(std::string("{\"type\":\"") + type + "\",\"" + list + "\":[", n) + inside +
+                                 repeated("]}", n));
   };
   NormalizerBuilder b;
   read_normalizer(nested("Sequence", "normalizers", R"({"type":"NFC"})", 20), &b);
@@ -248,7 +280,8 @@ TEST(Depth, FilesOfATokenizer) {
   EXPECT_NAMES(error_of([&] {
                  NormalizerBuilder c;
                  read_normalizer(nested("Sequence", "normalizers", many, 1), &c);
-               }), "more than 256 normalizers");
+               }),
+               "more than 256 normalizers");
 }
 
 TEST(Depth, GraphsInJson) {
@@ -273,7 +306,8 @@ TEST(Depth, SizeExpressions) {
   };
   EXPECT_EQ(error(repeated("(", kMaxExprDepth - 1) + "1" + repeated(")", kMaxExprDepth - 1)), "");
   EXPECT_NAMES(error(repeated("(", kMaxExprDepth) + "1" + repeated(")", kMaxExprDepth)), "nested more than 32 deep");
-  EXPECT_NAMES(error(repeated("min(1,", kMaxExprDepth) + "1" + repeated(")", kMaxExprDepth)), "nested more than 32 deep");
+  EXPECT_NAMES(error(repeated("min(1,", kMaxExprDepth) + "1" + repeated(")", kMaxExprDepth)),
+               "nested more than 32 deep");
   EXPECT_EQ(error("1" + repeated("+1", 255)), "");
   EXPECT_NAMES(error("1" + repeated("+1", kMany)), "at most 512");
 }

@@ -1,5 +1,5 @@
-// The edges of the originals' rules (tests/goldens/tokenizer_edges.py): added tokens that the normaliser changes, ways of equal score, charsmaps
-// whose tries are graphs.
+// The edges of the originals' rules (tests/goldens/tokenizer_edges.py): added tokens that the normaliser changes, ways
+// of equal score, charsmaps whose tries are graphs.
 #include <algorithm>
 
 #include "converter/text/normalizer.h"
@@ -32,8 +32,10 @@ TEST(AddedTokens, AreFoundAsTheNormaliserLeavesThem) {
       const auto ids = c[1].at(name)[0].get<std::vector<int32_t>>();
       EXPECT_EQ(encode(v.tokenizer, text, true), ids) << name << ": " << text;
       // Control pieces are written as they are, without the space that a prefix would give them.
-      const bool control = std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return v.tokenizer.vocab().type(id) == PieceType::kControl; });
-      if (!control) EXPECT_EQ(decode(v.tokenizer, ids, true), c[1].at(name)[1].get<std::string>()) << name << ": " << text;
+      const bool control = std::any_of(ids.begin(), ids.end(),
+                                       [&](int32_t id) { return v.tokenizer.vocab().type(id) == PieceType::kControl; });
+      if (!control)
+        EXPECT_EQ(decode(v.tokenizer, ids, true), c[1].at(name)[1].get<std::string>()) << name << ": " << text;
       ++compared;
     }
     EXPECT_GT(compared, 20u) << name;
@@ -56,11 +58,17 @@ TEST(AddedTokens, WhatCannotBeToldApartIsRefusedByName) {
     return error_of([&] { build_vocab(from_tokenizer_json(j.dump())); });
   };
   EXPECT_EQ(why([](Json&) {}), "");
-  const auto contains = [](const std::string& said, const char* part) { EXPECT_NE(said.find(part), std::string::npos) << said; };
-  contains(why([](Json& a) { a.push_back({{"content", "<RAW>"}, {"normalized", true}}); }), "\"<RAW>\", which the normaliser changes to \"<raw>\", another added token's text");
+  const auto contains = [](const std::string& said, const char* part) {
+    EXPECT_NE(said.find(part), std::string::npos) << said;
+  };
+  contains(why([](Json& a) {
+             a.push_back({{"content", "<RAW>"}, {"normalized", true}});
+           }),
+           "\"<RAW>\", which the normaliser changes to \"<raw>\", another added token's text");
   Json strip = edges().at("added").at("strip");
   strip["added_tokens"].push_back({{"content", "  "}, {"normalized", true}});
-  contains(error_of([&] { build_vocab(from_tokenizer_json(strip.dump())); }), "\"  \", of which the normaliser leaves nothing");
+  contains(error_of([&] { build_vocab(from_tokenizer_json(strip.dump())); }),
+           "\"  \", of which the normaliser leaves nothing");
 }
 
 // One that the model has as well keeps its number and its own text.
@@ -78,7 +86,8 @@ TEST(AddedTokens, MayBeThoseOfTheModel) {
 TEST(AddedTokens, ConfigChangesTheirFlags) {
   Json j = edges().at("added").at("prefix");
   const int32_t id = j["added_tokens"][0]["id"];
-  const Json config = {{"added_tokens_decoder", {{std::to_string(id), {{"content", "<think>"}, {"normalized", false}}}}}};
+  const Json config = {
+      {"added_tokens_decoder", {{std::to_string(id), {{"content", "<think>"}, {"normalized", false}}}}}};
   VocabSource s = from_tokenizer_json(j.dump(), config.dump());
   apply_tokenizer_config(config.dump(), &s);
   const Loaded v(s);
@@ -93,13 +102,16 @@ TEST(Unigram, TiesFallAsInTheOriginals) {
     const Loaded spm(from_spm_proto(from_hex(tie.at("model"))));
     Json vocab = Json::array();
     for (const Json& p : tie.at("pieces")) vocab.push_back({p[0], p[1]});
-    const Json json = {{"model", {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", vocab}, {"byte_fallback", false}}},
-                       {"decoder", {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "never"}, {"split", false}}}};
+    const Json json = {
+        {"model", {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", vocab}, {"byte_fallback", false}}},
+        {"decoder", {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "never"}, {"split", false}}}};
     const Loaded hf(from_tokenizer_json(json.dump()));
     for (size_t i = 0; i < tie.at("texts").size(); ++i, ++compared) {
       const std::string text = tie.at("texts")[i];
-      EXPECT_EQ(encode(spm.tokenizer, text), tie.at("spm")[i].get<std::vector<int32_t>>()) << tie.at("pieces") << ": " << text;
-      EXPECT_EQ(encode(hf.tokenizer, text), tie.at("json")[i].get<std::vector<int32_t>>()) << tie.at("pieces") << ": " << text;
+      EXPECT_EQ(encode(spm.tokenizer, text), tie.at("spm")[i].get<std::vector<int32_t>>())
+          << tie.at("pieces") << ": " << text;
+      EXPECT_EQ(encode(hf.tokenizer, text), tie.at("json")[i].get<std::vector<int32_t>>())
+          << tie.at("pieces") << ": " << text;
     }
   }
   EXPECT_GT(compared, 100u);
@@ -110,7 +122,8 @@ TEST(Charsmap, EndingsMayBeShared) {
   const VocabSource source = from_spm_proto(from_hex(shared.at("model")));
   EXPECT_EQ(decode_charsmap(source.spm_normalizer->charsmap).size(), 4097u);
   const Loaded v(source);
-  for (const Json& c : shared.at("cases")) EXPECT_EQ(encode(v.tokenizer, c[0].get<std::string>()), c[1].get<std::vector<int32_t>>()) << c[0];
+  for (const Json& c : shared.at("cases"))
+    EXPECT_EQ(encode(v.tokenizer, c[0].get<std::string>()), c[1].get<std::vector<int32_t>>()) << c[0];
 }
 
 // Units of Darts' double array by hand: of 512 places, some with a label and an offset to their children's base.
@@ -143,7 +156,8 @@ TEST(Charsmap, TrueCirclesAndTooManyWaysAreRefused) {
     return u.blob();
   };
   EXPECT_EQ(error_of([&] { decode_charsmap(layers(16)); }), "");
-  EXPECT_NE(error_of([&] { decode_charsmap(layers(60)); }).find("more strings than any that is known"), std::string::npos);
+  EXPECT_NE(error_of([&] { decode_charsmap(layers(60)); }).find("more strings than any that is known"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Weights: every GGUF type is carried over bit for bit; quantising here is as good as the formats allow; what does not fit is refused.
+// Weights: every GGUF type is carried over bit for bit; quantising here is as good as the formats allow; what does not
+// fit is refused.
 #include <map>
 #include <random>
 
@@ -67,7 +68,8 @@ TEST_F(EveryType, QuantisedSourcesCanBeWidened) {
 }
 
 TEST_F(EveryType, TheBitsAreTheLeastThatHoldEveryLevel) {
-  const std::map<std::string, int> bits = {{"iq2_xxs", 7}, {"iq2_xs", 7}, {"iq2_s", 7}, {"iq3_xxs", 6}, {"iq3_s", 5}, {"iq4_xs", 8}, {"tq1_0", 2}, {"tq2_0", 2}, {"nvfp4", 5}};
+  const std::map<std::string, int> bits = {{"iq2_xxs", 7}, {"iq2_xs", 7}, {"iq2_s", 7}, {"iq3_xxs", 6}, {"iq3_s", 5},
+                                           {"iq4_xs", 8},  {"tq1_0", 2},  {"tq2_0", 2}, {"nvfp4", 5}};
   for (const SourceTensor& t : source.tensors())
     if (const auto it = bits.find(t.name); it != bits.end()) {
       const PackedFormat f = choose_format(t.type, 512, Weights::kKeep);
@@ -117,7 +119,8 @@ TEST(Quantise, ErrorsAreThoseOfTheFormats) {
       const float* p = v.data() + r * 100 + b;
       const float extreme = *std::max_element(p, p + n, [](float x, float y) { return std::fabs(x) < std::fabs(y); });
       const float scale = half_to_float(float_to_half(-extreme / 8));
-      for (size_t i = 0; i < n; ++i) plain += std::pow(p[i] - scale * std::clamp(std::nearbyint(p[i] / scale), -8.0f, 7.0f), 2);
+      for (size_t i = 0; i < n; ++i)
+        plain += std::pow(p[i] - scale * std::clamp(std::nearbyint(p[i] / scale), -8.0f, 7.0f), 2);
     }
   EXPECT_LT(q4, 0.97 * std::sqrt(plain / double(v.size())));
 }
@@ -157,13 +160,17 @@ TEST(Encode, ValuesThatFloat16CannotHoldAreRefused) {
   const SourceTensor t = tensor_over(v, {1, 4});
   const PackedFormat f = choose_format(t.type, 4, Weights::kF16);
   std::vector<uint8_t> packed(f.matrix_bytes(1, 4));
-  EXPECT_NE(error_of([&] { pack_rows(t, f, 0, 1, packed.data()); }).find("tensor \"w\" holds 70000, which float16 cannot"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { pack_rows(t, f, 0, 1, packed.data()); }).find("tensor \"w\" holds 70000, which float16 cannot"),
+      std::string::npos);
   std::vector<float> wide(64, 3e7f);
   const SourceTensor big = tensor_over(wide, {1, 64});
   for (Weights w : {Weights::kQ8, Weights::kQ4}) {
     const PackedFormat q = choose_format(big.type, 64, w);
     std::vector<uint8_t> out(q.matrix_bytes(1, 64));
-    EXPECT_NE(error_of([&] { pack_rows(big, q, 0, 1, out.data()); }).find("too large for the 16-bit scales"), std::string::npos) << weights_name(w);
+    EXPECT_NE(error_of([&] { pack_rows(big, q, 0, 1, out.data()); }).find("too large for the 16-bit scales"),
+              std::string::npos)
+        << weights_name(w);
   }
 }
 
@@ -176,7 +183,9 @@ TEST(Encode, NonFiniteScalesOfQuantisedSourcesAreRefused) {
     const SourceTensor t{"w", type, {1, ti.block}, block.data(), ti.bytes};
     const PackedFormat f = format_of(type);
     std::vector<uint8_t> packed(f.matrix_bytes(1, ti.block));
-    EXPECT_NE(error_of([&] { pack_rows(t, f, 0, 1, packed.data()); }).find("tensor \"w\" holds NaN or infinity"), std::string::npos) << ti.name;
+    EXPECT_NE(error_of([&] { pack_rows(t, f, 0, 1, packed.data()); }).find("tensor \"w\" holds NaN or infinity"),
+              std::string::npos)
+        << ti.name;
   }
 }
 

@@ -1,4 +1,5 @@
-// What a source says and a recipe does not know is refused by name, and what it says is obeyed (the right values come from transformers 5.24 and llama.cpp).
+// What a source says and a recipe does not know is refused by name, and what it says is obeyed (the right values come
+// from transformers 5.24 and llama.cpp).
 #include <algorithm>
 
 #include "changed_checkpoint.h"
@@ -19,10 +20,19 @@ void expect_golden(ChangedCheckpoint& c, const std::string& folder, const std::s
 std::string text_of(const fs::path& file) { return read_text(file, size_t(1) << 24); }
 
 TEST(Facts, OptionsThatNoRecipeAskedForAreRefused) {
-  const std::pair<const char*, Json> kInvented[] = {
-      {"attn_logit_softcapping", 30.0}, {"final_logit_softcapping", 20.0}, {"embedding_multiplier", 12.0}, {"residual_multiplier", 0.22}, {"logits_scaling", 8.0},
-      {"attention_multiplier", 0.5},    {"use_qk_norm", true},             {"clip_qkv", 8.0},              {"no_rope_layers", {1, 0}},    {"use_alibi", true},
-      {"parallel_attn", true},          {"num_local_experts", 4},          {"use_rope", false}};
+  const std::pair<const char*, Json> kInvented[] = {{"attn_logit_softcapping", 30.0},
+                                                    {"final_logit_softcapping", 20.0},
+                                                    {"embedding_multiplier", 12.0},
+                                                    {"residual_multiplier", 0.22},
+                                                    {"logits_scaling", 8.0},
+                                                    {"attention_multiplier", 0.5},
+                                                    {"use_qk_norm", true},
+                                                    {"clip_qkv", 8.0},
+                                                    {"no_rope_layers", {1, 0}},
+                                                    {"use_alibi", true},
+                                                    {"parallel_attn", true},
+                                                    {"num_local_experts", 4},
+                                                    {"use_rope", false}};
   for (const auto& [key, value] : kInvented) {
     ChangedCheckpoint c("tiny_llama");
     c.config[key] = value;
@@ -42,19 +52,34 @@ TEST(Facts, OptionsInsideOfOthersAreRefusedToo) {
   ChangedCheckpoint d("tiny_gemma3");
   Json text = d.config;
   text["use_rope"] = false;
-  d.config = {{"model_type", "gemma3"}, {"text_config", text}, {"vision_config", {{"hidden_size", 8}}}, {"image_token_index", 3}};
+  d.config = {{"model_type", "gemma3"},
+              {"text_config", text},
+              {"vision_config", {{"hidden_size", 8}}},
+              {"image_token_index", 3}};
   for (PlainTensor& t : d.tensors) t.name = "language_model.model." + t.name.substr(6);
-  expect_contains(d.convert_error(), "1 option is unknown to the recipe, so the result could be wrong: text_config/use_rope (false)");
+  expect_contains(d.convert_error(),
+                  "1 option is unknown to the recipe, so the result could be wrong: text_config/use_rope (false)");
 }
 
 TEST(Facts, HarmlessOptionsAreNotRefused) {
   const std::vector<int32_t> ids = {1, 2, 3, 4, 5};
   ChangedCheckpoint c("tiny_llama");
   const std::vector<float> wanted = c.logits(ids);
-  for (const auto& [key, value] : std::initializer_list<std::pair<const char*, Json>>{
-           {"attention_dropout", 0.1}, {"use_cache", false}, {"pretraining_tp", 2}, {"initializer_range", 0.01}, {"sep_token_id", 7}, {"torch_dtype", "float16"},
-           {"auto_map", {{"a", "b"}}}, {"is_causal", true}, {"use_qk_norm", false}, {"clip_qkv", nullptr}, {"an_option_without_a_value", nullptr}, {"output_attentions", true},
-           {"id2label", {{"0", "A"}}}, {"max_length", 20}})
+  for (const auto& [key, value] :
+       std::initializer_list<std::pair<const char*, Json>>{{"attention_dropout", 0.1},
+                                                           {"use_cache", false},
+                                                           {"pretraining_tp", 2},
+                                                           {"initializer_range", 0.01},
+                                                           {"sep_token_id", 7},
+                                                           {"torch_dtype", "float16"},
+                                                           {"auto_map", {{"a", "b"}}},
+                                                           {"is_causal", true},
+                                                           {"use_qk_norm", false},
+                                                           {"clip_qkv", nullptr},
+                                                           {"an_option_without_a_value", nullptr},
+                                                           {"output_attentions", true},
+                                                           {"id2label", {{"0", "A"}}},
+                                                           {"max_length", 20}})
     c.config[key] = value;
   EXPECT_EQ(c.logits(ids), wanted);
 }
@@ -67,8 +92,10 @@ TEST(Facts, KeysOfAGgufThatNobodyAskedForAreRefused) {
   };
   EXPECT_EQ(error_with("general.mood", Bytes().put(3.0f), 6), "");
   EXPECT_EQ(error_with("llama.attention.causal", Bytes().put(uint8_t(1)), 7), "");
-  expect_contains(error_with("llama.attention.mood", Bytes().put(3.0f), 6), "1 option is unknown to the recipe, so the result could be wrong: llama.attention.mood (3.0)");
-  expect_contains(error_with("llama.attn_logit_softcapping", Bytes().put(30.0f), 6), "llama.attn_logit_softcapping (30.0)");
+  expect_contains(error_with("llama.attention.mood", Bytes().put(3.0f), 6),
+                  "1 option is unknown to the recipe, so the result could be wrong: llama.attention.mood (3.0)");
+  expect_contains(error_with("llama.attn_logit_softcapping", Bytes().put(30.0f), 6),
+                  "llama.attn_logit_softcapping (30.0)");
 }
 
 TEST(Facts, BiasesMustBeWhereTheConfigurationSaysSo) {
@@ -76,15 +103,22 @@ TEST(Facts, BiasesMustBeWhereTheConfigurationSaysSo) {
     const char *folder, *option;
     Json value;
     const char* message;
-  } kCases[] = {{"tiny_llama", "attention_bias", true, "attention_bias is true, but tensor \"model.layers.0.self_attn.q_proj.bias\" is missing"},
-                {"tiny_llama", "mlp_bias", true, "mlp_bias is true, but tensor \"model.layers.0.mlp.gate_proj.bias\" is missing"},
-                {"tiny_smollm3", "mlp_bias", false, "mlp_bias is false, but tensor \"model.layers.0.mlp.gate_proj.bias\" is there"},
-                {"tiny_mamba2", "use_bias", true, "use_bias is true, but tensor \"backbone.layers.0.mixer.in_proj.bias\" is missing"},
-                {"tiny_mamba", "use_bias", false, "use_bias is false, but tensor \"backbone.layers.0.mixer.in_proj.bias\" is there"},
+  } kCases[] = {{"tiny_llama", "attention_bias", true,
+                 "attention_bias is true, but tensor \"model.layers.0.self_attn.q_proj.bias\" is missing"},
+                {"tiny_llama", "mlp_bias", true,
+                 "mlp_bias is true, but tensor \"model.layers.0.mlp.gate_proj.bias\" is missing"},
+                {"tiny_smollm3", "mlp_bias", false,
+                 "mlp_bias is false, but tensor \"model.layers.0.mlp.gate_proj.bias\" is there"},
+                {"tiny_mamba2", "use_bias", true,
+                 "use_bias is true, but tensor \"backbone.layers.0.mixer.in_proj.bias\" is missing"},
+                {"tiny_mamba", "use_bias", false,
+                 "use_bias is false, but tensor \"backbone.layers.0.mixer.in_proj.bias\" is there"},
                 {"tiny_bamba", "mamba_proj_bias", true, "mamba_proj_bias is true"},
-                {"tiny_lfm2_moe", "conv_bias", true, "conv_bias is true, but tensor \"model.layers.0.conv.in_proj.bias\" is missing"},
+                {"tiny_lfm2_moe", "conv_bias", true,
+                 "conv_bias is true, but tensor \"model.layers.0.conv.in_proj.bias\" is missing"},
                 {"tiny_qwen3_5", "attention_bias", true, "attention_bias is true"},
-                {"tiny_olmo_hybrid", "attention_bias", true, "attention_bias is true, but tensor \"model.layers.3.self_attn.q_proj.bias\" is missing"},
+                {"tiny_olmo_hybrid", "attention_bias", true,
+                 "attention_bias is true, but tensor \"model.layers.3.self_attn.q_proj.bias\" is missing"},
                 {"tiny_fla_gated_deltanet_plain", "use_gate", true, "use_gate does not agree"},
                 {"tiny_fla_gated_deltanet", "use_short_conv", false, "use_short_conv does not agree"},
                 {"tiny_starcoder2", "use_bias", false, "use_bias is false"}};
@@ -96,7 +130,8 @@ TEST(Facts, BiasesMustBeWhereTheConfigurationSaysSo) {
 }
 
 TEST(Facts, NullIsNoActivationAndNoBase) {
-  for (const auto& [key, message] : {std::pair{"hidden_act", "hidden_act is null"}, std::pair{"rms_norm_eps", "rms_norm_eps is null"}}) {
+  for (const auto& [key, message] :
+       {std::pair{"hidden_act", "hidden_act is null"}, std::pair{"rms_norm_eps", "rms_norm_eps is null"}}) {
     ChangedCheckpoint c("tiny_llama");
     c.config[key] = nullptr;
     expect_contains(c.convert_error(), message);
@@ -111,15 +146,20 @@ TEST(Facts, NullIsNoActivationAndNoBase) {
 
 TEST(Facts, YarnNeedsAFactor) {
   ChangedCheckpoint c("tiny_llama");
-  c.config["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "yarn"}, {"original_max_position_embeddings", 16}};
+  c.config["rope_parameters"] = {
+      {"rope_theta", 10000.0}, {"rope_type", "yarn"}, {"original_max_position_embeddings", 16}};
   expect_contains(c.convert_error(), "rope_parameters: factor of the rope scaling is missing");
 }
 
 // What the layers of hybrids do with other activations than silu.
 TEST(Facts, ActivationsThatAConfigurationNamesAreObeyed) {
-  for (const std::string folder : {"tiny_jamba", "tiny_bamba", "tiny_granite_hybrid", "tiny_falcon_h1", "tiny_qwen3_next", "tiny_qwen3_5", "tiny_olmo_hybrid",
-                                   "tiny_kimi_linear", "tiny_mamba", "tiny_mamba2", "tiny_recurrent_gemma", "tiny_minimax", "tiny_zamba2", "tiny_nemotron_h"}) {
-    const char* key = folder == "tiny_recurrent_gemma" ? "hidden_activation" : folder == "tiny_nemotron_h" ? "mamba_hidden_act" : "hidden_act";
+  for (const std::string folder :
+       {"tiny_jamba", "tiny_bamba", "tiny_granite_hybrid", "tiny_falcon_h1", "tiny_qwen3_next", "tiny_qwen3_5",
+        "tiny_olmo_hybrid", "tiny_kimi_linear", "tiny_mamba", "tiny_mamba2", "tiny_recurrent_gemma", "tiny_minimax",
+        "tiny_zamba2", "tiny_nemotron_h"}) {
+    const char* key = folder == "tiny_recurrent_gemma" ? "hidden_activation"
+                      : folder == "tiny_nemotron_h"    ? "mamba_hidden_act"
+                                                       : "hidden_act";
     ChangedCheckpoint c(folder);
     c.config[key] = "gelu";
     expect_golden(c, folder, "gelu");
@@ -137,7 +177,8 @@ TEST(Facts, ActivationsThatAConfigurationNamesAreObeyed) {
 TEST(Facts, YarnScalesWhatTurnsInEveryRecipe) {
   for (const char* folder : {"tiny_qwen3_next", "tiny_qwen3_5", "tiny_zamba2"}) {
     ChangedCheckpoint c(folder);
-    c.config["rope_parameters"].update({{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}});
+    c.config["rope_parameters"].update(
+        {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}});
     expect_golden(c, folder, "yarn");
   }
 }
@@ -154,7 +195,8 @@ TEST(Facts, ScalingOfAQwen35GgufIsRead) {
   Checkpoint golden = load_safetensors(kGoldens / "gguf_linear/qwen35_yarn.safetensors");
   Checkpoint source = load_safetensors(kGoldens / "gguf_linear/qwen35.safetensors");
   const std::vector<float> wanted = values_of(golden, "logits");
-  EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), integers_of(source, "ids"), 64), wanted), 1e-4f * largest(wanted));
+  EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), integers_of(source, "ids"), 64), wanted),
+            1e-4f * largest(wanted));
 }
 
 TEST(Facts, AttentionBothWays) {
@@ -167,16 +209,19 @@ TEST(Facts, AttentionBothWays) {
   }
   // A GGUF says it by another key; without an output matrix it is an encoder.
   TemporaryFolder tmp;
-  write_file(tmp / "m.gguf", with_gguf_key(text_of(kGoldens / "tiny_llama/model-f32.gguf"), "llama.attention.causal", 7, Bytes().put(uint8_t(0)).text()));
+  write_file(tmp / "m.gguf", with_gguf_key(text_of(kGoldens / "tiny_llama/model-f32.gguf"), "llama.attention.causal", 7,
+                                           Bytes().put(uint8_t(0)).text()));
   EXPECT_EQ(error_of([&] { convert_to(tmp / "m.gguf", tmp / "m.rnl", Weights::kF32); }), "");
   Checkpoint golden = load_safetensors(kGoldens / "changed_configs.safetensors");
   const std::vector<float> wanted = values_of(golden, "tiny_llama:both_ways");
   std::vector<int32_t> ids = ids_of(kGoldens / "tiny_llama");
   ids.resize(24);
   EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), ids, 40), wanted), 1e-4f * largest(wanted));
-  write_file(tmp / "m.gguf", with_gguf_key(text_of(kGoldens / "gguf_linear/qwen35.gguf"), "qwen35.attention.causal", 7, Bytes().put(uint8_t(0)).text()));
+  write_file(tmp / "m.gguf", with_gguf_key(text_of(kGoldens / "gguf_linear/qwen35.gguf"), "qwen35.attention.causal", 7,
+                                           Bytes().put(uint8_t(0)).text()));
   expect_contains(error_of([&] { convert_to(tmp / "m.gguf", tmp / "m.rnl"); }), "qwen35.attention.causal (false)");
-  for (const char* folder : {"tiny_llama", "tiny_lfm2", "tiny_mamba2", "tiny_gemma4", "tiny_qwen3_next", "tiny_zamba2", "tiny_gpt2"}) {
+  for (const char* folder :
+       {"tiny_llama", "tiny_lfm2", "tiny_mamba2", "tiny_gemma4", "tiny_qwen3_next", "tiny_zamba2", "tiny_gpt2"}) {
     ChangedCheckpoint c(folder);
     c.config["is_causal"] = false;
     expect_contains(c.convert_error(), "is_causal");
@@ -190,14 +235,16 @@ TEST(Facts, AHeadOfItsOwnIsUsedWhateverIsTied) {
     ASSERT_NE(c.config.value("tie_word_embeddings", true), false) << folder;
     const std::vector<int32_t> ids = {1, 2, 3};
     const std::vector<float> before = c.logits(ids);
-    PlainTensor own = c.tensor(folder == std::string("tiny_falcon_mamba") ? "backbone.embeddings.weight" : "model.embed_tokens.weight");
+    PlainTensor own = c.tensor(folder == std::string("tiny_falcon_mamba") ? "backbone.embeddings.weight"
+                                                                          : "model.embed_tokens.weight");
     own.name = "lm_head.weight";
     c.tensors.push_back(own);
     EXPECT_EQ(c.logits(ids), before) << folder << ": the same numbers";
     for (float& v : c.tensors.back().values) v = -v;
     TemporaryFolder tmp;
     const std::vector<std::string> notices = convert_to(c.write(), tmp / "m.rnl").notices;
-    const std::string note = "lm_head.weight differs from the embedding that the configuration ties it to; the file's own is used";
+    const std::string note =
+        "lm_head.weight differs from the embedding that the configuration ties it to; the file's own is used";
     EXPECT_NE(std::find(notices.begin(), notices.end(), note), notices.end()) << folder;
     const std::vector<float> after = c.logits(ids);
     for (size_t i = 0; i < after.size(); ++i) ASSERT_NEAR(after[i], -before[i], 1e-5) << folder;
@@ -211,15 +258,18 @@ TEST(Facts, FurtherTokenLayersOfAGguf) {
     write_file(tmp / "m.gguf", gguf);
     return convert_to(tmp / "m.gguf", tmp / "m.rnl", Weights::kF32);
   };
-  std::string gguf = with_gguf_key(text_of(kGoldens / "gguf_linear/qwen35.gguf"), "qwen35.nextn_predict_layers", 4, Bytes().put(uint32_t(1)).text());
+  std::string gguf = with_gguf_key(text_of(kGoldens / "gguf_linear/qwen35.gguf"), "qwen35.nextn_predict_layers", 4,
+                                   Bytes().put(uint32_t(1)).text());
   const auto is_about_layers = [](const std::string& notice) { return notice.find("further tokens") != notice.npos; };
   std::vector<std::string> notices = convert_gguf(with_gguf_number(gguf, "qwen35.block_count", 5)).notices;
   EXPECT_TRUE(std::none_of(notices.begin(), notices.end(), is_about_layers));
   Checkpoint golden = load_safetensors(kGoldens / "gguf_linear/qwen35.safetensors");
   const std::vector<float> wanted = values_of(golden, "logits");
-  EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), integers_of(golden, "ids"), 64), wanted), 1e-4f * largest(wanted));
+  EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), integers_of(golden, "ids"), 64), wanted),
+            1e-4f * largest(wanted));
   // A Llama of three layers, the last of which is said to be one more.
-  gguf = with_gguf_key(text_of(kGoldens / "tiny_llama/model-f32.gguf"), "llama.nextn_predict_layers", 4, Bytes().put(uint32_t(1)).text());
+  gguf = with_gguf_key(text_of(kGoldens / "tiny_llama/model-f32.gguf"), "llama.nextn_predict_layers", 4,
+                       Bytes().put(uint32_t(1)).text());
   notices = convert_gguf(gguf).notices;
   ASSERT_TRUE(!notices.empty() && is_about_layers(notices[0]));
   expect_contains(notices[0], "what guesses further tokens is left out: 9 tensors");
@@ -229,7 +279,8 @@ TEST(Facts, FurtherTokenLayersOfAGguf) {
   const std::vector<int32_t> ids = ids_of(kGoldens / "tiny_llama");
   const std::vector<float> of_two = shorter.logits(ids);
   EXPECT_LE(largest_difference(all_logits(*open_model(tmp / "m.rnl"), ids, 40), of_two), 1e-4f * largest(of_two));
-  gguf = with_gguf_key(text_of(kGoldens / "tiny_llama/model-f32.gguf"), "llama.nextn_predict_layers", 4, Bytes().put(uint32_t(3)).text());
+  gguf = with_gguf_key(text_of(kGoldens / "tiny_llama/model-f32.gguf"), "llama.nextn_predict_layers", 4,
+                       Bytes().put(uint32_t(3)).text());
   expect_contains(error_of([&] { convert_gguf(gguf); }), "llama.nextn_predict_layers leaves no layer");
 }
 

@@ -1,5 +1,5 @@
-// flash-linear-attention's model classes: logits and greedy continuations of its own kernels (tests/goldens/make_tiny_fla.py). Tests are named
-// after the row of the table of systems that they show.
+// flash-linear-attention's model classes: logits and greedy continuations of its own kernels
+// (tests/goldens/make_tiny_fla.py). Tests are named after the row of the table of systems that they show.
 #include "kit.h"
 
 namespace runnel::convert {
@@ -13,7 +13,8 @@ void expect_golden(const std::string& name) {
   Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
   const std::vector<float> wanted = values_of(c, "logits");
   std::vector<int32_t> ids = ids_of(kGoldens / folder);
-  for (const int64_t chunk : {1, 7, 64, 256}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk), wanted), 1e-4f * largest(wanted)) << "chunk " << chunk;
+  for (const int64_t chunk : {1, 7, 64, 256})
+    EXPECT_LE(largest_difference(all_logits(*model, ids, chunk), wanted), 1e-4f * largest(wanted)) << "chunk " << chunk;
 
   const std::vector<int32_t> greedy = integers_of(c, "greedy");
   const size_t prompt = size_t(integers_of(c, "greedy_from")[0]);

@@ -1,4 +1,5 @@
-// GGUFs that llama.cpp's converter wrote from checkpoints of transformers, against the original's logits (vary_models.py --keep).
+// GGUFs that llama.cpp's converter wrote from checkpoints of transformers, against the original's logits
+// (vary_models.py --keep).
 #include "kit.h"
 
 namespace runnel::convert {
@@ -22,7 +23,8 @@ TEST_P(GgufDecoders, GiveTheOriginalsLogits) {
   const auto model = open_model(tmp / "m.rnl");
   const std::vector<float> wanted = values_of(golden, "logits");
   const float tolerance = std::max(1e-4f * largest(wanted), 10 * values_of(golden, "float32_difference")[0]);
-  for (const int64_t chunk : {1, 7, 64}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk, DType::kF32), wanted), tolerance) << "chunk " << chunk;
+  for (const int64_t chunk : {1, 7, 64})
+    EXPECT_LE(largest_difference(all_logits(*model, ids, chunk, DType::kF32), wanted), tolerance) << "chunk " << chunk;
 }
 INSTANTIATE_TEST_SUITE_P(All, GgufDecoders, testing::ValuesIn(kept()), [](const auto& info) { return info.param; });
 

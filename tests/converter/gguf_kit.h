@@ -22,8 +22,12 @@ struct GgufFile {
   GgufFile& u32(const std::string& key, uint32_t v) { return keys.string(key).put(4u).put(v), ++key_count, *this; }
   GgufFile& i32(const std::string& key, int32_t v) { return keys.string(key).put(5u).put(v), ++key_count, *this; }
   GgufFile& f32(const std::string& key, float v) { return keys.string(key).put(6u).put(v), ++key_count, *this; }
-  GgufFile& flag(const std::string& key, bool v) { return keys.string(key).put(7u).put(uint8_t(v)), ++key_count, *this; }
-  GgufFile& text(const std::string& key, const std::string& v) { return keys.string(key).put(8u).string(v), ++key_count, *this; }
+  GgufFile& flag(const std::string& key, bool v) {
+    return keys.string(key).put(7u).put(uint8_t(v)), ++key_count, *this;
+  }
+  GgufFile& text(const std::string& key, const std::string& v) {
+    return keys.string(key).put(8u).string(v), ++key_count, *this;
+  }
   GgufFile& texts(const std::string& key, const std::vector<std::string>& list) {
     keys.string(key).put(9u).put(8u).put(uint64_t(list.size()));
     for (const std::string& v : list) keys.string(v);
@@ -35,7 +39,8 @@ struct GgufFile {
     for (const T v : list) keys.put(v);
     return ++key_count, *this;
   }
-  GgufFile& tensor(const std::string& name, uint32_t type, const std::vector<uint64_t>& shape, const std::string& data) {
+  GgufFile& tensor(const std::string& name, uint32_t type, const std::vector<uint64_t>& shape,
+                   const std::string& data) {
     tensors.push_back({name, type, shape, data});
     return *this;
   }
@@ -58,7 +63,8 @@ struct GgufFile {
   }
 };
 
-// Random blocks of a type. at: where a block has its f16 scale, which is of either sign and, without it, from `least` up to twice as much; least: as f16.
+// Random blocks of a type. at: where a block has its f16 scale, which is of either sign and, without it, from `least`
+// up to twice as much; least: as f16.
 inline std::string random_blocks(std::mt19937& random, size_t count, size_t bytes, size_t at, uint16_t least) {
   std::string out(count * bytes, 0);
   for (char& c : out) c = char(random());

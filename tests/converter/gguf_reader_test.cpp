@@ -58,13 +58,59 @@ TEST(Gguf, VersionsTwoAndThree) {
 TEST(Gguf, AllValueTypes) {
   Bytes b;
   b.put(0x46554747u).put(3u).put(uint64_t(0)).put(uint64_t(13));
-  b.string("u8").put(0u).put(uint8_t(200)).string("i8").put(1u).put(int8_t(-5)).string("u16").put(2u).put(uint16_t(60000)).string("i16").put(3u).put(int16_t(-6));
-  b.string("u32").put(4u).put(uint32_t(4000000000u)).string("i32").put(5u).put(int32_t(-7)).string("f32").put(6u).put(1.5f).string("bool").put(7u).put(uint8_t(1));
-  b.string("string").put(8u).string("text").string("u64").put(10u).put(uint64_t(1) << 60).string("i64").put(11u).put(int64_t(-8)).string("f64").put(12u).put(2.5);
-  b.string("array").put(9u).put(9u).put(uint64_t(2)).put(5u).put(uint64_t(2)).put(int32_t(1)).put(int32_t(2)).put(8u).put(uint64_t(1)).string("x");
+  b.string("u8")
+      .put(0u)
+      .put(uint8_t(200))
+      .string("i8")
+      .put(1u)
+      .put(int8_t(-5))
+      .string("u16")
+      .put(2u)
+      .put(uint16_t(60000))
+      .string("i16")
+      .put(3u)
+      .put(int16_t(-6));
+  b.string("u32")
+      .put(4u)
+      .put(uint32_t(4000000000u))
+      .string("i32")
+      .put(5u)
+      .put(int32_t(-7))
+      .string("f32")
+      .put(6u)
+      .put(1.5f)
+      .string("bool")
+      .put(7u)
+      .put(uint8_t(1));
+  b.string("string")
+      .put(8u)
+      .string("text")
+      .string("u64")
+      .put(10u)
+      .put(uint64_t(1) << 60)
+      .string("i64")
+      .put(11u)
+      .put(int64_t(-8))
+      .string("f64")
+      .put(12u)
+      .put(2.5);
+  b.string("array")
+      .put(9u)
+      .put(9u)
+      .put(uint64_t(2))
+      .put(5u)
+      .put(uint64_t(2))
+      .put(int32_t(1))
+      .put(int32_t(2))
+      .put(8u)
+      .put(uint64_t(1))
+      .string("x");
   Checkpoint c;
   read_gguf(b.span(), "f.gguf", c);
-  EXPECT_EQ(c.meta, Json::parse(R"({"u8":200,"i8":-5,"u16":60000,"i16":-6,"u32":4000000000,"i32":-7,"f32":1.5,"bool":true,"string":"text",
+  EXPECT_EQ(
+      c.meta,
+      Json::parse(
+          R"({"u8":200,"i8":-5,"u16":60000,"i16":-6,"u32":4000000000,"i32":-7,"f32":1.5,"bool":true,"string":"text",
                                     "u64":1152921504606846976,"i64":-8,"f64":2.5,"array":[[1,2],["x"]]})"));
 }
 
@@ -90,13 +136,17 @@ TEST(Gguf, Keys) {
   TinyGguf g;
   expect_error((g = {}, g.value_type = 13, g), "value type 13");
   expect_error((g = {}, g.value = Bytes().put(~uint64_t(0)).text(), g), "bytes, ");
-  expect_error((g = {}, g.value_type = 9, g.value = Bytes().put(4u).put(uint64_t(1) << 61).text(), g), "more than the file holds");
+  expect_error((g = {}, g.value_type = 9, g.value = Bytes().put(4u).put(uint64_t(1) << 61).text(), g),
+               "more than the file holds");
   expect_error((g = {}, g.value_type = 9, g.value = Bytes().put(99u).put(uint64_t(1)).text(), g), "element type 99");
   std::string nested;
   for (int i = 0; i < 6; ++i) nested += Bytes().put(9u).put(uint64_t(1)).text();
   expect_error((g = {}, g.value_type = 9, g.value = nested, g), "too deeply");
-  expect_error((g = {}, g.keys = 2, g.value += Bytes().string("general.name").put(8u).string("b").text(), g), "\"general.name\" occurs twice");
-  for (uint32_t bad : {0u, 3u, 33u, 1u << 20}) expect_error((g = {}, g.key = "general.alignment", g.value_type = 4, g.value = Bytes().put(bad).text(), g), "general.alignment");
+  expect_error((g = {}, g.keys = 2, g.value += Bytes().string("general.name").put(8u).string("b").text(), g),
+               "\"general.name\" occurs twice");
+  for (uint32_t bad : {0u, 3u, 33u, 1u << 20})
+    expect_error((g = {}, g.key = "general.alignment", g.value_type = 4, g.value = Bytes().put(bad).text(), g),
+                 "general.alignment");
   expect_error((g = {}, g.key = "general.alignment", g), "general.alignment is not an unsigned number");
 }
 
@@ -120,7 +170,9 @@ TEST(Gguf, Tensors) {
 
 TEST(Gguf, TensorsMayNeitherOverlapNorShareANameNorAbsurdAlignment) {
   TinyGguf g;
-  const auto entry = [](const std::string& name, uint64_t offset) { return Bytes().string(name).put(1u).put(uint64_t(32)).put(8u).put(offset).text(); };
+  const auto entry = [](const std::string& name, uint64_t offset) {
+    return Bytes().string(name).put(1u).put(uint64_t(32)).put(8u).put(offset).text();
+  };
   g.tensors = 2;
   g.more_entries = entry("v", 64);
   g.data = std::string(200, '\1');
@@ -137,7 +189,8 @@ TEST(Gguf, AnUnreadablePathIsNamed) {
   write_file(tmp / "empty.gguf", "");
   EXPECT_NE(error_of([&] { read_checkpoint(tmp / "empty.gguf"); }).find("empty.gguf"), std::string::npos);
   write_file(tmp / "other.bin", "something else");
-  EXPECT_NE(error_of([&] { read_checkpoint(tmp / "other.bin"); }).find("neither a GGUF file, a safetensors file nor"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_checkpoint(tmp / "other.bin"); }).find("neither a GGUF file, a safetensors file nor"),
+            std::string::npos);
   EXPECT_NE(error_of([&] { read_checkpoint(tmp.path()); }).find("no config.json"), std::string::npos);
 }
 

@@ -16,7 +16,8 @@ enum class Fit { kNo, kPrefix, kWhole };
 
 class Reference {
  public:
-  explicit Reference(std::mt19937& random, int largest = 2) : random_(random), largest_(uint32_t(largest)), rules_(1 + random() % 4) {
+  explicit Reference(std::mt19937& random, int largest = 2)
+      : random_(random), largest_(uint32_t(largest)), rules_(1 + random() % 4) {
     for (int& r : rules_) r = node(3);
     productive_.assign(rules_.size(), false);
     for (size_t i = 0; i < rules_.size() * 2; ++i)
@@ -24,7 +25,8 @@ class Reference {
   }
   std::string text() const {
     std::string out;
-    for (size_t r = 0; r < rules_.size(); ++r) out += (r ? "r" + std::to_string(r) : std::string("root")) + " ::= " + text(rules_[r]) + "\n";
+    for (size_t r = 0; r < rules_.size(); ++r)
+      out += (r ? "r" + std::to_string(r) : std::string("root")) + " ::= " + text(rules_[r]) + "\n";
     return out;
   }
   // Only for grammars without left recursion.
@@ -42,10 +44,10 @@ class Reference {
   struct Node {
     char kind;  // l literal, c class, s sequence, | choice, r repeat, n rule
     std::vector<int> children;
-    std::string bytes;             // l
-    std::set<std::string> members; // c
+    std::string bytes;              // l
+    std::set<std::string> members;  // c
     std::string shown;
-    int least = 0, most = 0;       // most -1: unbounded
+    int least = 0, most = 0;  // most -1: unbounded
   };
   int add(Node n) {
     nodes_.push_back(std::move(n));
@@ -84,17 +86,23 @@ class Reference {
     const uint32_t kind = random_() % 4;
     n.least = kind == 1 ? 1 : kind == 3 ? int(random_() % (largest_ + 1)) : 0;
     n.most = kind < 2 ? -1 : kind == 2 ? 1 : n.least + int(random_() % (largest_ + 1));
-    n.shown = kind == 0 ? "*" : kind == 1 ? "+" : kind == 2 ? "?" : "{" + std::to_string(n.least) + "," + std::to_string(n.most) + "}";
+    n.shown = kind == 0   ? "*"
+              : kind == 1 ? "+"
+              : kind == 2 ? "?"
+                          : "{" + std::to_string(n.least) + "," + std::to_string(n.most) + "}";
     return add(n);
   }
   std::string text(int number) const {
     const Node& n = nodes_[size_t(number)];
     std::string out;
     switch (n.kind) {
-      case 'n': return n.children[0] ? "r" + std::to_string(n.children[0]) : "root";
+      case 'n':
+        return n.children[0] ? "r" + std::to_string(n.children[0]) : "root";
       case 'l':
-      case 'c': return n.shown;
-      case 'r': return "(" + text(n.children[0]) + ")" + n.shown;
+      case 'c':
+        return n.shown;
+      case 'r':
+        return "(" + text(n.children[0]) + ")" + n.shown;
       default:
         for (const int c : n.children) out += (out.empty() ? "(" : n.kind == '|' ? " | " : " ") + text(c);
         return out + ")";
@@ -103,12 +111,18 @@ class Reference {
   bool productive(int number) const {
     const Node& n = nodes_[size_t(number)];
     switch (n.kind) {
-      case 'l': return true;
-      case 'c': return n.shown[1] == '^' || !n.members.empty();
-      case 'n': return productive_[size_t(n.children[0])];
-      case 's': return std::all_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
-      case '|': return std::any_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
-      default: return n.least == 0 || productive(n.children[0]);
+      case 'l':
+        return true;
+      case 'c':
+        return n.shown[1] == '^' || !n.members.empty();
+      case 'n':
+        return productive_[size_t(n.children[0])];
+      case 's':
+        return std::all_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
+      case '|':
+        return std::any_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
+      default:
+        return n.least == 0 || productive(n.children[0]);
     }
   }
   // Ends of the texts that begin at `at`.
@@ -134,7 +148,9 @@ class Reference {
         if (at < s_.size() && s_.size() - at < 3) {
           const std::string left = s_.substr(at);
           for (const char* c : kCharacters)
-            if (std::string(c).size() > left.size() && std::string(c).compare(0, left.size(), left) == 0 && (n.members.count(c) || n.shown[1] == '^')) exhausted_ = true;
+            if (std::string(c).size() > left.size() && std::string(c).compare(0, left.size(), left) == 0 &&
+                (n.members.count(c) || n.shown[1] == '^'))
+              exhausted_ = true;
         }
         break;
       case 'n': {

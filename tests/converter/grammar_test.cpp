@@ -1,5 +1,5 @@
-// Grammars against a matcher that tries everything, on random grammars and texts; and the tokens that they let through against the bytes
-// of each.
+// Grammars against a matcher that tries everything, on random grammars and texts; and the tokens that they let through
+// against the bytes of each.
 #include <random>
 #include <set>
 #include <thread>
@@ -103,8 +103,10 @@ TEST(Grammar, RefusesByLineAndName) {
            {"root ::= \"x\" root", "no text matches"},
            {"root ::= [^\\x00-\\U0010FFFF]", "no text matches"},
            {"root ::= [ab]* \"a\" ([ab] [ab]){9}", "too large"},
-           {"# of a place\nroot ::= \"x\" | a\n# of another\n# place\na ::= \"" + std::string(70000, 'a') + "\"", "line 2: it is too large: of more than 60000 states"},
-           {"root ::= \"x\" | a\n  # no note\n# another place\na ::= \"" + std::string(70000, 'a') + "\"", "rule \"a\", another place"},
+           {"# of a place\nroot ::= \"x\" | a\n# of another\n# place\na ::= \"" + std::string(70000, 'a') + "\"",
+            "line 2: it is too large: of more than 60000 states"},
+           {"root ::= \"x\" | a\n  # no note\n# another place\na ::= \"" + std::string(70000, 'a') + "\"",
+            "rule \"a\", another place"},
            {"root ::= " + std::string(200, '(') + "\"a\"" + std::string(200, ')'), "nested"},
        })
     EXPECT_NE(refusal(text).find(says), std::string::npos) << text << ": " << refusal(text);
@@ -120,12 +122,14 @@ TEST(Grammar, EmptyLoopsEnd) {
 
 TEST(Grammar, EveryCharacterOfAClass) {
   std::mt19937 random(3);
-  const uint32_t edges[] = {0, 0x22, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x10FFFF};
+  const uint32_t edges[] = {0,      0x22,   0x7F,   0x80,   0x7FF,   0x800,   0xFFF,   0x1000,
+                            0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x10FFFF};
   for (int round = 0; round < 12; ++round) {
     std::vector<std::pair<uint32_t, uint32_t>> ranges;
     std::string text = round % 3 == 2 ? "root ::= [^" : "root ::= [";
     for (int i = 0; i < 3; ++i) {
-      uint32_t a = round < 6 ? edges[random() % 16] : random() % 0x110000, b = random() % 2 ? edges[random() % 16] : a + random() % 300;
+      uint32_t a = round < 6 ? edges[random() % 16] : random() % 0x110000,
+               b = random() % 2 ? edges[random() % 16] : a + random() % 300;
       const auto fix = [](uint32_t c) { return c > 0x10FFFF ? 0x10FFFF : c >= 0xD800 && c < 0xE000 ? 0xD7FF : c; };
       a = fix(a), b = std::max(a, fix(b));
       ranges.push_back({a, b});
@@ -146,8 +150,10 @@ TEST(Grammar, EveryCharacterOfAClass) {
       for (const auto& [a, b] : ranges) in = in || (a <= c && c <= b);
       unsigned char utf8[4];
       const uint32_t n = utf8_write(c, utf8);
-      if (in != (round % 3 == 2)) ASSERT_EQ(fit(*g, std::string(reinterpret_cast<char*>(utf8), n)), Fit::kWhole) << text << " " << c;
-      else if (c % 7 == 0) ASSERT_NE(fit(*g, std::string(reinterpret_cast<char*>(utf8), n)), Fit::kWhole) << text << " " << c;
+      if (in != (round % 3 == 2))
+        ASSERT_EQ(fit(*g, std::string(reinterpret_cast<char*>(utf8), n)), Fit::kWhole) << text << " " << c;
+      else if (c % 7 == 0)
+        ASSERT_NE(fit(*g, std::string(reinterpret_cast<char*>(utf8), n)), Fit::kWhole) << text << " " << c;
     }
   }
 }
@@ -161,7 +167,8 @@ TEST(Grammar, RandomGrammarsAgreeWithAMatcherThatTriesAll) {
     auto made = Grammar::create(spm().order, text.data(), text.size());
     if (!made.is_ok()) {
       const std::string said = made.take_status().message();
-      const bool expected = said.find("begins with itself") != std::string::npos || said.find("no text matches") != std::string::npos;
+      const bool expected =
+          said.find("begins with itself") != std::string::npos || said.find("no text matches") != std::string::npos;
       ASSERT_TRUE(expected) << said << "\n" << text;
       if (said.find("no text matches") != std::string::npos) EXPECT_EQ(reference.fit(""), Fit::kNo) << text;
       continue;
@@ -224,7 +231,8 @@ number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
 ws ::= [ \n\t]*
 )";
 
-// At positions that random tokens lead to, the mask, the list and each token alone against the bytes of the token. Counts the lists.
+// At positions that random tokens lead to, the mask, the list and each token alone against the bytes of the token.
+// Counts the lists.
 void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, int walks, size_t* lists) {
   const auto g = make(text, v), plain = make(text, v);
   ASSERT_TRUE(g);
@@ -271,12 +279,26 @@ void expect_masks(const std::string& text, const Vocabulary& v, uint32_t seed, i
   EXPECT_GT(let_through, 10u);
 }
 
-// Where any plain character (~) may follow, up to some length or without end, and where some may not or something else may follow too.
+// Where any plain character (~) may follow, up to some length or without end, and where some may not or something else
+// may follow too.
 TEST(Grammar, MasksInStringsAreWhatTheBytesSay) {
-  const std::vector<std::string> roots = {
-      R"("\"" ~{0,1} "\"")", R"("\"" ~{0,5} "\"")", R"("\"" ~{3,19} "\":" [0-9])", "~*", "~{2}", "~{40}", "[^x]*", "[^x\xC3\xA9]{0,4} \"x\"", ".{0,18}", R"(~{0,3} | "long" [a-z]*)", R"((~ ~)* "\"")",
-      R"("a" root "b" | [^ab]{0,6})", "(string \",\")*\nstring ::= " R"("\"" (~ | "\\" ["\\n])* "\"")", R"("[" (root | ~{0,2}) "]" | ~{4})",
-      "item \"e\" item\nitem ::= \"t\" item \"e\" | ~{1,2}", "~{0,9} item\nitem ::= \"t\" item | ~{1,2}"};
+  const std::vector<std::string> roots = {R"("\"" ~{0,1} "\"")",
+                                          R"("\"" ~{0,5} "\"")",
+                                          R"("\"" ~{3,19} "\":" [0-9])",
+                                          "~*",
+                                          "~{2}",
+                                          "~{40}",
+                                          "[^x]*",
+                                          "[^x\xC3\xA9]{0,4} \"x\"",
+                                          ".{0,18}",
+                                          R"(~{0,3} | "long" [a-z]*)",
+                                          R"((~ ~)* "\"")",
+                                          R"("a" root "b" | [^ab]{0,6})",
+                                          "(string \",\")*\nstring ::= "
+                                          R"("\"" (~ | "\\" ["\\n])* "\"")",
+                                          R"("[" (root | ~{0,2}) "]" | ~{4})",
+                                          "item \"e\" item\nitem ::= \"t\" item \"e\" | ~{1,2}",
+                                          "~{0,9} item\nitem ::= \"t\" item | ~{1,2}"};
   for (const Vocabulary* v : {&spm(), &rwkv()}) {
     EXPECT_GT(v->order.most_characters, 4u);
     EXPECT_GT(v->order.other.ids.size(), 0u);
@@ -299,7 +321,8 @@ TEST(Grammar, MasksAreWhatTheBytesSay) {
   for (const Vocabulary* v : {&spm(), &rwkv()}) {
     expect_masks(kJson, *v, 1, 8, &lists);
     expect_masks("root ::= (\"a\" root \"b\" | \"(\" root \")\" | [x-z\xC3\xA9]{0,3})", *v, 2, 4, &lists);
-    expect_masks("root ::= \"[\" root? \"]\" | root2\nroot2 ::= \"[[[[[[[\" root2? \"]]]]]]]\" | \"1\"", *v, 3, 4, &lists);
+    expect_masks("root ::= \"[\" root? \"]\" | root2\nroot2 ::= \"[[[[[[[\" root2? \"]]]]]]]\" | \"1\"", *v, 3, 4,
+                 &lists);
   }
   EXPECT_GT(lists, 100u);
   std::mt19937 random(9);
@@ -329,22 +352,33 @@ TEST(Grammar, RepeatsAreCounted) {
   EXPECT_LT(g->cache_bytes(), 100000u);
   EXPECT_EQ(fit(*g, "1"), Fit::kWhole);
   EXPECT_EQ(fit(*g, std::string(123456, 'a')), Fit::kPrefix);
-  for (const auto& [least, most] : std::vector<std::pair<size_t, size_t>>{{0, 200}, {200, 200}, {1, 70000}, {50000, 50001}, {60000, 100000}})
+  for (const auto& [least, most] :
+       std::vector<std::pair<size_t, size_t>>{{0, 200}, {200, 200}, {1, 70000}, {50000, 50001}, {60000, 100000}})
     for (const char* const body : {"[a-c]", "(\"a\" | [bc])", "x\nx ::= \"a\" | [bc]"}) {
       const std::string name = body, range = "{" + std::to_string(least) + "," + std::to_string(most) + "}";
-      const auto r = make(name[0] == 'x' ? "root ::= \"(\" x" + range + " \")\"" + name.substr(1) : "root ::= \"(\" " + name + range + " \")\"");
+      const auto r = make(name[0] == 'x' ? "root ::= \"(\" x" + range + " \")\"" + name.substr(1)
+                                         : "root ::= \"(\" " + name + range + " \")\"");
       for (const size_t n : {size_t(0), size_t(1), least - 1, least, least + 1, most - 1, most, most + 1}) {
         if (n > most + 1) continue;
-        EXPECT_EQ(fit(*r, "(" + std::string(n, 'b') + ")"), n >= least && n <= most ? Fit::kWhole : Fit::kNo) << range << n;
+        EXPECT_EQ(fit(*r, "(" + std::string(n, 'b') + ")"), n >= least && n <= most ? Fit::kWhole : Fit::kNo)
+            << range << n;
         EXPECT_EQ(fit(*r, "(" + std::string(n, 'c')), n <= most ? Fit::kPrefix : Fit::kNo) << range << n;
       }
     }
   // Without an upper bound, and with another behind it that reads the same.
   const auto open = make("root ::= [a-z]{300,} \".\" | [a-y]{20,400} [x-z]{20,400} \"!\"");
   const std::string a(400, 'a'), x(801, 'x'), z(400, 'z');
-  for (const auto& [text, want] : std::vector<std::pair<std::string, Fit>>{
-           {a + z + "!", Fit::kWhole}, {a + z + z, Fit::kPrefix}, {a + "z" + z + "!", Fit::kNo}, {x.substr(0, 800) + "!", Fit::kWhole}, {x + "!", Fit::kNo}, {x + ".", Fit::kWhole},
-           {x.substr(0, 40) + "!", Fit::kWhole}, {x.substr(0, 39) + "!", Fit::kNo}, {a.substr(0, 19) + z + "!", Fit::kNo}, {a.substr(0, 299) + ".", Fit::kNo}, {a.substr(0, 300) + ".", Fit::kWhole}})
+  for (const auto& [text, want] : std::vector<std::pair<std::string, Fit>>{{a + z + "!", Fit::kWhole},
+                                                                           {a + z + z, Fit::kPrefix},
+                                                                           {a + "z" + z + "!", Fit::kNo},
+                                                                           {x.substr(0, 800) + "!", Fit::kWhole},
+                                                                           {x + "!", Fit::kNo},
+                                                                           {x + ".", Fit::kWhole},
+                                                                           {x.substr(0, 40) + "!", Fit::kWhole},
+                                                                           {x.substr(0, 39) + "!", Fit::kNo},
+                                                                           {a.substr(0, 19) + z + "!", Fit::kNo},
+                                                                           {a.substr(0, 299) + ".", Fit::kNo},
+                                                                           {a.substr(0, 300) + ".", Fit::kWhole}})
     EXPECT_EQ(fit(*open, text), want) << text.size();
   EXPECT_FALSE(open->was_limited());
   // What may be empty is no more often nothing.
@@ -371,8 +405,10 @@ TEST(Grammar, DeepNotation) {
   EXPECT_EQ(refusal(deep("(\"b\" | \"c\" ", ")", 99)), "");
   for (const char* const repeat : {"?", "*", "+", "{1}", "{0,3}"}) {
     EXPECT_EQ(refusal(deep("", repeat, std::string(repeat) == "{0,3}" ? 6 : 299)), "") << repeat;
-    for (const size_t n : {300, 3000, 60000}) EXPECT_NE(refusal(deep("", repeat, n)).find("more than 300 deep"), std::string::npos) << repeat << n;
-    for (const size_t n : {101, 60000}) EXPECT_NE(refusal(deep("(", ")" + std::string(repeat), n)).find("nested"), std::string::npos) << repeat << n;
+    for (const size_t n : {300, 3000, 60000})
+      EXPECT_NE(refusal(deep("", repeat, n)).find("more than 300 deep"), std::string::npos) << repeat << n;
+    for (const size_t n : {101, 60000})
+      EXPECT_NE(refusal(deep("(", ")" + std::string(repeat), n)).find("nested"), std::string::npos) << repeat << n;
   }
   for (const char* const open : {"(", "[", "(((\"a\"?"}) EXPECT_FALSE(refusal(deep(open, "", 60000)).empty()) << open;
   // Rules that use each other in a chain.

@@ -1,4 +1,5 @@
-// The JSON form: any program over any symbols, weights by name from a safetensors file. The example of FORMAT.md is one of the inputs.
+// The JSON form: any program over any symbols, weights by name from a safetensors file. The example of FORMAT.md is one
+// of the inputs.
 #include "kit.h"
 
 namespace runnel::convert {
@@ -40,7 +41,8 @@ class GraphJson : public testing::Test {
 
   TemporaryFolder tmp;
   Weights weights = Weights::kKeep;
-  std::vector<PlainTensor> tensors = {{"w", {4, 3}, {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1}}, {"b", {4}, {0, 0, 0, -10}}, {"c", {4}, {1, 2, 3, 4}}};
+  std::vector<PlainTensor> tensors = {
+      {"w", {4, 3}, {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1}}, {"b", {4}, {0, 0, 0, -10}}, {"c", {4}, {1, 2, 3, 4}}};
 };
 
 TEST_F(GraphJson, RunsAsWritten) {
@@ -64,7 +66,9 @@ TEST_F(GraphJson, TheExampleOfTheFormatDocumentConverts) {
   const size_t begin = text.find("```json\n");
   ASSERT_NE(begin, std::string::npos);
   const std::string json = text.substr(begin + 8, text.find("```", begin + 8) - begin - 8);
-  tensors = {{"table", {5, 32}, std::vector<float>(160, 0.5f)}, {"w", {7, 32}, std::vector<float>(224, 0.25f)}, {"norm", {32}, std::vector<float>(32, 1.0f)}};
+  tensors = {{"table", {5, 32}, std::vector<float>(160, 0.5f)},
+             {"w", {7, 32}, std::vector<float>(224, 0.25f)},
+             {"norm", {32}, std::vector<float>(32, 1.0f)}};
   ASSERT_EQ(error(json), "");
   const auto model = open_model(tmp / "m.rnl");
   const std::vector<float> y = all_logits(*model, {0, 1, 4}, 2);

@@ -129,7 +129,8 @@ inline std::vector<int32_t> ids_of(const fs::path& folder) {
   return integers_of(c, "ids");
 }
 
-inline ConvertReport convert_to(const fs::path& input, const fs::path& output, Weights weights = Weights::kKeep, const fs::path& weights_file = {}) {
+inline ConvertReport convert_to(const fs::path& input, const fs::path& output, Weights weights = Weights::kKeep,
+                                const fs::path& weights_file = {}) {
   ConvertOptions o;
   o.input = input;
   o.output = output;
@@ -145,8 +146,10 @@ inline std::unique_ptr<Model> open_model(const fs::path& path) {
   return std::move(model.value());
 }
 
-// Logits of every token of a language model, ids fed in passes of `chunk`. kv: of keys and values, kNone: as the file says.
-inline std::vector<float> all_logits(const Model& model, const std::vector<int32_t>& ids, int64_t chunk, DType kv = DType::kNone) {
+// Logits of every token of a language model, ids fed in passes of `chunk`. kv: of keys and values, kNone: as the file
+// says.
+inline std::vector<float> all_logits(const Model& model, const std::vector<int32_t>& ids, int64_t chunk,
+                                     DType kv = DType::kNone) {
   PlanOptions options = test::plan_options();
   options.context = int64_t(ids.size());
   options.chunk = chunk;

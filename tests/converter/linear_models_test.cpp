@@ -1,5 +1,6 @@
-// Models with linear-time layers: logits of the original code (tests/goldens/make_tiny_models.py, make_tiny_rwkv.py), and states that roll back, fork and are
-// restored bit for bit. Tests of logits are named after the row of the table of systems that they show.
+// Models with linear-time layers: logits of the original code (tests/goldens/make_tiny_models.py, make_tiny_rwkv.py),
+// and states that roll back, fork and are restored bit for bit. Tests of logits are named after the row of the table of
+// systems that they show.
 #include <random>
 
 #include "kit.h"
@@ -21,7 +22,8 @@ void expect_logits(const std::string& folder) {
   Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
   const std::vector<float> wanted = values_of(c, "logits");
   const float tolerance = std::max(1e-4f * largest(wanted), 10 * values_of(c, "float32_difference")[0]);
-  for (const int64_t chunk : {1, 7, 64, 256}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk), wanted), tolerance) << folder << ", chunk " << chunk;
+  for (const int64_t chunk : {1, 7, 64, 256})
+    EXPECT_LE(largest_difference(all_logits(*model, ids, chunk), wanted), tolerance) << folder << ", chunk " << chunk;
 }
 
 #define ROW(row, name, folder) \
@@ -63,9 +65,13 @@ TEST_P(LinearGguf, GivesTheLogitsOfLlamaCpp) {
   const std::vector<int32_t> ids = integers_of(c, "ids");
   const auto model = open_model(tmp / "m.rnl");
   const std::vector<float> wanted = values_of(c, "logits");
-  for (const int64_t chunk : {1, 7, 64}) EXPECT_LE(largest_difference(all_logits(*model, ids, chunk, DType::kF32), wanted), 1e-4f * largest(wanted)) << "chunk " << chunk;
+  for (const int64_t chunk : {1, 7, 64})
+    EXPECT_LE(largest_difference(all_logits(*model, ids, chunk, DType::kF32), wanted), 1e-4f * largest(wanted))
+        << "chunk " << chunk;
 }
-INSTANTIATE_TEST_SUITE_P(All, LinearGguf, testing::Values("mamba", "mamba2", "granite", "lfm2", "qwen35", "qwen35_wide"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, LinearGguf,
+                         testing::Values("mamba", "mamba2", "granite", "lfm2", "qwen35", "qwen35_wide"),
+                         [](const auto& info) { return std::string(info.param); });
 
 class LinearStates : public testing::TestWithParam<const char*> {
  protected:
@@ -90,7 +96,9 @@ class LinearStates : public testing::TestWithParam<const char*> {
     EXPECT_TRUE(status.is_ok()) << status.message();
     return out;
   }
-  std::vector<int32_t> part(size_t begin, size_t end) const { return {ids_.begin() + long(begin), ids_.begin() + long(end)}; }
+  std::vector<int32_t> part(size_t begin, size_t end) const {
+    return {ids_.begin() + long(begin), ids_.begin() + long(end)};
+  }
 
   std::vector<int32_t> ids_;
   std::unique_ptr<Model> model_;
@@ -177,11 +185,13 @@ TEST_P(LinearStates, AFailedCallLeavesTheStateAsItWas) {
         EXPECT_FALSE(feed_ids(*s, bad, &out).is_ok());
         EXPECT_EQ(s->position(), int64_t(before));
       }
-      EXPECT_EQ(feed(*s, part(400, 420)), feed(*fresh, part(400, 420))) << "rollback " << rollback << ", " << before << " tokens before";
+      EXPECT_EQ(feed(*s, part(400, 420)), feed(*fresh, part(400, 420)))
+          << "rollback " << rollback << ", " << before << " tokens before";
     }
 }
 
-// 32,768 tokens (fewer under a sanitizer) in f32, in 8 bits and with f16 states: gates, decays, norms and convolutions stay f32, so the distance to f32 must not grow along the stream.
+// 32,768 tokens (fewer under a sanitizer) in f32, in 8 bits and with f16 states: gates, decays, norms and convolutions
+// stay f32, so the distance to f32 must not grow along the stream.
 TEST(LinearModels, QuantisedStreamsDoNotDrift) {
   TemporaryFolder tmp;
   for (const char* name : {"tiny_mamba2", "tiny_qwen3_5", "tiny_rwkv7"}) {
@@ -211,7 +221,8 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
       if (!s.is_ok()) throw std::runtime_error(s.take_status().message());
       std::vector<std::vector<float>> rows;
       for (int at = 0; at < tokens; at += part) {
-        const Status status = feed_ids(*s.value(), std::span(ids).subspan(size_t(at), size_t(part)), &rows.emplace_back());
+        const Status status =
+            feed_ids(*s.value(), std::span(ids).subspan(size_t(at), size_t(part)), &rows.emplace_back());
         if (!status.is_ok()) throw std::runtime_error(status.message());
       }
       return rows;
@@ -220,7 +231,9 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
     for (const char* file : {"q8.rnl", "half.rnl"}) {
       const auto rows = along(file);
       double early = 0, late = 0;
-      for (size_t i = 0; i < rows.size(); ++i) (i < rows.size() / 2 ? early : late) += double(largest_difference(rows[i], exact[i])) / double(largest(exact[i]));
+      for (size_t i = 0; i < rows.size(); ++i)
+        (i < rows.size() / 2 ? early : late) +=
+            double(largest_difference(rows[i], exact[i])) / double(largest(exact[i]));
       early /= double(rows.size() / 2), late /= double(rows.size() / 2);
       std::printf("%s, %s: distance to f32 %.2e in the first half, %.2e in the second\n", name, file, early, late);
       EXPECT_LE(late, 1.6 * early + 1e-6) << name << ", " << file;
@@ -230,9 +243,13 @@ TEST(LinearModels, QuantisedStreamsDoNotDrift) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LinearStates,
-                         testing::Values("tiny_mamba", "tiny_mamba2", "tiny_lfm2", "tiny_recurrent_gemma", "tiny_qwen3_5", "tiny_kimi_linear", "tiny_minimax", "tiny_rwkv4", "tiny_rwkv6", "tiny_rwkv7", "tiny_xlstm", "tiny_zamba2", "tiny_fla_mamba3",
-                                         "tiny_fla_retnet", "tiny_fla_gla", "tiny_fla_linear_attn_hedgehog", "tiny_fla_hgrn", "tiny_fla_hgrn2_heads", "tiny_fla_lightnet", "tiny_fla_delta_net",
-                                         "tiny_fla_gated_deltanet", "tiny_fla_gated_deltaproduct", "tiny_fla_mom", "tiny_fla_samba", "tiny_gemma3n", "tiny_gemma4"),
+                         testing::Values("tiny_mamba", "tiny_mamba2", "tiny_lfm2", "tiny_recurrent_gemma",
+                                         "tiny_qwen3_5", "tiny_kimi_linear", "tiny_minimax", "tiny_rwkv4", "tiny_rwkv6",
+                                         "tiny_rwkv7", "tiny_xlstm", "tiny_zamba2", "tiny_fla_mamba3",
+                                         "tiny_fla_retnet", "tiny_fla_gla", "tiny_fla_linear_attn_hedgehog",
+                                         "tiny_fla_hgrn", "tiny_fla_hgrn2_heads", "tiny_fla_lightnet",
+                                         "tiny_fla_delta_net", "tiny_fla_gated_deltanet", "tiny_fla_gated_deltaproduct",
+                                         "tiny_fla_mom", "tiny_fla_samba", "tiny_gemma3n", "tiny_gemma4"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

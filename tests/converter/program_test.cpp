@@ -17,7 +17,8 @@ TEST(Program, ValuesOverSeveralAxesAndInputs) {
   Program p(b, "image");
   p.graph().add_symbol("H", format::SymbolKind::axis, "1024");
   p.graph().add_symbol("W", format::SymbolKind::axis, "1024");
-  const Var pixels = p.input("pixels", "H W", {3}), mask = p.input("mask", "H W", {3}), colour = p.input("colour", "", {3});
+  const Var pixels = p.input("pixels", "H W", {3}), mask = p.input("mask", "H W", {3}),
+            colour = p.input("colour", "", {3});
   const Var masked = p.mul(pixels, mask);
   const Var red = p.slice(masked, 2, 0, 1);
   const Var both = p.concat({masked, red}, 2);

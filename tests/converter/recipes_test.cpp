@@ -45,7 +45,8 @@ TEST_P(TinyModels, EveryLogitIsThatOfTheOriginal) {
   TemporaryFolder tmp;
   convert_to(kGoldens / input, tmp / "m.rnl");
   const auto model = open_model(tmp / "m.rnl");
-  for (const int64_t chunk : {1, 7, 40}) EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
+  for (const int64_t chunk : {1, 7, 40})
+    EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
 }
 
 TEST_P(TinyModels, NarrowWeightsStayClose) {
@@ -65,7 +66,9 @@ TEST_P(TinyModels, NarrowWeightsStayClose) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TinyModels, testing::Values("tiny_gemma2", "tiny_gemma3", "tiny_gemma3/model-f32.gguf", "tiny_mistral", "tiny_llama", "tiny_llama/model-f32.gguf"),
+INSTANTIATE_TEST_SUITE_P(All, TinyModels,
+                         testing::Values("tiny_gemma2", "tiny_gemma3", "tiny_gemma3/model-f32.gguf", "tiny_mistral",
+                                         "tiny_llama", "tiny_llama/model-f32.gguf"),
                          test_name);
 
 // Families of transformers: all logits, and the greedy continuation fed back.
@@ -78,9 +81,11 @@ TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
   Checkpoint c = load_safetensors(kGoldens / folder / "logits.safetensors");
   const std::vector<int32_t> greedy = integers_of(c, "greedy");
   TemporaryFolder tmp;
-  convert_to(kGoldens / input, tmp / "m.rnl", Weights::kF32);  // what is kept in blocks is multiplied by rounded activations
+  convert_to(kGoldens / input, tmp / "m.rnl", Weights::kF32);  // what is kept in blocks is multiplied by rounded
+                                                               // activations
   const auto model = open_model(tmp / "m.rnl");
-  for (const int64_t chunk : {1, 7, 40}) EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
+  for (const int64_t chunk : {1, 7, 40})
+    EXPECT_LE(largest_difference(all_logits(*model, g.ids, chunk), g.logits), g.tolerance) << "chunk " << chunk;
   std::vector<int32_t> all = g.ids;
   all.insert(all.end(), greedy.begin(), greedy.end());
   const std::vector<float> logits = all_logits(*model, all, 40);
@@ -91,13 +96,18 @@ TEST_P(TinyDecoders, LogitsAndGreedyChoicesAreThoseOfTheOriginal) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TinyDecoders,
-                         testing::Values("tiny_qwen2", "tiny_qwen3", "tiny_qwen3_moe", "tiny_mixtral", "tiny_ministral", "tiny_phi3", "tiny_smollm3", "tiny_granite", "tiny_olmo2", "tiny_olmo3",
-                                         "tiny_exaone4", "tiny_cohere2", "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe", "tiny_gemma3n/model-f32.gguf", "tiny_gemma4_moe/model-f32.gguf", "tiny_granite/model-f32.gguf", "tiny_phi3/model-f32.gguf",
-                                         "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf", "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf",
-                                         "tiny_gpt_oss_mxfp4", "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox", "tiny_olmo", "tiny_cohere",
-                                         "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa", "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3"),
-                         test_name);
+INSTANTIATE_TEST_SUITE_P(
+    All, TinyDecoders,
+    testing::Values("tiny_qwen2", "tiny_qwen3", "tiny_qwen3_moe", "tiny_mixtral", "tiny_ministral", "tiny_phi3",
+                    "tiny_smollm3", "tiny_granite", "tiny_olmo2", "tiny_olmo3", "tiny_exaone4", "tiny_cohere2",
+                    "tiny_starcoder2", "tiny_gpt_oss", "tiny_gemma3n", "tiny_gemma4", "tiny_gemma4_moe",
+                    "tiny_gemma3n/model-f32.gguf", "tiny_gemma4_moe/model-f32.gguf", "tiny_granite/model-f32.gguf",
+                    "tiny_phi3/model-f32.gguf", "tiny_mixtral/model-f32.gguf", "tiny_starcoder2/model-f32.gguf",
+                    "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf", "tiny_gpt_oss_mxfp4",
+                    "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox",
+                    "tiny_olmo", "tiny_cohere", "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa",
+                    "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3"),
+    test_name);
 
 // Kept in blocks, the weights are exact and each activation is rounded to 8 bits; both files hold the same blocks.
 TEST(Recipes, BlocksOfGptOssAreKept) {
@@ -108,7 +118,8 @@ TEST(Recipes, BlocksOfGptOssAreKept) {
     convert_to(kGoldens / input, tmp / "m.rnl");
     const auto model = open_model(tmp / "m.rnl");
     all.push_back(all_logits(*model, g.ids, 40));
-    EXPECT_LE(relative_error(all.back(), g.logits), 0.03) << input;  // 0.017 with transformers' experts on rounded activations
+    EXPECT_LE(relative_error(all.back(), g.logits), 0.03) << input;  // 0.017 with transformers' experts on rounded
+                                                                     // activations
     EXPECT_GT(largest_difference(all.back(), g.logits), g.tolerance) << input << ": no longer in blocks";
     int blocks = 0;
     for (const auto* t : *model->root().tensors()) blocks += t->packed() && t->packed()->bits() == 5;
@@ -203,12 +214,16 @@ TEST(Recipes, OptionsOfGemma4ThatAreNotSupportedAreNamed) {
     Json value;
     const char* message;
   } kCases[] = {{"use_bidirectional_attention", "all", "use_bidirectional_attention is \"all\""},
-                {"per_layer_config", {{"1", {{"head_dim", 20}, {"hidden_size", 3}}}, {"4", {{"head_dim", 20}}}}, "per_layer_config/1/hidden_size (3)"},
+                {"per_layer_config",
+                 {{"1", {{"head_dim", 20}, {"hidden_size", 3}}}, {"4", {{"head_dim", 20}}}},
+                 "per_layer_config/1/hidden_size (3)"},
                 {"num_kv_shared_layers", 4, "leaves no layer that sees everything"},
                 {"num_kv_shared_layers", 5, "num_kv_shared_layers is 5"},
                 {"hidden_activation", "tanhshrink", "\"tanhshrink\""},
                 {"intermediate_size", {28, 28}, "intermediate_size has 2 values, wanted 5"},
-                {"layer_types", {"chunked_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"}, "chunked_attention"}};
+                {"layer_types",
+                 {"chunked_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"},
+                 "chunked_attention"}};
   for (const auto& k : kCases) {
     ChangedCheckpoint c("tiny_gemma4");
     c.config[k.key] = k.value;
@@ -237,8 +252,10 @@ TEST(Recipes, WindowsAndBasesOfGraniteSwa) {
   EXPECT_LE(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
   c.config["layer_rope_theta"] = nullptr;
   EXPECT_GT(largest_difference(c.logits(g.ids), g.logits), g.tolerance);
-  for (const auto& [bases, message] : {std::pair{Json{0, 5000.0}, "layer_rope_theta does not have a value for each layer"}, std::pair{Json{0, "5000", 1.0}, "layer_rope_theta holds something that is not a number"},
-                                       std::pair{Json{0, -1.0, 1.0}, "rope_theta is not positive"}}) {
+  for (const auto& [bases, message] :
+       {std::pair{Json{0, 5000.0}, "layer_rope_theta does not have a value for each layer"},
+        std::pair{Json{0, "5000", 1.0}, "layer_rope_theta holds something that is not a number"},
+        std::pair{Json{0, -1.0, 1.0}, "rope_theta is not positive"}}) {
     ChangedCheckpoint wrong("tiny_granite_moe_swa");
     wrong.config["layer_rope_theta"] = bases;
     expect_contains(wrong.convert_error(), message);
@@ -348,8 +365,10 @@ TEST(Recipes, MissingTensorIsNamedWithItsShape) {
 
 TEST(Recipes, MisshapedTensorIsNamedWithBothShapes) {
   ChangedCheckpoint c("tiny_llama");
-  std::swap(c.tensor("model.layers.0.mlp.down_proj.weight").shape[0], c.tensor("model.layers.0.mlp.down_proj.weight").shape[1]);
-  expect_contains(c.convert_error(), "\"model.layers.0.mlp.down_proj.weight\" has shape [76, 48] where the configuration needs [48, 76]");
+  std::swap(c.tensor("model.layers.0.mlp.down_proj.weight").shape[0],
+            c.tensor("model.layers.0.mlp.down_proj.weight").shape[1]);
+  expect_contains(c.convert_error(),
+                  "\"model.layers.0.mlp.down_proj.weight\" has shape [76, 48] where the configuration needs [48, 76]");
 }
 
 TEST(Recipes, UnusedTensorIsNamed) {

@@ -1,4 +1,5 @@
-// RWKV from every kind of source: the same weights under other names give the same logits (tests/goldens/make_tiny_rwkv.py).
+// RWKV from every kind of source: the same weights under other names give the same logits
+// (tests/goldens/make_tiny_rwkv.py).
 #include "kit.h"
 
 namespace runnel::convert {
@@ -24,7 +25,8 @@ std::vector<PlainTensor> tensors_of(const std::string& folder) {
   return out;
 }
 
-std::vector<float> logits_of(const fs::path& source, const std::vector<int32_t>& ids, Weights weights = Weights::kKeep, int64_t chunk = 7) {
+std::vector<float> logits_of(const fs::path& source, const std::vector<int32_t>& ids, Weights weights = Weights::kKeep,
+                             int64_t chunk = 7) {
   TemporaryFolder tmp;
   convert_to(source, tmp / "m.rnl", weights);
   return all_logits(*open_model(tmp / "m.rnl"), ids, chunk);
@@ -36,7 +38,9 @@ std::string replaced(std::string text, const std::vector<std::pair<std::string, 
   return text;
 }
 
-void expect_contains(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
+void expect_contains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text;
+}
 
 class RwkvFiles : public testing::TestWithParam<const char*> {};
 
@@ -62,19 +66,26 @@ TEST_P(RwkvFiles, NarrowWeightsStayClose) {
     const std::vector<float> got = logits_of(kGoldens / GetParam() / "model.safetensors", g.ids, weights);
     ASSERT_EQ(got.size(), g.logits.size());
     double error = 0, energy = 0;
-    for (size_t i = 0; i < got.size(); ++i) error += std::pow(double(got[i]) - g.logits[i], 2), energy += std::pow(double(g.logits[i]), 2);
+    for (size_t i = 0; i < got.size(); ++i)
+      error += std::pow(double(got[i]) - g.logits[i], 2), energy += std::pow(double(g.logits[i]), 2);
     EXPECT_LE(std::sqrt(error / energy), limit) << weights_name(weights);
     EXPECT_GT(error, 0);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RwkvFiles, testing::Values("tiny_rwkv4", "tiny_rwkv5", "tiny_rwkv5_2", "tiny_rwkv6", "tiny_rwkv7"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, RwkvFiles,
+                         testing::Values("tiny_rwkv4", "tiny_rwkv5", "tiny_rwkv5_2", "tiny_rwkv6", "tiny_rwkv7"),
+                         [](const auto& info) { return std::string(info.param); });
 
 // The GGUF of version 6 halves its stream, which the norms' eps notices a little.
 TEST(Rwkv, Gguf) {
   for (const char* folder : {"tiny_rwkv6", "tiny_rwkv7"}) {
     const Case g = golden(folder);
-    for (const int64_t chunk : {1, 80}) EXPECT_LE(largest_difference(logits_of(kGoldens / folder / "model-f32.gguf", g.ids, Weights::kKeep, chunk), g.logits), g.tolerance) << folder;
+    for (const int64_t chunk : {1, 80})
+      EXPECT_LE(largest_difference(logits_of(kGoldens / folder / "model-f32.gguf", g.ids, Weights::kKeep, chunk),
+                                   g.logits),
+                g.tolerance)
+          << folder;
   }
 }
 
@@ -92,13 +103,22 @@ TEST(Rwkv, DirectoriesOfVersions5And6) {
     std::vector<PlainTensor> tensors = tensors_of(folder);
     for (PlainTensor& t : tensors) {
       const bool is_ffn = t.name.find(".ffn.") != t.name.npos;
-      t.name = replaced(t.name, {{".att.", ".attention."}, {".ffn.", ".feed_forward."}, {"emb.", "embeddings."}, {".ln0.", ".pre_ln."}, {"time_mix_k", "time_mix_key"}, {"time_mix_v", "time_mix_value"},
-                                 {"time_mix_r", "time_mix_receptance"}, {"time_mix_g", "time_mix_gate"}});
+      t.name = replaced(t.name, {{".att.", ".attention."},
+                                 {".ffn.", ".feed_forward."},
+                                 {"emb.", "embeddings."},
+                                 {".ln0.", ".pre_ln."},
+                                 {"time_mix_k", "time_mix_key"},
+                                 {"time_mix_v", "time_mix_value"},
+                                 {"time_mix_r", "time_mix_receptance"},
+                                 {"time_mix_g", "time_mix_gate"}});
       EXPECT_TRUE(!is_ffn || t.name.find("feed_forward") != t.name.npos);
       if (t.name != "head.weight") t.name = "rwkv." + t.name;
     }
     TemporaryFolder tmp;
-    const Json config = {{"model_type", six ? "rwkv6" : "rwkv5"}, {"layer_norm_epsilon", 1e-5}, {"head_size_divisor", 8}, {"rescale_every", 0}};
+    const Json config = {{"model_type", six ? "rwkv6" : "rwkv5"},
+                         {"layer_norm_epsilon", 1e-5},
+                         {"head_size_divisor", 8},
+                         {"rescale_every", 0}};
     EXPECT_LE(largest_difference(logits_of(written(tmp, config, tensors), g.ids), g.logits), g.tolerance) << folder;
   }
 }
@@ -109,7 +129,10 @@ TEST(Rwkv, Version7OfFlashLinearAttention) {
   for (PlainTensor& t : tensors) {
     const std::string own = t.name.substr(t.name.rfind("att.") == t.name.npos ? 0 : t.name.rfind("att.") + 4);
     if (own.size() == 2 && std::strchr("wavg", own[0]) && std::strchr("012", own[1])) {
-      t.name = replaced(t.name, {{".att." + own, std::string(".attn.") + own[0] + "_lora.lora." + (own[1] == '1' ? "0.weight" : own[1] == '2' ? "2.weight" : "2.bias")}});
+      t.name = replaced(t.name, {{".att." + own, std::string(".attn.") + own[0] + "_lora.lora." +
+                                                     (own[1] == '1'   ? "0.weight"
+                                                      : own[1] == '2' ? "2.weight"
+                                                                      : "2.bias")}});
       if (own[1] != '0') {  // from [in, out] to [out, in]
         const std::vector<float> from = t.values;
         const uint64_t rows = t.shape[0], columns = t.shape[1];
@@ -120,11 +143,23 @@ TEST(Rwkv, Version7OfFlashLinearAttention) {
         t.shape = {t.values.size()};
       }
     }
-    t.name = replaced(t.name, {{"blocks.", "model.layers."}, {"att.receptance", "att.r_proj"}, {"att.key", "att.k_proj"}, {"att.value", "att.v_proj"}, {"att.output", "att.o_proj"}, {"att.ln_x", "att.g_norm"},
-                               {".att.", ".attn."}, {".ln0.", ".pre_norm."}, {".ln1.", ".attn_norm."}, {".ln2.", ".ffn_norm."}, {"emb.", "model.embeddings."}, {"ln_out.", "model.norm."}, {"head.", "lm_head."}});
+    t.name = replaced(t.name, {{"blocks.", "model.layers."},
+                               {"att.receptance", "att.r_proj"},
+                               {"att.key", "att.k_proj"},
+                               {"att.value", "att.v_proj"},
+                               {"att.output", "att.o_proj"},
+                               {"att.ln_x", "att.g_norm"},
+                               {".att.", ".attn."},
+                               {".ln0.", ".pre_norm."},
+                               {".ln1.", ".attn_norm."},
+                               {".ln2.", ".ffn_norm."},
+                               {"emb.", "model.embeddings."},
+                               {"ln_out.", "model.norm."},
+                               {"head.", "lm_head."}});
   }
   TemporaryFolder tmp;
-  // The heads have 8 channels; 64 stands here because it also makes the eps of their norm, and the golden was made with 64e-5.
+  // The heads have 8 channels; 64 stands here because it also makes the eps of their norm, and the golden was made with
+  // 64e-5.
   const Json config = {{"model_type", "rwkv7"}, {"head_dim", 64}, {"norm_eps", 1e-5}, {"hidden_act", "sqrelu"}};
   EXPECT_LE(largest_difference(logits_of(written(tmp, config, tensors), g.ids), g.logits), g.tolerance);
   Json other = config;

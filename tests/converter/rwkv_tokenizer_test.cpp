@@ -52,7 +52,8 @@ TEST(RwkvTokenizer, TheEndOfDocumentsHasAnIdAndNoText) {
   // Where a piece of text reads the same, text goes before.
   const int32_t next = int32_t(v.source.pieces.size());
   const Loaded w(from_rwkv_vocab(read_golden("rwkv_small.txt") + std::to_string(next) + " '<s>' 3\n"));
-  for (const bool special : {false, true}) EXPECT_EQ(encode(w.tokenizer, "a<s>b", special), (std::vector<int32_t>{'a' + 1, next, 'b' + 1}));
+  for (const bool special : {false, true})
+    EXPECT_EQ(encode(w.tokenizer, "a<s>b", special), (std::vector<int32_t>{'a' + 1, next, 'b' + 1}));
 }
 
 TEST(RwkvTokenizer, PiecesOfAGguf) {
@@ -65,7 +66,8 @@ TEST(RwkvTokenizer, PiecesOfAGguf) {
       char text[8];
       if (c == '\\') escaped += "\\\\";
       else if (c == '\n') escaped += "\\n";
-      else if (uint8_t(c) < 32 || uint8_t(c) > 126) std::snprintf(text, sizeof text, "\\x%02x", unsigned(uint8_t(c))), escaped += text;
+      else if (uint8_t(c) < 32 || uint8_t(c) > 126)
+        std::snprintf(text, sizeof text, "\\x%02x", unsigned(uint8_t(c))), escaped += text;
       else escaped += c;
     }
     tokens.push_back(escaped);
@@ -91,9 +93,16 @@ TEST(RwkvTokenizer, PiecesOfAGguf) {
 }
 
 TEST(RwkvTokenizer, BrokenFilesAreRefused) {
-  const std::pair<const char*, const char*> cases[] = {{"", "empty"},          {"1 'a'", "not ID LITERAL BYTES"}, {"x 'a' 1", "lacks a number"},  {"1 a 1", "without quotes"},
-                                                       {"1 'a' 2", "otherwise"}, {"1 '\\q' 1", "unknown escape"},   {"1 '\\x4' 1", "broken \\x"},   {"1 b'\\u1234' 1", "unknown escape"},
-                                                       {"1 '' 0", "without text"}, {"99999999 'a' 1", "more than"}};
+  const std::pair<const char*, const char*> cases[] = {{"", "empty"},
+                                                       {"1 'a'", "not ID LITERAL BYTES"},
+                                                       {"x 'a' 1", "lacks a number"},
+                                                       {"1 a 1", "without quotes"},
+                                                       {"1 'a' 2", "otherwise"},
+                                                       {"1 '\\q' 1", "unknown escape"},
+                                                       {"1 '\\x4' 1", "broken \\x"},
+                                                       {"1 b'\\u1234' 1", "unknown escape"},
+                                                       {"1 '' 0", "without text"},
+                                                       {"99999999 'a' 1", "more than"}};
   for (const auto& [text, message] : cases) {
     const std::string error = error_of([&, t = text] { build_vocab(from_rwkv_vocab(t)); });
     EXPECT_NE(error.find(message), std::string::npos) << text << ": " << error;
@@ -132,7 +141,8 @@ TEST(RwkvTokenizer, LiesBesideALoneFile) {
   EXPECT_EQ(decode(tokenizer.value(), {later.begin(), later.end()}), "\n\nUser: Hi\n\nAssistant:");
   // A vocabulary that the model has no rows for.
   fs::copy(kGoldens / "tiny_rwkv4/model.safetensors", tmp / "small.safetensors");
-  EXPECT_NE(error_of([&] { convert_to(tmp / "small.safetensors", tmp / "n.rnl"); }).find("belongs to another model"), std::string::npos);
+  EXPECT_NE(error_of([&] { convert_to(tmp / "small.safetensors", tmp / "n.rnl"); }).find("belongs to another model"),
+            std::string::npos);
 }
 
 }  // namespace

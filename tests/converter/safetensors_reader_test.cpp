@@ -17,7 +17,14 @@ void expect_error(const std::string& header, const std::string& part, const std:
 TEST(Safetensors, TypesShapesAndEmptyTensors) {
   const std::string header = R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]},
     "a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"none":{"dtype":"I64","shape":[0,3],"data_offsets":[12,12]},"f8":{"dtype":"F8_E4M3","shape":[],"data_offsets":[12,13]}})";
-  const Bytes b = Bytes().put(uint64_t(header.size())).raw(header).put(1.5f).put(-2.0f).put(uint16_t(0x3f80)).put(uint16_t(0xc000)).put(uint8_t(0x38));
+  const Bytes b = Bytes()
+                      .put(uint64_t(header.size()))
+                      .raw(header)
+                      .put(1.5f)
+                      .put(-2.0f)
+                      .put(uint16_t(0x3f80))
+                      .put(uint16_t(0xc000))
+                      .put(uint8_t(0x38));
   Checkpoint c;
   read_safetensors(b.span(), "w.safetensors", c);
   ASSERT_EQ(c.tensors().size(), 4u);
@@ -35,7 +42,10 @@ TEST(Safetensors, BrokenHeaders) {
   }
   const Bytes huge = Bytes().put(~uint64_t(0)).raw("{}");
   Checkpoint c;
-  EXPECT_NE(error_of([&] { read_safetensors(huge.span(), "w.safetensors", c); }).find("says its header has 18446744073709551615 bytes"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              read_safetensors(huge.span(), "w.safetensors", c);
+            }).find("says its header has 18446744073709551615 bytes"),
+            std::string::npos);
   expect_error("{", "not valid JSON");
   expect_error("[]", "not a JSON object");
   expect_error(std::string(100000, '['), "nested too deeply");
@@ -59,10 +69,16 @@ TEST(Safetensors, BrokenEntries) {
 }
 
 TEST(Safetensors, GapsOverlapsAndDuplicates) {
-  expect_error(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}})", "\"b\" begins at 5 where the one before it ends at 4");
-  expect_error(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[5],"data_offsets":[3,8]}})", "\"b\" begins at 3");
+  expect_error(
+      R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}})",
+      "\"b\" begins at 5 where the one before it ends at 4");
+  expect_error(
+      R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[5],"data_offsets":[3,8]}})",
+      "\"b\" begins at 3");
   expect_error(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "4 bytes behind the last tensor");
-  expect_error(R"({"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", "\"a\" occurs twice");
+  expect_error(
+      R"({"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})",
+      "\"a\" occurs twice");
 }
 
 }  // namespace

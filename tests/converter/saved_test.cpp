@@ -32,14 +32,17 @@ class Saved : public testing::Test {
     EXPECT_TRUE(s.snapshot(out.data(), out.size()).is_ok());
     return out;
   }
-  static std::string restored(Session& s, const std::vector<unsigned char>& from) { return s.restore(from.data(), from.size()).message(); }
+  static std::string restored(Session& s, const std::vector<unsigned char>& from) {
+    return s.restore(from.data(), from.size()).message();
+  }
 
   TemporaryFolder tmp_;
   std::unique_ptr<Model> model_;
 };
 
 TEST_F(Saved, AStreamGoesOnInAnotherContext) {
-  for (const char* golden : {"tiny_llama", "tiny_gemma3", "tiny_qwen3_5", "tiny_recurrent_gemma", "tiny_mamba2", "tiny_deepseek"}) {
+  for (const char* golden :
+       {"tiny_llama", "tiny_gemma3", "tiny_qwen3_5", "tiny_recurrent_gemma", "tiny_mamba2", "tiny_deepseek"}) {
     SCOPED_TRACE(golden);
     convert(golden);
     auto full = make(64);
@@ -79,9 +82,11 @@ TEST_F(Saved, WhatDiffersIsNamed) {
   auto s = make(64);
   feed(*s, 0, 20);
   const auto saved = snapshot(*s);
-  EXPECT_EQ(restored(*make(128, 16), saved), "not restored: it was saved with context 64 (here 128), chunk 32 (here 16)");
+  EXPECT_EQ(restored(*make(128, 16), saved),
+            "not restored: it was saved with context 64 (here 128), chunk 32 (here 16)");
   EXPECT_EQ(restored(*make(64, 32, 20), saved), "not restored: it was saved with rollback window 16 (here 20)");
-  EXPECT_EQ(restored(*make(64, 32, 16, DType::kQ8), saved), "not restored: it was saved with KV type as the model says (here q8)");
+  EXPECT_EQ(restored(*make(64, 32, 16, DType::kQ8), saved),
+            "not restored: it was saved with KV type as the model says (here q8)");
   // A file that says of itself what is not so.
   for (const int64_t context : {int64_t(0), int64_t(-1), int64_t(65), int64_t(1) << 31, INT64_MAX}) {
     auto wrong = saved;
@@ -104,7 +109,8 @@ TEST_F(Saved, NeverOntoTheModelAndWholeAmongThreads) {
   auto a = make(512), b = make(512), check = make(512);
   feed(*a, 0, 20);
   feed(*b, 0, 400);
-  for (const char* name : {"m.rnl", "link", "hard"}) EXPECT_NE(std::string(a->save((tmp_ / name).c_str()).message()).find("it is the model"), std::string::npos) << name;
+  for (const char* name : {"m.rnl", "link", "hard"})
+    EXPECT_NE(std::string(a->save((tmp_ / name).c_str()).message()).find("it is the model"), std::string::npos) << name;
   const fs::path path = tmp_ / "same.state";
   for (int round = 0; round < 40; ++round) {
     Status first, second;

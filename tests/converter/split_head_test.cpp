@@ -1,4 +1,5 @@
-// Output matrices that are stored split: the converter's choice, what the loader refuses, and the same tokens with and without.
+// Output matrices that are stored split: the converter's choice, what the loader refuses, and the same tokens with and
+// without.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -91,7 +92,8 @@ TEST(SplitHead, SmallMatricesStayWholeUnlessAsked) {
 TEST(SplitHead, LargeMatricesAreSplitWithoutAsking) {
   TemporaryFolder tmp;
   const uint64_t rows = 40000, columns = 32;
-  write_file(tmp / "g.json", R"({"symbols": [{"name": "rows", "kind": "option"}, {"name": "R", "kind": "axis", "bound": "rows"}],
+  write_file(tmp / "g.json",
+             R"({"symbols": [{"name": "rows", "kind": "option"}, {"name": "R", "kind": "axis", "bound": "rows"}],
     "programs": [{"name": "main", "inputs": [{"name": "x", "shape": ["R", "32"]}], "values": [{"name": "y", "shape": ["R", "40000"]}],
     "ops": [{"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]}], "outputs": ["y"]}]})");
   std::vector<float> values(rows * columns);
@@ -111,7 +113,8 @@ TEST(SplitHead, WhatCannotBeSplitIsSaid) {
     return error_of([&] { convert(options_for(kGoldens / name, tmp / "m.rnl", weights, Head::kSplit)); });
   };
   EXPECT_NE(refused("tiny_gemma3", Weights::kQ4).find("8 bits"), std::string::npos);
-  EXPECT_NE(refused("tiny_gemma2", Weights::kQ8).find("nothing changes"), std::string::npos) << "its logits go through a soft cap";
+  EXPECT_NE(refused("tiny_gemma2", Weights::kQ8).find("nothing changes"), std::string::npos)
+      << "its logits go through a soft cap";
 }
 
 // The header of a converted model with one thing changed, opened.

@@ -1,4 +1,5 @@
-// A stream that is generated on, run, taken back and refused in turn: what is pending is fed once, and nobody's history lies.
+// A stream that is generated on, run, taken back and refused in turn: what is pending is fed once, and nobody's history
+// lies.
 #include <pthread.h>
 
 #include "converter/text_test.h"
@@ -41,15 +42,18 @@ struct Stream {
 
 rnl_tensor ids_tensor(std::vector<int32_t>& ids) {
   rnl_tensor t{};
-  t.name = "ids", t.dtype = RNL_I32, t.rank = 1, t.dims[0] = int64_t(ids.size()), t.data = ids.data(), t.bytes = ids.size() * 4;
+  t.name = "ids", t.dtype = RNL_I32, t.rank = 1, t.dims[0] = int64_t(ids.size()), t.data = ids.data(),
+  t.bytes = ids.size() * 4;
   return t;
 }
 
 // Rows of logits that a call gives, by their index.
 using Rows = std::map<int64_t, std::vector<float>>;
-rnl_status_code run(rnl_session* s, std::vector<int32_t> ids, Rows* rows = nullptr, bool all = false, std::vector<int64_t> wanted = {}) {
+rnl_status_code run(rnl_session* s, std::vector<int32_t> ids, Rows* rows = nullptr, bool all = false,
+                    std::vector<int64_t> wanted = {}) {
   rnl_tensor t[2] = {ids_tensor(ids), {}};
-  t[1].name = "rows", t[1].dtype = RNL_I64, t[1].rank = 1, t[1].dims[0] = int64_t(wanted.size()), t[1].data = wanted.data(), t[1].bytes = wanted.size() * 8;
+  t[1].name = "rows", t[1].dtype = RNL_I64, t[1].rank = 1, t[1].dims[0] = int64_t(wanted.size()),
+  t[1].data = wanted.data(), t[1].bytes = wanted.size() * 8;
   Rows none;
   const auto take = [](void* user, const rnl_tensor* x, int64_t first) {
     for (int64_t r = 0; r < x->dims[0]; ++r) {
@@ -69,7 +73,9 @@ rnl_generate_options options(int64_t tokens) {
 }
 std::vector<int32_t> generate(rnl_session* s, std::vector<int32_t> ids, const rnl_generate_options& g) {
   std::vector<int32_t> out;
-  const auto take = [](void* user, int32_t id, const char*, size_t) { return static_cast<std::vector<int32_t>*>(user)->push_back(id), 0; };
+  const auto take = [](void* user, int32_t id, const char*, size_t) {
+    return static_cast<std::vector<int32_t>*>(user)->push_back(id), 0;
+  };
   EXPECT_EQ(rnl_session_generate(s, ids.data(), ids.size(), &g, take, &out, nullptr), RNL_OK) << rnl_last_error();
   return out;
 }
@@ -190,7 +196,9 @@ TEST_P(TextStream, RefusedCallsFeedNothing) {
   rnl_session_destroy(before);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TextStream, testing::Values("tiny_llama", "tiny_gemma3", "tiny_mamba", "tiny_recurrent_gemma"), [](const auto& p) { return std::string(p.param); });
+INSTANTIATE_TEST_SUITE_P(All, TextStream,
+                         testing::Values("tiny_llama", "tiny_gemma3", "tiny_mamba", "tiny_recurrent_gemma"),
+                         [](const auto& p) { return std::string(p.param); });
 
 // An output matrix with more rows than the vocabulary has tokens, the highest logit in one of those.
 TEST(PaddedVocabulary, PaddingIsNeverChosen) {
@@ -208,7 +216,8 @@ TEST(PaddedVocabulary, PaddingIsNeverChosen) {
       tensors.back().shape[0] = kRows;
       values.resize(size_t(kRows) * t.shape[1]);
       // Rows of the padding are the others' made larger.
-      for (size_t i = given; i < values.size(); ++i) values[i] = values[i % given] * (i / t.shape[1] < size_t(kPieces) ? 1.0f + float(i / given) / 16 : 8.0f);
+      for (size_t i = given; i < values.size(); ++i)
+        values[i] = values[i % given] * (i / t.shape[1] < size_t(kPieces) ? 1.0f + float(i / given) / 16 : 8.0f);
     }
     write_file(tmp / "hf/model.safetensors", safetensors_of(tensors));
     std::ifstream in(kGoldens / "tiny_llama/config.json");
@@ -225,7 +234,8 @@ TEST(PaddedVocabulary, PaddingIsNeverChosen) {
     Rows rows;
     ASSERT_EQ(run(stream.session, {3, 4, 5}, &rows), RNL_OK);
     const std::vector<float>& logits = rows.begin()->second;
-    ASSERT_GE(std::max_element(logits.begin(), logits.end()) - logits.begin(), info.vocabulary) << "the test is to be hard";
+    ASSERT_GE(std::max_element(logits.begin(), logits.end()) - logits.begin(), info.vocabulary)
+        << "the test is to be hard";
     for (const float temperature : {0.0f, 1.5f})
       for (const int32_t top_k : {0, 5}) {
         rnl_session_reset(stream.session);
@@ -237,7 +247,8 @@ TEST(PaddedVocabulary, PaddingIsNeverChosen) {
         const auto ids = generate(stream.session, {3, 4, 5}, g);
         EXPECT_EQ(ids.size(), 30u);
         for (const int32_t id : ids) EXPECT_LT(id, info.vocabulary);
-        if (temperature == 0) EXPECT_EQ(ids[0], std::max_element(logits.begin(), logits.begin() + info.vocabulary) - logits.begin());
+        if (temperature == 0)
+          EXPECT_EQ(ids[0], std::max_element(logits.begin(), logits.begin() + info.vocabulary) - logits.begin());
       }
   }
 }

@@ -1,4 +1,5 @@
-// What the tests of tokenizers share: the small vocabularies of tests/goldens and calls that fail the test instead of returning a status.
+// What the tests of tokenizers share: the small vocabularies of tests/goldens and calls that fail the test instead of
+// returning a status.
 #pragma once
 
 #include <gtest/gtest.h>

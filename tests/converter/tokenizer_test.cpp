@@ -62,11 +62,12 @@ std::vector<int32_t> slow_encode(const VocabSource& s, const std::string& text) 
   for (const Symbol& symbol : symbols) {
     const int32_t id = find(symbol.bytes);
     if (id >= 0) ids.push_back(id);
-    else for (const char c : symbol.bytes) {
-      char name[8];
-      std::snprintf(name, sizeof name, "<0x%02X>", unsigned(uint8_t(c)));
-      ids.push_back(s.find(name));
-    }
+    else
+      for (const char c : symbol.bytes) {
+        char name[8];
+        std::snprintf(name, sizeof name, "<0x%02X>", unsigned(uint8_t(c)));
+        ids.push_back(s.find(name));
+      }
   }
   return ids;
 }
@@ -141,7 +142,8 @@ TEST(Tokenizer, SpecialTokensOnlyWhereAsked) {
   Vec<int32_t> ids;
   EncodeOptions options;
   options.bos = EncodeOptions::Add::kNo;
-  const TextPart parts[] = {{"<turn>", 6, true}, {"</turn>", 7, false}, {"</tu", 4, true}, {"rn>", 3, false}, {"</turn>", 7, true}};
+  const TextPart parts[] = {
+      {"<turn>", 6, true}, {"</turn>", 7, false}, {"</tu", 4, true}, {"rn>", 3, false}, {"</turn>", 7, true}};
   ASSERT_TRUE(v.tokenizer.encode_parts(parts, 5, options, &scratch, &ids).is_ok());
   want = {turn};
   for (const int32_t id : encode(v.tokenizer, "</turn></turn>")) want.push_back(id);
@@ -266,12 +268,24 @@ TEST(Tokenizer, DamagedTablesAreHarmless) {
   for (int round = 0; round < 400; ++round) {
     VocabData d = good;
     switch (round % 6) {
-      case 0: damage(d.pieces); break;
-      case 1: damage(d.piece_offsets); break;
-      case 2: damage(d.scores); break;
-      case 3: damage(d.types); break;
-      case 4: damage(d.index); break;
-      default: damage(d.index), damage(d.piece_offsets), damage(d.types), damage(d.scores); break;
+      case 0:
+        damage(d.pieces);
+        break;
+      case 1:
+        damage(d.piece_offsets);
+        break;
+      case 2:
+        damage(d.scores);
+        break;
+      case 3:
+        damage(d.types);
+        break;
+      case 4:
+        damage(d.index);
+        break;
+      default:
+        damage(d.index), damage(d.piece_offsets), damage(d.types), damage(d.scores);
+        break;
     }
     Vocab vocab;
     if (!vocab_open(tables_of(source, d), &vocab).is_ok()) continue;
@@ -319,7 +333,8 @@ TEST(Tokenizer, MegabytesTakeSeconds) {
   for (const std::string& text : {words, run, spaces}) {
     const auto begin = std::chrono::steady_clock::now();
     EXPECT_GT(encode(v.tokenizer, text).size(), 1000u);
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));  // sanitizers included; quadratic would be hours
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));  // sanitizers included; quadratic
+                                                                                    // would be hours
   }
 }
 

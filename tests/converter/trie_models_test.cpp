@@ -1,4 +1,5 @@
-// Normalisers, unigram and WordPiece models against the answers of sentencepiece and tokenizers (tests/goldens/tokenizer_trie.py).
+// Normalisers, unigram and WordPiece models against the answers of sentencepiece and tokenizers
+// (tests/goldens/tokenizer_trie.py).
 #include <algorithm>
 #include <random>
 
@@ -112,9 +113,11 @@ std::vector<std::string> normalizer_names() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Normalizer, EveryCharacter, testing::ValuesIn(normalizer_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Normalizer, EveryCharacter, testing::ValuesIn(normalizer_names()),
+                         [](const auto& info) { return info.param; });
 
-// Where tokenizers 0.23.3's BertPreTokenizer cuts "a?b" in three: how many characters beyond ASCII, and the CRC-32 of them all.
+// Where tokenizers 0.23.3's BertPreTokenizer cuts "a?b" in three: how many characters beyond ASCII, and the CRC-32 of
+// them all.
 TEST(PreTokenizer, PunctuationIsThatOfTheOriginal) {
   const std::vector<uint32_t> points = code_points_of(old_punctuation());
   size_t count = 0;
@@ -139,7 +142,8 @@ TEST(Normalizer, WhatIsUnknownIsRefusedByName) {
     return std::string();
   };
   EXPECT_NE(refusal(R"({"type":"Transliterate"})").find("Transliterate"), std::string::npos);
-  EXPECT_NE(refusal(R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"ByteLevel"}]})").find("ByteLevel"), std::string::npos);
+  EXPECT_NE(refusal(R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"ByteLevel"}]})").find("ByteLevel"),
+            std::string::npos);
   EXPECT_NE(refusal(R"({"type":"Precompiled","precompiled_charsmap":"AAAA"})").find("charsmap"), std::string::npos);
   EXPECT_NE(refusal(R"({"type":"Replace","content":"x"})").find("pattern"), std::string::npos);
 }
@@ -269,8 +273,10 @@ TEST(TrieModels, DamagedTablesAreHarmless) {
   for (const Case& c : read_cases("uni_small.jsonl"))
     if (c.bytes.size() < 60) text += c.bytes;
   const Json models = Json::parse(read_golden("trie_models.json"));
-  std::vector<VocabSource> sources = {from_spm_proto(read_golden("uni_small.model")), from_spm_proto(read_golden("spm_rules.model"))};
-  for (const char* name : {"word_piece", "unigram_bytes", "unigram_charsmap"}) sources.push_back(from_tokenizer_json(models.at(name).dump()));
+  std::vector<VocabSource> sources = {from_spm_proto(read_golden("uni_small.model")),
+                                      from_spm_proto(read_golden("spm_rules.model"))};
+  for (const char* name : {"word_piece", "unigram_bytes", "unigram_charsmap"})
+    sources.push_back(from_tokenizer_json(models.at(name).dump()));
   int opened = 0;
   for (const VocabSource& source : sources) {
     const VocabData good = build_vocab(source);
@@ -278,7 +284,8 @@ TEST(TrieModels, DamagedTablesAreHarmless) {
       VocabData d = good;
       for (uint32_t n = 1 + rng() % 20; n > 0; --n) {
         std::vector<uint8_t>& table = d.piece_trie.empty() || round % 2 ? d.normalizer : d.piece_trie;
-        table[rng() % 3 ? rng() % table.size() : rng() % std::min<size_t>(table.size(), 1200)] = uint8_t(rng() % 3 ? rng() : 0xFF);
+        table[rng() % 3 ? rng() % table.size() : rng() % std::min<size_t>(table.size(), 1200)] =
+            uint8_t(rng() % 3 ? rng() : 0xFF);
       }
       Vocab vocab;
       if (!vocab_open(tables_of(source, d), &vocab).is_ok()) continue;

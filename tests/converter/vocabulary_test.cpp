@@ -42,7 +42,8 @@ TEST(SpmProto, BrokenBytesAreRefusedOrRead) {
   for (int round = 0; round < 1500; ++round) {
     std::string bytes = good;
     if (round % 3 == 0) bytes.resize(rng() % bytes.size());
-    else for (uint32_t n = 1 + rng() % 8; n > 0; --n) bytes[rng() % bytes.size()] = char(rng());
+    else
+      for (uint32_t n = 1 + rng() % 8; n > 0; --n) bytes[rng() % bytes.size()] = char(rng());
     try {
       const VocabSource s = from_spm_proto(bytes);
       const VocabData d = build_vocab(s);
@@ -59,23 +60,31 @@ TEST(SpmProto, BrokenBytesAreRefusedOrRead) {
 
 // A ModelProto of three pieces; trainer and normalizer are protobuf messages.
 std::string proto(const std::string& trainer, const std::string& normalizer) {
-  const auto field = [](int number, const std::string& payload) { return std::string(1, char(number << 3 | 2)) + char(payload.size()) + payload; };
+  const auto field = [](int number, const std::string& payload) {
+    return std::string(1, char(number << 3 | 2)) + char(payload.size()) + payload;
+  };
   std::string out;
-  for (const char* piece : {"<unk>", "a", "b"}) out += field(1, field(1, piece) + (piece[0] == '<' ? std::string("\x18\x02") : ""));
+  for (const char* piece : {"<unk>", "a", "b"})
+    out += field(1, field(1, piece) + (piece[0] == '<' ? std::string("\x18\x02") : ""));
   return out + field(2, trainer) + field(3, normalizer);
 }
 
 TEST(SpmProto, OtherKindsAreRefusedByName) {
   const std::string bpe("\x18\x02"), exact("\x20\x00", 2);  // model_type = bpe; remove_extra_whitespaces = false
   EXPECT_EQ(from_spm_proto(proto(bpe, exact)).pieces.size(), 3u);
-  const auto why = [](const std::string& bytes) { return message_of<UnsupportedTokenizer>([&] { from_spm_proto(bytes); }); };
+  const auto why = [](const std::string& bytes) {
+    return message_of<UnsupportedTokenizer>([&] { from_spm_proto(bytes); });
+  };
   EXPECT_NE(why(proto("\x18\x04", exact)).find("char"), std::string::npos);
   EXPECT_EQ(from_spm_proto(proto("", exact)).kind, TokenizerKind::kUnigram);
   // Each of them brings a normaliser.
   EXPECT_TRUE(build_vocab(from_spm_proto(proto(bpe, exact))).normalizer.empty());
   EXPECT_FALSE(build_vocab(from_spm_proto(proto(bpe, ""))).normalizer.empty());
   EXPECT_FALSE(build_vocab(from_spm_proto(proto(bpe + "\xc0\x01\x01", exact))).normalizer.empty());
-  EXPECT_NE(message_of<std::runtime_error>([&] { build_vocab(from_spm_proto(proto(bpe, exact + "\x0a\x08nmt_nfkc\x12\x01z"))); }).find("charsmap"), std::string::npos);
+  EXPECT_NE(message_of<std::runtime_error>([&] {
+              build_vocab(from_spm_proto(proto(bpe, exact + "\x0a\x08nmt_nfkc\x12\x01z")));
+            }).find("charsmap"),
+            std::string::npos);
 }
 
 // tokenizer.json as the usual conversion makes it from a SentencePiece model: all pairs of a piece, best pieces first.
@@ -89,7 +98,8 @@ Json tokenizer_json(const VocabSource& s) {
     order.push_back(i);
     const PieceType type = PieceType(s.types[i]);
     if (type == PieceType::kControl || type == PieceType::kUserDefined || type == PieceType::kUnknown)
-      added.push_back({{"id", i}, {"content", s.pieces[i]}, {"special", type != PieceType::kUserDefined}, {"normalized", false}});
+      added.push_back(
+          {{"id", i}, {"content", s.pieces[i]}, {"special", type != PieceType::kUserDefined}, {"normalized", false}});
   }
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return s.scores[a] > s.scores[b]; });
   for (const size_t i : order)
@@ -98,10 +108,18 @@ Json tokenizer_json(const VocabSource& s) {
       if (ids.count(a) && ids.count(b)) merges.push_back({a, b});
     }
   return {{"added_tokens", added},
-          {"normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Prepend"}, {"prepend", "\u2581"}}, {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}}},
+          {"normalizer",
+           {{"type", "Sequence"},
+            {"normalizers",
+             {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+              {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}}},
           {"pre_tokenizer", nullptr},
-          {"post_processor", {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}}}},
-          {"model", {{"type", "BPE"}, {"byte_fallback", true}, {"unk_token", "<unk>"}, {"vocab", vocab}, {"merges", merges}}}};
+          {"post_processor",
+           {{"type", "TemplateProcessing"},
+            {"single",
+             {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}}}},
+          {"model",
+           {{"type", "BPE"}, {"byte_fallback", true}, {"unk_token", "<unk>"}, {"vocab", vocab}, {"merges", merges}}}};
 }
 
 TEST(TokenizerJson, GivesTheIdsOfTheModelItWasMadeFrom) {
@@ -117,10 +135,12 @@ TEST(TokenizerJson, GivesTheIdsOfTheModelItWasMadeFrom) {
     }
   };
   compare();
-  for (Json& m : j["model"]["merges"]) m = m[0].get<std::string>() + " " + m[1].get<std::string>();  // the older way to write pairs
+  for (Json& m : j["model"]["merges"])
+    m = m[0].get<std::string>() + " " + m[1].get<std::string>();  // the older way to write pairs
   compare();
   j["normalizer"] = nullptr;
-  j["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "first"}, {"split", false}};
+  j["pre_tokenizer"] = {
+      {"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "first"}, {"split", false}};
   compare();
 }
 
@@ -133,12 +153,17 @@ TEST(TokenizerJson, OtherKindsAreRefusedByName) {
   };
   EXPECT_EQ(why([](Json&) {}), "");
   EXPECT_NE(why([](Json& j) { j["model"]["type"] = "WordLevel"; }).find("WordLevel"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["model"]["dropout"] = 0.1, j["normalizer"] = nullptr; }).find("dropout"), std::string::npos);
-  EXPECT_NE(why([](Json& j) { j["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; }).find("UnicodeScripts"), std::string::npos);
+  EXPECT_NE(why([](Json& j) { j["model"]["dropout"] = 0.1, j["normalizer"] = nullptr; }).find("dropout"),
+            std::string::npos);
+  EXPECT_NE(why([](Json& j) {
+              j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
+            }).find("UnicodeScripts"),
+            std::string::npos);
   Json j = good;
   j["normalizer"] = nullptr;
   j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(?<name>a)"}}}};
-  EXPECT_NE(message_of<UnsupportedTokenizer>([&] { build_vocab(from_tokenizer_json(j.dump())); }).find("(?<name>a)"), std::string::npos);
+  EXPECT_NE(message_of<UnsupportedTokenizer>([&] { build_vocab(from_tokenizer_json(j.dump())); }).find("(?<name>a)"),
+            std::string::npos);
 }
 
 // Merges that are not SentencePiece's are those of an ordinary BPE model.
@@ -161,12 +186,12 @@ TEST(TokenizerJson, OtherMergesMakeAnotherKind) {
   };
   EXPECT_TRUE(is_other([&](Json& j) { j["model"]["merges"].erase(first_of_two(j["model"]["merges"])); }));
   EXPECT_TRUE(is_other([&](Json& j) {
-              Json& merges = j["model"]["merges"];
-              const size_t at = first_of_two(merges);
-              const Json moved = merges[at];
-              merges.erase(at);
-              merges.push_back(moved);
-            }));
+    Json& merges = j["model"]["merges"];
+    const size_t at = first_of_two(merges);
+    const Json moved = merges[at];
+    merges.erase(at);
+    merges.push_back(moved);
+  }));
 }
 
 TEST(TokenizerJson, BrokenFilesAreRefused) {
@@ -202,11 +227,14 @@ TEST(TokenizerJson, BrokenFilesAreRefused) {
 
 TEST(TokenizerJson, ConfigGivesFlagsAndTemplate) {
   VocabSource s = small();
-  apply_tokenizer_config(R"({"add_bos_token": false, "add_eos_token": true, "eos_token": {"content": "</turn>"}, "chat_template": "x"})", &s);
+  apply_tokenizer_config(
+      R"({"add_bos_token": false, "add_eos_token": true, "eos_token": {"content": "</turn>"}, "chat_template": "x"})",
+      &s);
   EXPECT_TRUE(!s.add_bos && s.add_eos);
   EXPECT_EQ(s.pieces[size_t(s.eos)], "</turn>");
   EXPECT_EQ(s.chat_template, "x");
-  apply_tokenizer_config(R"({"chat_template": [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]})", &s);
+  apply_tokenizer_config(
+      R"({"chat_template": [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]})", &s);
   EXPECT_EQ(s.chat_template, "d");
   EXPECT_NE(message_of<std::runtime_error>([&] { apply_tokenizer_config("[", &s); }), "");
 }
@@ -266,12 +294,14 @@ TEST(Gguf, OtherKindsAndBrokenMetadataAreRefused) {
               GgufTokenizer g = good;
               g.model = "gpt2", g.pre = "later";
               from_gguf(g);
-            }).find("later"), std::string::npos);
+            }).find("later"),
+            std::string::npos);
   EXPECT_NE(message_of<UnsupportedTokenizer>([&] {
               GgufTokenizer g = good;
               g.model = "t6";
               from_gguf(g);
-            }).find("t6"), std::string::npos);
+            }).find("t6"),
+            std::string::npos);
   EXPECT_NE(why([](auto& g) { g.scores.pop_back(); }), "");
   EXPECT_NE(why([](auto& g) { g.types.pop_back(); }), "");
   EXPECT_NE(why([](auto& g) { g.types[9] = 0; }), "");

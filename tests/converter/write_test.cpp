@@ -20,7 +20,8 @@ TEST(Sha256, PublishedVectors) {
   EXPECT_EQ(sha256("", 1), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(sha256("abc", 3), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   for (size_t step : {1, 7, 64, 65, 1000})
-    EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", step), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", step),
+              "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
   EXPECT_EQ(sha256(std::string(1000000, 'a'), 999), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
@@ -56,7 +57,8 @@ TEST(Write, LayoutAndChecksums) {
   uint64_t end = 0;
   for (const auto& t : model->tensors()) {
     if (t.segment != 0) continue;
-    const auto at = uint64_t(static_cast<const char*>(t.view.data) - static_cast<const char*>(model->tensors()[0].view.data));
+    const auto at =
+        uint64_t(static_cast<const char*>(t.view.data) - static_cast<const char*>(model->tensors()[0].view.data));
     EXPECT_GE(at, end) << t.name;
     end = at + t.bytes;
   }
@@ -79,7 +81,10 @@ TEST(Write, StatesFollowTheWeights) {
   const struct {
     Weights weights;
     DType state;
-  } kCases[] = {{Weights::kKeep, DType::kF32}, {Weights::kF32, DType::kF32}, {Weights::kF16, DType::kF16}, {Weights::kQ8, DType::kF16}};
+  } kCases[] = {{Weights::kKeep, DType::kF32},
+                {Weights::kF32, DType::kF32},
+                {Weights::kF16, DType::kF16},
+                {Weights::kQ8, DType::kF16}};
   for (const auto& c : kCases) {
     convert_to(kGoldens / "tiny_gemma2", tmp / "m.rnl", c.weights);
     const auto model = open_model(tmp / "m.rnl");
@@ -106,7 +111,8 @@ TEST(Write, AFullDiskLeavesTheOldFileAndNothingElse) {
 
 TEST(Write, AFolderThatIsNotThereIsNamed) {
   TemporaryFolder tmp;
-  EXPECT_NE(error_of([&] { convert_to(kGoldens / "tiny_gemma2", tmp / "none/m.rnl"); }).find("none/m.rnl"), std::string::npos);
+  EXPECT_NE(error_of([&] { convert_to(kGoldens / "tiny_gemma2", tmp / "none/m.rnl"); }).find("none/m.rnl"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Hostile adapters of a sound model: any bytes as a file, and a sound adapter with changed bytes. The seal is made right first.
+// Hostile adapters of a sound model: any bytes as a file, and a sound adapter with changed bytes. The seal is made
+// right first.
 #include <cstring>
 #include <vector>
 
@@ -60,7 +61,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Seal seal;
   std::memcpy(&seal, sound.data() + sound.size() - kSealBytes, kSealBytes);
   std::vector<unsigned char> file = sound;
-  for (size_t i = 1; i + 3 <= size; i += 3) file[(size_t(data[i]) << 8 | data[i + 1]) % seal.header_bytes] ^= data[i + 2];
+  for (size_t i = 1; i + 3 <= size; i += 3)
+    file[(size_t(data[i]) << 8 | data[i + 1]) % seal.header_bytes] ^= data[i + 2];
   std::memcpy(file.data() + 4, "RNNL", 4);
   try_adapter(std::move(file), size_t(seal.header_bytes));
   return 0;

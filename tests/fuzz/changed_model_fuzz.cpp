@@ -1,5 +1,6 @@
-// A small model whose objects are changed one by one, sealed again, planned with any options and run: calls cut anywhere, tokens taken back, forks,
-// saved states. What the planner takes must stay inside its memory. Input: which model, options, a count of changes, then 6 bytes for each.
+// A small model whose objects are changed one by one, sealed again, planned with any options and run: calls cut
+// anywhere, tokens taken back, forks, saved states. What the planner takes must stay inside its memory. Input: which
+// model, options, a count of changes, then 6 bytes for each.
 #include "fuzz/bytes.h"
 #include "unit/any_calls.h"
 #include "unit/kept_graphs.h"
@@ -18,8 +19,36 @@ GraphBuilder base_model(unsigned which) {
   return b;
 }
 
-const char* const kSizes[] = {"T", "R", "1", "4", "0", "2", "16", "64", "T*2", "T+1", "mod(T,8)+1", "floordiv(chunk,T)*4", "(chunk-T)*1000", "context", "chunk", "rollback", "rows", "max(T,R)", "min(T,R)", "R*2", "floordiv(T,2)",
-                              "2147418113", "2147549185", "1099511627776", "ceildiv(context,64)*64", "ceildiv(4+max(chunk,rollback),64)*64", "chunk-T", "T-1", "4*R+T", "floordiv(context,16)"};
+const char* const kSizes[] = {"T",
+                              "R",
+                              "1",
+                              "4",
+                              "0",
+                              "2",
+                              "16",
+                              "64",
+                              "T*2",
+                              "T+1",
+                              "mod(T,8)+1",
+                              "floordiv(chunk,T)*4",
+                              "(chunk-T)*1000",
+                              "context",
+                              "chunk",
+                              "rollback",
+                              "rows",
+                              "max(T,R)",
+                              "min(T,R)",
+                              "R*2",
+                              "floordiv(T,2)",
+                              "2147418113",
+                              "2147549185",
+                              "1099511627776",
+                              "ceildiv(context,64)*64",
+                              "ceildiv(4+max(chunk,rollback),64)*64",
+                              "chunk-T",
+                              "T-1",
+                              "4*R+T",
+                              "floordiv(context,16)"};
 const char* size_of(uint8_t x) { return kSizes[x % std::size(kSizes)]; }
 
 template <class T>
@@ -54,12 +83,24 @@ void change_value(format::ValueT& v, Bytes& in) {
 void change_state(format::StateT& s, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
   switch (what % 8) {
-    case 0: s.kind = format::StateKind(a % 3); break;
-    case 1: s.dtype = format::DType(a % 10); break;
-    case 2: s.block_axis = a % 5; break;
-    case 3: s.slots = size_of(a); break;
-    case 4: s.window = a % 2 ? a : uint32_t(a) << (b % 24); break;
-    default: change_shape(s.shape, a, b); break;
+    case 0:
+      s.kind = format::StateKind(a % 3);
+      break;
+    case 1:
+      s.dtype = format::DType(a % 10);
+      break;
+    case 2:
+      s.block_axis = a % 5;
+      break;
+    case 3:
+      s.slots = size_of(a);
+      break;
+    case 4:
+      s.window = a % 2 ? a : uint32_t(a) << (b % 24);
+      break;
+    default:
+      change_shape(s.shape, a, b);
+      break;
   }
 }
 
@@ -67,11 +108,21 @@ void change_state(format::StateT& s, Bytes& in) {
 void change_attributes(format::AttrsUnion& u, uint8_t what, uint8_t x) {
   if (auto* a = u.AsAttentionAttrs()) {
     switch (what % 5) {
-      case 0: a->window = x; break;
-      case 1: a->stride = x; break;
-      case 2: a->causal = x % 2; break;
-      case 3: a->softcap = float(x) - 1; break;
-      default: a->window = uint32_t(x) << 23; break;
+      case 0:
+        a->window = x;
+        break;
+      case 1:
+        a->stride = x;
+        break;
+      case 2:
+        a->causal = x % 2;
+        break;
+      case 3:
+        a->softcap = float(x) - 1;
+        break;
+      default:
+        a->window = uint32_t(x) << 23;
+        break;
     }
   } else if (auto* s = u.AsSliceAttrs()) {
     if (what % 2) s->axis = x % 6;
@@ -105,14 +156,24 @@ void change_op(format::ModelT& m, format::ProgramT& p, Bytes& in) {
   };
   switch (what % 8) {
     case 0:
-    case 1: set(op.inputs); break;
-    case 2: set(op.outputs); break;
-    case 3: std::swap(p.ops[i], p.ops[a % p.ops.size()]); break;
-    case 4: p.ops.push_back(std::make_unique<format::OpT>(op)); break;
+    case 1:
+      set(op.inputs);
+      break;
+    case 2:
+      set(op.outputs);
+      break;
+    case 3:
+      std::swap(p.ops[i], p.ops[a % p.ops.size()]);
+      break;
+    case 4:
+      p.ops.push_back(std::make_unique<format::OpT>(op));
+      break;
     case 5:
       if (const OpDef* def = find_op(a % 27)) op.code = def->number, op.version = def->version, op.name = def->name;
       break;
-    default: change_attributes(op.attrs, a, b); break;
+    default:
+      change_attributes(op.attrs, a, b);
+      break;
   }
 }
 
@@ -135,7 +196,9 @@ void change(GraphBuilder& b, Bytes& in) {
       break;
     case 6:
     case 7:
-    case 8: change_op(m, p, in); break;
+    case 8:
+      change_op(m, p, in);
+      break;
     case 9: {
       const uint8_t where = in.byte();
       const std::string name = any_name(m, p, in.byte());
@@ -154,7 +217,9 @@ void change(GraphBuilder& b, Bytes& in) {
     default: {
       const uint8_t a = in.byte();
       if (auto* t = any_of(m.tensors, a); t && a % 2) t->shape.assign(1 + a / 2 % 3, in.byte() % 32);
-      else if (!p.inputs.empty()) p.inputs.push_back(std::make_unique<format::ValueT>(*p.inputs[a % p.inputs.size()])), p.inputs.back()->name += "2";
+      else if (!p.inputs.empty())
+        p.inputs.push_back(std::make_unique<format::ValueT>(*p.inputs[a % p.inputs.size()])),
+            p.inputs.back()->name += "2";
       break;
     }
   }
@@ -181,7 +246,9 @@ struct Run {
     const uint8_t what = in.byte();
     Gathered out;
     switch (what % 8) {
-      case 4: (void)rnl_session_rollback(s.get(), what / 8 % 9); break;
+      case 4:
+        (void)rnl_session_rollback(s.get(), what / 8 % 9);
+        break;
       case 5: {
         rnl_session* copy = nullptr;
         if (rnl_session_fork(s.get(), &copy) == RNL_OK) s.reset(copy);
@@ -189,7 +256,8 @@ struct Run {
       }
       case 6: {
         std::vector<unsigned char> state(rnl_session_snapshot_bytes(s.get()));
-        if (rnl_session_snapshot(s.get(), state.data(), state.size()) == RNL_OK) (void)rnl_session_restore_snapshot(s.get(), state.data(), state.size());
+        if (rnl_session_snapshot(s.get(), state.data(), state.size()) == RNL_OK)
+          (void)rnl_session_restore_snapshot(s.get(), state.data(), state.size());
         break;
       }
       case 7: {
@@ -200,7 +268,9 @@ struct Run {
         (void)rnl_session_generate(s.get(), ids, 3, &g, nullptr, nullptr, nullptr);
         break;
       }
-      default: (void)run_any(s.get(), model, o, call(), what & 64, &out); break;
+      default:
+        (void)run_any(s.get(), model, o, call(), what & 64, &out);
+        break;
     }
     at = rnl_session_position(s.get());
   }

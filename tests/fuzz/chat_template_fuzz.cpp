@@ -1,5 +1,6 @@
-// Any text as a chat template, and any program as what it was compiled to: both end, with a message or with a text whose origins are whole.
-// Input: the first byte's low bit tells which; a program is that of a good template, changed at places given by pairs of bytes.
+// Any text as a chat template, and any program as what it was compiled to: both end, with a message or with a text
+// whose origins are whole. Input: the first byte's low bit tells which; a program is that of a good template, changed
+// at places given by pairs of bytes.
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -12,14 +13,20 @@ using namespace runnel;
 namespace {
 
 constexpr const char* kGood =
-    "{% macro f(a, b='x') %}{{ a ~ b | upper }}{% endmacro %}{% set ns = namespace(n=0, s='') %}{% for m in messages if m.role != 'tool' %}{% set x %}{{ f(m.content | trim) }}{% endset %}"
-    "{% set ns.n = ns.n + loop.index %}{% set ns.s = ns.s + x[::-1] %}{{ [x, ns.n, m.content.split(' ')[0]] | join(', ') if loop.first and not loop.last else m.content.replace('e', x) }}"
-    "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('|') | tojson }}{% endfor %}{% for k, v in {'a': 1, 'b': [2, none]}.items() %}{{ k ~ v }}{% else %}{{ ns.s }}{% endfor %}";
+    "{% macro f(a, b='x') %}{{ a ~ b | upper }}{% endmacro %}{% set ns = namespace(n=0, s='') %}{% for m in messages "
+    "if m.role != 'tool' %}{% set x %}{{ f(m.content | trim) }}{% endset %}"
+    "{% set ns.n = ns.n + loop.index %}{% set ns.s = ns.s + x[::-1] %}{{ [x, ns.n, m.content.split(' ')[0]] | join(', "
+    "') if loop.first and not loop.last else m.content.replace('e', x) }}"
+    "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('|') | tojson }}{% endfor "
+    "%}{% for k, v in {'a': 1, 'b': [2, none]}.items() %}{{ k ~ v }}{% else %}{{ ns.s }}{% endfor %}";
 
 void render(const format::ChatProgramT& program) {
   flatbuffers::FlatBufferBuilder builder;
   builder.Finish(format::ChatProgram::Pack(builder, &program));
-  const ChatMessage messages[] = {{"system", "Be brief."}, {"user", " Hello \xE4\xBD\xA0 \xFF there "}, {"assistant", "Hi\nyou"}, {"user", "one two  three"}};
+  const ChatMessage messages[] = {{"system", "Be brief."},
+                                  {"user", " Hello \xE4\xBD\xA0 \xFF there "},
+                                  {"assistant", "Hi\nyou"},
+                                  {"user", "one two  three"}};
   Conversation c;
   c.messages = messages;
   c.count = 4;

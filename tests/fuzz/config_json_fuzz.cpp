@@ -1,4 +1,5 @@
-// Any text as a config.json: the recipes' reading of it. There are no weights, so every accepted configuration ends at a missing tensor.
+// Any text as a config.json: the recipes' reading of it. There are no weights, so every accepted configuration ends at
+// a missing tensor.
 #include "converter/read/facts.h"
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"

@@ -1,4 +1,5 @@
-// Any bytes as a GGUF file: read, built by the recipe that it names, its vocabulary turned into tables, every value decoded.
+// Any bytes as a GGUF file: read, built by the recipe that it names, its vocabulary turned into tables, every value
+// decoded.
 #include "converter/read/read.h"
 #include "converter/recipes/recipe.h"
 #include "converter/text/tokenizer.h"

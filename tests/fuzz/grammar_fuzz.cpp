@@ -1,6 +1,6 @@
-// Any text as a grammar: it compiles or is refused, in bounded time. Where it compiles: what a text of bytes leads to, and what a token may
-// be there, agree with each other; positions with wrong cells are refused or followed, never read out of range.
-// Input: the grammar's size (2 bytes), the grammar, a text that is to follow it.
+// Any text as a grammar: it compiles or is refused, in bounded time. Where it compiles: what a text of bytes leads to,
+// and what a token may be there, agree with each other; positions with wrong cells are refused or followed, never read
+// out of range. Input: the grammar's size (2 bytes), the grammar, a text that is to follow it.
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -28,7 +28,9 @@ const Vocabulary& vocabulary() {
     auto* made = new Vocabulary{convert::from_spm_proto(bytes), {}, {}};
     made->data = convert::build_vocab(made->source);
     Vocab vocab;
-    if (!vocab_open(convert::tables_of(made->source, made->data), &vocab).is_ok() || !TokenOrder::build(Tokenizer(vocab), &made->order).is_ok()) std::abort();
+    if (!vocab_open(convert::tables_of(made->source, made->data), &vocab).is_ok() ||
+        !TokenOrder::build(Tokenizer(vocab), &made->order).is_ok())
+      std::abort();
     return made;
   }();
   return v;

@@ -1,4 +1,5 @@
-// Any bytes as a model file. The seal is made right first, so that the fuzzer reaches the verifier and the planner; what can be planned runs.
+// Any bytes as a model file. The seal is made right first, so that the fuzzer reaches the verifier and the planner;
+// what can be planned runs.
 #include <cstring>
 #include <vector>
 

@@ -1,5 +1,6 @@
-// Damaged tables of a byte-level BPE vocabulary, its pre-tokenizer and its added tokens, and any text: every call ends, reads nothing
-// out of range, and gives ids of the vocabulary. Input: a count of changes, then table, position (3 bytes) and value of each, then the text.
+// Damaged tables of a byte-level BPE vocabulary, its pre-tokenizer and its added tokens, and any text: every call ends,
+// reads nothing out of range, and gives ids of the vocabulary. Input: a count of changes, then table, position (3
+// bytes) and value of each, then the text.
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -52,13 +53,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (uint32_t n = data[0] % 32; n > 0 && at + 5 <= size; --n, at += 5) {
     const size_t position = data[at + 1] | size_t(data[at + 2]) << 8 | size_t(data[at + 3]) << 16;
     switch (data[at] % 6) {
-      case 0: change(d.pre_tokenizer, position, data[at + 4]); break;
+      case 0:
+        change(d.pre_tokenizer, position, data[at + 4]);
+        break;
       // Steps stand in front, the instructions of the last pattern at the end.
-      case 1: change(d.pre_tokenizer, position % 256, data[at + 4]); break;
-      case 2: change(d.pre_tokenizer, d.pre_tokenizer.size() - 1 - position % std::min<size_t>(d.pre_tokenizer.size(), 2048), data[at + 4]); break;
-      case 3: change(d.merges, position, data[at + 4]); break;
-      case 4: change(d.index, position, data[at + 4]); break;
-      default: d.added[position % d.added.size()] = int32_t(data[at + 4]) - 3; break;
+      case 1:
+        change(d.pre_tokenizer, position % 256, data[at + 4]);
+        break;
+      case 2:
+        change(d.pre_tokenizer, d.pre_tokenizer.size() - 1 - position % std::min<size_t>(d.pre_tokenizer.size(), 2048),
+               data[at + 4]);
+        break;
+      case 3:
+        change(d.merges, position, data[at + 4]);
+        break;
+      case 4:
+        change(d.index, position, data[at + 4]);
+        break;
+      default:
+        d.added[position % d.added.size()] = int32_t(data[at + 4]) - 3;
+        break;
     }
   }
   Vocab vocab;

@@ -1,5 +1,6 @@
-// Honest random graphs of many operators, with several inputs, states, rows and heads, run in many ways: what a way gives must be what the reference
-// kernels give in one pass. Input: the graph, operator by operator, then the ways. RUNNEL_FUZZ_THREADS=1 leaves out two threads.
+// Honest random graphs of many operators, with several inputs, states, rows and heads, run in many ways: what a way
+// gives must be what the reference kernels give in one pass. Input: the graph, operator by operator, then the ways.
+// RUNNEL_FUZZ_THREADS=1 leaves out two threads.
 #include <cstdio>
 
 #include "cpu/kernels.h"
@@ -17,8 +18,10 @@ int g_target = -1;  // below 0: all that the machine has; behind the last: the r
 }  // namespace
 
 // The linker puts it in the place of find_kernel (tests/fuzz/CMakeLists.txt).
-extern "C" const Kernel* real_find_kernel(uint16_t op, const OpCall& call, const CpuTarget* from) asm("__real__ZN6runnel11find_kernelEtRKNS_6OpCallEPKNS_9CpuTargetE");
-extern "C" const Kernel* wrapped_find_kernel(uint16_t op, const OpCall& call, const CpuTarget* from) asm("__wrap__ZN6runnel11find_kernelEtRKNS_6OpCallEPKNS_9CpuTargetE");
+extern "C" const Kernel* real_find_kernel(uint16_t op, const OpCall& call, const CpuTarget* from) asm(
+    "__real__ZN6runnel11find_kernelEtRKNS_6OpCallEPKNS_9CpuTargetE");
+extern "C" const Kernel* wrapped_find_kernel(uint16_t op, const OpCall& call, const CpuTarget* from) asm(
+    "__wrap__ZN6runnel11find_kernelEtRKNS_6OpCallEPKNS_9CpuTargetE");
 extern "C" const Kernel* wrapped_find_kernel(uint16_t op, const OpCall& call, const CpuTarget* from) {
   int count = 0;
   const CpuTarget* all = cpu_targets(&count);
@@ -127,10 +130,12 @@ class Grower {
     const Value x = *found;
     switch (kind) {
       case 0: {
-        const UnaryKind kinds[] = {UnaryKind::tanh, UnaryKind::sigmoid, UnaryKind::silu, UnaryKind::relu, UnaryKind::gelu, UnaryKind::neg, UnaryKind::abs};
+        const UnaryKind kinds[] = {UnaryKind::tanh, UnaryKind::sigmoid, UnaryKind::silu, UnaryKind::relu,
+                                   UnaryKind::gelu, UnaryKind::neg,     UnaryKind::abs};
         return b_.unary(x.name, add(x.dims, by_rows).name, kinds[in_.below(7)]);
       }
-      case 1: return binary(x);
+      case 1:
+        return binary(x);
       case 2: {
         const int n = 4 << in_.below(4);
         const std::string w = matrix(uint64_t(n), uint64_t(x.dims.back()));
@@ -139,10 +144,15 @@ class Grower {
         b_.add_op("matmul", {x.name, w}, {add(dims, by_rows).name});
         return;
       }
-      case 3: b_.add_op(in_.one_in(2) ? "rms_norm" : "softmax", {x.name}, {add(x.dims, by_rows).name}); return;
-      case 4: return slice(x);
-      case 5: return reshape(x);
-      case 6: return concat(x);
+      case 3:
+        b_.add_op(in_.one_in(2) ? "rms_norm" : "softmax", {x.name}, {add(x.dims, by_rows).name});
+        return;
+      case 4:
+        return slice(x);
+      case 5:
+        return reshape(x);
+      case 6:
+        return concat(x);
       case 7:
         if (x.dims.size() == 2) {
           const uint32_t axis = in_.below(2);
@@ -156,17 +166,21 @@ class Grower {
           b_.add_op("transpose", {x.name}, {add({x.dims[1], x.dims[0]}, by_rows).name}).attrs.Set(std::move(t));
         }
         return;
-      default: return state(x, kind);
+      default:
+        return state(x, kind);
     }
   }
   void binary(const Value& x) {
-    const format::BinaryKind kinds[] = {format::BinaryKind::add, format::BinaryKind::sub, format::BinaryKind::mul, format::BinaryKind::max};
+    const format::BinaryKind kinds[] = {format::BinaryKind::add, format::BinaryKind::sub, format::BinaryKind::mul,
+                                        format::BinaryKind::max};
     const auto kind = kinds[in_.below(4)];
     std::vector<std::string> others;
     for (const Value& v : values_)
       if (v.by_rows == x.by_rows && v.dims == x.dims) others.push_back(v.name);
     const uint32_t n = in_.below(uint32_t(others.size()) + 2);
-    const std::string y = n < others.size() ? others[n] : has_fixed_ && n == others.size() ? "fixed" : tensor({uint64_t(x.dims.back())});
+    const std::string y = n < others.size()                  ? others[n]
+                          : has_fixed_ && n == others.size() ? "fixed"
+                                                             : tensor({uint64_t(x.dims.back())});
     const std::string to = add(x.dims, x.by_rows).name;
     b_.binary(x.name, y, to, kind);
     if (kind == format::BinaryKind::mul) b_.unary(to, add(x.dims, x.by_rows).name);
@@ -218,16 +232,19 @@ class Grower {
         b_.add_op("causal_conv", {x.name, w, "", s}, {add(x.dims, false).name, s}).attrs.Set(format::ConvAttrsT{});
         return;
       }
-      case 12: return attend(x);
+      case 12:
+        return attend(x);
       case 13: {
         format::CellAttrsT a;
         a.kind = format::CellKind::rnn;
-        const std::string r = tensor({1, 1, uint64_t(n), uint64_t(n)}, 1 / std::sqrt(float(n))), s = recurrent({"1", width}), p = add({1, 1, n}, false).name;
+        const std::string r = tensor({1, 1, uint64_t(n), uint64_t(n)}, 1 / std::sqrt(float(n))),
+                          s = recurrent({"1", width}), p = add({1, 1, n}, false).name;
         b_.add_op("reshape", {x.name}, {p});
         b_.add_op("cell_recurrence", {p, r, "", s}, {add({n}, false).name, s}).attrs.Set(std::move(a));
         return;
       }
-      default: return memory(x);
+      default:
+        return memory(x);
     }
   }
   // A window, or all of the stream; keys and values of one head.
@@ -235,7 +252,8 @@ class Grower {
     const int n = x.width();
     const std::string name = "kv" + std::to_string(states_++), width = std::to_string(n);
     const uint32_t window = in_.one_in(2) ? 1 + in_.below(12) : 0;
-    b_.add_kv(name, window ? StateKind::ring : StateKind::append, "1", width, window ? ring_slots(int(window)) : kAllSlots, window);
+    b_.add_kv(name, window ? StateKind::ring : StateKind::append, "1", width,
+              window ? ring_slots(int(window)) : kAllSlots, window);
     const std::string q = add({1, n}, false).name;
     b_.add_op("reshape", {x.name}, {q});
     b_.attention(q, add({n}, false).name, name + "k", name + "v", window);
@@ -243,14 +261,16 @@ class Grower {
   void memory(const Value& x) {
     const int n = x.width();
     if (n > 32) return;
-    const std::string width = std::to_string(n), q = add({1, n}, false).name, unit = add({1, n}, false).name, s = recurrent({"1", width, width});
+    const std::string width = std::to_string(n), q = add({1, n}, false).name, unit = add({1, n}, false).name,
+                      s = recurrent({"1", width, width});
     b_.add_op("reshape", {x.name}, {q}), b_.add_op("softmax", {q}, {unit});
     format::MatrixRecurrenceAttrsT a;
     a.rule = in_.one_in(2) ? format::RecurrenceRule::delta : format::RecurrenceRule::add;
     a.scale = 0.5f;
     const std::string decay = "t" + std::to_string(tensors_++);
     b_.add_tensor(decay, {1}, {-0.2f});
-    b_.add_op("matrix_recurrence", {q, unit, q, decay, "", "", "", "", "", s}, {add({1, n}, false).name, s}).attrs.Set(std::move(a));
+    b_.add_op("matrix_recurrence", {q, unit, q, decay, "", "", "", "", "", s}, {add({1, n}, false).name, s})
+        .attrs.Set(std::move(a));
   }
   void outputs() {
     std::vector<std::string> names;
@@ -271,7 +291,8 @@ class Grower {
 };
 
 Way any_way(Bytes& in, int64_t total) {
-  static const bool one_thread = std::getenv("RUNNEL_FUZZ_THREADS") && std::atoi(std::getenv("RUNNEL_FUZZ_THREADS")) == 1;
+  static const bool one_thread =
+      std::getenv("RUNNEL_FUZZ_THREADS") && std::atoi(std::getenv("RUNNEL_FUZZ_THREADS")) == 1;
   Way w;
   w.chunk = one_of({1, 2, 3, 7, 8, 16, 64}, in.below(7));
   w.rows = one_of({1, 2, 5, 64}, in.below(4));

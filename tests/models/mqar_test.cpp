@@ -1,4 +1,5 @@
-// Multi-query associative recall (row A27): a trained model recalls under Runnel what it recalls under transformers (tests/goldens/make_mqar.py).
+// Multi-query associative recall (row A27): a trained model recalls under Runnel what it recalls under transformers
+// (tests/goldens/make_mqar.py).
 #include "converter/kit.h"
 
 namespace runnel::convert {
@@ -9,13 +10,16 @@ TEST(A27, RecallOfATrainedModel) {
   convert_to(kGoldens / "mqar", tmp / "m.rnl", Weights::kF32);
   const auto model = open_model(tmp / "m.rnl");
   Checkpoint c = load_safetensors(kGoldens / "mqar/sequences.safetensors");
-  const std::vector<int32_t> ids = integers_of(c, "ids"), answers = integers_of(c, "answers"), predicted = integers_of(c, "predicted");
+  const std::vector<int32_t> ids = integers_of(c, "ids"), answers = integers_of(c, "answers"),
+                             predicted = integers_of(c, "predicted");
   const std::vector<float> wanted = values_of(c, "logits");
-  const size_t tokens = size_t(c.find("ids")->shape[1]), sequences = ids.size() / tokens, vocab = wanted.size() / tokens;
+  const size_t tokens = size_t(c.find("ids")->shape[1]), sequences = ids.size() / tokens,
+               vocab = wanted.size() / tokens;
   for (const int64_t chunk : {1, 7, 64, 256}) {
     size_t asked = 0, same = 0, right = 0;
     for (size_t s = 0; s < sequences; ++s) {
-      const std::vector<float> logits = all_logits(*model, {ids.begin() + long(s * tokens), ids.begin() + long((s + 1) * tokens)}, chunk);
+      const std::vector<float> logits =
+          all_logits(*model, {ids.begin() + long(s * tokens), ids.begin() + long((s + 1) * tokens)}, chunk);
       if (s == 0) EXPECT_LE(largest_difference(logits, wanted), 1e-4f * largest(wanted)) << "chunk " << chunk;
       for (size_t t = 0; t < tokens; ++t) {
         const size_t i = s * tokens + t;

@@ -1,7 +1,8 @@
-// Random calls of runnel.h on every kind of tiny model, compared with what a new session gives that is fed the same: bit for bit where the
-// header promises it. Takes RUNNEL_STREAM_SECONDS (30); RUNNEL_STREAM_SEED runs one seed alone and tells each step, RUNNEL_STREAM_FIRST is where to
-// begin, RUNNEL_STREAM_THREADS fixes the number of threads, RUNNEL_STREAM_KIND takes models whose name begins so,
-// RUNNEL_STREAM_WITHOUT leaves out the steps that it names, RUNNEL_STREAM_FAILURES (3) is how many failures end it, RUNNEL_TEST_BACKEND=vulkan runs it on a device.
+// Random calls of runnel.h on every kind of tiny model, compared with what a new session gives that is fed the same:
+// bit for bit where the header promises it. Takes RUNNEL_STREAM_SECONDS (30); RUNNEL_STREAM_SEED runs one seed alone
+// and tells each step, RUNNEL_STREAM_FIRST is where to begin, RUNNEL_STREAM_THREADS fixes the number of threads,
+// RUNNEL_STREAM_KIND takes models whose name begins so, RUNNEL_STREAM_WITHOUT leaves out the steps that it names,
+// RUNNEL_STREAM_FAILURES (3) is how many failures end it, RUNNEL_TEST_BACKEND=vulkan runs it on a device.
 #include <chrono>
 #include <sstream>
 
@@ -77,13 +78,15 @@ std::vector<Step> shrunk(Models& models, const Setup& setup, std::vector<Step> s
 
 TEST(RandomStreams, AreWhatANewSessionGives) {
   std::vector<Kind> kinds = all_kinds();
-  if (const char* only = std::getenv("RUNNEL_STREAM_KIND")) std::erase_if(kinds, [&](const Kind& k) { return !k.name.starts_with(only); });
+  if (const char* only = std::getenv("RUNNEL_STREAM_KIND"))
+    std::erase_if(kinds, [&](const Kind& k) { return !k.name.starts_with(only); });
   ASSERT_FALSE(kinds.empty());
   Models models;
   const int64_t one = number_from("RUNNEL_STREAM_SEED", -1), most = number_from("RUNNEL_STREAM_FAILURES", 3);
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(number_from("RUNNEL_STREAM_SECONDS", 30));
   int64_t failures = 0, cases = 0, steps = 0;
-  for (int64_t seed = one >= 0 ? one : number_from("RUNNEL_STREAM_FIRST", 1); std::chrono::steady_clock::now() < end && failures < most; ++seed, ++cases) {
+  for (int64_t seed = one >= 0 ? one : number_from("RUNNEL_STREAM_FIRST", 1);
+       std::chrono::steady_clock::now() < end && failures < most; ++seed, ++cases) {
     const Case c = case_of(kinds, uint64_t(seed));
     // The last line tells where a crash was.
     std::printf("seed %lld: %s\n", static_cast<long long>(seed), c.setup.text().c_str());
@@ -94,7 +97,9 @@ TEST(RandomStreams, AreWhatANewSessionGives) {
       const std::vector<Step> fewer = shrunk(models, c.setup, c.steps);
       std::ostringstream log;
       const std::string shorter = play(models, c.setup, fewer, &log);
-      ADD_FAILURE() << "RUNNEL_STREAM_SEED=" << seed << ": " << c.setup.text() << "\n" << (shorter.empty() ? error : shorter) << "\n" << log.str();
+      ADD_FAILURE() << "RUNNEL_STREAM_SEED=" << seed << ": " << c.setup.text() << "\n"
+                    << (shorter.empty() ? error : shorter) << "\n"
+                    << log.str();
       ++failures;
     }
     if (one >= 0) break;

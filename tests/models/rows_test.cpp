@@ -1,5 +1,5 @@
-// One model a row of the table of systems, written in JSON operator by operator; tests/goldens/graphs holds them with what their papers'
-// formulas or their authors' code give in float64. Named after the row that they show.
+// One model a row of the table of systems, written in JSON operator by operator; tests/goldens/graphs holds them with
+// what their papers' formulas or their authors' code give in float64. Named after the row that they show.
 #include <random>
 
 #include "converter/kit.h"
@@ -49,11 +49,13 @@ class Row {
   }
 
   // Rows [first, first + rows) of every input of a call through a program; prefix names the call in the goldens.
-  std::vector<float> run(Session& s, const char* program, const std::string& prefix, int64_t first = 0, int64_t rows = -1, Code* failure = nullptr) {
+  std::vector<float> run(Session& s, const char* program, const std::string& prefix, int64_t first = 0,
+                         int64_t rows = -1, Code* failure = nullptr) {
     const ProgramInfo* info = model_->find_program(program);
     std::vector<IoTensor> in;
     for (uint32_t i = 0; i < info->input_count; ++i)
-      if (const auto it = io_.find(prefix + info->values[i].name); it != io_.end()) in.push_back(tensor_of(info->values[i].name, it->second, first, rows));
+      if (const auto it = io_.find(prefix + info->values[i].name); it != io_.end())
+        in.push_back(tensor_of(info->values[i].name, it->second, first, rows));
     const char* name = info->values[info->outputs[0]].name;
     Io y = io_.at(prefix + name);
     for (float& v : y.values) v = NAN;
@@ -84,7 +86,8 @@ class Row {
   bool is_stream_;
 };
 
-// Chunks of 1, 7, 64 and whole; bits that do not depend on the chunk's place; the last tokens taken back and computed again.
+// Chunks of 1, 7, 64 and whole; bits that do not depend on the chunk's place; the last tokens taken back and computed
+// again.
 void expect_row(const std::string& name) {
   Row row(name);
   const float tolerance = 1e-4f * largest(row.wanted());
@@ -160,9 +163,11 @@ ROW(A24, Scout, "scout")
 ROW(A25, ConvTasNet, "conv_tasnet")
 #undef ROW
 
-// NaN in the middle of a call, passes after its start: the call fails, and the stream goes on from where it was before it.
+// NaN in the middle of a call, passes after its start: the call fails, and the stream goes on from where it was before
+// it.
 TEST(Rows, NanInACallLeavesTheStreamAsItWas) {
-  for (const char* name : {"gla", "min_gru", "lru", "ttt_linear", "titans", "sambay", "slstm", "lolcats", "conv_tasnet"}) {
+  for (const char* name :
+       {"gla", "min_gru", "lru", "ttt_linear", "titans", "sambay", "slstm", "lolcats", "conv_tasnet"}) {
     Row row(name);
     for (int64_t rollback : {0, 16}) {
       auto s = row.session(7, rollback);
@@ -182,14 +187,17 @@ TEST(Rows, NanInACallLeavesTheStreamAsItWas) {
   }
 }
 
-// Turns: a program reads the memory, another rewrites it with the turn that was answered; both take part in what can be taken back.
+// Turns: a program reads the memory, another rewrites it with the turn that was answered; both take part in what can be
+// taken back.
 TEST(A23, ReactiveTransformer) {
   Row row("reactive");
   auto s = row.session(64, 64);
   const auto turn = [&](int n) {
     for (const char* program : {"main", "remember"}) {
       const std::string prefix = std::string(program) + "." + std::to_string(n) + ".";
-      EXPECT_LE(largest_difference(row.run(*s, program, prefix), row.wanted(prefix)), 1e-4f * largest(row.wanted(prefix))) << prefix;
+      EXPECT_LE(largest_difference(row.run(*s, program, prefix), row.wanted(prefix)),
+                1e-4f * largest(row.wanted(prefix)))
+          << prefix;
     }
   };
   turn(0);

@@ -1,4 +1,5 @@
-// The network of examples/typeseg, with random weights, against typeseg's own NumPy code (tests/goldens/make_typeseg.py).
+// The network of examples/typeseg, with random weights, against typeseg's own NumPy code
+// (tests/goldens/make_typeseg.py).
 #include "converter/kit.h"
 
 namespace runnel::convert {
@@ -17,7 +18,8 @@ TEST(A2, TypesegReadsBothWays) {
     const std::vector<float> bytes = values_of(io, "bytes." + n), wanted = values_of(io, "logits." + n);
     std::vector<int32_t> ids(bytes.begin(), bytes.end());
     std::vector<float> y(wanted.size(), NAN);
-    IoTensor in{"bytes", DType::kI32, 1, {length}, ids.data(), ids.size() * 4}, out{"logits", DType::kF32, 0, {}, y.data(), y.size() * 4};
+    IoTensor in{"bytes", DType::kI32, 1, {length}, ids.data(), ids.size() * 4},
+        out{"logits", DType::kF32, 0, {}, y.data(), y.size() * 4};
     const Status s = session.value()->run_into(nullptr, &in, 1, &out, 1);
     ASSERT_TRUE(s.is_ok()) << s.message();
     EXPECT_LE(largest_difference(y, wanted), 1e-4f * largest(wanted)) << length << " bytes";

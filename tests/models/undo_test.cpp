@@ -1,5 +1,5 @@
-// Calls that fail or are cancelled, and what can be taken back after them: on every kind of state, against a new session that was fed the same
-// tokens by the same calls.
+// Calls that fail or are cancelled, and what can be taken back after them: on every kind of state, against a new
+// session that was fed the same tokens by the same calls.
 #include "converter/kit.h"
 #include "base/xxh64.h"
 
@@ -49,7 +49,8 @@ class Undo : public testing::TestWithParam<const char*> {
     return false;
   }
   // Takes n tokens back on a copy, and expects what a new session gives that was fed `calls`.
-  void expect_back(const Session& s, int64_t n, const std::vector<std::vector<int32_t>>& calls, const std::string& what) {
+  void expect_back(const Session& s, int64_t n, const std::vector<std::vector<int32_t>>& calls,
+                   const std::string& what) {
     auto copy = s.fork();
     ASSERT_TRUE(copy.is_ok());
     const Status back = copy.value()->rollback(n);
@@ -93,7 +94,8 @@ TEST_P(Undo, ACallbackThatStopsKeepsWholePasses) {
       if (before > 3) feed(*fresh, {ids.begin(), ids.begin() + (before - 3)});
       if (stop_at > 0) feed(*fresh, {ids.begin(), ids.begin() + stop_at});
       auto copy = s->fork();
-      EXPECT_EQ(feed(*copy.value(), ids_from(7, 2)), feed(*fresh, ids_from(7, 2))) << "chunk " << chunk << ", stopped at " << stop_at;
+      EXPECT_EQ(feed(*copy.value(), ids_from(7, 2)), feed(*fresh, ids_from(7, 2)))
+          << "chunk " << chunk << ", stopped at " << stop_at;
     }
   }
 }
@@ -117,7 +119,8 @@ TEST_P(Undo, FailedCallsLeaveTheStreamAndItsWindow) {
       // After several passes a ring may hold less than the window before the start.
       const bool is_short = has_rings() && bad > chunk;
       for (const int64_t n : {int64_t(0), int64_t(1), int64_t(33), kWindow})
-        if (!is_short || s->check_rollback(n).is_ok()) expect_back(*s, n, calls, "chunk " + std::to_string(chunk) + ", a failed call of " + std::to_string(bad));
+        if (!is_short || s->check_rollback(n).is_ok())
+          expect_back(*s, n, calls, "chunk " + std::to_string(chunk) + ", a failed call of " + std::to_string(bad));
     }
   }
 }
@@ -133,7 +136,8 @@ TEST_P(Undo, CancelledCallsKeepTheWindow) {
     EXPECT_EQ(feed_ids(*s, ids_from(300, 200), &logits).code(), Code::kCancelled);
     s->set_progress(nullptr, nullptr);
     calls.push_back(ids_from(300, passes * 16));
-    for (const int64_t n : {int64_t(0), int64_t(5), int64_t(40), kWindow}) expect_back(*s, n, calls, "after " + std::to_string(passes) + " passes");
+    for (const int64_t n : {int64_t(0), int64_t(5), int64_t(40), kWindow})
+      expect_back(*s, n, calls, "after " + std::to_string(passes) + " passes");
   }
 }
 
@@ -171,11 +175,13 @@ TEST_P(Undo, ARollbackThatIsRefusedChangesNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Undo,
-                         testing::Values("tiny_llama", "tiny_gemma3", "tiny_mistral", "tiny_mamba", "tiny_mamba2", "tiny_rwkv", "tiny_jamba", "tiny_granite_hybrid",
-                                         "tiny_recurrent_gemma", "tiny_lfm2", "tiny_qwen3_next", "tiny_xlstm", "tiny_fla_samba"),
+                         testing::Values("tiny_llama", "tiny_gemma3", "tiny_mistral", "tiny_mamba", "tiny_mamba2",
+                                         "tiny_rwkv", "tiny_jamba", "tiny_granite_hybrid", "tiny_recurrent_gemma",
+                                         "tiny_lfm2", "tiny_qwen3_next", "tiny_xlstm", "tiny_fla_samba"),
                          [](const auto& p) { return std::string(p.param); });
 
-// Between a failed call of many passes and its start, a hybrid's rings may be overwritten: then neither half of the states may go back alone.
+// Between a failed call of many passes and its start, a hybrid's rings may be overwritten: then neither half of the
+// states may go back alone.
 TEST(UndoHybrid, BothKindsOfStatesStayTogether) {
   TemporaryFolder tmp;
   convert_to(kGoldens / "tiny_recurrent_gemma", tmp / "m.rnl");
@@ -185,7 +191,8 @@ TEST(UndoHybrid, BothKindsOfStatesStayTogether) {
     o.context = 100000;
     o.chunk = 16;
     o.rollback = window;
-    auto s = Session::create(*model, nullptr, o, nullptr, nullptr), fresh = Session::create(*model, nullptr, o, nullptr, nullptr);
+    auto s = Session::create(*model, nullptr, o, nullptr, nullptr),
+         fresh = Session::create(*model, nullptr, o, nullptr, nullptr);
     ASSERT_TRUE(s.is_ok() && fresh.is_ok());
     std::vector<float> a, b;
     for (int64_t i = 0; i < 40; ++i) {
@@ -238,10 +245,14 @@ TEST(SavedState, NamesOnlyBuffersAndPassesThatThereAre) {
     EXPECT_EQ(restores([](StateHeader& h, unsigned char*) { h.mark[1] = h.position + 1; }), Code::kStateMismatch);
     EXPECT_EQ(restores([](StateHeader& h, unsigned char*) { h.mark[0] = -1; }), Code::kStateMismatch);
     if (window == 0) {
-      EXPECT_EQ(restores([](StateHeader& h, unsigned char*) { h.mark_buffer[0] = 1 - h.mark_buffer[1]; }), Code::kStateMismatch);
+      EXPECT_EQ(restores([](StateHeader& h, unsigned char*) { h.mark_buffer[0] = 1 - h.mark_buffer[1]; }),
+                Code::kStateMismatch);
     } else {
       const size_t journal = size_t(s.value()->plan().reach) * s.value()->plan().journal_row;
-      EXPECT_EQ(restores([&](StateHeader&, unsigned char* all) { std::memset(all + saved.size() - 8 - journal, 77, journal); }), Code::kStateMismatch);
+      EXPECT_EQ(restores([&](StateHeader&, unsigned char* all) {
+                  std::memset(all + saved.size() - 8 - journal, 77, journal);
+                }),
+                Code::kStateMismatch);
     }
     ASSERT_TRUE(feed_ids(*s.value(), ids_from(50, 5), &logits).is_ok());
   }

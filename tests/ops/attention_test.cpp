@@ -56,15 +56,18 @@ Case call_of(const Stream& m, int64_t begin, int64_t n, Array keys, Array values
   Case t;
   t.op = "attention";
   *params_of<AttentionParams>(&t.params) = m.params;
-  t.in = {rows_of(m.q, begin, n), rows_of(m.k, begin, n), rows_of(m.v, begin, n), std::move(keys), std::move(values), m.sinks};
+  t.in = {rows_of(m.q, begin, n), rows_of(m.k, begin, n), rows_of(m.v, begin, n),
+          std::move(keys),        std::move(values),      m.sinks};
   t.out = {Array(DType::kF32, {n, m.shape.heads, m.shape.value})};
   t.position = begin;
   return t;
 }
 
 // The whole stream's outputs when it is fed in these chunks (the last one repeats). kernel null: by the reference.
-std::vector<float> feed(const Stream& m, DType type, int64_t slots, std::vector<int64_t> chunks, const Kernel* kernel, ThreadPool* pool) {
-  Array keys = key_state(type, m.shape.kv_heads, slots, m.shape.key), values = value_state(type, m.shape.kv_heads, slots, m.shape.value);
+std::vector<float> feed(const Stream& m, DType type, int64_t slots, std::vector<int64_t> chunks, const Kernel* kernel,
+                        ThreadPool* pool) {
+  Array keys = key_state(type, m.shape.kv_heads, slots, m.shape.key),
+        values = value_state(type, m.shape.kv_heads, slots, m.shape.value);
   std::vector<float> y;
   size_t at = 0;
   for (int64_t begin = 0; begin < m.tokens;) {
@@ -85,11 +88,13 @@ std::vector<float> feed(const Stream& m, DType type, int64_t slots, std::vector<
   return y;
 }
 
-void expect_stream(const Stream& m, DType type, int64_t slots, const std::vector<std::vector<int64_t>>& splits, double tolerance = 1e-5) {
+void expect_stream(const Stream& m, DType type, int64_t slots, const std::vector<std::vector<int64_t>>& splits,
+                   double tolerance = 1e-5) {
   const std::vector<float> want = feed(m, type, slots, {splits[0]}, nullptr, nullptr);
   const Array reference = Array::f32({int64_t(want.size())}, want);
   ThreadPool* pool = thread_pool_create(2);
-  const Case any = call_of(m, 0, 1, key_state(type, m.shape.kv_heads, slots, m.shape.key), value_state(type, m.shape.kv_heads, slots, m.shape.value));
+  const Case any = call_of(m, 0, 1, key_state(type, m.shape.kv_heads, slots, m.shape.key),
+                           value_state(type, m.shape.kv_heads, slots, m.shape.value));
   for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
     const std::vector<float> first = feed(m, type, slots, splits[0], &kernel, nullptr);
     expect_close(Array::f32({int64_t(first.size())}, first), reference, tolerance, kernel.name);
@@ -97,7 +102,8 @@ void expect_stream(const Stream& m, DType type, int64_t slots, const std::vector
       for (ThreadPool* p : {static_cast<ThreadPool*>(nullptr), pool}) {
         const std::vector<float> y = feed(m, type, slots, split, &kernel, p);
         ASSERT_EQ(y.size(), first.size());
-        EXPECT_EQ(0, std::memcmp(y.data(), first.data(), y.size() * 4)) << kernel.name << ": bits depend on the cut, chunk " << split[0] << (p ? ", two threads" : "");
+        EXPECT_EQ(0, std::memcmp(y.data(), first.data(), y.size() * 4))
+            << kernel.name << ": bits depend on the cut, chunk " << split[0] << (p ? ", two threads" : "");
       }
   });
   thread_pool_destroy(pool);
@@ -113,7 +119,8 @@ Case stateless(Shape s, int64_t tokens, bool causal, int64_t window) {
 }
 
 TEST(Attention, StatelessMatchesReferenceAtTheEdges) {
-  for (const Shape s : {Shape{1, 1, 16, 16}, Shape{4, 1, 24, 40}, Shape{3, 3, 17, 5}, Shape{6, 2, 1, 1}, Shape{8, 2, 64, 64}})
+  for (const Shape s :
+       {Shape{1, 1, 16, 16}, Shape{4, 1, 24, 40}, Shape{3, 3, 17, 5}, Shape{6, 2, 1, 1}, Shape{8, 2, 64, 64}})
     for (const int64_t tokens : {0, 1, 16, 17, 65, 110})
       for (const bool causal : {true, false})
         for (const int64_t window : {0, 1, 20}) compare_all(stateless(s, tokens, causal, window), 1e-5);
@@ -128,7 +135,9 @@ TEST(Attention, StatelessCrossesSpans) {
 // The largest sizes that a device takes (refuses() in vulkan.cpp).
 TEST(Attention, AtTheLimitsOfADevice) {
   const Stream m = make_stream({2, 1, 1024, 1024}, 3, 0);
-  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8}) compare_all(call_of(m, 0, 3, key_state(type, 1, 64, 1024), value_state(type, 1, 64, 1024)), type == DType::kF32 ? 1e-5 : 2e-3);
+  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8})
+    compare_all(call_of(m, 0, 3, key_state(type, 1, 64, 1024), value_state(type, 1, 64, 1024)),
+                type == DType::kF32 ? 1e-5 : 2e-3);
 }
 
 TEST(Attention, SegmentsAreIndependent) {
@@ -147,7 +156,8 @@ TEST(Attention, SegmentsAreIndependent) {
         for (int i = 0; i < 3; ++i) part.in[size_t(i)] = rows_of(whole.in[size_t(i)], 40, 59);
         part.out = {Array(DType::kF32, {59, 4, 12})};
         const Ran alone = run_kernel(part, kernel, nullptr);
-        EXPECT_EQ(0, std::memcmp(alone.out[0].data<float>(), all.out[0].data<float>() + 40 * 48, alone.out[0].bytes())) << kernel.name;
+        EXPECT_EQ(0, std::memcmp(alone.out[0].data<float>(), all.out[0].data<float>() + 40 * 48, alone.out[0].bytes()))
+            << kernel.name;
       });
     }
 }
@@ -189,12 +199,14 @@ TEST(Attention, BiasOverAStreamIsIndexedByPosition) {
   compare_all(next, 1e-5, {3, 4});
   next.in[6] = Array::random({1, 40, 69}, 4);
   std::vector<TensorView> views;
-  EXPECT_EQ(find_op_by_name("attention")->check_data(next.call(next.in, next.out, views)).code(), Code::kInvalidArgument);
+  EXPECT_EQ(find_op_by_name("attention")->check_data(next.call(next.in, next.out, views)).code(),
+            Code::kInvalidArgument);
 }
 
 TEST(Attention, AppendDoesNotDependOnTheCut) {
   const std::vector<std::vector<int64_t>> splits = {{100}, {1}, {7}, {64}, {3, 90, 1, 2}};
-  for (const Shape s : {Shape{4, 1, 32, 32}, Shape{9, 3, 20, 24}, Shape{3, 3, 7, 33}, Shape{2, 2, 48, 16}}) expect_stream(make_stream(s, 100, 0), DType::kF16, 128, splits);
+  for (const Shape s : {Shape{4, 1, 32, 32}, Shape{9, 3, 20, 24}, Shape{3, 3, 7, 33}, Shape{2, 2, 48, 16}})
+    expect_stream(make_stream(s, 100, 0), DType::kF16, 128, splits);
   for (const Shape s : {Shape{4, 1, 32, 48}, Shape{3, 3, 40, 33}})
     for (const DType type : {DType::kF32, DType::kQ8}) expect_stream(make_stream(s, 100, 0), type, 128, splits);
 }
@@ -226,7 +238,9 @@ TEST(Attention, DecodeSplitsSpansOverThreads) {
       for (int64_t begin = t; begin < t + 2; begin += n) {
         const Ran one = run_kernel(at(begin, n, k, v), kernel, pool);
         k = one.in[3], v = one.in[4];
-        EXPECT_EQ(0, std::memcmp(one.out[0].data<float>(), whole.out[0].data<float>() + begin * 256, one.out[0].bytes())) << kernel.name << " token " << begin;
+        EXPECT_EQ(0,
+                  std::memcmp(one.out[0].data<float>(), whole.out[0].data<float>() + begin * 256, one.out[0].bytes()))
+            << kernel.name << " token " << begin;
       }
     }
   });
@@ -234,10 +248,13 @@ TEST(Attention, DecodeSplitsSpansOverThreads) {
 }
 
 TEST(Attention, RingsWrap) {
-  for (const int64_t window : {1, 2, 50, 64}) expect_stream(make_stream({4, 2, 16, 16}, 210, window), DType::kF16, 128, {{64}, {1}, {60, 1, 13}});
-  for (const DType type : {DType::kF32, DType::kQ8}) expect_stream(make_stream({4, 2, 16, 16}, 210, 50), type, 128, {{64}, {7}});
+  for (const int64_t window : {1, 2, 50, 64})
+    expect_stream(make_stream({4, 2, 16, 16}, 210, window), DType::kF16, 128, {{64}, {1}, {60, 1, 13}});
+  for (const DType type : {DType::kF32, DType::kQ8})
+    expect_stream(make_stream({4, 2, 16, 16}, 210, 50), type, 128, {{64}, {7}});
   expect_stream(make_stream({4, 2, 16, 20}, 500, 300), DType::kF16, 384, {{80}, {33}});
-  expect_stream(make_stream({3, 1, 16, 16}, 120, 1000), DType::kF32, 128, {{120}, {1}});  // a window that the stream never fills
+  expect_stream(make_stream({3, 1, 16, 16}, 120, 1000), DType::kF32, 128, {{120}, {1}});  // a window that the stream
+                                                                                          // never fills
 }
 
 TEST(Attention, SinksAndSoftcapOverAStream) {
@@ -257,10 +274,12 @@ TEST(Attention, WhatIsMaskedContributesNothing) {
   }
   const Case any = call_of(m, 0, 1, key_state(DType::kF16, 2, 64, 16), value_state(DType::kF16, 2, 64, 16));
   for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
-    const std::vector<float> good = feed(m, DType::kF16, 64, {40}, &kernel, nullptr), bad = feed(broken, DType::kF16, 64, {40}, &kernel, nullptr);
+    const std::vector<float> good = feed(m, DType::kF16, 64, {40}, &kernel, nullptr),
+                             bad = feed(broken, DType::kF16, 64, {40}, &kernel, nullptr);
     EXPECT_EQ(0, std::memcmp(good.data(), bad.data(), 20 * 64 * 4)) << kernel.name << ": tokens before";
     EXPECT_TRUE(std::isnan(bad[20 * 64])) << kernel.name << ": the token itself";
-    EXPECT_EQ(0, std::memcmp(good.data() + 28 * 64, bad.data() + 28 * 64, 12 * 64 * 4)) << kernel.name << ": tokens that no longer see it";
+    EXPECT_EQ(0, std::memcmp(good.data() + 28 * 64, bad.data() + 28 * 64, 12 * 64 * 4))
+        << kernel.name << ": tokens that no longer see it";
   });
 }
 
@@ -274,7 +293,9 @@ TEST(Attention, ReferenceHoldsTheFormula) {
   Case t;
   t.op = "attention";
   *params_of<AttentionParams>(&t.params) = {0.5f, 3.0f, 0, 1, true};
-  t.in = {Array::f32({2, 1, 1}, {1, 2}), Array::f32({2, 1, 1}, {3, -1}), Array::f32({2, 1, 1}, {10, 20}), Array(), Array(), Array::f32({1}, {0.25f})};
+  t.in = {
+      Array::f32({2, 1, 1}, {1, 2}), Array::f32({2, 1, 1}, {3, -1}), Array::f32({2, 1, 1}, {10, 20}), Array(), Array(),
+      Array::f32({1}, {0.25f})};
   t.out = {Array(DType::kF32, {2, 1})};
   const Ran r = run_reference(t);
   const auto cap = [](double s) { return 3 * std::tanh(s / 3); };
@@ -330,7 +351,9 @@ TEST(Attention, LogSumsJoinParts) {
       const float la = a.out[1].data<float>()[i], lb = b.out[1].data<float>()[i], l = all.out[1].data<float>()[i];
       EXPECT_NEAR(std::exp(la - l) + std::exp(lb - l), 1, 1e-5);
       for (int64_t d = 0; d < 24; ++d)
-        EXPECT_NEAR(std::exp(la - l) * a.out[0].data<float>()[i * 24 + d] + std::exp(lb - l) * b.out[0].data<float>()[i * 24 + d], all.out[0].data<float>()[i * 24 + d], 1e-5);
+        EXPECT_NEAR(std::exp(la - l) * a.out[0].data<float>()[i * 24 + d] +
+                        std::exp(lb - l) * b.out[0].data<float>()[i * 24 + d],
+                    all.out[0].data<float>()[i * 24 + d], 1e-5);
     }
   }
 }
@@ -350,7 +373,8 @@ TEST(Attention, StrideKeepsOneTokenOfAGroup) {
       for (int64_t j = 0; j < keys; ++j) {
         const int64_t at = j * stride + stride - 1;
         double dot = 0;
-        for (int64_t d = 0; d < 20; ++d) dot += double(m.q.data<float>()[(t * 4 + 3) * 20 + d]) * double(m.k.data<float>()[(at * 2 + 1) * 20 + d]);
+        for (int64_t d = 0; d < 20; ++d)
+          dot += double(m.q.data<float>()[(t * 4 + 3) * 20 + d]) * double(m.k.data<float>()[(at * 2 + 1) * 20 + d]);
         const double w = std::exp(dot * double(m.params.scale));
         sum += w, y += w * double(m.v.data<float>()[(at * 2 + 1) * 24 + 5]);
       }
@@ -360,7 +384,8 @@ TEST(Attention, StrideKeepsOneTokenOfAGroup) {
     for_each_kernel(one, [&](const Kernel& k, const std::string&) {
       const std::vector<float> whole = feed(m, type, 64, {tokens}, &k, nullptr);
       for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(whole[i], want[i], 2e-5) << k.name;
-      for (int64_t chunk : {1, 3, 7, 64}) EXPECT_EQ(feed(m, type, 64, {chunk}, &k, nullptr), whole) << k.name << ", chunk " << chunk;
+      for (int64_t chunk : {1, 3, 7, 64})
+        EXPECT_EQ(feed(m, type, 64, {chunk}, &k, nullptr), whole) << k.name << ", chunk " << chunk;
     });
   }
 }
@@ -374,13 +399,16 @@ Case shared_call(const Case& owner, const Ran& written, const std::vector<int32_
   if (!tokens) return t;
   const int64_t n = int64_t(tokens->size()), heads = owner.in[0].view().dims[1], key = owner.in[0].view().dims[2];
   t.in[0] = Array(DType::kF32, {n, heads, key});
-  for (int64_t i = 0; i < n; ++i) std::memcpy(t.in[0].data<float>() + i * heads * key, owner.in[0].data<float>() + (*tokens)[size_t(i)] * heads * key, size_t(heads * key) * 4);
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(t.in[0].data<float>() + i * heads * key, owner.in[0].data<float>() + (*tokens)[size_t(i)] * heads * key,
+                size_t(heads * key) * 4);
   t.in[8] = Array::i32({n}, *tokens);
   t.out[0] = Array(DType::kF32, {n, heads, owner.out[0].view().dims[2]});
   return t;
 }
 
-// Keys and values that another operator wrote: the bits are those of the operator that wrote them, for all tokens and for some.
+// Keys and values that another operator wrote: the bits are those of the operator that wrote them, for all tokens and
+// for some.
 TEST(Attention, SharedKeysAndValues) {
   ThreadPool* pool = thread_pool_create(2);
   const std::vector<int32_t> some = {0, 5, 5, 39}, backwards = {39, 1};
@@ -397,13 +425,17 @@ TEST(Attention, SharedKeysAndValues) {
           const Ran own = run_kernel(owner, kernel, nullptr);
           keys = own.in[3], values = own.in[4];
           const Ran all = run_kernel(shared_call(owner, own, nullptr), kernel, pool);
-          EXPECT_EQ(0, std::memcmp(all.out[0].data<float>(), own.out[0].data<float>(), own.out[0].bytes())) << kernel.name;
-          EXPECT_EQ(0, std::memcmp(all.in[3].data<char>(), keys.data<char>(), keys.bytes())) << kernel.name << ": keys were written";
+          EXPECT_EQ(0, std::memcmp(all.out[0].data<float>(), own.out[0].data<float>(), own.out[0].bytes()))
+              << kernel.name;
+          EXPECT_EQ(0, std::memcmp(all.in[3].data<char>(), keys.data<char>(), keys.bytes()))
+              << kernel.name << ": keys were written";
           if (begin == 120) continue;
           for (const auto* tokens : {&some, &backwards}) {
             const Ran part = run_kernel(shared_call(owner, own, tokens), kernel, tokens == &some ? pool : nullptr);
             for (size_t i = 0; i < tokens->size(); ++i)
-              EXPECT_EQ(0, std::memcmp(part.out[0].data<float>() + i * 6 * 48, own.out[0].data<float>() + size_t((*tokens)[i]) * 6 * 48, 6 * 48 * 4)) << kernel.name << " token " << (*tokens)[i];
+              EXPECT_EQ(0, std::memcmp(part.out[0].data<float>() + i * 6 * 48,
+                                       own.out[0].data<float>() + size_t((*tokens)[i]) * 6 * 48, 6 * 48 * 4))
+                  << kernel.name << " token " << (*tokens)[i];
           }
         }
       });
@@ -425,7 +457,10 @@ TEST(Attention, SharedKeysAcrossSpans) {
     const Ran own = run_kernel(owner, kernel, nullptr);
     for (const auto* tokens : {&last, &two}) {
       const Ran part = run_kernel(shared_call(owner, own, tokens), kernel, pool);
-      for (size_t i = 0; i < tokens->size(); ++i) EXPECT_EQ(0, std::memcmp(part.out[0].data<float>() + i * 256, own.out[0].data<float>() + (*tokens)[i] * 256, 1024)) << kernel.name;
+      for (size_t i = 0; i < tokens->size(); ++i)
+        EXPECT_EQ(0,
+                  std::memcmp(part.out[0].data<float>() + i * 256, own.out[0].data<float>() + (*tokens)[i] * 256, 1024))
+            << kernel.name;
     }
   });
   thread_pool_destroy(pool);
@@ -476,7 +511,8 @@ TEST(Attention, RefusesWrongShapesByName) {
   refused([](Case& t) { t.in[3] = Array(); }, "only one of");
   refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 64, 15); }, "k_state");
   refused([](Case& t) { t.in[4] = value_state(DType::kF32, 2, 64, 16); }, "v_state");
-  refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 80, 16), t.in[4] = value_state(DType::kF16, 2, 80, 16); }, "multiple of 64");
+  refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 80, 16), t.in[4] = value_state(DType::kF16, 2, 80, 16); },
+          "multiple of 64");
   refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 128, 16); }, "k_state is");
   refused([](Case& t) { t.in[5] = Array::random({2}, 1); }, "sinks");
   refused([](Case& t) { t.in.resize(8), t.in[6] = Array::random({3, 20, 20}, 1); }, "bias");
@@ -501,7 +537,8 @@ TEST(Attention, ChecksTheStreamAgainstTheSlots) {
   EXPECT_EQ(checked(t, true).code(), Code::kContextFull);
   Case cut = stateless({1, 1, 4, 4}, 10, true, 0);
   cut.in.resize(8);
-  for (const std::vector<int32_t>& bounds : {std::vector<int32_t>{1, 5, 10}, {0, 6, 5}, {0, 11, 10}, {0, 5, 9}, {0, -1, 10}}) {
+  for (const std::vector<int32_t>& bounds :
+       {std::vector<int32_t>{1, 5, 10}, {0, 6, 5}, {0, 11, 10}, {0, 5, 9}, {0, -1, 10}}) {
     cut.in[7] = Array::i32({3}, bounds);
     EXPECT_EQ(checked(cut, true).code(), Code::kInvalidArgument);
   }

@@ -5,7 +5,8 @@
 namespace runnel::test {
 namespace {
 
-Case make(std::vector<int64_t> a, std::vector<int64_t> b, std::vector<int64_t> y, bool ta = false, bool tb = false, float scale = 1) {
+Case make(std::vector<int64_t> a, std::vector<int64_t> b, std::vector<int64_t> y, bool ta = false, bool tb = false,
+          float scale = 1) {
   Case t;
   t.op = "batch_matmul";
   *params_of<BatchMatmulParams>(&t.params) = {ta, tb, scale};
@@ -35,7 +36,8 @@ TEST(BatchMatmul, MatchesReferenceAtTheEdges) {
 TEST(BatchMatmul, TransposesAndBroadcasts) {
   for (bool ta : {false, true})
     for (bool tb : {false, true}) {
-      const std::vector<int64_t> a = ta ? std::vector<int64_t>{5, 1, 70, 6} : std::vector<int64_t>{5, 1, 6, 70}, b = tb ? std::vector<int64_t>{3, 33, 70} : std::vector<int64_t>{3, 70, 33};
+      const std::vector<int64_t> a = ta ? std::vector<int64_t>{5, 1, 70, 6} : std::vector<int64_t>{5, 1, 6, 70},
+                                 b = tb ? std::vector<int64_t>{3, 33, 70} : std::vector<int64_t>{3, 70, 33};
       compare_all(make(a, b, {5, 3, 6, 33}, ta, tb, 0.5f), 1e-5);
     }
 }

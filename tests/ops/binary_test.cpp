@@ -14,15 +14,29 @@ Case make(BinaryKind kind, std::vector<int64_t> a, std::vector<int64_t> b, std::
   return t;
 }
 
-constexpr BinaryKind kKinds[] = {BinaryKind::kAdd, BinaryKind::kSub, BinaryKind::kMul, BinaryKind::kDiv, BinaryKind::kMax, BinaryKind::kMin};
+constexpr BinaryKind kKinds[] = {BinaryKind::kAdd, BinaryKind::kSub, BinaryKind::kMul,
+                                 BinaryKind::kDiv, BinaryKind::kMax, BinaryKind::kMin};
 
 TEST(Binary, BroadcastsLikeNumpy) {
   using Dims = std::vector<int64_t>;
-  const struct { Dims a, b, y; } shapes[] = {
-      {{}, {}, {}}, {{17}, {17}, {17}}, {{17}, {}, {17}}, {{}, {33}, {33}}, {{3, 17}, {17}, {3, 17}}, {{3, 1}, {17}, {3, 17}},
-      {{3, 1}, {3, 17}, {3, 17}}, {{1, 17}, {3, 1}, {3, 17}}, {{2, 3, 4, 5}, {3, 1, 5}, {2, 3, 4, 5}}, {{2, 1, 4, 1}, {1, 3, 1, 5}, {2, 3, 4, 5}},
-      {{2, 3, 1, 5}, {2, 1, 4, 5}, {2, 3, 4, 5}}, {{5, 1, 1}, {5, 6, 7}, {5, 6, 7}}, {{0, 4}, {1, 4}, {0, 4}}, {{2, 0}, {2, 1}, {2, 0}},
-      {{1, 1, 1}, {1, 1}, {1, 1, 1}}, {{2, 1, 2, 1, 2, 1}, {1, 2, 1, 2, 1, 20}, {2, 2, 2, 2, 2, 20}}};
+  const struct {
+    Dims a, b, y;
+  } shapes[] = {{{}, {}, {}},
+                {{17}, {17}, {17}},
+                {{17}, {}, {17}},
+                {{}, {33}, {33}},
+                {{3, 17}, {17}, {3, 17}},
+                {{3, 1}, {17}, {3, 17}},
+                {{3, 1}, {3, 17}, {3, 17}},
+                {{1, 17}, {3, 1}, {3, 17}},
+                {{2, 3, 4, 5}, {3, 1, 5}, {2, 3, 4, 5}},
+                {{2, 1, 4, 1}, {1, 3, 1, 5}, {2, 3, 4, 5}},
+                {{2, 3, 1, 5}, {2, 1, 4, 5}, {2, 3, 4, 5}},
+                {{5, 1, 1}, {5, 6, 7}, {5, 6, 7}},
+                {{0, 4}, {1, 4}, {0, 4}},
+                {{2, 0}, {2, 1}, {2, 0}},
+                {{1, 1, 1}, {1, 1}, {1, 1, 1}},
+                {{2, 1, 2, 1, 2, 1}, {1, 2, 1, 2, 1, 20}, {2, 2, 2, 2, 2, 20}}};
   for (const auto& s : shapes)
     for (const BinaryKind kind : kKinds) compare_all(make(kind, s.a, s.b, s.y), 0);
 }
@@ -54,7 +68,10 @@ TEST(Binary, ReferenceHoldsTheFormulas) {
 
 TEST(Binary, RefusesShapesThatDoNotBroadcast) {
   using Dims = std::vector<int64_t>;
-  const struct { Dims a, b, y; } shapes[] = {{{3}, {2}, {3}}, {{3, 2}, {3}, {3, 2}}, {{3}, {3}, {1, 3}}, {{1}, {3}, {1}}, {{3}, {1}, {4}}, {{0}, {2}, {2}}};
+  const struct {
+    Dims a, b, y;
+  } shapes[] = {{{3}, {2}, {3}}, {{3, 2}, {3}, {3, 2}}, {{3}, {3}, {1, 3}},
+                {{1}, {3}, {1}}, {{3}, {1}, {4}},       {{0}, {2}, {2}}};
   for (const auto& s : shapes) {
     const Case t = make(BinaryKind::kAdd, s.a, s.b, s.y);
     std::vector<Array> in = t.in, out = t.out;

@@ -5,11 +5,13 @@
 namespace runnel::test {
 namespace {
 
-Case make(int64_t tokens, int64_t channels, int64_t taps, int64_t dilation = 1, bool state = true, UnaryKind activation = UnaryKind::kNone, bool reverse = false, DType dtype = DType::kF32) {
+Case make(int64_t tokens, int64_t channels, int64_t taps, int64_t dilation = 1, bool state = true,
+          UnaryKind activation = UnaryKind::kNone, bool reverse = false, DType dtype = DType::kF32) {
   Case t;
   t.op = "causal_conv";
   *params_of<CausalConvParams>(&t.params) = {activation, reverse, dilation};
-  t.in = {Array::random({tokens, channels}, 1), Array::random({channels, taps}, 2), Array::random({channels}, 3), Array(), Array()};
+  t.in = {Array::random({tokens, channels}, 1), Array::random({channels, taps}, 2), Array::random({channels}, 3),
+          Array(), Array()};
   t.out = {Array(DType::kF32, {tokens, channels})};
   if (state) {
     const int64_t past = (taps - 1) * dilation;

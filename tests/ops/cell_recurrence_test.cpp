@@ -20,14 +20,21 @@ Case make(CellKind kind, int64_t tokens, int64_t heads, int64_t dim, Options o =
   t.op = "cell_recurrence";
   *params_of<CellParams>(&t.params) = {kind, o.forget_exp, o.reverse};
   const int64_t gates = kGates[int(kind)];
-  t.in = {Array::random({tokens, gates, heads, dim}, 1), Array::random({gates, heads, dim, dim}, 2, 0.5f / std::sqrt(float(dim))), o.bias ? Array::random({gates, heads, dim}, 3) : Array(),
-          Array(), Array(), Array(), Array(), Array()};
+  t.in = {Array::random({tokens, gates, heads, dim}, 1),
+          Array::random({gates, heads, dim, dim}, 2, 0.5f / std::sqrt(float(dim))),
+          o.bias ? Array::random({gates, heads, dim}, 3) : Array(),
+          Array(),
+          Array(),
+          Array(),
+          Array(),
+          Array()};
   t.out = {Array(DType::kF32, {tokens, heads * dim})};
   if (!o.states) return t;
   for (int i = 0; i < kStates[int(kind)]; ++i) {
     Array s = Array::random({heads, dim}, uint32_t(10 + i));
     if (i == 2)  // n of slstm is positive, and 0 where nothing was seen
-      for (size_t k = 0; k < s.bytes() / 4; ++k) s.data<float>()[k] = k % 5 == 0 ? 0.0f : 0.5f + std::fabs(s.data<float>()[k]);
+      for (size_t k = 0; k < s.bytes() / 4; ++k)
+        s.data<float>()[k] = k % 5 == 0 ? 0.0f : 0.5f + std::fabs(s.data<float>()[k]);
     if (o.dtype == DType::kF16) {
       Array half(DType::kF16, {heads, dim});
       for (size_t k = 0; k < s.bytes() / 4; ++k) half.data<uint16_t>()[k] = float_to_half(s.data<float>()[k]);
@@ -53,7 +60,14 @@ TEST(CellRecurrence, GoldensOfTorchAndOfThePaper) {
     Case t;
     t.op = "cell_recurrence";
     *params_of<CellParams>(&t.params) = {kind, false, false};
-    t.in = {golden[name + ".x"], golden[name + ".r"], golden[name + ".r_bias"], Array(), Array(), Array(), Array(), Array()};
+    t.in = {golden[name + ".x"],
+            golden[name + ".r"],
+            golden[name + ".r_bias"],
+            Array(),
+            Array(),
+            Array(),
+            Array(),
+            Array()};
     const TensorView x = t.in[0].view();
     const std::vector<int64_t> state = {x.dims[2], x.dims[3]};
     if (kind != CellKind::kSlstm) t.in[3] = golden.get(name + ".h", state);
@@ -86,7 +100,9 @@ TEST(CellRecurrence, Options) {
     o.dtype = DType::kF16;
     const Case t = make(kind, 7, 2, 20, o);
     const Ran want = run_reference(t);
-    for_each_kernel(t, [&](const Kernel& k, const std::string&) { expect_close(run_kernel(t, k, nullptr).out[0], want.out[0], 1e-5, k.name); });
+    for_each_kernel(t, [&](const Kernel& k, const std::string&) {
+      expect_close(run_kernel(t, k, nullptr).out[0], want.out[0], 1e-5, k.name);
+    });
   }
   Options o;
   o.forget_exp = true;
@@ -131,7 +147,8 @@ TEST(CellRecurrence, SegmentsAreIndependent) {
       // The second to last segment alone.
       Case part = make(kind, 8, 2, 17, o);
       part.in[0] = rows_of(t.in[0], 3, 11);
-      EXPECT_EQ(0, std::memcmp(run_reference(part).out[0].data<char>(), run_reference(t).out[0].data<float>() + 3 * 34, 8 * 34 * 4));
+      EXPECT_EQ(0, std::memcmp(run_reference(part).out[0].data<char>(), run_reference(t).out[0].data<float>() + 3 * 34,
+                               8 * 34 * 4));
     }
 }
 

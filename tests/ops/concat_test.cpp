@@ -30,7 +30,8 @@ TEST(Concat, JoinsAlongAnyAxis) {
 
 TEST(Concat, Refuses) {
   std::vector<TensorView> views;
-  for (Case t : {make({{2, 3}, {1, 3}}, 0, {4, 3}), make({{2, 3}, {1, 4}}, 0, {3, 3}), make({{2, 3}, {3}}, 0, {3, 3}), make({{2, 3}, {1, 3}}, 2, {3, 3})})
+  for (Case t : {make({{2, 3}, {1, 3}}, 0, {4, 3}), make({{2, 3}, {1, 4}}, 0, {3, 3}), make({{2, 3}, {3}}, 0, {3, 3}),
+                 make({{2, 3}, {1, 3}}, 2, {3, 3})})
     EXPECT_EQ(find_op_by_name("concat")->check(t.call(t.in, t.out, views)).code(), Code::kInvalidArgument);
   Case t = make({{2}, {1}}, 0, {3});
   t.in[1] = Array::i32({1}, {1});

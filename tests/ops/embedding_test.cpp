@@ -37,11 +37,13 @@ TEST(Embedding, LooksUpRowsOfEveryFormat) {
     const Ran r = run_reference(make(t, ids, 1.5f));
     for (size_t i = 0; i < ids.size(); ++i)
       for (int64_t c = 0; c < 70; ++c)
-        ASSERT_EQ(r.out[0].data<float>()[int64_t(i) * 70 + c], t.matrix.values[size_t(ids[i] * 70 + c)] * 1.5f) << name_of(f);
+        ASSERT_EQ(r.out[0].data<float>()[int64_t(i) * 70 + c], t.matrix.values[size_t(ids[i] * 70 + c)] * 1.5f)
+            << name_of(f);
   }
 }
 
-// A split table has a group for each 1,024 rows, and lines that begin within a word where a row has an odd number of blocks.
+// A split table has a group for each 1,024 rows, and lines that begin within a word where a row has an odd number of
+// blocks.
 TEST(Embedding, SplitTablesOfSeveralGroups) {
   for (int64_t channels : {64, 70}) {
     Table t = make_table(integer_formats().back(), 2085, channels);
@@ -88,7 +90,8 @@ TEST(Embedding, ARowMayStandForIdsOutside) {
     const Ran r = run_reference(c);
     const std::vector<int> rows = {20, 4, 4, 4, 3};
     for (size_t i = 0; i < rows.size(); ++i)
-      for (int64_t k = 0; k < 70; ++k) ASSERT_EQ(r.out[0].data<float>()[int64_t(i) * 70 + k], t.matrix.values[size_t(rows[i] * 70 + k)] * 2.0f);
+      for (int64_t k = 0; k < 70; ++k)
+        ASSERT_EQ(r.out[0].data<float>()[int64_t(i) * 70 + k], t.matrix.values[size_t(rows[i] * 70 + k)] * 2.0f);
     compare_all(c, 1e-6);
     params_of<EmbeddingParams>(&c.params)->outside = 21;
     EXPECT_EQ(find_op_by_name("embedding")->check(c.call(c.in, c.out, views)).code(), Code::kInvalidArgument);

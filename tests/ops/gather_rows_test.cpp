@@ -43,7 +43,9 @@ TEST(GatherRows, RefusesRowsOutOfRange) {
     EXPECT_TRUE(find_op_by_name("gather_rows")->check(c).is_ok());
     const Status s = find_op_by_name("gather_rows")->check_data(c);
     EXPECT_EQ(s.code(), Code::kInvalidArgument);
-    EXPECT_NE(std::string(s.message()).find("row " + std::to_string(bad) + " (index 1) is not in [0, 4)"), std::string::npos) << s.message();
+    EXPECT_NE(std::string(s.message()).find("row " + std::to_string(bad) + " (index 1) is not in [0, 4)"),
+              std::string::npos)
+        << s.message();
   }
 }
 

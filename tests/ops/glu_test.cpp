@@ -15,8 +15,9 @@ Case make(UnaryKind kind, std::vector<int64_t> dims) {
 }
 
 TEST(Glu, EveryActivationMatchesReference) {
-  for (const UnaryKind kind : {UnaryKind::kNone, UnaryKind::kRelu, UnaryKind::kSigmoid, UnaryKind::kTanh, UnaryKind::kSilu, UnaryKind::kGelu, UnaryKind::kGeluTanh,
-                               UnaryKind::kGeluQuick, UnaryKind::kReluSquared, UnaryKind::kSoftplus})
+  for (const UnaryKind kind :
+       {UnaryKind::kNone, UnaryKind::kRelu, UnaryKind::kSigmoid, UnaryKind::kTanh, UnaryKind::kSilu, UnaryKind::kGelu,
+        UnaryKind::kGeluTanh, UnaryKind::kGeluQuick, UnaryKind::kReluSquared, UnaryKind::kSoftplus})
     for (const int64_t n : {0, 1, 16, 31, 2048}) compare_all(make(kind, {3, n}), 2e-6);
 }
 
@@ -54,7 +55,8 @@ TEST(Glu, Refuses) {
     flatbuffers::FlatBufferBuilder b;
     b.Finish(format::CreateGluAttrs(b, kind));
     OpParams p;
-    EXPECT_EQ(find_op_by_name("glu")->parse(flatbuffers::GetRoot<format::GluAttrs>(b.GetBufferPointer()), &p).code(), Code::kInvalidArgument);
+    EXPECT_EQ(find_op_by_name("glu")->parse(flatbuffers::GetRoot<format::GluAttrs>(b.GetBufferPointer()), &p).code(),
+              Code::kInvalidArgument);
   }
 }
 

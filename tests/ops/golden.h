@@ -1,4 +1,5 @@
-// Reads the small safetensors files of tests/goldens/operators: F32 and I32 arrays, in the plain form that their maker writes.
+// Reads the small safetensors files of tests/goldens/operators: F32 and I32 arrays, in the plain form that their maker
+// writes.
 #pragma once
 
 #include <cstdlib>
@@ -12,8 +13,10 @@ namespace runnel::test {
 class Golden {
  public:
   explicit Golden(const std::string& name) {
-    const char* moved = std::getenv("RUNNEL_TEST_SOURCE");  // on another machine the goldens lie elsewhere (platforms/linux/measure.sh)
-    std::ifstream in(std::string(moved ? moved : kSourceDir) + "/tests/goldens/operators/" + name + ".safetensors", std::ios::binary);
+    const char* moved = std::getenv("RUNNEL_TEST_SOURCE");  // on another machine the goldens lie elsewhere
+                                                            // (platforms/linux/measure.sh)
+    std::ifstream in(std::string(moved ? moved : kSourceDir) + "/tests/goldens/operators/" + name + ".safetensors",
+                     std::ios::binary);
     bytes_.assign(std::istreambuf_iterator<char>(in), {});
     uint64_t header = 0;
     if (bytes_.size() >= 8) std::memcpy(&header, bytes_.data(), 8);
@@ -38,7 +41,8 @@ class Golden {
  private:
   std::vector<int64_t> list(size_t at) const {
     std::vector<int64_t> all;
-    for (const size_t end = header_.find(']', at); at < end; at = header_.find_first_of(",]", at) + 1) all.push_back(std::strtoll(header_.c_str() + at, nullptr, 10));
+    for (const size_t end = header_.find(']', at); at < end; at = header_.find_first_of(",]", at) + 1)
+      all.push_back(std::strtoll(header_.c_str() + at, nullptr, 10));
     return all;
   }
 
@@ -49,7 +53,9 @@ class Golden {
 // The reference and every kernel give the golden output `o`.
 inline void expect_golden(const Case& t, size_t o, const Array& want, double tolerance, const std::string& what) {
   expect_close(run_reference(t).out[o], want, tolerance, what);
-  for_each_kernel(t, [&](const Kernel& k, const std::string&) { expect_close(run_kernel(t, k, nullptr).out[o], want, tolerance, what + " " + k.name); });
+  for_each_kernel(t, [&](const Kernel& k, const std::string&) {
+    expect_close(run_kernel(t, k, nullptr).out[o], want, tolerance, what + " " + k.name);
+  });
 }
 
 }  // namespace runnel::test

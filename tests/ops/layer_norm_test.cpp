@@ -9,7 +9,8 @@ Case make(std::vector<int64_t> dims, bool weight, bool bias) {
   Case t;
   t.op = "layer_norm";
   params_of<LayerNormParams>(&t.params)->eps = 1e-5f;
-  t.in = {Array::random(dims, 1), weight ? Array::random({dims.back()}, 2) : Array(), bias ? Array::random({dims.back()}, 3) : Array()};
+  t.in = {Array::random(dims, 1), weight ? Array::random({dims.back()}, 2) : Array(),
+          bias ? Array::random({dims.back()}, 3) : Array()};
   t.out = {Array(DType::kF32, dims)};
   return t;
 }

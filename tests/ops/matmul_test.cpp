@@ -27,12 +27,13 @@ Array packed_array(const PackedMatrix& m) {
   return a;
 }
 
-void make(Product& p, const std::vector<PackedFormat>& formats, const std::vector<int64_t>& rows, int64_t columns, int64_t tokens, bool bias = false,
-          uint32_t seed = 1) {
+void make(Product& p, const std::vector<PackedFormat>& formats, const std::vector<int64_t>& rows, int64_t columns,
+          int64_t tokens, bool bias = false, uint32_t seed = 1) {
   p.call.op = "matmul";
   p.call.in = {Array::random({tokens, columns}, seed)};
   p.weights.clear();
-  for (size_t i = 0; i < formats.size(); ++i) p.weights.push_back(random_matrix(formats[i], rows[i], columns, seed + uint32_t(i) + 10));
+  for (size_t i = 0; i < formats.size(); ++i)
+    p.weights.push_back(random_matrix(formats[i], rows[i], columns, seed + uint32_t(i) + 10));
   p.call.out.clear();
   for (const PackedMatrix& m : p.weights) {
     p.call.in.push_back(packed_array(m));
@@ -53,8 +54,8 @@ float block_scale(const float* x, int64_t n, std::vector<int>& q) {
   return largest / 127.0f;
 }
 
-// The contract's formula for integer kinds with x rounded to int8, summed in double: what every kernel must give but for the rounding of
-// f32 sums.
+// The contract's formula for integer kinds with x rounded to int8, summed in double: what every kernel must give but
+// for the rounding of f32 sums.
 std::vector<double> with_rounded_x(const Product& p, size_t weight) {
   const PackedMatrix& m = p.weights[weight];
   const int64_t tokens = p.call.out[weight].view().dims[0];
@@ -65,12 +66,15 @@ std::vector<double> with_rounded_x(const Product& p, size_t weight) {
       const int64_t n = std::min<int64_t>(32, m.columns - first);
       if (is_vulkan_mode() && !device_rounds_activations()) {  // x is used as it is
         for (int64_t r = 0; r < m.rows; ++r)
-          for (int64_t i = 0; i < n; ++i) y[size_t(t * m.rows + r)] += double(m.values[size_t(r * m.columns + first + i)]) * double(p.call.in[0].data<float>()[t * m.columns + first + i]);
+          for (int64_t i = 0; i < n; ++i)
+            y[size_t(t * m.rows + r)] += double(m.values[size_t(r * m.columns + first + i)]) *
+                                         double(p.call.in[0].data<float>()[t * m.columns + first + i]);
         continue;
       }
       const double scale = block_scale(p.call.in[0].data<float>() + t * m.columns + first, n, q);
       for (int64_t r = 0; r < m.rows; ++r)
-        for (int64_t i = 0; i < n; ++i) y[size_t(t * m.rows + r)] += double(m.values[size_t(r * m.columns + first + i)]) * scale * q[size_t(i)];
+        for (int64_t i = 0; i < n; ++i)
+          y[size_t(t * m.rows + r)] += double(m.values[size_t(r * m.columns + first + i)]) * scale * q[size_t(i)];
     }
   const size_t bias = 1 + p.weights.size() + weight;
   if (bias < p.call.in.size())
@@ -88,8 +92,8 @@ void expect_near(const Array& got, const std::vector<double>& want, double toler
 
 std::string describe_case(const Product& p, const std::string& kernel) {
   const TensorView w = p.call.in[1].view();
-  return kernel + " " + name_of(*w.packed) + " [" + std::to_string(w.dims[0]) + ", " + std::to_string(w.dims[1]) + "] tokens " +
-         std::to_string(p.call.in[0].view().dims[0]);
+  return kernel + " " + name_of(*w.packed) + " [" + std::to_string(w.dims[0]) + ", " + std::to_string(w.dims[1]) +
+         "] tokens " + std::to_string(p.call.in[0].view().dims[0]);
 }
 
 TEST(Matmul, ReferenceHoldsTheFormulaForEveryFormat) {
@@ -103,7 +107,8 @@ TEST(Matmul, ReferenceHoldsTheFormulaForEveryFormat) {
     for (int64_t t = 0; t < 3; ++t)
       for (int64_t n = 0; n < 19; ++n) {
         double sum = double(p.call.in[2].data<float>()[n]);
-        for (int64_t k = 0; k < 1100; ++k) sum += double(p.call.in[0].data<float>()[t * 1100 + k]) * double(p.weights[0].values[size_t(n * 1100 + k)]);
+        for (int64_t k = 0; k < 1100; ++k)
+          sum += double(p.call.in[0].data<float>()[t * 1100 + k]) * double(p.weights[0].values[size_t(n * 1100 + k)]);
         want.push_back(sum);
       }
     expect_near(r.out[0], want, 1e-6, name_of(f));
@@ -116,14 +121,16 @@ TEST(Matmul, EveryIntegerFormatFollowsTheRoundedFormula) {
     for (int64_t columns : {1, 40, 256, 1056})
       for (int64_t tokens : {1, 2, 5, 9}) {
         // A driver compiles a shader for each format, for a second: the other sizes are of every fourth format there.
-        if (is_vulkan_mode() && !(columns == 1056 && tokens == 5) && (f.bits % 4 != 0 || columns == 1 || tokens == 2)) continue;
+        if (is_vulkan_mode() && !(columns == 1056 && tokens == 5) && (f.bits % 4 != 0 || columns == 1 || tokens == 2))
+          continue;
         Product p;
         make(p, {f}, {columns == 40 ? 50 : 16}, columns, tokens, columns == 256);
         const std::vector<double> want = with_rounded_x(p, 0);
         for_each_kernel(p.call, [&](const Kernel& k, const std::string&) {
           const Ran one = run_kernel(p.call, k, nullptr), more = run_kernel(p.call, k, pool.get());
           expect_near(one.out[0], want, 1e-5, describe_case(p, k.name));
-          EXPECT_EQ(0, std::memcmp(one.out[0].data<char>(), more.out[0].data<char>(), one.out[0].bytes())) << "bits depend on threads: " << k.name;
+          EXPECT_EQ(0, std::memcmp(one.out[0].data<char>(), more.out[0].data<char>(), one.out[0].bytes()))
+              << "bits depend on threads: " << k.name;
         });
         if (HasFatalFailure()) return;
       }
@@ -143,7 +150,8 @@ TEST(Matmul, ExtremeValuesStayExact) {
           PackedMatrix& m = p.weights[0];
           m.format = f;
           const std::vector<uint8_t> top(size_t(columns), uint8_t((1 << f.bits) - 1)), zero(size_t(columns), 0);
-          const std::vector<uint8_t> scales(size_t(blocks), f.scale == ScaleKind::kS6 ? 33 : 1), mins(size_t(blocks), 1);
+          const std::vector<uint8_t> scales(size_t(blocks), f.scale == ScaleKind::kS6 ? 33 : 1),
+              mins(size_t(blocks), 1);
           const std::vector<uint16_t> d(size_t(blocks), float_to_half(1.0f)), dmin(size_t(blocks), float_to_half(0.5f));
           for (int64_t r = 0; r < 16; ++r) {
             const auto& q = r % 2 ? top : zero;
@@ -179,7 +187,8 @@ TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
         std::memcpy(one.in[0].data<float>(), p.call.in[0].data<float>() + t * columns, size_t(columns) * 4);
         one.out[0] = Array(DType::kF32, {1, rows});
         const Ran r = run_kernel(one, k, nullptr);
-        ASSERT_EQ(0, std::memcmp(r.out[0].data<float>(), all.out[0].data<float>() + t * rows, size_t(rows) * 4)) << describe_case(p, k.name) << " row " << t;
+        ASSERT_EQ(0, std::memcmp(r.out[0].data<float>(), all.out[0].data<float>() + t * rows, size_t(rows) * 4))
+            << describe_case(p, k.name) << " row " << t;
       }
     });
     if (HasFatalFailure()) return;
@@ -208,20 +217,24 @@ TEST(Matmul, IntegerKindsStayNearTheReference) {
     }
 }
 
-// A split matrix has a group for each 1,024 rows, and lines that begin within a word where a row has an odd number of blocks.
+// A split matrix has a group for each 1,024 rows, and lines that begin within a word where a row has an odd number of
+// blocks.
 TEST(Matmul, SplitMatricesOfSeveralGroups) {
   for (int64_t columns : {64, 96, 600})
     for (int64_t tokens : {1, 5}) {
       Product p;
       make(p, {integer_formats().back()}, {2085}, columns, tokens);
       const std::vector<double> want = with_rounded_x(p, 0);
-      for_each_kernel(p.call, [&](const Kernel& k, const std::string&) { expect_near(run_kernel(p.call, k, nullptr).out[0], want, 1e-5, describe_case(p, k.name)); });
+      for_each_kernel(p.call, [&](const Kernel& k, const std::string&) {
+        expect_near(run_kernel(p.call, k, nullptr).out[0], want, 1e-5, describe_case(p, k.name));
+      });
       if (HasFatalFailure()) return;
     }
 }
 
 TEST(Matmul, SeveralWeightsOfDifferentFormatsInOneCall) {
-  const PackedFormat q4{PackedKind::kInteger, 4, 32, 0, true, ScaleKind::kU6}, q6{PackedKind::kInteger, 6, 16, 32, false, ScaleKind::kI8},
+  const PackedFormat q4{PackedKind::kInteger, 4, 32, 0, true, ScaleKind::kU6},
+      q6{PackedKind::kInteger, 6, 16, 32, false, ScaleKind::kI8},
       q8{PackedKind::kInteger, 8, 32, 128, false, ScaleKind::kF16};
   for (int64_t tokens : {1, 2, 13})
     for (bool mixed : {false, true}) {
@@ -247,7 +260,8 @@ TEST(Matmul, HeadsNeedNoReshape) {
 
 TEST(Matmul, NonFiniteActivationsGiveNonFiniteRowsAndSpareTheOthers) {
   for (const PackedFormat& f : integer_formats())
-    for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
+    for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                      -std::numeric_limits<float>::infinity()})
       for (int64_t tokens : {1, 6}) {
         Product p;
         make(p, {f}, {20}, 300, tokens);
@@ -256,7 +270,8 @@ TEST(Matmul, NonFiniteActivationsGiveNonFiniteRowsAndSpareTheOthers) {
         for_each_kernel(p.call, [&](const Kernel& k, const std::string&) {
           const Ran r = run_kernel(p.call, k, nullptr);
           for (int64_t i = 0; i < tokens * 20; ++i)
-            ASSERT_EQ(std::isfinite(r.out[0].data<float>()[i]), i / 20 != at) << describe_case(p, k.name) << " element " << i;
+            ASSERT_EQ(std::isfinite(r.out[0].data<float>()[i]), i / 20 != at)
+                << describe_case(p, k.name) << " element " << i;
         });
         if (HasFatalFailure()) return;
       }

@@ -19,7 +19,9 @@ struct Options {
 Case make(int64_t tokens, int64_t heads, int64_t key, int64_t value, Options o = {}) {
   Case t;
   t.op = "matrix_recurrence";
-  *params_of<MatrixRecurrenceParams>(&t.params) = {o.rule, o.before ? RecurrenceRead::kBefore : RecurrenceRead::kAfter, o.normalise, o.reverse, o.steps, 0.5f, o.normalise == RecurrenceNorm::kSum ? 0.01f : 1e-6f};
+  *params_of<MatrixRecurrenceParams>(&t.params) = {
+      o.rule, o.before ? RecurrenceRead::kBefore : RecurrenceRead::kAfter, o.normalise, o.reverse, o.steps,
+      0.5f,   o.normalise == RecurrenceNorm::kSum ? 0.01f : 1e-6f};
   const int64_t rows = tokens * o.steps;
   const float size = 1.0f / std::sqrt(float(key));
   const auto positive = [](Array a) {
@@ -39,7 +41,8 @@ Case make(int64_t tokens, int64_t heads, int64_t key, int64_t value, Options o =
   if (o.decay == 2) t.in[kDecay] = negative(Array::random({tokens, heads}, 4, o.strength));
   if (o.decay == 3) t.in[kDecay] = negative(Array::random({tokens, heads, key}, 4, o.strength));
   if (o.rule == RecurrenceRule::kDelta) t.in[kBeta] = positive(Array::random({rows, heads}, 5, 0.5f));
-  if (o.rule == RecurrenceRule::kDplr) t.in[kA] = Array::random({rows, heads, key}, 6, size), t.in[kB] = Array::random({rows, heads, key}, 7, 0.5f * size);
+  if (o.rule == RecurrenceRule::kDplr)
+    t.in[kA] = Array::random({rows, heads, key}, 6, size), t.in[kB] = Array::random({rows, heads, key}, 7, 0.5f * size);
   if (o.before) t.in[kBonus] = Array::random({heads, key}, 8);
   if (o.gate) t.in[kGate] = Array::random({tokens, heads}, 9, 3.0f);
   t.out = {Array(DType::kF32, {tokens, heads, value})};
@@ -135,7 +138,8 @@ TEST(MatrixRecurrence, DecaysByChannelThatAllTokensShare) {
       o.rule = rule, o.decay = 3;
       Case shared = make(tokens, 3, 18, 33, o), repeated = shared;
       shared.in[kDecay] = make(1, 3, 18, 33, o).in[kDecay];
-      for (int64_t t = 0; t < tokens; ++t) std::copy_n(shared.in[kDecay].data<float>(), 3 * 18, repeated.in[kDecay].data<float>() + t * 3 * 18);
+      for (int64_t t = 0; t < tokens; ++t)
+        std::copy_n(shared.in[kDecay].data<float>(), 3 * 18, repeated.in[kDecay].data<float>() + t * 3 * 18);
       compare_all(shared, 2e-5);
       expect_close(run_reference(shared).out[0], run_reference(repeated).out[0], 0, "shared against repeated");
     }
@@ -183,7 +187,8 @@ TEST(MatrixRecurrence, HalfStates) {
     const Ran got = run_kernel(t, k, nullptr);
     expect_close(got.out[0], want.out[0], 2e-5, k.name);
     int far = 0;
-    for (size_t i = 0; i < got.out[1].bytes() / 2; ++i) far += std::abs(int(got.out[1].data<uint16_t>()[i]) - int(want.out[1].data<uint16_t>()[i])) > 1;
+    for (size_t i = 0; i < got.out[1].bytes() / 2; ++i)
+      far += std::abs(int(got.out[1].data<uint16_t>()[i]) - int(want.out[1].data<uint16_t>()[i])) > 1;
     EXPECT_EQ(far, 0) << k.name;
   });
 }

@@ -1,5 +1,6 @@
-// One body for every operator test: the same call runs through the reference and through every kernel of every CPU target that this
-// machine has, alone and with two workers, and the results are compared. In Vulkan mode (vulkan_kernel.h) a device takes their place.
+// One body for every operator test: the same call runs through the reference and through every kernel of every CPU
+// target that this machine has, alone and with two workers, and the results are compared. In Vulkan mode
+// (vulkan_kernel.h) a device takes their place.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -58,9 +59,13 @@ class Array {
   }
 
   template <class T>
-  T* data() { return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(store_.data()) + 63) & ~uintptr_t(63)); }
+  T* data() {
+    return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(store_.data()) + 63) & ~uintptr_t(63));
+  }
   template <class T>
-  const T* data() const { return const_cast<Array*>(this)->data<T>(); }
+  const T* data() const {
+    return const_cast<Array*>(this)->data<T>();
+  }
   size_t bytes() const { return bytes_; }
   DType dtype() const { return dtype_; }
   bool guard_intact() const {
@@ -155,7 +160,8 @@ inline Ran run_reference(const Case& t) {
   if (s.is_ok()) def->reference(c);
 #if RNL_TEST_VULKAN
   if (s.is_ok() && is_vulkan_mode() && is_compared_by_reference(*def))
-    if (const Kernel* k = vulkan_kernel(*def)) compare_kernel(t, *k, r, t.op == "solve" ? 1e-4 : 1e-6);  // solve: the condition counts
+    if (const Kernel* k = vulkan_kernel(*def))
+      compare_kernel(t, *k, r, t.op == "solve" ? 1e-4 : 1e-6);  // solve: the condition counts
 #endif
   return r;
 }
@@ -172,8 +178,10 @@ inline Ran run_kernel(const Case& t, const Kernel& k, ThreadPool* pool) {
   c.pool = pool;
   k.run(c);
   EXPECT_TRUE(scratch.guard_intact()) << k.name << " wrote behind its scratch";
-  for (const Array& a : r.out) EXPECT_TRUE(a.guard_intact() || a.dtype() == DType::kNone) << k.name << " wrote behind its output";
-  for (const Array& a : r.in) EXPECT_TRUE(a.dtype() == DType::kNone || a.guard_intact()) << k.name << " wrote behind a state";
+  for (const Array& a : r.out)
+    EXPECT_TRUE(a.guard_intact() || a.dtype() == DType::kNone) << k.name << " wrote behind its output";
+  for (const Array& a : r.in)
+    EXPECT_TRUE(a.dtype() == DType::kNone || a.guard_intact()) << k.name << " wrote behind a state";
   return r;
 }
 
@@ -194,8 +202,8 @@ inline void expect_close(const Array& got, const Array& want, double tolerance, 
     const double e = g == w || (std::isnan(g) && std::isnan(w)) ? 0 : std::fabs(g - w);
     if (!(e <= worst)) worst = e, at = i;
   }
-  EXPECT_LE(worst, tolerance * largest + 1e-30) << what << " at element " << at << ": " << got.data<float>()[at] << " but the reference has "
-                                                << want.data<float>()[at];
+  EXPECT_LE(worst, tolerance * largest + 1e-30) << what << " at element " << at << ": " << got.data<float>()[at]
+                                                << " but the reference has " << want.data<float>()[at];
 }
 
 inline void compare_kernel(const Case& t, const Kernel& k, const Ran& want, double tolerance) {
@@ -244,14 +252,17 @@ inline void compare_all(const Case& t, double tolerance, const std::vector<int>&
     const Ran one = run_kernel(t, k, nullptr), two = run_kernel(t, k, pool);
     for (size_t i = 0; i < want.out.size(); ++i) {
       expect_close(one.out[i], want.out[i], tolerance, k.name);
-      EXPECT_EQ(0, std::memcmp(one.out[i].data<char>(), two.out[i].data<char>(), one.out[i].bytes())) << k.name << ": bits depend on threads";
+      EXPECT_EQ(0, std::memcmp(one.out[i].data<char>(), two.out[i].data<char>(), one.out[i].bytes()))
+          << k.name << ": bits depend on threads";
     }
     for (int s : states) expect_close(one.in[size_t(s)], want.in[size_t(s)], tolerance, std::string(k.name) + " state");
   });
   // A device may refuse a case; the floor of CPU targets takes every one of an operator that has kernels there.
   int targets = 0;
   const CpuTarget* list = cpu_targets(&targets);
-  EXPECT_TRUE(ran > 0 || is_vulkan_mode() || list[targets - 1].kernels(find_op_by_name(t.op.c_str())->number).count == 0) << t.op << ": no kernel ran";
+  EXPECT_TRUE(ran > 0 || is_vulkan_mode() ||
+              list[targets - 1].kernels(find_op_by_name(t.op.c_str())->number).count == 0)
+      << t.op << ": no kernel ran";
   thread_pool_destroy(pool);
 }
 

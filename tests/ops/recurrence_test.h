@@ -19,9 +19,12 @@ inline Array rows_of(const Array& a, int64_t begin, int64_t end) {
   return Array::f32(dims, std::vector<float>(a.data<float>() + begin * row, a.data<float>() + end * row));
 }
 
-// Runs the case whole and cut at every place in `cuts`, the states handed on from call to call (also in place); the outputs must be the same
-// bits on every kernel. streams: inputs with a row a token. states: pairs of (input, output) numbers.
-inline void expect_cuts_keep_bits(const Case& t, int64_t tokens, const std::vector<int>& streams, const std::vector<std::pair<int, int>>& states, const std::vector<std::vector<int64_t>>& cuts) {
+// Runs the case whole and cut at every place in `cuts`, the states handed on from call to call (also in place); the
+// outputs must be the same bits on every kernel. streams: inputs with a row a token. states: pairs of (input, output)
+// numbers.
+inline void expect_cuts_keep_bits(const Case& t, int64_t tokens, const std::vector<int>& streams,
+                                  const std::vector<std::pair<int, int>>& states,
+                                  const std::vector<std::vector<int64_t>>& cuts) {
   for_each_kernel(t, [&](const Kernel& k, const std::string&) {
     const Ran whole = run_kernel(t, k, nullptr);
     for (const std::vector<int64_t>& cut : cuts) {
@@ -41,9 +44,12 @@ inline void expect_cuts_keep_bits(const Case& t, int64_t tokens, const std::vect
         for (const auto& [in, out] : states) part.in[size_t(in)] = r.out[size_t(out)];
         begin = end;
       }
-      EXPECT_EQ(0, std::memcmp(y.data(), whole.out[0].data<char>(), whole.out[0].bytes())) << k.name << ": bits depend on the cut";
+      EXPECT_EQ(0, std::memcmp(y.data(), whole.out[0].data<char>(), whole.out[0].bytes()))
+          << k.name << ": bits depend on the cut";
       for (const auto& [in, out] : states)
-        EXPECT_EQ(0, std::memcmp(part.in[size_t(in)].data<char>(), whole.out[size_t(out)].data<char>(), whole.out[size_t(out)].bytes())) << k.name << ": the state depends on the cut";
+        EXPECT_EQ(0, std::memcmp(part.in[size_t(in)].data<char>(), whole.out[size_t(out)].data<char>(),
+                                 whole.out[size_t(out)].bytes()))
+            << k.name << ": the state depends on the cut";
     }
   });
 }
@@ -60,7 +66,9 @@ inline void expect_in_place_is_the_same(const Case& t, int state_in, int state_o
     c.scratch = scratch.data<unsigned char>();
     k.run(c);
     EXPECT_EQ(0, std::memcmp(same.out[0].data<char>(), apart.out[0].data<char>(), apart.out[0].bytes())) << k.name;
-    EXPECT_EQ(0, std::memcmp(same.in[size_t(state_in)].data<char>(), apart.out[size_t(state_out)].data<char>(), apart.out[size_t(state_out)].bytes())) << k.name;
+    EXPECT_EQ(0, std::memcmp(same.in[size_t(state_in)].data<char>(), apart.out[size_t(state_out)].data<char>(),
+                             apart.out[size_t(state_out)].bytes()))
+        << k.name;
   });
 }
 

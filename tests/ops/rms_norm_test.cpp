@@ -8,7 +8,8 @@ Case make(std::vector<int64_t> dims, bool weight, bool residual, float eps = 1e-
   Case t;
   t.op = "rms_norm";
   params_of<RmsNormParams>(&t.params)->eps = eps;
-  t.in = {Array::random(dims, 1), weight ? Array::random({dims.back()}, 2) : Array(), residual ? Array::random(dims, 3) : Array()};
+  t.in = {Array::random(dims, 1), weight ? Array::random({dims.back()}, 2) : Array(),
+          residual ? Array::random(dims, 3) : Array()};
   t.out = {Array(DType::kF32, dims)};
   return t;
 }

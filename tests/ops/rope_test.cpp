@@ -5,7 +5,8 @@
 namespace runnel::test {
 namespace {
 
-Case make(int64_t tokens, int64_t heads, int64_t dim, int64_t pairs, bool interleaved, int32_t first, int32_t step, float scale = 1) {
+Case make(int64_t tokens, int64_t heads, int64_t dim, int64_t pairs, bool interleaved, int32_t first, int32_t step,
+          float scale = 1) {
   Case t;
   t.op = "rope";
   *params_of<RopeParams>(&t.params) = {scale, interleaved};
@@ -22,11 +23,13 @@ TEST(Rope, MatchesReferenceAtTheEdges) {
   for (const bool interleaved : {false, true})
     for (const int64_t dim : {2, 3, 7, 32, 34, 64, 256})
       for (const int64_t pairs : {dim / 2, dim / 4, int64_t(0)})
-        for (const int64_t tokens : {0, 1, 5}) compare_all(make(tokens, 3, dim, pairs, interleaved, 17, 3, 1.25f), 4e-7);
+        for (const int64_t tokens : {0, 1, 5})
+          compare_all(make(tokens, 3, dim, pairs, interleaved, 17, 3, 1.25f), 4e-7);
 }
 
 TEST(Rope, LargeAndNegativePositions) {
-  for (const int32_t first : {1000, 131072, 999000, 16000000, -5000}) compare_all(make(300, 1, 64, 32, false, first, 7), 1e-6);
+  for (const int32_t first : {1000, 131072, 999000, 16000000, -5000})
+    compare_all(make(300, 1, 64, 32, false, first, 7), 1e-6);
 }
 
 TEST(Rope, ManyTasks) { compare_all(make(100, 4, 256, 128, false, 0, 1), 1e-6); }

@@ -25,19 +25,24 @@ void expect(const Case& t, std::vector<int32_t> ids, std::vector<double> weights
 
 TEST(Route, SoftmaxBeforeAndAfterTheChoice) {
   const double e = std::exp(1.0), all = e * e + e + 1 + 1 / e;
-  expect(make({0, 2, 1, -1}, {}, 4, 2, {RouteScoring::kSoftmax, false, false, false, 0, 1, 1, 1}), {1, 2}, {e * e / all, e / all});
-  expect(make({0, 2, 1, -1}, {}, 4, 2, {RouteScoring::kSoftmax, false, true, false, 0, 1, 1, 1}), {1, 2}, {e / (e + 1), 1 / (e + 1)});
-  expect(make({0, 2, 1, -1}, {}, 4, 2, {RouteScoring::kSoftmax, true, false, false, 0, 3, 1, 1}), {1, 2}, {3 * e / (e + 1), 3 / (e + 1)});
+  expect(make({0, 2, 1, -1}, {}, 4, 2, {RouteScoring::kSoftmax, false, false, false, 0, 1, 1, 1}), {1, 2},
+         {e * e / all, e / all});
+  expect(make({0, 2, 1, -1}, {}, 4, 2, {RouteScoring::kSoftmax, false, true, false, 0, 1, 1, 1}), {1, 2},
+         {e / (e + 1), 1 / (e + 1)});
+  expect(make({0, 2, 1, -1}, {}, 4, 2, {RouteScoring::kSoftmax, true, false, false, 0, 3, 1, 1}), {1, 2},
+         {3 * e / (e + 1), 3 / (e + 1)});
 }
 
 TEST(Route, BiasChoosesButDoesNotWeigh) {
   const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
-  expect(make({0, 2, 1, -1}, {0, -5, 0, 0.5f}, 4, 2, {RouteScoring::kSigmoid, false, false, false, 0, 1, 1, 1}), {3, 2}, {sigmoid(-1), sigmoid(1)});
+  expect(make({0, 2, 1, -1}, {0, -5, 0, 0.5f}, 4, 2, {RouteScoring::kSigmoid, false, false, false, 0, 1, 1, 1}), {3, 2},
+         {sigmoid(-1), sigmoid(1)});
 }
 
 TEST(Route, GroupsAreChosenFirst) {
   // Groups {5, 0}, {3, 3}, {4, 1}: the two best sum to 5, 6, 5.
-  const RouteParams top2{RouteScoring::kNone, false, false, true, 0, 1, 3, 1}, top1{RouteScoring::kNone, false, false, false, 0, 1, 3, 1};
+  const RouteParams top2{RouteScoring::kNone, false, false, true, 0, 1, 3, 1},
+      top1{RouteScoring::kNone, false, false, false, 0, 1, 3, 1};
   expect(make({5, 0, 3, 3, 4, 1}, {}, 6, 2, top2), {2, 3}, {3, 3});
   expect(make({5, 0, 3, 3, 4, 1}, {}, 6, 2, top1), {0, 1}, {5, 0});
 }
@@ -57,7 +62,9 @@ TEST(Route, TiesAndNanTakeTheLowerId) {
 }
 
 TEST(Route, RefusesMoreThanThereAre) {
-  EXPECT_NE(refusal(make({1, 2, 3, 4}, {}, 4, 3, {RouteScoring::kNone, false, false, false, 0, 1, 2, 1})).find("3 experts chosen among 2"), std::string::npos);
+  EXPECT_NE(refusal(make({1, 2, 3, 4}, {}, 4, 3, {RouteScoring::kNone, false, false, false, 0, 1, 2, 1}))
+                .find("3 experts chosen among 2"),
+            std::string::npos);
 }
 
 TEST(Route, GoldensOfTransformers) {

@@ -12,15 +12,18 @@ struct Routed {
 };
 
 // experts matrices of `rows` rows, each filled up to whole tiles.
-void make(Routed& r, PackedFormat format, int64_t tokens, int64_t slots, int64_t experts, std::vector<int64_t> rows, int64_t columns, bool shared, bool routed = true, bool bias = false) {
+void make(Routed& r, PackedFormat format, int64_t tokens, int64_t slots, int64_t experts, std::vector<int64_t> rows,
+          int64_t columns, bool shared, bool routed = true, bool bias = false) {
   r.call.op = "routed_matmul";
   r.weights.clear();
-  r.call.in = {Array::random(shared ? std::vector<int64_t>{tokens, columns} : std::vector<int64_t>{tokens, slots, columns}, 1)};
+  r.call.in = {
+      Array::random(shared ? std::vector<int64_t>{tokens, columns} : std::vector<int64_t>{tokens, slots, columns}, 1)};
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < tokens * slots; ++i) ids.push_back(int32_t((i * 7 + i / 3) % experts));
   r.call.in.push_back(routed ? Array::i32({tokens, slots}, ids) : Array());
   r.call.out.clear();
-  for (size_t i = 0; i < rows.size(); ++i) r.weights.push_back(random_matrix(format, (rows[i] + 15) / 16 * 16 * experts, columns, 10 + uint32_t(i)));
+  for (size_t i = 0; i < rows.size(); ++i)
+    r.weights.push_back(random_matrix(format, (rows[i] + 15) / 16 * 16 * experts, columns, 10 + uint32_t(i)));
   for (size_t i = 0; i < rows.size(); ++i) {
     const PackedMatrix& m = r.weights[i];
     Array a(DType::kPacked, {m.rows, m.columns}, m.bytes.size());
@@ -68,13 +71,15 @@ TEST(RoutedMatmul, BitsOfATokenAreItsOwn) {
         const int32_t* ids = all.call.in[1].data<int32_t>() + t * 2;
         one.call.in[1] = Array::i32({1, 2}, {ids[0], ids[1]});
         const Ran own = run_kernel(one.call, k, nullptr);
-        EXPECT_EQ(0, std::memcmp(own.out[0].data<char>(), whole.out[0].data<float>() + t * 48, own.out[0].bytes())) << k.name << " token " << t;
+        EXPECT_EQ(0, std::memcmp(own.out[0].data<char>(), whole.out[0].data<float>() + t * 48, own.out[0].bytes()))
+            << k.name << " token " << t;
       }
     });
   }
 }
 
-// One token goes through another form than several, in several pieces when there are many experts: the bits are the same.
+// One token goes through another form than several, in several pieces when there are many experts: the bits are the
+// same.
 TEST(RoutedMatmul, ManySlotsWithRowsOfTheirOwn) {
   Routed all, one;
   ThreadPool* pool = thread_pool_create(2);
@@ -83,10 +88,14 @@ TEST(RoutedMatmul, ManySlotsWithRowsOfTheirOwn) {
     compare_all(all.call, f.is_float() ? 1e-5 : 2e-2);
     make(one, f, 1, 20, 24, {20, 33}, 96, false, true, true);
     one.call.in[0] = rows_of(all.call.in[0], 1, 2);
-    one.call.in[1] = Array::i32({1, 20}, std::vector<int32_t>(all.call.in[1].data<int32_t>() + 20, all.call.in[1].data<int32_t>() + 40));
+    one.call.in[1] = Array::i32({1, 20}, std::vector<int32_t>(all.call.in[1].data<int32_t>() + 20,
+                                                              all.call.in[1].data<int32_t>() + 40));
     for_each_kernel(all.call, [&](const Kernel& k, const std::string&) {
       const Ran whole = run_kernel(all.call, k, nullptr), own = run_kernel(one.call, k, pool);
-      for (size_t o = 0; o < 2; ++o) EXPECT_EQ(0, std::memcmp(own.out[o].data<char>(), whole.out[o].data<char>() + own.out[o].bytes(), own.out[o].bytes())) << k.name << " output " << o;
+      for (size_t o = 0; o < 2; ++o)
+        EXPECT_EQ(0, std::memcmp(own.out[o].data<char>(), whole.out[o].data<char>() + own.out[o].bytes(),
+                                 own.out[o].bytes()))
+            << k.name << " output " << o;
     });
   }
   thread_pool_destroy(pool);

@@ -5,11 +5,14 @@
 namespace runnel::test {
 namespace {
 
-Case linear(ScanKind kind, int64_t tokens, int64_t channels, bool log_decay, int64_t a_rows, bool reverse = false, bool state = true) {
+Case linear(ScanKind kind, int64_t tokens, int64_t channels, bool log_decay, int64_t a_rows, bool reverse = false,
+            bool state = true) {
   Case t;
   t.op = "scan";
   *params_of<ScanParams>(&t.params) = {kind, log_decay, reverse};
-  const auto shape = [&](int64_t rows) { return kind == ScanKind::kComplex ? std::vector<int64_t>{rows, channels, 2} : std::vector<int64_t>{rows, channels}; };
+  const auto shape = [&](int64_t rows) {
+    return kind == ScanKind::kComplex ? std::vector<int64_t>{rows, channels, 2} : std::vector<int64_t>{rows, channels};
+  };
   Array a = Array::random(shape(a_rows), 1, 0.3f);
   if (log_decay)
     for (size_t i = 0; i < a.bytes() / 4; ++i)
@@ -17,7 +20,8 @@ Case linear(ScanKind kind, int64_t tokens, int64_t channels, bool log_decay, int
   t.in = {a_rows ? a : Array(), Array::random(shape(tokens), 2), Array(), Array()};
   t.out = {Array(DType::kF32, shape(tokens))};
   if (state) {
-    const std::vector<int64_t> s = kind == ScanKind::kComplex ? std::vector<int64_t>{channels, 2} : std::vector<int64_t>{channels};
+    const std::vector<int64_t> s =
+        kind == ScanKind::kComplex ? std::vector<int64_t>{channels, 2} : std::vector<int64_t>{channels};
     t.in[2] = Array::random(s, 3);
     t.out.push_back(Array(DType::kF32, s));
   }
@@ -31,7 +35,12 @@ Case log_sum(int64_t tokens, int64_t heads, int64_t value, bool wide, bool bonus
   const int64_t width = wide ? value : 1;
   Array w = Array::random({heads, width}, 1);
   for (size_t i = 0; i < w.bytes() / 4; ++i) w.data<float>()[i] = -std::fabs(w.data<float>()[i]);
-  t.in = {w, Array::random({tokens, heads, width}, 2, scale), Array::random({tokens, heads, value}, 3), bonus ? Array::random({heads, width}, 4) : Array(), Array(), Array()};
+  t.in = {w,
+          Array::random({tokens, heads, width}, 2, scale),
+          Array::random({tokens, heads, value}, 3),
+          bonus ? Array::random({heads, width}, 4) : Array(),
+          Array(),
+          Array()};
   t.out = {Array(DType::kF32, {tokens, heads, value})};
   if (state) {
     t.in[4] = Array(DType::kF32, {3, heads, value});  // zeros: nothing was seen
@@ -45,7 +54,8 @@ TEST(Scan, MatchesReferenceAtTheEdges) {
     for (int64_t channels : {1, 8, 9, 16, 17, 50})
       for (ScanKind kind : {ScanKind::kReal, ScanKind::kComplex})
         for (bool log_decay : {false, true})
-          for (int64_t rows : {int64_t(0), int64_t(1), tokens}) compare_all(linear(kind, tokens, channels, log_decay, rows), 1e-5);
+          for (int64_t rows : {int64_t(0), int64_t(1), tokens})
+            compare_all(linear(kind, tokens, channels, log_decay, rows), 1e-5);
 }
 
 TEST(Scan, LogSumMatchesReference) {
@@ -106,7 +116,8 @@ TEST(Scan, GoldensOfTransformersAndOfTheLru) {
   *params_of<ScanParams>(&t.params) = {ScanKind::kLogSum, false, false};
   const TensorView k = golden["wkv.k"].view();
   const std::vector<int64_t> stream = {k.dims[0], 1, k.dims[1]}, weights = {1, k.dims[1]}, state = {3, 1, k.dims[1]};
-  t.in = {golden.get("wkv.w", weights), golden.get("wkv.k", stream), golden.get("wkv.v", stream), golden.get("wkv.u", weights)};
+  t.in = {golden.get("wkv.w", weights), golden.get("wkv.k", stream), golden.get("wkv.v", stream),
+          golden.get("wkv.u", weights)};
   t.out = {golden.get("wkv.y", stream), golden.get("wkv.state", state)};
   const std::vector<Array> want = t.out;
   expect_golden(t, 0, want[0], 1e-5, "rwkv_linear_attention_cpu");

@@ -1,4 +1,5 @@
-// The best few products of a split matrix: the same bits as the full product has, for exactly the rows that are not below the k-th.
+// The best few products of a split matrix: the same bits as the full product has, for exactly the rows that are not
+// below the k-th.
 #include "ops/matmul/screen.h"
 
 #include <algorithm>
@@ -18,7 +19,9 @@ struct PoolDeleter {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-PackedFormat split_format(int zero_point = 128) { return {PackedKind::kInteger, 8, 32, uint8_t(zero_point), false, ScaleKind::kF16, true}; }
+PackedFormat split_format(int zero_point = 128) {
+  return {PackedKind::kInteger, 8, 32, uint8_t(zero_point), false, ScaleKind::kF16, true};
+}
 
 Case product(const PackedMatrix& m, const Array& x, int32_t best) {
   Case c;
@@ -38,15 +41,18 @@ int check(const PackedMatrix& m, const Array& x, int32_t best, const std::string
   const Case full = product(m, x, 0), few = product(m, x, best);
   int screened = 0;
   for_each_kernel(full, [&](const Kernel& k, const std::string&) {
-    const Ran want = run_kernel(full, k, nullptr), got = run_kernel(few, k, nullptr), more = run_kernel(few, k, pool.get());
+    const Ran want = run_kernel(full, k, nullptr), got = run_kernel(few, k, nullptr),
+              more = run_kernel(few, k, pool.get());
     const float *w = want.out[0].data<float>(), *g = got.out[0].data<float>();
-    ASSERT_EQ(0, std::memcmp(g, more.out[0].data<float>(), size_t(m.rows) * 4)) << what << ": bits depend on threads: " << k.name;
+    ASSERT_EQ(0, std::memcmp(g, more.out[0].data<float>(), size_t(m.rows) * 4))
+        << what << ": bits depend on threads: " << k.name;
     std::vector<float> sorted(w, w + m.rows);
     std::sort(sorted.begin(), sorted.end(), std::greater<float>());
     const float kth = sorted[size_t(std::min<int64_t>(best, m.rows) - 1)];
     const bool is_full = std::memcmp(w, g, size_t(m.rows) * 4) == 0;
     for (int64_t r = 0; r < m.rows && !is_full; ++r)
-      ASSERT_EQ(0, std::memcmp(w[r] >= kth ? &w[r] : &(const float&)(-kInfinity), &g[r], 4)) << what << " best " << best << " row " << r << ": " << k.name;
+      ASSERT_EQ(0, std::memcmp(w[r] >= kth ? &w[r] : &(const float&)(-kInfinity), &g[r], 4))
+          << what << " best " << best << " row " << r << ": " << k.name;
     screened += !is_full;
   });
   return screened;
@@ -57,7 +63,8 @@ TEST(Screen, KeepsTheBestToTheBit) {
   for (int64_t columns : {32, 65, 640})
     for (int64_t rows : {1, 17, 1024, 5003}) {
       const PackedMatrix m = random_matrix(split_format(), rows, columns, uint32_t(rows));
-      for (int32_t best : {1, 5, 64}) screened += check(m, Array::random({1, columns}, uint32_t(columns), 3), best, name_of(m.format));
+      for (int32_t best : {1, 5, 64})
+        screened += check(m, Array::random({1, columns}, uint32_t(columns), 3), best, name_of(m.format));
     }
   EXPECT_GT(screened, 0);
 }
@@ -72,7 +79,8 @@ TEST(Screen, KeepsTheWantedToTheBit) {
         const Array x = Array::random({1, columns}, uint32_t(columns), 3);
         const Case full = product(m, x, 0);
         Case few = product(m, x, every == 3 ? 5 : 0);
-        for (int32_t r = int32_t(random() % every); r < rows; r += 1 + int32_t(random() % (2 * every - 1))) few.wanted.push_back(r);
+        for (int32_t r = int32_t(random() % every); r < rows; r += 1 + int32_t(random() % (2 * every - 1)))
+          few.wanted.push_back(r);
         if (few.wanted.empty()) few.wanted.push_back(int32_t(rows - 1));
         for_each_kernel(full, [&](const Kernel& k, const std::string&) {
           const Ran want = run_kernel(full, k, nullptr), got = run_kernel(few, k, nullptr);
@@ -81,7 +89,8 @@ TEST(Screen, KeepsTheWantedToTheBit) {
           ++left_out;
           for (int32_t r = 0; r < rows; ++r) {
             const bool is_wanted = std::binary_search(few.wanted.begin(), few.wanted.end(), r);
-            ASSERT_EQ(0, std::memcmp(is_wanted ? &w[r] : &(const float&)(-kInfinity), &g[r], 4)) << rows << " x " << columns << " row " << r << ": " << k.name;
+            ASSERT_EQ(0, std::memcmp(is_wanted ? &w[r] : &(const float&)(-kInfinity), &g[r], 4))
+                << rows << " x " << columns << " row " << r << ": " << k.name;
           }
         });
       }
@@ -98,7 +107,8 @@ TEST(Screen, SkewedActivations) {
   }
 }
 
-PackedMatrix matrix_of(const PackedFormat& f, int64_t rows, int64_t columns, const std::function<uint8_t(int64_t, int64_t)>& q, const std::function<float(int64_t)>& d) {
+PackedMatrix matrix_of(const PackedFormat& f, int64_t rows, int64_t columns,
+                       const std::function<uint8_t(int64_t, int64_t)>& q, const std::function<float(int64_t)>& d) {
   PackedMatrix m{f, rows, columns, {}, std::vector<unsigned char>(f.matrix_bytes(rows, columns), 0)};
   std::vector<uint8_t> row(static_cast<size_t>(columns));
   std::vector<uint16_t> scales(static_cast<size_t>((columns + 31) / 32));
@@ -114,11 +124,15 @@ TEST(Screen, TiesAllStay) {
   const Array x = Array::random({1, 64}, 5);
   // 3 rows in a hundred are the same, and the best of all where the signs agree.
   const float* v = x.data<float>();
-  const PackedMatrix some = matrix_of(split_format(), 2000, 64, [&](int64_t r, int64_t c) { return uint8_t(r % 33 == 7 ? (v[c] > 0 ? 255 : 0) : (r * 37 + c * 101) & 255); }, [](int64_t) { return 0.01f; });
+  const PackedMatrix some = matrix_of(
+      split_format(), 2000, 64,
+      [&](int64_t r, int64_t c) { return uint8_t(r % 33 == 7 ? (v[c] > 0 ? 255 : 0) : (r * 37 + c * 101) & 255); },
+      [](int64_t) { return 0.01f; });
   EXPECT_GT(check(some, x, 1, "ties"), 0);
   EXPECT_GT(check(some, x, 50, "ties"), 0);
   // More equal rows than are looked at one by one: everything is computed.
-  const PackedMatrix all = matrix_of(split_format(), 2000, 64, [](int64_t, int64_t c) { return uint8_t(c * 3); }, [](int64_t) { return 0.5f; });
+  const PackedMatrix all = matrix_of(
+      split_format(), 2000, 64, [](int64_t, int64_t c) { return uint8_t(c * 3); }, [](int64_t) { return 0.5f; });
   EXPECT_EQ(check(all, x, 1, "all equal"), 0);
 }
 
@@ -127,7 +141,10 @@ TEST(Screen, LowBitsDecide) {
   const Array x = Array::random({1, 96}, 9);
   for (int zero_point : {0, 128, 255})
     for (float scale : {0.02f, -0.02f, 6e-8f, 60000.0f}) {
-      const PackedMatrix m = matrix_of(split_format(zero_point), 1500, 96, [](int64_t r, int64_t c) { return uint8_t(0x70 | ((r * r + c * 7 + r * c) & 15)); }, [&](int64_t) { return scale; });
+      const PackedMatrix m = matrix_of(
+          split_format(zero_point), 1500, 96,
+          [](int64_t r, int64_t c) { return uint8_t(0x70 | ((r * r + c * 7 + r * c) & 15)); },
+          [&](int64_t) { return scale; });
       for (int32_t best : {1, 10}) check(m, x, best, "low bits");
     }
 }
@@ -154,7 +171,9 @@ TEST(Screen, ZeroHugeAndNonFiniteActivations) {
 TEST(Screen, NonFiniteScalesAreSeen) {
   const Array x = Array::random({1, 64}, 4);
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
-    const PackedMatrix m = matrix_of(split_format(), 1100, 64, [](int64_t r, int64_t c) { return uint8_t(r * 7 + c); }, [&](int64_t r) { return r == 700 ? bad : 0.1f; });
+    const PackedMatrix m = matrix_of(
+        split_format(), 1100, 64, [](int64_t r, int64_t c) { return uint8_t(r * 7 + c); },
+        [&](int64_t r) { return r == 700 ? bad : 0.1f; });
     const Case few = product(m, x, 1), full = product(m, x, 0);
     for_each_kernel(few, [&](const Kernel& k, const std::string&) {
       const Ran r = run_kernel(few, k, nullptr), w = run_kernel(full, k, nullptr);
@@ -189,7 +208,8 @@ TEST(Screen, SplitProductsEqualOrdinaryOnes) {
     Case ca = product(a, x, 0), cb = product(b, x, 0);
     ca.out = cb.out = {Array(DType::kF32, {tokens, 1040})};
     std::vector<Array> results;
-    for_each_kernel(ca, [&](const Kernel& k, const std::string&) { results.push_back(run_kernel(ca, k, nullptr).out[0]); });
+    for_each_kernel(ca,
+                    [&](const Kernel& k, const std::string&) { results.push_back(run_kernel(ca, k, nullptr).out[0]); });
     size_t i = 0;
     for_each_kernel(cb, [&](const Kernel& k, const std::string&) {
       const Array y = run_kernel(cb, k, nullptr).out[0];

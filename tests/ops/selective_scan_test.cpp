@@ -18,8 +18,17 @@ Case make(int64_t tokens, int64_t channels, int64_t n, Options o = {}) {
   *params_of<SelectiveScanParams>(&t.params) = {o.dt_min, o.dt_max, o.softplus, o.reverse};
   Array a = Array::random({channels, n}, 3, 2.0f);
   for (size_t i = 0; i < a.bytes() / 4; ++i) a.data<float>()[i] = -std::exp(a.data<float>()[i]);
-  const std::vector<int64_t> bc = o.groups == 1 ? std::vector<int64_t>{tokens, n} : std::vector<int64_t>{tokens, o.groups, n};
-  t.in = {Array::random({tokens, channels}, 1), Array::random({tokens, channels}, 2), a, Array::random(bc, 4), Array::random(bc, 5), Array::random({channels}, 6), Array::random({channels}, 7), Array(), Array()};
+  const std::vector<int64_t> bc =
+      o.groups == 1 ? std::vector<int64_t>{tokens, n} : std::vector<int64_t>{tokens, o.groups, n};
+  t.in = {Array::random({tokens, channels}, 1),
+          Array::random({tokens, channels}, 2),
+          a,
+          Array::random(bc, 4),
+          Array::random(bc, 5),
+          Array::random({channels}, 6),
+          Array::random({channels}, 7),
+          Array(),
+          Array()};
   t.out = {Array(DType::kF32, {tokens, channels})};
   if (o.state) {
     t.in[7] = Array::random({channels, n}, 8);
@@ -56,7 +65,9 @@ TEST(SelectiveScan, Options) {
     o.dtype = DType::kF16;
     Case t = make(tokens, 40, 16, o);
     const Ran want = run_reference(t);
-    for_each_kernel(t, [&](const Kernel& k, const std::string&) { expect_close(run_kernel(t, k, nullptr).out[0], want.out[0], 2e-5, k.name); });
+    for_each_kernel(t, [&](const Kernel& k, const std::string&) {
+      expect_close(run_kernel(t, k, nullptr).out[0], want.out[0], 2e-5, k.name);
+    });
   }
 }
 
@@ -91,7 +102,8 @@ TEST(SelectiveScan, RefusesWrongShapesByName) {
 TEST(SelectiveScan, GoldenOfTransformersMamba) {
   const Golden golden("selective_scan");
   Case t = make(1, 1, 1);
-  t.in = {golden["mamba.x"], golden["mamba.dt"], golden["mamba.a"], golden["mamba.b"], golden["mamba.c"], golden["mamba.d"], golden["mamba.dt_bias"]};
+  t.in = {golden["mamba.x"], golden["mamba.dt"], golden["mamba.a"],      golden["mamba.b"],
+          golden["mamba.c"], golden["mamba.d"],  golden["mamba.dt_bias"]};
   t.out = {golden["mamba.y"], golden["mamba.state"]};
   expect_golden(t, 0, golden["mamba.y"], 1e-5, "mamba_selective_scan");
   expect_golden(t, 1, golden["mamba.state"], 1e-5, "mamba_selective_scan's state");

@@ -37,9 +37,11 @@ TEST(Slice, EveryAxis) {
 
 TEST(Slice, RefusesWhatIsOutside) {
   std::vector<TensorView> views;
-  for (const auto [begin, n] : {std::pair<int64_t, int64_t>{0, 4}, {1, 3}, {4, 0}, {-4, 1}, {-1, 2}, {INT64_MAX, 1}, {INT64_MIN, 1}}) {
+  for (const auto [begin, n] :
+       {std::pair<int64_t, int64_t>{0, 4}, {1, 3}, {4, 0}, {-4, 1}, {-1, 2}, {INT64_MAX, 1}, {INT64_MIN, 1}}) {
     Case t = make({3, 2}, 0, begin, n);
-    EXPECT_EQ(find_op_by_name("slice")->check(t.call(t.in, t.out, views)).code(), Code::kInvalidArgument) << begin << " " << n;
+    EXPECT_EQ(find_op_by_name("slice")->check(t.call(t.in, t.out, views)).code(), Code::kInvalidArgument)
+        << begin << " " << n;
   }
   Case t = make({3, 2}, 0, 0, 1);
   params_of<SliceParams>(&t.params)->axis = 2;

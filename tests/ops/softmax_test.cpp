@@ -51,7 +51,9 @@ TEST(Softmax, Refuses) {
   flatbuffers::FlatBufferBuilder b;
   b.Finish(format::CreateSoftmaxAttrs(b, NAN));
   OpParams p;
-  EXPECT_EQ(find_op_by_name("softmax")->parse(flatbuffers::GetRoot<format::SoftmaxAttrs>(b.GetBufferPointer()), &p).code(), Code::kInvalidArgument);
+  EXPECT_EQ(
+      find_op_by_name("softmax")->parse(flatbuffers::GetRoot<format::SoftmaxAttrs>(b.GetBufferPointer()), &p).code(),
+      Code::kInvalidArgument);
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ Case make(int64_t batch, int64_t n, int64_t columns, float ridge = 0) {
     for (int64_t i = 0; i < n; ++i)
       for (int64_t j = 0; j < n; ++j) {
         double sum = i == j ? 0.5 : 0;
-        for (int64_t k = 0; k < n; ++k) sum += double(m.data<float>()[(b * n + i) * n + k]) * double(m.data<float>()[(b * n + j) * n + k]);
+        for (int64_t k = 0; k < n; ++k)
+          sum += double(m.data<float>()[(b * n + i) * n + k]) * double(m.data<float>()[(b * n + j) * n + k]);
         a.data<float>()[(b * n + i) * n + j] = float(sum);
       }
   t.in = {a, Array::random({batch, n, columns}, 2)};

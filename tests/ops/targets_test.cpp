@@ -1,5 +1,5 @@
-// Which CPU targets a machine has, and that their kernels say so. RUNNEL_TEST_TARGETS names those that are expected, best first: an emulated CPU
-// that offers less, or more, than it should would leave kernels untested.
+// Which CPU targets a machine has, and that their kernels say so. RUNNEL_TEST_TARGETS names those that are expected,
+// best first: an emulated CPU that offers less, or more, than it should would leave kernels untested.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

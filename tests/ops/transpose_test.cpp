@@ -35,7 +35,8 @@ TEST(Transpose, EveryPermutationOfFourAxes) {
           for (j[3] = 0; j[3] < y.dims[3]; ++j[3]) {
             int64_t k[4];
             for (int i = 0; i < 4; ++i) k[perm[size_t(i)]] = j[i];
-            ASSERT_EQ(r.out[0].data<float>()[at++], t.in[0].data<float>()[((k[0] * d[1] + k[1]) * d[2] + k[2]) * d[3] + k[3]]);
+            ASSERT_EQ(r.out[0].data<float>()[at++],
+                      t.in[0].data<float>()[((k[0] * d[1] + k[1]) * d[2] + k[2]) * d[3] + k[3]]);
           }
   } while (std::next_permutation(perm.begin(), perm.end()));
 }

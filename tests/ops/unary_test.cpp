@@ -17,7 +17,8 @@ Case make(UnaryKind kind, std::vector<float> x, float alpha = 1) {
 
 // Values near 0, of every magnitude, and the special ones.
 std::vector<float> points() {
-  std::vector<float> x = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1.0f, -1.0f, 0.625f, 88.7f, 88.8f, -87.3f, -87.4f, 1e-40f, -1e-40f, 3.4e38f, -3.4e38f};
+  std::vector<float> x = {0.0f,  -0.0f, INFINITY, -INFINITY, NAN,    1.0f,    -1.0f,   0.625f,
+                          88.7f, 88.8f, -87.3f,   -87.4f,    1e-40f, -1e-40f, 3.4e38f, -3.4e38f};
   std::mt19937 rng(7);
   for (int i = 0; i < 20000; ++i) x.push_back((float(rng() >> 8) * 0x1p-24f - 0.5f) * 30);
   for (int i = 0; i < 5000; ++i) x.push_back((float(rng() >> 8) * 0x1p-24f - 0.5f) * 250);
@@ -48,15 +49,21 @@ TEST(Unary, EveryKindHoldsItsTolerance) {
   for (int k = 1; k < kUnaryKinds; ++k) {
     const Case t = make(UnaryKind(k), x, k == int(UnaryKind::kSoftcap) ? 30.0f : -2.5f);
     const Ran want = run_reference(t);
-    EXPECT_GT(for_each_kernel(t, [&](const Kernel& kernel, const std::string&) {
-      const Ran got = run_kernel(t, kernel, nullptr);
-      for (size_t i = 0; i < x.size(); ++i) {
-        const double g = got.out[0].data<float>()[i], w = want.out[0].data<float>()[i];
-        if (g == w || (std::isnan(g) && std::isnan(w)) || std::fabs(x[i]) < kSubnormal) continue;
-        ASSERT_LE(std::fabs(g - w), 8 * 1.1920929e-7 * std::fabs(w) * slack(UnaryKind(k), x[i]) + 1e-36 + kSubnormal * std::fabs(x[i]))
-            << kernel.name << " kind " << k << " at " << x[i] << ": " << g << " but the reference has " << w;
-      }
-    }), 0);
+    EXPECT_GT(for_each_kernel(t,
+                              [&](const Kernel& kernel, const std::string&) {
+                                const Ran got = run_kernel(t, kernel, nullptr);
+                                for (size_t i = 0; i < x.size(); ++i) {
+                                  const double g = got.out[0].data<float>()[i], w = want.out[0].data<float>()[i];
+                                  if (g == w || (std::isnan(g) && std::isnan(w)) || std::fabs(x[i]) < kSubnormal)
+                                    continue;
+                                  ASSERT_LE(std::fabs(g - w),
+                                            8 * 1.1920929e-7 * std::fabs(w) * slack(UnaryKind(k), x[i]) + 1e-36 +
+                                                kSubnormal * std::fabs(x[i]))
+                                      << kernel.name << " kind " << k << " at " << x[i] << ": " << g
+                                      << " but the reference has " << w;
+                                }
+                              }),
+              0);
   }
 }
 
@@ -68,7 +75,8 @@ TEST(Unary, SaturatesAndPassesNan) {
       const Ran r = run_kernel(t, kernel, nullptr);
       const float* y = r.out[0].data<float>();
       EXPECT_TRUE(std::isnan(y[0])) << kernel.name << " kind " << k;
-      if (kind == UnaryKind::kGelu || kind == UnaryKind::kGeluTanh || kind == UnaryKind::kSilu || kind == UnaryKind::kGeluQuick) {
+      if (kind == UnaryKind::kGelu || kind == UnaryKind::kGeluTanh || kind == UnaryKind::kSilu ||
+          kind == UnaryKind::kGeluQuick) {
         EXPECT_EQ(y[1], INFINITY) << kernel.name << " kind " << k;
         EXPECT_EQ(y[2], 0.0f) << kernel.name << " kind " << k;
         EXPECT_EQ(y[3], 1e30f) << kernel.name << " kind " << k;
@@ -89,7 +97,8 @@ TEST(Unary, EverySizeAndManyTasks) {
 
 TEST(Unary, ReferenceHoldsTheFormulas) {
   EXPECT_DOUBLE_EQ(unary_reference(UnaryKind::kGelu, 1.0, 1), 0.5 * (1 + std::erf(std::sqrt(0.5))));
-  EXPECT_NEAR(unary_reference(UnaryKind::kGeluTanh, -0.7, 1), 0.5 * -0.7 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979) * (-0.7 + 0.044715 * -0.343))), 1e-12);
+  EXPECT_NEAR(unary_reference(UnaryKind::kGeluTanh, -0.7, 1),
+              0.5 * -0.7 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979) * (-0.7 + 0.044715 * -0.343))), 1e-12);
   EXPECT_DOUBLE_EQ(unary_reference(UnaryKind::kSilu, 2.0, 1), 2 / (1 + std::exp(-2.0)));
   EXPECT_DOUBLE_EQ(unary_reference(UnaryKind::kGeluQuick, 2.0, 1), 2 / (1 + std::exp(-3.404)));
   EXPECT_DOUBLE_EQ(unary_reference(UnaryKind::kSoftplus, 3.0, 1), std::log(1 + std::exp(3.0)));

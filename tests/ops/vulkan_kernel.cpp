@@ -36,7 +36,9 @@ Status run_on_device(vulkan::Device& device, const OpCall& c) {
   RNL_TRY(shadow.allocate());
   RNL_TRY(weights.upload());
   RNL_TRY(shadow.push(poison.data(), poison.size()));
-  RNL_TRY(each([&](const TensorView& v, bool) { return v.dtype == DType::kPacked ? Status::ok() : shadow.push(v.data, vulkan::heap_bytes(v)); }));
+  RNL_TRY(each([&](const TensorView& v, bool) {
+    return v.dtype == DType::kPacked ? Status::ok() : shadow.push(v.data, vulkan::heap_bytes(v));
+  }));
 
   const vulkan::Api& api = device.api();
   RNL_ASSIGN(words, device.create_buffer(vulkan::kCallWords * 4, vulkan::MemoryKind::kReadback, "words"));
@@ -45,7 +47,8 @@ Status run_on_device(vulkan::Device& device, const OpCall& c) {
   VkCommandPoolCreateInfo commands{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO, nullptr, 0, device.queue_family()};
   VkCommandPool command_pool;
   RNL_VK_TRY(api.vkCreateCommandPool(device.handle(), &commands, nullptr, &command_pool), "pool");
-  VkCommandBufferAllocateInfo allocate{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, nullptr, command_pool, VK_COMMAND_BUFFER_LEVEL_PRIMARY, 1};
+  VkCommandBufferAllocateInfo allocate{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, nullptr, command_pool,
+                                       VK_COMMAND_BUFFER_LEVEL_PRIMARY, 1};
   VkCommandBuffer buffer;
   RNL_VK_TRY(api.vkAllocateCommandBuffers(device.handle(), &allocate, &buffer), "buffer");
   const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 64 * vulkan::kBaseBuffers};
@@ -61,7 +64,10 @@ Status run_on_device(vulkan::Device& device, const OpCall& c) {
   }
   if (s.is_ok()) s = device.submit(&buffer, 1);
   EXPECT_EQ(static_cast<uint32_t*>(words.mapped)[vulkan::kFault], 0u);
-  if (s.is_ok()) s = each([&](const TensorView& v, bool is_written) { return is_written ? shadow.pull(v.data, vulkan::heap_bytes(v)) : Status::ok(); });
+  if (s.is_ok())
+    s = each([&](const TensorView& v, bool is_written) {
+      return is_written ? shadow.pull(v.data, vulkan::heap_bytes(v)) : Status::ok();
+    });
   api.vkDestroyDescriptorPool(device.handle(), pool, nullptr);
   api.vkDestroyCommandPool(device.handle(), command_pool, nullptr);
   device.destroy(&words);
@@ -75,11 +81,11 @@ void run(const OpCall& c) {
   EXPECT_TRUE(s.is_ok()) << s.message();
 }
 
-size_t scratch_bytes(const OpCall& c, int) {
-  return vulkan::op_scratch_bytes(*vulkan::find_vulkan_kernel(g_op), c);
-}
+size_t scratch_bytes(const OpCall& c, int) { return vulkan::op_scratch_bytes(*vulkan::find_vulkan_kernel(g_op), c); }
 
-bool supports(const OpCall& c) { return vulkan::refusal(*vulkan::shared_device().value(), *vulkan::find_vulkan_kernel(g_op), c) == nullptr; }
+bool supports(const OpCall& c) {
+  return vulkan::refusal(*vulkan::shared_device().value(), *vulkan::find_vulkan_kernel(g_op), c) == nullptr;
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// In Vulkan mode (tests/backend.h) the operator tests see the device instead of the CPU's targets: its kernel is presented as one more Kernel,
-// whose run() copies the operands there and back.
+// In Vulkan mode (tests/backend.h) the operator tests see the device instead of the CPU's targets: its kernel is
+// presented as one more Kernel, whose run() copies the operands there and back.
 #pragma once
 
 #include "cpu/kernels.h"

@@ -1,4 +1,5 @@
-// Calls of any model in memory through runnel.h: inputs made to the shapes that it declares, outputs gathered by their rows.
+// Calls of any model in memory through runnel.h: inputs made to the shapes that it declares, outputs gathered by their
+// rows.
 #pragma once
 
 #include <cstdlib>
@@ -41,7 +42,8 @@ inline rnl_engine* engine_of(int threads) {
 class OpenModel {
  public:
   OpenModel(const std::vector<unsigned char>& file, int threads) : bytes_(file) {
-    if (rnl_model_open_memory(engine_of(threads), bytes_.data(), bytes_.size(), &model_)) model_ = nullptr, error = rnl_last_error();
+    if (rnl_model_open_memory(engine_of(threads), bytes_.data(), bytes_.size(), &model_))
+      model_ = nullptr, error = rnl_last_error();
   }
   ~OpenModel() { rnl_model_close(model_); }
   OpenModel(const OpenModel&) = delete;
@@ -98,7 +100,7 @@ struct AnyCall {
   bool gives_roles = false;       // positions and context too
   uint64_t absent = 0;            // optional inputs that are left out
   uint64_t seed = 1;
-  int64_t ids = 4;                // below which ids are
+  int64_t ids = 4;  // below which ids are
 };
 
 // The input tensors of a call, each with memory of its exact size.
@@ -120,7 +122,8 @@ class AnyInputs {
       int64_t n = 1;
       for (int d = 0; d < t.rank; ++d) {
         auto size = m.exprs().evaluate(info.shape.dims[d], v);
-        if (!size.is_ok() || size.value() < 0 || __builtin_mul_overflow(n, size.value(), &n) || n > 1 << 20) return false;
+        if (!size.is_ok() || size.value() < 0 || __builtin_mul_overflow(n, size.value(), &n) || n > 1 << 20)
+          return false;
         t.dims[d] = size.value();
       }
       t.bytes = size_t(n) * dtype_bytes(info.dtype);
@@ -128,7 +131,9 @@ class AnyInputs {
       memory_.push_back(exact_memory(t.bytes, 8));
       t.data = memory_.back().get();
       const int symbol = t.rank ? m.exprs().as_symbol(info.shape.dims[0]) : -1;
-      const int option = symbol >= 0 && m.symbols()[size_t(symbol)].kind == format::SymbolKind::axis ? m.exprs().as_symbol(m.symbols()[size_t(symbol)].bound) : -1;
+      const int option = symbol >= 0 && m.symbols()[size_t(symbol)].kind == format::SymbolKind::axis
+                             ? m.exprs().as_symbol(m.symbols()[size_t(symbol)].bound)
+                             : -1;
       fill(t, info, call, n, option >= 0 && std::strcmp(m.symbols()[size_t(option)].name, "chunk") == 0);
       tensors.push_back(t);
     }
@@ -142,14 +147,19 @@ class AnyInputs {
       const SymbolInfo& s = m.symbols()[i];
       if (s.kind == format::SymbolKind::option) {
         const std::string name = s.name;
-        v->v[i] = name == "context" ? o.context : name == "chunk" ? o.chunk : name == "rows" ? o.rows : std::max<int64_t>(o.rollback_window, 0);
+        v->v[i] = name == "context" ? o.context
+                  : name == "chunk" ? o.chunk
+                  : name == "rows"  ? o.rows
+                                    : std::max<int64_t>(o.rollback_window, 0);
         continue;
       }
       auto bound = m.exprs().evaluate(s.bound, *v);
       if (!bound.is_ok()) return false;
       const int option = m.exprs().as_symbol(s.bound);
       const std::string name = option >= 0 ? m.symbols()[size_t(option)].name : "";
-      v->v[i] = name == "chunk" ? call.tokens : name == "rows" ? std::max<int64_t>(call.rows, 1) : std::min<int64_t>(bound.value(), 8);
+      v->v[i] = name == "chunk"  ? call.tokens
+                : name == "rows" ? std::max<int64_t>(call.rows, 1)
+                                 : std::min<int64_t>(bound.value(), 8);
     }
     return true;
   }
@@ -160,10 +170,15 @@ class AnyInputs {
     for (int64_t i = 0; i < n; ++i) {
       Numbers r(call.seed * 1000003 + name + uint64_t((streams ? call.first : 0) * row + i) * 977);
       const uint32_t x = r();
-      const int64_t id = info.role == format::Role::rows ? (n > 1 ? i * (call.tokens - 1) / (n - 1) : call.tokens - 1) : info.role == format::Role::positions ? call.first + i : int64_t(x % uint64_t(call.ids));
-      if (info.dtype == DType::kF32) static_cast<float*>(t.data)[i] = info.role == format::Role::none ? float(x % 2001) / 1000 - 1 : float(id);
+      const int64_t id = info.role == format::Role::rows ? (n > 1 ? i * (call.tokens - 1) / (n - 1) : call.tokens - 1)
+                         : info.role == format::Role::positions ? call.first + i
+                                                                : int64_t(x % uint64_t(call.ids));
+      if (info.dtype == DType::kF32)
+        static_cast<float*>(t.data)[i] = info.role == format::Role::none ? float(x % 2001) / 1000 - 1 : float(id);
       else if (info.dtype == DType::kI32) static_cast<int32_t*>(t.data)[i] = int32_t(id);
-      else for (size_t k = 0; k < dtype_bytes(info.dtype); ++k) static_cast<uint8_t*>(t.data)[size_t(i) * dtype_bytes(info.dtype) + k] = uint8_t(k ? 0 : id);
+      else
+        for (size_t k = 0; k < dtype_bytes(info.dtype); ++k)
+          static_cast<uint8_t*>(t.data)[size_t(i) * dtype_bytes(info.dtype) + k] = uint8_t(k ? 0 : id);
     }
   }
   std::vector<MemoryPtr> memory_;
@@ -195,11 +210,13 @@ inline int gather(void* user, const rnl_tensor* t, int64_t first_row) {
   return 0;
 }
 
-inline rnl_status_code run_any(rnl_session* s, const OpenModel& model, const rnl_session_options& o, const AnyCall& call, bool all_rows, Gathered* out) {
+inline rnl_status_code run_any(rnl_session* s, const OpenModel& model, const rnl_session_options& o,
+                               const AnyCall& call, bool all_rows, Gathered* out) {
   AnyInputs in;
   if (!in.make(model, o, call)) return RNL_UNSUPPORTED;
   out->first = call.first;
-  return rnl_session_run_blocks(s, model.info().programs()[call.program].name, in.tensors.data(), in.tensors.size(), all_rows, gather, out);
+  return rnl_session_run_blocks(s, model.info().programs()[call.program].name, in.tensors.data(), in.tensors.size(),
+                                all_rows, gather, out);
 }
 
 }  // namespace runnel::test

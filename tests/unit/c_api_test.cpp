@@ -174,7 +174,8 @@ TEST_F(CApi, OlderCallersHaveShorterStructs) {
     int64_t context;
   } old{sizeof(OldOptions), 64};
   rnl_session* session = nullptr;
-  ASSERT_EQ(rnl_session_create(model, reinterpret_cast<const rnl_session_options*>(&old), &session), RNL_OK) << rnl_last_error();
+  ASSERT_EQ(rnl_session_create(model, reinterpret_cast<const rnl_session_options*>(&old), &session), RNL_OK)
+      << rnl_last_error();
   rnl_session_destroy(session);
   struct OldStats {
     size_t struct_size;
@@ -226,7 +227,8 @@ TEST(CApiChat, WritesTurnsOfOlderFiles) {
   runnel::test::ModelBuilder builder = attention_model(2, 20);
   builder.root.chat = std::make_unique<runnel::format::ChatFormatT>();
   runnel::format::ChatFormatT& f = *builder.root.chat;
-  f.user_prefix = "<u>", f.user_suffix = "</u>", f.model_prefix = "<m>", f.model_suffix = "</m>", f.system_suffix = "\n", f.system_in_first_user = true;
+  f.user_prefix = "<u>", f.user_suffix = "</u>", f.model_prefix = "<m>", f.model_suffix = "</m>",
+  f.system_suffix = "\n", f.system_in_first_user = true;
   AlignedBytes bytes(builder.build());
   rnl_engine* engine = nullptr;
   rnl_model* model = nullptr;
@@ -367,7 +369,8 @@ TEST_F(CApi, ValuesOutOfRangeAreNotCutToOnesWithin) {
     rnl_memory memory{};
     memory.struct_size = sizeof memory;
     rnl_session* none = nullptr;
-    return rnl_session_plan(model, &o, &memory) == RNL_INVALID_ARGUMENT && rnl_session_create(model, &o, &none) == RNL_INVALID_ARGUMENT;
+    return rnl_session_plan(model, &o, &memory) == RNL_INVALID_ARGUMENT &&
+           rnl_session_create(model, &o, &none) == RNL_INVALID_ARGUMENT;
   };
   EXPECT_TRUE(refuses([](auto& o) { o.backend = 7; }));
   EXPECT_TRUE(refuses([](auto& o) { o.backend = 256; }));

@@ -1,4 +1,5 @@
-// One stream run in several ways: passes, rows, calls, threads, kernels, forks, tokens taken back. What comes out must be the same.
+// One stream run in several ways: passes, rows, calls, threads, kernels, forks, tokens taken back. What comes out must
+// be the same.
 #pragma once
 
 #include <algorithm>
@@ -16,10 +17,13 @@ struct Way {
   size_t fork_before = SIZE_MAX, back_before = SIZE_MAX;  // calls
   int64_t back = 0;
   std::string text() const {
-    std::string s = "chunk " + std::to_string(chunk) + ", rows " + std::to_string(rows) + ", rollback_window " + std::to_string(window) + ", threads " + std::to_string(threads) + ", target " + std::to_string(target) + ", calls";
+    std::string s = "chunk " + std::to_string(chunk) + ", rows " + std::to_string(rows) + ", rollback_window " +
+                    std::to_string(window) + ", threads " + std::to_string(threads) + ", target " +
+                    std::to_string(target) + ", calls";
     for (int64_t n : calls) s += " " + std::to_string(n);
     if (fork_before < calls.size()) s += ", fork before call " + std::to_string(fork_before);
-    if (back_before < calls.size()) s += ", " + std::to_string(back) + " tokens fed once more before call " + std::to_string(back_before);
+    if (back_before < calls.size())
+      s += ", " + std::to_string(back) + " tokens fed once more before call " + std::to_string(back_before);
     return s;
   }
 };
@@ -31,13 +35,15 @@ struct WayResult {
 };
 
 // choose_target: makes kernels of one target only to be found; null: the machine's best.
-inline WayResult run_way(const std::vector<unsigned char>& file, const Way& way, int64_t context, uint64_t seed, void (*choose_target)(int) = nullptr) {
+inline WayResult run_way(const std::vector<unsigned char>& file, const Way& way, int64_t context, uint64_t seed,
+                         void (*choose_target)(int) = nullptr) {
   WayResult r;
   if (choose_target) choose_target(way.target);
   const OpenModel model(file, way.threads);
   if (!model) return r.error = model.error, r;
   rnl_session_options o{};
-  o.context = context, o.chunk = std::min(way.chunk, context), o.rows = std::min(way.rows, o.chunk), o.rollback_window = way.window ? way.window : -1, o.budget_bytes = 64 << 20;
+  o.context = context, o.chunk = std::min(way.chunk, context), o.rows = std::min(way.rows, o.chunk),
+  o.rollback_window = way.window ? way.window : -1, o.budget_bytes = 64 << 20;
   Planned p = plan_session(model, o);
   r.is_planned = p.session != nullptr;
   if (!p.session) return r.error = p.error, r;
@@ -54,7 +60,8 @@ inline WayResult run_way(const std::vector<unsigned char>& file, const Way& way,
       if (rnl_session_fork(p.session.get(), &copy)) return r.error = rnl_last_error(), r;
       p.session.reset(copy);
     }
-    if (const int64_t n = std::min({way.back, way.window, rnl_session_position(p.session.get())}); i == way.back_before && n > 0) {
+    if (const int64_t n = std::min({way.back, way.window, rnl_session_position(p.session.get())});
+        i == way.back_before && n > 0) {
       Gathered unused;
       if (rnl_session_rollback(p.session.get(), n)) return r.error = rnl_last_error(), r;
       if (!feed(n, &unused)) return r;
@@ -69,16 +76,21 @@ inline std::string difference_of(const Gathered& a, const Gathered& b, float tol
   if (a.rows.size() != b.rows.size()) return "other outputs";
   for (const auto& [name, rows] : a.rows) {
     const auto it = b.rows.find(name);
-    if (it == b.rows.end() || it->second.size() != rows.size()) return "\"" + name + "\" has " + std::to_string(rows.size()) + " rows and " + std::to_string(it == b.rows.end() ? 0 : it->second.size());
+    if (it == b.rows.end() || it->second.size() != rows.size())
+      return "\"" + name + "\" has " + std::to_string(rows.size()) + " rows and " +
+             std::to_string(it == b.rows.end() ? 0 : it->second.size());
     float most = 0;
     for (const auto& [i, row] : rows)
       for (float x : row) most = std::max(most, std::fabs(x));
     for (const auto& [i, row] : rows) {
       const auto other = it->second.find(i);
-      if (other == it->second.end() || other->second.size() != row.size()) return "\"" + name + "\" lacks row " + std::to_string(i);
+      if (other == it->second.end() || other->second.size() != row.size())
+        return "\"" + name + "\" lacks row " + std::to_string(i);
       for (size_t k = 0; k < row.size(); ++k) {
         const float d = std::fabs(row[k] - other->second[k]);
-        if (!(d <= tolerance * most + 1e-30f)) return "\"" + name + "\" row " + std::to_string(i) + " element " + std::to_string(k) + ": " + std::to_string(row[k]) + " and " + std::to_string(other->second[k]);
+        if (!(d <= tolerance * most + 1e-30f))
+          return "\"" + name + "\" row " + std::to_string(i) + " element " + std::to_string(k) + ": " +
+                 std::to_string(row[k]) + " and " + std::to_string(other->second[k]);
       }
     }
   }

@@ -33,7 +33,9 @@ class Machine : public testing::Test {
     fs::create_directories(at.parent_path());
     std::ofstream(at) << text << '\n';
   }
-  void put_core(int core, const std::string& file, const std::string& text) const { put("sys/devices/system/cpu/cpu" + std::to_string(core) + "/" + file, text); }
+  void put_core(int core, const std::string& file, const std::string& text) const {
+    put("sys/devices/system/cpu/cpu" + std::to_string(core) + "/" + file, text);
+  }
   void put_cores(const std::string& file, const std::vector<int>& values) const {
     for (size_t i = 0; i < values.size(); ++i)
       if (values[i]) put_core(int(i), file, std::to_string(values[i]));
@@ -157,7 +159,7 @@ TEST(Cores, ThisMachine) {
 
 TEST(TokenThreads, TheLowestNumberThatIsNearTheFastest) {
   const auto choose = [](std::vector<int> mb_per_s) { return choose_threads(mb_per_s.data(), int(mb_per_s.size())); };
-  EXPECT_EQ(choose({9300, 13200, 12900, 11600}), 2);   // a Pi 5
+  EXPECT_EQ(choose({9300, 13200, 12900, 11600}), 2);  // a Pi 5
   EXPECT_EQ(choose({9300, 13200, 13500, 11600}), 2);
   EXPECT_EQ(choose({1300, 2100, 2200, 2200}), 2);      // small cores that compute no faster than that
   EXPECT_EQ(choose({15000, 27000, 36000, 41000}), 4);  // memory for many

@@ -48,7 +48,8 @@ TEST_F(ExprTest, EvaluatesEveryOperator) {
 }
 
 TEST_F(ExprTest, RefusesWhatItCannotRead) {
-  for (const char* text : {"", "1+", "(1", "1)", "foo", "foo(1,2)", "min(1)", "min(1,2", "1 2", "T$", "99999999999999999999", "*3"})
+  for (const char* text :
+       {"", "1+", "(1", "1)", "foo", "foo(1,2)", "min(1)", "min(1,2", "1 2", "T$", "99999999999999999999", "*3"})
     EXPECT_NE(parse_error(text), "") << text;
   std::string deep(200, '(');
   EXPECT_NE(parse_error((deep + "1" + std::string(200, ')')).c_str()), "");

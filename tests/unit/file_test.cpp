@@ -87,7 +87,8 @@ TEST_F(AtomicFileTest, RefusesWhatIsNoRegularFile) {
   EXPECT_NE(write(at("none/x"), "x").find("none/x: cannot create: No such file"), std::string::npos);
   ::close(s);
   // Reading: a FIFO that nobody writes is not waited for.
-  EXPECT_STREQ(FileView::open(at("fifo").c_str(), false).take_status().message(), (at("fifo").string() + ": not a regular file but a FIFO").c_str());
+  EXPECT_STREQ(FileView::open(at("fifo").c_str(), false).take_status().message(),
+               (at("fifo").string() + ": not a regular file but a FIFO").c_str());
 }
 
 TEST_F(AtomicFileTest, KeepsTheMode) {
@@ -130,7 +131,8 @@ TEST_F(AtomicFileTest, ThreadsThatWriteOnePath) {
         for (size_t k = 0; good && k < text.size(); k += 10000) good = file.write(text.data() + k, 10000).is_ok();
         failed += !(good && file.commit().is_ok());
         const std::string seen = text_of(at("same"));
-        torn += seen.empty() || seen.size() != size_t(20000 * (seen[0] - 'a' + 1)) || seen.find_first_not_of(seen[0]) != seen.npos;
+        torn += seen.empty() || seen.size() != size_t(20000 * (seen[0] - 'a' + 1)) ||
+                seen.find_first_not_of(seen[0]) != seen.npos;
       }
     });
   for (std::thread& t : threads) t.join();
@@ -164,8 +166,10 @@ TEST_F(AtomicFileTest, SameFile) {
   fs::create_directory(at("sub"));
   fs::create_symlink("file", at("link"));
   fs::create_hard_link(at("file"), at("hard"));
-  for (const char* name : {"file", "link", "hard", "sub/../file", "./file"}) EXPECT_TRUE(is_same_file(at("file").c_str(), at(name).c_str())) << name;
-  for (const char* name : {"other", "none", "sub", ""}) EXPECT_FALSE(is_same_file(at("file").c_str(), at(name).c_str())) << name;
+  for (const char* name : {"file", "link", "hard", "sub/../file", "./file"})
+    EXPECT_TRUE(is_same_file(at("file").c_str(), at(name).c_str())) << name;
+  for (const char* name : {"other", "none", "sub", ""})
+    EXPECT_FALSE(is_same_file(at("file").c_str(), at(name).c_str())) << name;
 }
 
 }  // namespace

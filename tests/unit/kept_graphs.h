@@ -1,4 +1,5 @@
-// Small graphs, sound and lying, that once read or wrote outside, or gave wrong numbers. Tests run them, fuzzers begin with them.
+// Small graphs, sound and lying, that once read or wrote outside, or gave wrong numbers. Tests run them, fuzzers begin
+// with them.
 #pragma once
 
 #include "unit/model_builder.h"
@@ -29,7 +30,8 @@ class GraphBuilder : public ModelBuilder {
     a.kind = kind;
     add_op("unary", {x}, {y}).attrs.Set(std::move(a));
   }
-  void binary(const std::string& a, const std::string& b, const std::string& y, format::BinaryKind kind = format::BinaryKind::add) {
+  void binary(const std::string& a, const std::string& b, const std::string& y,
+              format::BinaryKind kind = format::BinaryKind::add) {
     format::BinaryAttrsT attrs;
     attrs.kind = kind;
     add_op("binary", {a, b}, {y}).attrs.Set(std::move(attrs));
@@ -39,7 +41,8 @@ class GraphBuilder : public ModelBuilder {
     attrs.kind = format::ScanKind::real;
     add_op("scan", {a, b, state}, {y, state}).attrs.Set(std::move(attrs));
   }
-  void attention(const std::string& x, const std::string& y, const std::string& k, const std::string& v, uint32_t window = 0) {
+  void attention(const std::string& x, const std::string& y, const std::string& k, const std::string& v,
+                 uint32_t window = 0) {
     format::AttentionAttrsT a;
     a.window = window;
     add_op("attention", {x, x, x, k, v}, {y}).attrs.Set(std::move(a));
@@ -59,7 +62,8 @@ class GraphBuilder : public ModelBuilder {
     root.states.back()->block_axis = 0;
   }
   // Keys and values of `heads` heads of `width`.
-  void add_kv(const std::string& name, StateKind kind, const std::string& heads, const std::string& width, const std::string& slots, uint32_t window) {
+  void add_kv(const std::string& name, StateKind kind, const std::string& heads, const std::string& width,
+              const std::string& slots, uint32_t window) {
     add_state(name + "k", kind, {heads, "floordiv(" + slots + ",16)", width, "16"}, slots, window);
     add_state(name + "v", kind, {heads, slots, width}, slots, window);
   }
@@ -79,7 +83,9 @@ inline std::vector<float> ramp(size_t n, float from = -0.9f, float step = 0.37f)
 }
 
 inline constexpr const char* kAllSlots = "ceildiv(context,64)*64";
-inline std::string ring_slots(int window) { return "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback),64)*64,ceildiv(context,64)*64)"; }
+inline std::string ring_slots(int window) {
+  return "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback),64)*64,ceildiv(context,64)*64)";
+}
 
 struct KeptGraph {
   const char* name;
@@ -98,16 +104,35 @@ inline void x_to_y(GraphBuilder& b) {
 
 inline std::vector<KeptGraph> kept_inputs() {
   return {
-      {"stream_on_axis_1", [](GraphBuilder& b) { b.add_input("x", {"2", "T"}), b.add_value("y", {"2", "T"}), b.unary("x", "y"), b.program().outputs = {"y"}; }, KeptGraph::kCall},
-      {"rows_without_role", [](GraphBuilder& b) { b.add_ids(), b.add_input("m", {"R", "8"}), b.add_value("y", {"R", "8"}), b.unary("m", "y"), b.program().outputs = {"y"}; }, KeptGraph::kCall},
-      {"axis_depends_on_stream", [](GraphBuilder& b) { b.add_input("x", {"T", "mod(T,8)+1"}), b.add_value("y", {"T", "mod(T,8)+1"}), b.unary("x", "y"), b.program().outputs = {"y"}; }},
-      {"axis_depends_on_rows", [](GraphBuilder& b) { x_to_y(b), b.add_rows(), b.add_input("z", {"T", "R"}), b.add_value("w", {"T", "R"}), b.unary("z", "w"), b.program().outputs = {"y", "w"}; }},
+      {"stream_on_axis_1",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"2", "T"}), b.add_value("y", {"2", "T"}), b.unary("x", "y"), b.program().outputs = {"y"};
+       },
+       KeptGraph::kCall},
+      {"rows_without_role",
+       [](GraphBuilder& b) {
+         b.add_ids(), b.add_input("m", {"R", "8"}), b.add_value("y", {"R", "8"}), b.unary("m", "y"),
+             b.program().outputs = {"y"};
+       },
+       KeptGraph::kCall},
+      {"axis_depends_on_stream",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "mod(T,8)+1"}), b.add_value("y", {"T", "mod(T,8)+1"}), b.unary("x", "y"),
+             b.program().outputs = {"y"};
+       }},
+      {"axis_depends_on_rows",
+       [](GraphBuilder& b) {
+         x_to_y(b), b.add_rows(), b.add_input("z", {"T", "R"}), b.add_value("w", {"T", "R"}), b.unary("z", "w"),
+             b.program().outputs = {"y", "w"};
+       }},
       {"unread_grows_as_the_call_shrinks", [](GraphBuilder& b) { x_to_y(b), b.add_input("z", {"(chunk-T)*1000"}); }},
-      {"positions_grow_as_the_call_shrinks", [](GraphBuilder& b) { x_to_y(b), b.add_input("p", {"(chunk-T)*1000"}, DType::i32, Role::positions); }},
+      {"positions_grow_as_the_call_shrinks",
+       [](GraphBuilder& b) { x_to_y(b), b.add_input("p", {"(chunk-T)*1000"}, DType::i32, Role::positions); }},
       {"read_by_the_head_alone",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "4"}), b.add_rows(), b.add_input("z", {"(chunk-T)*1000+4"});
-         b.add_value("t", {"T", "4"}), b.add_value("g", {"R", "4"}), b.add_value("zz", {"(chunk-T)*1000+4"}), b.add_value("s", {"4"}), b.add_value("y", {"R", "4"});
+         b.add_value("t", {"T", "4"}), b.add_value("g", {"R", "4"}), b.add_value("zz", {"(chunk-T)*1000+4"}),
+             b.add_value("s", {"4"}), b.add_value("y", {"R", "4"});
          b.unary("x", "t"), b.add_op("gather_rows", {"t", "rows"}, {"g"}), b.unary("z", "zz");
          format::SliceAttrsT slice;
          b.add_op("slice", {"zz"}, {"s"}).attrs.Set(std::move(slice)), b.binary("g", "s", "y");
@@ -121,13 +146,17 @@ inline std::vector<KeptGraph> kept_inputs() {
          b.program().outputs = {"s", "y"};
        }},
       {"input_without_stream",
-       [](GraphBuilder& b) { b.add_input("b", {"T", "4"}), b.add_input("a", {"1", "4"}), b.add_recurrent("s", {"4"}), b.add_value("y", {"T", "4"}), b.scan("a", "b", "s", "y"), b.program().outputs = {"y"}; }},
+       [](GraphBuilder& b) {
+         b.add_input("b", {"T", "4"}), b.add_input("a", {"1", "4"}), b.add_recurrent("s", {"4"}),
+             b.add_value("y", {"T", "4"}), b.scan("a", "b", "s", "y"), b.program().outputs = {"y"};
+       }},
       {"own_positions",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "1", "4"}), b.add_input("positions", {"T"}, DType::i32, Role::positions);
          b.add_tensor("fr", {2}, {1, 0.5f}), b.add_recurrent("h", {"4"});
          b.add_value("r", {"T", "1", "4"}), b.add_value("f", {"T", "4"}), b.add_value("s", {"T", "4"});
-         b.add_op("rope", {"x", "positions", "fr"}, {"r"}).attrs.Set(format::RopeAttrsT{}), b.add_op("reshape", {"r"}, {"f"}), b.scan("", "f", "h", "s");
+         b.add_op("rope", {"x", "positions", "fr"}, {"r"}).attrs.Set(format::RopeAttrsT{}),
+             b.add_op("reshape", {"r"}, {"f"}), b.scan("", "f", "h", "s");
          b.program().outputs = {"s"};
        }},
       {"own_context",
@@ -143,13 +172,20 @@ inline std::vector<KeptGraph> kept_inputs() {
 inline std::vector<KeptGraph> kept_heads() {
   return {
       {"fixed_size_output",
-       [](GraphBuilder& b) { b.add_input("x", {"T", "4"}), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}), b.unary("x", "z"), b.reduce("z", "m", format::ReduceKind::sum, 0), b.program().outputs = {"m"}; }, KeptGraph::kCall},
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "4"}), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}), b.unary("x", "z"),
+             b.reduce("z", "m", format::ReduceKind::sum, 0), b.program().outputs = {"m"};
+       },
+       KeptGraph::kCall},
       {"fixed_size_beside_rows",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "4"}), b.add_rows(), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}), b.add_value("y", {"R", "4"});
-         b.unary("x", "z"), b.reduce("z", "m", format::ReduceKind::sum, 0), b.add_op("gather_rows", {"z", "rows"}, {"y"});
+         b.add_input("x", {"T", "4"}), b.add_rows(), b.add_value("z", {"T", "4"}), b.add_value("m", {"4"}),
+             b.add_value("y", {"R", "4"});
+         b.unary("x", "z"), b.reduce("z", "m", format::ReduceKind::sum, 0),
+             b.add_op("gather_rows", {"z", "rows"}, {"y"});
          b.program().outputs = {"y", "m"};
-       }, KeptGraph::kCall},
+       },
+       KeptGraph::kCall},
       {"head_is_all",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "4"}), b.add_rows(), b.add_matrix("w", 64, 4, ramp(256));
@@ -165,21 +201,30 @@ inline std::vector<KeptGraph> kept_heads() {
        }},
       {"output_axis_not_0",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "4"}), b.add_value("y", {"4", "T"}), b.add_value("z", {"T*2", "2"}), b.add_value("m", {"4"});
+         b.add_input("x", {"T", "4"}), b.add_value("y", {"4", "T"}), b.add_value("z", {"T*2", "2"}),
+             b.add_value("m", {"4"});
          format::TransposeAttrsT t;
          t.perm = {1, 0};
-         b.add_op("transpose", {"x"}, {"y"}).attrs.Set(std::move(t)), b.add_op("reshape", {"x"}, {"z"}), b.reduce("x", "m", format::ReduceKind::mean, 0);
+         b.add_op("transpose", {"x"}, {"y"}).attrs.Set(std::move(t)), b.add_op("reshape", {"x"}, {"z"}),
+             b.reduce("x", "m", format::ReduceKind::mean, 0);
          b.program().outputs = {"y", "z", "m"};
-       }, KeptGraph::kCall},
+       },
+       KeptGraph::kCall},
       {"i32_output",
        [](GraphBuilder& b) {
          b.add_ids(), b.add_rows(), b.add_matrix("t", 8, 4, ramp(32));
-         b.add_value("e", {"T", "4"}), b.add_value("l", {"R", "4"}), b.add_value("c", {"R"}), b.program().values.back()->dtype = DType::i32;
-         b.embedding("ids", "t", "e"), b.add_op("gather_rows", {"e", "rows"}, {"l"}), b.add_op("gather_rows", {"ids", "rows"}, {"c"});
+         b.add_value("e", {"T", "4"}), b.add_value("l", {"R", "4"}), b.add_value("c", {"R"}),
+             b.program().values.back()->dtype = DType::i32;
+         b.embedding("ids", "t", "e"), b.add_op("gather_rows", {"e", "rows"}, {"l"}),
+             b.add_op("gather_rows", {"ids", "rows"}, {"c"});
          b.program().outputs = {"l", "c"};
        }},
       {"i32_output_alone",
-       [](GraphBuilder& b) { b.add_ids(), b.add_rows(), b.add_value("c", {"R"}), b.program().values.back()->dtype = DType::i32, b.add_op("gather_rows", {"ids", "rows"}, {"c"}), b.program().outputs = {"c"}; }},
+       [](GraphBuilder& b) {
+         b.add_ids(), b.add_rows(), b.add_value("c", {"R"}), b.program().values.back()->dtype = DType::i32,
+                                                             b.add_op("gather_rows", {"ids", "rows"}, {"c"}),
+                                                             b.program().outputs = {"c"};
+       }},
   };
 }
 
@@ -199,39 +244,47 @@ inline std::vector<KeptGraph> kept_states() {
       {"state_as_unread_input",
        [](GraphBuilder& b) {
          add_states_before(b, 3);
-         b.add_input("x", {"T", "4"}), b.add_rows(), b.add_input("z", {"T", "4"}), b.add_value("s", {"T", "4"}), b.add_value("g", {"R", "4"});
+         b.add_input("x", {"T", "4"}), b.add_rows(), b.add_input("z", {"T", "4"}), b.add_value("s", {"T", "4"}),
+             b.add_value("g", {"R", "4"});
          b.scan("", "x", "h2", "s"), b.add_op("gather_rows", {"s", "rows"}, {"g"});
          b.program().outputs = {"g"};
        }},
       {"block_axis_1",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::append, "1", "4", kAllSlots, 0), b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v");
+         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::append, "1", "4", kAllSlots, 0),
+             b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v");
          for (auto& s : b.root.states) s->block_axis = 1, s->dtype = DType::q8;
          b.program().outputs = {"y"};
        }},
       {"block_axis_by_default",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "32", "4"}), b.add_kv("", StateKind::append, "32", "4", kAllSlots, 0), b.add_value("y", {"T", "128"}), b.attention("x", "y", "k", "v");
+         b.add_input("x", {"T", "32", "4"}), b.add_kv("", StateKind::append, "32", "4", kAllSlots, 0),
+             b.add_value("y", {"T", "128"}), b.attention("x", "y", "k", "v");
          for (auto& s : b.root.states) s->block_axis = 0, s->dtype = DType::f16;
          b.program().outputs = {"y"};
        }},
       {"slots_lie",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::append, "1", "4", kAllSlots, 0), b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v");
+         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::append, "1", "4", kAllSlots, 0),
+             b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v");
          for (auto& s : b.root.states) s->slots = "100000";
          b.program().outputs = {"y"};
        }},
       {"window_lies",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::ring, "1", "4", "64", 1), b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v", 8);
+         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::ring, "1", "4", "64", 1),
+             b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v", 8);
          b.program().outputs = {"y"};
        }},
       {"ring_and_recurrent",
        [](GraphBuilder& b) {
-         b.add_ids(), b.add_matrix("t", 32, 16, ramp(512)), b.add_recurrent("s", {"16"}), b.add_kv("", StateKind::ring, "1", "16", ring_slots(8), 8);
+         b.add_ids(), b.add_matrix("t", 32, 16, ramp(512)), b.add_recurrent("s", {"16"}),
+             b.add_kv("", StateKind::ring, "1", "16", ring_slots(8), 8);
          for (const char* v : {"x", "h", "o2", "y"}) b.add_value(v, {"T", "16"});
-         b.add_value("q", {"T", "1", "16"}), b.add_value("o", {"T", "1", "16"}), b.add_tensor("a", {1, 16}, std::vector<float>(16, 0.5f));
-         b.embedding("ids", "t", "x"), b.scan("a", "x", "s", "h"), b.add_op("reshape", {"x"}, {"q"}), b.attention("q", "o", "k", "v", 8);
+         b.add_value("q", {"T", "1", "16"}), b.add_value("o", {"T", "1", "16"}),
+             b.add_tensor("a", {1, 16}, std::vector<float>(16, 0.5f));
+         b.embedding("ids", "t", "x"), b.scan("a", "x", "s", "h"), b.add_op("reshape", {"x"}, {"q"}),
+             b.attention("q", "o", "k", "v", 8);
          b.add_op("reshape", {"o"}, {"o2"}), b.binary("h", "o2", "y");
          b.program().outputs = {"y"};
        }},
@@ -241,10 +294,12 @@ inline std::vector<KeptGraph> kept_states() {
          b.add_value("h", {"T", "4"}), b.add_value("g", {"R", "4"}), b.add_value("y", {"R", "4"});
          b.scan("", "x", "s", "h"), b.add_op("gather_rows", {"h", "rows"}, {"g"}), b.binary("g", "s", "y");
          b.program().outputs = {"y"};
-       }, KeptGraph::kPass},
+       },
+       KeptGraph::kPass},
       {"state_read_in_other_program",
        [](GraphBuilder& b) {
-         b.add_input("x", {"T", "4"}), b.add_recurrent("s", {"4"}), b.add_value("y", {"T", "4"}), b.scan("", "x", "s", "y"), b.program().outputs = {"y"};
+         b.add_input("x", {"T", "4"}), b.add_recurrent("s", {"4"}), b.add_value("y", {"T", "4"}),
+             b.scan("", "x", "s", "y"), b.program().outputs = {"y"};
          format::ProgramT& peek = b.add_program("peek");
          peek.inputs.push_back(ModelBuilder::value("z", {"4"}, DType::f32, Role::none));
          peek.values.push_back(ModelBuilder::value("now", {"4"}, DType::f32, Role::none));
@@ -255,13 +310,16 @@ inline std::vector<KeptGraph> kept_states() {
        }},
       {"matmul_overflow",
        [](GraphBuilder& b) {
-         b.add_input("a", {"0", "4"}), b.add_input("x", {"T", "4"}), b.add_matrix("w", 4, 4, ramp(16)), b.add_value("y", {"0", "2147418113", "2147549185", "4"}), b.add_value("z", {"T", "4"});
+         b.add_input("a", {"0", "4"}), b.add_input("x", {"T", "4"}), b.add_matrix("w", 4, 4, ramp(16)),
+             b.add_value("y", {"0", "2147418113", "2147549185", "4"}), b.add_value("z", {"T", "4"});
          b.add_op("matmul", {"a", "w"}, {"y"}), b.unary("x", "z");
          b.program().outputs = {"z"};
        }},
       {"embedding_overflow",
        [](GraphBuilder& b) {
-         b.add_input("i", {"0", "2147418113", "2147549185"}, DType::i32), b.add_input("x", {"T", "4"}), b.add_matrix("w", 4, 4, ramp(16)), b.add_value("y", {"0", "2147418113", "2147549185", "4"}), b.add_value("z", {"T", "4"});
+         b.add_input("i", {"0", "2147418113", "2147549185"}, DType::i32), b.add_input("x", {"T", "4"}),
+             b.add_matrix("w", 4, 4, ramp(16)), b.add_value("y", {"0", "2147418113", "2147549185", "4"}),
+             b.add_value("z", {"T", "4"});
          b.embedding("i", "w", "y"), b.unary("x", "z");
          b.program().outputs = {"z"};
        }},

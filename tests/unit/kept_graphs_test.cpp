@@ -1,4 +1,5 @@
-// Graphs that once read or wrote outside, or gave wrong numbers: each is refused when it is planned, or gives the same for every way to run it.
+// Graphs that once read or wrote outside, or gave wrong numbers: each is refused when it is planned, or gives the same
+// for every way to run it.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -25,7 +26,8 @@ std::vector<Way> ways() {
   Way calls, ones, long_calls, two;
   calls.calls = {5, 1, 9, 30, 3}, calls.chunk = 8, calls.rows = 1;
   ones.calls = std::vector<int64_t>(48, 1), ones.chunk = 1, ones.rows = 1, ones.fork_before = 20;
-  long_calls.calls = {20, 28}, long_calls.chunk = 7, long_calls.rows = 3, long_calls.back_before = 1, long_calls.back = 5;
+  long_calls.calls = {20, 28}, long_calls.chunk = 7, long_calls.rows = 3, long_calls.back_before = 1,
+  long_calls.back = 5;
   two = calls, two.threads = 2, two.window = 0, two.rows = 8;
   return {calls, ones, long_calls, two};
 }
@@ -53,7 +55,8 @@ TEST_P(KeptGraphs, AreRefusedOrGiveTheSameInEveryWay) {
     EXPECT_EQ(difference_of(got.out, wanted.out, 1e-5f), "");
   }
 }
-INSTANTIATE_TEST_SUITE_P(All, KeptGraphs, testing::ValuesIn(kept_graphs()), [](const auto& p) { return std::string(p.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, KeptGraphs, testing::ValuesIn(kept_graphs()),
+                         [](const auto& p) { return std::string(p.param.name); });
 
 // Of graphs whose one pass was wrong too.
 TEST(KeptGraph, SumOverACallIsRight) {
@@ -88,7 +91,9 @@ TEST(KeptGraph, RowsBeforeTheStreamAreThoseThatWereWanted) {
   AnyInputs in;
   ASSERT_TRUE(in.make(model, o, call));
   Gathered out;
-  ASSERT_EQ(rnl_session_run_blocks(p.session.get(), nullptr, in.tensors.data(), in.tensors.size(), 1, gather, &out), RNL_OK) << rnl_last_error();
+  ASSERT_EQ(rnl_session_run_blocks(p.session.get(), nullptr, in.tensors.data(), in.tensors.size(), 1, gather, &out),
+            RNL_OK)
+      << rnl_last_error();
   const auto* x = static_cast<const float*>(in.tensors[0].data);
   ASSERT_EQ(out.rows["a"].size(), 5u);
   for (const auto& [i, row] : out.rows["a"]) EXPECT_EQ(row, std::vector<float>(x + i * 4, x + i * 4 + 4)) << i;
@@ -109,7 +114,9 @@ TEST(KeptGraph, UnreadInputsMayHoldAnything) {
   for (const rnl_tensor& t : in.tensors)
     if (std::string(t.name) == "z") std::fill_n(static_cast<float*>(t.data), t.bytes / 4, -INFINITY);
   Gathered out;
-  EXPECT_EQ(rnl_session_run_blocks(p.session.get(), nullptr, in.tensors.data(), in.tensors.size(), 0, gather, &out), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(rnl_session_run_blocks(p.session.get(), nullptr, in.tensors.data(), in.tensors.size(), 0, gather, &out),
+            RNL_OK)
+      << rnl_last_error();
 }
 
 // Keys and values of an f16 graph as q8.
@@ -143,9 +150,12 @@ TEST(KeptGraph, RollbackKeepsWhatTheCallerGave) {
       std::vector<float> x{1, 1, 1, 1}, c{2};
       int32_t at = int32_t(70 + first);
       rnl_tensor t[2]{};
-      t[0].name = "x", t[0].dtype = RNL_F32, t[0].rank = 2, t[0].dims[0] = 1, t[0].dims[1] = 4, t[0].data = x.data(), t[0].bytes = 16;
+      t[0].name = "x", t[0].dtype = RNL_F32, t[0].rank = 2, t[0].dims[0] = 1, t[0].dims[1] = 4, t[0].data = x.data(),
+      t[0].bytes = 16;
       t[1].rank = 1, t[1].dims[0] = 1, t[1].bytes = 4;
-      if (std::string(name) == "own_positions") t[0].rank = 3, t[0].dims[1] = 1, t[0].dims[2] = 4, t[1].name = "positions", t[1].dtype = RNL_I32, t[1].data = &at;
+      if (std::string(name) == "own_positions")
+        t[0].rank = 3, t[0].dims[1] = 1, t[0].dims[2] = 4, t[1].name = "positions", t[1].dtype = RNL_I32,
+        t[1].data = &at;
       else t[1].name = "c", t[1].dtype = RNL_F32, t[1].data = c.data();
       return rnl_session_run_blocks(p.session.get(), nullptr, t, 2, 0, gather, out);
     };
@@ -248,7 +258,8 @@ TEST(KeptGraph, AnI32OutputIsNoChoiceOfTheDevice) {
       return 0;
     };
     // Logits of 4: an id of 0 to 3, or a refusal.
-    if (rnl_session_generate(p.session.get(), ids, 2, &g, take, &chosen, nullptr) == RNL_OK) EXPECT_EQ(chosen.size(), 2u);
+    if (rnl_session_generate(p.session.get(), ids, 2, &g, take, &chosen, nullptr) == RNL_OK)
+      EXPECT_EQ(chosen.size(), 2u);
     for (int32_t id : chosen) EXPECT_LT(id, 4) << name;
   }
 }

@@ -1,5 +1,5 @@
-// The shape of the source tree, checked on the #include lines and on the registry: lower layers never include higher ones, files stay
-// short, and every operator has the parts that its row promises.
+// The shape of the source tree, checked on the #include lines and on the registry: lower layers never include higher
+// ones, files stay short, and every operator has the parts that its row promises.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -19,11 +19,14 @@ namespace fs = std::filesystem;
 const fs::path kRoot = runnel::test::kSourceDir;
 
 // A folder of the runtime may include its own level and lower ones.
-const std::map<std::string, int> kLevels = {{"base", 0}, {"format", 1}, {"ops", 2}, {"cpu", 2}, {"vulkan", 2}, {"plan", 3}, {"session", 4}, {"vulkan_session", 5}, {"text", 5}, {"api", 6}, {"schema", 6}, {"cli", 7}};
+const std::map<std::string, int> kLevels = {{"base", 0},   {"format", 1}, {"ops", 2},     {"cpu", 2},
+                                            {"vulkan", 2}, {"plan", 3},   {"session", 4}, {"vulkan_session", 5},
+                                            {"text", 5},   {"api", 6},    {"schema", 6},  {"cli", 7}};
 
-// A folder of the converter may include itself and lower levels: folders of the same level know nothing of each other. What stands in none is the
-// program itself.
-const std::map<std::string, int> kConverterLevels = {{"base", 0}, {"weights", 1}, {"read", 2}, {"program", 2}, {"recipes", 3}, {"text", 3}, {"passes", 4}, {"write", 5}};
+// A folder of the converter may include itself and lower levels: folders of the same level know nothing of each other.
+// What stands in none is the program itself.
+const std::map<std::string, int> kConverterLevels = {{"base", 0},    {"weights", 1}, {"read", 2},   {"program", 2},
+                                                     {"recipes", 3}, {"text", 3},    {"passes", 4}, {"write", 5}};
 const int kConverterTop = 6;
 
 struct Source {
@@ -54,8 +57,8 @@ std::vector<std::string> own_includes(const Source& s) {
   return all;
 }
 
-// ops/op.h says what a tensor and an operator are. Model files are made of those, so the contract stands at the level of the format;
-// what implements it stands above.
+// ops/op.h says what a tensor and an operator are. Model files are made of those, so the contract stands at the level
+// of the format; what implements it stands above.
 int level_of(const std::string& path) {
   if (path == "ops/op.h") return kLevels.at("format");
   const auto it = kLevels.find(path.substr(0, path.find('/')));
@@ -68,7 +71,8 @@ TEST(Layering, LowerLayersNeverIncludeHigherOnes) {
     const std::string inside = fs::relative(s.path, "runtime").generic_string();
     const int level = level_of(inside);
     if (inside.rfind("include/", 0) == 0) {
-      for (const std::string& i : own_includes(s)) EXPECT_EQ(i, "runnel.h") << "the public header " << inside << " includes " << i;
+      for (const std::string& i : own_includes(s))
+        EXPECT_EQ(i, "runnel.h") << "the public header " << inside << " includes " << i;
       continue;
     }
     ASSERT_GE(level, 0) << inside << " is in no layer";
@@ -104,7 +108,8 @@ TEST(Layering, TheConverterGoesOneWay) {
       const fs::path other = i.substr(10);
       const int below = converter_level_of(other);
       ++seen;
-      EXPECT_TRUE(other.parent_path() == inside.parent_path() || (below >= 0 && below < level)) << s.path << " includes " << i;
+      EXPECT_TRUE(other.parent_path() == inside.parent_path() || (below >= 0 && below < level))
+          << s.path << " includes " << i;
     }
   }
   EXPECT_GT(seen, 200);
@@ -122,17 +127,22 @@ TEST(Layering, TheRuntimeHasNeitherExceptionsNorStreams) {
     if (inside.rfind("cli/", 0) == 0 || inside.rfind("schema/", 0) == 0) continue;  // not part of the library
     for (const std::string& line : s.lines)
       for (const char* header : {"<iostream>", "<sstream>", "<fstream>", "<regex>", "<stdexcept>", "<filesystem>"})
-        EXPECT_FALSE(line.rfind("#include", 0) == 0 && line.find(header) != std::string::npos) << inside << " includes " << header;
+        EXPECT_FALSE(line.rfind("#include", 0) == 0 && line.find(header) != std::string::npos)
+            << inside << " includes " << header;
   }
 }
 
 TEST(Layering, KernelsIncludePlainHeadersAlone) {
-  static const std::set<std::string> kPlain = {"ops/op.h", "cpu/call.h", "cpu/simd.h", "format/packed.h", "format/states.h", "format/enums.h"};
+  static const std::set<std::string> kPlain = {"ops/op.h",        "cpu/call.h",      "cpu/simd.h",
+                                               "format/packed.h", "format/states.h", "format/enums.h"};
   for (const Source& s : sources_below("runtime/ops")) {
     const std::string name = s.path.filename().string();
     if (name != "cpu.cpp" && s.path.extension() != ".inl") continue;
     const std::string own = "ops/" + s.path.parent_path().filename().string() + "/";
-    for (const std::string& i : own_includes(s)) EXPECT_TRUE(kPlain.count(i) || i.rfind(own, 0) == 0 || fs::path(i).extension() == ".inl" || i.find('/') == std::string::npos) << s.path << " includes " << i;
+    for (const std::string& i : own_includes(s))
+      EXPECT_TRUE(kPlain.count(i) || i.rfind(own, 0) == 0 || fs::path(i).extension() == ".inl" ||
+                  i.find('/') == std::string::npos)
+          << s.path << " includes " << i;
   }
 }
 
@@ -156,7 +166,8 @@ TEST(Layering, EveryOperatorHasItsParts) {
   }
   EXPECT_GE(listed.size(), 15u);
   for (const auto& entry : fs::directory_iterator(kRoot / "runtime/ops"))
-    if (entry.is_directory()) EXPECT_TRUE(listed.count(entry.path().filename().string())) << entry.path() << " has no row in registry.inc";
+    if (entry.is_directory())
+      EXPECT_TRUE(listed.count(entry.path().filename().string())) << entry.path() << " has no row in registry.inc";
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ class ModelBuilder {
     s->bound = bound;
     root.symbols.push_back(std::move(s));
   }
-  static std::unique_ptr<format::ValueT> value(const std::string& name, std::vector<std::string> shape, format::DType dtype, format::Role role) {
+  static std::unique_ptr<format::ValueT> value(const std::string& name, std::vector<std::string> shape,
+                                               format::DType dtype, format::Role role) {
     auto v = std::make_unique<format::ValueT>();
     v->name = name;
     v->shape = std::move(shape);
@@ -44,11 +45,15 @@ class ModelBuilder {
     v->role = role;
     return v;
   }
-  void add_input(const std::string& name, std::vector<std::string> shape, format::DType dtype = format::DType::f32, format::Role role = format::Role::none) {
+  void add_input(const std::string& name, std::vector<std::string> shape, format::DType dtype = format::DType::f32,
+                 format::Role role = format::Role::none) {
     program().inputs.push_back(value(name, std::move(shape), dtype, role));
   }
-  void add_value(const std::string& name, std::vector<std::string> shape) { program().values.push_back(value(name, std::move(shape), format::DType::f32, format::Role::none)); }
-  void add_state(const std::string& name, format::StateKind kind, std::vector<std::string> shape, const std::string& slots, uint32_t window, format::DType dtype = format::DType::f32) {
+  void add_value(const std::string& name, std::vector<std::string> shape) {
+    program().values.push_back(value(name, std::move(shape), format::DType::f32, format::Role::none));
+  }
+  void add_state(const std::string& name, format::StateKind kind, std::vector<std::string> shape,
+                 const std::string& slots, uint32_t window, format::DType dtype = format::DType::f32) {
     auto s = std::make_unique<format::StateT>();
     s->name = name;
     s->kind = kind;
@@ -124,7 +129,9 @@ class AlignedBytes {
   explicit AlignedBytes(const std::vector<unsigned char>& bytes) : store_(bytes.size() + 64), size_(bytes.size()) {
     if (size_) std::memcpy(data(), bytes.data(), size_);
   }
-  unsigned char* data() { return reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(store_.data()) + 63) & ~uintptr_t(63)); }
+  unsigned char* data() {
+    return reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(store_.data()) + 63) & ~uintptr_t(63));
+  }
   size_t size() const { return size_; }
 
  private:
@@ -135,7 +142,8 @@ class AlignedBytes {
 // A stack of attention layers over an input x [T, heads * width], window layers first, with a head that gathers rows.
 inline ModelBuilder attention_model(int layers, uint32_t window, int heads = 4, int kv_heads = 2, int width = 12) {
   ModelBuilder b;
-  const std::string h = std::to_string(heads), kv = std::to_string(kv_heads), w = std::to_string(width), d = std::to_string(heads * width);
+  const std::string h = std::to_string(heads), kv = std::to_string(kv_heads), w = std::to_string(width),
+                    d = std::to_string(heads * width);
   b.add_input("x", {"T", d});
   b.add_input("positions", {"T"}, format::DType::i32, format::Role::positions);
   b.add_input("rows", {"R"}, format::DType::i32, format::Role::rows);
@@ -146,7 +154,9 @@ inline ModelBuilder attention_model(int layers, uint32_t window, int heads = 4, 
   for (int l = 0; l < layers; ++l) {
     const std::string p = "l" + std::to_string(l) + ".";
     const bool ring = window && l + 1 < layers;
-    const std::string slots = ring ? "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback),64)*64,ceildiv(context,64)*64)" : "ceildiv(context,64)*64";
+    const std::string slots =
+        ring ? "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback),64)*64,ceildiv(context,64)*64)"
+             : "ceildiv(context,64)*64";
     const auto kind = ring ? format::StateKind::ring : format::StateKind::append;
     b.add_state(p + "k", kind, {kv, "floordiv(" + slots + ",16)", w, "16"}, slots, ring ? window : 0);
     b.add_state(p + "v", kind, {kv, slots, w}, slots, ring ? window : 0);

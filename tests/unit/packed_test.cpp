@@ -33,7 +33,8 @@ TEST(Packed, RowsComeBackAsWritten) {
 TEST(Packed, OrderOfRowsDoesNotMatterAndMissingRowsAreZero) {
   for (const PackedFormat& f : integer_formats()) {
     const int64_t columns = 288;
-    const std::vector<uint8_t> q(size_t(columns), uint8_t((1 << f.bits) - 1)), other(size_t(columns), 1), scales(18, 3), mins(18, 2);
+    const std::vector<uint8_t> q(size_t(columns), uint8_t((1 << f.bits) - 1)), other(size_t(columns), 1), scales(18, 3),
+        mins(18, 2);
     const std::vector<uint16_t> d(18, float_to_half(0.5f)), dmin(18, float_to_half(0.25f));
     std::vector<unsigned char> once(f.matrix_bytes(16, columns)), twice(once);
     pack_row(f, once.data(), columns, 3, {q.data(), d.data(), dmin.data(), scales.data(), mins.data()});
@@ -55,11 +56,12 @@ TEST(Packed, SizesAreThoseOfTheSourceFormats) {
     double bits;
   };
   const PackedKind k = PackedKind::kInteger;
-  for (const Row& row : {Row{{k, 4, 32, 8, false, ScaleKind::kF16}, 4.5}, Row{{k, 4, 32, 0, true, ScaleKind::kF16}, 5.0},
-                         Row{{k, 5, 32, 16, false, ScaleKind::kF16}, 5.5}, Row{{k, 8, 32, 128, false, ScaleKind::kF16}, 8.5},
-                         Row{{k, 2, 16, 0, true, ScaleKind::kU4}, 2.625}, Row{{k, 3, 16, 4, false, ScaleKind::kS6}, 3.4375},
-                         Row{{k, 4, 32, 0, true, ScaleKind::kU6}, 4.5}, Row{{k, 5, 32, 0, true, ScaleKind::kU6}, 5.5},
-                         Row{{k, 6, 16, 32, false, ScaleKind::kI8}, 6.5625}})
+  for (const Row& row :
+       {Row{{k, 4, 32, 8, false, ScaleKind::kF16}, 4.5}, Row{{k, 4, 32, 0, true, ScaleKind::kF16}, 5.0},
+        Row{{k, 5, 32, 16, false, ScaleKind::kF16}, 5.5}, Row{{k, 8, 32, 128, false, ScaleKind::kF16}, 8.5},
+        Row{{k, 2, 16, 0, true, ScaleKind::kU4}, 2.625}, Row{{k, 3, 16, 4, false, ScaleKind::kS6}, 3.4375},
+        Row{{k, 4, 32, 0, true, ScaleKind::kU6}, 4.5}, Row{{k, 5, 32, 0, true, ScaleKind::kU6}, 5.5},
+        Row{{k, 6, 16, 32, false, ScaleKind::kI8}, 6.5625}})
     EXPECT_EQ(double(row.format.matrix_bytes(32, 512)) * 8 / (32 * 512), row.bits) << name_of(row.format);
 }
 

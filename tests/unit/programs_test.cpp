@@ -60,7 +60,8 @@ struct OptionalStream {
       const double scale = 1 / std::sqrt(square / kWidth + double(kEps));
       for (int i = 0; i < kWidth; ++i) {
         const size_t at = size_t(t * kWidth + i);
-        const double n = c.x[at] * scale * (c.weight.empty() ? 1.0 : c.weight[size_t(i)]) + (c.residual.empty() ? 0.0 : c.residual[at]);
+        const double n = c.x[at] * scale * (c.weight.empty() ? 1.0 : c.weight[size_t(i)]) +
+                         (c.residual.empty() ? 0.0 : c.residual[at]);
         h[size_t(i)] = h[size_t(i)] * (c.a.empty() ? 1.0 : c.a[at]) + n;
         y.push_back(h[size_t(i)]);
       }
@@ -111,7 +112,8 @@ class OptionalInputs : public ::testing::Test {
   }
   static void expect_near(const std::vector<float>& y, const std::vector<double>& want) {
     ASSERT_EQ(y.size(), want.size());
-    for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], want[i], 2e-5 * std::max(1.0, std::fabs(want[i]))) << "element " << i;
+    for (size_t i = 0; i < y.size(); ++i)
+      ASSERT_NEAR(y[i], want[i], 2e-5 * std::max(1.0, std::fabs(want[i]))) << "element " << i;
   }
   AlignedBytes bytes_;
   std::unique_ptr<Model> model_;
@@ -140,7 +142,8 @@ TEST_F(OptionalInputs, TakenBackTokensAreComputedAgainWithWhatTheirCallsGave) {
     OptionalStream want;
     std::vector<float> y;
     for (int round = 0; round < 60; ++round) {
-      const OptionalCall kept = draw(1 + int64_t(random_() % 5), int(random_() % 8)), taken = draw(1 + int64_t(random_() % 5), int(random_() % 8));
+      const OptionalCall kept = draw(1 + int64_t(random_() % 5), int(random_() % 8)),
+                         taken = draw(1 + int64_t(random_() % 5), int(random_() % 8));
       ASSERT_TRUE(feed(*s, kept, &y).is_ok());
       expect_near(y, want.run(kept));
       ASSERT_TRUE(feed(*s, taken, &y).is_ok());
@@ -185,10 +188,20 @@ TEST(OptionalInput, WhatNeedsItIsRefusedByName) {
     return refusal_of(b);
   };
   EXPECT_EQ(with([](ModelBuilder&) {}), "");
-  EXPECT_NE(with([](ModelBuilder& b) { b.root.features.clear(); }).find("input \"weight\" is optional, but the model does not require the feature"), std::string::npos);
-  EXPECT_NE(with([](ModelBuilder& b) { b.program().inputs[1]->optional = true; }).find("input 0 is not optional, but \"x\" is"), std::string::npos);
-  EXPECT_NE(with([](ModelBuilder& b) { b.program().values[0]->optional = true; }).find("value \"n\" is optional but no input without a role"), std::string::npos);
-  EXPECT_NE(with([](ModelBuilder& b) { b.program().outputs = {"a"}; }).find("output \"a\" is an optional input"), std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) {
+              b.root.features.clear();
+            }).find("input \"weight\" is optional, but the model does not require the feature"),
+            std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) {
+              b.program().inputs[1]->optional = true;
+            }).find("input 0 is not optional, but \"x\" is"),
+            std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) {
+              b.program().values[0]->optional = true;
+            }).find("value \"n\" is optional but no input without a role"),
+            std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) { b.program().outputs = {"a"}; }).find("output \"a\" is an optional input"),
+            std::string::npos);
   // The attributes of an operator may need it too.
   const std::string needed = with([](ModelBuilder& b) {
     for (int i : {1, 2, 3}) b.program().inputs[size_t(i)]->shape = {"T", "1", "5"};
@@ -207,7 +220,9 @@ TEST(OptionalInput, WhatNeedsItIsRefusedByName) {
     b.program().inputs[0]->shape = {"S"};
     b.program().values[0]->shape = {"T", "S"};
   });
-  EXPECT_NE(unknown.find("\"n\" depends on the size \"S\", which no call binds that leaves out \"weight\""), std::string::npos) << unknown;
+  EXPECT_NE(unknown.find("\"n\" depends on the size \"S\", which no call binds that leaves out \"weight\""),
+            std::string::npos)
+      << unknown;
 }
 
 }  // namespace

@@ -18,13 +18,16 @@ namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// p by id of every token that the description leaves possible. `edge` is the smallest distance of any decision from its threshold:
-// where it is tiny, float and double may rightly differ.
-std::map<int32_t, double> reference(std::vector<float> x, const SamplerOptions& o, const std::vector<int32_t>& history, double* edge) {
+// p by id of every token that the description leaves possible. `edge` is the smallest distance of any decision from its
+// threshold: where it is tiny, float and double may rightly differ.
+std::map<int32_t, double> reference(std::vector<float> x, const SamplerOptions& o, const std::vector<int32_t>& history,
+                                    double* edge) {
   *edge = 1;
   for (size_t i = 0; i < o.bias_count; ++i) x[size_t(o.bias[i].id)] += o.bias[i].bias;
   std::map<int32_t, int> counts;
-  for (size_t i = history.size() > size_t(o.penalty_window) ? history.size() - size_t(o.penalty_window) : 0; i < history.size(); ++i) ++counts[history[i]];
+  for (size_t i = history.size() > size_t(o.penalty_window) ? history.size() - size_t(o.penalty_window) : 0;
+       i < history.size(); ++i)
+    ++counts[history[i]];
   for (const auto& [id, n] : counts) {
     float& v = x[size_t(id)];
     v = v > 0 ? v / o.repetition : v * o.repetition;
@@ -51,7 +54,8 @@ std::map<int32_t, double> reference(std::vector<float> x, const SamplerOptions& 
   std::map<int32_t, double> out;
   double mass = 0;
   for (const int32_t id : order) {
-    if (o.min_p > 0 && x[size_t(id)] != x[size_t(order[0])]) *edge = std::min(*edge, std::fabs(p(id) - double(o.min_p)));
+    if (o.min_p > 0 && x[size_t(id)] != x[size_t(order[0])])
+      *edge = std::min(*edge, std::fabs(p(id) - double(o.min_p)));
     if (p(id) >= double(o.min_p)) out[id] = p(id), mass += p(id);
   }
   for (auto& [id, v] : out) v /= mass;
@@ -94,7 +98,8 @@ TEST(Sampler, PhiloxMatchesThePublishedVectors) {
   };
   expect(philox(0, 0, 0), 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8);
   expect(philox(~0ull, ~0ull, ~0ull), 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd);
-  expect(philox(0x299f31d0a4093822ull, 0x85a308d3243f6a88ull, 0x0370734413198a2eull), 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1);
+  expect(philox(0x299f31d0a4093822ull, 0x85a308d3243f6a88ull, 0x0370734413198a2eull), 0xd16cfe09, 0x94fdcceb,
+         0x5001e420, 0x24126ea1);
 }
 
 TEST(Sampler, GreedyTakesTheLowestOfEqualIds) {
@@ -193,10 +198,12 @@ TEST(Sampler, EveryFilterAgreesWithTheReference) {
       ++seen[sample(s, x, *state)];
     }
     double distance = 0;
-    for (const auto& [id, count] : seen) ASSERT_TRUE(want.count(id)) << "id " << id << " is impossible, round " << round;
+    for (const auto& [id, count] : seen)
+      ASSERT_TRUE(want.count(id)) << "id " << id << " is impossible, round " << round;
     for (const auto& [id, p] : want) {
       const double f = double(seen.count(id) ? seen[id] : 0) / draws;
-      ASSERT_LE(std::fabs(f - p), 5 * std::sqrt(p * (1 - p) / draws) + 3.0 / draws) << "id " << id << ", round " << round;
+      ASSERT_LE(std::fabs(f - p), 5 * std::sqrt(p * (1 - p) / draws) + 3.0 / draws)
+          << "id " << id << ", round " << round;
       distance += std::fabs(f - p);
     }
     if (want.size() == 1) ASSERT_EQ(distance, 0);

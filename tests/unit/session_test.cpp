@@ -1,4 +1,5 @@
-// The session's promises: chunking, rollback, snapshots, saved states and failures, on a model made of attention layers.
+// The session's promises: chunking, rollback, snapshots, saved states and failures, on a model made of attention
+// layers.
 #include "session/session.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +37,8 @@ class SessionTest : public ::testing::Test {
     thread_pool_set_part(pool_, 2);
   }
   ~SessionTest() override { thread_pool_destroy(pool_); }
-  std::unique_ptr<Session> make(int64_t context = 512, int64_t chunk = 16, int64_t rollback = 64, DType kv = DType::kNone) {
+  std::unique_ptr<Session> make(int64_t context = 512, int64_t chunk = 16, int64_t rollback = 64,
+                                DType kv = DType::kNone) {
     PlanOptions o = test::plan_options();
     o.context = context;
     o.chunk = chunk;
@@ -54,8 +56,14 @@ class SessionTest : public ::testing::Test {
     EXPECT_TRUE(status.is_ok()) << status.message();
     return out;
   }
-  static Status feed_into(Session& s, const std::vector<float>& x, int64_t begin, int64_t end, std::vector<float>* out) {
-    IoTensor in{"x", DType::kF32, 2, {end - begin, kWidth}, const_cast<float*>(x.data()) + begin * kWidth, size_t(end - begin) * kWidth * 4};
+  static Status feed_into(Session& s, const std::vector<float>& x, int64_t begin, int64_t end,
+                          std::vector<float>* out) {
+    IoTensor in{"x",
+                DType::kF32,
+                2,
+                {end - begin, kWidth},
+                const_cast<float*>(x.data()) + begin * kWidth,
+                size_t(end - begin) * kWidth * 4};
     Session::RunOptions o;
     o.rows_all = true;
     o.sink_context = out;
@@ -99,7 +107,8 @@ TEST_F(SessionTest, RowsDefaultToTheLastTokenAndMayBePicked) {
   in[1] = {"rows", DType::kI64, 1, {3}, rows, sizeof rows};
   out = {"logits", DType::kF32, 0, {}, picked.data(), picked.size() * 4};
   ASSERT_TRUE(s->run_into(nullptr, in, 2, &out, 1).is_ok());
-  for (int r = 0; r < 3; ++r) EXPECT_EQ(0, std::memcmp(picked.data() + r * kWidth, all.data() + rows[r] * kWidth, kWidth * 4));
+  for (int r = 0; r < 3; ++r)
+    EXPECT_EQ(0, std::memcmp(picked.data() + r * kWidth, all.data() + rows[r] * kWidth, kWidth * 4));
 
   s->reset();
   in[1].dims[0] = 0;
@@ -137,7 +146,9 @@ TEST(Session, FillsInContextAndPositionsAsFloats) {
   std::vector<float> x(6), y(6);
   const std::vector<float> at = {9, 8, 7, 6, 5, 4};
   int64_t rows[6] = {0, 1, 2, 3, 4, 5};
-  IoTensor in[3] = {{"x", DType::kF32, 2, {6, 1}, x.data(), 24}, {"rows", DType::kI64, 1, {6}, rows, sizeof rows}, {"at", DType::kF32, 1, {6}, const_cast<float*>(at.data()), 24}};
+  IoTensor in[3] = {{"x", DType::kF32, 2, {6, 1}, x.data(), 24},
+                    {"rows", DType::kI64, 1, {6}, rows, sizeof rows},
+                    {"at", DType::kF32, 1, {6}, const_cast<float*>(at.data()), 24}};
   IoTensor out{"logits", DType::kF32, 0, {}, y.data(), 24};
   ASSERT_TRUE(session.value()->run_into(nullptr, in, 2, &out, 1).is_ok());
   EXPECT_EQ(y, (std::vector<float>{1000, 1001, 1002, 1003, 1004, 1005}));
@@ -150,7 +161,8 @@ TEST(Session, FillsInContextAndPositionsAsFloats) {
 TEST(Plan, RowsThatAreNotBoundedByRowsAreRefused) {
   test::ModelBuilder b = test::attention_model(1, 0);
   b.add_input("own", {"1"}, format::DType::i32, format::Role::rows);
-  std::rotate(b.program().inputs.begin(), b.program().inputs.end() - 1, b.program().inputs.end());  // found first, and filled by the session
+  std::rotate(b.program().inputs.begin(), b.program().inputs.end() - 1,
+              b.program().inputs.end());  // found first, and filled by the session
   AlignedBytes bytes(b.build());
   auto model = Model::open_memory(bytes.data(), bytes.size());
   ASSERT_TRUE(model.is_ok()) << model.take_status().message();
@@ -248,16 +260,19 @@ TEST_F(SessionTest, ForeignAndDamagedStatesAreRefused) {
   feed(*s, x, 0, 100);
   std::vector<unsigned char> copy(s->snapshot_bytes());
   ASSERT_TRUE(s->snapshot(copy.data(), copy.size()).is_ok());
-  for (size_t at : {size_t(0), size_t(9), size_t(17), size_t(25), size_t(33), size_t(41), copy.size() / 2, copy.size() - 1}) {
+  for (size_t at :
+       {size_t(0), size_t(9), size_t(17), size_t(25), size_t(33), size_t(41), copy.size() / 2, copy.size() - 1}) {
     auto broken = copy;
     broken[at] ^= 0x40;
     auto target = make();
     EXPECT_EQ(target->restore(broken.data(), broken.size()).code(), Code::kStateMismatch) << at;
     EXPECT_EQ(target->position(), 0);
   }
-  for (size_t size : {size_t(0), size_t(7), copy.size() / 2, copy.size() - 1}) EXPECT_EQ(make()->restore(copy.data(), size).code(), Code::kStateMismatch);
+  for (size_t size : {size_t(0), size_t(7), copy.size() / 2, copy.size() - 1})
+    EXPECT_EQ(make()->restore(copy.data(), size).code(), Code::kStateMismatch);
   EXPECT_EQ(make(512, 16, 64, DType::kF16)->restore(copy.data(), copy.size()).code(), Code::kStateMismatch);
-  EXPECT_EQ(make(64)->restore(copy.data(), copy.size()).code(), Code::kStateMismatch);  // too short for what the stream holds
+  EXPECT_EQ(make(64)->restore(copy.data(), copy.size()).code(), Code::kStateMismatch);  // too short for what the stream
+                                                                                        // holds
   EXPECT_EQ(s->load("/nonexistent/state").code(), Code::kNotFound);
   EXPECT_EQ(s->save("/nonexistent/state").code(), Code::kIo);
 }
@@ -345,8 +360,11 @@ TEST_F(SessionTest, PlansAreExactAndBudgetsHold) {
   o.chunk = 16;
   auto plan = make_plan(*model_, o);
   ASSERT_TRUE(plan.is_ok());
-  std::vector<unsigned char> state(Session::state_block_bytes(plan.value()) + 256), arena(plan.value().arena_bytes + 256);
-  auto align = [](std::vector<unsigned char>& v) { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(v.data()) + 255) & ~uintptr_t(255)); };
+  std::vector<unsigned char> state(Session::state_block_bytes(plan.value()) + 256),
+      arena(plan.value().arena_bytes + 256);
+  auto align = [](std::vector<unsigned char>& v) {
+    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(v.data()) + 255) & ~uintptr_t(255));
+  };
   auto s = Session::create(*model_, nullptr, o, align(state), align(arena));
   ASSERT_TRUE(s.is_ok()) << s.take_status().message();
   const auto x = random_rows(50, 13);
@@ -356,7 +374,9 @@ TEST_F(SessionTest, PlansAreExactAndBudgetsHold) {
   ASSERT_FALSE(small.is_ok());
   const Status st = small.take_status();
   EXPECT_EQ(st.code(), Code::kBudgetExceeded);
-  EXPECT_NE(std::string(st.message()).find(std::to_string(plan.value().memory.state + plan.value().memory.arena)), std::string::npos) << st.message();
+  EXPECT_NE(std::string(st.message()).find(std::to_string(plan.value().memory.state + plan.value().memory.arena)),
+            std::string::npos)
+      << st.message();
 }
 
 }  // namespace

@@ -124,7 +124,8 @@ TEST(ThreadPool, CallersWaitForEachOther) {
   EXPECT_EQ(sum, 3 * 200 * 16);
 }
 
-// Jobs of the whole pool and of its part in turn, with pauses in which workers fall asleep: only those of the part take its tasks.
+// Jobs of the whole pool and of its part in turn, with pauses in which workers fall asleep: only those of the part take
+// its tasks.
 TEST(ThreadPool, PartLeavesTheOthersOut) {
   for (int part : {1, 2, 4}) {
     Pool pool(thread_pool_create(4));

@@ -1,4 +1,5 @@
-// The greedy choice on the device: the token that the CPU chooses from the same logits, and a few bytes for the host instead of them.
+// The greedy choice on the device: the token that the CPU chooses from the same logits, and a few bytes for the host
+// instead of them.
 #include <cmath>
 #include <limits>
 #include <random>
@@ -20,8 +21,10 @@ std::unique_ptr<Model> rows_of_input(int64_t n) {
     "symbols": [{"name": "context", "kind": "option"}, {"name": "chunk", "kind": "option"}, {"name": "rollback", "kind": "option"}, {"name": "rows", "kind": "option"},
                 {"name": "T", "kind": "axis", "bound": "chunk"}, {"name": "R", "kind": "axis", "bound": "rows"}],
     "programs": [{"name": "main",
-      "inputs": [{"name": "x", "shape": ["T", ")" + size + R"("]}, {"name": "rows", "dtype": "i32", "shape": ["R"], "role": "rows"}],
-      "values": [{"name": "h", "shape": ["T", ")" + size + R"("]}, {"name": "logits", "shape": ["R", ")" + size + R"("]}],
+      "inputs": [{"name": "x", "shape": ["T", ")" +
+                                 size + R"("]}, {"name": "rows", "dtype": "i32", "shape": ["R"], "role": "rows"}],
+      "values": [{"name": "h", "shape": ["T", ")" +
+                                 size + R"("]}, {"name": "logits", "shape": ["R", ")" + size + R"("]}],
       "ops": [{"name": "slice", "inputs": ["x"], "outputs": ["h"], "attrs_type": "SliceAttrs", "attrs": {"axis": 1, "begin": 0}},
               {"name": "gather_rows", "inputs": ["h", "rows"], "outputs": ["logits"]}],
       "outputs": ["logits"]}]})");
@@ -89,8 +92,10 @@ TEST(Choice, IsTheLowestOfTheHighest) {
     v.assign(size_t(n), -std::numeric_limits<float>::max());
     expect(v, "the lowest numbers");
     for (int round = 0; round < 12; ++round) {
-      for (float& x : v) x = float(int(rng() % 2001) - 1000) * (round % 3 == 0 ? 1e-38f : round % 3 == 1 ? 1.0f : 1e30f);
-      if (round % 2) for (int k = 0; k < 5; ++k) v[rng() % v.size()] = 1001;
+      for (float& x : v)
+        x = float(int(rng() % 2001) - 1000) * (round % 3 == 0 ? 1e-38f : round % 3 == 1 ? 1.0f : 1e30f);
+      if (round % 2)
+        for (int k = 0; k < 5; ++k) v[rng() % v.size()] = 1001;
       expect(v, "random values");
     }
     EXPECT_EQ(s->backend()->stats().cpu_ops, 0u);
@@ -122,10 +127,13 @@ std::vector<int32_t> greedy(Session& s, const std::vector<int32_t>& ids, int64_t
   o.sampling.temperature = 0;
   std::vector<int32_t> out;
   int64_t generated = 0;
-  *status = generate(s, ids.data(), ids.size(), o, [](void* context, int32_t id, const char*, size_t) {
-    static_cast<std::vector<int32_t>*>(context)->push_back(id);
-    return true;
-  }, &out, &generated);
+  *status = generate(
+      s, ids.data(), ids.size(), o,
+      [](void* context, int32_t id, const char*, size_t) {
+        static_cast<std::vector<int32_t>*>(context)->push_back(id);
+        return true;
+      },
+      &out, &generated);
   return out;
 }
 std::vector<int32_t> greedy(Session& s, const std::vector<int32_t>& ids, int64_t n) {
@@ -206,10 +214,12 @@ TEST_P(GreedyText, GoesOnWhenTheDeviceIsLost) {
   EXPECT_EQ(text, want);
 }
 
-// At every submission: the stream then holds what was delivered, and after a recovery the text goes on; where nothing was delivered it is as before.
+// At every submission: the stream then holds what was delivered, and after a recovery the text goes on; where nothing
+// was delivered it is as before.
 TEST(LostText, HoldsWhatWasDelivered) {
   TemporaryFolder tmp;
-  for (const auto& [folder, every] : {std::pair{"tiny_gemma3", 256}, std::pair{"tiny_gemma3", 1}, std::pair{"tiny_mamba2", 3}}) {
+  for (const auto& [folder, every] :
+       {std::pair{"tiny_gemma3", 256}, std::pair{"tiny_gemma3", 1}, std::pair{"tiny_mamba2", 3}}) {
     convert_to(kGoldens / folder, tmp / "m.rnl");
     const auto model = open_model(tmp / "m.rnl");
     const std::vector<int32_t> first = {3, 17, 5}, prompt = {40, 9, 22, 2};
@@ -241,7 +251,8 @@ TEST(LostText, HoldsWhatWasDelivered) {
       EXPECT_EQ(s->position(), position) << "lost at " << n << ", every " << every;
       ASSERT_TRUE(s->recover().is_ok());
       EXPECT_EQ(s->position(), position);
-      const std::vector<int32_t> rest = greedy(*s, text.empty() ? prompt : std::vector<int32_t>(), 6 - int64_t(text.size()));
+      const std::vector<int32_t> rest =
+          greedy(*s, text.empty() ? prompt : std::vector<int32_t>(), 6 - int64_t(text.size()));
       text.insert(text.end(), rest.begin(), rest.end());
       EXPECT_EQ(text, want) << folder << ", lost at " << n << ", every " << every;
     }
@@ -254,7 +265,8 @@ constexpr Source kSources[] = {
     {"mamba2", "tiny_mamba2", Weights::kKeep, Head::kAuto},
     {"lfm2", "tiny_lfm2", Weights::kKeep, Head::kAuto},
 };
-INSTANTIATE_TEST_SUITE_P(All, GreedyText, testing::ValuesIn(kSources), [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, GreedyText, testing::ValuesIn(kSources),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace runnel::convert

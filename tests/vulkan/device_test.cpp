@@ -1,5 +1,5 @@
-// What the device layer promises beyond right numbers: every operator has a kernel or a reason, shaders stay within what any driver offers,
-// and a driver that is wrong, full or absent costs speed or gives a status.
+// What the device layer promises beyond right numbers: every operator has a kernel or a reason, shaders stay within
+// what any driver offers, and a driver that is wrong, full or absent costs speed or gives a status.
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -70,9 +70,11 @@ TEST(Shaders, StayWithinWhatEveryDriverOffers) {
     for_each_instruction(words, [&](uint32_t op, const uint32_t* w) {
       const std::string name = file.path().stem().stem().string();
       const auto more = needs.contains(name) ? brought.at(needs[name]) : std::set<uint32_t>();
-      if (op == kCapability) EXPECT_TRUE(w[1] == kShader || more.contains(w[1])) << file.path() << " capability " << w[1];
+      if (op == kCapability)
+        EXPECT_TRUE(w[1] == kShader || more.contains(w[1])) << file.path() << " capability " << w[1];
       if (op == kExtension) EXPECT_TRUE(needs.contains(name)) << file.path();
-      if (op == kExecutionMode && w[2] == kLocalSize) EXPECT_LE(w[3] * w[4] * w[5], vulkan::kBaseInvocations) << file.path();
+      if (op == kExecutionMode && w[2] == kLocalSize)
+        EXPECT_LE(w[3] * w[4] * w[5], vulkan::kBaseInvocations) << file.path();
     });
     ++seen;
   }
@@ -126,14 +128,16 @@ TEST_F(Device, KernelsThatLieAreLeftToTheCpu) {
     ASSERT_TRUE(s.is_ok());
     EXPECT_EQ(s.value()->backend()->stats().submissions, 0u);
     size_t refused = 0;
-    for (uint32_t i = 0; i < s.value()->plan().programs[0].info->ops.size(); ++i) refused += s.value()->backend()->refuses(0, i) != nullptr;
+    for (uint32_t i = 0; i < s.value()->plan().programs[0].info->ops.size(); ++i)
+      refused += s.value()->backend()->refuses(0, i) != nullptr;
     EXPECT_EQ(refused, failed);
   }
   for (const auto& file : fs::directory_iterator(tmp_ / "cache"))
     if (file.path().extension() == ".checked") fs::resize_file(file.path(), 11);
   auto s = open();
   ASSERT_TRUE(s.is_ok());
-  for (uint32_t i = 0; i < s.value()->plan().programs[0].info->ops.size(); ++i) EXPECT_EQ(s.value()->backend()->refuses(0, i), nullptr) << i;
+  for (uint32_t i = 0; i < s.value()->plan().programs[0].info->ops.size(); ++i)
+    EXPECT_EQ(s.value()->backend()->refuses(0, i), nullptr) << i;
 }
 
 // The choice alone, which no operator is: the CPU chooses.
@@ -171,7 +175,8 @@ TEST_F(Device, FeaturesThatLieAreDropped) {
     for (uint32_t i = 0; i <= ops; ++i) EXPECT_EQ(s.value()->backend()->refuses(0, i), nullptr) << i;
     EXPECT_EQ(device.value()->features(), 0u);
     EXPECT_LE(largest_difference(all_logits(*model_, ids_, 7), wanted()), 1e-4f * largest(wanted()));
-    for (uint32_t i = 0; round == 0 && i < ops; ++i) test::g_expected_lies += std::string(s.value()->plan().programs[0].info->ops[i].def->name) == "rms_norm";
+    for (uint32_t i = 0; round == 0 && i < ops; ++i)
+      test::g_expected_lies += std::string(s.value()->plan().programs[0].info->ops[i].def->name) == "rms_norm";
     device.value()->use_features_for_tests(vulkan::kSubgroups);
   }
   device.value()->use_features_for_tests(had);
@@ -206,12 +211,15 @@ void open_anew() {
   (void)device->submit(nullptr, 0);
 }
 
-std::unique_ptr<Model> of_graph(const std::string& inputs, const std::string& values, const std::string& ops, const std::vector<PlainTensor>& weights) {
+std::unique_ptr<Model> of_graph(const std::string& inputs, const std::string& values, const std::string& ops,
+                                const std::vector<PlainTensor>& weights) {
   TemporaryFolder tmp;
   write_file(tmp / "g.json", R"({"context": 64,
     "symbols": [{"name": "context", "kind": "option"}, {"name": "chunk", "kind": "option"}, {"name": "rollback", "kind": "option"}, {"name": "rows", "kind": "option"},
                 {"name": "T", "kind": "axis", "bound": "chunk"}],
-    "programs": [{"name": "main", "inputs": [)" + inputs + "], \"values\": [" + values + "], \"ops\": [" + ops + "], \"outputs\": [\"y\"]}]}");
+    "programs": [{"name": "main", "inputs": [)" +
+                                 inputs + "], \"values\": [" + values + "], \"ops\": [" + ops +
+                                 "], \"outputs\": [\"y\"]}]}");
   write_file(tmp / "w.safetensors", safetensors_of(weights));
   convert_to(tmp / "g.json", tmp / "m.rnl", Weights::kKeep, tmp / "w.safetensors");
   return open_model(tmp / "m.rnl");
@@ -221,7 +229,8 @@ std::unique_ptr<Model> of_graph(const std::string& inputs, const std::string& va
 TEST_F(Device, ALieAboutOneTokenIsFound) {
   std::vector<float> w(8 * 512);
   for (size_t i = 0; i < w.size(); ++i) w[i] = float(i % 7) - 3;
-  const auto model = of_graph(R"({"name": "x", "shape": ["T", "512"]})", R"({"name": "y", "shape": ["T", "8"]})", R"({"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]})", {{"w", {8, 512}, w}});
+  const auto model = of_graph(R"({"name": "x", "shape": ["T", "512"]})", R"({"name": "y", "shape": ["T", "8"]})",
+                              R"({"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]})", {{"w", {8, 512}, w}});
   vulkan::g_pretence.is_gpu = true;  // where the sums of one token are made in parts
   vulkan::g_pretence.dropped_shader = "matmul__parts";
   open_anew();
@@ -237,10 +246,12 @@ TEST_F(Device, ALieAboutOneTokenIsFound) {
 
 // A program of which the self-check can make no sense is tried again with each session.
 TEST_F(Device, ASelfCheckThatBrokeOffIsNotKept) {
-  const auto model = of_graph(R"({"name": "x", "shape": ["T", "2", "4"]}, {"name": "bounds", "dtype": "i32", "shape": ["2"]})",
-                              R"({"name": "h", "shape": ["T", "2", "4"]}, {"name": "y", "shape": ["T", "2", "4"]})",
-                              R"({"name": "attention", "inputs": ["x", "x", "x", "", "", "", "", "bounds"], "outputs": ["h"], "attrs_type": "AttentionAttrs", "attrs": {"scale": 1.0}},
-                                 {"name": "unary", "inputs": ["h"], "outputs": ["y"], "attrs_type": "UnaryAttrs", "attrs": {"kind": "square"}})", {});
+  const auto model = of_graph(
+      R"({"name": "x", "shape": ["T", "2", "4"]}, {"name": "bounds", "dtype": "i32", "shape": ["2"]})",
+      R"({"name": "h", "shape": ["T", "2", "4"]}, {"name": "y", "shape": ["T", "2", "4"]})",
+      R"({"name": "attention", "inputs": ["x", "x", "x", "", "", "", "", "bounds"], "outputs": ["h"], "attrs_type": "AttentionAttrs", "attrs": {"scale": 1.0}},
+                                 {"name": "unary", "inputs": ["h"], "outputs": ["y"], "attrs_type": "UnaryAttrs", "attrs": {"kind": "square"}})",
+      {});
   PlanOptions o = test::plan_options();
   o.context = 64;
   for (int round = 0; round < 2; ++round) {
@@ -329,7 +340,8 @@ TEST_F(Device, DamagedPipelineCacheIsMadeAnew) {
   for (int round = 0; round < 2; ++round) {
     EXPECT_LE(largest_difference(all_logits(*model_, ids_, 16), wanted()), 1e-4f * largest(wanted()));
     for (const auto& file : fs::directory_iterator(tmp_ / "cache"))
-      if (file.path().extension() == ".bin") std::ofstream(file.path(), std::ios::binary | std::ios::trunc) << std::string(300, 'x');
+      if (file.path().extension() == ".bin")
+        std::ofstream(file.path(), std::ios::binary | std::ios::trunc) << std::string(300, 'x');
   }
 }
 
@@ -346,14 +358,27 @@ class FullDevice {
  public:
   FullDevice() : device_(vulkan::shared_device().value()), api_(device_->api_for_tests()) {
     g_real = api_;
-    api_.vkAllocateMemory = [](VkDevice d, const VkMemoryAllocateInfo* i, const VkAllocationCallbacks* c, VkDeviceMemory* o) { return fails() ? VK_ERROR_OUT_OF_DEVICE_MEMORY : g_real.vkAllocateMemory(d, i, c, o); };
-    api_.vkCreateDescriptorPool = [](VkDevice d, const VkDescriptorPoolCreateInfo* i, const VkAllocationCallbacks* c, VkDescriptorPool* o) { return fails() ? VK_ERROR_OUT_OF_HOST_MEMORY : g_real.vkCreateDescriptorPool(d, i, c, o); };
-    api_.vkAllocateDescriptorSets = [](VkDevice d, const VkDescriptorSetAllocateInfo* i, VkDescriptorSet* o) { return fails() ? VK_ERROR_OUT_OF_POOL_MEMORY : g_real.vkAllocateDescriptorSets(d, i, o); };
-    api_.vkAllocateCommandBuffers = [](VkDevice d, const VkCommandBufferAllocateInfo* i, VkCommandBuffer* o) { return fails() ? VK_ERROR_OUT_OF_DEVICE_MEMORY : g_real.vkAllocateCommandBuffers(d, i, o); };
-    api_.vkCreateComputePipelines = [](VkDevice d, VkPipelineCache p, uint32_t n, const VkComputePipelineCreateInfo* i, const VkAllocationCallbacks* c, VkPipeline* o) {
+    api_.vkAllocateMemory = [](VkDevice d, const VkMemoryAllocateInfo* i, const VkAllocationCallbacks* c,
+                               VkDeviceMemory* o) {
+      return fails() ? VK_ERROR_OUT_OF_DEVICE_MEMORY : g_real.vkAllocateMemory(d, i, c, o);
+    };
+    api_.vkCreateDescriptorPool = [](VkDevice d, const VkDescriptorPoolCreateInfo* i, const VkAllocationCallbacks* c,
+                                     VkDescriptorPool* o) {
+      return fails() ? VK_ERROR_OUT_OF_HOST_MEMORY : g_real.vkCreateDescriptorPool(d, i, c, o);
+    };
+    api_.vkAllocateDescriptorSets = [](VkDevice d, const VkDescriptorSetAllocateInfo* i, VkDescriptorSet* o) {
+      return fails() ? VK_ERROR_OUT_OF_POOL_MEMORY : g_real.vkAllocateDescriptorSets(d, i, o);
+    };
+    api_.vkAllocateCommandBuffers = [](VkDevice d, const VkCommandBufferAllocateInfo* i, VkCommandBuffer* o) {
+      return fails() ? VK_ERROR_OUT_OF_DEVICE_MEMORY : g_real.vkAllocateCommandBuffers(d, i, o);
+    };
+    api_.vkCreateComputePipelines = [](VkDevice d, VkPipelineCache p, uint32_t n, const VkComputePipelineCreateInfo* i,
+                                       const VkAllocationCallbacks* c, VkPipeline* o) {
       return fails() ? VK_ERROR_OUT_OF_DEVICE_MEMORY : g_real.vkCreateComputePipelines(d, p, n, i, c, o);
     };
-    api_.vkQueueSubmit = [](VkQueue q, uint32_t n, const VkSubmitInfo* i, VkFence f) { return fails() ? VK_ERROR_OUT_OF_HOST_MEMORY : g_real.vkQueueSubmit(q, n, i, f); };
+    api_.vkQueueSubmit = [](VkQueue q, uint32_t n, const VkSubmitInfo* i, VkFence f) {
+      return fails() ? VK_ERROR_OUT_OF_HOST_MEMORY : g_real.vkQueueSubmit(q, n, i, f);
+    };
   }
   ~FullDevice() {
     api_ = g_real;
@@ -397,7 +422,9 @@ TEST_F(Device, ACallThatFindsNoMemoryIsTakenBack) {
     ASSERT_TRUE(opened.is_ok()) << opened.take_status().message();
     Session& s = *opened.value();
     std::vector<float> logits;
-    const auto feed = [&](size_t begin, size_t count) { return feed_ids(s, std::span(ids_).subspan(begin, count), &logits); };
+    const auto feed = [&](size_t begin, size_t count) {
+      return feed_ids(s, std::span(ids_).subspan(begin, count), &logits);
+    };
     ASSERT_TRUE(feed(0, 8).is_ok());
     g_left = n;
     const Status failed = feed(8, 5);  // of another size than before: it is recorded anew

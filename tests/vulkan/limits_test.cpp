@@ -1,4 +1,5 @@
-// What a device's limits do not allow is found when a session begins: the CPU takes the operator, or there is no session. No call fails for it.
+// What a device's limits do not allow is found when a session begins: the CPU takes the operator, or there is no
+// session. No call fails for it.
 #include "converter/kit.h"
 #include "vulkan_session/model_on_device.h"
 
@@ -49,7 +50,8 @@ class Limits : public testing::TestWithParam<const char*> {
       EXPECT_TRUE(status.is_ok()) << status.message();
       fed += n;
       const std::vector<float> row(wanted_.begin() + long((fed - 1) * vocab), wanted_.begin() + long(fed * vocab));
-      if (status.is_ok()) EXPECT_LE(largest_difference(logits, row), 1e-4f * largest(row)) << "after " << fed << " tokens";
+      if (status.is_ok())
+        EXPECT_LE(largest_difference(logits, row), 1e-4f * largest(row)) << "after " << fed << " tokens";
     }
     EXPECT_EQ(s.backend()->stats().cpu_ops > 0, kept > 0);
     return kept;
@@ -111,7 +113,8 @@ TEST(LongLoops, GiveTheRightNumbers) {
   EXPECT_EQ(y, std::vector<float>({70000, 70000}));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Limits, testing::Values("tiny_gemma3", "tiny_mamba2", "tiny_mixtral"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, Limits, testing::Values("tiny_gemma3", "tiny_mamba2", "tiny_mixtral"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace runnel::convert

@@ -1,4 +1,5 @@
-// Differences between the device and the CPU are those of rounding: as large as what the last bit of a model's first activations makes of itself.
+// Differences between the device and the CPU are those of rounding: as large as what the last bit of a model's first
+// activations makes of itself.
 #include <random>
 
 #include "converter/kit.h"
@@ -11,7 +12,8 @@ Status nudge(void* context, const ObservedOp& op) {
   if (std::strcmp(op.program->info->ops[op.index].def->name, "embedding") != 0) return Status::ok();
   const TensorView& v = op.call->out[0];
   auto* x = static_cast<float*>(v.data);
-  for (size_t i = 0; i < view_bytes(v) / 4; ++i) x[i] = std::nextafter(x[i], (*static_cast<std::mt19937*>(context))() & 1 ? INFINITY : -INFINITY);
+  for (size_t i = 0; i < view_bytes(v) / 4; ++i)
+    x[i] = std::nextafter(x[i], (*static_cast<std::mt19937*>(context))() & 1 ? INFINITY : -INFINITY);
   return Status::ok();
 }
 
@@ -43,10 +45,12 @@ TEST_P(Precision, IsThatOfTheLastBit) {
       of_bit = std::max(of_bit, largest_difference(near, want) / largest(want));
     }
   }
-  std::printf("%s: the device differs by %.2e of the largest logit, the last bit makes %.2e\n", GetParam(), double(of_device), double(of_bit));
+  std::printf("%s: the device differs by %.2e of the largest logit, the last bit makes %.2e\n", GetParam(),
+              double(of_device), double(of_bit));
   EXPECT_LE(of_device, 3 * of_bit + 1e-6f);
 }
-INSTANTIATE_TEST_SUITE_P(All, Precision, testing::Values("tiny_zamba2", "tiny_qwen3_next", "tiny_gemma3"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, Precision, testing::Values("tiny_zamba2", "tiny_qwen3_next", "tiny_gemma3"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace runnel::convert

@@ -1,5 +1,5 @@
-// A device that is lost between any two submissions: the call that meets it fails, nothing that was fed before is, and the session goes on
-// on the CPU with the logits that a session on the CPU has.
+// A device that is lost between any two submissions: the call that meets it fails, nothing that was fed before is, and
+// the session goes on on the CPU with the logits that a session on the CPU has.
 #include "converter/kit.h"
 #include "vulkan_session/model_on_device.h"
 
@@ -32,7 +32,8 @@ Status feed(Session& s, int64_t first, int64_t count, std::vector<float>* out) {
   return feed_ids(s, ids, out);
 }
 
-// What is done with a session: calls longer and shorter than a pass and than the log, and tokens taken back, also to before the snapshot.
+// What is done with a session: calls longer and shorter than a pass and than the log, and tokens taken back, also to
+// before the snapshot.
 struct Step {
   enum Kind { kFeed, kRollback, kFork } kind;
   int64_t count;
@@ -43,7 +44,13 @@ std::vector<Step> steps() {
     all.push_back({Step::kFeed, 1 + i % 3});
     if (i % 4 == 2) all.push_back({Step::kRollback, 1 + i % 7});
   }
-  all.insert(all.end(), {{Step::kFork, 0}, {Step::kFeed, 9}, {Step::kRollback, 8}, {Step::kFeed, 2}, {Step::kFeed, 30}, {Step::kRollback, 3}, {Step::kFeed, 1}});
+  all.insert(all.end(), {{Step::kFork, 0},
+                         {Step::kFeed, 9},
+                         {Step::kRollback, 8},
+                         {Step::kFeed, 2},
+                         {Step::kFeed, 30},
+                         {Step::kRollback, 3},
+                         {Step::kFeed, 1}});
   return all;
 }
 
@@ -54,7 +61,8 @@ Status take(Session& s, const Step& step, int64_t fed, std::vector<float>* logit
 }
 
 // Submissions that all steps took; the device is lost at number `lose_at`, 0: never.
-uint64_t run_all(const Model& model, int64_t lose_at, const std::vector<std::vector<float>>& wanted, std::vector<std::vector<float>>* seen) {
+uint64_t run_all(const Model& model, int64_t lose_at, const std::vector<std::vector<float>>& wanted,
+                 std::vector<std::vector<float>>* seen) {
   auto device = vulkan::shared_device();
   if (!device.is_ok()) throw std::runtime_error(device.take_status().message());
   auto s = make(model, BackendKind::kVulkan);
@@ -85,7 +93,8 @@ uint64_t run_all(const Model& model, int64_t lose_at, const std::vector<std::vec
     fed += step.count;
     if (seen) seen->push_back(logits);
     if (wanted.empty()) continue;
-    EXPECT_LE(largest_difference(logits, wanted[at]), 1e-4f * largest(wanted[at])) << "lost at " << lose_at << ", call " << at;
+    EXPECT_LE(largest_difference(logits, wanted[at]), 1e-4f * largest(wanted[at]))
+        << "lost at " << lose_at << ", call " << at;
     ++at;
   }
   EXPECT_EQ(was_lost, lose_at > 0);
@@ -139,7 +148,8 @@ std::unique_ptr<Session> with_context(const Model& model, BackendKind backend, i
 // Such a stream goes on beyond the context on both sides, with the numbers of a session that has room for all of it.
 TEST(Rings, GoOnBeyondTheContext) {
   const auto model = of_windows(8);
-  auto wide = with_context(*model, BackendKind::kCpu, 1024), cpu = with_context(*model, BackendKind::kCpu, 64), device = with_context(*model, BackendKind::kVulkan, 64);
+  auto wide = with_context(*model, BackendKind::kCpu, 1024), cpu = with_context(*model, BackendKind::kCpu, 64),
+       device = with_context(*model, BackendKind::kVulkan, 64);
   int64_t fed = 0;
   for (const int64_t count : {64, 64, 1, 130, 57, 58, 3}) {
     std::vector<float> wanted, logits;
@@ -147,7 +157,8 @@ TEST(Rings, GoOnBeyondTheContext) {
     for (Session* s : {cpu.get(), device.get()}) {
       const Status status = feed(*s, fed, count, &logits);
       ASSERT_TRUE(status.is_ok()) << status.message() << " at " << fed;
-      EXPECT_LE(largest_difference(logits, wanted), 1e-4f * largest(wanted)) << "at " << fed << (s == cpu.get() ? " on the CPU" : " on the device");
+      EXPECT_LE(largest_difference(logits, wanted), 1e-4f * largest(wanted))
+          << "at " << fed << (s == cpu.get() ? " on the CPU" : " on the device");
     }
     fed += count;
   }
@@ -182,7 +193,11 @@ TEST(Rings, RecoveryBeyondTheContextMayBeTriedAgain) {
   ASSERT_EQ(feed(*s, fed, 1, &logits).code(), Code::kDeviceLost);
   EXPECT_EQ(s->position(), fed);
   int left = 10;
-  s->set_observer([](void* context, const ObservedOp&) { return --*static_cast<int*>(context) < 0 ? Status::make(Code::kInternal, "no more") : Status::ok(); }, &left);
+  s->set_observer(
+      [](void* context, const ObservedOp&) {
+        return --*static_cast<int*>(context) < 0 ? Status::make(Code::kInternal, "no more") : Status::ok();
+      },
+      &left);
   for (int i = 0; i < 2; ++i) {
     left = 10 + 50 * i;
     EXPECT_EQ(s->recover().code(), Code::kInternal);
@@ -203,7 +218,9 @@ TEST(Rings, RecoveryBeyondTheContextMayBeTriedAgain) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Recovery, testing::Values("tiny_gemma3", "tiny_lfm2", "tiny_mamba2", "tiny_recurrent_gemma"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(All, Recovery,
+                         testing::Values("tiny_gemma3", "tiny_lfm2", "tiny_mamba2", "tiny_recurrent_gemma"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace runnel::convert

@@ -46,8 +46,8 @@ long peak_kilobytes() {
   return u.ru_maxrss;
 }
 
-// A device that is a CPU takes 210 seconds for a million tokens of Mamba-2 and four times as long for as many of RecurrentGemma, which has
-// a quarter of them.
+// A device that is a CPU takes 210 seconds for a million tokens of Mamba-2 and four times as long for as many of
+// RecurrentGemma, which has a quarter of them.
 class Streams : public testing::TestWithParam<std::pair<const char*, int64_t>> {};
 
 TEST_P(Streams, UpToAMillionTokens) {
@@ -62,7 +62,8 @@ TEST_P(Streams, UpToAMillionTokens) {
     device.feed(ids);
     cpu.feed(ids);
     if (at == 20 * kCall) early = peak_kilobytes();
-    if (at % 50000 == 0) ASSERT_LE(largest_difference(device.logits, cpu.logits), 1e-4f * largest(cpu.logits)) << "at " << at;
+    if (at % 50000 == 0)
+      ASSERT_LE(largest_difference(device.logits, cpu.logits), 1e-4f * largest(cpu.logits)) << "at " << at;
   }
   EXPECT_EQ(device.session().position(), tokens);
   EXPECT_LE(largest_difference(device.logits, cpu.logits), 1e-4f * largest(cpu.logits));
@@ -98,7 +99,10 @@ TEST_P(Streams, AThousandRollbacks) {
     furthest = std::max(furthest, s.session().position());
   }
 }
-INSTANTIATE_TEST_SUITE_P(All, Streams, testing::Values(std::pair{"tiny_mamba2", int64_t(1000000)}, std::pair{"tiny_recurrent_gemma", int64_t(252000)}), [](const auto& info) { return std::string(info.param.first); });
+INSTANTIATE_TEST_SUITE_P(All, Streams,
+                         testing::Values(std::pair{"tiny_mamba2", int64_t(1000000)},
+                                         std::pair{"tiny_recurrent_gemma", int64_t(252000)}),
+                         [](const auto& info) { return std::string(info.param.first); });
 
 }  // namespace
 }  // namespace runnel::convert

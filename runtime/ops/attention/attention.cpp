@@ -16,9 +16,11 @@ Status parse(const void* attrs, OpParams* out) {
   AttentionParams p{1.0f, 0.0f, 0, 1, true};
   if (a) p = {a->scale(), a->softcap(), int64_t(a->window()), int64_t(a->stride()), a->causal()};
   RNL_CHECK_ARG(std::isfinite(p.scale), "attention: scale is not finite");
-  RNL_CHECK_ARG(std::isfinite(p.softcap) && p.softcap >= 0, "attention: softcap %g is not a finite value >= 0", double(p.softcap));
+  RNL_CHECK_ARG(std::isfinite(p.softcap) && p.softcap >= 0, "attention: softcap %g is not a finite value >= 0",
+                double(p.softcap));
   RNL_CHECK_ARG(p.window < (int64_t(1) << 31), "attention: window %" PRId64 " is not below 2^31", p.window);
-  RNL_CHECK_ARG(p.stride >= 1 && p.stride < (int64_t(1) << 31), "attention: stride %" PRId64 " is not in 1 .. 2^31", p.stride);
+  RNL_CHECK_ARG(p.stride >= 1 && p.stride < (int64_t(1) << 31), "attention: stride %" PRId64 " is not in 1 .. 2^31",
+                p.stride);
   RNL_CHECK_ARG(p.stride == 1 || p.window == 0, "attention: a stride together with a window");
   *params_of<AttentionParams>(out) = p;
   return Status::ok();
@@ -34,7 +36,9 @@ Sizes sizes_of(const OpCall& c) {
 }
 
 // Index within the call of the token that query t is.
-int64_t token_of(const OpCall& c, int64_t t) { return has_input(c, kRows) ? static_cast<const int32_t*>(c.in[kRows].data)[t] : t; }
+int64_t token_of(const OpCall& c, int64_t t) {
+  return has_input(c, kRows) ? static_cast<const int32_t*>(c.in[kRows].data)[t] : t;
+}
 
 Status check_states(const OpCall& c) {
   char a[96], b[96];
@@ -43,21 +47,25 @@ Status check_states(const OpCall& c) {
   const auto [kv_heads, key, value] = sizes_of(c);
   const int64_t tokens = c.in[kQ].dims[0];
   describe(k, a, sizeof a), describe(v, b, sizeof b);
-  RNL_CHECK_ARG(k.dtype == DType::kF32 || k.dtype == DType::kF16 || k.dtype == DType::kQ8, "attention: k_state is %s, want f32, f16 or q8", a);
+  RNL_CHECK_ARG(k.dtype == DType::kF32 || k.dtype == DType::kF16 || k.dtype == DType::kQ8,
+                "attention: k_state is %s, want f32, f16 or q8", a);
   const bool ranks = k.rank == 4 && v.rank == 3;
-  RNL_CHECK_ARG(ranks && k.dims[0] == kv_heads && k.dims[2] == key && k.dims[3] == 16, "attention: k_state is %s, want [%" PRId64 ", slots / 16, %" PRId64 ", 16]",
-                a, kv_heads, key);
-  RNL_CHECK_ARG(v.dtype == k.dtype && v.dims[0] == kv_heads && v.dims[2] == value, "attention: v_state is %s, want [%" PRId64 ", slots, %" PRId64 "] of k_state's type", b,
-                kv_heads, value);
+  RNL_CHECK_ARG(ranks && k.dims[0] == kv_heads && k.dims[2] == key && k.dims[3] == 16,
+                "attention: k_state is %s, want [%" PRId64 ", slots / 16, %" PRId64 ", 16]", a, kv_heads, key);
+  RNL_CHECK_ARG(v.dtype == k.dtype && v.dims[0] == kv_heads && v.dims[2] == value,
+                "attention: v_state is %s, want [%" PRId64 ", slots, %" PRId64 "] of k_state's type", b, kv_heads,
+                value);
   const int64_t slots = v.dims[1];
-  RNL_CHECK_ARG(slots >= kSlotTile && slots < (int64_t(1) << 31) && slots % kSlotTile == 0, "attention: %" PRId64 " slots, want a multiple of %" PRId64, slots, kSlotTile);
+  RNL_CHECK_ARG(slots >= kSlotTile && slots < (int64_t(1) << 31) && slots % kSlotTile == 0,
+                "attention: %" PRId64 " slots, want a multiple of %" PRId64, slots, kSlotTile);
   RNL_CHECK_ARG(k.dims[1] == slots / 16, "attention: k_state is %s but v_state is %s", a, b);
   // Sizes as check_dense bounds them, with the block axis padded.
   TensorView whole = v;
   whole.dtype = DType::kF32;
   whole.dims[2] = ((key > value ? key : value) + 31) / 32 * 32;
   RNL_TRY(check_dense("attention", "a state", whole));
-  RNL_CHECK_ARG(p.stride > 1 || tokens <= slots, "attention: %" PRId64 " tokens a call but only %" PRId64 " slots", tokens, slots);
+  RNL_CHECK_ARG(p.stride > 1 || tokens <= slots, "attention: %" PRId64 " tokens a call but only %" PRId64 " slots",
+                tokens, slots);
   RNL_CHECK_ARG(p.causal, "attention: states need causal");
   RNL_CHECK_ARG(!has_input(c, kSegments), "attention: segments together with states");
   RNL_CHECK_ARG(p.stride == 1 || !has_input(c, kBias), "attention: a bias together with a stride");
@@ -69,57 +77,75 @@ Status check(const OpCall& c) {
   const TensorView &q = c.in[kQ], &k = c.in[kK], &v = c.in[kV], &y = c.out[0];
   RNL_TRY(check_dense("attention", "q", q));
   RNL_TRY(check_dense("attention", "y", y));
-  RNL_CHECK_ARG(q.dtype == DType::kF32 && y.dtype == DType::kF32 && q.rank == 3, "attention: q is %s, want f32 [tokens, heads, dim]", describe(q, a, sizeof a));
-  RNL_CHECK_ARG(has_input(c, kKeyState) == has_input(c, kValueState), "attention: only one of k_state and v_state is given");
+  RNL_CHECK_ARG(q.dtype == DType::kF32 && y.dtype == DType::kF32 && q.rank == 3,
+                "attention: q is %s, want f32 [tokens, heads, dim]", describe(q, a, sizeof a));
+  RNL_CHECK_ARG(has_input(c, kKeyState) == has_input(c, kValueState),
+                "attention: only one of k_state and v_state is given");
   const bool states = has_input(c, kKeyState), is_shared = !has_input(c, kK) && !has_input(c, kV);
   const AttentionParams& p = params_of<AttentionParams>(c);
   const bool is_cross = !states && !has_input(c, kSegments) && !p.causal && p.window == 0;
   const int64_t tokens = q.dims[0], heads = q.dims[1], key = q.dims[2];
   if (is_shared) {
     RNL_CHECK_ARG(states, "attention: neither k and v nor states are given");
-    RNL_CHECK_ARG(c.in[kKeyState].rank == 4 && c.in[kValueState].rank == 3, "attention: k_state is %s, want [kv_heads, slots / 16, key, 16]", describe(c.in[kKeyState], a, sizeof a));
-    RNL_CHECK_ARG(c.in[kKeyState].dims[2] == key, "attention: k_state is %s but q is %s", describe(c.in[kKeyState], a, sizeof a), describe(q, b, sizeof b));
+    RNL_CHECK_ARG(c.in[kKeyState].rank == 4 && c.in[kValueState].rank == 3,
+                  "attention: k_state is %s, want [kv_heads, slots / 16, key, 16]",
+                  describe(c.in[kKeyState], a, sizeof a));
+    RNL_CHECK_ARG(c.in[kKeyState].dims[2] == key, "attention: k_state is %s but q is %s",
+                  describe(c.in[kKeyState], a, sizeof a), describe(q, b, sizeof b));
   } else {
     RNL_TRY(check_dense("attention", "k", k));
     RNL_TRY(check_dense("attention", "v", v));
-    RNL_CHECK_ARG(k.dtype == DType::kF32 && v.dtype == DType::kF32 && k.rank == 3 && v.rank == 3, "attention: k and v must be f32 [tokens, heads, dim]; k is %s, v is %s",
-                  describe(k, a, sizeof a), describe(v, b, sizeof b));
-    RNL_CHECK_ARG(k.dims[0] == (is_cross ? k.dims[0] : tokens) && k.dims[2] == key, "attention: k is %s but q is %s", describe(k, a, sizeof a), describe(q, b, sizeof b));
-    RNL_CHECK_ARG(v.dims[0] == k.dims[0] && v.dims[1] == k.dims[1], "attention: v is %s but k is %s", describe(v, a, sizeof a), describe(k, b, sizeof b));
+    RNL_CHECK_ARG(k.dtype == DType::kF32 && v.dtype == DType::kF32 && k.rank == 3 && v.rank == 3,
+                  "attention: k and v must be f32 [tokens, heads, dim]; k is %s, v is %s", describe(k, a, sizeof a),
+                  describe(v, b, sizeof b));
+    RNL_CHECK_ARG(k.dims[0] == (is_cross ? k.dims[0] : tokens) && k.dims[2] == key, "attention: k is %s but q is %s",
+                  describe(k, a, sizeof a), describe(q, b, sizeof b));
+    RNL_CHECK_ARG(v.dims[0] == k.dims[0] && v.dims[1] == k.dims[1], "attention: v is %s but k is %s",
+                  describe(v, a, sizeof a), describe(k, b, sizeof b));
   }
   const int64_t kv_heads = sizes_of(c).kv_heads, value = sizes_of(c).value, keys = is_cross ? k.dims[0] : tokens;
-  RNL_CHECK_ARG(kv_heads >= 1 && heads >= 1 && heads % kv_heads == 0, "attention: %" PRId64 " heads over %" PRId64 " kv heads", heads, kv_heads);
+  RNL_CHECK_ARG(kv_heads >= 1 && heads >= 1 && heads % kv_heads == 0,
+                "attention: %" PRId64 " heads over %" PRId64 " kv heads", heads, kv_heads);
   constexpr int64_t kLargest = 65536;
-  RNL_CHECK_ARG(key >= 1 && value >= 1 && key <= kLargest && value <= kLargest && heads <= kLargest && tokens < (int64_t(1) << 31) && keys < (int64_t(1) << 31),
-                "attention: q is %s, v is %s; heads and dims must be in 1 .. 65536", describe(q, a, sizeof a), describe(is_shared ? c.in[kValueState] : v, b, sizeof b));
-  const bool whole = y.rank == 3 && y.dims[1] == heads && y.dims[2] == value, flat = y.rank == 2 && y.dims[1] == heads * value;
-  RNL_CHECK_ARG((whole || flat) && y.dims[0] == tokens, "attention: y is %s, want [%" PRId64 ", %" PRId64 ", %" PRId64 "]", describe(y, a, sizeof a), tokens, heads, value);
+  RNL_CHECK_ARG(key >= 1 && value >= 1 && key <= kLargest && value <= kLargest && heads <= kLargest &&
+                    tokens < (int64_t(1) << 31) && keys < (int64_t(1) << 31),
+                "attention: q is %s, v is %s; heads and dims must be in 1 .. 65536", describe(q, a, sizeof a),
+                describe(is_shared ? c.in[kValueState] : v, b, sizeof b));
+  const bool whole = y.rank == 3 && y.dims[1] == heads && y.dims[2] == value,
+             flat = y.rank == 2 && y.dims[1] == heads * value;
+  RNL_CHECK_ARG((whole || flat) && y.dims[0] == tokens,
+                "attention: y is %s, want [%" PRId64 ", %" PRId64 ", %" PRId64 "]", describe(y, a, sizeof a), tokens,
+                heads, value);
   RNL_CHECK_ARG(states || p.stride == 1, "attention: a stride needs states");
   if (states) RNL_TRY(check_states(c));
   if (c.out_count > 1 && c.out[1].dtype != DType::kNone) {
     const TensorView& s = c.out[1];
-    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 2 && s.dims[0] == tokens && s.dims[1] == heads, "attention: lse is %s, want [%" PRId64 ", %" PRId64 "]", describe(s, a, sizeof a), tokens, heads);
+    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 2 && s.dims[0] == tokens && s.dims[1] == heads,
+                  "attention: lse is %s, want [%" PRId64 ", %" PRId64 "]", describe(s, a, sizeof a), tokens, heads);
   }
   if (has_input(c, kSinks)) {
     const TensorView& s = c.in[kSinks];
-    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 1 && s.dims[0] == heads, "attention: sinks is %s but there are %" PRId64 " heads",
-                  describe(s, a, sizeof a), heads);
+    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 1 && s.dims[0] == heads,
+                  "attention: sinks is %s but there are %" PRId64 " heads", describe(s, a, sizeof a), heads);
   }
   if (has_input(c, kBias)) {
     const TensorView& s = c.in[kBias];
     RNL_TRY(check_dense("attention", "bias", s));
-    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 3 && (s.dims[0] == 1 || s.dims[0] == heads) && s.dims[1] == tokens && (states || s.dims[2] == keys),
+    RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 3 && (s.dims[0] == 1 || s.dims[0] == heads) &&
+                      s.dims[1] == tokens && (states || s.dims[2] == keys),
                   "attention: bias is %s but q is %s", describe(s, a, sizeof a), describe(q, b, sizeof b));
   }
   if (has_input(c, kSegments)) {
     const TensorView& s = c.in[kSegments];
     RNL_TRY(check_dense("attention", "segments", s));
-    RNL_CHECK_ARG(s.dtype == DType::kI32 && s.rank == 1 && s.dims[0] >= 2, "attention: segments is %s, want i32 [n + 1]", describe(s, a, sizeof a));
+    RNL_CHECK_ARG(s.dtype == DType::kI32 && s.rank == 1 && s.dims[0] >= 2,
+                  "attention: segments is %s, want i32 [n + 1]", describe(s, a, sizeof a));
   }
   if (has_input(c, kRows)) {
     const TensorView& s = c.in[kRows];
     RNL_CHECK_ARG(is_shared, "attention: rows together with k and v");
-    RNL_CHECK_ARG(s.dtype == DType::kI32 && s.rank == 1 && s.dims[0] == tokens, "attention: rows is %s, want i32 [%" PRId64 "]", describe(s, a, sizeof a), tokens);
+    RNL_CHECK_ARG(s.dtype == DType::kI32 && s.rank == 1 && s.dims[0] == tokens,
+                  "attention: rows is %s, want i32 [%" PRId64 "]", describe(s, a, sizeof a), tokens);
   }
   return Status::ok();
 }
@@ -136,10 +162,12 @@ Status check_data(const OpCall& c) {
     const int64_t n = c.in[kSegments].dims[0];
     for (int64_t i = 0; i < n; ++i) {
       const int64_t least = i == 0 ? 0 : bounds[i - 1];
-      RNL_CHECK_ARG(bounds[i] >= least && bounds[i] <= tokens && (i > 0 || bounds[i] == 0), "attention: segment bound %d (index %" PRId64 ") is not in [%" PRId64 ", %" PRId64 "]",
+      RNL_CHECK_ARG(bounds[i] >= least && bounds[i] <= tokens && (i > 0 || bounds[i] == 0),
+                    "attention: segment bound %d (index %" PRId64 ") is not in [%" PRId64 ", %" PRId64 "]",
                     int(bounds[i]), i, least, i == 0 ? 0 : tokens);
     }
-    RNL_CHECK_ARG(bounds[n - 1] == tokens, "attention: segments end at %d but there are %" PRId64 " tokens", int(bounds[n - 1]), tokens);
+    RNL_CHECK_ARG(bounds[n - 1] == tokens, "attention: segments end at %d but there are %" PRId64 " tokens",
+                  int(bounds[n - 1]), tokens);
   }
   if (!has_input(c, kKeyState)) return Status::ok();
   const AttentionParams& p = params_of<AttentionParams>(c);
@@ -152,10 +180,13 @@ Status check_data(const OpCall& c) {
   }
   const bool ring = p.window > 0 && p.window + tokens - 1 <= slots;
   if (!ring && (c.position + tokens) / p.stride > slots)
-    return Status::make(Code::kContextFull, "the stream would hold %" PRId64 " tokens but the context has room for %" PRId64, c.position + tokens, slots * p.stride);
+    return Status::make(Code::kContextFull,
+                        "the stream would hold %" PRId64 " tokens but the context has room for %" PRId64,
+                        c.position + tokens, slots * p.stride);
   if (has_input(c, kBias))
-    RNL_CHECK_ARG(c.position + tokens <= c.in[kBias].dims[2], "attention: the stream holds %" PRId64 " tokens but bias only %" PRId64 " keys",
-                  c.position + tokens, c.in[kBias].dims[2]);
+    RNL_CHECK_ARG(c.position + tokens <= c.in[kBias].dims[2],
+                  "attention: the stream holds %" PRId64 " tokens but bias only %" PRId64 " keys", c.position + tokens,
+                  c.in[kBias].dims[2]);
   return Status::ok();
 }
 
@@ -163,7 +194,9 @@ Status check_data(const OpCall& c) {
 size_t key_index(int64_t h, int64_t s, int64_t d, int64_t slots, int64_t key) {
   return size_t(((h * (slots / 16) + s / 16) * key + d) * 16 + s % 16);
 }
-size_t value_index(int64_t h, int64_t s, int64_t d, int64_t slots, int64_t value) { return size_t((h * slots + s) * value + d); }
+size_t value_index(int64_t h, int64_t s, int64_t d, int64_t slots, int64_t value) {
+  return size_t((h * slots + s) * value + d);
+}
 
 struct Q8Place {
   size_t element, scale;  // byte offsets
@@ -220,19 +253,25 @@ double read_slot(const TensorView& state, Index index, Place place) {
 
 void write_states(const OpCall& c) {
   const TensorView &k = c.in[kK], &v = c.in[kV];
-  const int64_t tokens = k.dims[0], kv_heads = k.dims[1], key = k.dims[2], value = v.dims[2], slots = c.in[kValueState].dims[1];
+  const int64_t tokens = k.dims[0], kv_heads = k.dims[1], key = k.dims[2], value = v.dims[2],
+                slots = c.in[kValueState].dims[1];
   const int64_t stride = params_of<AttentionParams>(c).stride;
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t h = 0; h < kv_heads && (c.position + t + 1) % stride == 0; ++h) {
       const int64_t s = (c.position + t) / stride % slots;
-      write_slot(c.in[kKeyState], static_cast<const float*>(k.data) + (t * kv_heads + h) * key, key,
-                 [=](int64_t d) { return key_index(h, s, d, slots, key); }, [=](int64_t d) { return q8_key(h, s, d, slots, key); });
-      write_slot(c.in[kValueState], static_cast<const float*>(v.data) + (t * kv_heads + h) * value, value,
-                 [=](int64_t d) { return value_index(h, s, d, slots, value); }, [=](int64_t d) { return q8_value(h, s, d, slots, value); });
+      write_slot(
+          c.in[kKeyState], static_cast<const float*>(k.data) + (t * kv_heads + h) * key, key,
+          [=](int64_t d) { return key_index(h, s, d, slots, key); },
+          [=](int64_t d) { return q8_key(h, s, d, slots, key); });
+      write_slot(
+          c.in[kValueState], static_cast<const float*>(v.data) + (t * kv_heads + h) * value, value,
+          [=](int64_t d) { return value_index(h, s, d, slots, value); },
+          [=](int64_t d) { return q8_value(h, s, d, slots, value); });
     }
 }
 
-// Element d of the key (value) that key position j of a sequence holds; begin is the sequence's first token when there are no states.
+// Element d of the key (value) that key position j of a sequence holds; begin is the sequence's first token when there
+// are no states.
 double key_element(const OpCall& c, int64_t begin, int64_t j, int64_t h, int64_t d) {
   const TensorView& k = c.in[kK];
   if (!has_input(c, kKeyState)) return static_cast<const float*>(k.data)[((begin + j) * k.dims[1] + h) * k.dims[2] + d];
@@ -256,7 +295,9 @@ __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin,
   if (a.window > 0 && high > p + a.window) high = p + a.window;
   const auto score = [&](int64_t h, int64_t j) {
     double dot = 0;
-    for (int64_t d = 0; d < key; ++d) dot += double(static_cast<const float*>(q.data)[(t * heads + h) * key + d]) * key_element(c, begin, j, h / group, d);
+    for (int64_t d = 0; d < key; ++d)
+      dot +=
+          double(static_cast<const float*>(q.data)[(t * heads + h) * key + d]) * key_element(c, begin, j, h / group, d);
     double s = dot * a.scale;
     if (a.softcap > 0) s = a.softcap * std::tanh(s / a.softcap);
     if (has_input(c, kBias)) {
@@ -298,7 +339,8 @@ void reference(const OpCall& c) {
   const int64_t tokens = c.in[kQ].dims[0];
   if (has_input(c, kKeyState)) {
     if (has_input(c, kK)) write_states(c);
-    for (int64_t t = 0; t < tokens; ++t) attend(c, t, 0, c.position + token_of(c, t), 0);  // causal: the end is its own position
+    for (int64_t t = 0; t < tokens; ++t)
+      attend(c, t, 0, c.position + token_of(c, t), 0);  // causal: the end is its own position
     return;
   }
   if (c.in[kK].dims[0] != tokens) {
@@ -310,11 +352,13 @@ void reference(const OpCall& c) {
   const int32_t* bounds = cut ? static_cast<const int32_t*>(c.in[kSegments].data) : whole;
   const int64_t n = cut ? c.in[kSegments].dims[0] - 1 : 1;
   for (int64_t s = 0; s < n; ++s)
-    for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t) attend(c, t, bounds[s], t - bounds[s], bounds[s + 1] - bounds[s]);
+    for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t)
+      attend(c, t, bounds[s], t - bounds[s], bounds[s + 1] - bounds[s]);
 }
 
 }  // namespace
 
-extern constexpr OpDef attention_def = define_op(registry_row::attention, parse, check, reference, check_data, false, use_slots);
+extern constexpr OpDef attention_def =
+    define_op(registry_row::attention, parse, check, reference, check_data, false, use_slots);
 
 }  // namespace runnel

@@ -1,7 +1,8 @@
-// Work is cut into items: up to kItemRows query rows (tokens x the query heads of one kv head) that share each converted key and value.
-// An item walks the spans that any of its rows sees: products with 16 keys at a time, one softmax over the row's part of the span, products
-// with the values, then the span's maximum, sum and values are merged into the row's. When a call has few rows (decode), spans are the
-// tasks instead, their results wait in scratch, and the caller merges them in the same order.
+// Work is cut into items: up to kItemRows query rows (tokens x the query heads of one kv head) that share each
+// converted key and value. An item walks the spans that any of its rows sees: products with 16 keys at a time, one
+// softmax over the row's part of the span, products with the values, then the span's maximum, sum and values are merged
+// into the row's. When a call has few rows (decode), spans are the tasks instead, their results wait in scratch, and
+// the caller merges them in the same order.
 #include "cpu/call.h"
 #include "ops/attention/attention.h"
 #include "ops/attention/tiles.inl"
@@ -19,9 +20,9 @@ struct Job {
   KeyValues kv;
   const float *q, *sinks, *bias;
   float *y, *lse;
-  const int32_t* bounds;      // of the sequences; null: one
-  const int32_t* call_tokens; // which token of the call a query is; null: the one of its index
-  const int64_t* first_item;  // [sequences + 1], items of one kv head before each sequence
+  const int32_t* bounds;       // of the sequences; null: one
+  const int32_t* call_tokens;  // which token of the call a query is; null: the one of its index
+  const int64_t* first_item;   // [sequences + 1], items of one kv head before each sequence
   int64_t sequences, items_per_head;
   int64_t tokens, keys, heads, group, value_padded, bias_heads, bias_keys, position, window, stride;
   float scale, softcap;
@@ -79,7 +80,8 @@ Item find_item(const Job& j, int64_t index) {
   return it;
 }
 
-// Points the work at a worker's memory, cuts the rows into blocks, finds what they see and packs their queries, scaled, as [key][rows].
+// Points the work at a worker's memory, cuts the rows into blocks, finds what they see and packs their queries, scaled,
+// as [key][rows].
 void prepare(const Job& j, const Item& item, int worker, Work* w) {
   float* at = j.workers + size_t(worker) * j.worker_floats;
   const auto take = [&at](int64_t n) {
@@ -98,7 +100,8 @@ void prepare(const Job& j, const Item& item, int worker, Work* w) {
   w->span_sum = take(kItemRows);
   w->max = take(kItemRows);
   w->sum = take(kItemRows);
-  w->direct = item.rows <= kDirectLimit && j.kv.value % 16 == 0 && (j.kv.dtype == DType::kF32 || j.kv.dtype == DType::kF16);
+  w->direct =
+      item.rows <= kDirectLimit && j.kv.value % 16 == 0 && (j.kv.dtype == DType::kF32 || j.kv.dtype == DType::kF16);
   w->block_count = 0;
   for (int r = 0; r < item.rows;) {
     const int left = item.rows - r;
@@ -156,7 +159,8 @@ void direct_scores(const Job& j, Work& w, int64_t base) {
     const size_t tile_bytes = size_t(kv.key) * 16 * p.element;
     for (int x = lo & ~15; x < hi;) {
       // Slots run on without a jump within a tile of kSlotTile positions.
-      const unsigned char* k = kv.k_state + size_t(w.item.head * (kv.slots / 16) + (base + x) % kv.slots / 16) * tile_bytes;
+      const unsigned char* k =
+          kv.k_state + size_t(w.item.head * (kv.slots / 16) + (base + x) % kv.slots / 16) * tile_bytes;
       const int wide = (64 - x % 64) / 16 >= p.wide && x + 16 * (p.wide - 1) < hi ? p.wide : 1;
       (wide > 1 ? p.keys_wide : p.keys_one)(q, k, kv.key, scores + x);
       x += 16 * wide;
@@ -181,7 +185,8 @@ void panel_scores(const Job& j, Work& w, int64_t base) {
   }
 }
 
-// Turns a row's scores into weights e^(score - max) and finds their maximum and sum. Lanes outside of [lo, hi) become 0.
+// Turns a row's scores into weights e^(score - max) and finds their maximum and sum. Lanes outside of [lo, hi) become
+// 0.
 void softmax_row(const Job& j, Work& w, int r, int64_t base) {
   const float inf = __builtin_inff();
   const i32x16 lanes = lane_numbers();
@@ -189,7 +194,8 @@ void softmax_row(const Job& j, Work& w, int r, int64_t base) {
   float* s = w.scores + r * kScoreStride;
   const float* bias = nullptr;
   if (j.bias) {
-    const int64_t row = w.item.first + r, head = w.item.head * j.group + row % j.group, token = w.item.begin + row / j.group;
+    const int64_t row = w.item.first + r, head = w.item.head * j.group + row % j.group,
+                  token = w.item.begin + row / j.group;
     bias = j.bias + ((j.bias_heads == 1 ? 0 : head) * j.tokens + token) * j.bias_keys + w.item.begin + base;
   }
   f32x16 top = splat(-inf);
@@ -213,10 +219,11 @@ void softmax_row(const Job& j, Work& w, int r, int64_t base) {
   w.span_sum[r] = reduce_add(sum);
 }
 
-// Slots [from, to) of the span, their values at v (`columns` tiles of 16, one of the widths of the products), for the rows of one block.
-// Slots that only some of the rows see are added row by row, so that a row never touches a value that it must not see; each row takes its
-// slots in order.
-void block_values(const Work& w, const Block& b, int columns, const void* v, int64_t v_stride, int from, int to, float* acc, int64_t acc_stride) {
+// Slots [from, to) of the span, their values at v (`columns` tiles of 16, one of the widths of the products), for the
+// rows of one block. Slots that only some of the rows see are added row by row, so that a row never touches a value
+// that it must not see; each row takes its slots in order.
+void block_values(const Work& w, const Block& b, int columns, const void* v, int64_t v_stride, int from, int to,
+                  float* acc, int64_t acc_stride) {
   const Products& products = *b.products;
   int common_lo = 0, common_hi = kSpan;
   for (int r = b.first; r < b.first + b.rows; ++r) {
@@ -225,7 +232,9 @@ void block_values(const Work& w, const Block& b, int columns, const void* v, int
     if (w.hi[r] < common_hi) common_hi = w.hi[r];
   }
   if (common_lo > common_hi) common_lo = common_hi = kSpan;  // nothing in common: all of it row by row
-  const auto at = [&](int slot) { return static_cast<const unsigned char*>(v) + size_t((slot - from) * v_stride) * products.element; };
+  const auto at = [&](int slot) {
+    return static_cast<const unsigned char*>(v) + size_t((slot - from) * v_stride) * products.element;
+  };
   const auto single = [&](int begin, int end) {
     const ValueFn fn = columns > 1 ? products.single_wide : products.single_one;
     for (int r = b.first; r < b.first + b.rows; ++r) {
@@ -239,8 +248,8 @@ void block_values(const Work& w, const Block& b, int columns, const void* v, int
   if (common_lo > from) single(0, common_lo);
   const int x = common_lo > from ? common_lo : from, stop = common_hi < to ? common_hi : to;
   if (x < stop)
-    (columns > 1 ? products.values_wide : products.values_one)(w.scores + b.first * kScoreStride + x, at(x), v_stride, stop - x, acc + b.first * acc_stride,
-                                                               acc_stride);
+    (columns > 1 ? products.values_wide : products.values_one)(w.scores + b.first * kScoreStride + x, at(x), v_stride,
+                                                               stop - x, acc + b.first * acc_stride, acc_stride);
   if (common_hi < to) single(common_hi, kSpan);
 }
 
@@ -254,10 +263,12 @@ void direct_values(const Job& j, const Work& w, int64_t base) {
     for (int x = lo; x < hi;) {
       int end = (x | 31) + 1;  // 32 rows of values stay in the first cache while their columns are walked
       if (end > hi) end = hi;
-      const unsigned char* v = kv.v_state + size_t((w.item.head * kv.slots + (base + x) % kv.slots) * kv.value) * block.products->element;
+      const unsigned char* v =
+          kv.v_state + size_t((w.item.head * kv.slots + (base + x) % kv.slots) * kv.value) * block.products->element;
       for (int64_t c = 0; c < tiles;) {
         const int columns = c + block.products->wide <= tiles ? block.products->wide : 1;
-        block_values(w, block, columns, v + size_t(16 * c) * block.products->element, kv.value, x, end, w.span_acc + 16 * c, j.value_padded);
+        block_values(w, block, columns, v + size_t(16 * c) * block.products->element, kv.value, x, end,
+                     w.span_acc + 16 * c, j.value_padded);
         c += columns;
       }
       x = end;
@@ -301,7 +312,9 @@ void attend_span(const Job& j, Work& w, int64_t span) {
   (w.direct ? direct_values : panel_values)(j, w, base);
 }
 
-RNL_INLINE float weight_of(float m, float largest) { return m == -__builtin_inff() ? 0.0f : exp(splat(m - largest))[0]; }
+RNL_INLINE float weight_of(float m, float largest) {
+  return m == -__builtin_inff() ? 0.0f : exp(splat(m - largest))[0];
+}
 
 // Adds a span's result to a row's; the same steps wherever the span was computed.
 void merge(float span_max, float span_sum, const float* span_acc, float* max_, float* sum, float* acc, int64_t n) {
@@ -330,7 +343,8 @@ __attribute__((noinline)) void finish_row(const Job& j, const Work& w, int r) {
   }
   if (j.lse) {
     const float largest = j.sinks && j.sinks[head] > w.max[r] ? j.sinks[head] : w.max[r];
-    j.lse[(w.item.begin + row / j.group) * j.heads + head] = sum == 0 ? -__builtin_inff() : largest + log(splat(sum))[0];
+    j.lse[(w.item.begin + row / j.group) * j.heads + head] =
+        sum == 0 ? -__builtin_inff() : largest + log(splat(sum))[0];
   }
   const f32x16 factor = splat(sum == 0 ? 0.0f : scale / sum);
   float* y = j.y + ((w.item.begin + row / j.group) * j.heads + head) * j.kv.value;
@@ -364,7 +378,8 @@ void run_item(void* context, int64_t task, int worker) {
     attend_span(j, w, span);
     for (int r = 0; r < w.item.rows; ++r)
       if (w.lo[r] < w.hi[r])
-        merge(w.span_max[r], w.span_sum[r], w.span_acc + r * j.value_padded, &w.max[r], &w.sum[r], w.acc + r * j.value_padded, j.value_padded);
+        merge(w.span_max[r], w.span_sum[r], w.span_acc + r * j.value_padded, &w.max[r], &w.sum[r],
+              w.acc + r * j.value_padded, j.value_padded);
   }
   for (int r = 0; r < w.item.rows; ++r) finish_row(j, w, r);
 }
@@ -398,7 +413,8 @@ void merge_spans(const Job& j) {
       for (int64_t span = 0; span < j.spans; ++span) {
         const float* from = partial(j, head, span, w.item.rows, r);
         if (from[j.value_padded + 2] != 0)
-          merge(from[j.value_padded], from[j.value_padded + 1], from, &w.max[r], &w.sum[r], w.acc + r * j.value_padded, j.value_padded);
+          merge(from[j.value_padded], from[j.value_padded + 1], from, &w.max[r], &w.sum[r], w.acc + r * j.value_padded,
+                j.value_padded);
       }
       finish_row(j, w, r);
     }
@@ -416,7 +432,8 @@ void write_states(const Job& j, ThreadPool* pool) {
         const int64_t begin = (job.position / 16 + task) * 16;
         for (int64_t p = begin; p < begin + 16; ++p)
           if (p >= job.position && p < job.position + job.tokens && (p + 1) % job.stride == 0)
-            for (int64_t h = 0; h < job.kv.kv_heads; ++h) write_slot(job.kv, p - job.position, h, p / job.stride % job.kv.slots);
+            for (int64_t h = 0; h < job.kv.kv_heads; ++h)
+              write_slot(job.kv, p - job.position, h, p / job.stride % job.kv.slots);
       },
       const_cast<Job*>(&j));
 }
@@ -438,7 +455,8 @@ size_t sequence_bytes(const OpCall& c) {
 
 size_t scratch_bytes(const OpCall& c, int workers) {
   const int64_t padded = (value_of(c) + 15) & ~int64_t(15);
-  return sequence_bytes(c) + sizeof(float) * (size_t(workers) * worker_floats(c.in[kQ].dims[2], padded) + partial_floats(c));
+  return sequence_bytes(c) +
+         sizeof(float) * (size_t(workers) * worker_floats(c.in[kQ].dims[2], padded) + partial_floats(c));
 }
 
 void run(const OpCall& c) {
@@ -447,7 +465,15 @@ void run(const OpCall& c) {
   j.tokens = c.in[kQ].dims[0];
   if (j.tokens == 0) return;
   j.states = has_input(c, kKeyState);
-  j.kv = {input<float>(c, kK), input<float>(c, kV), nullptr, nullptr, DType::kNone, j.states ? c.in[kValueState].dims[0] : c.in[kV].dims[1], c.in[kQ].dims[2], value_of(c), 0};
+  j.kv = {input<float>(c, kK),
+          input<float>(c, kV),
+          nullptr,
+          nullptr,
+          DType::kNone,
+          j.states ? c.in[kValueState].dims[0] : c.in[kV].dims[1],
+          c.in[kQ].dims[2],
+          value_of(c),
+          0};
   if (j.states) {
     j.kv.k_state = static_cast<unsigned char*>(c.in[kKeyState].data);
     j.kv.v_state = static_cast<unsigned char*>(c.in[kValueState].data);
@@ -496,7 +522,8 @@ void run(const OpCall& c) {
   const int64_t low = j.window > 0 && j.position + first - j.window + 1 > 0 ? j.position + first - j.window + 1 : 0;
   j.first_span = low / kSpan;
   j.spans = (end - 1) / kSpan - j.first_span + 1;
-  const bool heavy = double(j.kv.kv_heads) * double(rows) * double(end - low) * double(j.kv.key + j.kv.value) >= double(1 << 19);
+  const bool heavy =
+      double(j.kv.kv_heads) * double(rows) * double(end - low) * double(j.kv.key + j.kv.value) >= double(1 << 19);
   if (j.states && workers > 1 && heavy && rows <= kSplitRows && j.spans > 1) {
     parallel_for(c.pool, j.kv.kv_heads * j.spans, run_span, &j);
     merge_spans(j);

@@ -8,12 +8,14 @@
 namespace runnel::RNL_ISA {
 namespace {
 
-// Keys are worked on in spans of 256 absolute positions. Each span has its own maximum, sum and weighted values, and spans are merged in
-// order, so that a row's bits depend neither on the call's cut nor on which thread works on which span.
+// Keys are worked on in spans of 256 absolute positions. Each span has its own maximum, sum and weighted values, and
+// spans are merged in order, so that a row's bits depend neither on the call's cut nor on which thread works on which
+// span.
 constexpr int kSpan = 256;
 constexpr int kScoreStride = kSpan + 16;  // floats a row; the 16 keep rows out of the same cache sets
 
-// Query rows that one pass keeps in registers when keys come as f32 from a panel (kBlockRows) or straight from the state (kDirectRows).
+// Query rows that one pass keeps in registers when keys come as f32 from a panel (kBlockRows) or straight from the
+// state (kDirectRows).
 #if defined(__AVX512F__)
 constexpr int kBlockRows = 12, kDirectRows = 4, kRegisterTiles = 16;
 #elif defined(__AVX2__) || defined(__aarch64__)
@@ -24,10 +26,12 @@ constexpr int kBlockRows = 2, kDirectRows = 2, kRegisterTiles = 2;
 constexpr int kItemRows = 48;  // rows that share one conversion of keys and values; a multiple of each kBlockRows
 // Tiles beside each other in a pass of R rows: R times this many accumulators.
 template <int R>
-constexpr int kWide = kRegisterTiles / R > 4 ? 4 : kRegisterTiles / R < 1 ? 1 : kRegisterTiles / R;
+constexpr int kWide = kRegisterTiles / R > 4   ? 4
+                      : kRegisterTiles / R < 1 ? 1
+                                               : kRegisterTiles / R;
 
-// The inner loops are written on one machine register of kLanes floats: compilers keep an array of tiles of 16 in memory where a tile is
-// more than one register.
+// The inner loops are written on one machine register of kLanes floats: compilers keep an array of tiles of 16 in
+// memory where a tile is more than one register.
 #if defined(__AVX512F__)
 typedef __m512 Lanes;
 RNL_INLINE Lanes lanes_of(float v) { return _mm512_set1_ps(v); }
@@ -60,7 +64,9 @@ RNL_INLINE Lanes lanes_at(const uint16_t* p) {  // as load_half
 }
 #endif
 #if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
-RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return (Lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) {
+  return (Lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
 #else
 RNL_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return a * b + c; }
 #endif
@@ -72,18 +78,19 @@ template <int R, int N, class E>
 void key_products(const float* q, const void* keys, int64_t key, float* scores) {
   const E* k = static_cast<const E*>(keys);
   Lanes acc[R][N * kParts];
-  RNL_UNROLL for (int r = 0; r < R; ++r)
-    RNL_UNROLL for (int i = 0; i < N * kParts; ++i) acc[r][i] = Lanes{};
+  RNL_UNROLL_FOR (int r = 0; r < R; ++r)
+    RNL_UNROLL_FOR (int i = 0; i < N * kParts; ++i) acc[r][i] = Lanes{};
   for (int64_t d = 0; d < key; ++d) {
     Lanes tile[N * kParts];
-    RNL_UNROLL for (int i = 0; i < N * kParts; ++i) tile[i] = lanes_at(k + (i / kParts * key + d) * 16 + i % kParts * kLanes);
-    RNL_UNROLL for (int r = 0; r < R; ++r) {
+    RNL_UNROLL_FOR (int i = 0; i < N * kParts; ++i)
+      tile[i] = lanes_at(k + (i / kParts * key + d) * 16 + i % kParts * kLanes);
+    RNL_UNROLL_FOR (int r = 0; r < R; ++r) {
       const Lanes weight = lanes_of(q[d * R + r]);
-      RNL_UNROLL for (int i = 0; i < N * kParts; ++i) acc[r][i] = multiply_add(weight, tile[i], acc[r][i]);
+      RNL_UNROLL_FOR (int i = 0; i < N * kParts; ++i) acc[r][i] = multiply_add(weight, tile[i], acc[r][i]);
     }
   }
-  RNL_UNROLL for (int r = 0; r < R; ++r)
-    RNL_UNROLL for (int i = 0; i < N * kParts; ++i) put(scores + r * kScoreStride + i * kLanes, acc[r][i]);
+  RNL_UNROLL_FOR (int r = 0; r < R; ++r)
+    RNL_UNROLL_FOR (int i = 0; i < N * kParts; ++i) put(scores + r * kScoreStride + i * kLanes, acc[r][i]);
 }
 
 // acc[r][16 c + lane] += sum_s p[r][s] v[s][16 c + lane] over n slots, in their order; strides in elements.
@@ -91,24 +98,26 @@ template <int R, int C, class E>
 void value_products(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride) {
   const E* v = static_cast<const E*>(values);
   Lanes sum[R][C * kParts];
-  RNL_UNROLL for (int r = 0; r < R; ++r)
-    RNL_UNROLL for (int i = 0; i < C * kParts; ++i) sum[r][i] = lanes_at(acc + r * acc_stride + i * kLanes);
+  RNL_UNROLL_FOR (int r = 0; r < R; ++r)
+    RNL_UNROLL_FOR (int i = 0; i < C * kParts; ++i) sum[r][i] = lanes_at(acc + r * acc_stride + i * kLanes);
   for (int64_t s = 0; s < n; ++s) {
     Lanes tile[C * kParts];
-    RNL_UNROLL for (int i = 0; i < C * kParts; ++i) tile[i] = lanes_at(v + s * v_stride + i * kLanes);
-    RNL_UNROLL for (int r = 0; r < R; ++r) {
+    RNL_UNROLL_FOR (int i = 0; i < C * kParts; ++i) tile[i] = lanes_at(v + s * v_stride + i * kLanes);
+    RNL_UNROLL_FOR (int r = 0; r < R; ++r) {
       const Lanes weight = lanes_of(p[r * kScoreStride + s]);
-      RNL_UNROLL for (int i = 0; i < C * kParts; ++i) sum[r][i] = multiply_add(weight, tile[i], sum[r][i]);
+      RNL_UNROLL_FOR (int i = 0; i < C * kParts; ++i) sum[r][i] = multiply_add(weight, tile[i], sum[r][i]);
     }
   }
-  RNL_UNROLL for (int r = 0; r < R; ++r)
-    RNL_UNROLL for (int i = 0; i < C * kParts; ++i) put(acc + r * acc_stride + i * kLanes, sum[r][i]);
+  RNL_UNROLL_FOR (int r = 0; r < R; ++r)
+    RNL_UNROLL_FOR (int i = 0; i < C * kParts; ++i) put(acc + r * acc_stride + i * kLanes, sum[r][i]);
 }
 
 using KeyFn = void (*)(const float* q, const void* keys, int64_t key, float* scores);
-using ValueFn = void (*)(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc, int64_t acc_stride);
+using ValueFn = void (*)(const float* p, const void* values, int64_t v_stride, int64_t n, float* acc,
+                         int64_t acc_stride);
 
-// The inner products of a block of `rows` query rows: `wide` tiles at a time, then one at a time; `single` ones are for one row of it.
+// The inner products of a block of `rows` query rows: `wide` tiles at a time, then one at a time; `single` ones are for
+// one row of it.
 struct Products {
   int rows, wide;
   size_t element;  // bytes
@@ -116,21 +125,30 @@ struct Products {
   ValueFn values_wide, values_one, single_wide, single_one;
 };
 template <int R, int N, class E>
-constexpr Products kProducts{R, N, sizeof(E), key_products<R, N, E>, key_products<R, 1, E>, value_products<R, N, E>, value_products<R, 1, E>,
-                             value_products<1, N, E>, value_products<1, 1, E>};
+constexpr Products kProducts{R,
+                             N,
+                             sizeof(E),
+                             key_products<R, N, E>,
+                             key_products<R, 1, E>,
+                             value_products<R, N, E>,
+                             value_products<R, 1, E>,
+                             value_products<1, N, E>,
+                             value_products<1, 1, E>};
 
 // For panels of f32, and for `rows` (1, 2 or kDirectRows) of a state of type E read in place.
 constexpr const Products& kPanelProducts = kProducts<kBlockRows, 1, float>;
 template <class E>
 RNL_INLINE const Products* direct_products(int rows) {
-  return rows == 1 ? &kProducts<1, kWide<1>, E> : rows == 2 ? &kProducts<2, kWide<2>, E> : &kProducts<kDirectRows, kWide<kDirectRows>, E>;
+  return rows == 1   ? &kProducts<1, kWide<1>, E>
+         : rows == 2 ? &kProducts<2, kWide<2>, E>
+                     : &kProducts<kDirectRows, kWide<kDirectRows>, E>;
 }
 
 // Where keys and values of a call lie. Without states k and v of the call themselves are read, from token `begin` on.
 struct KeyValues {
-  const float *k, *v;            // [tokens, kv_heads, key] and [.., value]
+  const float *k, *v;  // [tokens, kv_heads, key] and [.., value]
   unsigned char *k_state, *v_state;
-  DType dtype;                   // of the states; kNone without
+  DType dtype;  // of the states; kNone without
   int64_t kv_heads, key, value, slots;
 };
 
@@ -139,8 +157,8 @@ RNL_INLINE float half_bits(const unsigned char* p) {
   return load_half(h)[0];
 }
 
-// 16 keys from position `at` (a multiple of 16) of head h as [key][16] floats: in place for f32 states, else in `panel`. Positions from
-// `end` on are not read when there are no states.
+// 16 keys from position `at` (a multiple of 16) of head h as [key][16] floats: in place for f32 states, else in
+// `panel`. Positions from `end` on are not read when there are no states.
 RNL_INLINE const float* key_tile(const KeyValues& kv, int64_t h, int64_t begin, int64_t at, int64_t end, float* panel) {
   if (kv.dtype == DType::kNone) {
     for (int64_t s = 0; s < 16; ++s) {
@@ -168,9 +186,10 @@ RNL_INLINE const float* key_tile(const KeyValues& kv, int64_t h, int64_t begin, 
   return panel;
 }
 
-// Columns 16 c .. 16 c + 15 (zeros behind the last one) of the values at positions at .. at + n - 1, as [n][16] floats. The positions lie
-// in one tile of kSlotTile.
-RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64_t at, int64_t n, int64_t c, float* panel) {
+// Columns 16 c .. 16 c + 15 (zeros behind the last one) of the values at positions at .. at + n - 1, as [n][16] floats.
+// The positions lie in one tile of kSlotTile.
+RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64_t at, int64_t n, int64_t c,
+                            float* panel) {
   const int columns = kv.value - 16 * c < 16 ? int(kv.value - 16 * c) : 16;
   if (kv.dtype == DType::kQ8) {
     const int64_t blocks = (kv.value + 31) / 32;
@@ -180,7 +199,8 @@ RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64
       store(panel + s * 16, to_float(widen(reinterpret_cast<const int8_t*>(block) + c % 2 * 16)) * scale);
     }
   } else if (kv.dtype == DType::kF16) {
-    const uint16_t* from = reinterpret_cast<const uint16_t*>(kv.v_state) + (h * kv.slots + at % kv.slots) * kv.value + 16 * c;
+    const uint16_t* from =
+        reinterpret_cast<const uint16_t*>(kv.v_state) + (h * kv.slots + at % kv.slots) * kv.value + 16 * c;
     for (int64_t s = 0; s < n; ++s, from += kv.value) {
       if (columns == 16) {
         store(panel + s * 16, load_half(from));
@@ -194,12 +214,15 @@ RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64
     const bool state = kv.dtype == DType::kF32;
     const int64_t stride = state ? kv.value : kv.kv_heads * kv.value;
     const float* from = (state ? reinterpret_cast<const float*>(kv.v_state) + (h * kv.slots + at % kv.slots) * kv.value
-                               : kv.v + ((begin + at) * kv.kv_heads + h) * kv.value) + 16 * c;
-    for (int64_t s = 0; s < n; ++s, from += stride) store(panel + s * 16, columns == 16 ? load(from) : load_n(from, columns));
+                               : kv.v + ((begin + at) * kv.kv_heads + h) * kv.value) +
+                        16 * c;
+    for (int64_t s = 0; s < n; ++s, from += stride)
+      store(panel + s * 16, columns == 16 ? load(from) : load_n(from, columns));
   }
 }
 
-// Scale and int8 of up to 32 values; the same arithmetic as the reference. A value that is not finite makes the block NaN.
+// Scale and int8 of up to 32 values; the same arithmetic as the reference. A value that is not finite makes the block
+// NaN.
 RNL_INLINE uint16_t quantise_block(const float* x, int64_t n, int8_t* q) {
   float largest = 0;
   bool finite = true;

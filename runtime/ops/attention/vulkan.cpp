@@ -20,7 +20,9 @@ struct Push {
 constexpr int kK = 1, kV = 2, kKeyState = 3, kValueState = 4, kSinks = 5, kBias = 6, kSegments = 7, kRows = 8;
 
 // Sizes of keys and values: of the call's own, or of the states when another operator wrote them.
-uint32_t kv_heads_of(const OpCall& c) { return uint32_t(has_input(c, kV) ? c.in[kV].dims[1] : c.in[kValueState].dims[0]); }
+uint32_t kv_heads_of(const OpCall& c) {
+  return uint32_t(has_input(c, kV) ? c.in[kV].dims[1] : c.in[kValueState].dims[0]);
+}
 uint32_t value_of(const OpCall& c) { return uint32_t(c.in[has_input(c, kV) ? kV : kValueState].dims[2]); }
 
 const char* refuses(const OpCall& c) {
@@ -32,7 +34,8 @@ const char* refuses(const OpCall& c) {
 
 // Tiles of 64 keys, for each of which an invocation multiplies a key and adds up its dims of 64 values.
 uint64_t rounds(const OpCall& c) {
-  const int64_t window = params_of<AttentionParams>(c).window, all = has_input(c, kKeyState) ? c.in[kValueState].dims[1] : c.in[kK].dims[0];
+  const int64_t window = params_of<AttentionParams>(c).window,
+                all = has_input(c, kKeyState) ? c.in[kValueState].dims[1] : c.in[kK].dims[0];
   const uint64_t tiles = rounds_of(window > 0 && window < all ? window : all) + 1, dims = rounds_of(value_of(c));
   return tiles * (uint64_t(c.in[0].dims[2]) + dims * 65 + 16) + segments_of(c, kSegments);
 }
@@ -49,7 +52,8 @@ void append(Recorder& r, const OpCall& c, int input, int state, uint32_t stride)
   if (half && !is_key) width = dim / 2;
   if (s.dtype == DType::kQ8) {
     const uint32_t items = heads * (is_key ? (entries / 4 + 2) * ((dim + 31) / 32) : entries / 2 + 1);
-    r.items(shader_attention__append_q8, {}, AppendPush{items, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key}, items);
+    r.items(shader_attention__append_q8, {},
+            AppendPush{items, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key}, items);
     return;
   }
   const AppendPush push{entries * heads * width, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key};
@@ -61,8 +65,10 @@ void record(Recorder& r, const OpCall& c) {
   const TensorView& q = c.in[0];
   const bool streams = has_input(c, kKeyState);
   Push push{};
-  push.tokens = uint32_t(q.dims[0]), push.heads = uint32_t(q.dims[1]), push.kv_heads = kv_heads_of(c), push.value = value_of(c);
-  push.keys = has_input(c, kK) ? uint32_t(c.in[kK].dims[0]) : 0, push.window = uint32_t(p.window), push.stride = uint32_t(p.stride);
+  push.tokens = uint32_t(q.dims[0]), push.heads = uint32_t(q.dims[1]), push.kv_heads = kv_heads_of(c),
+  push.value = value_of(c);
+  push.keys = has_input(c, kK) ? uint32_t(c.in[kK].dims[0]) : 0, push.window = uint32_t(p.window),
+  push.stride = uint32_t(p.stride);
   push.k_state = push.v_state = kAbsent;
   if (streams) {
     r.window({&c.in[kKeyState], &c.in[kValueState]});
@@ -74,18 +80,25 @@ void record(Recorder& r, const OpCall& c) {
     push.slots = uint32_t(c.in[kValueState].dims[1]);
     push.k_state = r.state(c.in[kKeyState]), push.v_state = r.state(c.in[kValueState]);
   }
-  push.q = r.input(c, 0), push.k = r.input(c, kK), push.v = r.input(c, kV), push.sinks = r.input(c, kSinks), push.bias = r.input(c, kBias);
-  if (push.bias != kAbsent) push.bias_heads = uint32_t(c.in[kBias].dims[0]), push.bias_keys = uint32_t(c.in[kBias].dims[2]);
+  push.q = r.input(c, 0), push.k = r.input(c, kK), push.v = r.input(c, kV), push.sinks = r.input(c, kSinks),
+  push.bias = r.input(c, kBias);
+  if (push.bias != kAbsent)
+    push.bias_heads = uint32_t(c.in[kBias].dims[0]), push.bias_keys = uint32_t(c.in[kBias].dims[2]);
   push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
   push.rows = r.input(c, kRows);
   push.y = r.output(c, 0), push.lse = r.output(c, 1);
   push.scale = p.scale, push.softcap = p.softcap;
-  const uint32_t source = !streams ? 0 : c.in[kKeyState].dtype == DType::kF32 ? 1 : c.in[kKeyState].dtype == DType::kF16 ? 2 : 3;
-  r.groups(shader_attention, {source, p.causal, uint32_t(q.dims[2]), (push.value + 63) / 64, p.softcap > 0}, push, uint64_t(push.tokens) * push.heads);
+  const uint32_t source = !streams                               ? 0
+                          : c.in[kKeyState].dtype == DType::kF32 ? 1
+                          : c.in[kKeyState].dtype == DType::kF16 ? 2
+                                                                 : 3;
+  r.groups(shader_attention, {source, p.causal, uint32_t(q.dims[2]), (push.value + 63) / 64, p.softcap > 0}, push,
+           uint64_t(push.tokens) * push.heads);
 }
 
 }  // namespace
 
-extern const Kernel attention_vulkan_kernel = {refuses, nullptr, record, 1u << kKeyState | 1u << kValueState, false, rounds};
+extern const Kernel attention_vulkan_kernel = {refuses, nullptr, record, 1u << kKeyState | 1u << kValueState,
+                                               false,   rounds};
 
 }  // namespace runnel::vulkan

@@ -30,16 +30,19 @@ Status check(const OpCall& c) {
   RNL_TRY(check_dense("batch_matmul", "b", b));
   RNL_TRY(check_dense("batch_matmul", "y", y));
   describe(a, da, sizeof da), describe(b, db, sizeof db), describe(y, dy, sizeof dy);
-  bool fits = a.dtype == DType::kF32 && b.dtype == DType::kF32 && y.dtype == DType::kF32 && a.rank >= 2 && b.rank >= 2 && y.rank == (a.rank > b.rank ? a.rank : b.rank);
+  bool fits = a.dtype == DType::kF32 && b.dtype == DType::kF32 && y.dtype == DType::kF32 && a.rank >= 2 &&
+              b.rank >= 2 && y.rank == (a.rank > b.rank ? a.rank : b.rank);
   if (fits) {
     const int64_t m = a.dims[a.rank - 2 + p.transpose_a], k = a.dims[a.rank - 1 - p.transpose_a];
-    fits = y.dims[y.rank - 2] == m && y.dims[y.rank - 1] == b.dims[b.rank - 1 - p.transpose_b] && b.dims[b.rank - 2 + p.transpose_b] == k;
+    fits = y.dims[y.rank - 2] == m && y.dims[y.rank - 1] == b.dims[b.rank - 1 - p.transpose_b] &&
+           b.dims[b.rank - 2 + p.transpose_b] == k;
   }
   for (int i = 0; fits && i < y.rank - 2; ++i) {
     const int64_t u = batch_dim(a, y, i), v = batch_dim(b, y, i);
     fits = (u == v || u == 1 || v == 1) && y.dims[i] == (u == 1 ? v : u);
   }
-  RNL_CHECK_ARG(fits, "batch_matmul: %s%s times %s%s does not give %s", da, p.transpose_a ? " transposed" : "", db, p.transpose_b ? " transposed" : "", dy);
+  RNL_CHECK_ARG(fits, "batch_matmul: %s%s times %s%s does not give %s", da, p.transpose_a ? " transposed" : "", db,
+                p.transpose_b ? " transposed" : "", dy);
   return Status::ok();
 }
 
@@ -68,7 +71,8 @@ void reference(const OpCall& c) {
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
         double sum = 0;
-        for (int64_t d = 0; d < k; ++d) sum += double(pa[p.transpose_a ? d * m + i : i * k + d]) * double(pb[p.transpose_b ? j * k + d : d * n + j]);
+        for (int64_t d = 0; d < k; ++d)
+          sum += double(pa[p.transpose_a ? d * m + i : i * k + d]) * double(pb[p.transpose_b ? j * k + d : d * n + j]);
         py[i * n + j] = float(sum * double(p.scale));
       }
   }

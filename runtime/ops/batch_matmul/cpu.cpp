@@ -1,5 +1,5 @@
-// A task is one matrix of the batch and 32 columns of y: those columns of b are packed as [k][32], kDepth rows of k at a time, then four rows of y at a
-// time stay in registers while k passes.
+// A task is one matrix of the batch and 32 columns of y: those columns of b are packed as [k][32], kDepth rows of k at
+// a time, then four rows of y at a time stay in registers while k passes.
 #include "cpu/call.h"
 #include "ops/batch_matmul/batch_matmul.h"
 
@@ -28,23 +28,26 @@ int64_t batch_offset(const TensorView& t, const TensorView& y, int64_t index) {
   return at;
 }
 
-// Rows first .. first + kCount - 1 of y (columns `lanes` of two vectors) plus their part of k; a is walked by its two strides.
+// Rows first .. first + kCount - 1 of y (columns `lanes` of two vectors) plus their part of k; a is walked by its two
+// strides.
 template <int kCount>
-void rows(const Job& j, const float* a, const float* panel, int64_t depth, bool is_first, bool is_last, float* y, const int* lanes) {
+void rows(const Job& j, const float* a, const float* panel, int64_t depth, bool is_first, bool is_last, float* y,
+          const int* lanes) {
   const int64_t row_step = j.transpose_a ? 1 : j.k, depth_step = j.transpose_a ? j.m : 1;
   f32x16 sum[kCount][2];
-  RNL_UNROLL for (int r = 0; r < kCount; ++r)
-    RNL_UNROLL for (int w = 0; w < 2; ++w) sum[r][w] = is_first || !lanes[w] ? splat(0.0f) : load_n(y + r * j.n + 16 * w, lanes[w]);
+  RNL_UNROLL_FOR (int r = 0; r < kCount; ++r)
+    RNL_UNROLL_FOR (int w = 0; w < 2; ++w)
+      sum[r][w] = is_first || !lanes[w] ? splat(0.0f) : load_n(y + r * j.n + 16 * w, lanes[w]);
   for (int64_t d = 0; d < depth; ++d) {
     const f32x16 low = load(panel + d * kColumns), high = load(panel + d * kColumns + 16);
-    RNL_UNROLL for (int r = 0; r < kCount; ++r) {
+    RNL_UNROLL_FOR (int r = 0; r < kCount; ++r) {
       const f32x16 v = splat(a[r * row_step + d * depth_step]);
       sum[r][0] = fma(v, low, sum[r][0]);
       sum[r][1] = fma(v, high, sum[r][1]);
     }
   }
-  RNL_UNROLL for (int r = 0; r < kCount; ++r)
-    RNL_UNROLL for (int w = 0; w < 2; ++w)
+  RNL_UNROLL_FOR (int r = 0; r < kCount; ++r)
+    RNL_UNROLL_FOR (int w = 0; w < 2; ++w)
       if (lanes[w]) store_n(y + r * j.n + 16 * w, is_last ? sum[r][w] * j.scale : sum[r][w], lanes[w]);
 }
 
@@ -61,11 +64,18 @@ void run_task(void* context, int64_t task, int worker) {
   for (int64_t first = 0; first == 0 || first < j.k; first += kDepth) {
     const int64_t depth = j.k - first < kDepth ? j.k - first : kDepth;
     for (int64_t d = 0; d < depth; ++d)
-      for (int64_t x = 0; x < kColumns; ++x) panel[d * kColumns + x] = x >= columns ? 0.0f : j.transpose_b ? b[(column + x) * j.k + first + d] : b[(first + d) * j.n + column + x];
+      for (int64_t x = 0; x < kColumns; ++x)
+        panel[d * kColumns + x] = x >= columns    ? 0.0f
+                                  : j.transpose_b ? b[(column + x) * j.k + first + d]
+                                                  : b[(first + d) * j.n + column + x];
     const bool is_first = first == 0, is_last = first + kDepth >= j.k;
     int64_t i = 0;
-    for (; i + kRows <= j.m; i += kRows) rows<kRows>(j, a + (j.transpose_a ? i + first * j.m : i * j.k + first), panel, depth, is_first, is_last, y + i * j.n, lanes);
-    for (; i < j.m; ++i) rows<1>(j, a + (j.transpose_a ? i + first * j.m : i * j.k + first), panel, depth, is_first, is_last, y + i * j.n, lanes);
+    for (; i + kRows <= j.m; i += kRows)
+      rows<kRows>(j, a + (j.transpose_a ? i + first * j.m : i * j.k + first), panel, depth, is_first, is_last,
+                  y + i * j.n, lanes);
+    for (; i < j.m; ++i)
+      rows<1>(j, a + (j.transpose_a ? i + first * j.m : i * j.k + first), panel, depth, is_first, is_last, y + i * j.n,
+              lanes);
   }
 }
 
@@ -74,11 +84,22 @@ size_t scratch_bytes(const OpCall&, int workers) { return size_t(workers) * kDep
 void run(const OpCall& c) {
   const BatchMatmulParams& p = params_of<BatchMatmulParams>(c);
   const TensorView& y = c.out[0];
-  Job j{&c.in[0], &c.in[1], &y, p.transpose_a, p.transpose_b, p.scale, y.dims[y.rank - 2], y.dims[y.rank - 1], c.in[0].dims[c.in[0].rank - 1 - p.transpose_a], 0, reinterpret_cast<float*>(c.scratch)};
+  Job j{&c.in[0],
+        &c.in[1],
+        &y,
+        p.transpose_a,
+        p.transpose_b,
+        p.scale,
+        y.dims[y.rank - 2],
+        y.dims[y.rank - 1],
+        c.in[0].dims[c.in[0].rank - 1 - p.transpose_a],
+        0,
+        reinterpret_cast<float*>(c.scratch)};
   if (elements_of(y) == 0) return;
   j.slices = (j.n + kColumns - 1) / kColumns;
   const int64_t tasks = elements_of(y) / (j.m * j.n) * j.slices;
-  parallel_for(double(tasks) * double(j.m * j.k) * kColumns >= 65536 && tasks > 1 ? c.pool : nullptr, tasks, run_task, &j);
+  parallel_for(double(tasks) * double(j.m * j.k) * kColumns >= 65536 && tasks > 1 ? c.pool : nullptr, tasks, run_task,
+               &j);
 }
 
 constexpr Kernel kList[] = {{"batch_matmul_f32__" RNL_ISA_NAME, nullptr, scratch_bytes, run}};

@@ -22,13 +22,25 @@ void broadcast(const TensorView& v, uint32_t* strides) {
   }
 }
 
-uint64_t rounds(const OpCall& c) { return uint64_t(c.in[0].dims[c.in[0].rank - (params_of<BatchMatmulParams>(c).transpose_a ? 2 : 1)]); }
+uint64_t rounds(const OpCall& c) {
+  return uint64_t(c.in[0].dims[c.in[0].rank - (params_of<BatchMatmulParams>(c).transpose_a ? 2 : 1)]);
+}
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<BatchMatmulParams>(c);
   const TensorView &a = c.in[0], &y = c.out[0];
   const uint32_t k = uint32_t(a.dims[a.rank - (p.transpose_a ? 2 : 1)]);
-  Push push{elements(y), r.input(c, 0), r.input(c, 1), r.output(c, 0), uint32_t(y.dims[y.rank - 2]), last_axis(y), k, p.scale, {1, 1, 1, 1}, {}, {}};
+  Push push{elements(y),
+            r.input(c, 0),
+            r.input(c, 1),
+            r.output(c, 0),
+            uint32_t(y.dims[y.rank - 2]),
+            last_axis(y),
+            k,
+            p.scale,
+            {1, 1, 1, 1},
+            {},
+            {}};
   for (int i = 0; i + 2 < y.rank; ++i) push.dims[kMaxRank - y.rank + i] = uint32_t(y.dims[i]);
   broadcast(a, push.stride_a);
   broadcast(c.in[1], push.stride_b);

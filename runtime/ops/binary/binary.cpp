@@ -7,7 +7,8 @@
 namespace runnel {
 namespace {
 
-static_assert(int(format::BinaryKind::MAX) == int(BinaryKind::kMin) && int(format::BinaryKind::div) == int(BinaryKind::kDiv));
+static_assert(int(format::BinaryKind::MAX) == int(BinaryKind::kMin) &&
+              int(format::BinaryKind::div) == int(BinaryKind::kDiv));
 
 Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::BinaryAttrs*>(attrs);
@@ -30,7 +31,8 @@ Status check(const OpCall& c) {
   RNL_TRY(check_dense("binary", "b", b));
   RNL_TRY(check_dense("binary", "y", y));
   describe(a, da, sizeof da), describe(b, db, sizeof db), describe(y, dy, sizeof dy);
-  RNL_CHECK_ARG(a.dtype == DType::kF32 && b.dtype == DType::kF32 && y.dtype == DType::kF32, "binary: a is %s, b is %s, y is %s, want f32", da, db, dy);
+  RNL_CHECK_ARG(a.dtype == DType::kF32 && b.dtype == DType::kF32 && y.dtype == DType::kF32,
+                "binary: a is %s, b is %s, y is %s, want f32", da, db, dy);
   bool fits = y.rank == (a.rank > b.rank ? a.rank : b.rank);
   for (int i = 0; fits && i < y.rank; ++i) {
     const int64_t m = aligned_dim(a, y, i), n = aligned_dim(b, y, i);
@@ -57,12 +59,24 @@ void reference(const OpCall& c) {
     const float u = static_cast<const float*>(a.data)[ia], v = static_cast<const float*>(b.data)[ib];
     float r = 0;
     switch (kind) {
-      case BinaryKind::kAdd: r = u + v; break;
-      case BinaryKind::kSub: r = u - v; break;
-      case BinaryKind::kMul: r = u * v; break;
-      case BinaryKind::kDiv: r = u / v; break;
-      case BinaryKind::kMax: r = std::isnan(u) ? u : std::isnan(v) ? v : u > v ? u : v; break;
-      case BinaryKind::kMin: r = std::isnan(u) ? u : std::isnan(v) ? v : u < v ? u : v; break;
+      case BinaryKind::kAdd:
+        r = u + v;
+        break;
+      case BinaryKind::kSub:
+        r = u - v;
+        break;
+      case BinaryKind::kMul:
+        r = u * v;
+        break;
+      case BinaryKind::kDiv:
+        r = u / v;
+        break;
+      case BinaryKind::kMax:
+        r = std::isnan(u) ? u : std::isnan(v) ? v : u > v ? u : v;
+        break;
+      case BinaryKind::kMin:
+        r = std::isnan(u) ? u : std::isnan(v) ? v : u < v ? u : v;
+        break;
     }
     static_cast<float*>(y.data)[at] = r;
   }

@@ -1,5 +1,5 @@
-// binary: y = a op b with numpy broadcasting: shapes are aligned at the last axis, an axis of 1 (or a missing one) is repeated.
-// kinds: add sub mul div max min (NaN in either operand gives NaN).
+// binary: y = a op b with numpy broadcasting: shapes are aligned at the last axis, an axis of 1 (or a missing one) is
+// repeated. kinds: add sub mul div max min (NaN in either operand gives NaN).
 //
 // inputs   a, b  f32, any rank
 // outputs  y     the broadcast shape, f32; may share memory with an input that has this shape

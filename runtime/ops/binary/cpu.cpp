@@ -6,7 +6,8 @@ namespace {
 
 constexpr int64_t kElementsPerTask = 16384;
 
-// The output as rows of `inner` elements under up to kMaxRank - 1 outer axes. In the inner axis an operand advances by 1 or stays (0).
+// The output as rows of `inner` elements under up to kMaxRank - 1 outer axes. In the inner axis an operand advances by
+// 1 or stays (0).
 struct Job {
   const float *a, *b;
   float* y;
@@ -24,7 +25,8 @@ RNL_INLINE f32x16 apply(f32x16 a, f32x16 b) {
   else if constexpr (kind == BinaryKind::kSub) return a - b;
   else if constexpr (kind == BinaryKind::kMul) return a * b;
   else if constexpr (kind == BinaryKind::kDiv) return a / b;
-  else if constexpr (kind == BinaryKind::kMax) return select(a == a, select(a > b, a, b), a);  // NaN of b: the comparison is false
+  else if constexpr (kind == BinaryKind::kMax)
+    return select(a == a, select(a > b, a, b), a);  // NaN of b: the comparison is false
   else return select(a == a, select(a < b, a, b), a);
 }
 
@@ -35,7 +37,9 @@ void span(const float* a, int64_t inner_a, const float* b, int64_t inner_b, floa
   for (; i + 16 <= n; i += 16) store(y + i, apply<kind>(inner_a ? load(a + i) : one_a, inner_b ? load(b + i) : one_b));
   if (i < n) {
     const int left = int(n - i);
-    store_n(y + i, apply<kind>(inner_a ? load_n(a + i, left, 1.0f) : one_a, inner_b ? load_n(b + i, left, 1.0f) : one_b), left);
+    store_n(y + i,
+            apply<kind>(inner_a ? load_n(a + i, left, 1.0f) : one_a, inner_b ? load_n(b + i, left, 1.0f) : one_b),
+            left);
   }
 }
 
@@ -52,8 +56,8 @@ void run_task(void* context, int64_t task, int) {
       ia += index * j.step_a[i];
       ib += index * j.step_b[i];
     }
-    j.span(j.a + ia + begin * j.inner_a, j.inner_a, j.b + ib + begin * j.inner_b, j.inner_b, j.y + row * j.inner + begin,
-           left < j.piece ? left : j.piece);
+    j.span(j.a + ia + begin * j.inner_a, j.inner_a, j.b + ib + begin * j.inner_b, j.inner_b,
+           j.y + row * j.inner + begin, left < j.piece ? left : j.piece);
   }
 }
 
@@ -109,7 +113,10 @@ void run(const OpCall& c) {
   j.piece = kElementsPerTask;
   j.rows_per_task = j.pieces > 1 ? 1 : 1 + kElementsPerTask / j.inner;
   switch (params_of<BinaryParams>(c).kind) {
-#define RNL_CASE(kind) case BinaryKind::kind: j.span = span<BinaryKind::kind>; break;
+#define RNL_CASE(kind)               \
+  case BinaryKind::kind:             \
+    j.span = span<BinaryKind::kind>; \
+    break;
     RNL_CASE(kAdd)
     RNL_CASE(kSub)
     RNL_CASE(kMul)

@@ -11,8 +11,10 @@ Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::ConvAttrs*>(attrs);
   CausalConvParams p{UnaryKind::kNone, false, 1};
   if (a) p = {UnaryKind(a->activation()), a->reverse(), int64_t(a->dilation())};
-  RNL_CHECK_ARG(int(p.activation) < int(UnaryKind::kScale), "causal_conv: activation %d is not one of unary's without parameters", int(p.activation));
-  RNL_CHECK_ARG(p.dilation >= 1 && p.dilation < (int64_t(1) << 24), "causal_conv: dilation %" PRId64 " is not in 1 .. 2^24", p.dilation);
+  RNL_CHECK_ARG(int(p.activation) < int(UnaryKind::kScale),
+                "causal_conv: activation %d is not one of unary's without parameters", int(p.activation));
+  RNL_CHECK_ARG(p.dilation >= 1 && p.dilation < (int64_t(1) << 24),
+                "causal_conv: dilation %" PRId64 " is not in 1 .. 2^24", p.dilation);
   *params_of<CausalConvParams>(out) = p;
   return Status::ok();
 }
@@ -25,7 +27,8 @@ Status check(const OpCall& c) {
   RNL_CHECK_ARG(taps >= 1 && taps <= 65536, "causal_conv: %" PRId64 " taps, want 1 to 65536", taps);
   RNL_TRY(check_shape("causal_conv", "y", c.out[0], DType::kF32, {tokens, channels}));
   if (has_input(c, kBias)) RNL_TRY(check_shape("causal_conv", "bias", c.in[kBias], DType::kF32, {channels}));
-  RNL_TRY(check_state("causal_conv", "state", c, kState, 1, {(taps - 1) * params_of<CausalConvParams>(c).dilation, channels}));
+  RNL_TRY(check_state("causal_conv", "state", c, kState, 1,
+                      {(taps - 1) * params_of<CausalConvParams>(c).dilation, channels}));
   return check_segments("causal_conv", c, kSegments, has_input(c, kState) || has_output(c, 1));
 }
 
@@ -53,7 +56,8 @@ void reference(const OpCall& c) {
     // Rising order: a row is read before it is written, also when both states are the same memory.
     if (has_output(c, 1))
       for (int64_t i = 0; i < past; ++i)
-        for (int64_t ch = 0; ch < channels; ++ch) set_state_value(c.out[1], i * channels + ch, value(count - past + i, ch));
+        for (int64_t ch = 0; ch < channels; ++ch)
+          set_state_value(c.out[1], i * channels + ch, value(count - past + i, ch));
   });
 }
 

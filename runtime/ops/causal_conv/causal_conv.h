@@ -1,6 +1,7 @@
 // causal_conv: a depthwise convolution along the sequence that sees the past only.
 //   y[t, c] = act(bias[c] + sum_j weight[c, j] x[t - (taps - 1 - j) dilation, c])
-// Inputs before the call's first token come from the state; without one (and before a segment's first token) they are 0.
+// Inputs before the call's first token come from the state; without one (and before a segment's first token) they are
+// 0.
 //
 // inputs   x        [tokens, channels] f32
 //          weight   [channels, taps] f32, tap taps - 1 meets the own token

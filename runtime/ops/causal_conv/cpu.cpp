@@ -37,7 +37,8 @@ void slice(const Job& j, int64_t ch, float* turned) {
         const int64_t stride = j.dilation * r.step * j.channels;
         for (int64_t t = 0; t < j.taps; ++t) sum = fma(load(turned + t * 16), load(x + t * stride), sum);
       } else {
-        for (int64_t t = 0; t < j.taps; ++t) sum = fma(load(turned + t * 16), value_at(j, r, i - (j.taps - 1 - t) * j.dilation, ch, lanes), sum);
+        for (int64_t t = 0; t < j.taps; ++t)
+          sum = fma(load(turned + t * 16), value_at(j, r, i - (j.taps - 1 - t) * j.dilation, ch, lanes), sum);
       }
       float* y = j.y + (r.first + i * r.step) * j.channels + ch;
       if (j.is_silu) {
@@ -51,7 +52,8 @@ void slice(const Job& j, int64_t ch, float* turned) {
       store_lanes(y, sum, lanes);
     }
     if (j.state.out)
-      for (int64_t i = 0; i < j.past; ++i) store_state(j.state, i * j.channels + ch, value_at(j, r, r.count - j.past + i, ch, lanes), lanes);
+      for (int64_t i = 0; i < j.past; ++i)
+        store_state(j.state, i * j.channels + ch, value_at(j, r, r.count - j.past + i, ch, lanes), lanes);
   }
 }
 
@@ -76,7 +78,8 @@ void run(const OpCall& c) {
       tasks > 1 ? c.pool : nullptr, tasks,
       [](void* context, int64_t task, int worker) {
         const Job& job = *static_cast<const Job*>(context);
-        for (int64_t s = task * job.slices_per_task; s < (task + 1) * job.slices_per_task && s * 16 < job.channels; ++s) slice(job, s * 16, job.turned + int64_t(worker) * job.taps * 16);
+        for (int64_t s = task * job.slices_per_task; s < (task + 1) * job.slices_per_task && s * 16 < job.channels; ++s)
+          slice(job, s * 16, job.turned + int64_t(worker) * job.taps * 16);
       },
       &j);
 }

@@ -10,7 +10,8 @@ namespace {
 
 enum Input { kX, kR, kRBias, kFirstState, kSegments = kFirstState + kCellStates };
 
-static_assert(int(format::CellKind::lstm) == int(CellKind::kLstm) && int(format::CellKind::gru) == int(CellKind::kGru) && int(format::CellKind::MAX) == int(CellKind::kSlstm));
+static_assert(int(format::CellKind::lstm) == int(CellKind::kLstm) &&
+              int(format::CellKind::gru) == int(CellKind::kGru) && int(format::CellKind::MAX) == int(CellKind::kSlstm));
 
 constexpr int kGates[] = {1, 4, 3, 4};
 constexpr int kStates[] = {1, 2, 1, 4};
@@ -22,7 +23,8 @@ Status parse(const void* attrs, OpParams* out) {
   CellParams p{CellKind::kRnn, false, false};
   if (a) p = {CellKind(a->kind()), a->forget_exp(), a->reverse()};
   RNL_CHECK_ARG(int(p.kind) <= int(CellKind::kSlstm), "cell_recurrence: kind %d is not known", int(p.kind));
-  RNL_CHECK_ARG(!p.forget_exp || p.kind == CellKind::kSlstm, "cell_recurrence: forget_exp is of slstm, the kind is %s", kNames[int(p.kind)]);
+  RNL_CHECK_ARG(!p.forget_exp || p.kind == CellKind::kSlstm, "cell_recurrence: forget_exp is of slstm, the kind is %s",
+                kNames[int(p.kind)]);
   *params_of<CellParams>(out) = p;
   return Status::ok();
 }
@@ -33,7 +35,8 @@ Status check(const OpCall& c) {
   RNL_TRY(check_shape("cell_recurrence", "x", c.in[kX], DType::kF32, {-1, gates, -1, -1}));
   const int64_t tokens = c.in[kX].dims[0], heads = c.in[kX].dims[2], dim = c.in[kX].dims[3];
   RNL_TRY(check_shape("cell_recurrence", "R", c.in[kR], DType::kF32, {gates, heads, dim, dim}));
-  if (has_input(c, kRBias)) RNL_TRY(check_shape("cell_recurrence", "r_bias", c.in[kRBias], DType::kF32, {gates, heads, dim}));
+  if (has_input(c, kRBias))
+    RNL_TRY(check_shape("cell_recurrence", "r_bias", c.in[kRBias], DType::kF32, {gates, heads, dim}));
   RNL_TRY(check_shape("cell_recurrence", "y", c.out[0], DType::kF32, {tokens, heads * dim}));
   bool has_states = false;
   for (int i = 0; i < kCellStates; ++i) {
@@ -55,7 +58,9 @@ struct Cell {
 void step(const CellParams& p, const double* x, const double* r, Cell* s) {
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
   switch (p.kind) {
-    case CellKind::kRnn: s->h = std::tanh(x[0] + r[0]); return;
+    case CellKind::kRnn:
+      s->h = std::tanh(x[0] + r[0]);
+      return;
     case CellKind::kLstm:
       s->c = sigmoid(x[1] + r[1]) * s->c + sigmoid(x[0] + r[0]) * std::tanh(x[2] + r[2]);
       s->h = sigmoid(x[3] + r[3]) * std::tanh(s->c);
@@ -91,7 +96,8 @@ void reference(const OpCall& c) {
   for_each_segment(c, kSegments, x.dims[0], [&](int64_t first, int64_t count) {
     for (int64_t ch = 0; ch < width; ++ch) {
       double s[kCellStates];
-      for (int k = 0; k < kCellStates; ++k) s[k] = has_input(c, kFirstState + k) ? state_value(c.in[kFirstState + k], ch) : 0;
+      for (int k = 0; k < kCellStates; ++k)
+        s[k] = has_input(c, kFirstState + k) ? state_value(c.in[kFirstState + k], ch) : 0;
       after[size_t(ch)] = {s[0], s[1], s[2], s[3]};
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -102,7 +108,8 @@ void reference(const OpCall& c) {
         for (int64_t g = 0; g < gates; ++g) {
           in[g] = f(kX, (t * gates + g) * width + ch);
           back[g] = has_input(c, kRBias) ? f(kRBias, g * width + ch) : 0;
-          for (int64_t k = 0; k < dim; ++k) back[g] += f(kR, (g * width + ch) * dim + k) * before[size_t(ch / dim * dim + k)].h;
+          for (int64_t k = 0; k < dim; ++k)
+            back[g] += f(kR, (g * width + ch) * dim + k) * before[size_t(ch / dim * dim + k)].h;
         }
         step(p, in, back, &after[size_t(ch)]);
         y[t * width + ch] = float(after[size_t(ch)].h);
@@ -119,6 +126,7 @@ void reference(const OpCall& c) {
 
 }  // namespace
 
-extern constexpr OpDef cell_recurrence_def = define_op(registry_row::cell_recurrence, parse, check, reference, check_data);
+extern constexpr OpDef cell_recurrence_def =
+    define_op(registry_row::cell_recurrence, parse, check, reference, check_data);
 
 }  // namespace runnel

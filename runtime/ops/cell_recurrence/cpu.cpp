@@ -1,5 +1,5 @@
-// Blocks of 16 channels of a head. A token's products with R are rows times h; heads see only themselves, so with several of them each runs
-// through all tokens by itself. One wide head is shared by the threads token by token.
+// Blocks of 16 channels of a head. A token's products with R are rows times h; heads see only themselves, so with
+// several of them each runs through all tokens by itself. One wide head is shared by the threads token by token.
 #include "ops/cell_recurrence/cell_recurrence.h"
 #include "ops/sequence.inl"
 #include "ops/unary/activations.inl"
@@ -79,7 +79,8 @@ RNL_ONCE void step(const Job& j, int64_t t, int64_t head, int64_t ch, bool odd) 
     h = fma(z, load(before + ch) - candidate, candidate);
   } else {
     const f32x16 n = load(cells + j.padded), i = x[0] + back[0], f = x[1] + back[1];
-    const f32x16 kept = load(cells + 2 * j.padded) + (j.params.forget_exp ? f : -activate<UnaryKind::kSoftplus>(-f, 1.0f));
+    const f32x16 kept =
+        load(cells + 2 * j.padded) + (j.params.forget_exp ? f : -activate<UnaryKind::kSoftplus>(-f, 1.0f));
     const i32x16 empty = n == splat(0.0f);
     const f32x16 m = select(empty, i, max(kept, i));
     const f32x16 keep = select(empty, splat(0.0f), exp(kept - m)), take = exp(i - m);
@@ -105,7 +106,14 @@ RNL_ONCE void keep(const Job& j, int64_t head, bool odd) {
   for (int k = 0; k < kCellStates; ++k)
     for (int64_t ch = 0; ch < j.dim; ch += 16) {
       const int lanes = j.dim - ch < 16 ? int(j.dim - ch) : 16;
-      store_state(j.states[k], head * j.dim + ch, load(head_at(j, head) + (k ? k + 1 : odd ? 1 : 0) * j.padded + ch), lanes);
+      store_state(j.states[k], head * j.dim + ch,
+                  load(head_at(j, head) +
+                       (k     ? k + 1
+                        : odd ? 1
+                              : 0) *
+                           j.padded +
+                       ch),
+                  lanes);
     }
 }
 

@@ -15,17 +15,32 @@ constexpr int kStates = 3, kSegments = kStates + kCellStates;
 
 const char* refuses(const OpCall& c) { return c.in[0].dims[3] > 2048 ? "more than 2048 dims a head" : nullptr; }
 
-uint64_t rounds(const OpCall& c) { return uint64_t(c.in[0].dims[0]) * rounds_of(c.in[0].dims[3], 128) * (uint64_t(c.in[0].dims[1]) * (uint64_t(c.in[0].dims[3]) + 1) + 2); }
+uint64_t rounds(const OpCall& c) {
+  return uint64_t(c.in[0].dims[0]) * rounds_of(c.in[0].dims[3], 128) *
+         (uint64_t(c.in[0].dims[1]) * (uint64_t(c.in[0].dims[3]) + 1) + 2);
+}
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<CellParams>(c);
   const TensorView& x = c.in[0];
-  r.window({r.has(c.in, c.in_count, 3), r.has(c.in, c.in_count, 4), r.has(c.in, c.in_count, 5), r.has(c.in, c.in_count, 6), r.has(c.out, c.out_count, 1), r.has(c.out, c.out_count, 2),
+  r.window({r.has(c.in, c.in_count, 3), r.has(c.in, c.in_count, 4), r.has(c.in, c.in_count, 5),
+            r.has(c.in, c.in_count, 6), r.has(c.out, c.out_count, 1), r.has(c.out, c.out_count, 2),
             r.has(c.out, c.out_count, 3), r.has(c.out, c.out_count, 4)});
-  Push push{uint32_t(x.dims[0]), uint32_t(x.dims[2]), r.input(c, 0), r.input(c, 1), r.input(c, 2), r.input(c, kSegments), segments_of(c, kSegments), r.output(c, 0), {}, {}};
-  for (int i = 0; i < kCellStates; ++i) push.state[i] = r.state_input(c, kStates + i), push.out_state[i] = r.state_output(c, 1 + i);
+  Push push{uint32_t(x.dims[0]),
+            uint32_t(x.dims[2]),
+            r.input(c, 0),
+            r.input(c, 1),
+            r.input(c, 2),
+            r.input(c, kSegments),
+            segments_of(c, kSegments),
+            r.output(c, 0),
+            {},
+            {}};
+  for (int i = 0; i < kCellStates; ++i)
+    push.state[i] = r.state_input(c, kStates + i), push.out_state[i] = r.state_output(c, 1 + i);
   const uint32_t dim = uint32_t(x.dims[3]);
-  r.grid(shader_cell_recurrence, {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim}, push, push.heads, 1, 1);
+  r.grid(shader_cell_recurrence, {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim}, push, push.heads,
+         1, 1);
 }
 
 }  // namespace

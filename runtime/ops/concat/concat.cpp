@@ -30,7 +30,8 @@ Status check(const OpCall& c) {
     RNL_CHECK_ARG(fits, "concat: input %d is %s but y is %s", k, describe(x, a, sizeof a), describe(y, b, sizeof b));
     sum += x.dims[axis];  // below 2^40 each, at most 16 of them
   }
-  RNL_CHECK_ARG(sum == y.dims[axis], "concat: the inputs' axis %d adds up to %" PRId64 " but y is %s", axis, sum, describe(y, b, sizeof b));
+  RNL_CHECK_ARG(sum == y.dims[axis], "concat: the inputs' axis %d adds up to %" PRId64 " but y is %s", axis, sum,
+                describe(y, b, sizeof b));
   return Status::ok();
 }
 
@@ -45,7 +46,9 @@ void reference(const OpCall& c) {
   for (int k = 0; k < c.in_count; ++k) {
     const size_t bytes = inner * size_t(c.in[k].dims[axis]);
     if (bytes == 0) continue;
-    for (size_t i = 0; i < outer; ++i) std::memcpy(static_cast<char*>(y.data) + i * stride + at, static_cast<const char*>(c.in[k].data) + i * bytes, bytes);
+    for (size_t i = 0; i < outer; ++i)
+      std::memcpy(static_cast<char*>(y.data) + i * stride + at, static_cast<const char*>(c.in[k].data) + i * bytes,
+                  bytes);
     at += bytes;
   }
 }

@@ -1,4 +1,5 @@
-// Rows of a packed table lie scattered over tiles, so that looking one up is waiting for memory: threads wait side by side.
+// Rows of a packed table lie scattered over tiles, so that looking one up is waiting for memory: threads wait side by
+// side.
 #include "cpu/call.h"
 #include "format/packed.h"
 #include "ops/embedding/embedding.h"

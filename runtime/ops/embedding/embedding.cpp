@@ -27,11 +27,12 @@ Status check(const OpCall& c) {
   RNL_CHECK_ARG((table.dtype == DType::kF32 || table.dtype == DType::kPacked) && table.rank == 2,
                 "embedding: table is %s, want packed or f32 [vocab, channels]", describe(table, a, sizeof a));
   const int32_t outside = params_of<EmbeddingParams>(c).outside;
-  RNL_CHECK_ARG(outside < table.dims[0], "embedding: outside is %d but the table is %s", int(outside), describe(table, a, sizeof a));
+  RNL_CHECK_ARG(outside < table.dims[0], "embedding: outside is %d but the table is %s", int(outside),
+                describe(table, a, sizeof a));
   bool fits = y.dtype == DType::kF32 && y.rank == ids.rank + 1 && y.dims[y.rank - 1] == table.dims[1];
   for (int i = 0; fits && i < ids.rank; ++i) fits = y.dims[i] == ids.dims[i];
-  RNL_CHECK_ARG(fits, "embedding: y is %s but ids are %s with %" PRId64 " channels", describe(y, a, sizeof a), describe(ids, b, sizeof b),
-                table.dims[1]);
+  RNL_CHECK_ARG(fits, "embedding: y is %s but ids are %s with %" PRId64 " channels", describe(y, a, sizeof a),
+                describe(ids, b, sizeof b), table.dims[1]);
   return Status::ok();
 }
 
@@ -40,8 +41,9 @@ Status check_data(const OpCall& c) {
   const int64_t n = element_count(c.in[0]), vocab = c.in[1].dims[0];
   if (params_of<EmbeddingParams>(c).outside >= 0) return Status::ok();
   for (int64_t i = 0; i < n; ++i)
-    RNL_CHECK_ARG(ids[i] >= 0 && ids[i] < vocab, "embedding: id %d at index %" PRId64 " is not in the vocabulary of %" PRId64 " rows",
-                  ids[i], i, vocab);
+    RNL_CHECK_ARG(ids[i] >= 0 && ids[i] < vocab,
+                  "embedding: id %d at index %" PRId64 " is not in the vocabulary of %" PRId64 " rows", ids[i], i,
+                  vocab);
   return Status::ok();
 }
 

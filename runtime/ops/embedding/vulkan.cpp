@@ -23,14 +23,18 @@ void record(Recorder& r, const OpCall& c) {
   const TensorView& table = c.in[1];
   const uint32_t tokens = elements(c.in[0]), channels = uint32_t(table.dims[1]), vocab = uint32_t(table.dims[0]);
   if (table.dtype != DType::kPacked) {
-    r.items(shader_embedding__f32, {}, DensePush{tokens * channels, r.input(c, 0), r.output(c, 0), channels, vocab, r.input(c, 1), outside, scale}, uint64_t(tokens) * channels);
+    r.items(shader_embedding__f32, {},
+            DensePush{tokens * channels, r.input(c, 0), r.output(c, 0), channels, vocab, r.input(c, 1), outside, scale},
+            uint64_t(tokens) * channels);
     return;
   }
   const uint32_t n = tokens * ((channels + 3) / 4);
   for_each_window(r, table, [&](const WeightWindow& w) {
     const uint32_t first = w.first_tile * kTileRows, end = first + w.tiles * kTileRows;
     r.items(shader_embedding__packed, format_constants(table),
-            PackedPush{n, r.input(c, 0), r.output(c, 0), channels, first, end < vocab ? end : vocab, vocab, outside, scale, w.at, w.tile_words}, n);
+            PackedPush{n, r.input(c, 0), r.output(c, 0), channels, first, end < vocab ? end : vocab, vocab, outside,
+                       scale, w.at, w.tile_words},
+            n);
   });
 }
 

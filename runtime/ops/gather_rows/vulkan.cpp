@@ -14,7 +14,8 @@ void record(Recorder& r, const OpCall& c) {
   const uint32_t n = elements(c.out[0]);
   if (n == 0) return;
   const uint32_t inner = n / elements(c.in[1]);
-  r.items(shader_gather_rows, {}, Push{n, r.input(c, 0), r.input(c, 1), r.output(c, 0), inner, uint32_t(c.in[0].dims[0])}, n);
+  r.items(shader_gather_rows, {},
+          Push{n, r.input(c, 0), r.input(c, 1), r.output(c, 0), inner, uint32_t(c.in[0].dims[0])}, n);
 }
 
 }  // namespace

@@ -15,14 +15,16 @@ struct Job {
 };
 
 void run(const OpCall& c) {
-  Job j{input<float>(c, 0), input<float>(c, 1), output<float>(c, 0), elements_of(c.in[0]), activation_of(params_of<GluParams>(c).activation)};
+  Job j{input<float>(c, 0), input<float>(c, 1), output<float>(c, 0), elements_of(c.in[0]),
+        activation_of(params_of<GluParams>(c).activation)};
   const int64_t tasks = (j.n + kElementsPerTask - 1) / kElementsPerTask;
   parallel_for(
       tasks > 1 ? c.pool : nullptr, tasks,
       [](void* context, int64_t task, int) {
         const Job& job = *static_cast<const Job*>(context);
         const int64_t begin = task * kElementsPerTask, left = job.n - begin;
-        activate_span(job.fn, job.gate + begin, job.up + begin, job.y + begin, left < kElementsPerTask ? left : kElementsPerTask, 1.0f);
+        activate_span(job.fn, job.gate + begin, job.up + begin, job.y + begin,
+                      left < kElementsPerTask ? left : kElementsPerTask, 1.0f);
       },
       &j);
 }

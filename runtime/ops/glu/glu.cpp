@@ -9,8 +9,8 @@ Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::GluAttrs*>(attrs);
   const int kind = a ? int(a->activation()) : 0;
   RNL_CHECK_ARG(kind >= 0 && kind < kUnaryKinds, "glu: activation %d is not known", kind);
-  RNL_CHECK_ARG(UnaryKind(kind) != UnaryKind::kScale && UnaryKind(kind) != UnaryKind::kSoftcap, "glu: %s is not an activation for gates",
-                UnaryKind(kind) == UnaryKind::kScale ? "scale" : "softcap");
+  RNL_CHECK_ARG(UnaryKind(kind) != UnaryKind::kScale && UnaryKind(kind) != UnaryKind::kSoftcap,
+                "glu: %s is not an activation for gates", UnaryKind(kind) == UnaryKind::kScale ? "scale" : "softcap");
   params_of<GluParams>(out)->activation = UnaryKind(kind);
   return Status::ok();
 }
@@ -20,8 +20,8 @@ Status check(const OpCall& c) {
   const TensorView &gate = c.in[0], &up = c.in[1], &y = c.out[0];
   RNL_TRY(check_dense("glu", "gate", gate));
   RNL_CHECK_ARG(gate.dtype == DType::kF32, "glu: gate is %s, want f32", describe(gate, a, sizeof a));
-  RNL_CHECK_ARG(up.dtype == DType::kF32 && same_shape(gate, up), "glu: up is %s but gate is %s", describe(up, a, sizeof a),
-                describe(gate, b, sizeof b));
+  RNL_CHECK_ARG(up.dtype == DType::kF32 && same_shape(gate, up), "glu: up is %s but gate is %s",
+                describe(up, a, sizeof a), describe(gate, b, sizeof b));
   RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(gate, y), "glu: y is %s but gate is %s", describe(y, a, sizeof a),
                 describe(gate, b, sizeof b));
   return Status::ok();

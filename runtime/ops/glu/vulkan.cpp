@@ -12,7 +12,8 @@ struct Push {
 
 void record(Recorder& r, const OpCall& c) {
   const uint32_t n = elements(c.out[0]);
-  r.items(shader_glu, {uint32_t(params_of<GluParams>(c).activation)}, Push{n, r.input(c, 0), r.input(c, 1), r.output(c, 0)}, n);
+  r.items(shader_glu, {uint32_t(params_of<GluParams>(c).activation)},
+          Push{n, r.input(c, 0), r.input(c, 1), r.output(c, 0)}, n);
 }
 
 }  // namespace

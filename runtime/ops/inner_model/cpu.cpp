@@ -1,5 +1,5 @@
-// A task is one head. Its planes are changed where the state goes to (or in scratch when it is not kept); W_t of a map is made in scratch.
-// Vectors are padded to whole tiles of 16 with zeros, rows of matrices are not.
+// A task is one head. Its planes are changed where the state goes to (or in scratch when it is not kept); W_t of a map
+// is made in scratch. Vectors are padded to whole tiles of 16 with zeros, rows of matrices are not.
 #include "ops/inner_model/inner_model.h"
 #include "ops/sequence.inl"
 #include "ops/unary/activations.inl"
@@ -34,8 +34,10 @@ struct Head {
   int64_t bias2() const { return second() + int64_t(j.p.hidden) * j.dim; }
 };
 
-// out = x W + b with W = w + by * more (more null: w alone); w is [n_in, n_out], b lies at `bias` of both planes when >= 0.
-RNL_NOINLINE void vector_matrix(const float* x, const float* w, const float* more, float by, int64_t at, int64_t bias, int64_t n_in, int64_t n_out, float* out) {
+// out = x W + b with W = w + by * more (more null: w alone); w is [n_in, n_out], b lies at `bias` of both planes when
+// >= 0.
+RNL_NOINLINE void vector_matrix(const float* x, const float* w, const float* more, float by, int64_t at, int64_t bias,
+                                int64_t n_in, int64_t n_out, float* out) {
   const f32x16 b = splat(by);
   for (int64_t c = 0; c < n_out; c += 16) {
     const int lanes = lanes_at(c, n_out);
@@ -57,7 +59,9 @@ RNL_NOINLINE void forward(const Head& u, const float* w, const float* more, floa
   const UnaryKind kind = UnaryKind(j.p.activation);
   for (int64_t i = 0; i < j.inner; i += 16) {
     const f32x16 v = load(u.pre + i);
-    store(u.act + i, kind == UnaryKind::kRelu ? activate<UnaryKind::kRelu>(v, 1) : kind == UnaryKind::kSilu ? activate<UnaryKind::kSilu>(v, 1) : activate<UnaryKind::kGeluTanh>(v, 1));
+    store(u.act + i, kind == UnaryKind::kRelu   ? activate<UnaryKind::kRelu>(v, 1)
+                     : kind == UnaryKind::kSilu ? activate<UnaryKind::kSilu>(v, 1)
+                                                : activate<UnaryKind::kGeluTanh>(v, 1));
   }
   vector_matrix(u.act, w, more, by, u.second(), j.p.bias ? u.bias2() : -1, j.p.hidden, j.dim, u.z);
 }
@@ -107,7 +111,8 @@ RNL_NOINLINE f32x16 loss_slope(const InnerModelParams& p, f32x16 e) {
   if (p.loss == InnerLoss::kHuber) return select(a > splat(p.loss_delta), sign * p.loss_delta, e);
   if (p.loss == InnerLoss::kSquared) return e;
   // a^(p - 1); 0 stays 0 unless p is 1.
-  const f32x16 power = select(a > splat(0.0f), exp(log(a) * (p.loss_power - 1)), splat(p.loss_power == 1 ? 1.0f : 0.0f));
+  const f32x16 power =
+      select(a > splat(0.0f), exp(log(a) * (p.loss_power - 1)), splat(p.loss_power == 1 ? 1.0f : 0.0f));
   return select(e == e, sign * power * p.loss_power, e);
 }
 
@@ -149,7 +154,8 @@ RNL_NOINLINE void train(const Head& u, const float* k, const float* v, const Rat
     const f32x16 mean = splat(reduce_add(total) / float(n)), part = splat(reduce_add(along) / float(n));
     for (int64_t i = 0; i < n; i += 16) {
       const int lanes = lanes_at(i, n);
-      store_lanes(u.dz + i, (load_lanes(u.dz + i, lanes) - mean - load_lanes(u.unit + i, lanes) * part) * inverse, lanes);
+      store_lanes(u.dz + i, (load_lanes(u.dz + i, lanes) - mean - load_lanes(u.unit + i, lanes) * part) * inverse,
+                  lanes);
     }
   }
   const float* out = u.dz;
@@ -157,11 +163,13 @@ RNL_NOINLINE void train(const Head& u, const float* k, const float* v, const Rat
     for (int64_t i = 0; i < j.inner; ++i) {
       const float* row = u.base + u.second() + i * n;
       f32x16 dot = splat(0.0f);
-      for (int64_t c = 0; c < n; c += 16) dot = fma(load_lanes(row + c, lanes_at(c, n)), load_lanes(u.dz + c, lanes_at(c, n)), dot);
+      for (int64_t c = 0; c < n; c += 16)
+        dot = fma(load_lanes(row + c, lanes_at(c, n)), load_lanes(u.dz + c, lanes_at(c, n)), dot);
       u.dact[i] = reduce_add(dot);
       put(u, u.second() + i * n, n, u.act[i], u.dz, r);
     }
-    for (int64_t i = 0; i < j.inner; i += 16) store(u.dact + i, load(u.dact + i) * slope(UnaryKind(j.p.activation), load(u.pre + i)));
+    for (int64_t i = 0; i < j.inner; i += 16)
+      store(u.dact + i, load(u.dact + i) * slope(UnaryKind(j.p.activation), load(u.pre + i)));
     if (j.p.bias) put(u, u.bias2(), n, 1, u.dz, r);
     out = u.dact;
   }
@@ -178,15 +186,18 @@ RNL_NOINLINE void map_matrix(const Head& u, int64_t at, int64_t rows, int64_t co
       const f32x16 a = abs(load_lanes(u.sum + at + i, lanes_at(i, n)));
       total = total + select(a > splat(0.0f), exp(log(a) * p.map_power), splat(0.0f));
     }
-    const float sum = reduce_add(total), by = sum > 0 ? exp(log(splat(sum)) * (-(p.map_power - 2) / p.map_power))[0] : 0.0f;
-    for (int64_t i = 0; i < n; i += 16) store_lanes(u.now + at + i, load_lanes(u.sum + at + i, lanes_at(i, n)) * by, lanes_at(i, n));
+    const float sum = reduce_add(total),
+                by = sum > 0 ? exp(log(splat(sum)) * (-(p.map_power - 2) / p.map_power))[0] : 0.0f;
+    for (int64_t i = 0; i < n; i += 16)
+      store_lanes(u.now + at + i, load_lanes(u.sum + at + i, lanes_at(i, n)) * by, lanes_at(i, n));
     return;
   }
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = u.sum + at + r * columns;
     float* to = u.now + at + r * columns;
     f32x16 top = splat(-__builtin_inff()), total = splat(0.0f);
-    for (int64_t c = 0; c < columns; c += 16) top = max(top, columns - c < 16 ? load_n(from + c, int(columns - c), -__builtin_inff()) : load(from + c));
+    for (int64_t c = 0; c < columns; c += 16)
+      top = max(top, columns - c < 16 ? load_n(from + c, int(columns - c), -__builtin_inff()) : load(from + c));
     const float largest = reduce_max(top);
     for (int64_t c = 0; c < columns; c += 16) {
       const int lanes = lanes_at(c, columns);
@@ -195,12 +206,14 @@ RNL_NOINLINE void map_matrix(const Head& u, int64_t at, int64_t rows, int64_t co
       total = total + e;
     }
     const float inverse = 1.0f / reduce_add(total);
-    for (int64_t c = 0; c < columns; c += 16) store_lanes(to + c, load_lanes(to + c, lanes_at(c, columns)) * inverse, lanes_at(c, columns));
+    for (int64_t c = 0; c < columns; c += 16)
+      store_lanes(to + c, load_lanes(to + c, lanes_at(c, columns)) * inverse, lanes_at(c, columns));
   }
 }
 
 RNL_NOINLINE void copy(const Job& j, const float* from, float* to) {
-  for (int64_t i = 0; i < j.parameters; i += 16) store_lanes(to + i, load_lanes(from + i, lanes_at(i, j.parameters)), lanes_at(i, j.parameters));
+  for (int64_t i = 0; i < j.parameters; i += 16)
+    store_lanes(to + i, load_lanes(from + i, lanes_at(i, j.parameters)), lanes_at(i, j.parameters));
 }
 
 RNL_NOINLINE void map(const Head& u) {
@@ -233,8 +246,23 @@ void run_head(void* context, int64_t h, int worker) {
   };
   float* planes = j.state_out ? j.state_out + h * state : take(state);
   if (!j.state_in) __builtin_memset(planes, 0, size_t(state) * sizeof(float));
-  else if (j.state_in + h * state != planes) __builtin_memcpy(planes, j.state_in + h * state, size_t(state) * sizeof(float));
-  Head u{j, h, planes, planes + j.parameters, j.planes == 3 ? planes + 2 * j.parameters : nullptr, j.p.map == InnerMap::kIdentity ? nullptr : take(j.parameters), {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  else if (j.state_in + h * state != planes)
+    __builtin_memcpy(planes, j.state_in + h * state, size_t(state) * sizeof(float));
+  Head u{j,
+         h,
+         planes,
+         planes + j.parameters,
+         j.planes == 3 ? planes + 2 * j.parameters : nullptr,
+         j.p.map == InnerMap::kIdentity ? nullptr : take(j.parameters),
+         {},
+         {},
+         {},
+         {},
+         {},
+         {},
+         {},
+         {},
+         {}};
   float** vectors[kVectors] = {&u.pre, &u.act, &u.z, &u.unit, &u.dz, &u.dact, &u.x, &u.target, &u.f};
   for (float** v : vectors) {
     *v = take(j.vector);
@@ -244,7 +272,8 @@ void run_head(void* context, int64_t h, int worker) {
     const int64_t row = (t * j.heads + h) * n, gate = t * j.heads + h;
     train(u, j.k + row, j.v + row, {j.rate[gate], j.keep ? j.keep[gate] : 1.0f, j.momentum ? j.momentum[gate] : 0.0f});
     const float* read = j.read ? j.read + gate : nullptr;
-    for (int64_t i = 0; i < n; i += 16) store_lanes(u.x + i, load_lanes(j.q + row + i, lanes_at(i, n)) * j.p.scale, lanes_at(i, n));
+    for (int64_t i = 0; i < n; i += 16)
+      store_lanes(u.x + i, load_lanes(j.q + row + i, lanes_at(i, n)) * j.p.scale, lanes_at(i, n));
     const float* current = read ? u.base : u.sum;
     if (u.now) map(u), current = u.now;
     forward(u, current, read ? u.sum : nullptr, read ? *read : 0.0f, u.x);
@@ -265,18 +294,23 @@ Job job_of(const OpCall& c) {
   return j;
 }
 
-size_t scratch_bytes(const OpCall& c, int workers) { return size_t(job_of(c).worker_floats) * size_t(workers) * sizeof(float); }
+size_t scratch_bytes(const OpCall& c, int workers) {
+  return size_t(job_of(c).worker_floats) * size_t(workers) * sizeof(float);
+}
 
 void run(const OpCall& c) {
   Job j = job_of(c);
-  j.q = input<float>(c, kQ), j.k = input<float>(c, kK), j.v = input<float>(c, kV), j.rate = input<float>(c, kRate), j.keep = input<float>(c, kKeep);
-  j.momentum = input<float>(c, kMomentum), j.read = input<float>(c, kRead), j.norm_weight = input<float>(c, kNormWeight), j.norm_bias = input<float>(c, kNormBias);
+  j.q = input<float>(c, kQ), j.k = input<float>(c, kK), j.v = input<float>(c, kV), j.rate = input<float>(c, kRate),
+  j.keep = input<float>(c, kKeep);
+  j.momentum = input<float>(c, kMomentum), j.read = input<float>(c, kRead),
+  j.norm_weight = input<float>(c, kNormWeight), j.norm_bias = input<float>(c, kNormBias);
   j.state_in = input<float>(c, kState);
   j.state_out = c.out_count > 1 && c.out[1].dtype != DType::kNone ? output<float>(c, 1) : nullptr;
   j.y = output<float>(c, 0);
   j.position = c.position;
   j.scratch = reinterpret_cast<float*>(c.scratch);
-  parallel_for(double(j.tokens) * double(j.heads) * double(j.parameters) >= 32768 && j.heads > 1 ? c.pool : nullptr, j.heads, run_head, &j);
+  parallel_for(double(j.tokens) * double(j.heads) * double(j.parameters) >= 32768 && j.heads > 1 ? c.pool : nullptr,
+               j.heads, run_head, &j);
 }
 
 constexpr Kernel kRows[] = {{"inner_model_f32__" RNL_ISA_NAME, nullptr, scratch_bytes, run}};

@@ -21,25 +21,50 @@ const char* refuses(const OpCall& c) {
 }
 
 // W at the batch's start, A, S and W_t of each head.
-uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.in[kQ].dims[1] * 4 * parameters_of(params_of<InnerModelParams>(c), c.in[kQ].dims[2])) * 4; }
+uint64_t scratch_bytes(const OpCall& c) {
+  return uint64_t(c.in[kQ].dims[1] * 4 * parameters_of(params_of<InnerModelParams>(c), c.in[kQ].dims[2])) * 4;
+}
 
 // Two passes forwards and one back a token, and all parameters some times.
 uint64_t rounds(const OpCall& c) {
   const auto& p = params_of<InnerModelParams>(c);
   const uint64_t dim = uint64_t(c.in[kQ].dims[2]), hidden = uint64_t(p.hidden), inner = hidden ? hidden : dim;
-  const uint64_t forwards = rounds_of(int64_t(inner), 128) * (dim + 1) + (hidden ? rounds_of(int64_t(dim), 128) * (hidden + 1) : 0);
-  return uint64_t(c.in[kQ].dims[0]) * (3 * forwards + 8 * rounds_of(parameters_of(p, int64_t(dim)), 128) + 16 * rounds_of(int64_t(dim), 128) + (p.map == InnerMap::kSoftmax ? 4 * inner : 0));
+  const uint64_t forwards =
+      rounds_of(int64_t(inner), 128) * (dim + 1) + (hidden ? rounds_of(int64_t(dim), 128) * (hidden + 1) : 0);
+  return uint64_t(c.in[kQ].dims[0]) *
+         (3 * forwards + 8 * rounds_of(parameters_of(p, int64_t(dim)), 128) + 16 * rounds_of(int64_t(dim), 128) +
+          (p.map == InnerMap::kSoftmax ? 4 * inner : 0));
 }
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<InnerModelParams>(c);
   const TensorView& q = c.in[kQ];
   r.window({r.has(c.in, c.in_count, kState), r.has(c.out, c.out_count, 1)});
-  const Push push{uint32_t(q.dims[0]), uint32_t(q.dims[1]), uint32_t(p.batch),
-                  r.input(c, kQ), r.input(c, kK), r.input(c, kV), r.input(c, kRate), r.input(c, kKeep), r.input(c, kMomentum), r.input(c, kRead), r.input(c, kNormWeight), r.input(c, kNormBias),
-                  r.state_input(c, kState), r.scratch(), r.output(c, 0), r.state_output(c, 1),
-                  p.scale, p.eps, p.loss_power, p.loss_delta, p.map_power};
-  r.grid(shader_inner_model, {uint32_t(q.dims[2]), uint32_t(p.hidden), p.activation, p.bias, p.residual, uint32_t(p.loss), uint32_t(p.map), has_input(c, kNormWeight), has_input(c, kMomentum)}, push, push.heads, 1, 1);
+  const Push push{uint32_t(q.dims[0]),
+                  uint32_t(q.dims[1]),
+                  uint32_t(p.batch),
+                  r.input(c, kQ),
+                  r.input(c, kK),
+                  r.input(c, kV),
+                  r.input(c, kRate),
+                  r.input(c, kKeep),
+                  r.input(c, kMomentum),
+                  r.input(c, kRead),
+                  r.input(c, kNormWeight),
+                  r.input(c, kNormBias),
+                  r.state_input(c, kState),
+                  r.scratch(),
+                  r.output(c, 0),
+                  r.state_output(c, 1),
+                  p.scale,
+                  p.eps,
+                  p.loss_power,
+                  p.loss_delta,
+                  p.map_power};
+  r.grid(shader_inner_model,
+         {uint32_t(q.dims[2]), uint32_t(p.hidden), p.activation, p.bias, p.residual, uint32_t(p.loss), uint32_t(p.map),
+          has_input(c, kNormWeight), has_input(c, kMomentum)},
+         push, push.heads, 1, 1);
 }
 
 }  // namespace

@@ -19,12 +19,15 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("layer_norm", "x", x));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "layer_norm: x is %s, want f32 [..., channels]", describe(x, a, sizeof a));
-  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "layer_norm: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "layer_norm: x is %s, want f32 [..., channels]",
+                describe(x, a, sizeof a));
+  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "layer_norm: y is %s but x is %s", describe(y, a, sizeof a),
+                describe(x, b, sizeof b));
   for (int i = 1; i < 3; ++i)
     if (has_input(c, i))
-      RNL_CHECK_ARG(c.in[i].dtype == DType::kF32 && c.in[i].rank == 1 && c.in[i].dims[0] == x.dims[x.rank - 1], "layer_norm: %s is %s but x is %s",
-                    i == 1 ? "weight" : "bias", describe(c.in[i], a, sizeof a), describe(x, b, sizeof b));
+      RNL_CHECK_ARG(c.in[i].dtype == DType::kF32 && c.in[i].rank == 1 && c.in[i].dims[0] == x.dims[x.rank - 1],
+                    "layer_norm: %s is %s but x is %s", i == 1 ? "weight" : "bias", describe(c.in[i], a, sizeof a),
+                    describe(x, b, sizeof b));
   return Status::ok();
 }
 

@@ -6,8 +6,8 @@
 // outputs  y       the shape of x, f32; may share memory with x
 // attrs    eps in (0, 1)
 // states   none
-// tolerance 16 epsilons of f32, relative to the largest |y|, times the largest |x| over the row's deviation where that is above 1
-// source   Ba, Kiros & Hinton 2016, "Layer Normalization"; torch.nn.LayerNorm
+// tolerance 16 epsilons of f32, relative to the largest |y|, times the largest |x| over the row's deviation where that
+// is above 1 source   Ba, Kiros & Hinton 2016, "Layer Normalization"; torch.nn.LayerNorm
 #pragma once
 
 #include "ops/op.h"

@@ -14,7 +14,10 @@ struct Push {
 void record(Recorder& r, const OpCall& c) {
   const uint32_t n = elements(c.out[0]), channels = last_axis(c.in[0]);
   if (n == 0) return;
-  r.groups(shader_layer_norm, {}, Push{n / channels, channels, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), params_of<LayerNormParams>(c).eps}, n / channels);
+  r.groups(shader_layer_norm, {},
+           Push{n / channels, channels, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0),
+                params_of<LayerNormParams>(c).eps},
+           n / channels);
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
-// What each target brings: how the planes of a block row become bytes, and how bytes are multiplied with int8 activations.
+// What each target brings: how the planes of a block row become bytes, and how bytes are multiplied with int8
+// activations.
 //
 // A chunk is 64 bytes of weights: [16 rows][4 columns]. Every target defines
 //   Chunk, store_chunks(p, chunks)      8 chunks in the order that dot_group reads
-//   unpack_chunk<bits>(planes, c, bits) chunk c (0..7) of a block row, values q - offset_of(bits). kAnyBits: the template argument is 0 and
+//   unpack_chunk<bits>(planes, c, bits) chunk c (0..7) of a block row, values q - offset_of(bits). kAnyBits: the
+//   template argument is 0 and
 //                                       the last one counts
 //   dot_chunks<bits>(w, x, acc)         acc[16 rows] += 4 chunks (16 columns) times 16 activations of one token
 //   kRows, RowsF, RowsI                 how many rows of a tile the kernel for many tokens keeps in registers
@@ -44,7 +46,8 @@ RNL_INLINE int32_t four_bytes(const int8_t* p) {
 }
 #endif
 
-// Offset of chunk c of token t inside the 128 bytes of a block of four tokens, and of row r inside an unpacked block row.
+// Offset of chunk c of token t inside the 128 bytes of a block of four tokens, and of row r inside an unpacked block
+// row.
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 // Pairs of chunks side by side: eight columns of a token, or of a row, are neighbours.
 RNL_INLINE constexpr int group_offset(int c, int t) { return c / 2 * 32 + t * 8 + c % 2 * 4; }
@@ -60,7 +63,7 @@ constexpr bool kAnyBits = false;
 RNL_INLINE constexpr int offset_of(int) { return 0; }
 typedef __m512i Chunk;
 RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {
-  RNL_UNROLL for (int c = 0; c < 8; ++c) _mm512_storeu_si512(p + c * 64, chunks[c]);
+  RNL_UNROLL_FOR (int c = 0; c < 8; ++c) _mm512_storeu_si512(p + c * 64, chunks[c]);
 }
 
 template <int kBits>
@@ -77,7 +80,10 @@ RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
     const Chunk v = _mm512_loadu_si512(p + kTwoAt + (c & 1) * 64);
     const int s = kTwoShift - (c & 6);
     const Chunk m = _mm512_set1_epi8(char(3 << kTwoShift));
-    q = _mm512_or_si512(q, _mm512_and_si512(s > 0 ? _mm512_slli_epi16(v, unsigned(s)) : s < 0 ? _mm512_srli_epi16(v, unsigned(-s)) : v, m));
+    q = _mm512_or_si512(q, _mm512_and_si512(s > 0   ? _mm512_slli_epi16(v, unsigned(s))
+                                            : s < 0 ? _mm512_srli_epi16(v, unsigned(-s))
+                                                    : v,
+                                            m));
   }
   if constexpr ((kBits & 1) != 0) {
     uint64_t bits;
@@ -103,9 +109,9 @@ typedef Register<int32_t> RowsI;
 RNL_INLINE constexpr int class_of(int) { return 8; }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
-  RNL_UNROLL for (int c = 0; c < 4; ++c) {
+  RNL_UNROLL_FOR (int c = 0; c < 4; ++c) {
     const __m512i v = _mm512_loadu_si512(w + c * 64);
-    RNL_UNROLL for (int t = 0; t < 4; ++t)
+    RNL_UNROLL_FOR (int t = 0; t < 4; ++t)
       acc[t] = (RowsI)_mm512_dpbusd_epi32((__m512i)acc[t], v, _mm512_set1_epi32(four_bytes(x + c * 16 + t * 4)));
   }
 }
@@ -119,7 +125,7 @@ struct Chunk {
   __m256i v[2];
 };
 RNL_INLINE void store_chunks(uint8_t* p, const Chunk* chunks) {
-  RNL_UNROLL for (int c = 0; c < 8; ++c) {
+  RNL_UNROLL_FOR (int c = 0; c < 8; ++c) {
     _mm256_storeu_si256((__m256i*)(p + c * 64), chunks[c].v[0]);
     _mm256_storeu_si256((__m256i*)(p + c * 64 + 32), chunks[c].v[1]);
   }
@@ -157,10 +163,11 @@ RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int) {
   return {{unpack_half<kBits>(p, c, 0), unpack_half<kBits>(p, c, 1)}};
 }
 
-// Formats by how many products of a column pair (q * 127 * 2 at most) an int16 sum holds: 5 bits four, 6 bits two, 7 bits one. With 8 bits
-// the sign moves to the activation, and 128 * 128 * 2 still fits. For many tokens that is an exclusive or with the sign's bits, which
-// more execution units can do than a change of sign: |w| * ~x = w * x - |w| for negative w, and the last term, which does not depend on
-// the activations, is added to the start of the sum (kBelowZero, below_zero).
+// Formats by how many products of a column pair (q * 127 * 2 at most) an int16 sum holds: 5 bits four, 6 bits two, 7
+// bits one. With 8 bits the sign moves to the activation, and 128 * 128 * 2 still fits. For many tokens that is an
+// exclusive or with the sign's bits, which more execution units can do than a change of sign: |w| * ~x = w * x - |w|
+// for negative w, and the last term, which does not depend on the activations, is added to the start of the sum
+// (kBelowZero, below_zero).
 RNL_INLINE constexpr int class_of(int bits) { return bits <= 5 ? 5 : bits; }
 
 // 16 columns of 8 rows times N tokens; w in steps of 64 bytes, x(c, t) = the four activations of chunk c.
@@ -169,24 +176,26 @@ RNL_INLINE void dot_rows(W w, X x, __m256i* acc) {
   const __m256i ones = _mm256_set1_epi16(1);
   if constexpr (kClass <= 6) {
     constexpr int kRun = kClass <= 5 ? 4 : 2;
-    RNL_UNROLL for (int c0 = 0; c0 < 4; c0 += kRun) {
+    RNL_UNROLL_FOR (int c0 = 0; c0 < 4; c0 += kRun) {
       __m256i sum[kTokens];
-      RNL_UNROLL for (int c = c0; c < c0 + kRun; ++c) {
+      RNL_UNROLL_FOR (int c = c0; c < c0 + kRun; ++c) {
         const __m256i v = w(c);
-        RNL_UNROLL for (int t = 0; t < kTokens; ++t) {
+        RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) {
           const __m256i p = _mm256_maddubs_epi16(v, x(c, t));
           sum[t] = c == c0 ? p : _mm256_add_epi16(sum[t], p);
         }
       }
-      RNL_UNROLL for (int t = 0; t < kTokens; ++t) acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(sum[t], ones));
+      RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(sum[t], ones));
     }
   } else {
-    RNL_UNROLL for (int c = 0; c < 4; ++c) {
+    RNL_UNROLL_FOR (int c = 0; c < 4; ++c) {
       const __m256i v = w(c);
       const __m256i magnitude = kClass == 8 ? _mm256_abs_epi8(v) : v;
       const __m256i negative = _mm256_cmpgt_epi8(_mm256_setzero_si256(), v);
-      RNL_UNROLL for (int t = 0; t < kTokens; ++t) {
-        const __m256i xt = kClass != 8 ? x(c, t) : kXor ? _mm256_xor_si256(x(c, t), negative) : _mm256_sign_epi8(x(c, t), v);
+      RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) {
+        const __m256i xt = kClass != 8 ? x(c, t)
+                           : kXor      ? _mm256_xor_si256(x(c, t), negative)
+                                       : _mm256_sign_epi8(x(c, t), v);
         acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, xt), ones));
         __asm__ volatile("" : "+x"(acc[t]));  // keeps later loads from being moved up, which would spill sums
       }
@@ -196,9 +205,10 @@ RNL_INLINE void dot_rows(W w, X x, __m256i* acc) {
 
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
-  RNL_UNROLL for (int half = 0; half < 2; ++half) {
+  RNL_UNROLL_FOR (int half = 0; half < 2; ++half) {
     __m256i sum = (__m256i)acc.v[half];
-    dot_rows<class_of(kBits), 1, false>([&](int c) { return w[c].v[half]; }, [&](int c, int) { return _mm256_set1_epi32(four_bytes(x + c * 4)); }, &sum);
+    dot_rows<class_of(kBits), 1, false>([&](int c) { return w[c].v[half]; },
+                                        [&](int c, int) { return _mm256_set1_epi32(four_bytes(x + c * 4)); }, &sum);
     acc.v[half] = (Register<int32_t>)sum;
   }
   return acc;
@@ -207,10 +217,11 @@ RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {
 // out[16 rows] = sum of |w| over the negative w of 4 chunks.
 constexpr bool kBelowZero = true;
 RNL_INLINE void below_zero(const uint8_t* w, int32_t* out) {
-  RNL_UNROLL for (int half = 0; half < 2; ++half) {
+  RNL_UNROLL_FOR (int half = 0; half < 2; ++half) {
     __m256i sum = _mm256_setzero_si256();
-    RNL_UNROLL for (int c = 0; c < 4; ++c) {
-      const __m256i v = _mm256_min_epi8(_mm256_loadu_si256((const __m256i*)(w + c * 64 + half * 32)), _mm256_setzero_si256());
+    RNL_UNROLL_FOR (int c = 0; c < 4; ++c) {
+      const __m256i v =
+          _mm256_min_epi8(_mm256_loadu_si256((const __m256i*)(w + c * 64 + half * 32)), _mm256_setzero_si256());
       sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_set1_epi8(1)));
     }
     _mm256_storeu_si256((__m256i*)(out + half * 8), _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
@@ -223,10 +234,10 @@ typedef Register<int32_t> RowsI;
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
   __m256i a[4];
-  RNL_UNROLL for (int t = 0; t < 4; ++t) a[t] = (__m256i)acc[t];
+  RNL_UNROLL_FOR (int t = 0; t < 4; ++t) a[t] = (__m256i)acc[t];
   dot_rows<kClass, 4, true>([&](int c) { return _mm256_loadu_si256((const __m256i*)(w + c * 64)); },
-                      [&](int c, int t) { return _mm256_set1_epi32(four_bytes(x + c * 16 + t * 4)); }, a);
-  RNL_UNROLL for (int t = 0; t < 4; ++t) acc[t] = (RowsI)a[t];
+                            [&](int c, int t) { return _mm256_set1_epi32(four_bytes(x + c * 16 + t * 4)); }, a);
+  RNL_UNROLL_FOR (int t = 0; t < 4; ++t) acc[t] = (RowsI)a[t];
 }
 RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 
@@ -265,7 +276,8 @@ RNL_INLINE Chunk unpack_chunk(const uint8_t* p, int c, int bits) {
 // sum [16 rows] += four chunks times 16 activations, chunk c's at x + c * step.
 RNL_NOINLINE void dot_any(const uint8_t* w, const int8_t* x, int step, int32_t* sum) {
   for (int c = 0; c < 4; ++c, w += 64, x += step)
-    for (int r = 0; r < 16; ++r) sum[r] += w[r * 4] * x[0] + w[r * 4 + 1] * x[1] + w[r * 4 + 2] * x[2] + w[r * 4 + 3] * x[3];
+    for (int r = 0; r < 16; ++r)
+      sum[r] += w[r * 4] * x[0] + w[r * 4 + 1] * x[1] + w[r * 4 + 2] * x[2] + w[r * 4 + 3] * x[3];
 }
 template <int kBits>
 RNL_INLINE i32x16 dot_chunks(const Chunk* w, const int8_t* x, i32x16 acc) {

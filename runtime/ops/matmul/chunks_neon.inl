@@ -2,18 +2,22 @@
 
 constexpr bool kAnyBits = false;
 
-// What unpacked weights lack of q. The highest bit of an odd number of bits is a mask, 0 where it is set, that fills the bits above the
-// others by one shift: the byte is q - 2^(bits - 1). So is a byte of 8 bits with its highest bit turned.
+// What unpacked weights lack of q. The highest bit of an odd number of bits is a mask, 0 where it is set, that fills
+// the bits above the others by one shift: the byte is q - 2^(bits - 1). So is a byte of 8 bits with its highest bit
+// turned.
 RNL_INLINE constexpr int offset_of(int bits) { return bits & 1 || bits == 8 ? 1 << (bits - 1) : 0; }
 
 // Masks of a chunk of four rows, from two chunks' words: all bits where that of the 1-bit plane is not set.
 RNL_INLINE uint8x16_t clear_bits(const uint8_t* words, int chunk, int quarter) {
   static const uint8_t kLane[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
 #if defined(__aarch64__)
-#define RNL_TWO(i) {i, i, i, i, i, i, i, i, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1}
-  static const uint8_t kBytes[8][16] = {RNL_TWO(0), RNL_TWO(2), RNL_TWO(4), RNL_TWO(6), RNL_TWO(8), RNL_TWO(10), RNL_TWO(12), RNL_TWO(14)};
+#define RNL_TWO(i) \
+  { i, i, i, i, i, i, i, i, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1, i + 1 }
+  static const uint8_t kBytes[8][16] = {RNL_TWO(0), RNL_TWO(2),  RNL_TWO(4),  RNL_TWO(6),
+                                        RNL_TWO(8), RNL_TWO(10), RNL_TWO(12), RNL_TWO(14)};
 #undef RNL_TWO
-  const uint8x16_t set = vqtbl1q_u8(vmvnq_u8(vld1q_u8(words + chunk / 2 * 16)), vld1q_u8(kBytes[chunk % 2 * 4 + quarter]));
+  const uint8x16_t set =
+      vqtbl1q_u8(vmvnq_u8(vld1q_u8(words + chunk / 2 * 16)), vld1q_u8(kBytes[chunk % 2 * 4 + quarter]));
 #else
   const uint8_t* b = words + chunk * 8 + quarter * 2;
   const uint8x16_t set = vmvnq_u8(vcombine_u8(vdup_n_u8(b[0]), vdup_n_u8(b[1])));
@@ -31,22 +35,22 @@ RNL_INLINE Columns unpack_quarter(const uint8_t* p, int quarter) {
   const auto mask = [](int bits) { return vdupq_n_u8(uint8_t(bits)); };
   Columns q;
   if constexpr (kBits == 8) {
-    RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = veorq_u8(at(c * 64), mask(128));
+    RNL_UNROLL_FOR (int c = 0; c < 8; ++c) q.v[c] = veorq_u8(at(c * 64), mask(128));
     return q;
   }
   constexpr int kTwoAt = kBits & 4 ? 256 : 0, kOneAt = kTwoAt + (kBits & 2 ? 128 : 0);
   uint8x16_t clear[8];
   if constexpr ((kBits & 1) != 0)
-    RNL_UNROLL for (int c = 0; c < 8; ++c) clear[c] = clear_bits(p + kOneAt, c, quarter);
+    RNL_UNROLL_FOR (int c = 0; c < 8; ++c) clear[c] = clear_bits(p + kOneAt, c, quarter);
   // Shifts that insert leave the other bits as they were, so that parts join without masks.
   if constexpr (kBits == 4 || kBits == 5) {
-    RNL_UNROLL for (int c = 0; c < 4; ++c) {
+    RNL_UNROLL_FOR (int c = 0; c < 4; ++c) {
       const uint8x16_t v = at(c * 64);
       q.v[c + 4] = kBits == 4 ? vshrq_n_u8(v, 4) : vsriq_n_u8(clear[c + 4], v, 4);
       q.v[c] = kBits == 4 ? vandq_u8(v, mask(15)) : vsliq_n_u8(v, clear[c], 4);
     }
   } else if constexpr (kBits >= 6) {
-    RNL_UNROLL for (int c = 0; c < 2; ++c) {
+    RNL_UNROLL_FOR (int c = 0; c < 2; ++c) {
       const uint8x16_t v = at(c * 64), w = at(c * 64 + 128), h = at(kTwoAt + c * 64), g = vshrq_n_u8(h, 2);
       q.v[c + 4] = vsriq_n_u8(kBits == 6 ? vandq_u8(h, mask(0x30)) : h, v, 4);
       q.v[c] = vsliq_n_u8(v, h, 4);
@@ -58,39 +62,43 @@ RNL_INLINE Columns unpack_quarter(const uint8_t* p, int quarter) {
       }
     }
     if constexpr (kBits == 7)
-      RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = vsliq_n_u8(q.v[c], clear[c], 6);
+      RNL_UNROLL_FOR (int c = 0; c < 8; ++c) q.v[c] = vsliq_n_u8(q.v[c], clear[c], 6);
   } else {
-    RNL_UNROLL for (int c = 0; c < 2; ++c) {
+    RNL_UNROLL_FOR (int c = 0; c < 2; ++c) {
       const uint8x16_t h = at(c * 64);
       q.v[c + 2] = vshrq_n_u8(h, 2);
       q.v[c + 4] = vshrq_n_u8(h, 4);
       q.v[c + 6] = vshrq_n_u8(h, 6);
       q.v[c] = h;
     }
-    RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = kBits == 3 ? vsliq_n_u8(q.v[c], clear[c], 2) : c < 6 ? vandq_u8(q.v[c], mask(3)) : q.v[c];
+    RNL_UNROLL_FOR (int c = 0; c < 8; ++c)
+      q.v[c] = kBits == 3 ? vsliq_n_u8(q.v[c], clear[c], 2) : c < 6 ? vandq_u8(q.v[c], mask(3)) : q.v[c];
   }
   return q;
 }
 
 template <int kBits>
 RNL_INLINE void unpack_block(const uint8_t* planes, uint8_t* out) {
-  RNL_UNROLL for (int i = 0; i < 4; ++i) {
+  RNL_UNROLL_FOR (int i = 0; i < 4; ++i) {
     const Columns q = unpack_quarter<kBits>(planes, i);
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-    RNL_UNROLL for (int c = 0; c < 8; c += 2) {
+    RNL_UNROLL_FOR (int c = 0; c < 8; c += 2) {
       const uint32x4_t a = vreinterpretq_u32_u8(q.v[c]), b = vreinterpretq_u32_u8(q.v[c + 1]);
       vst1q_u8(out + c * 64 + i * 32, vreinterpretq_u8_u32(vzip1q_u32(a, b)));
       vst1q_u8(out + c * 64 + i * 32 + 16, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
     }
 #else
-    RNL_UNROLL for (int c = 0; c < 8; ++c) vst1q_u8(out + c * 64 + i * 16, q.v[c]);
+    RNL_UNROLL_FOR (int c = 0; c < 8; ++c) vst1q_u8(out + c * 64 + i * 16, q.v[c]);
 #endif
   }
 }
 
-// Sums start at 1.5 * 2^23 as a float has it: added integers count its ones, and one subtraction makes them floats. Below 2^22 nothing is lost.
+// Sums start at 1.5 * 2^23 as a float has it: added integers count its ones, and one subtraction makes them floats.
+// Below 2^22 nothing is lost.
 constexpr int32_t kDotBase = 0x4b400000;
-RNL_INLINE float32x4_t dot_float(int32x4_t dot) { return (float32x4_t)minus((Register<float>)dot, (Register<float>)vdupq_n_f32(12582912.0f)); }
+RNL_INLINE float32x4_t dot_float(int32x4_t dot) {
+  return (float32x4_t)minus((Register<float>)dot, (Register<float>)vdupq_n_f32(12582912.0f));
+}
 #if defined(__ARM_FEATURE_FMA)
 RNL_INLINE float32x4_t fused(float32x4_t a, float32x4_t b, float32x4_t c) { return vfmaq_f32(c, a, b); }
 #else
@@ -106,7 +114,7 @@ template <int kBits>
 RNL_INLINE Columns row_quarter(const uint8_t* p, int quarter) {
   if constexpr (kBits != 8) return unpack_quarter<kBits>(p, quarter);
   Columns q;
-  RNL_UNROLL for (int c = 0; c < 8; ++c) q.v[c] = vld1q_u8(p + c * 64 + quarter * 16);
+  RNL_UNROLL_FOR (int c = 0; c < 8; ++c) q.v[c] = vld1q_u8(p + c * 64 + quarter * 16);
   return q;
 }
 #else
@@ -124,21 +132,22 @@ RNL_INLINE int32x4_t dot_lane(int32x4_t sum, uint8x16_t w, int8x16_t x) {
 #endif
   return vdotq_laneq_s32(sum, vreinterpretq_s8_u8(w), x, kLane);
 }
-// sum[two quarters] += the products of their chunks from c on with 16 columns: side by side, because one waits for the last.
+// sum[two quarters] += the products of their chunks from c on with 16 columns: side by side, because one waits for the
+// last.
 template <int kBits>
 RNL_INLINE void dot_columns(int32x4_t* sum, const Columns* w, int c, int8x16_t x) {
-  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 0>(sum[i], w[i].v[c], x);
-  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 1>(sum[i], w[i].v[c + 1], x);
-  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 2>(sum[i], w[i].v[c + 2], x);
-  RNL_UNROLL for (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 3>(sum[i], w[i].v[c + 3], x);
+  RNL_UNROLL_FOR (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 0>(sum[i], w[i].v[c], x);
+  RNL_UNROLL_FOR (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 1>(sum[i], w[i].v[c + 1], x);
+  RNL_UNROLL_FOR (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 2>(sum[i], w[i].v[c + 2], x);
+  RNL_UNROLL_FOR (int i = 0; i < 2; ++i) sum[i] = dot_lane<kBits, 3>(sum[i], w[i].v[c + 3], x);
 }
 
 template <int kBits, int kBlock>
 RNL_INLINE void dot_block(const uint8_t* planes, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
   const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16);
-  RNL_UNROLL for (int h = 0; h < kBlockColumns / kBlock; ++h)
-    RNL_UNROLL for (int i = 0; i < 4; ++i) dot[h][i] = vdupq_n_s32(start[h]);
-  RNL_UNROLL for (int i = 0; i < 4; i += 2) {
+  RNL_UNROLL_FOR (int h = 0; h < kBlockColumns / kBlock; ++h)
+    RNL_UNROLL_FOR (int i = 0; i < 4; ++i) dot[h][i] = vdupq_n_s32(start[h]);
+  RNL_UNROLL_FOR (int i = 0; i < 4; i += 2) {
     const Columns w[2] = {row_quarter<kBits>(planes, i), row_quarter<kBits>(planes, i + 1)};
     dot_columns<kBits>(dot[0] + i, w, 0, first);
     dot_columns<kBits>(dot[kBlock == 16] + i, w, 4, second);
@@ -155,7 +164,9 @@ RNL_INLINE constexpr int row_offset_of(int bits) { return offset_of(bits); }
 constexpr int kRows = 4, kMaxGroups = 1;
 typedef float RowsF __attribute__((vector_size(16)));
 typedef int32_t RowsI __attribute__((vector_size(16)));
-RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)fused((float32x4_t)a, (float32x4_t)b, (float32x4_t)c); }
+RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) {
+  return (RowsF)fused((float32x4_t)a, (float32x4_t)b, (float32x4_t)c);
+}
 RNL_INLINE constexpr int class_of(int bits) { return bits <= 6 ? 6 : 8; }
 
 RNL_INLINE int32x4_t pairs(int32x4_t a, int32x4_t b) {
@@ -172,9 +183,9 @@ RNL_INLINE int32x4_t dot_quarter(W w, X x) {
   // An int16 lane holds the sum of eight products of up to 5 bits (8 * 31 * 127), of four of 6, of two of 8.
   constexpr int kMost = kBits <= 5 ? 8 : kBits <= 6 ? 4 : 2, kRun = kMost < kChunks ? kMost : kChunks;
   int32x4_t low = vdupq_n_s32(0), high = low;
-  RNL_UNROLL for (int c0 = 0; c0 < kChunks; c0 += kRun) {
+  RNL_UNROLL_FOR (int c0 = 0; c0 < kChunks; c0 += kRun) {
     int16x8_t a = vmull_s8(vget_low_s8(w(c0)), x(c0)), b = vmull_s8(vget_high_s8(w(c0)), x(c0));
-    RNL_UNROLL for (int c = c0 + 1; c < c0 + kRun; ++c) {
+    RNL_UNROLL_FOR (int c = c0 + 1; c < c0 + kRun; ++c) {
       a = vmlal_s8(a, vget_low_s8(w(c)), x(c));
       b = vmlal_s8(b, vget_high_s8(w(c)), x(c));
     }
@@ -191,18 +202,20 @@ RNL_INLINE int8x8_t twice(const int8_t* p) {
 
 template <int kBits, int kBlock>
 RNL_INLINE void dot_block(const uint8_t* planes, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
-  RNL_UNROLL for (int i = 0; i < 4; ++i) {
+  RNL_UNROLL_FOR (int i = 0; i < 4; ++i) {
     const Columns w = unpack_quarter<kBits>(planes, i);
-    RNL_UNROLL for (int h = 0; h < kBlockColumns / kBlock; ++h)
-      dot[h][i] = vaddq_s32(vdupq_n_s32(start[h]), dot_quarter<kBits, kBlock / 4>([&](int c) { return vreinterpretq_s8_u8(w.v[h * 4 + c]); },
-                                                                                            [&](int c) { return twice(x + h * 16 + c * 4); }));
+    RNL_UNROLL_FOR (int h = 0; h < kBlockColumns / kBlock; ++h)
+      dot[h][i] = vaddq_s32(vdupq_n_s32(start[h]),
+                            dot_quarter<kBits, kBlock / 4>([&](int c) { return vreinterpretq_s8_u8(w.v[h * 4 + c]); },
+                                                           [&](int c) { return twice(x + h * 16 + c * 4); }));
   }
 }
 template <int kClass>
 RNL_INLINE void dot_group(const uint8_t* w, const int8_t* x, RowsI* acc) {
-  RNL_UNROLL for (int t = 0; t < 4; ++t)
-    acc[t] = (RowsI)vaddq_s32((int32x4_t)acc[t], dot_quarter<kClass, 4>([&](int c) { return vld1q_s8((const int8_t*)w + c * 64); },
-                                                                        [&](int c) { return twice(x + c * 16 + t * 4); }));
+  RNL_UNROLL_FOR (int t = 0; t < 4; ++t)
+    acc[t] = (RowsI)vaddq_s32((int32x4_t)acc[t],
+                              dot_quarter<kClass, 4>([&](int c) { return vld1q_s8((const int8_t*)w + c * 64); },
+                                                     [&](int c) { return twice(x + c * 16 + t * 4); }));
 }
 
 #endif

@@ -51,14 +51,15 @@ struct Call {
   int64_t columns, tokens, groups_per_task;
   int64_t tiles_per_task[kMaxJointMatmuls];
   int64_t first_task[kMaxJointMatmuls + 1];  // of each weight; the last entry is their number
-  const float* const* own_x;               // of each weight; null: x is everyone's
-  int own_row[kMaxJointMatmuls];           // where its rounded values are
+  const float* const* own_x;                 // of each weight; null: x is everyone's
+  int own_row[kMaxJointMatmuls];             // where its rounded values are
 };
 static_assert(kMaxJointMatmuls >= kMaxMatmulWeights);
 
 RNL_INLINE Activations activations_of(const Call& j, int weight) {
   const Activations& a = j.activations;
-  return {a.q + j.own_row[weight] * a.blocks * kBlockColumns, static_cast<Side<1>*>(a.side) + j.own_row[weight] * a.blocks, a.blocks, a.groups};
+  return {a.q + j.own_row[weight] * a.blocks * kBlockColumns,
+          static_cast<Side<1>*>(a.side) + j.own_row[weight] * a.blocks, a.blocks, a.groups};
 }
 
 RNL_INLINE const float* bias_of(const OpCall& c, int i) { return input<float>(c, RNL_MATMUL_BIAS(c.out_count, i)); }
@@ -82,10 +83,19 @@ void run_tiles(const Call& j, int weight, int64_t first, int64_t end, int worker
     const Joined job{f.units(j.columns), f.zero_point, activations.q, static_cast<const Side<1>*>(activations.side)};
     joined_rows(job, data, j.columns, w.dims[0], first, end, bias, y);
   } else if (j.tokens == 1) {
-    const OneRow job{f, data, tile_bytes, f.units(j.columns), w.dims[0], activations.q, static_cast<const Side<1>*>(activations.side), bias, y};
+    const OneRow job{f,
+                     data,
+                     tile_bytes,
+                     f.units(j.columns),
+                     w.dims[0],
+                     activations.q,
+                     static_cast<const Side<1>*>(activations.side),
+                     bias,
+                     y};
     kOneRow[f.bits - 2][f.block == 32](job, first, end);
   } else {
-    many_rows({f, data, tile_bytes, j.columns, w.dims[0], j.tokens, activations, bias, y}, first, end, reinterpret_cast<Piece*>(piece));
+    many_rows({f, data, tile_bytes, j.columns, w.dims[0], j.tokens, activations, bias, y}, first, end,
+              reinterpret_cast<Piece*>(piece));
   }
 }
 
@@ -114,8 +124,8 @@ void quantise(Call& j, ThreadPool* pool) {
   parallel_for(tasks > 1 ? pool : nullptr, tasks, quantise_task, &j);
 }
 
-// Cuts every weight into runs of tiles: of 16 to 64 KB for one token, so that no thread waits long for the last one; of one to four tiles
-// for many, so that activations are read again less often.
+// Cuts every weight into runs of tiles: of 16 to 64 KB for one token, so that no thread waits long for the last one; of
+// one to four tiles for many, so that activations are read again less often.
 void cut(Call& j, int workers) {
   const OpCall& c = *j.op;
   size_t bytes = 0;
@@ -141,12 +151,25 @@ bool screened(const Call& j) {
   const OpCall& c = *j.op;
   const TensorView& w = c.in[1];
   const bool best = c.best >= 1 && c.best <= kMaxBest;
-  if (!(best || c.wanted) || !kScreens || j.tokens != 1 || c.out_count != 1 || !w.packed->split || bias_of(c, 0)) return false;
+  if (!(best || c.wanted) || !kScreens || j.tokens != 1 || c.out_count != 1 || !w.packed->split || bias_of(c, 0))
+    return false;
   const Side<1>* side = static_cast<const Side<1>*>(j.activations.side);
   const Joined joined{w.packed->units(j.columns), w.packed->zero_point, j.activations.q, side};
-  const ScreenJob job{&kScreen, w.packed, static_cast<const uint8_t*>(w.data), w.dims[0], j.columns, c.best, j.activations.q, side->scale,
-                      int64_t(sizeof(Side<1>) / sizeof(float)), output<float>(c, 0), &joined, c.scratch + j.scratch.screen, c.scratch + j.scratch.pieces,
-                      j.scratch.piece_bytes, c.pool};
+  const ScreenJob job{&kScreen,
+                      w.packed,
+                      static_cast<const uint8_t*>(w.data),
+                      w.dims[0],
+                      j.columns,
+                      c.best,
+                      j.activations.q,
+                      side->scale,
+                      int64_t(sizeof(Side<1>) / sizeof(float)),
+                      output<float>(c, 0),
+                      &joined,
+                      c.scratch + j.scratch.screen,
+                      c.scratch + j.scratch.pieces,
+                      j.scratch.piece_bytes,
+                      c.pool};
   if (!c.wanted) return screen(job);
   screen_wanted(job, c.wanted, c.wanted_count);
   return true;
@@ -155,7 +178,12 @@ bool screened(const Call& j) {
 // rounded: rows of x that are kept as integers.
 Call start(const OpCall& c, int64_t tokens, int64_t rounded) {
   const int64_t columns = c.in[0].dims[c.in[0].rank - 1];
-  Call j{&c, Scratch(rounded, columns, split_rows(c), thread_pool_size(c.pool)), {}, input<float>(c, 0), columns, tokens, 1, {}, {}, nullptr, {}};
+  Call j{&c,      Scratch(rounded, columns, split_rows(c), thread_pool_size(c.pool)),
+         {},      input<float>(c, 0),
+         columns, tokens,
+         1,       {},
+         {},      nullptr,
+         {}};
   j.activations.q = reinterpret_cast<int8_t*>(c.scratch + j.scratch.q);
   j.activations.side = c.scratch + j.scratch.side;
   j.activations.blocks = (columns + kSuperColumns - 1) / kSuperColumns * (kSuperColumns / kBlockColumns);
@@ -178,7 +206,8 @@ void multiply(Call& j) {
 void bias_alone(const OpCall& c, int64_t tokens) {
   for (int i = 0; i < c.out_count; ++i)
     for (int64_t t = 0; t < tokens; ++t)
-      for (int64_t n = 0; n < c.in[1 + i].dims[0]; ++n) output<float>(c, i)[t * c.in[1 + i].dims[0] + n] = bias_of(c, i) ? bias_of(c, i)[n] : 0.0f;
+      for (int64_t n = 0; n < c.in[1 + i].dims[0]; ++n)
+        output<float>(c, i)[t * c.in[1 + i].dims[0] + n] = bias_of(c, i) ? bias_of(c, i)[n] : 0.0f;
 }
 
 void run(const OpCall& c) {
@@ -208,9 +237,17 @@ bool all_of(const OpCall& c) {
 #define RNL_ROW(dtypes, kind, bits) \
   { "matmul_f32_" dtypes "__" RNL_ISA_NAME, all_of<PackedKind::kind, bits>, scratch_bytes, run }
 constexpr Kernel kRowsOfTarget[] = {
-    RNL_ROW("q2", kInteger, 2), RNL_ROW("q3", kInteger, 3), RNL_ROW("q4", kInteger, 4), RNL_ROW("q5", kInteger, 5),
-    RNL_ROW("q6", kInteger, 6), RNL_ROW("q7", kInteger, 7), RNL_ROW("q8", kInteger, 8), RNL_ROW("f32", kF32, 0),
-    RNL_ROW("f16", kF16, 0),    RNL_ROW("bf16", kBF16, 0),  {"matmul_f32_mixed__" RNL_ISA_NAME, nullptr, scratch_bytes, run},
+    RNL_ROW("q2", kInteger, 2),
+    RNL_ROW("q3", kInteger, 3),
+    RNL_ROW("q4", kInteger, 4),
+    RNL_ROW("q5", kInteger, 5),
+    RNL_ROW("q6", kInteger, 6),
+    RNL_ROW("q7", kInteger, 7),
+    RNL_ROW("q8", kInteger, 8),
+    RNL_ROW("f32", kF32, 0),
+    RNL_ROW("f16", kF16, 0),
+    RNL_ROW("bf16", kBF16, 0),
+    {"matmul_f32_mixed__" RNL_ISA_NAME, nullptr, scratch_bytes, run},
 };
 #undef RNL_ROW
 

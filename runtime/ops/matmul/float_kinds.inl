@@ -23,16 +23,16 @@ RNL_INLINE void one_row_tiles(const FloatJob& j, int64_t tile) {
   constexpr int kBytes = kKind == PackedKind::kF32 ? 64 : 32;
   const uint8_t* w = j.weights + size_t(tile) * j.tile_bytes;
   f32x16 acc[kTiles];
-  RNL_UNROLL for (int i = 0; i < kTiles; ++i) acc[i] = splat(0);
-  RNL_KEEP_LOOP for (int64_t k = 0; k < j.columns; ++k, w += kBytes) {
+  RNL_UNROLL_FOR (int i = 0; i < kTiles; ++i) acc[i] = splat(0);
+  RNL_KEEP_FOR (int64_t k = 0; k < j.columns; ++k, w += kBytes) {
     const f32x16 x = splat(j.x[k]);
-    RNL_UNROLL for (int i = 0; i < kTiles; ++i) {
+    RNL_UNROLL_FOR (int i = 0; i < kTiles; ++i) {
       const uint8_t* p = w + size_t(i) * j.tile_bytes;
       __builtin_prefetch(p + 1024);
       acc[i] = fma(load_weights<kKind>(p), x, acc[i]);
     }
   }
-  RNL_UNROLL for (int i = 0; i < kTiles; ++i) {
+  RNL_UNROLL_FOR (int i = 0; i < kTiles; ++i) {
     const int64_t row = (tile + i) * kTileRows;
     const int n = j.rows - row < kTileRows ? int(j.rows - row) : kTileRows;
     if (j.bias) acc[i] = acc[i] + load_some(j.bias + row, n);
@@ -59,17 +59,17 @@ constexpr int64_t kFloatPiece = 256;
 template <int kTokens>
 void multiply_float(const float* w, const float* x, int64_t x_stride, int64_t columns, float* acc) {
   f32x16 sum[kTokens];
-  RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = load(acc + t * 16);
-  RNL_KEEP_LOOP for (int64_t k = 0; k < columns; ++k) {
+  RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) sum[t] = load(acc + t * 16);
+  RNL_KEEP_FOR (int64_t k = 0; k < columns; ++k) {
     const f32x16 v = load(w + k * 16);
-    RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = fma(v, splat(x[t * x_stride + k]), sum[t]);
+    RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) sum[t] = fma(v, splat(x[t * x_stride + k]), sum[t]);
   }
-  RNL_UNROLL for (int t = 0; t < kTokens; ++t) store(acc + t * 16, sum[t]);
+  RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) store(acc + t * 16, sum[t]);
 }
 
 template <PackedKind kKind>
 void widen_piece(const uint8_t* from, int64_t columns, float* to) {
-  RNL_KEEP_LOOP for (int64_t k = 0; k < columns; ++k) store(to + k * 16, load_weights<kKind>(from + k * 32));
+  RNL_KEEP_FOR (int64_t k = 0; k < columns; ++k) store(to + k * 16, load_weights<kKind>(from + k * 32));
 }
 
 void many_rows_float(const FloatJob& j, int64_t first, int64_t end, float* piece) {
@@ -103,4 +103,5 @@ void many_rows_float(const FloatJob& j, int64_t first, int64_t end, float* piece
 }
 
 using OneRowFloatFn = void (*)(const FloatJob&, int64_t, int64_t);
-constexpr OneRowFloatFn kOneRowFloat[3] = {one_row_float<PackedKind::kF32>, one_row_float<PackedKind::kF16>, one_row_float<PackedKind::kBF16>};
+constexpr OneRowFloatFn kOneRowFloat[3] = {one_row_float<PackedKind::kF32>, one_row_float<PackedKind::kF16>,
+                                           one_row_float<PackedKind::kBF16>};

@@ -1,11 +1,11 @@
-// Products of many tokens: a piece of a tile of weights is unpacked to bytes once, stays in the L1 cache, and meets all tokens in groups of
-// four (or two groups at once) whose sums stay in registers.
+// Products of many tokens: a piece of a tile of weights is unpacked to bytes once, stays in the L1 cache, and meets all
+// tokens in groups of four (or two groups at once) whose sums stay in registers.
 
 // Block rows of a piece: 768 columns, a multiple of every unit; 12 KB of bytes and up to 6 KB of scales.
 constexpr int kPieceBlocks = 24;
 
 struct alignas(64) Piece {
-  float scales[kPieceBlocks * 2 * 16];      // [block rows][32 / block][16 rows]
+  float scales[kPieceBlocks * 2 * 16];  // [block rows][32 / block][16 rows]
   float minus_mins[kPieceBlocks * 2 * 16];
   int32_t below_zero[kBelowZero ? kPieceBlocks * 2 * 16 : 16];  // as scales, only with 8 bits
   uint8_t bytes[kPieceBlocks * kBlockBytes];
@@ -16,13 +16,13 @@ struct alignas(64) Piece {
 template <int kBits>
 void unpack_blocks(const uint8_t* planes, int bits, int blocks, uint8_t* out) {
   const size_t plane_bytes = kBits == 0 ? (bits == 8 ? 512 : size_t(bits) * 64) : kBits == 8 ? 512 : kBits * 64;
-  RNL_KEEP_LOOP for (int b = 0; b < blocks; ++b, planes += plane_bytes, out += kBlockBytes) {
+  RNL_KEEP_FOR (int b = 0; b < blocks; ++b, planes += plane_bytes, out += kBlockBytes) {
     for (size_t i = 0; i < plane_bytes; i += 64) __builtin_prefetch(planes + kPrefetchBytes + i);
 #if defined(__ARM_NEON)
     unpack_block<kBits>(planes, out);
 #else
     Chunk w[8];
-    RNL_UNROLL for (int c = 0; c < 8; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
+    RNL_UNROLL_FOR (int c = 0; c < 8; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
     store_chunks(out, w);
 #endif
   }
@@ -33,7 +33,8 @@ constexpr UnpackFn kUnpack[7] = {RNL_ROW(2), RNL_ROW(3), RNL_ROW(4), RNL_ROW(5),
 #undef RNL_ROW
 
 // Block rows [first, first + blocks) of a tile, whole units. lines: of the tile's rows when the format is split.
-void fill_piece(const PackedFormat& f, const uint8_t* tile, const uint8_t* const* lines, size_t first_nibble, int64_t first, int blocks, Piece* piece) {
+void fill_piece(const PackedFormat& f, const uint8_t* tile, const uint8_t* const* lines, size_t first_nibble,
+                int64_t first, int blocks, Piece* piece) {
   const int per_unit = f.unit_columns() / kBlockColumns;
   const int scales_per_row = kBlockColumns / f.block * 16;
   const size_t unit_bytes = f.unit_bytes(), header = f.header_bytes();
@@ -50,12 +51,13 @@ void fill_piece(const PackedFormat& f, const uint8_t* tile, const uint8_t* const
     unpack(planes, f.bits, per_unit, piece->bytes + b * kBlockBytes);
   }
   if (kBelowZero && f.bits == 8)
-    RNL_KEEP_LOOP for (int b = 0; b < blocks; ++b) {
+    RNL_KEEP_FOR (int b = 0; b < blocks; ++b) {
       alignas(64) int32_t low[32];
       below_zero(piece->bytes + b * kBlockBytes, low);
       below_zero(piece->bytes + b * kBlockBytes + 256, low + 16);
       if (f.block == 16) __builtin_memcpy(piece->below_zero + b * 32, low, 128);
-      else for (int r = 0; r < 16; ++r) piece->below_zero[b * 16 + r] = low[r] + low[16 + r];
+      else
+        for (int r = 0; r < 16; ++r) piece->below_zero[b * 16 + r] = low[r] + low[16 + r];
     }
   piece->blocks = blocks;
   piece->zero_point = int(f.zero_point) - offset_of(f.bits);
@@ -69,8 +71,9 @@ typedef float RowsU __attribute__((vector_size(sizeof(RowsF)), aligned(4)));
 RNL_INLINE RowsF load_rows(const float* p) { return *reinterpret_cast<const RowsU*>(p); }
 RNL_INLINE void store_rows(float* p, RowsF v) { *reinterpret_cast<RowsU*>(p) = v; }
 
-// What the activations of some tokens add to each scale's worth of products, brought into the form that the inner loop broadcasts from
-// memory: the start of the integer sum, -zero_point * sum q, and the factors of scale and minimum. [block rows][32 / block][tokens]
+// What the activations of some tokens add to each scale's worth of products, brought into the form that the inner loop
+// broadcasts from memory: the start of the integer sum, -zero_point * sum q, and the factors of scale and minimum.
+// [block rows][32 / block][tokens]
 template <int kTokens>
 struct Terms {
   int32_t start[kPieceBlocks * 2 * kTokens];
@@ -79,10 +82,11 @@ struct Terms {
 };
 
 template <int kBlock, int kGroups>
-RNL_INLINE void fill_terms(const Piece& p, const Side<kGroup>* side, int64_t side_stride, Terms<kGroups * kGroup>* out) {
+RNL_INLINE void fill_terms(const Piece& p, const Side<kGroup>* side, int64_t side_stride,
+                           Terms<kGroups * kGroup>* out) {
   constexpr int kTokens = kGroups * kGroup, kPerRow = kBlockColumns / kBlock;
-  RNL_KEEP_LOOP for (int b = 0; b < p.blocks; ++b)
-    RNL_UNROLL for (int g = 0; g < kGroups; ++g) {
+  RNL_KEEP_FOR (int b = 0; b < p.blocks; ++b)
+    RNL_UNROLL_FOR (int g = 0; g < kGroups; ++g) {
       const Side<kGroup>& s = side[g * side_stride + b];
       i32x4 sum[2];
       f32x4 scale;
@@ -90,7 +94,7 @@ RNL_INLINE void fill_terms(const Piece& p, const Side<kGroup>* side, int64_t sid
       __builtin_memcpy(&scale, s.scale, sizeof scale);
       if (kBlock == 32) sum[0] += sum[1];
       __builtin_memcpy(out->scale + b * kTokens + g * kGroup, &scale, sizeof scale);
-      RNL_UNROLL for (int h = 0; h < kPerRow; ++h) {
+      RNL_UNROLL_FOR (int h = 0; h < kPerRow; ++h) {
         const i32x4 start = sum[h] * -p.zero_point;
         const f32x4 shift = scale * __builtin_convertvector(sum[h], f32x4);
         __builtin_memcpy(out->start + (b * kPerRow + h) * kTokens + g * kGroup, &start, sizeof start);
@@ -101,32 +105,37 @@ RNL_INLINE void fill_terms(const Piece& p, const Side<kGroup>* side, int64_t sid
 
 // acc [kGroups * 4 tokens][16 rows] += piece times the groups' activations of the same columns.
 template <int kClass, int kBlock, int kGroups>
-void multiply_piece(const Piece& p, const int8_t* q, int64_t q_stride, const Side<kGroup>* side, int64_t side_stride, float* acc) {
+void multiply_piece(const Piece& p, const int8_t* q, int64_t q_stride, const Side<kGroup>* side, int64_t side_stride,
+                    float* acc) {
   constexpr int kTokens = kGroups * kGroup, kPerRow = kBlockColumns / kBlock;
   alignas(64) Terms<kTokens> terms;
   fill_terms<kBlock, kGroups>(p, side, side_stride, &terms);
   for (int r = 0; r < kTileRows; r += kRows) {
     RowsF sum[kTokens];
-    RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = load_rows(acc + t * 16 + r);
+    RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) sum[t] = load_rows(acc + t * 16 + r);
     const uint8_t* w = p.bytes + r * kRowBytes;
     const int8_t* x = q;
     const float* scales = p.scales + r;
-    RNL_KEEP_LOOP for (int i = 0; i < p.blocks * kPerRow; ++i, scales += 16, w += kBlockBytes / kPerRow, x += 128 / kPerRow) {
+    RNL_KEEP_FOR (int i = 0; i < p.blocks * kPerRow;
+                  ++i, scales += 16, w += kBlockBytes / kPerRow, x += 128 / kPerRow) {
       RowsI dot[kTokens];
       RowsI below = {};
       if constexpr (kBelowZero && kClass == 8) __builtin_memcpy(&below, p.below_zero + i * 16 + r, sizeof below);
-      RNL_UNROLL for (int t = 0; t < kTokens; ++t) dot[t] = below + terms.start[i * kTokens + t];
-      RNL_UNROLL for (int g = 0; g < kGroups; ++g) dot_group<kClass>(w, x + g * q_stride, dot + g * kGroup);
+      RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) dot[t] = below + terms.start[i * kTokens + t];
+      RNL_UNROLL_FOR (int g = 0; g < kGroups; ++g) dot_group<kClass>(w, x + g * q_stride, dot + g * kGroup);
       if (kBlock == 32)
-        RNL_UNROLL for (int g = 0; g < kGroups; ++g) dot_group<kClass>(w + 256, x + g * q_stride + 64, dot + g * kGroup);
+        RNL_UNROLL_FOR (int g = 0; g < kGroups; ++g)
+          dot_group<kClass>(w + 256, x + g * q_stride + 64, dot + g * kGroup);
       const RowsF scale = load_rows(scales);
-      RNL_UNROLL for (int t = 0; t < kTokens; ++t)
-        sum[t] = fma_rows(__builtin_convertvector(dot[t], RowsF), scale * terms.scale[i / kPerRow * kTokens + t], sum[t]);
+      RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t)
+        sum[t] =
+            fma_rows(__builtin_convertvector(dot[t], RowsF), scale * terms.scale[i / kPerRow * kTokens + t], sum[t]);
       if (!p.has_min) continue;
       const RowsF min = load_rows(scales + (p.minus_mins - p.scales));
-      RNL_UNROLL for (int t = 0; t < kTokens; ++t) sum[t] = fma_rows(min, RowsF{} + terms.shift[i * kTokens + t], sum[t]);
+      RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t)
+        sum[t] = fma_rows(min, RowsF{} + terms.shift[i * kTokens + t], sum[t]);
     }
-    RNL_UNROLL for (int t = 0; t < kTokens; ++t) store_rows(acc + t * 16 + r, sum[t]);
+    RNL_UNROLL_FOR (int t = 0; t < kTokens; ++t) store_rows(acc + t * 16 + r, sum[t]);
   }
 }
 
@@ -137,12 +146,16 @@ template <int kGroups>
 RNL_INLINE MultiplyFn multiply_fn(const PackedFormat& f) {
   const bool small = f.block == 16;
   switch (class_of(f.bits)) {
-    case class_of(2): return small ? multiply_piece<class_of(2), 16, kGroups> : multiply_piece<class_of(2), 32, kGroups>;
+    case class_of(2):
+      return small ? multiply_piece<class_of(2), 16, kGroups> : multiply_piece<class_of(2), 32, kGroups>;
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
-    case 6: return small ? multiply_piece<6, 16, kGroups> : multiply_piece<6, 32, kGroups>;
-    case 7: return small ? multiply_piece<7, 16, kGroups> : multiply_piece<7, 32, kGroups>;
+    case 6:
+      return small ? multiply_piece<6, 16, kGroups> : multiply_piece<6, 32, kGroups>;
+    case 7:
+      return small ? multiply_piece<7, 16, kGroups> : multiply_piece<7, 32, kGroups>;
 #endif
-    default: return small ? multiply_piece<class_of(8), 16, kGroups> : multiply_piece<class_of(8), 32, kGroups>;
+    default:
+      return small ? multiply_piece<class_of(8), 16, kGroups> : multiply_piece<class_of(8), 32, kGroups>;
   }
 }
 
@@ -165,7 +178,8 @@ struct ManyRows {
   float* y;
 };
 
-// Tiles [first, end) times all tokens. Pieces outside, so that the activations of a piece are read for several tiles while they are near.
+// Tiles [first, end) times all tokens. Pieces outside, so that the activations of a piece are read for several tiles
+// while they are near.
 void many_rows(const ManyRows& j, int64_t first, int64_t end, Piece* piece) {
   const int64_t blocks = j.format.padded_columns(j.columns) / kBlockColumns;
   const MultiplyFn wide = multiply_fn<kMaxGroups>(j.format), narrow = multiply_fn<1>(j.format);
@@ -174,7 +188,8 @@ void many_rows(const ManyRows& j, int64_t first, int64_t end, Piece* piece) {
     const bool last = b0 + size == blocks;
     for (int64_t tile = first; tile < end; ++tile) {
       const uint8_t* lines[kTileRows];
-      const uint8_t* from = j.format.split ? split_tile(j.weights, tile, j.columns, lines) : j.weights + size_t(tile) * j.tile_bytes;
+      const uint8_t* from =
+          j.format.split ? split_tile(j.weights, tile, j.columns, lines) : j.weights + size_t(tile) * j.tile_bytes;
       fill_piece(j.format, from, lines, size_t(blocks) * 2, b0, size, piece);
       const int64_t row = tile * kTileRows;
       const int n = j.rows - row < kTileRows ? int(j.rows - row) : kTileRows;
@@ -189,7 +204,8 @@ void many_rows(const ManyRows& j, int64_t first, int64_t end, Piece* piece) {
         for (int t = 0; t < tokens; ++t) __builtin_prefetch(y + t * j.rows, 1);
         if (b0) load_acc(y, j.rows, tokens, n, acc);
         (groups == 1 ? narrow : wide)(*piece, j.x.q + (g * j.x.blocks + b0) * 128, j.x.blocks * 128,
-                                      static_cast<const Side<kGroup>*>(j.x.side) + g * j.x.blocks + b0, j.x.blocks, acc);
+                                      static_cast<const Side<kGroup>*>(j.x.side) + g * j.x.blocks + b0, j.x.blocks,
+                                      acc);
         store_acc(y, j.rows, tokens, n, acc, bias);
         g += groups;
       }

@@ -14,13 +14,14 @@ Status check(const OpCall& c) {
   const int count = c.out_count;
   RNL_TRY(check_dense("matmul", "x", x));
   RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "matmul: x is %s, want f32 [..., K]", describe(x, a, sizeof a));
-  RNL_CHECK_ARG(c.in_count >= 1 + count, "matmul: %d outputs need as many weights, but there are %d inputs", count, c.in_count);
+  RNL_CHECK_ARG(c.in_count >= 1 + count, "matmul: %d outputs need as many weights, but there are %d inputs", count,
+                c.in_count);
   RNL_CHECK_ARG(c.in_count <= 1 + 2 * count, "matmul: %d inputs are too many for %d outputs", c.in_count, count);
   const int64_t k = x.dims[x.rank - 1];
   for (int i = 0; i < count; ++i) {
     const TensorView &w = c.in[1 + i], &y = c.out[i];
-    RNL_CHECK_ARG(w.dtype == DType::kPacked && w.rank == 2 && w.dims[1] == k, "matmul: weight %d is %s but x is %s", i + 1,
-                  describe(w, a, sizeof a), describe(x, b, sizeof b));
+    RNL_CHECK_ARG(w.dtype == DType::kPacked && w.rank == 2 && w.dims[1] == k, "matmul: weight %d is %s but x is %s",
+                  i + 1, describe(w, a, sizeof a), describe(x, b, sizeof b));
     RNL_TRY(check_dense("matmul", "an output", y));
     bool fits = y.dtype == DType::kF32 && y.rank >= x.rank;
     int64_t n = 1;
@@ -28,12 +29,13 @@ Status check(const OpCall& c) {
       if (d + 1 < x.rank) fits = y.dims[d] == x.dims[d];
       else n *= y.dims[d];
     }
-    RNL_CHECK_ARG(fits && n == w.dims[0], "matmul: output %d is %s but x is %s and the weight has %" PRId64 " rows", i + 1,
-                  describe(y, a, sizeof a), describe(x, b, sizeof b), w.dims[0]);
+    RNL_CHECK_ARG(fits && n == w.dims[0], "matmul: output %d is %s but x is %s and the weight has %" PRId64 " rows",
+                  i + 1, describe(y, a, sizeof a), describe(x, b, sizeof b), w.dims[0]);
     if (has_input(c, RNL_MATMUL_BIAS(count, i))) {
       const TensorView& bias = c.in[RNL_MATMUL_BIAS(count, i)];
       RNL_CHECK_ARG(bias.dtype == DType::kF32 && bias.rank == 1 && bias.dims[0] == w.dims[0],
-                    "matmul: bias %d is %s but its weight has %" PRId64 " rows", i + 1, describe(bias, a, sizeof a), w.dims[0]);
+                    "matmul: bias %d is %s but its weight has %" PRId64 " rows", i + 1, describe(bias, a, sizeof a),
+                    w.dims[0]);
     }
   }
   return Status::ok();

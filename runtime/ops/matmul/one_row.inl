@@ -1,5 +1,5 @@
-// Products of one token: bandwidth is everything. Each task walks its tiles, which lie one behind the other in memory, unpacks in
-// registers and asks for every cache line a few KB ahead.
+// Products of one token: bandwidth is everything. Each task walks its tiles, which lie one behind the other in memory,
+// unpacks in registers and asks for every cache line a few KB ahead.
 
 constexpr int kPrefetchBytes = 4096;
 
@@ -22,18 +22,18 @@ RNL_NOINLINE void expand_small_scales(const PackedFormat& f, const uint8_t* unit
   const f32x16 dmin = f.has_min ? -load_halves(reinterpret_cast<const uint16_t*>(unit + 32)) : splat(0);
   const uint8_t* p = unit + (f.has_min ? 64 : 32);
   if (f.scale == ScaleKind::kU4) {
-    RNL_KEEP_LOOP for (int i = 0; i < n; ++i) {
+    RNL_KEEP_FOR (int i = 0; i < n; ++i) {
       const i32x16 v = widen(p + i * 16);
       store(scales + i * 16, d * to_float(v & 15));
       store(minus_mins + i * 16, dmin * to_float(v >> 4));
     }
   } else if (f.scale == ScaleKind::kI8) {
-    RNL_KEEP_LOOP for (int i = 0; i < n; ++i) {
+    RNL_KEEP_FOR (int i = 0; i < n; ++i) {
       store(scales + i * 16, d * to_float(widen(reinterpret_cast<const int8_t*>(p) + i * 16)));
     }
   } else {
     const int subtract = f.scale == ScaleKind::kS6 ? 32 : 0;
-    RNL_KEEP_LOOP for (int g = 0; g < n / 4; ++g) {
+    RNL_KEEP_FOR (int g = 0; g < n / 4; ++g) {
       i32x16 v[4];
       six_bits(p, n, g, v);
       for (int i = 0; i < 4; ++i) store(scales + (g * 4 + i) * 16, d * to_float(v[i] - subtract));
@@ -76,19 +76,19 @@ struct OneRow {
 #else
 // One block row of a tile added to acc.
 template <int kBits, int kBlock>
-RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, const Side<1>& side, int bits, int zero_point,
-                            const float* scales, const float* minus_mins) {
+RNL_INLINE f32x16 block_row(f32x16 acc, const uint8_t* planes, const int8_t* q, const Side<1>& side, int bits,
+                            int zero_point, const float* scales, const float* minus_mins) {
   const int s0 = side.sum[0][0], s1 = side.sum[1][0];
   const float sx = side.scale[0];
   Chunk w[4];
-  RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
+  RNL_UNROLL_FOR (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c, bits);
   i32x16 dot = dot_chunks<kBits>(w, q, i32x16{} - zero_point * (kBlock == 32 ? s0 + s1 : s0));
   if (kBlock == 16) {
     acc = fma(to_float(dot), load(scales) * sx, acc);
     if (minus_mins) acc = fma(load(minus_mins), splat(sx * float(s0)), acc);
     dot = i32x16{} - zero_point * s1;
   }
-  RNL_UNROLL for (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c + 4, bits);
+  RNL_UNROLL_FOR (int c = 0; c < 4; ++c) w[c] = unpack_chunk<kBits>(planes, c + 4, bits);
   dot = dot_chunks<kBits>(w, q + 16, dot);
   constexpr int kLast = kBlock == 32 ? 0 : 16;
   acc = fma(to_float(dot), load(scales + kLast) * sx, acc);
@@ -110,13 +110,14 @@ void one_row(const OneRow& j, int64_t first_tile, int64_t end_tile) {
     f32x16 acc = splat(0);
     const int8_t* q = j.q;
     const Side<1>* side = j.side;
-    RNL_KEEP_LOOP for (int64_t u = 0; u < j.units; ++u) {
+    RNL_KEEP_FOR (int64_t u = 0; u < j.units; ++u) {
       for (size_t i = 0; i < header; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
       expand_scales(f, p, scales, minus_mins);
       p += header;
-      RNL_KEEP_LOOP for (int b = 0; b < block_rows; ++b) {
+      RNL_KEEP_FOR (int b = 0; b < block_rows; ++b) {
         for (size_t i = 0; i < plane_bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
-        acc = block_row<kBits, kBlock>(acc, p, q, *side, f.bits, zero_point, scales + b * kScalesPerRow, f.has_min ? minus_mins + b * kScalesPerRow : nullptr);
+        acc = block_row<kBits, kBlock>(acc, p, q, *side, f.bits, zero_point, scales + b * kScalesPerRow,
+                                       f.has_min ? minus_mins + b * kScalesPerRow : nullptr);
         p += plane_bytes;
         q += kBlockColumns;
         ++side;
@@ -135,5 +136,6 @@ using OneRowFn = void (*)(const OneRow&, int64_t, int64_t);
 #define RNL_BITS(bits) (kAnyBits ? 0 : bits)
 #define RNL_PAIR(bits) \
   { one_row<RNL_BITS(bits), 16>, one_row<RNL_BITS(bits), 32> }
-constexpr OneRowFn kOneRow[7][2] = {RNL_PAIR(2), RNL_PAIR(3), RNL_PAIR(4), RNL_PAIR(5), RNL_PAIR(6), RNL_PAIR(7), RNL_PAIR(8)};
+constexpr OneRowFn kOneRow[7][2] = {RNL_PAIR(2), RNL_PAIR(3), RNL_PAIR(4), RNL_PAIR(5),
+                                    RNL_PAIR(6), RNL_PAIR(7), RNL_PAIR(8)};
 #undef RNL_PAIR

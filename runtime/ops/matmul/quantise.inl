@@ -1,13 +1,13 @@
-// Activations as int8 in blocks of 32 columns. One token: q [blocks][32], side [blocks]. Several: groups of four tokens, the last one padded
-// with zeros, q [groups][blocks][128] (group_offset says where a token's chunk lies), side [groups][blocks]. Columns are padded with
-// zeros to a multiple of 256, so that every format finds whole units.
+// Activations as int8 in blocks of 32 columns. One token: q [blocks][32], side [blocks]. Several: groups of four
+// tokens, the last one padded with zeros, q [groups][blocks][128] (group_offset says where a token's chunk lies), side
+// [groups][blocks]. Columns are padded with zeros to a multiple of 256, so that every format finds whole units.
 
 constexpr int kGroup = 4;
 
 template <int kTokens>
 struct Side {
-  float scale[kTokens];       // max |x| / 127
-  int32_t sum[2][kTokens];    // sums of q over columns 0..15 and 16..31
+  float scale[kTokens];     // max |x| / 127
+  int32_t sum[2][kTokens];  // sums of q over columns 0..15 and 16..31
 };
 
 struct Activations {
@@ -55,7 +55,8 @@ RNL_NOINLINE QuantisedBlock quantise_columns(const float* x, int64_t columns, in
   const int64_t left = columns - block * kBlockColumns;
   if (left >= kBlockColumns) return quantise_block(load(x + block * 32), load(x + block * 32 + 16));
   if (left <= 0) return QuantisedBlock{};
-  return quantise_block(load_some(x + block * 32, left < 16 ? int(left) : 16), left > 16 ? load_part(x + block * 32 + 16, int(left) - 16) : splat(0));
+  return quantise_block(load_some(x + block * 32, left < 16 ? int(left) : 16),
+                        left > 16 ? load_part(x + block * 32 + 16, int(left) - 16) : splat(0));
 }
 
 void quantise_one(const float* x, int64_t columns, const Activations& out) {
@@ -77,7 +78,7 @@ void quantise_group(const float* x, int64_t columns, int64_t tokens, int64_t gro
       const QuantisedBlock r = token < tokens ? quantise_columns(x + token * columns, columns, b) : QuantisedBlock{};
       int32_t words[8];
       __builtin_memcpy(words, r.q, 32);
-      RNL_UNROLL for (int c = 0; c < 8; ++c) __builtin_memcpy(q + group_offset(c, t), &words[c], 4);
+      RNL_UNROLL_FOR (int c = 0; c < 8; ++c) __builtin_memcpy(q + group_offset(c, t), &words[c], 4);
       side[b].scale[t] = r.scale;
       side[b].sum[0][t] = r.sum[0];
       side[b].sum[1][t] = r.sum[1];

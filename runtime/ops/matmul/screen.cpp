@@ -12,16 +12,17 @@
 namespace runnel {
 namespace {
 
-constexpr int64_t kTaskTiles = 32;     // of step 1
-constexpr int64_t kRefineTiles = 128;  // of step 2: few rows are left, and they are taken 16 at a time
-constexpr int kManyRows = 6;           // so many of a tile's rows, and step 2 takes the tile as it lies
+constexpr int64_t kTaskTiles = 32;          // of step 1
+constexpr int64_t kRefineTiles = 128;       // of step 2: few rows are left, and they are taken 16 at a time
+constexpr int kManyRows = 6;                // so many of a tile's rows, and step 2 takes the tile as it lies
 constexpr int kCandidates = 256;            // rows that step 3 takes
 constexpr int kSample = 2 * kMaxBest + 16;  // rows that the threshold is taken from, a multiple of 16
 constexpr int64_t kMaxUnits = 1 << 20;      // beyond, the bound of the rounding errors would not hold
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 #define RNL_FOUR(x) x, x, x, x
-constexpr float kNothing[kTileRows] = {RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity)};
+constexpr float kNothing[kTileRows] = {RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity), RNL_FOUR(-kInfinity),
+                                       RNL_FOUR(-kInfinity)};
 #undef RNL_FOUR
 
 struct Work {
@@ -29,12 +30,12 @@ struct Work {
   SplitLayout at;
   int64_t units, tiles;
   ScreenTerm* terms;
-  float* tile_best;    // [tiles] highest bound, then product, of a tile's rows
-  int32_t* reach;      // [tasks] largest reach as the integer of its bits
-  // Rounding: n sums of 32-bit floats, whose terms add up to less than 35 reaches, are off by less than 35 (n + 2) 2^-24 reaches. Two
-  // such sums are compared, and all of it is doubled.
-  float stretch;       // 1 + error of a bound in reaches
-  float error;         // of a product of step 2
+  float* tile_best;  // [tiles] highest bound, then product, of a tile's rows
+  int32_t* reach;    // [tasks] largest reach as the integer of its bits
+  // Rounding: n sums of 32-bit floats, whose terms add up to less than 35 reaches, are off by less than 35 (n + 2)
+  // 2^-24 reaches. Two such sums are compared, and all of it is doubled.
+  float stretch;  // 1 + error of a bound in reaches
+  float error;    // of a product of step 2
   float threshold;
 };
 
@@ -56,7 +57,16 @@ struct Highest {
 };
 
 Work work_of(const ScreenJob& job) {
-  return {&job, SplitLayout(job.columns), job.format->units(job.columns), (job.rows + kTileRows - 1) / kTileRows, {}, {}, {}, {}, {}, {}};
+  return {&job,
+          SplitLayout(job.columns),
+          job.format->units(job.columns),
+          (job.rows + kTileRows - 1) / kTileRows,
+          {},
+          {},
+          {},
+          {},
+          {},
+          {}};
 }
 
 int rows_in(const Work& w, int64_t tile) { return int(std::min<int64_t>(kTileRows, w.job->rows - tile * kTileRows)); }
@@ -208,7 +218,8 @@ void gather_high(const Work& w, const int32_t* rows, int n, uint8_t* tile) {
     const int lane = rows[i] % kTileRows;
     for (size_t unit = 0; unit < w.at.tile; unit += SplitLayout::kUnit) {
       std::memcpy(tile + unit + i * 2, from + unit + lane * 2, 2);
-      for (size_t at = unit + SplitLayout::kScales; at < unit + SplitLayout::kUnit; at += 64) std::memcpy(tile + at + i * 4, from + at + lane * 4, 4);
+      for (size_t at = unit + SplitLayout::kScales; at < unit + SplitLayout::kUnit; at += 64)
+        std::memcpy(tile + at + i * 4, from + at + lane * 4, 4);
     }
   }
 }
@@ -259,7 +270,8 @@ bool finish(const Work& w) {
 
 size_t screen_bytes(int64_t rows, int64_t units) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  return size_t(units) * sizeof(ScreenTerm) + size_t(tiles) * sizeof(float) + size_t(task_count(tiles)) * sizeof(int32_t);
+  return size_t(units) * sizeof(ScreenTerm) + size_t(tiles) * sizeof(float) +
+         size_t(task_count(tiles)) * sizeof(int32_t);
 }
 
 void screen_wanted(const ScreenJob& job, const int32_t* rows, int count) {

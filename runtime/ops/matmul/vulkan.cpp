@@ -12,7 +12,8 @@ namespace {
 constexpr uint32_t kRowsOfGroup = 64, kTokensOfGroup = 4;
 // On a CPU a load of x is as dear as one of weights: it serves several rows.
 constexpr uint32_t kRowsOnCpu = 4, kRowsOfTokensOnCpu = 6;
-// A part of a sum has at least so many blocks of 32 columns; a device that computes side by side wants so many workgroups.
+// A part of a sum has at least so many blocks of 32 columns; a device that computes side by side wants so many
+// workgroups.
 constexpr uint32_t kLeastBlocks = 4, kWantedGroups = 256;
 
 // Words of a block of 32 columns that matmul__round made, and blocks of its workgroups.
@@ -69,13 +70,17 @@ uint64_t rounding_scratch(const OpCall& c, int first_weight) {
   bool is_needed = false;
   for (int i = 0; i < c.out_count; ++i) is_needed = is_needed || !c.in[first_weight + i].packed->is_float();
   const int64_t columns = c.in[0].dims[c.in[0].rank - 1];
-  return is_needed && columns ? uint64_t(element_count(c.in[0]) / columns) * blocks_of(c.in[first_weight]) * kRoundedWords : 0;
+  return is_needed && columns
+             ? uint64_t(element_count(c.in[0]) / columns) * blocks_of(c.in[first_weight]) * kRoundedWords
+             : 0;
 }
 
 uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_t scratch) {
   if (!r.has(kIntDot) || rounding_scratch(c, first_weight) == 0) return kAbsent;
-  const uint32_t columns = last_axis(c.in[0]), blocks = blocks_of(c.in[first_weight]), n = elements(c.in[0]) / columns * blocks;
-  r.groups(shader_matmul__round, {}, RoundPush{n, columns, blocks, r.input(c, 0), scratch}, (n + kBlocksOfGroup - 1) / kBlocksOfGroup);
+  const uint32_t columns = last_axis(c.in[0]), blocks = blocks_of(c.in[first_weight]),
+                 n = elements(c.in[0]) / columns * blocks;
+  r.groups(shader_matmul__round, {}, RoundPush{n, columns, blocks, r.input(c, 0), scratch},
+           (n + kBlocksOfGroup - 1) / kBlocksOfGroup);
   r.barrier();
   return scratch;
 }
@@ -83,17 +88,23 @@ uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_
 void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded, uint32_t scratch) {
   const uint32_t tokens = push.experts || push.pairs == 1 ? 1 : kTokensOfGroup, blocks = blocks_of(w);
   Constants constants = format_constants(w);
-  const uint32_t rows = !r.is_cpu() ? 1 : tokens > 1 ? kRowsOfTokensOnCpu : kRowsOnCpu, group_tiles = rows * kRowsOfGroup / kTileRows;
+  const uint32_t rows = !r.is_cpu()  ? 1
+                        : tokens > 1 ? kRowsOfTokensOnCpu
+                                     : kRowsOnCpu,
+                 group_tiles = rows * kRowsOfGroup / kTileRows;
   constants.v[constants.count++] = tokens;
   constants.v[constants.count++] = rows;
   constants.v[constants.count++] = push.columns % kBlockColumns != 0;
   const bool is_rounded = rounded != kAbsent && !w.packed->is_float();
   if (is_rounded) {
     push.x = rounded;
-    push.x_token = push.x_token / push.columns * blocks * kRoundedWords, push.x_slot = push.x_slot / push.columns * blocks * kRoundedWords;
+    push.x_token = push.x_token / push.columns * blocks * kRoundedWords,
+    push.x_slot = push.x_slot / push.columns * blocks * kRoundedWords;
   }
   push.part_blocks = part_blocks(w, r.is_cpu());
-  const uint32_t parts = push.pairs == 1 && !push.experts && push.part_blocks < blocks ? (blocks + push.part_blocks - 1) / push.part_blocks : 1;
+  const uint32_t parts = push.pairs == 1 && !push.experts && push.part_blocks < blocks
+                             ? (blocks + push.part_blocks - 1) / push.part_blocks
+                             : 1;
   push.part_words = parts > 1 ? push.rows : 0;
   const PartsPush sum{push.rows, parts, push.part_words, scratch, push.y, push.bias};
   if (parts > 1) push.y = scratch;
@@ -102,7 +113,8 @@ void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t
     push.window_first = m.first_tile, push.window_tiles = m.tiles;
     push.tile_offset = push.experts ? 0 : m.first_tile;
     const uint32_t tiles = push.experts ? push.expert_tiles : m.tiles;
-    r.grid(is_rounded ? shader_matmul__int_dot : shader_matmul, constants, push, (tiles + group_tiles - 1) / group_tiles, (push.pairs + tokens - 1) / tokens, parts);
+    r.grid(is_rounded ? shader_matmul__int_dot : shader_matmul, constants, push,
+           (tiles + group_tiles - 1) / group_tiles, (push.pairs + tokens - 1) / tokens, parts);
   });
   if (parts == 1) return;
   r.barrier();

@@ -26,33 +26,46 @@ uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.out[0].dims[1] * (c.
 
 uint64_t rounds(const OpCall& c) {
   const auto& p = params_of<MatrixRecurrenceParams>(c);
-  const uint64_t each = 1 + (p.rule == RecurrenceRule::kDelta ? 1 : p.rule == RecurrenceRule::kDplr ? 2 : 0), once = 2 + (p.normalise != RecurrenceNorm::kNone ? 1 : 0);
+  const uint64_t each = 1 + (p.rule == RecurrenceRule::kDelta  ? 1
+                             : p.rule == RecurrenceRule::kDplr ? 2
+                                                               : 0),
+                 once = 2 + (p.normalise != RecurrenceNorm::kNone ? 1 : 0);
   const uint64_t key = last_axis(c.in[kQ]), tokens = uint64_t(c.out[0].dims[0]);
-  return tokens * (key * (uint64_t(p.steps) * each + once) + uint64_t(p.steps) + 1) + segments_of(c, kSegments) * (4 * key + 1);
+  return tokens * (key * (uint64_t(p.steps) * each + once) + uint64_t(p.steps) + 1) +
+         segments_of(c, kSegments) * (4 * key + 1);
 }
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<MatrixRecurrenceParams>(c);
   const TensorView& y = c.out[0];
-  const uint32_t tokens = uint32_t(y.dims[0]), heads = uint32_t(y.dims[1]), value = uint32_t(y.dims[2]), key = last_axis(c.in[kQ]);
+  const uint32_t tokens = uint32_t(y.dims[0]), heads = uint32_t(y.dims[1]), value = uint32_t(y.dims[2]),
+                 key = last_axis(c.in[kQ]);
   const auto heads_of = [&](int i) { return has_input(c, i) ? uint32_t(c.in[i].dims[1]) : 1u; };
   const uint32_t decay_rank = has_input(c, kDecay) ? uint32_t(c.in[kDecay].rank) : 0;
-  r.window({r.has(c.in, c.in_count, kState), r.has(c.in, c.in_count, kNorm), r.has(c.in, c.in_count, kMax), r.has(c.out, c.out_count, 1), r.has(c.out, c.out_count, 2), r.has(c.out, c.out_count, 3)});
-  Push push{tokens, heads, value, heads_of(kQ), heads_of(kK), heads_of(kV), heads_of(kA), r.input(c, kQ), r.input(c, kK), r.input(c, kV), r.input(c, kDecay)};
+  r.window({r.has(c.in, c.in_count, kState), r.has(c.in, c.in_count, kNorm), r.has(c.in, c.in_count, kMax),
+            r.has(c.out, c.out_count, 1), r.has(c.out, c.out_count, 2), r.has(c.out, c.out_count, 3)});
+  Push push{tokens,       heads,          value,          heads_of(kQ),   heads_of(kK),      heads_of(kV),
+            heads_of(kA), r.input(c, kQ), r.input(c, kK), r.input(c, kV), r.input(c, kDecay)};
   push.decay_step = decay_rank == 3 && c.in[kDecay].dims[0] > 1 ? heads : 0;
-  push.beta = r.input(c, kBeta), push.a = r.input(c, kA), push.b = r.input(c, kB), push.bonus = r.input(c, kBonus), push.gate = r.input(c, kGate);
+  push.beta = r.input(c, kBeta), push.a = r.input(c, kA), push.b = r.input(c, kB), push.bonus = r.input(c, kBonus),
+  push.gate = r.input(c, kGate);
   push.state = r.state_input(c, kState), push.norm = r.state_input(c, kNorm), push.largest = r.state_input(c, kMax);
   push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
   const uint32_t out_norm = r.state_output(c, 2), out_largest = r.state_output(c, 3);
   push.y = r.output(c, 0), push.out_state = r.state_output(c, 1);
-  push.out_norm = out_norm == kAbsent ? kAbsent : r.scratch(), push.out_largest = out_largest == kAbsent ? kAbsent : r.scratch() + heads * key;
+  push.out_norm = out_norm == kAbsent ? kAbsent : r.scratch(),
+  push.out_largest = out_largest == kAbsent ? kAbsent : r.scratch() + heads * key;
   push.scale = p.scale, push.eps = p.eps;
-  r.items(shader_matrix_recurrence, {key, uint32_t(p.rule), p.read == RecurrenceRead::kBefore, uint32_t(p.normalise), decay_rank, push.gate != kAbsent, p.reverse, uint32_t(p.steps)}, push,
-          uint64_t(heads) * value);
+  r.items(shader_matrix_recurrence,
+          {key, uint32_t(p.rule), p.read == RecurrenceRead::kBefore, uint32_t(p.normalise), decay_rank,
+           push.gate != kAbsent, p.reverse, uint32_t(p.steps)},
+          push, uint64_t(heads) * value);
   if (out_norm == kAbsent && out_largest == kAbsent) return;
   r.barrier();
-  if (out_norm != kAbsent) r.items(shader_copy, {1}, CopyPush{heads * key, push.out_norm, out_norm, heads * key, 0, 0}, heads * key);
-  if (out_largest != kAbsent) r.items(shader_copy, {1}, CopyPush{heads, push.out_largest, out_largest, heads, 0, 0}, heads);
+  if (out_norm != kAbsent)
+    r.items(shader_copy, {1}, CopyPush{heads * key, push.out_norm, out_norm, heads * key, 0, 0}, heads * key);
+  if (out_largest != kAbsent)
+    r.items(shader_copy, {1}, CopyPush{heads, push.out_largest, out_largest, heads, 0, 0}, heads);
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ namespace {
 Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::ReduceAttrs*>(attrs);
   const int kind = a ? int(a->kind()) : 0, axis = a ? int(a->axis()) : 0;
-  RNL_CHECK_ARG(kind <= int(ReduceKind::kMin) && axis < kMaxRank, "reduce: kind %d of axis %d is not known", kind, axis);
+  RNL_CHECK_ARG(kind <= int(ReduceKind::kMin) && axis < kMaxRank, "reduce: kind %d of axis %d is not known", kind,
+                axis);
   *params_of<ReduceParams>(out) = {ReduceKind(kind), axis};
   return Status::ok();
 }
@@ -23,7 +24,8 @@ Status check(const OpCall& c) {
   RNL_TRY(check_dense("reduce", "y", y));
   bool fits = x.dtype == DType::kF32 && y.dtype == DType::kF32 && axis < x.rank && y.rank == x.rank - 1;
   for (int i = 0; fits && i < y.rank; ++i) fits = y.dims[i] == x.dims[i < axis ? i : i + 1];
-  RNL_CHECK_ARG(fits, "reduce: y is %s but x is %s, without axis %d", describe(y, a, sizeof a), describe(x, b, sizeof b), axis);
+  RNL_CHECK_ARG(fits, "reduce: y is %s but x is %s, without axis %d", describe(y, a, sizeof a),
+                describe(x, b, sizeof b), axis);
   return Status::ok();
 }
 

@@ -18,7 +18,8 @@ void record(Recorder& r, const OpCall& c) {
   uint32_t inner = 1;
   for (int i = p.axis + 1; i < x.rank; ++i) inner *= uint32_t(x.dims[i]);
   const uint32_t n = elements(c.out[0]);
-  r.items(shader_reduce, {uint32_t(p.kind)}, Push{n, r.input(c, 0), r.output(c, 0), uint32_t(x.dims[p.axis]), inner}, n);
+  r.items(shader_reduce, {uint32_t(p.kind)}, Push{n, r.input(c, 0), r.output(c, 0), uint32_t(x.dims[p.axis]), inner},
+          n);
 }
 
 }  // namespace

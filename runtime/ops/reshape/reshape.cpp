@@ -12,8 +12,8 @@ Status check(const OpCall& c) {
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("reshape", "x", x));
   RNL_TRY(check_dense("reshape", "y", y));
-  RNL_CHECK_ARG(x.dtype == y.dtype && element_count(x) == element_count(y), "reshape: y is %s but x is %s", describe(y, a, sizeof a),
-                describe(x, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == y.dtype && element_count(x) == element_count(y), "reshape: y is %s but x is %s",
+                describe(y, a, sizeof a), describe(x, b, sizeof b));
   return Status::ok();
 }
 

@@ -19,12 +19,14 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("rms_norm", "x", x));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "rms_norm: x is %s, want f32 [..., channels]", describe(x, a, sizeof a));
-  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "rms_norm: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "rms_norm: x is %s, want f32 [..., channels]",
+                describe(x, a, sizeof a));
+  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "rms_norm: y is %s but x is %s", describe(y, a, sizeof a),
+                describe(x, b, sizeof b));
   if (has_input(c, 1)) {
     const TensorView& w = c.in[1];
-    RNL_CHECK_ARG(w.dtype == DType::kF32 && w.rank == 1 && w.dims[0] == x.dims[x.rank - 1], "rms_norm: weight is %s but x is %s",
-                  describe(w, a, sizeof a), describe(x, b, sizeof b));
+    RNL_CHECK_ARG(w.dtype == DType::kF32 && w.rank == 1 && w.dims[0] == x.dims[x.rank - 1],
+                  "rms_norm: weight is %s but x is %s", describe(w, a, sizeof a), describe(x, b, sizeof b));
   }
   if (has_input(c, 2))
     RNL_CHECK_ARG(c.in[2].dtype == DType::kF32 && same_shape(x, c.in[2]), "rms_norm: residual is %s but x is %s",

@@ -12,11 +12,14 @@ struct Halves {
   Half v[2];
 };
 RNL_INLINE f64x16 to_double(const f32x16& a) {
-  return by_index<f64x16>([&a](int i) RNL_LAMBDA { return __builtin_convertvector(__builtin_bit_cast(Halves, a.v[i / 2]).v[i % 2], Register<double>); });
+  return by_index<f64x16>([&a](int i) RNL_LAMBDA {
+    return __builtin_convertvector(__builtin_bit_cast(Halves, a.v[i / 2]).v[i % 2], Register<double>);
+  });
 }
 RNL_INLINE f32x16 to_float(const f64x16& a) {
   return by_index<f32x16>([&a](int i) RNL_LAMBDA {
-    return __builtin_bit_cast(Register<float>, Halves{{__builtin_convertvector(a.v[2 * i], Half), __builtin_convertvector(a.v[2 * i + 1], Half)}});
+    return __builtin_bit_cast(Register<float>, Halves{{__builtin_convertvector(a.v[2 * i], Half),
+                                                       __builtin_convertvector(a.v[2 * i + 1], Half)}});
   });
 }
 
@@ -29,8 +32,8 @@ struct Job {
   bool interleaved;
 };
 
-// cos and sin of a float angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large angles lose nothing;
-// Taylor polynomials serve the remaining [-pi/4, pi/4] with errors below 1e-8.
+// cos and sin of a float angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large
+// angles lose nothing; Taylor polynomials serve the remaining [-pi/4, pi/4] with errors below 1e-8.
 RNL_INLINE void cos_sin(f32x16 angle, f32x16* cosine, f32x16* sine) {
   const f64x16 a = to_double(angle);
   const double magic = 6755399441055744.0;  // adding it rounds to an integer
@@ -102,7 +105,8 @@ void rotate_token(const Job& j, int64_t t) {
         cosines[2 * k] = cosines[2 * k + 1] = one[k];
         sines[2 * k] = -one[16 + k], sines[2 * k + 1] = one[16 + k];
       }
-      for (int64_t h = 0; h < j.heads; ++h) rotate_neighbours(x + h * j.dim + 2 * i, y + h * j.dim + 2 * i, n, cosines, sines);
+      for (int64_t h = 0; h < j.heads; ++h)
+        rotate_neighbours(x + h * j.dim + 2 * i, y + h * j.dim + 2 * i, n, cosines, sines);
     } else {
       for (int64_t h = 0; h < j.heads; ++h) rotate_halves(x + h * j.dim, y + h * j.dim, i, j.pairs, n, c, s);
     }
@@ -115,8 +119,17 @@ void rotate_token(const Job& j, int64_t t) {
 void run(const OpCall& c) {
   const TensorView& x = c.in[0];
   const RopeParams& p = params_of<RopeParams>(c);
-  Job j{input<float>(c, 0), input<float>(c, 2), input<int32_t>(c, 1), output<float>(c, 0), x.dims[0], x.dims[1], x.dims[2],
-        c.in[2].dims[0],    0,                  p.scale,              p.interleaved};
+  Job j{input<float>(c, 0),
+        input<float>(c, 2),
+        input<int32_t>(c, 1),
+        output<float>(c, 0),
+        x.dims[0],
+        x.dims[1],
+        x.dims[2],
+        c.in[2].dims[0],
+        0,
+        p.scale,
+        p.interleaved};
   if (elements_of(x) == 0) return;
   j.tokens_per_task = 1 + 8192 / (j.heads * j.dim);
   const int64_t tasks = (j.tokens + j.tokens_per_task - 1) / j.tokens_per_task;

@@ -20,12 +20,14 @@ Status check(const OpCall& c) {
   const TensorView &x = c.in[0], &positions = c.in[1], &freq = c.in[2], &y = c.out[0];
   RNL_TRY(check_dense("rope", "x", x));
   RNL_TRY(check_dense("rope", "inv_freq", freq));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank == 3, "rope: x is %s, want f32 [tokens, heads, dim]", describe(x, a, sizeof a));
-  RNL_CHECK_ARG(positions.dtype == DType::kI32 && positions.rank == 1 && positions.dims[0] == x.dims[0], "rope: positions is %s but x is %s",
-                describe(positions, a, sizeof a), describe(x, b, sizeof b));
-  RNL_CHECK_ARG(freq.dtype == DType::kF32 && freq.rank == 1 && 2 * freq.dims[0] <= x.dims[2], "rope: inv_freq is %s but x is %s",
-                describe(freq, a, sizeof a), describe(x, b, sizeof b));
-  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "rope: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank == 3, "rope: x is %s, want f32 [tokens, heads, dim]",
+                describe(x, a, sizeof a));
+  RNL_CHECK_ARG(positions.dtype == DType::kI32 && positions.rank == 1 && positions.dims[0] == x.dims[0],
+                "rope: positions is %s but x is %s", describe(positions, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(freq.dtype == DType::kF32 && freq.rank == 1 && 2 * freq.dims[0] <= x.dims[2],
+                "rope: inv_freq is %s but x is %s", describe(freq, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "rope: y is %s but x is %s", describe(y, a, sizeof a),
+                describe(x, b, sizeof b));
   return Status::ok();
 }
 

@@ -1,5 +1,5 @@
-// rope: rotates the first 2 P dims of each head by the token's position: with angle = float(positions[t]) * inv_freq[i], rounded to f32
-// as the original implementations round it, c = scale cos(angle), s = scale sin(angle):
+// rope: rotates the first 2 P dims of each head by the token's position: with angle = float(positions[t]) *
+// inv_freq[i], rounded to f32 as the original implementations round it, c = scale cos(angle), s = scale sin(angle):
 //   y_a = x_a c - x_b s,   y_b = x_b c + x_a s
 // where (a, b) = (i, i + P), or (2i, 2i + 1) when interleaved. The other dims are copied.
 //

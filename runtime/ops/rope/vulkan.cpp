@@ -13,7 +13,8 @@ struct Push {
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<RopeParams>(c);
-  const uint32_t tokens = uint32_t(c.in[0].dims[0]), heads = uint32_t(c.in[0].dims[1]), dim = uint32_t(c.in[0].dims[2]), pairs = uint32_t(c.in[2].dims[0]);
+  const uint32_t tokens = uint32_t(c.in[0].dims[0]), heads = uint32_t(c.in[0].dims[1]), dim = uint32_t(c.in[0].dims[2]),
+                 pairs = uint32_t(c.in[2].dims[0]);
   const Push push{tokens, heads, dim, pairs, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), p.scale};
   r.items(shader_rope, {p.interleaved}, push, uint64_t(tokens) * heads * (dim - pairs));
 }

@@ -11,11 +11,22 @@ Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::RouteAttrs*>(attrs);
   RouteParams p{RouteScoring::kSoftmax, false, false, false, 0, 1, 1, 1};
   if (a) {
-    RNL_CHECK_ARG(a->scoring() <= format::RouteScoring::MAX && a->group_score() <= format::GroupScore::MAX, "route: scoring %d or group_score %d is not known", int(a->scoring()), int(a->group_score()));
-    RNL_CHECK_ARG(a->groups() >= 1 && a->groups() <= kMaxExperts && a->top_groups() >= 1 && a->top_groups() <= a->groups(), "route: %u of %u groups", a->top_groups(), a->groups());
-    p = {RouteScoring(a->scoring()), a->select_first(), a->renormalise(), a->group_score() == format::GroupScore::top2, a->eps(), a->scale(), int32_t(a->groups()), int32_t(a->top_groups())};
+    RNL_CHECK_ARG(a->scoring() <= format::RouteScoring::MAX && a->group_score() <= format::GroupScore::MAX,
+                  "route: scoring %d or group_score %d is not known", int(a->scoring()), int(a->group_score()));
+    RNL_CHECK_ARG(a->groups() >= 1 && a->groups() <= kMaxExperts && a->top_groups() >= 1 &&
+                      a->top_groups() <= a->groups(),
+                  "route: %u of %u groups", a->top_groups(), a->groups());
+    p = {RouteScoring(a->scoring()),
+         a->select_first(),
+         a->renormalise(),
+         a->group_score() == format::GroupScore::top2,
+         a->eps(),
+         a->scale(),
+         int32_t(a->groups()),
+         int32_t(a->top_groups())};
   }
-  RNL_CHECK_ARG(std::isfinite(p.eps) && p.eps >= 0 && std::isfinite(p.scale), "route: eps %g or scale %g", double(p.eps), double(p.scale));
+  RNL_CHECK_ARG(std::isfinite(p.eps) && p.eps >= 0 && std::isfinite(p.scale), "route: eps %g or scale %g",
+                double(p.eps), double(p.scale));
   *params_of<RouteParams>(out) = p;
   return Status::ok();
 }
@@ -24,14 +35,17 @@ Status check(const OpCall& c) {
   RNL_TRY(check_shape("route", "logits", c.in[0], DType::kF32, {-1, -1}));
   const int64_t tokens = c.in[0].dims[0], experts = c.in[0].dims[1];
   const RouteParams& p = params_of<RouteParams>(c);
-  RNL_CHECK_ARG(experts >= 1 && experts <= kMaxExperts, "route: %" PRId64 " experts, want 1 to %" PRId64, experts, kMaxExperts);
+  RNL_CHECK_ARG(experts >= 1 && experts <= kMaxExperts, "route: %" PRId64 " experts, want 1 to %" PRId64, experts,
+                kMaxExperts);
   if (has_input(c, 1)) RNL_TRY(check_shape("route", "bias", c.in[1], DType::kF32, {experts}));
   RNL_TRY(check_shape("route", "weights", c.out[0], DType::kF32, {tokens, -1}));
   const int64_t k = c.out[0].dims[1];
   RNL_TRY(check_shape("route", "ids", c.out[1], DType::kI32, {tokens, k}));
   RNL_CHECK_ARG(experts % p.groups == 0, "route: %d groups do not divide %" PRId64 " experts", p.groups, experts);
-  RNL_CHECK_ARG(k >= 1 && k <= experts / p.groups * p.top_groups, "route: %" PRId64 " experts chosen among %" PRId64, k, experts / p.groups * p.top_groups);
-  RNL_CHECK_ARG(!p.group_top2 || p.groups == 1 || experts / p.groups >= 2, "route: groups of one expert have no two best");
+  RNL_CHECK_ARG(k >= 1 && k <= experts / p.groups * p.top_groups, "route: %" PRId64 " experts chosen among %" PRId64, k,
+                experts / p.groups * p.top_groups);
+  RNL_CHECK_ARG(!p.group_top2 || p.groups == 1 || experts / p.groups >= 2,
+                "route: groups of one expert have no two best");
   return Status::ok();
 }
 
@@ -45,7 +59,8 @@ int64_t best_of(const double* v, const bool* taken, int64_t n) {
 
 double order_of(double v) { return std::isnan(v) ? -INFINITY : v; }
 
-void row(const RouteParams& p, const float* logits, const float* bias, int64_t experts, int64_t k, float* weights, int32_t* ids) {
+void row(const RouteParams& p, const float* logits, const float* bias, int64_t experts, int64_t k, float* weights,
+         int32_t* ids) {
   double score[kMaxExperts], choice[kMaxExperts];
   bool taken[kMaxExperts] = {};
   if (p.scoring == RouteScoring::kSoftmax && !p.select_first) {
@@ -56,7 +71,8 @@ void row(const RouteParams& p, const float* logits, const float* bias, int64_t e
     for (int64_t i = 0; i < experts; ++i) score[i] /= sum;
   } else {
     const bool sigmoid = p.scoring == RouteScoring::kSigmoid && !p.select_first;
-    for (int64_t i = 0; i < experts; ++i) score[i] = sigmoid ? 1 / (1 + std::exp(-double(logits[i]))) : double(logits[i]);
+    for (int64_t i = 0; i < experts; ++i)
+      score[i] = sigmoid ? 1 / (1 + std::exp(-double(logits[i]))) : double(logits[i]);
   }
   for (int64_t i = 0; i < experts; ++i) choice[i] = order_of(score[i] + (bias ? double(bias[i]) : 0));
   if (p.groups > 1) {
@@ -99,7 +115,8 @@ void reference(const OpCall& c) {
   const int64_t tokens = c.in[0].dims[0], experts = c.in[0].dims[1], k = c.out[0].dims[1];
   const float* bias = has_input(c, 1) ? static_cast<const float*>(c.in[1].data) : nullptr;
   for (int64_t t = 0; t < tokens; ++t)
-    row(params_of<RouteParams>(c), static_cast<const float*>(c.in[0].data) + t * experts, bias, experts, k, static_cast<float*>(c.out[0].data) + t * k, static_cast<int32_t*>(c.out[1].data) + t * k);
+    row(params_of<RouteParams>(c), static_cast<const float*>(c.in[0].data) + t * experts, bias, experts, k,
+        static_cast<float*>(c.out[0].data) + t * k, static_cast<int32_t*>(c.out[1].data) + t * k);
 }
 
 }  // namespace

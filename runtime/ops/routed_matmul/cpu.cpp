@@ -1,4 +1,5 @@
-// The rows of each expert are gathered and go through matmul's kernels together; then the results are put where they belong.
+// The rows of each expert are gathered and go through matmul's kernels together; then the results are put where they
+// belong.
 #include "cpu/call.h"
 #include "format/packed.h"
 #include "ops/matmul/joint.inl"
@@ -24,7 +25,8 @@ struct Sizes {
 };
 
 RNL_INLINE Sizes sizes_of(const OpCall& c) {
-  return {c.out[0].dims[0], c.out[0].dims[1], c.in[2].dims[0] / tiled(c.out[0].dims[2]), c.in[0].dims[c.in[0].rank - 1]};
+  return {c.out[0].dims[0], c.out[0].dims[1], c.in[2].dims[0] / tiled(c.out[0].dims[2]),
+          c.in[0].dims[c.in[0].rank - 1]};
 }
 
 // matmul on `rows` rows with the matrices of up to `experts` experts; views holds the inputs and then the outputs.
@@ -41,7 +43,8 @@ void set_up(const OpCall& c, const Sizes& z, int64_t rows, int experts, Product&
     const int64_t n = c.out[of].dims[2];
     p.views[1 + i] = c.in[2 + of];
     p.views[1 + i].dims[0] = n;
-    p.views[1 + count + i] = TensorView{nullptr, nullptr, {n}, 1, has_input(c, RNL_ROUTED_BIAS(c.out_count, of)) ? DType::kF32 : DType::kNone};
+    p.views[1 + count + i] = TensorView{
+        nullptr, nullptr, {n}, 1, has_input(c, RNL_ROUTED_BIAS(c.out_count, of)) ? DType::kF32 : DType::kNone};
     p.views[1 + 2 * count + i] = TensorView{nullptr, nullptr, {rows, n}, 2, DType::kF32};
   }
   p.call = {};
@@ -56,8 +59,10 @@ void point_at_expert(const OpCall& c, const Sizes& z, int64_t e, int place, Prod
     TensorView* w = p.views + 1 + place * c.out_count + i;
     TensorView* bias = w + p.call.out_count;
     const int64_t n = w->dims[0];
-    w->data = static_cast<unsigned char*>(c.in[2 + i].data) + size_t(e) * size_t(tiled(n) / kTileRows) * w->packed->tile_bytes(z.columns);
-    if (bias->dtype == DType::kF32) bias->data = const_cast<float*>(input<float>(c, RNL_ROUTED_BIAS(c.out_count, i))) + e * n;
+    w->data = static_cast<unsigned char*>(c.in[2 + i].data) +
+              size_t(e) * size_t(tiled(n) / kTileRows) * w->packed->tile_bytes(z.columns);
+    if (bias->dtype == DType::kF32)
+      bias->data = const_cast<float*>(input<float>(c, RNL_ROUTED_BIAS(c.out_count, i))) + e * n;
   }
 }
 
@@ -126,7 +131,8 @@ void run(const OpCall& c) {
     if (rows == 0) continue;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t pair = order[first + r];
-      __builtin_memcpy(gathered + r * z.columns, x + (shared ? pair / z.slots : pair) * z.columns, size_t(z.columns) * 4);
+      __builtin_memcpy(gathered + r * z.columns, x + (shared ? pair / z.slots : pair) * z.columns,
+                       size_t(z.columns) * 4);
     }
     set_up(c, z, rows, 1, p);
     point_at_expert(c, z, e, 0, p);
@@ -137,7 +143,8 @@ void run(const OpCall& c) {
     for (int i = 0; i < c.out_count; ++i) {
       const int64_t n = c.out[i].dims[2];
       const float* y = reinterpret_cast<const float*>(c.scratch + l.y[i]);
-      for (int64_t r = 0; r < rows; ++r) __builtin_memcpy(output<float>(c, i) + int64_t(order[first + r]) * n, y + r * n, size_t(n) * 4);
+      for (int64_t r = 0; r < rows; ++r)
+        __builtin_memcpy(output<float>(c, i) + int64_t(order[first + r]) * n, y + r * n, size_t(n) * 4);
     }
     first = end;
   }

@@ -14,11 +14,13 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &x = c.in[0], &y0 = c.out[0];
   const int count = c.out_count;
-  RNL_CHECK_ARG(c.in_count >= 2 + count && c.in_count <= 2 + 2 * count, "%s: %d inputs for %d outputs", kOp, c.in_count, count);
+  RNL_CHECK_ARG(c.in_count >= 2 + count && c.in_count <= 2 + 2 * count, "%s: %d inputs for %d outputs", kOp, c.in_count,
+                count);
   RNL_TRY(check_shape(kOp, "y", y0, DType::kF32, {-1, -1, -1}));
   const int64_t tokens = y0.dims[0], slots = y0.dims[1];
   const bool shared = x.rank == 2;
-  RNL_TRY(shared ? check_shape(kOp, "x", x, DType::kF32, {tokens, -1}) : check_shape(kOp, "x", x, DType::kF32, {tokens, slots, -1}));
+  RNL_TRY(shared ? check_shape(kOp, "x", x, DType::kF32, {tokens, -1})
+                 : check_shape(kOp, "x", x, DType::kF32, {tokens, slots, -1}));
   const int64_t k = x.dims[x.rank - 1];
   RNL_CHECK_ARG(slots >= 1 && k >= 1, "%s: %" PRId64 " slots of %" PRId64 " columns", kOp, slots, k);
   if (has_input(c, 1)) RNL_TRY(check_shape(kOp, "ids", c.in[1], DType::kI32, {tokens, slots}));
@@ -27,16 +29,20 @@ Status check(const OpCall& c) {
     const TensorView &w = c.in[2 + i], &y = c.out[i];
     RNL_TRY(check_shape(kOp, "an output", y, DType::kF32, {tokens, slots, -1}));
     const int64_t n = y.dims[2];
-    RNL_CHECK_ARG(w.dtype == DType::kPacked && w.rank == 2 && w.dims[1] == k && n >= 1 && w.dims[0] > 0 && w.dims[0] % tiled(n) == 0, "%s: weight %d is %s but output %d is %s", kOp, i + 1,
-                  describe(w, a, sizeof a), i + 1, describe(y, b, sizeof b));
+    RNL_CHECK_ARG(w.dtype == DType::kPacked && w.rank == 2 && w.dims[1] == k && n >= 1 && w.dims[0] > 0 &&
+                      w.dims[0] % tiled(n) == 0,
+                  "%s: weight %d is %s but output %d is %s", kOp, i + 1, describe(w, a, sizeof a), i + 1,
+                  describe(y, b, sizeof b));
     RNL_CHECK_ARG(!w.packed->split, "%s: weight %d is split, which is for output matrices", kOp, i + 1);
     const int64_t own = w.dims[0] / tiled(n);
-    RNL_CHECK_ARG(i == 0 || own == experts, "%s: weight %d has %" PRId64 " experts, the first %" PRId64, kOp, i + 1, own, experts);
+    RNL_CHECK_ARG(i == 0 || own == experts, "%s: weight %d has %" PRId64 " experts, the first %" PRId64, kOp, i + 1,
+                  own, experts);
     experts = own;
     const int at = RNL_ROUTED_BIAS(count, i);
     if (has_input(c, at)) RNL_TRY(check_shape(kOp, "a bias", c.in[at], DType::kF32, {experts, n}));
   }
-  RNL_CHECK_ARG(has_input(c, 1) || (!shared && slots == experts), "%s: without ids there must be a slot for each of the %" PRId64 " experts", kOp, experts);
+  RNL_CHECK_ARG(has_input(c, 1) || (!shared && slots == experts),
+                "%s: without ids there must be a slot for each of the %" PRId64 " experts", kOp, experts);
   return Status::ok();
 }
 
@@ -45,7 +51,8 @@ Status check_data(const OpCall& c) {
   const int64_t n = element_count(c.in[1]), experts = c.in[2].dims[0] / tiled(c.out[0].dims[2]);
   const int32_t* ids = static_cast<const int32_t*>(c.in[1].data);
   for (int64_t i = 0; i < n; ++i)
-    RNL_CHECK_ARG(ids[i] >= 0 && ids[i] < experts, "%s: expert %d (index %" PRId64 ") is not in 0 .. %" PRId64, kOp, int(ids[i]), i, experts - 1);
+    RNL_CHECK_ARG(ids[i] >= 0 && ids[i] < experts, "%s: expert %d (index %" PRId64 ") is not in 0 .. %" PRId64, kOp,
+                  int(ids[i]), i, experts - 1);
   return Status::ok();
 }
 
@@ -79,6 +86,7 @@ void reference(const OpCall& c) {
 
 }  // namespace
 
-extern constexpr OpDef routed_matmul_def = define_op(registry_row::routed_matmul, parse_nothing, check, reference, check_data);
+extern constexpr OpDef routed_matmul_def =
+    define_op(registry_row::routed_matmul, parse_nothing, check, reference, check_data);
 
 }  // namespace runnel

@@ -85,7 +85,8 @@ void log_slice(const Job& j, int64_t ch, int lanes) {
   const int64_t k_row = j.width == 1 ? j.channels / j.value : j.channels;
   for (int64_t n = 0; n < j.runs.count; ++n) {
     const Run r = run_at(j.runs, n);
-    f32x16 num = load_state(j.state, ch, lanes), den = load_state(j.state, j.channels + ch, lanes), largest = load_state(j.state, 2 * j.channels + ch, lanes);
+    f32x16 num = load_state(j.state, ch, lanes), den = load_state(j.state, j.channels + ch, lanes),
+           largest = load_state(j.state, 2 * j.channels + ch, lanes);
     largest = select(den == zero, none, largest);
     for (int64_t i = 0; i < r.count; ++i) {
       const int64_t t = r.first + i * r.step;
@@ -96,7 +97,8 @@ void log_slice(const Job& j, int64_t ch, int lanes) {
         store_lanes(j.y + t * j.channels + ch, fma(past, num, now * v) / fma(past, den, now), lanes);
       }
       const f32x16 decayed = largest + w, m = max(decayed, k);
-      const f32x16 past = select((largest == none) | (m == none), zero, exp(decayed - m)), now = select(m == none, zero, exp(k - m));
+      const f32x16 past = select((largest == none) | (m == none), zero, exp(decayed - m)),
+                   now = select(m == none, zero, exp(k - m));
       num = fma(past, num, now * v);
       den = fma(past, den, now);
       largest = m;

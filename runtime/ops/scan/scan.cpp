@@ -10,7 +10,8 @@ namespace {
 enum Input { kA, kB, kLinearState, kLinearSegments };
 enum LogInput { kW, kK, kV, kU, kLogState, kLogSegments };
 
-static_assert(int(format::ScanKind::complex) == int(ScanKind::kComplex) && int(format::ScanKind::MAX) == int(ScanKind::kLogSum));
+static_assert(int(format::ScanKind::complex) == int(ScanKind::kComplex) &&
+              int(format::ScanKind::MAX) == int(ScanKind::kLogSum));
 
 Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::ScanAttrs*>(attrs);
@@ -24,15 +25,19 @@ Status parse(const void* attrs, OpParams* out) {
 Status check_linear(const OpCall& c, bool is_complex) {
   RNL_CHECK_ARG(c.in_count >= 2, "scan: b is missing");
   const TensorView& b = c.in[kB];
-  RNL_TRY(is_complex ? check_shape("scan", "b", b, DType::kF32, {-1, -1, 2}) : check_shape("scan", "b", b, DType::kF32, {-1, -1}));
+  RNL_TRY(is_complex ? check_shape("scan", "b", b, DType::kF32, {-1, -1, 2})
+                     : check_shape("scan", "b", b, DType::kF32, {-1, -1}));
   RNL_CHECK_ARG(c.in_count <= kLinearSegments + 1, "scan: %d inputs, this kind takes at most 4", c.in_count);
   const int64_t tokens = b.dims[0], channels = b.dims[1];
   if (has_input(c, kA)) {
     const int64_t rows = c.in[kA].rank > 0 && c.in[kA].dims[0] == 1 ? 1 : tokens;
-    RNL_TRY(is_complex ? check_shape("scan", "a", c.in[kA], DType::kF32, {rows, channels, 2}) : check_shape("scan", "a", c.in[kA], DType::kF32, {rows, channels}));
+    RNL_TRY(is_complex ? check_shape("scan", "a", c.in[kA], DType::kF32, {rows, channels, 2})
+                       : check_shape("scan", "a", c.in[kA], DType::kF32, {rows, channels}));
   }
-  RNL_TRY(is_complex ? check_shape("scan", "y", c.out[0], DType::kF32, {tokens, channels, 2}) : check_shape("scan", "y", c.out[0], DType::kF32, {tokens, channels}));
-  RNL_TRY(is_complex ? check_state("scan", "state", c, kLinearState, 1, {channels, 2}) : check_state("scan", "state", c, kLinearState, 1, {channels}));
+  RNL_TRY(is_complex ? check_shape("scan", "y", c.out[0], DType::kF32, {tokens, channels, 2})
+                     : check_shape("scan", "y", c.out[0], DType::kF32, {tokens, channels}));
+  RNL_TRY(is_complex ? check_state("scan", "state", c, kLinearState, 1, {channels, 2})
+                     : check_state("scan", "state", c, kLinearState, 1, {channels}));
   return check_segments("scan", c, kLinearSegments, has_input(c, kLinearState) || has_output(c, 1));
 }
 
@@ -46,7 +51,8 @@ Status check_log(const OpCall& c) {
   if (has_input(c, kU)) RNL_TRY(check_shape("scan", "u", c.in[kU], DType::kF32, {heads, width}));
   RNL_TRY(check_shape("scan", "y", c.out[0], DType::kF32, {tokens, heads, value}));
   RNL_TRY(check_state("scan", "state", c, kLogState, 1, {3, heads, value}));
-  RNL_CHECK_ARG(!has_input(c, kLogState) || c.in[kLogState].dtype == DType::kF32, "scan: the state of log_sum must be f32");
+  RNL_CHECK_ARG(!has_input(c, kLogState) || c.in[kLogState].dtype == DType::kF32,
+                "scan: the state of log_sum must be f32");
   RNL_CHECK_ARG(!has_output(c, 1) || c.out[1].dtype == DType::kF32, "scan: the state of log_sum must be f32");
   return check_segments("scan", c, kLogSegments, has_input(c, kLogState) || has_output(c, 1));
 }
@@ -58,7 +64,8 @@ Status check(const OpCall& c) {
 
 Status check_data(const OpCall& c) {
   const bool is_log = params_of<ScanParams>(c).kind == ScanKind::kLogSum;
-  return check_segment_bounds("scan", c, is_log ? int(kLogSegments) : int(kLinearSegments), c.in[is_log ? int(kV) : int(kB)].dims[0]);
+  return check_segment_bounds("scan", c, is_log ? int(kLogSegments) : int(kLinearSegments),
+                              c.in[is_log ? int(kV) : int(kB)].dims[0]);
 }
 
 void linear(const OpCall& c, int parts) {
@@ -71,7 +78,8 @@ void linear(const OpCall& c, int parts) {
   for_each_segment(c, kLinearSegments, c.in[kB].dims[0], [&](int64_t first, int64_t count) {
     for (int64_t ch = 0; ch < channels; ++ch) {
       double h[2] = {};
-      for (int k = 0; k < parts; ++k) h[k] = has_input(c, kLinearState) ? state_value(c.in[kLinearState], ch * parts + k) : 0;
+      for (int k = 0; k < parts; ++k)
+        h[k] = has_input(c, kLinearState) ? state_value(c.in[kLinearState], ch * parts + k) : 0;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t t = p.reverse ? first + count - 1 - i : first + i;
         double f[2] = {p.log_decay ? 0.0 : 1.0, 0};
@@ -101,7 +109,9 @@ void log_sum(const OpCall& c) {
     for (int64_t ch = 0; ch < channels; ++ch) {
       const int64_t kc = width == 1 ? ch / value : ch;
       double num = 0, den = 0, largest = -INFINITY;
-      if (has_input(c, kLogState)) num = f(kLogState, ch), den = f(kLogState, channels + ch), largest = den == 0 ? -INFINITY : f(kLogState, 2 * channels + ch);
+      if (has_input(c, kLogState))
+        num = f(kLogState, ch), den = f(kLogState, channels + ch),
+        largest = den == 0 ? -INFINITY : f(kLogState, 2 * channels + ch);
       const double w = has_input(c, kW) ? f(kW, kc) : 0;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t t = p.reverse ? first + count - 1 - i : first + i;
@@ -112,7 +122,8 @@ void log_sum(const OpCall& c) {
           y[t * channels + ch] = float((past * num + now * v) / (past * den + now));
         }
         const double decayed = largest + w, m = decayed > k ? decayed : k;
-        const double past = largest == -INFINITY || m == -INFINITY ? 0 : std::exp(decayed - m), now = m == -INFINITY ? 0 : std::exp(k - m);
+        const double past = largest == -INFINITY || m == -INFINITY ? 0 : std::exp(decayed - m),
+                     now = m == -INFINITY ? 0 : std::exp(k - m);
         num = past * num + now * v;
         den = past * den + now;
         largest = m;

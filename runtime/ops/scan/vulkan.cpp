@@ -25,12 +25,15 @@ void record(Recorder& r, const OpCall& c) {
   const uint32_t state = r.state_input(c, s), out_state = r.state_output(c, 1), tokens = uint32_t(c.out[0].dims[0]);
   if (p.kind == ScanKind::kLogSum) {
     const uint32_t heads = uint32_t(c.out[0].dims[1]), value = uint32_t(c.out[0].dims[2]);
-    const LogSum push{tokens, heads, value, last_axis(c.in[1]), r.input(c, 0), r.input(c, 1), r.input(c, 2), r.input(c, 3), state, r.input(c, 5), segments_of(c, 5), r.output(c, 0), out_state};
+    const LogSum push{tokens,        heads,         value, last_axis(c.in[1]), r.input(c, 0),     r.input(c, 1),
+                      r.input(c, 2), r.input(c, 3), state, r.input(c, 5),      segments_of(c, 5), r.output(c, 0),
+                      out_state};
     return r.items(shader_scan__log_sum, {p.reverse}, push, uint64_t(heads) * value);
   }
   const uint32_t channels = uint32_t(c.out[0].dims[1]);
   const uint32_t a_step = has_input(c, 0) && c.in[0].dims[0] > 1 ? channels : 0;
-  const Linear push{tokens, channels, r.input(c, 0), a_step, r.input(c, 1), state, r.input(c, 3), segments_of(c, 3), r.output(c, 0), out_state};
+  const Linear push{tokens, channels,      r.input(c, 0),     a_step,         r.input(c, 1),
+                    state,  r.input(c, 3), segments_of(c, 3), r.output(c, 0), out_state};
   r.items(shader_scan__linear, {p.kind == ScanKind::kComplex ? 2u : 1u, p.log_decay, p.reverse}, push, channels);
 }
 

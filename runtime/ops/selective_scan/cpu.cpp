@@ -1,6 +1,7 @@
-// Two forms with the same bits. By rows: one channel, 16 state elements a vector. By columns, for states of 16 and calls of more than a few
-// tokens: 16 channels, one state element a vector, A and h turned for the whole call, so that y needs no sum across a vector. Both add
-// the products C h of element 16 b + l into sum l and then fold the 16 sums in halves, as reduce_add does.
+// Two forms with the same bits. By rows: one channel, 16 state elements a vector. By columns, for states of 16 and
+// calls of more than a few tokens: 16 channels, one state element a vector, A and h turned for the whole call, so that
+// y needs no sum across a vector. Both add the products C h of element 16 b + l into sum l and then fold the 16 sums in
+// halves, as reduce_add does.
 #include "ops/selective_scan/selective_scan.h"
 #include "ops/sequence.inl"
 #include "ops/unary/activations.inl"
@@ -88,13 +89,25 @@ void slice_by_columns(const Job& j, int64_t ch, int lanes, float* turned) {
     for (int l = 0; l < 16; ++l) h[l] = load(turned + l * 16);
     for (int64_t i = 0; i < r.count; ++i) {
       const int64_t t = r.first + i * r.step, group = (t * j.groups + ch / j.channels_per_group) * 16;
-      const f32x16 d = step_of(j, t, ch, lanes), x = load_lanes(j.x + t * j.channels + ch, lanes), dx = d * x, log_step = d * kLog2E;
+      const f32x16 d = step_of(j, t, ch, lanes), x = load_lanes(j.x + t * j.channels + ch, lanes), dx = d * x,
+                   log_step = d * kLog2E;
       const float *b = j.b + group, *c = j.c + group;
       // Products are added in the order of a fold in halves.
-      const auto one = [&](int l) __attribute__((always_inline)) { return h[l] = fma(dx, splat(b[l]), exp2(log_step * load(a + l * 16)) * h[l]), splat(c[l]) * h[l]; };
-      const auto two = [&](int l) __attribute__((always_inline)) { const f32x16 y = one(l); return y + one(l + 8); };
-      const auto four = [&](int l) __attribute__((always_inline)) { const f32x16 y = two(l); return y + two(l + 4); };
-      const auto eight = [&](int l) __attribute__((always_inline)) { const f32x16 y = four(l); return y + four(l + 2); };
+      const auto one = [&](int l) __attribute__((always_inline)) {
+        return h[l] = fma(dx, splat(b[l]), exp2(log_step * load(a + l * 16)) * h[l]), splat(c[l]) * h[l];
+      };
+      const auto two = [&](int l) __attribute__((always_inline)) {
+        const f32x16 y = one(l);
+        return y + one(l + 8);
+      };
+      const auto four = [&](int l) __attribute__((always_inline)) {
+        const f32x16 y = two(l);
+        return y + two(l + 4);
+      };
+      const auto eight = [&](int l) __attribute__((always_inline)) {
+        const f32x16 y = four(l);
+        return y + four(l + 2);
+      };
       const f32x16 first = eight(0), y = first + eight(1);
       store_lanes(j.y + t * j.channels + ch, j.d ? fma(skip, x, y) : y, lanes);
     }
@@ -113,7 +126,8 @@ size_t scratch_bytes(const OpCall& c, int workers) { return size_t(workers) * fl
 
 void run(const OpCall& c) {
   Job j{};
-  j.x = input<float>(c, 0), j.dt = input<float>(c, 1), j.a = input<float>(c, 2), j.b = input<float>(c, 3), j.c = input<float>(c, 4);
+  j.x = input<float>(c, 0), j.dt = input<float>(c, 1), j.a = input<float>(c, 2), j.b = input<float>(c, 3),
+  j.c = input<float>(c, 4);
   j.d = input<float>(c, 5), j.bias = input<float>(c, 6);
   j.y = output<float>(c, 0);
   j.scratch = reinterpret_cast<float*>(c.scratch);
@@ -124,7 +138,8 @@ void run(const OpCall& c) {
   j.groups = c.in[3].rank == 3 ? c.in[3].dims[1] : 1;
   if (j.channels == 0) return;
   j.channels_per_group = j.channels / j.groups;
-  j.by_columns = j.n == 16 && c.in[0].dims[0] / j.runs.count >= kColumnTokens && (j.groups == 1 || j.channels_per_group % 16 == 0);
+  j.by_columns =
+      j.n == 16 && c.in[0].dims[0] / j.runs.count >= kColumnTokens && (j.groups == 1 || j.channels_per_group % 16 == 0);
   j.slices_per_task = 1 + 512 / (c.in[0].dims[0] * j.n + 1);
   const int64_t slices = (j.channels + 15) / 16, tasks = (slices + j.slices_per_task - 1) / j.slices_per_task;
   parallel_for(
@@ -132,7 +147,8 @@ void run(const OpCall& c) {
       [](void* context, int64_t task, int worker) {
         const Job& job = *static_cast<const Job*>(context);
         float* h = job.scratch + size_t(worker) * floats_per_worker(job.n);
-        for (int64_t s = task * job.slices_per_task; s < (task + 1) * job.slices_per_task && s * 16 < job.channels; ++s) {
+        for (int64_t s = task * job.slices_per_task; s < (task + 1) * job.slices_per_task && s * 16 < job.channels;
+             ++s) {
           const int lanes = job.channels - s * 16 < 16 ? int(job.channels - s * 16) : 16;
           if (job.by_columns) slice_by_columns(job, s * 16, lanes, h);
           else (job.n == 16 ? slice_by_rows<true> : slice_by_rows<false>)(job, s * 16, lanes, h);

@@ -14,7 +14,8 @@ Status parse(const void* attrs, OpParams* out) {
   const auto* a = static_cast<const format::SelectiveScanAttrs*>(attrs);
   SelectiveScanParams p{0, INFINITY, false, false};
   if (a) p = {a->dt_min(), a->dt_max(), a->softplus(), a->reverse()};
-  RNL_CHECK_ARG(p.dt_min >= 0 && p.dt_max >= p.dt_min, "selective_scan: the limits of dt are %g and %g", double(p.dt_min), double(p.dt_max));
+  RNL_CHECK_ARG(p.dt_min >= 0 && p.dt_max >= p.dt_min, "selective_scan: the limits of dt are %g and %g",
+                double(p.dt_min), double(p.dt_max));
   *params_of<SelectiveScanParams>(out) = p;
   return Status::ok();
 }
@@ -28,7 +29,8 @@ Status check(const OpCall& c) {
   const int64_t n = c.in[kA].dims[1];
   RNL_CHECK_ARG(n >= 1 && n <= 65536, "selective_scan: a state of %" PRId64 " a channel, want 1 to 65536", n);
   const int64_t groups = c.in[kB].rank == 3 ? c.in[kB].dims[1] : 1;
-  RNL_CHECK_ARG(groups >= 1 && channels % groups == 0, "selective_scan: %" PRId64 " groups do not divide %" PRId64 " channels", groups, channels);
+  RNL_CHECK_ARG(groups >= 1 && channels % groups == 0,
+                "selective_scan: %" PRId64 " groups do not divide %" PRId64 " channels", groups, channels);
   for (int i : {int(kB), int(kC)}) {
     const char* what = i == kB ? "B" : "C";
     if (c.in[kB].rank == 3) RNL_TRY(check_shape(op, what, c.in[i], DType::kF32, {tokens, groups, n}));
@@ -46,7 +48,8 @@ Status check_data(const OpCall& c) { return check_segment_bounds("selective_scan
 void reference(const OpCall& c) {
   const SelectiveScanParams& p = params_of<SelectiveScanParams>(c);
   const auto f = [&](int i) { return static_cast<const float*>(c.in[i].data); };
-  const int64_t tokens = c.in[kX].dims[0], channels = c.in[kX].dims[1], n = c.in[kA].dims[1], groups = c.in[kB].rank == 3 ? c.in[kB].dims[1] : 1;
+  const int64_t tokens = c.in[kX].dims[0], channels = c.in[kX].dims[1], n = c.in[kA].dims[1],
+                groups = c.in[kB].rank == 3 ? c.in[kB].dims[1] : 1;
   float* y = static_cast<float*>(c.out[0].data);
   for_each_segment(c, kSegments, tokens, [&](int64_t first, int64_t count) {
     for (int64_t ch = 0; ch < channels; ++ch) {
@@ -76,6 +79,7 @@ void reference(const OpCall& c) {
 
 }  // namespace
 
-extern constexpr OpDef selective_scan_def = define_op(registry_row::selective_scan, parse, check, reference, check_data);
+extern constexpr OpDef selective_scan_def =
+    define_op(registry_row::selective_scan, parse, check, reference, check_data);
 
 }  // namespace runnel

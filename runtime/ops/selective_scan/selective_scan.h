@@ -1,6 +1,7 @@
 // selective_scan: the diagonal state-space recurrence with input-dependent step, input and output vectors (Mamba).
 //   d = dt + dt_bias, softplus of it if asked for, then clamped to dt_min .. dt_max
-//   h[c, n] = e^(d[t, c] A[c, n]) h[c, n] + d[t, c] B[t, g, n] x[t, c]        y[t, c] = sum_n C[t, g, n] h[c, n] + D[c] x[t, c],   g = c / (channels / groups)
+//   h[c, n] = e^(d[t, c] A[c, n]) h[c, n] + d[t, c] B[t, g, n] x[t, c]        y[t, c] = sum_n C[t, g, n] h[c, n] + D[c]
+//   x[t, c],   g = c / (channels / groups)
 //
 // inputs   x        [tokens, channels] f32
 //          dt       [tokens, channels] f32

@@ -13,14 +13,32 @@ struct Push {
 
 const char* refuses(const OpCall& c) { return c.in[2].dims[1] > 256 ? "more than 256 elements a channel" : nullptr; }
 
-uint64_t rounds(const OpCall& c) { return (uint64_t(c.in[0].dims[0]) + 3 * segments_of(c, 8)) * (last_axis(c.in[2]) + 1); }
+uint64_t rounds(const OpCall& c) {
+  return (uint64_t(c.in[0].dims[0]) + 3 * segments_of(c, 8)) * (last_axis(c.in[2]) + 1);
+}
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<SelectiveScanParams>(c);
   r.window({r.has(c.in, c.in_count, 7), r.has(c.out, c.out_count, 1)});
-  const uint32_t tokens = uint32_t(c.in[0].dims[0]), channels = uint32_t(c.in[0].dims[1]), groups = c.in[3].rank == 3 ? uint32_t(c.in[3].dims[1]) : 1;
-  const Push push{tokens,        channels,      groups,        r.input(c, 0), r.input(c, 1),       r.input(c, 2), r.input(c, 3),     r.input(c, 4),   r.input(c, 5),
-                  r.input(c, 6), r.state_input(c, 7), r.input(c, 8), segments_of(c, 8), r.output(c, 0), r.state_output(c, 1), p.dt_min, p.dt_max};
+  const uint32_t tokens = uint32_t(c.in[0].dims[0]), channels = uint32_t(c.in[0].dims[1]),
+                 groups = c.in[3].rank == 3 ? uint32_t(c.in[3].dims[1]) : 1;
+  const Push push{tokens,
+                  channels,
+                  groups,
+                  r.input(c, 0),
+                  r.input(c, 1),
+                  r.input(c, 2),
+                  r.input(c, 3),
+                  r.input(c, 4),
+                  r.input(c, 5),
+                  r.input(c, 6),
+                  r.state_input(c, 7),
+                  r.input(c, 8),
+                  segments_of(c, 8),
+                  r.output(c, 0),
+                  r.state_output(c, 1),
+                  p.dt_min,
+                  p.dt_max};
   r.items(shader_selective_scan, {last_axis(c.in[2]), p.softplus, p.reverse}, push, channels);
 }
 

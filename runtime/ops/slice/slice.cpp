@@ -16,7 +16,9 @@ Status parse(const void* attrs, OpParams* out) {
 }
 
 // First index of the slice; only meaningful when begin is within the axis.
-int64_t first_index(const SliceParams& p, const TensorView& x) { return p.begin < 0 ? p.begin + x.dims[p.axis] : p.begin; }
+int64_t first_index(const SliceParams& p, const TensorView& x) {
+  return p.begin < 0 ? p.begin + x.dims[p.axis] : p.begin;
+}
 
 Status check(const OpCall& c) {
   char a[96], b[96];
@@ -29,8 +31,8 @@ Status check(const OpCall& c) {
   for (int i = 0; fits && i < x.rank; ++i) fits = i == p.axis || x.dims[i] == y.dims[i];
   RNL_CHECK_ARG(fits, "slice: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
   const int64_t size = x.dims[p.axis], begin = first_index(p, x);
-  RNL_CHECK_ARG(begin >= 0 && begin <= size && y.dims[p.axis] <= size - begin, "slice: %" PRId64 " from %" PRId64 " on of an axis of %" PRId64,
-                y.dims[p.axis], p.begin, size);
+  RNL_CHECK_ARG(begin >= 0 && begin <= size && y.dims[p.axis] <= size - begin,
+                "slice: %" PRId64 " from %" PRId64 " on of an axis of %" PRId64, y.dims[p.axis], p.begin, size);
   return Status::ok();
 }
 

@@ -12,7 +12,8 @@ struct Job {
 };
 
 void softmax_row(const Job& j, int64_t t) {
-  // Differences are taken before they are scaled: they are exact where it matters. m is the row's largest value, or minus its smallest.
+  // Differences are taken before they are scaled: they are exact where it matters. m is the row's largest value, or
+  // minus its smallest.
   const float inf = __builtin_inff(), sign = j.scale < 0 ? -1.0f : 1.0f;
   const float* x = j.x + t * j.channels;
   float* y = j.y + t * j.channels;

@@ -19,8 +19,10 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("softmax", "x", x));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "softmax: x is %s, want f32 [..., channels]", describe(x, a, sizeof a));
-  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "softmax: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1, "softmax: x is %s, want f32 [..., channels]",
+                describe(x, a, sizeof a));
+  RNL_CHECK_ARG(y.dtype == DType::kF32 && same_shape(x, y), "softmax: y is %s but x is %s", describe(y, a, sizeof a),
+                describe(x, b, sizeof b));
   return Status::ok();
 }
 
@@ -38,7 +40,8 @@ void reference(const OpCall& c) {
       if (!(v <= largest)) largest = v;  // NaN sticks
     }
     for (int64_t i = 0; i < channels; ++i) sum += largest == -INFINITY ? 0 : std::exp(scale * in[i] - largest);
-    for (int64_t i = 0; i < channels; ++i) out[i] = largest == -INFINITY ? 0 : float(std::exp(scale * in[i] - largest) / sum);
+    for (int64_t i = 0; i < channels; ++i)
+      out[i] = largest == -INFINITY ? 0 : float(std::exp(scale * in[i] - largest) / sum);
   }
 }
 

@@ -14,7 +14,9 @@ struct Push {
 void record(Recorder& r, const OpCall& c) {
   const uint32_t n = elements(c.out[0]), channels = last_axis(c.in[0]);
   if (n == 0) return;
-  r.groups(shader_softmax, {}, Push{n / channels, channels, r.input(c, 0), r.output(c, 0), params_of<SoftmaxParams>(c).scale}, n / channels);
+  r.groups(shader_softmax, {},
+           Push{n / channels, channels, r.input(c, 0), r.output(c, 0), params_of<SoftmaxParams>(c).scale},
+           n / channels);
 }
 
 }  // namespace

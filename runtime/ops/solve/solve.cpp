@@ -22,7 +22,8 @@ Status check(const OpCall& c) {
   RNL_TRY(check_dense("solve", "b", b));
   RNL_TRY(check_dense("solve", "x", x));
   describe(a, da, sizeof da), describe(b, db, sizeof db), describe(x, dx, sizeof dx);
-  bool fits = a.dtype == DType::kF32 && b.dtype == DType::kF32 && x.dtype == DType::kF32 && same_shape(b, x) && a.rank == b.rank && a.rank >= 2;
+  bool fits = a.dtype == DType::kF32 && b.dtype == DType::kF32 && x.dtype == DType::kF32 && same_shape(b, x) &&
+              a.rank == b.rank && a.rank >= 2;
   for (int i = 0; fits && i + 1 < a.rank; ++i) fits = a.dims[i] == b.dims[i];
   fits = fits && a.dims[a.rank - 1] == a.dims[a.rank - 2];
   RNL_CHECK_ARG(fits, "solve: a is %s, b is %s, x is %s, want [..., n, n] and twice [..., n, columns]", da, db, dx);

@@ -21,7 +21,10 @@ uint64_t rounds(const OpCall& c) {
 void record(Recorder& r, const OpCall& c) {
   const TensorView &a = c.in[0], &b = c.in[1];
   const uint32_t n = last_axis(a), batch = n ? elements(a) / (n * n) : 0;
-  r.groups(shader_solve, {}, Push{batch, n, last_axis(b), r.input(c, 0), r.input(c, 1), r.output(c, 0), r.scratch(), params_of<SolveParams>(c).ridge}, batch);
+  r.groups(shader_solve, {},
+           Push{batch, n, last_axis(b), r.input(c, 0), r.input(c, 1), r.output(c, 0), r.scratch(),
+                params_of<SolveParams>(c).ridge},
+           batch);
 }
 
 }  // namespace

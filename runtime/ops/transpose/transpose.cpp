@@ -16,7 +16,8 @@ Status parse(const void* attrs, OpParams* out) {
   unsigned seen = 0;
   for (unsigned i = 0; i < rank; ++i) {
     p.perm[i] = perm->Get(i);
-    RNL_CHECK_ARG(p.perm[i] < rank && !(seen >> p.perm[i] & 1), "transpose: perm is not a permutation (entry %u is %u)", i, unsigned(p.perm[i]));
+    RNL_CHECK_ARG(p.perm[i] < rank && !(seen >> p.perm[i] & 1), "transpose: perm is not a permutation (entry %u is %u)",
+                  i, unsigned(p.perm[i]));
     seen |= 1u << p.perm[i];
   }
   p.rank = int32_t(rank);

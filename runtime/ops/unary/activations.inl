@@ -23,9 +23,9 @@ RNL_INLINE f32x16 tanh(f32x16 x) {
   return select(a < splat(0.625f), near, select(x == x, far_signed, x));
 }
 
-// The normal distribution's Phi(x) = erfc(-x / sqrt 2) / 2. For z >= 0, erfc(z) = e^(-z^2) t P(t) with t = 1 / (1 + 0.4 z); P is a
-// least-squares fit in Chebyshev points of z in [0, 10], relative error 2e-7. x^2 is split into the square of x's upper 12 bits,
-// which is exact, and a small rest, so that the tail is accurate too.
+// The normal distribution's Phi(x) = erfc(-x / sqrt 2) / 2. For z >= 0, erfc(z) = e^(-z^2) t P(t) with t = 1 / (1 + 0.4
+// z); P is a least-squares fit in Chebyshev points of z in [0, 10], relative error 2e-7. x^2 is split into the square
+// of x's upper 12 bits, which is exact, and a small rest, so that the tail is accurate too.
 RNL_INLINE f32x16 normal_cdf(f32x16 x) {
   const f32x16 a = min(splat(40.0f), abs(x));  // NaN passes; beyond 13.2 the tail is 0
   const f32x16 z = a * 0.70710678f;
@@ -89,7 +89,8 @@ RNL_INLINE f32x16 activate(f32x16 x, float alpha) {
   else if constexpr (kind == UnaryKind::kTanh) return tanh(x);
   else if constexpr (kind == UnaryKind::kSilu) return gated(x, x);
   else if constexpr (kind == UnaryKind::kGelu) return max(splat(-3e38f), x) * normal_cdf(x);
-  else if constexpr (kind == UnaryKind::kGeluTanh) return gated(x, x * fma(x * x, splat(0.0713548162726f), splat(1.5957691216057f)));
+  else if constexpr (kind == UnaryKind::kGeluTanh)
+    return gated(x, x * fma(x * x, splat(0.0713548162726f), splat(1.5957691216057f)));
   else if constexpr (kind == UnaryKind::kExp) return exp(x);
   else if constexpr (kind == UnaryKind::kLog) return log(x);
   else if constexpr (kind == UnaryKind::kSqrt) return sqrt(x);
@@ -97,7 +98,8 @@ RNL_INLINE f32x16 activate(f32x16 x, float alpha) {
   else if constexpr (kind == UnaryKind::kSquare) return x * x;
   else if constexpr (kind == UnaryKind::kNeg) return -x;
   else if constexpr (kind == UnaryKind::kAbs) return abs(x);
-  else if constexpr (kind == UnaryKind::kSoftplus) return select(x == x, max(x, splat(0.0f)) + log1p_small(exp(-abs(x))), x);
+  else if constexpr (kind == UnaryKind::kSoftplus)
+    return select(x == x, max(x, splat(0.0f)) + log1p_small(exp(-abs(x))), x);
   else if constexpr (kind == UnaryKind::kReluSquared) {
     const f32x16 r = select(x < splat(0.0f), splat(0.0f), x);
     return r * r;
@@ -108,12 +110,11 @@ RNL_INLINE f32x16 activate(f32x16 x, float alpha) {
     const i32x16 small = abs(x) < splat(8388608.0f);  // the others, and NaN, are whole already
     const f32x16 v = select(small, x, splat(0.0f)), cut = to_float(to_int(v));
     return select(small, cut - select(cut > v, splat(1.0f), splat(0.0f)), x);
-  }
-  else return x;
+  } else return x;
 }
 
-// y = f(x) * up over n elements; up null: y = f(x). One copy of each f serves unary and glu (unary/cpu.cpp). n of the function is a
-// multiple of 16; activate_span takes any n.
+// y = f(x) * up over n elements; up null: y = f(x). One copy of each f serves unary and glu (unary/cpu.cpp). n of the
+// function is a multiple of 16; activate_span takes any n.
 using ActivationFn = void (*)(const float* x, const float* up, float* y, int64_t n, float alpha);
 ActivationFn activation_of(UnaryKind kind);
 void activate_span(ActivationFn fn, const float* x, const float* up, float* y, int64_t n, float alpha);
@@ -121,6 +122,8 @@ void activate_span(ActivationFn fn, const float* x, const float* up, float* y, i
 }  // namespace runnel::RNL_ISA
 
 // Calls X(kind) for every kind.
-#define RNL_ACTIVATIONS(X)                                                                                                        \
-  X(kNone) X(kRelu) X(kSigmoid) X(kTanh) X(kSilu) X(kGelu) X(kGeluTanh) X(kExp) X(kLog) X(kSqrt) X(kRsqrt) X(kSquare) X(kNeg) X(kAbs) \
-  X(kSoftplus) X(kReluSquared) X(kGeluQuick) X(kScale) X(kSoftcap) X(kFloor)
+// clang-format off
+#define RNL_ACTIVATIONS(X)                                                                                     \
+  X(kNone) X(kRelu) X(kSigmoid) X(kTanh) X(kSilu) X(kGelu) X(kGeluTanh) X(kExp) X(kLog) X(kSqrt) X(kRsqrt)      \
+  X(kSquare) X(kNeg) X(kAbs) X(kSoftplus) X(kReluSquared) X(kGeluQuick) X(kScale) X(kSoftcap) X(kFloor)
+// clang-format on

@@ -33,7 +33,8 @@ void run(const OpCall& c) {
       [](void* context, int64_t task, int) {
         const Job& job = *static_cast<const Job*>(context);
         const int64_t begin = task * kElementsPerTask, left = job.n - begin;
-        activate_span(job.fn, job.x + begin, nullptr, job.y + begin, left < kElementsPerTask ? left : kElementsPerTask, job.alpha);
+        activate_span(job.fn, job.x + begin, nullptr, job.y + begin, left < kElementsPerTask ? left : kElementsPerTask,
+                      job.alpha);
       },
       &j);
 }
@@ -44,7 +45,9 @@ constexpr Kernel kRows[] = {{"unary_f32__" RNL_ISA_NAME, nullptr, nullptr, run}}
 
 ActivationFn activation_of(UnaryKind kind) {
   switch (kind) {
-#define RNL_CASE(kind) case UnaryKind::kind: return span<UnaryKind::kind>;
+#define RNL_CASE(kind)  \
+  case UnaryKind::kind: \
+    return span<UnaryKind::kind>;
     RNL_ACTIVATIONS(RNL_CASE)
 #undef RNL_CASE
   }

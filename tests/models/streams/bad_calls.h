@@ -24,7 +24,8 @@ inline BadCall bad_rows(const char* what, std::vector<int32_t> rows, int32_t dty
   return {what, [rows, dtype](const World& w, rnl_session* s) {
             const Input in(w, {1, 2, 3}, false);
             rnl_tensor t[2] = {in.tensor, {}};
-            t[1].name = "rows", t[1].dtype = dtype, t[1].rank = 1, t[1].dims[0] = int64_t(rows.size()), t[1].data = const_cast<int32_t*>(rows.data()), t[1].bytes = rows.size() * 4;
+            t[1].name = "rows", t[1].dtype = dtype, t[1].rank = 1, t[1].dims[0] = int64_t(rows.size()),
+            t[1].data = const_cast<int32_t*>(rows.data()), t[1].bytes = rows.size() * 4;
             Sink sink;
             return rnl_session_run_blocks(s, nullptr, t, 2, 0, take_block, &sink);
           }};
@@ -40,7 +41,8 @@ inline BadCall bad_output(const char* what, const char* program, const char* nam
           }};
 }
 
-inline BadCall bad_generate(const char* what, std::function<void(rnl_generate_options&)> spoil, std::vector<int32_t> ids = {1, 2}) {
+inline BadCall bad_generate(const char* what, std::function<void(rnl_generate_options&)> spoil,
+                            std::vector<int32_t> ids = {1, 2}) {
   return {what, [spoil, ids](const World&, rnl_session* s) {
             rnl_generate_options g{};
             g.struct_size = sizeof g, g.sampling.struct_size = sizeof g.sampling;
@@ -56,7 +58,8 @@ inline BadCall bad_chat(const char* what, const char* role, const char* content,
             rnl_chat c{};
             c.struct_size = sizeof c, c.messages = role ? &m : nullptr, c.message_count = count;
             rnl_generate_options g{};
-            g.struct_size = sizeof g, g.sampling.struct_size = sizeof g.sampling, g.max_tokens = 2, g.sampling.temperature = temperature;
+            g.struct_size = sizeof g, g.sampling.struct_size = sizeof g.sampling, g.max_tokens = 2,
+            g.sampling.temperature = temperature;
             return rnl_session_chat(s, &c, &g, nullptr, nullptr, nullptr);
           }};
 }
@@ -96,7 +99,9 @@ inline std::vector<BadCall> bad_runs(bool is_graph) {
        }},
   };
   if (is_graph) return all;
-  for (BadCall& b : std::vector<BadCall>{bad_rows("falling rows", {2, 1}), bad_rows("a row behind the call", {0, 3}), bad_rows("row -1", {-1, 1}), bad_rows("rows of floats", {0, 1}, RNL_F32)}) all.push_back(b);
+  for (BadCall& b : std::vector<BadCall>{bad_rows("falling rows", {2, 1}), bad_rows("a row behind the call", {0, 3}),
+                                         bad_rows("row -1", {-1, 1}), bad_rows("rows of floats", {0, 1}, RNL_F32)})
+    all.push_back(b);
   return all;
 }
 
@@ -108,7 +113,8 @@ inline BadCall bad_options(const char* what, void (*spoil)(rnl_session_options&)
             rnl_memory m{};
             m.struct_size = sizeof m;
             rnl_session* s = nullptr;
-            const rnl_status_code planned = rnl_session_plan(w.model, &o, &m), made = rnl_session_create(w.model, &o, &s);
+            const rnl_status_code planned = rnl_session_plan(w.model, &o, &m),
+                                  made = rnl_session_create(w.model, &o, &s);
             rnl_session_destroy(s);
             return planned == RNL_OK ? planned : made;
           }};
@@ -117,29 +123,37 @@ inline BadCall bad_options(const char* what, void (*spoil)(rnl_session_options&)
 inline std::vector<BadCall> bad_states() {
   return {
       {"rollback of -1", [](const World&, rnl_session* s) { return rnl_session_rollback(s, -1); }},
-      {"rollback beyond the stream", [](const World&, rnl_session* s) { return rnl_session_rollback(s, rnl_session_position(s) + 1); }},
-      {"rollback beyond the window", [](const World& w, rnl_session* s) { return rnl_session_rollback(s, w.window() + 1); }},
+      {"rollback beyond the stream",
+       [](const World&, rnl_session* s) { return rnl_session_rollback(s, rnl_session_position(s) + 1); }},
+      {"rollback beyond the window",
+       [](const World& w, rnl_session* s) { return rnl_session_rollback(s, w.window() + 1); }},
       {"rollback of 2^62", [](const World&, rnl_session* s) { return rnl_session_rollback(s, int64_t(1) << 62); }},
-      {"a snapshot into too little", [](const World&, rnl_session* s) { return rnl_session_snapshot(s, std::vector<char>(64).data(), 64); }},
+      {"a snapshot into too little",
+       [](const World&, rnl_session* s) { return rnl_session_snapshot(s, std::vector<char>(64).data(), 64); }},
       {"a snapshot into null", [](const World&, rnl_session* s) { return rnl_session_snapshot(s, nullptr, 1 << 20); }},
       {"restoring null", [](const World&, rnl_session* s) { return rnl_session_restore_snapshot(s, nullptr, 100); }},
-      {"restoring half", [](const World&, rnl_session* s) {
+      {"restoring half",
+       [](const World&, rnl_session* s) {
          const auto bytes = snapshot_of(s);
          return rnl_session_restore_snapshot(s, bytes.data(), bytes.size() / 2);
        }},
-      {"restoring more", [](const World&, rnl_session* s) {
+      {"restoring more",
+       [](const World&, rnl_session* s) {
          auto bytes = snapshot_of(s);
          bytes.push_back(0);
          return rnl_session_restore_snapshot(s, bytes.data(), bytes.size());
        }},
-      {"restoring a damaged one", [](const World&, rnl_session* s) {
+      {"restoring a damaged one",
+       [](const World&, rnl_session* s) {
          auto bytes = snapshot_of(s);
          bytes[bytes.size() * 3 / 4] ^= 4;
          return rnl_session_restore_snapshot(s, bytes.data(), bytes.size());
        }},
-      {"restoring no file", [](const World&, rnl_session* s) { return rnl_session_restore(s, "/tmp/there/is/no/such/state"); }},
+      {"restoring no file",
+       [](const World&, rnl_session* s) { return rnl_session_restore(s, "/tmp/there/is/no/such/state"); }},
       {"restoring a null path", [](const World&, rnl_session* s) { return rnl_session_restore(s, nullptr); }},
-      {"saving to nowhere", [](const World&, rnl_session* s) { return rnl_session_save(s, "/tmp/there/is/no/such/state"); }},
+      {"saving to nowhere",
+       [](const World&, rnl_session* s) { return rnl_session_save(s, "/tmp/there/is/no/such/state"); }},
       {"saving to a null path", [](const World&, rnl_session* s) { return rnl_session_save(s, nullptr); }},
       bad_options("session options of struct_size 0", [](rnl_session_options& o) { o.struct_size = 0; }),
       bad_options("a backend that there is not", [](rnl_session_options& o) { o.backend = 7; }),
@@ -170,8 +184,10 @@ inline std::vector<BadCall> bad_texts() {
       bad_generate("presence NaN", [](G& g) { g.sampling.presence_penalty = NAN; }),
       bad_generate("penalty_window 5000", [](G& g) { g.sampling.penalty_window = 5000; }),
       bad_generate("penalty_window -1", [](G& g) { g.sampling.penalty_window = -1; }),
-      bad_generate("logprobs_count 5000", [](G& g) { g.logprobs_count = 5000, g.logprobs = [](void*, const rnl_logprobs*) {}; }),
-      bad_generate("logprobs_count -3", [](G& g) { g.logprobs_count = -3, g.logprobs = [](void*, const rnl_logprobs*) {}; }),
+      bad_generate("logprobs_count 5000",
+                   [](G& g) { g.logprobs_count = 5000, g.logprobs = [](void*, const rnl_logprobs*) {}; }),
+      bad_generate("logprobs_count -3",
+                   [](G& g) { g.logprobs_count = -3, g.logprobs = [](void*, const rnl_logprobs*) {}; }),
       bad_generate("a bias for id -1", [](G& g) { g.sampling.bias = &below, g.sampling.bias_count = 1; }),
       bad_generate("an infinite bias", [](G& g) { g.sampling.bias = &infinite, g.sampling.bias_count = 1; }),
       bad_generate("a bias of NaN", [](G& g) { g.sampling.bias = &not_a_number, g.sampling.bias_count = 1; }),
@@ -182,10 +198,22 @@ inline std::vector<BadCall> bad_texts() {
       bad_generate("a null stop", [](G& g) { g.stop = missing, g.stop_count = 1; }),
       bad_generate("going on without a grammar", [](G& g) { g.grammar_goes_on = 1; }),
       bad_generate("struct_size 0", [](G& g) { g.struct_size = 0; }),
-      {"generating from null ids with a count", [](const World&, rnl_session* s) { return rnl_session_generate(s, nullptr, 3, nullptr, nullptr, nullptr, nullptr); }},
-      {"embedding null", [](const World&, rnl_session* s) { return rnl_session_embed(s, nullptr, 2, nullptr, std::vector<float>(4096).data(), 4096); }},
-      {"embedding nothing", [](const World&, rnl_session* s) { return rnl_session_embed(s, nullptr, 0, nullptr, std::vector<float>(4096).data(), 4096); }},
-      {"an embedding into nothing", [](const World&, rnl_session* s) { return rnl_session_embed(s, std::vector<int32_t>(3, 1).data(), 3, nullptr, std::vector<float>(1).data(), 0); }},
+      {"generating from null ids with a count",
+       [](const World&, rnl_session* s) {
+         return rnl_session_generate(s, nullptr, 3, nullptr, nullptr, nullptr, nullptr);
+       }},
+      {"embedding null",
+       [](const World&, rnl_session* s) {
+         return rnl_session_embed(s, nullptr, 2, nullptr, std::vector<float>(4096).data(), 4096);
+       }},
+      {"embedding nothing",
+       [](const World&, rnl_session* s) {
+         return rnl_session_embed(s, nullptr, 0, nullptr, std::vector<float>(4096).data(), 4096);
+       }},
+      {"an embedding into nothing",
+       [](const World&, rnl_session* s) {
+         return rnl_session_embed(s, std::vector<int32_t>(3, 1).data(), 3, nullptr, std::vector<float>(1).data(), 0);
+       }},
       bad_chat("a chat without messages", nullptr, nullptr, 0),
       bad_chat("null messages with a count", nullptr, nullptr, 2),
       bad_chat("a message of null", "user", nullptr, 1),

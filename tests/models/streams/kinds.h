@@ -1,4 +1,5 @@
-// The tiny models that random streams run on: every checkpoint of tests/goldens, some with other weights, and graphs whose input is rows of floats.
+// The tiny models that random streams run on: every checkpoint of tests/goldens, some with other weights, and graphs
+// whose input is rows of floats.
 #pragma once
 
 #include <runnel/runnel.h>
@@ -18,15 +19,18 @@ struct Kind {
   std::string name;
   std::string golden;
   convert::Weights weights = convert::Weights::kF32;
-  bool is_split = false;    // the output matrix
-  bool is_graph = false;    // of graph JSON: takes x [T, width]
-  bool has_chat = false;    // with a vocabulary and a template
-  std::string adapter;      // golden of a low-rank adapter
-  int64_t longest = 400;    // tokens that its stream may have
+  bool is_split = false;  // the output matrix
+  bool is_graph = false;  // of graph JSON: takes x [T, width]
+  bool has_chat = false;  // with a vocabulary and a template
+  std::string adapter;    // golden of a low-rank adapter
+  int64_t longest = 400;  // tokens that its stream may have
 };
 
 inline const char* weights_suffix(convert::Weights w) {
-  return w == convert::Weights::kQ4 ? "_q4" : w == convert::Weights::kQ8 ? "_q8" : w == convert::Weights::kF16 ? "_f16" : "";
+  return w == convert::Weights::kQ4    ? "_q4"
+         : w == convert::Weights::kQ8  ? "_q8"
+         : w == convert::Weights::kF16 ? "_f16"
+                                       : "";
 }
 
 inline std::vector<Kind> all_kinds() {
@@ -38,12 +42,16 @@ inline std::vector<Kind> all_kinds() {
   }
   for (const std::string& name : names) kinds.push_back({name, name});
   using W = convert::Weights;
-  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_gemma3", "tiny_gemma3n", "tiny_mamba2", "tiny_jamba", "tiny_zamba2", "tiny_qwen3_next", "tiny_rwkv7", "tiny_xlstm"})
+  for (const char* name : {"tiny_llama", "tiny_mistral", "tiny_gemma3", "tiny_gemma3n", "tiny_mamba2", "tiny_jamba",
+                           "tiny_zamba2", "tiny_qwen3_next", "tiny_rwkv7", "tiny_xlstm"})
     for (const W w : {W::kQ4, W::kQ8, W::kF16}) kinds.push_back({name + std::string(weights_suffix(w)), name, w});
-  for (const char* name : {"tiny_llama", "tiny_gemma3"}) kinds.push_back({name + std::string("_split"), name, W::kQ8, true});
-  for (const char* name : {"gla", "min_gru", "lru", "ttt_linear", "titans", "sambay", "slstm", "lolcats", "delta_product", "retnet", "yoco", "mom", "aaren"})
+  for (const char* name : {"tiny_llama", "tiny_gemma3"})
+    kinds.push_back({name + std::string("_split"), name, W::kQ8, true});
+  for (const char* name : {"gla", "min_gru", "lru", "ttt_linear", "titans", "sambay", "slstm", "lolcats",
+                           "delta_product", "retnet", "yoco", "mom", "aaren"})
     kinds.push_back({"graph_" + std::string(name), name, W::kF32, false, true});
-  for (const char* name : {"tiny_llama", "tiny_gemma3", "tiny_granite_hybrid", "tiny_mamba2"}) kinds.push_back({"chat_" + std::string(name), name, W::kF32, false, false, true});
+  for (const char* name : {"tiny_llama", "tiny_gemma3", "tiny_granite_hybrid", "tiny_mamba2"})
+    kinds.push_back({"chat_" + std::string(name), name, W::kF32, false, false, true});
   // Positions are rows of a table.
   for (Kind& k : kinds) k.longest = k.golden == "tiny_gpt2" ? 80 : k.golden == "ttt_linear" ? 128 : k.longest;
   kinds.push_back({"chat_split", "tiny_llama", W::kQ8, true, false, true});
@@ -52,7 +60,8 @@ inline std::vector<Kind> all_kinds() {
 }
 
 constexpr const char* kTemplate =
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if "
+    "add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 // The checkpoint with as many rows of its outer matrices as the small vocabulary has pieces, and some more.
 inline void write_chat_checkpoint(const path& folder, const path& to) {

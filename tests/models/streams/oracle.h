@@ -89,7 +89,8 @@ inline int take_token(void* user, int32_t id, const char* text, size_t size) {
 
 inline rnl_status_code generate(rnl_session* s, Generation& g) {
   Asked asked(g);
-  const rnl_status_code code = rnl_session_generate(s, g.ids.data(), g.ids.size(), &asked.options, take_token, &g, &g.generated);
+  const rnl_status_code code =
+      rnl_session_generate(s, g.ids.data(), g.ids.size(), &asked.options, take_token, &g, &g.generated);
   if (int64_t(g.chosen.size()) > g.generated) g.chosen.resize(size_t(std::max<int64_t>(g.generated, 0)));
   return code;
 }
@@ -108,12 +109,15 @@ class Reference {
     if (!is_prefix) s_ = w_.make(), fed_.clear();
     while (fed_.size() < count) {
       const auto& ids = o.calls[fed_.size()];
-      if (feed(w_, s_.get(), ids, {}, {}, nullptr)) broken("the stream's ", ids.size(), " tokens at ", rnl_session_position(s_.get()), " are refused by a new session: ", rnl_last_error());
+      if (feed(w_, s_.get(), ids, {}, {}, nullptr))
+        broken("the stream's ", ids.size(), " tokens at ", rnl_session_position(s_.get()),
+               " are refused by a new session: ", rnl_last_error());
       fed_.push_back(ids);
     }
   }
   void sync(const Oracle& o) { sync(o, o.calls.size()); }
-  // As sync, with the pending token too: the last call is made by a generate that can choose nothing else. The reference is of no further use then.
+  // As sync, with the pending token too: the last call is made by a generate that can choose nothing else. The
+  // reference is of no further use then.
   void sync_with_pending(const Oracle& o) {
     if (!o.pending) return sync(o);
     sync(o, o.calls.size() - 1);
@@ -123,7 +127,8 @@ class Reference {
     g.options.logprobs_count = -1;
     g.options.ignore_end = 1;
     g.bias = {{*o.pending, 1e30f}};
-    if (generate(s_.get(), g) || g.chosen != std::vector<int32_t>{*o.pending}) broken("token ", *o.pending, " cannot be made pending: ", rnl_last_error());
+    if (generate(s_.get(), g) || g.chosen != std::vector<int32_t>{*o.pending})
+      broken("token ", *o.pending, " cannot be made pending: ", rnl_last_error());
     fed_.push_back({-1});  // not to be fed further
   }
 

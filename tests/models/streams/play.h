@@ -30,9 +30,30 @@ class Dice {
   uint64_t x_;
 };
 
-enum Op : uint32_t { kRun, kRollback, kSnapshot, kRestore, kSave, kLoad, kFork, kReset, kTroubled, kFailing, kBad, kGenerate, kChat, kEmbed, kTopLogits, kRecover, kProbe, kOps };
+enum Op : uint32_t {
+  kRun,
+  kRollback,
+  kSnapshot,
+  kRestore,
+  kSave,
+  kLoad,
+  kFork,
+  kReset,
+  kTroubled,
+  kFailing,
+  kBad,
+  kGenerate,
+  kChat,
+  kEmbed,
+  kTopLogits,
+  kRecover,
+  kProbe,
+  kOps
+};
 inline const char* op_name(uint32_t op) {
-  static const char* const names[] = {"run", "rollback", "snapshot", "restore", "save", "load", "fork", "reset", "troubled run", "failing run", "bad calls", "generate", "chat", "embed", "top_logits", "recover", "probe"};
+  static const char* const names[] = {"run",  "rollback", "snapshot",     "restore",     "save",      "load",
+                                      "fork", "reset",    "troubled run", "failing run", "bad calls", "generate",
+                                      "chat", "embed",    "top_logits",   "recover",     "probe"};
   return names[op];
 }
 
@@ -80,12 +101,16 @@ class Play {
   Wish some_wish(Dice& d, int64_t tokens);
   Generation some_generation(Dice& d);
   // Tokens that may still be added.
-  int64_t room() const { return std::min(w_.setup.kind.longest, w_.has_fixed_context || !w_.counts ? w_.context() : 400) - oracle_.position() - (oracle_.pending ? 1 : 0); }
+  int64_t room() const {
+    return std::min(w_.setup.kind.longest, w_.has_fixed_context || !w_.counts ? w_.context() : 400) -
+           oracle_.position() - (oracle_.pending ? 1 : 0);
+  }
   void check_position(const char* after);
   void probe(const char* after);
   void probe_pending(const char* after);
   void settle(rnl_status_code code, const std::vector<int32_t>& ids, const char* what);
-  rnl_status_code feed_once_more_if_stopped(const std::vector<int32_t>& ids, const Wish& wish, const Trouble& trouble, Blocks* blocks);
+  rnl_status_code feed_once_more_if_stopped(const std::vector<int32_t>& ids, const Wish& wish, const Trouble& trouble,
+                                            Blocks* blocks);
 
   void run(Dice& d);
   void compare_run(const std::vector<int32_t>& ids, const Wish& wish, const Blocks& got);
@@ -99,7 +124,8 @@ class Play {
   void fork(Dice& d);
   void bad(Dice& d);
   void generate_some(Dice& d);
-  void settle_generation(rnl_status_code code, const std::string& message, const std::vector<int32_t>& prompt, const Generation& g);
+  void settle_generation(rnl_status_code code, const std::string& message, const std::vector<int32_t>& prompt,
+                         const Generation& g);
   void chat(Dice& d);
   void settle_chat(const rnl_chat_result& r, const Generation& g, const std::vector<int32_t>& conversation);
   void embed(Dice& d);
@@ -113,7 +139,7 @@ class Play {
   Oracle oracle_;
   int32_t top_logits_ = 0;
   bool has_failed_in_passes_ = false;  // rings may then hold less than the window
-  bool may_be_stopped_ = false;  // a cancel may have come after its call
+  bool may_be_stopped_ = false;        // a cancel may have come after its call
   Saved snapshots_[2], files_[2];
   std::vector<std::pair<std::string, std::string>> talk_;
 };

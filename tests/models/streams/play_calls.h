@@ -26,11 +26,13 @@ inline Wish Play::some_wish(Dice& d, int64_t tokens) {
 
 inline void Play::check_position(const char* after) {
   const int64_t position = rnl_session_position(s_.get());
-  if (position != oracle_.position()) broken("after ", after, " the position is ", position, ", ", oracle_.position(), " was expected");
+  if (position != oracle_.position())
+    broken("after ", after, " the position is ", position, ", ", oracle_.position(), " was expected");
   rnl_stats stats{};
   stats.struct_size = sizeof stats;
   rnl_session_stats(s_.get(), &stats);
-  if (stats.position != position) broken("after ", after, " stats tell position ", stats.position, ", the session ", position);
+  if (stats.position != position)
+    broken("after ", after, " stats tell position ", stats.position, ", the session ", position);
 }
 
 // A fork and a new session that was fed the same give the same.
@@ -38,7 +40,8 @@ inline void Play::probe(const char* after) {
   rnl_session* raw = nullptr;
   if (rnl_session_fork(s_.get(), &raw)) broken("fork after ", after, ": ", rnl_last_error());
   const SessionPtr fork(raw);
-  if (rnl_session_position(raw) != oracle_.position()) broken("after ", after, " a fork stands at ", rnl_session_position(raw), " instead of ", oracle_.position());
+  if (rnl_session_position(raw) != oracle_.position())
+    broken("after ", after, " a fork stands at ", rnl_session_position(raw), " instead of ", oracle_.position());
   ref_.sync(oracle_);
   rnl_session_set_top_logits(raw, 0);
   const std::vector<int32_t> ids = {1, 2, 3};
@@ -47,7 +50,8 @@ inline void Play::probe(const char* after) {
   const rnl_status_code a = feed(w_, raw, ids, wish, {}, &got), b = feed(w_, ref_.session(), ids, wish, {}, &wanted);
   if (a != b) broken("after ", after, " a probe gives ", a, " (", rnl_last_error(), "), a new session ", b);
   if (b == RNL_OK) ref_.note(ids);
-  if (const std::string e = difference(got, wanted); !e.empty()) broken("after ", after, ", at ", oracle_.position(), ": ", e);
+  if (const std::string e = difference(got, wanted); !e.empty())
+    broken("after ", after, ", at ", oracle_.position(), ": ", e);
 }
 
 // The call's outcome on the stream.
@@ -62,11 +66,16 @@ inline void Play::settle(rnl_status_code code, const std::vector<int32_t>& ids, 
   const int64_t n = int64_t(fed.size());
   if (code == RNL_OK && kept != n) broken(what, " of ", n, " tokens moved the position by ", kept);
   const bool has_passes = n > w_.chunk() || w_.is_tight();
-  if (code != RNL_OK && kept < 0 && now == 0 && has_passes && message.find("empt") != std::string::npos) return oracle_.clear();
+  if (code != RNL_OK && kept < 0 && now == 0 && has_passes && message.find("empt") != std::string::npos)
+    return oracle_.clear();
   if (kept < 0 || kept > n) broken(what, " of ", n, " tokens failed (", message, ") and moved the position by ", kept);
-  if (code == RNL_CANCELLED && kept % w_.chunk() && !w_.is_tight()) broken(what, " was cancelled and kept ", kept, " tokens, no whole passes of ", w_.chunk());
-  if (code != RNL_OK && code != RNL_CANCELLED && kept > 0 && (message.find("now holds") == std::string::npos || !has_passes)) broken(what, " of ", n, " failed (", message, ") and kept ", kept);
-  if (code == RNL_CONTEXT_FULL && (kept || start + n <= w_.context())) broken(what, " of ", n, " tokens at ", start, ": ", message);
+  if (code == RNL_CANCELLED && kept % w_.chunk() && !w_.is_tight())
+    broken(what, " was cancelled and kept ", kept, " tokens, no whole passes of ", w_.chunk());
+  if (code != RNL_OK && code != RNL_CANCELLED && kept > 0 &&
+      (message.find("now holds") == std::string::npos || !has_passes))
+    broken(what, " of ", n, " failed (", message, ") and kept ", kept);
+  if (code == RNL_CONTEXT_FULL && (kept || start + n <= w_.context()))
+    broken(what, " of ", n, " tokens at ", start, ": ", message);
   if (kept > 0) {
     oracle_.pending.reset();
     oracle_.is_chat = false;
@@ -75,7 +84,8 @@ inline void Play::settle(rnl_status_code code, const std::vector<int32_t>& ids, 
   check_position(what);
 }
 
-inline rnl_status_code Play::feed_once_more_if_stopped(const std::vector<int32_t>& ids, const Wish& wish, const Trouble& trouble, Blocks* blocks) {
+inline rnl_status_code Play::feed_once_more_if_stopped(const std::vector<int32_t>& ids, const Wish& wish,
+                                                       const Trouble& trouble, Blocks* blocks) {
   rnl_status_code code = feed(w_, s_.get(), ids, wish, trouble, blocks);
   if (code == RNL_CANCELLED && may_be_stopped_ && rnl_session_position(s_.get()) == oracle_.position()) {
     if (blocks) blocks->clear();
@@ -98,13 +108,15 @@ inline void Play::compare_run(const std::vector<int32_t>& ids, const Wish& wish,
   }
   ref_.sync(oracle_);
   Blocks all, wanted;
-  if (feed(w_, ref_.session(), fed, shifted, {}, &all)) broken("run of ", fed.size(), " in a new session: ", rnl_last_error());
+  if (feed(w_, ref_.session(), fed, shifted, {}, &all))
+    broken("run of ", fed.size(), " in a new session: ", rnl_last_error());
   ref_.note(fed);
   for (auto& [key, row] : all)
     if (!has_pending || wish.mode != Wish::kAll) wanted[key] = std::move(row);
     else if (key.second > 0) wanted[{key.first, key.second - 1}] = std::move(row);
   if (top_logits_ > 0) return check_top(got, wanted);
-  if (const std::string e = difference(got, wanted); !e.empty()) broken("run of ", ids.size(), " at ", oracle_.position(), ": ", e);
+  if (const std::string e = difference(got, wanted); !e.empty())
+    broken("run of ", ids.size(), " at ", oracle_.position(), ": ", e);
 }
 
 inline void Play::run(Dice& d) {
@@ -112,7 +124,8 @@ inline void Play::run(Dice& d) {
   const Wish wish = some_wish(d, int64_t(ids.size()));
   Trouble trouble;
   if (d.one_in(6)) trouble.mode = Trouble::kReenter;
-  say(ids.size(), " tokens, wish ", int(wish.mode), oracle_.pending ? ", one pending" : "", trouble.mode ? ", calls from within" : "");
+  say(ids.size(), " tokens, wish ", int(wish.mode), oracle_.pending ? ", one pending" : "",
+      trouble.mode ? ", calls from within" : "");
   Blocks got;
   const rnl_status_code code = feed_once_more_if_stopped(ids, wish, trouble, &got);
   const std::string message = code ? rnl_last_error() : "";
@@ -132,7 +145,8 @@ inline void Play::check_top(const Blocks& got, const Blocks& wanted) {
     const float least = sorted[std::min<size_t>(sorted.size(), size_t(top_logits_)) - 1];
     for (size_t i = 0; i < b->second.size(); ++i) {
       const float x = a->second[i], y = b->second[i];
-      if (std::memcmp(&x, &y, 4) && !(x == -INFINITY && y < least && a->first.first == "logits")) broken("logit ", i, " is ", x, " instead of ", y, "; the ", top_logits_, " highest are wanted");
+      if (std::memcmp(&x, &y, 4) && !(x == -INFINITY && y < least && a->first.first == "logits"))
+        broken("logit ", i, " is ", x, " instead of ", y, "; the ", top_logits_, " highest are wanted");
     }
   }
 }
@@ -142,7 +156,8 @@ inline void Play::troubled(Dice& d) {
   const std::vector<int32_t> ids = some_ids(d, room());
   const Wish wish = some_wish(d, int64_t(ids.size()));
   Trouble trouble;
-  trouble.mode = d.of({Trouble::kCancelBefore, Trouble::kCancelFromThread, Trouble::kStopProgress, Trouble::kStopProgress, Trouble::kStopOutput, Trouble::kStopOutput});
+  trouble.mode = d.of({Trouble::kCancelBefore, Trouble::kCancelFromThread, Trouble::kStopProgress,
+                       Trouble::kStopProgress, Trouble::kStopOutput, Trouble::kStopOutput});
   trouble.at = trouble.mode == Trouble::kCancelFromThread ? d.below(400) : d.one_in(3) ? d.below(20) : d.below(3);
   say(ids.size(), " tokens, wish ", int(wish.mode), ", trouble ", int(trouble.mode), " at ", trouble.at);
   if (trouble.mode == Trouble::kCancelBefore && d.one_in(3)) {
@@ -156,7 +171,8 @@ inline void Play::troubled(Dice& d) {
     return check_position("rollback after a cancel");
   }
   const rnl_status_code code = feed(w_, s_.get(), ids, wish, trouble, nullptr);
-  if (code != RNL_OK && code != RNL_CANCELLED && code != RNL_CONTEXT_FULL) broken("a stopped run of ", ids.size(), ": ", code, " ", rnl_last_error());
+  if (code != RNL_OK && code != RNL_CANCELLED && code != RNL_CONTEXT_FULL)
+    broken("a stopped run of ", ids.size(), ": ", code, " ", rnl_last_error());
   if (trouble.mode == Trouble::kCancelFromThread) may_be_stopped_ = true;
   if (trouble.mode == Trouble::kCancelBefore && code == RNL_OK) broken("a cancel before a run does not stop it");
   if (code == RNL_CONTEXT_FULL && trouble.mode == Trouble::kCancelBefore) may_be_stopped_ = true;
@@ -168,7 +184,8 @@ inline void Play::troubled(Dice& d) {
 // An id, or a row, that is none in the middle of a call.
 inline void Play::failing(Dice& d) {
   std::vector<int32_t> ids = some_ids(d, room());
-  ids[size_t(d.one_in(2) ? ids.size() - 1 : d.below(int64_t(ids.size())))] = w_.setup.kind.is_graph ? kBadId : d.of({kBadId, -1, INT32_MAX, INT32_MIN});
+  ids[size_t(d.one_in(2) ? ids.size() - 1 : d.below(int64_t(ids.size())))] =
+      w_.setup.kind.is_graph ? kBadId : d.of({kBadId, -1, INT32_MAX, INT32_MIN});
   say(ids.size(), " tokens");
   const Wish wish = some_wish(d, int64_t(ids.size()));
   const rnl_status_code code = feed_once_more_if_stopped(ids, wish, {}, nullptr);
@@ -196,7 +213,9 @@ inline void Play::rollback(Dice& d) {
     return;
   }
   if (code != RNL_ROLLBACK_RANGE) broken("rollback of ", n, " of ", position, ": ", code, " ", rnl_last_error());
-  if (is_within && !w_.is_tight() && !(w_.has_rings && has_failed_in_passes_)) broken("rollback of ", n, " of ", position, ", the window is ", window, ", ", oracle_.furthest, " tokens at most were in the stream: ", rnl_last_error());
+  if (is_within && !w_.is_tight() && !(w_.has_rings && has_failed_in_passes_))
+    broken("rollback of ", n, " of ", position, ", the window is ", window, ", ", oracle_.furthest,
+           " tokens at most were in the stream: ", rnl_last_error());
   check_position("a refused rollback");
   probe_pending("a refused rollback");
 }
@@ -220,7 +239,9 @@ inline void Play::restore(Dice& d, bool from_file) {
   if (from_file ? !from.is_file : from.bytes.empty()) return;
   if (d.one_in(3)) s_ = w_.make();  // into a new session too
   rnl_session_set_top_logits(s_.get(), top_logits_);
-  const rnl_status_code code = from_file ? rnl_session_restore(s_.get(), models_.file("state" + std::to_string(i)).c_str()) : rnl_session_restore_snapshot(s_.get(), from.bytes.data(), from.bytes.size());
+  const rnl_status_code code = from_file
+                                   ? rnl_session_restore(s_.get(), models_.file("state" + std::to_string(i)).c_str())
+                                   : rnl_session_restore_snapshot(s_.get(), from.bytes.data(), from.bytes.size());
   if (code) broken("restore: ", code, " ", rnl_last_error());
   oracle_ = from.oracle, talk_ = from.talk;
   say("position ", oracle_.position());
@@ -246,7 +267,8 @@ inline void Play::fork(Dice& d) {
   Blocks got, wanted;
   const rnl_status_code a = feed(w_, other.get(), ids, wish, {}, &wanted), b = feed(w_, s_.get(), ids, wish, {}, &got);
   if (a != b) broken("a fork gives ", a, ", the session ", b, " for the same call");
-  if (const std::string e = difference(got, wanted); !e.empty()) broken("a fork gives other values than its session: ", e);
+  if (const std::string e = difference(got, wanted); !e.empty())
+    broken("a fork gives other values than its session: ", e);
   if (d.one_in(4)) (void)feed(w_, other.release(), {1}, {Wish::kLast, {}, false}, {Trouble::kDestroy, 0}, nullptr);
   settle(b, ids, "a run beside a fork");
 }
@@ -255,7 +277,8 @@ inline void Play::bad(Dice& d) {
   std::vector<BadCall> all = bad_runs(w_.setup.kind.is_graph);
   // An encoder may be given nothing.
   std::erase_if(all, [&](const BadCall& b) { return !w_.counts && std::strcmp(b.what, "no tokens") == 0; });
-  for (auto& list : {bad_states(), w_.setup.kind.is_graph ? std::vector<BadCall>{} : bad_texts()}) all.insert(all.end(), list.begin(), list.end());
+  for (auto& list : {bad_states(), w_.setup.kind.is_graph ? std::vector<BadCall>{} : bad_texts()})
+    all.insert(all.end(), list.begin(), list.end());
   for (int i = 0; i < 6; ++i) {
     const BadCall& call = all[size_t(d.below(int64_t(all.size())))];
     const auto before = snapshot_of(s_.get());

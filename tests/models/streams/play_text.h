@@ -22,7 +22,8 @@ inline Generation Play::some_generation(Dice& d) {
   s.frequency_penalty = d.of({0.0f, 0.0f, 0.5f});
   s.penalty_window = d.of({0, 0, 4, 300});
   s.seed = uint64_t(d.below(1000));
-  for (int64_t n = d.one_in(4) ? d.below(4) : 0; n > 0; --n) g.bias.push_back({int32_t(d.below(w_.ids)), d.of({-INFINITY, -3.0f, 2.0f, 8.0f})});
+  for (int64_t n = d.one_in(4) ? d.below(4) : 0; n > 0; --n)
+    g.bias.push_back({int32_t(d.below(w_.ids)), d.of({-INFINITY, -3.0f, 2.0f, 8.0f})});
   if (w_.setup.kind.has_chat && d.one_in(3)) g.stop = {d.of({"a", "th", "xyz", " ", "<|im_end|>"}), "e"};
   return g;
 }
@@ -42,8 +43,12 @@ inline void Play::probe_pending(const char* after) {
   const std::string message = a ? rnl_last_error() : "";
   const rnl_status_code b = generate(ref_.session(), wanted);
   ref_.forget();
-  if (a != b) broken("after ", after, " generating on from the pending token gives ", a, " (", message, "), in a new session ", b);
-  if (got.chosen != wanted.chosen || got.logprobs != wanted.logprobs) broken("after ", after, " at ", oracle_.position(), " the pending token is continued in another way than in a new session");
+  if (a != b)
+    broken("after ", after, " generating on from the pending token gives ", a, " (", message, "), in a new session ",
+           b);
+  if (got.chosen != wanted.chosen || got.logprobs != wanted.logprobs)
+    broken("after ", after, " at ", oracle_.position(),
+           " the pending token is continued in another way than in a new session");
 }
 
 inline void Play::generate_some(Dice& d) {
@@ -54,8 +59,11 @@ inline void Play::generate_some(Dice& d) {
   int64_t passes = d.below(3);
   std::vector<int32_t> prompt = g.ids;
   if (oracle_.pending) prompt.insert(prompt.begin(), *oracle_.pending);
-  say(g.ids.size(), " tokens", oracle_.pending ? " after a pending one" : "", ", max_tokens ", g.options.max_tokens, ", trouble ", trouble);
-  if (trouble == 1) rnl_session_set_progress(s_.get(), [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes);
+  say(g.ids.size(), " tokens", oracle_.pending ? " after a pending one" : "", ", max_tokens ", g.options.max_tokens,
+      ", trouble ", trouble);
+  if (trouble == 1)
+    rnl_session_set_progress(
+        s_.get(), [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes);
   if (trouble == 2) rnl_session_cancel(s_.get());
   std::thread other;
   if (trouble == 3)
@@ -65,14 +73,18 @@ inline void Play::generate_some(Dice& d) {
     });
   const int64_t start = oracle_.position();
   rnl_status_code code = generate(s_.get(), g);
-  if (!trouble && code == RNL_CANCELLED && may_be_stopped_ && rnl_session_position(s_.get()) == start && g.generated == 0) may_be_stopped_ = false, code = generate(s_.get(), g);
+  if (!trouble && code == RNL_CANCELLED && may_be_stopped_ && rnl_session_position(s_.get()) == start &&
+      g.generated == 0)
+    may_be_stopped_ = false, code = generate(s_.get(), g);
   const std::string message = code ? rnl_last_error() : "";
   if (other.joinable()) other.join();
   rnl_session_set_progress(s_.get(), nullptr, nullptr);
-  may_be_stopped_ = trouble == 3 || (trouble == 2 && code != RNL_CANCELLED) || (may_be_stopped_ && code != RNL_OK && code != RNL_CANCELLED);
+  may_be_stopped_ = trouble == 3 || (trouble == 2 && code != RNL_CANCELLED) ||
+                    (may_be_stopped_ && code != RNL_OK && code != RNL_CANCELLED);
   say(" -> ", code, ", ", g.generated, " generated");
   if (trouble == 2 && code == RNL_OK) broken("a cancel before generate does not stop it");
-  if (code != RNL_OK && code != RNL_CONTEXT_FULL && !(code == RNL_CANCELLED && trouble)) broken("generate from ", start, ": ", code, " ", message);
+  if (code != RNL_OK && code != RNL_CONTEXT_FULL && !(code == RNL_CANCELLED && trouble))
+    broken("generate from ", start, ": ", code, " ", message);
   Generation wanted = g;
   rnl_status_code wanted_code = code;
   if (!trouble) {
@@ -81,34 +93,46 @@ inline void Play::generate_some(Dice& d) {
     ref_.forget();
   }
   settle_generation(code, message, prompt, g);
-  if (wanted_code != code) broken("generate at ", start, " gives ", code, " (", message, "), in a new session ", wanted_code, " (", rnl_last_error(), ")");
-  if (wanted.chosen != g.chosen || wanted.generated != g.generated) broken("generate at ", start, " chooses other tokens than a new session");
+  if (wanted_code != code)
+    broken("generate at ", start, " gives ", code, " (", message, "), in a new session ", wanted_code, " (",
+           rnl_last_error(), ")");
+  if (wanted.chosen != g.chosen || wanted.generated != g.generated)
+    broken("generate at ", start, " chooses other tokens than a new session");
   if (wanted.logprobs != g.logprobs) broken("generate at ", start, " tells other log-probabilities than a new session");
-  if (!g.ids.empty() && wanted.text != g.text) broken("generate at ", start, " gives \"", g.text, "\", a new session \"", wanted.text, "\"");
+  if (!g.ids.empty() && wanted.text != g.text)
+    broken("generate at ", start, " gives \"", g.text, "\", a new session \"", wanted.text, "\"");
   if (code != RNL_OK || d.one_in(2)) probe_pending("generate");
 }
 
 // The stream then holds the prompt and all chosen tokens but the last, which waits.
-inline void Play::settle_generation(rnl_status_code code, const std::string& message, const std::vector<int32_t>& prompt, const Generation& g) {
+inline void Play::settle_generation(rnl_status_code code, const std::string& message,
+                                    const std::vector<int32_t>& prompt, const Generation& g) {
   const int64_t start = oracle_.position(), moved = rnl_session_position(s_.get()) - start;
   for (int32_t id : g.chosen)
-    if (id < 0 || (w_.info.vocabulary > 0 && id >= w_.info.vocabulary)) broken("generate chooses ", id, "; the vocabulary has ", w_.info.vocabulary, " pieces");
-  if (int64_t(g.chosen.size()) != g.generated) broken("generate tells ", g.generated, " tokens and has called back for ", g.chosen.size());
+    if (id < 0 || (w_.info.vocabulary > 0 && id >= w_.info.vocabulary))
+      broken("generate chooses ", id, "; the vocabulary has ", w_.info.vocabulary, " pieces");
+  if (int64_t(g.chosen.size()) != g.generated)
+    broken("generate tells ", g.generated, " tokens and has called back for ", g.chosen.size());
   std::vector<int32_t> fed = prompt;
-  if (g.generated > 0 && fed.size() > 1 && fed[0] == fed[1] && oracle_.pending && moved == int64_t(fed.size()) - 1 + g.generated - 1) fed.erase(fed.begin());
+  if (g.generated > 0 && fed.size() > 1 && fed[0] == fed[1] && oracle_.pending &&
+      moved == int64_t(fed.size()) - 1 + g.generated - 1)
+    fed.erase(fed.begin());
   if (moved > 0 || g.generated > 0) oracle_.is_chat = oracle_.is_chat && g.ids.empty();
   if (g.generated == 0) {
     const bool has_passes = int64_t(fed.size()) > w_.chunk() || w_.is_tight();
-    if (moved < 0 && start + moved == 0 && has_passes && message.find("empt") != std::string::npos) return oracle_.clear();
+    if (moved < 0 && start + moved == 0 && has_passes && message.find("empt") != std::string::npos)
+      return oracle_.clear();
     const bool is_whole = moved % w_.chunk() == 0 || moved == int64_t(fed.size()) || w_.is_tight();
-    if (moved < 0 || moved > int64_t(fed.size()) || !is_whole) broken("generate chose nothing (", code, " ", message, ") and moved the position by ", moved);
+    if (moved < 0 || moved > int64_t(fed.size()) || !is_whole)
+      broken("generate chose nothing (", code, " ", message, ") and moved the position by ", moved);
     if (moved > 0) oracle_.pending.reset();
     oracle_.add_part(fed, moved);
     return check_position("generate");
   }
   oracle_.add(fed);
   const int64_t more = moved - int64_t(fed.size());
-  if (more != g.generated - 1) broken("generate was given ", fed.size(), " tokens, chose ", g.generated, " and moved the position by ", moved);
+  if (more != g.generated - 1)
+    broken("generate was given ", fed.size(), " tokens, chose ", g.generated, " and moved the position by ", moved);
   for (int64_t i = 0; i < more; ++i) oracle_.add({g.chosen[size_t(i)]});
   oracle_.pending = g.chosen.back();
   check_position("generate");
@@ -135,7 +159,8 @@ inline void Play::chat(Dice& d) {
   if (!talk.empty() && d.one_in(5)) talk.resize(size_t(1 + d.below(int64_t(talk.size()))));
   if (!talk.empty() && d.one_in(6)) talk[size_t(d.below(int64_t(talk.size())))].second += "!";
   if (talk.empty() && d.one_in(3)) talk.push_back({"system", "Be brief."});
-  if (talk.empty() || talk.back().first != "user") talk.push_back({"user", d.of({"Hi", "What is this?", "\xC3\xA4 <|im_end|>", "Go on", ""})});
+  if (talk.empty() || talk.back().first != "user")
+    talk.push_back({"user", d.of({"Hi", "What is this?", "\xC3\xA4 <|im_end|>", "Go on", ""})});
   const Talk asked(talk);
   std::vector<int32_t> ids(2048);
   size_t count = 0;
@@ -146,7 +171,9 @@ inline void Play::chat(Dice& d) {
   if (d.one_in(4)) g.stop_at = d.below(3);
   int64_t passes = d.below(3);
   const bool is_stopped = d.one_in(6);
-  if (is_stopped) rnl_session_set_progress(s_.get(), [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes);
+  if (is_stopped)
+    rnl_session_set_progress(
+        s_.get(), [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes);
   say(talk.size(), " messages of ", count, " tokens");
   Asked options(g);
   rnl_chat_result r{};
@@ -163,9 +190,12 @@ inline void Play::chat(Dice& d) {
     talk_.push_back({"assistant", g.text});
     return;
   }
-  if (code != RNL_CONTEXT_FULL && !(code == RNL_CANCELLED && is_stopped)) broken("chat of ", count, " tokens: ", code, " ", rnl_last_error());
+  if (code != RNL_CONTEXT_FULL && !(code == RNL_CANCELLED && is_stopped))
+    broken("chat of ", count, " tokens: ", code, " ", rnl_last_error());
   const std::string message = rnl_last_error();
-  if (code == RNL_CONTEXT_FULL && r.generated == 0 && rnl_session_position(s_.get()) != oracle_.position()) broken("a chat that does not fit (", message, ") has moved the position from ", oracle_.position(), " to ", rnl_session_position(s_.get()));
+  if (code == RNL_CONTEXT_FULL && r.generated == 0 && rnl_session_position(s_.get()) != oracle_.position())
+    broken("a chat that does not fit (", message, ") has moved the position from ", oracle_.position(), " to ",
+           rnl_session_position(s_.get()));
   if (code == RNL_CONTEXT_FULL && r.generated == 0) return probe_pending("a chat that does not fit");
   if (message.find("empt") == std::string::npos) return settle_chat(r, g, ids);
   rnl_session_reset(s_.get());
@@ -175,13 +205,16 @@ inline void Play::chat(Dice& d) {
 // The ids that were fed are the conversation's last ones, the pending token in front where the stream goes on with it.
 inline void Play::settle_chat(const rnl_chat_result& r, const Generation& g, const std::vector<int32_t>& conversation) {
   const int64_t before = oracle_.position(), after = rnl_session_position(s_.get());
-  if (r.kept < 0 || r.kept > before || r.kept + r.dropped != before) broken("chat kept ", r.kept, " and dropped ", r.dropped, " of ", before, " tokens");
+  if (r.kept < 0 || r.kept > before || r.kept + r.dropped != before)
+    broken("chat kept ", r.kept, " and dropped ", r.dropped, " of ", before, " tokens");
   const std::optional<int32_t> pending = r.dropped == 0 ? oracle_.pending : std::nullopt;
   r.kept == 0 ? oracle_.clear() : oracle_.drop(r.dropped);
   oracle_.pending.reset();
   // What was fed, as far as it was kept.
-  const int64_t fed = g.generated ? after - r.kept - (g.generated - 1) : r.fed, kept = g.generated ? fed : after - r.kept;
-  if (fed < 0 || fed > int64_t(conversation.size()) + 1 || kept < 0 || kept > fed) broken("chat kept ", kept, " of ", fed, " tokens that it fed of a conversation of ", conversation.size());
+  const int64_t fed = g.generated ? after - r.kept - (g.generated - 1) : r.fed,
+                kept = g.generated ? fed : after - r.kept;
+  if (fed < 0 || fed > int64_t(conversation.size()) + 1 || kept < 0 || kept > fed)
+    broken("chat kept ", kept, " of ", fed, " tokens that it fed of a conversation of ", conversation.size());
   const Oracle base = oracle_;
   std::string error;
   for (const bool with_pending : {true, false}) {
@@ -210,10 +243,12 @@ inline void Play::embed(Dice& d) {
   o.struct_size = sizeof o, o.pooling = d.of({0, 1, 2, 3}), o.normalise = d.of({0, 1, -1});
   std::vector<float> got(size_t(w_.info.embedding), NAN), wanted = got;
   rnl_status_code code = rnl_session_embed(s_.get(), ids.data(), ids.size(), &o, got.data(), got.size());
-  if (code == RNL_CANCELLED && may_be_stopped_) code = rnl_session_embed(s_.get(), ids.data(), ids.size(), &o, got.data(), got.size());
+  if (code == RNL_CANCELLED && may_be_stopped_)
+    code = rnl_session_embed(s_.get(), ids.data(), ids.size(), &o, got.data(), got.size());
   if (code == RNL_OK) may_be_stopped_ = false;
   const SessionPtr fresh = w_.make();
-  if (rnl_session_embed(fresh.get(), ids.data(), ids.size(), &o, wanted.data(), wanted.size()) != code) broken("embedding ", ids.size(), " tokens: ", code, ", in a new session otherwise");
+  if (rnl_session_embed(fresh.get(), ids.data(), ids.size(), &o, wanted.data(), wanted.size()) != code)
+    broken("embedding ", ids.size(), " tokens: ", code, ", in a new session otherwise");
   oracle_.clear();
   if (code) return rnl_session_reset(s_.get());
   // An encoder has no stream.
@@ -230,24 +265,50 @@ inline void Play::take(const Step& step) {
   Dice d(step.seed);
   say("  ", op_name(step.op), ": ");
   switch (step.op) {
-    case kRun: run(d); break;
-    case kRollback: rollback(d); break;
-    case kSnapshot: snapshot(d); break;
-    case kRestore: restore(d, false); break;
-    case kSave: save(d); break;
-    case kLoad: restore(d, true); break;
-    case kFork: fork(d); break;
+    case kRun:
+      run(d);
+      break;
+    case kRollback:
+      rollback(d);
+      break;
+    case kSnapshot:
+      snapshot(d);
+      break;
+    case kRestore:
+      restore(d, false);
+      break;
+    case kSave:
+      save(d);
+      break;
+    case kLoad:
+      restore(d, true);
+      break;
+    case kFork:
+      fork(d);
+      break;
     case kReset:
       rnl_session_reset(s_.get());
       oracle_.clear(), talk_.clear();
       check_position("reset");
       break;
-    case kTroubled: troubled(d); break;
-    case kFailing: failing(d); break;
-    case kBad: bad(d); break;
-    case kGenerate: generate_some(d); break;
-    case kChat: chat(d); break;
-    case kEmbed: embed(d); break;
+    case kTroubled:
+      troubled(d);
+      break;
+    case kFailing:
+      failing(d);
+      break;
+    case kBad:
+      bad(d);
+      break;
+    case kGenerate:
+      generate_some(d);
+      break;
+    case kChat:
+      chat(d);
+      break;
+    case kEmbed:
+      embed(d);
+      break;
     case kTopLogits:
       top_logits_ = d.of({0, 0, 1, 5, 64, 100});
       rnl_session_set_top_logits(s_.get(), top_logits_);
@@ -256,7 +317,8 @@ inline void Play::take(const Step& step) {
       if (rnl_session_recover(s_.get())) broken("recover: ", rnl_last_error());
       check_position("recover");
       break;
-    default: probe_pending("all that");
+    default:
+      probe_pending("all that");
   }
   say("\n");
   // A stream that is full begins anew.
@@ -279,11 +341,14 @@ inline void Play::finish() {
   const std::vector<int32_t> call = before.calls.back();
   before.drop(int64_t(call.size()));
   ref_.sync(before);
-  if (feed(w_, ref_.session(), call, last, {}, &wanted)) broken("the last call of ", call.size(), " in a new session: ", rnl_last_error());
+  if (feed(w_, ref_.session(), call, last, {}, &wanted))
+    broken("the last call of ", call.size(), " in a new session: ", rnl_last_error());
   ref_.forget();
   const auto a = std::prev(got.end()), b = std::prev(wanted.end());
   const float d = convert::largest_difference(a->second, b->second);
-  if (!(d <= 1e-4f * convert::largest(b->second))) broken(ids.size(), " tokens in one call with chunk ", o.chunk, " differ by ", d / convert::largest(b->second), " of the largest");
+  if (!(d <= 1e-4f * convert::largest(b->second)))
+    broken(ids.size(), " tokens in one call with chunk ", o.chunk, " differ by ", d / convert::largest(b->second),
+           " of the largest");
 }
 
 }  // namespace runnel::streams

@@ -35,8 +35,8 @@ struct Setup {
   int32_t kv = 0;
   std::string text() const {
     std::ostringstream s;
-    s << kind.name << ", context " << context << ", chunk " << chunk << ", rows " << rows << ", rollback_window " << window << ", kv " << kv << ", threads " << threads
-      << (has_own_memory ? ", the caller's memory" : "");
+    s << kind.name << ", context " << context << ", chunk " << chunk << ", rows " << rows << ", rollback_window "
+      << window << ", kv " << kv << ", threads " << threads << (has_own_memory ? ", the caller's memory" : "");
     return s.str();
   }
 };
@@ -77,8 +77,13 @@ inline void reenter(rnl_session* s) {
   const rnl_tensor in{"ids", RNL_I32, 1, {1}, const_cast<int32_t*>(&id), 4};
   char bytes[64];
   rnl_session* copy = nullptr;
-  const rnl_status_code codes[] = {rnl_session_run(s, nullptr, &in, 1, nullptr, 0), rnl_session_rollback(s, 0), rnl_session_snapshot(s, bytes, sizeof bytes), rnl_session_fork(s, &copy), rnl_session_recover(s),
-                                   rnl_session_generate(s, &id, 1, nullptr, nullptr, nullptr, nullptr), rnl_session_restore_snapshot(s, bytes, sizeof bytes)};
+  const rnl_status_code codes[] = {rnl_session_run(s, nullptr, &in, 1, nullptr, 0),
+                                   rnl_session_rollback(s, 0),
+                                   rnl_session_snapshot(s, bytes, sizeof bytes),
+                                   rnl_session_fork(s, &copy),
+                                   rnl_session_recover(s),
+                                   rnl_session_generate(s, &id, 1, nullptr, nullptr, nullptr, nullptr),
+                                   rnl_session_restore_snapshot(s, bytes, sizeof bytes)};
   for (size_t i = 0; i < std::size(codes); ++i)
     if (codes[i] != RNL_INVALID_ARGUMENT) broken("call ", i, " from within a callback gives ", codes[i]);
   rnl_session_reset(s);
@@ -96,7 +101,8 @@ struct World {
   rnl_session_options options() const {
     rnl_session_options o{};
     o.struct_size = sizeof o;
-    o.context = setup.context, o.chunk = setup.chunk, o.rows = setup.rows, o.rollback_window = setup.window, o.kv = setup.kv;
+    o.context = setup.context, o.chunk = setup.chunk, o.rows = setup.rows, o.rollback_window = setup.window,
+    o.kv = setup.kv;
     o.backend = is_vulkan ? RNL_BACKEND_VULKAN : RNL_BACKEND_CPU;
     return o;
   }
@@ -113,8 +119,8 @@ struct World {
   Setup setup;
   const rnl_model* model;
   rnl_model_info info{};
-  int64_t width = 0;    // of a graph's input
-  int32_t ids = 64;     // below which every id is one
+  int64_t width = 0;  // of a graph's input
+  int32_t ids = 64;   // below which every id is one
   bool has_logits = false, has_hidden = false, is_vulkan = false;
   bool has_fixed_context = false;  // a call beyond the context is refused
   bool counts = true;              // calls are a stream; an encoder's are not
@@ -148,7 +154,8 @@ inline int take_block(void* user, const rnl_tensor* t, int64_t first_row) {
     const int64_t rows = t->rank ? t->dims[0] : 1;
     const size_t row = rows ? t->bytes / 4 / size_t(rows) : 0;
     const auto* p = static_cast<const float*>(t->data);
-    for (int64_t r = 0; r < rows; ++r) (*sink.blocks)[{t->name, first_row + r}].assign(p + size_t(r) * row, p + size_t(r + 1) * row);
+    for (int64_t r = 0; r < rows; ++r)
+      (*sink.blocks)[{t->name, first_row + r}].assign(p + size_t(r) * row, p + size_t(r + 1) * row);
   }
   return 0;
 }
@@ -182,11 +189,13 @@ struct Input {
 };
 
 // Feeds ids in one call.
-inline rnl_status_code feed(const World& w, rnl_session* s, const std::vector<int32_t>& ids, const Wish& wish, const Trouble& trouble, Blocks* blocks) {
+inline rnl_status_code feed(const World& w, rnl_session* s, const std::vector<int32_t>& ids, const Wish& wish,
+                            const Trouble& trouble, Blocks* blocks) {
   const Input input(w, ids, wish.is_wide);
   std::vector<int32_t> rows = wish.rows;
   rnl_tensor in[2] = {input.tensor, {}};
-  in[1].name = "rows", in[1].dtype = RNL_I32, in[1].rank = 1, in[1].dims[0] = int64_t(rows.size()), in[1].data = rows.data(), in[1].bytes = rows.size() * 4;
+  in[1].name = "rows", in[1].dtype = RNL_I32, in[1].rank = 1, in[1].dims[0] = int64_t(rows.size()),
+  in[1].data = rows.data(), in[1].bytes = rows.size() * 4;
   Sink sink;
   sink.blocks = blocks;
   if (trouble.mode == Trouble::kStopOutput) sink.stop_at = trouble.at;
@@ -194,7 +203,8 @@ inline rnl_status_code feed(const World& w, rnl_session* s, const std::vector<in
   if (trouble.mode == Trouble::kDestroy) sink.destroys = s;
   int64_t passes_left = trouble.at;
   if (trouble.mode == Trouble::kStopProgress)
-    rnl_session_set_progress(s, [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes_left);
+    rnl_session_set_progress(
+        s, [](void* left, int64_t, int64_t) { return (*static_cast<int64_t*>(left))-- <= 0 ? 1 : 0; }, &passes_left);
   if (trouble.mode == Trouble::kCancelBefore) rnl_session_cancel(s);
   std::thread other;
   if (trouble.mode == Trouble::kCancelFromThread)
@@ -212,7 +222,8 @@ inline rnl_status_code feed(const World& w, rnl_session* s, const std::vector<in
     rnl_tensor out{};
     out.name = w.setup.kind.is_graph ? "y" : wish.mode == Wish::kHidden ? "last_hidden_state" : "logits";
     out.data = room.data(), out.bytes = room.size() * 4;
-    const bool wants = (wish.mode == Wish::kCopied && (w.has_logits || w.setup.kind.is_graph)) || (wish.mode == Wish::kHidden && w.has_hidden);
+    const bool wants = (wish.mode == Wish::kCopied && (w.has_logits || w.setup.kind.is_graph)) ||
+                       (wish.mode == Wish::kHidden && w.has_hidden);
     code = rnl_session_run(s, nullptr, in, 1, wants ? &out : nullptr, wants);
     sink.reenters = sink.destroys = nullptr;
     if (code == RNL_OK && wants) take_block(&sink, &out, 0);
@@ -248,12 +259,15 @@ inline void World::fit_options() {
 }
 
 inline std::string difference(const Blocks& got, const Blocks& wanted) {
-  if (got.size() != wanted.size()) return std::to_string(got.size()) + " rows of outputs instead of " + std::to_string(wanted.size());
+  if (got.size() != wanted.size())
+    return std::to_string(got.size()) + " rows of outputs instead of " + std::to_string(wanted.size());
   for (auto a = got.begin(), b = wanted.begin(); a != got.end(); ++a, ++b) {
-    if (a->first != b->first || a->second.size() != b->second.size()) return "other rows or sizes of \"" + a->first.first + "\"";
+    if (a->first != b->first || a->second.size() != b->second.size())
+      return "other rows or sizes of \"" + a->first.first + "\"";
     if (std::memcmp(a->second.data(), b->second.data(), a->second.size() * 4) == 0) continue;
     const float d = convert::largest_difference(a->second, b->second);
-    return "\"" + a->first.first + "\" row " + std::to_string(a->first.second) + " differs by " + std::to_string(d / convert::largest(b->second)) + " of the largest";
+    return "\"" + a->first.first + "\" row " + std::to_string(a->first.second) + " differs by " +
+           std::to_string(d / convert::largest(b->second)) + " of the largest";
   }
   return {};
 }
