@@ -32,18 +32,12 @@ constexpr GgmlType kGgmlTypes[] = {
 // Names of what is not supported, for the message.
 const char* other_type_name(uint32_t number) {
   switch (number) {
-    case 4:
-      return "Q4_2 (withdrawn)";
-    case 5:
-      return "Q4_3 (withdrawn)";
-    case 9:
-      return "Q8_1";
-    case 19:
-      return "IQ1_S";
-    case 29:
-      return "IQ1_M";
-    default:
-      return "unknown";
+    case 4: return "Q4_2 (withdrawn)";
+    case 5: return "Q4_3 (withdrawn)";
+    case 9: return "Q8_1";
+    case 19: return "IQ1_S";
+    case 29: return "IQ1_M";
+    default: return "unknown";
   }
 }
 
@@ -78,34 +72,20 @@ class Reader {
   Json value(uint32_t type, const std::string& key, int depth) {
     const char* what = key.c_str();
     switch (type) {
-      case kU8:
-        return number<uint8_t>(what);
-      case kI8:
-        return number<int8_t>(what);
-      case kU16:
-        return number<uint16_t>(what);
-      case kI16:
-        return number<int16_t>(what);
-      case kU32:
-        return number<uint32_t>(what);
-      case kI32:
-        return number<int32_t>(what);
-      case kU64:
-        return number<uint64_t>(what);
-      case kI64:
-        return number<int64_t>(what);
-      case kF32:
-        return number<float>(what);
-      case kF64:
-        return number<double>(what);
-      case kBool:
-        return number<uint8_t>(what) != 0;
-      case kString:
-        return string(what, left());
-      case kArray:
-        return array(key, depth);
-      default:
-        fail("%s: key \"%s\" has value type %u, unknown", where_.c_str(), printable(key).c_str(), type);
+      case kU8: return number<uint8_t>(what);
+      case kI8: return number<int8_t>(what);
+      case kU16: return number<uint16_t>(what);
+      case kI16: return number<int16_t>(what);
+      case kU32: return number<uint32_t>(what);
+      case kI32: return number<int32_t>(what);
+      case kU64: return number<uint64_t>(what);
+      case kI64: return number<int64_t>(what);
+      case kF32: return number<float>(what);
+      case kF64: return number<double>(what);
+      case kBool: return number<uint8_t>(what) != 0;
+      case kString: return string(what, left());
+      case kArray: return array(key, depth);
+      default: fail("%s: key \"%s\" has value type %u, unknown", where_.c_str(), printable(key).c_str(), type);
     }
   }
 

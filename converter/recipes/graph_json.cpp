@@ -33,21 +33,12 @@ void add_plain(const SourceTensor& t, const std::string& name, ModelBuilder& b) 
   }
   format::DType dtype = format::DType::none;
   switch (t.type) {
-    case SourceType::kI32:
-      dtype = format::DType::i32;
-      break;
-    case SourceType::kI64:
-      dtype = format::DType::i64;
-      break;
-    case SourceType::kI8:
-      dtype = format::DType::i8;
-      break;
+    case SourceType::kI32: dtype = format::DType::i32; break;
+    case SourceType::kI64: dtype = format::DType::i64; break;
+    case SourceType::kI8: dtype = format::DType::i8; break;
     case SourceType::kU8:
-    case SourceType::kBool:
-      dtype = format::DType::u8;
-      break;
-    default:
-      fail("tensor \"%s\" has a type that the file cannot hold", t.describe().c_str());
+    case SourceType::kBool: dtype = format::DType::u8; break;
+    default: fail("tensor \"%s\" has a type that the file cannot hold", t.describe().c_str());
   }
   b.add_bytes(format::SegmentKind::weights, name, dtype, t.shape, std::vector<uint8_t>(t.data, t.data + t.bytes));
 }

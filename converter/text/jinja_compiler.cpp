@@ -110,12 +110,8 @@ void Compiler::statement(const Node& n) {
         emit(Op::kWrite, 0, n.line);
       }
       break;
-    case Kind::kIf:
-      if_statement(n);
-      break;
-    case Kind::kFor:
-      for_statement(n);
-      break;
+    case Kind::kIf: if_statement(n); break;
+    case Kind::kFor: for_statement(n); break;
     case Kind::kSet:
       expression(*n.parts[0]);
       if (!n.name.empty()) {
@@ -150,8 +146,7 @@ void Compiler::statement(const Node& n) {
       if (n.kind == Kind::kContinue) emit(Op::kJump, loops_.back().next, n.line);
       else loops_.back().breaks.push_back(emit(Op::kJump, 0, n.line));
       break;
-    default:
-      throw TemplateError(n.line, "not a statement");
+    default: throw TemplateError(n.line, "not a statement");
   }
 }
 

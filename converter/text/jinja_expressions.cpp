@@ -114,16 +114,12 @@ void Compiler::builtin(const char* name, size_t arguments, int line) {
 void Compiler::expression(const Node& n) {
   const Deeper deeper(depth_, n);
   switch (n.kind) {
-    case Kind::kText:
-      emit(Op::kText, text(n.name), n.line);
-      break;
+    case Kind::kText: emit(Op::kText, text(n.name), n.line); break;
     case Kind::kInteger:
       out_.program.integers.push_back(n.integer);
       emit(Op::kInteger, out_.program.integers.size() - 1, n.line);
       break;
-    case Kind::kPlain:
-      plain(Plain(n.integer), n.line);
-      break;
+    case Kind::kPlain: plain(Plain(n.integer), n.line); break;
     case Kind::kName:
       if (n.name == "loop" && find_local("loop") < 0 && !loops_.empty()) fail(n, "loop as a value");
       else if (is_macro(n.name)) fail(n, "the macro \"" + n.name + "\" as a value");
@@ -135,9 +131,7 @@ void Compiler::expression(const Node& n) {
       emit(n.kind == Kind::kList ? Op::kList : Op::kDict, n.kind == Kind::kList ? n.parts.size() : n.parts.size() / 2,
            n.line);
       break;
-    case Kind::kAttribute:
-      attribute(n);
-      break;
+    case Kind::kAttribute: attribute(n); break;
     case Kind::kIndex:
       expression(*n.parts[0]);
       expression(*n.parts[1]);
@@ -149,26 +143,16 @@ void Compiler::expression(const Node& n) {
         else plain(Plain::kNone, n.line);
       emit(Op::kSlice, 0, n.line);
       break;
-    case Kind::kCall:
-      call(n);
-      break;
-    case Kind::kFilter:
-      filter(n);
-      break;
-    case Kind::kTest:
-      test(n);
-      break;
+    case Kind::kCall: call(n); break;
+    case Kind::kFilter: filter(n); break;
+    case Kind::kTest: test(n); break;
     case Kind::kNot:
     case Kind::kNegative:
       expression(*n.parts[0]);
       emit(n.kind == Kind::kNot ? Op::kNot : Op::kNegative, 0, n.line);
       break;
-    case Kind::kBinary:
-      binary(n);
-      break;
-    case Kind::kCompare:
-      compare(n);
-      break;
+    case Kind::kBinary: binary(n); break;
+    case Kind::kCompare: compare(n); break;
     case Kind::kAnd:
     case Kind::kOr: {
       expression(*n.parts[0]);
@@ -193,11 +177,8 @@ void Compiler::expression(const Node& n) {
       expression(*n.parts[1]);
       emit(Op::kConcat, 0, n.line);
       break;
-    case Kind::kUnsupported:
-      fail(n, n.name);
-      break;
-    default:
-      throw TemplateError(n.line, "not an expression");
+    case Kind::kUnsupported: fail(n, n.name); break;
+    default: throw TemplateError(n.line, "not an expression");
   }
 }
 

@@ -391,11 +391,8 @@ NodePtr Parser::primary() {
       ++at_;
       return n;
     }
-    case Token::kFloat:
-      ++at_;
-      return make(Kind::kUnsupported, at, "the fraction " + t.text);
-    default:
-      break;
+    case Token::kFloat: ++at_; return make(Kind::kUnsupported, at, "the fraction " + t.text);
+    default: break;
   }
   if (take_op("(")) {
     NodePtr n = is_op(")") ? make(Kind::kList, at, "") : tuple();

@@ -137,8 +137,7 @@ class Compiler {
 
 bool Compiler::nullable(const RegexNode& n) const {
   switch (n.kind) {
-    case Kind::kSet:
-      return false;
+    case Kind::kSet: return false;
     case Kind::kConcat:
       for (const auto& c : n.children)
         if (!nullable(*c)) return false;
@@ -147,20 +146,16 @@ bool Compiler::nullable(const RegexNode& n) const {
       for (const auto& c : n.children)
         if (nullable(*c)) return true;
       return false;
-    case Kind::kRepeat:
-      return n.low == 0 || nullable(*n.children[0]);
-    case Kind::kAtomic:
-      return nullable(*n.children[0]);
-    default:
-      return true;
+    case Kind::kRepeat: return n.low == 0 || nullable(*n.children[0]);
+    case Kind::kAtomic: return nullable(*n.children[0]);
+    default: return true;
   }
 }
 
 uint64_t Compiler::first(const RegexNode& n) const {
   uint64_t m = 0;
   switch (n.kind) {
-    case Kind::kSet:
-      return classes_.mask(n.set);
+    case Kind::kSet: return classes_.mask(n.set);
     case Kind::kConcat:
       for (const auto& c : n.children) {
         m |= first(*c);
@@ -171,10 +166,8 @@ uint64_t Compiler::first(const RegexNode& n) const {
       for (const auto& c : n.children) m |= first(*c);
       return m;
     case Kind::kRepeat:
-    case Kind::kAtomic:
-      return first(*n.children[0]);
-    default:
-      return 0;  // takes nothing
+    case Kind::kAtomic: return first(*n.children[0]);
+    default: return 0;  // takes nothing
   }
 }
 
@@ -251,32 +244,20 @@ void Compiler::look(const RegexNode& n) {
 
 void Compiler::emit(const RegexNode& n) {
   switch (n.kind) {
-    case Kind::kSet:
-      add(RegexOp::kSet).set = classes_.mask(n.set);
-      break;
+    case Kind::kSet: add(RegexOp::kSet).set = classes_.mask(n.set); break;
     case Kind::kConcat:
       for (const auto& c : n.children) emit(*c);
       break;
-    case Kind::kAlternate:
-      alternate(n);
-      break;
-    case Kind::kRepeat:
-      repeat(n);
-      break;
-    case Kind::kLook:
-      look(n);
-      break;
+    case Kind::kAlternate: alternate(n); break;
+    case Kind::kRepeat: repeat(n); break;
+    case Kind::kLook: look(n); break;
     case Kind::kAtomic:
       add(RegexOp::kAtomic);
       emit(*n.children[0]);
       add(RegexOp::kEnd);
       break;
-    case Kind::kBegin:
-      condition(RegexOp::kPrevious, classes_.mask(n.set), true);
-      break;
-    case Kind::kEnd:
-      condition(RegexOp::kNext, classes_.mask(n.set), true);
-      break;
+    case Kind::kBegin: condition(RegexOp::kPrevious, classes_.mask(n.set), true); break;
+    case Kind::kEnd: condition(RegexOp::kNext, classes_.mask(n.set), true); break;
   }
 }
 

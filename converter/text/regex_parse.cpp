@@ -230,11 +230,9 @@ bool Parser::escaped_set(char kind, CodeSet* out) {
   };
   switch (kind) {
     case 's':
-    case 'S':
-      return give(property("White_Space"), kind == 'S');
+    case 'S': return give(property("White_Space"), kind == 'S');
     case 'd':
-    case 'D':
-      return give(property("Nd"), kind == 'D');
+    case 'D': return give(property("Nd"), kind == 'D');
     case 'w':
     case 'W': {
       CodeSet s = property("Alphabetic") | property("M") | property("Nd") | property("Pc");
@@ -257,8 +255,7 @@ bool Parser::escaped_set(char kind, CodeSet* out) {
         if (name.substr(0, prefix.size()) == prefix && name.size() > prefix.size()) name.remove_prefix(prefix.size());
       return give(property(name), other);
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -275,26 +272,16 @@ uint32_t Parser::hex(size_t at_most) {
 
 uint32_t Parser::escaped_char(char kind) {
   switch (kind) {
-    case 'n':
-      return '\n';
-    case 'r':
-      return '\r';
-    case 't':
-      return '\t';
-    case 'f':
-      return '\f';
-    case 'v':
-      return '\v';
-    case 'a':
-      return '\a';
-    case 'e':
-      return 0x1B;
-    case 'x':
-      return hex(2);
-    case 'u':
-      return hex(4);
-    default:
-      break;
+    case 'n': return '\n';
+    case 'r': return '\r';
+    case 't': return '\t';
+    case 'f': return '\f';
+    case 'v': return '\v';
+    case 'a': return '\a';
+    case 'e': return 0x1B;
+    case 'x': return hex(2);
+    case 'u': return hex(4);
+    default: break;
   }
   if ((kind >= '0' && kind <= '9') || (kind >= 'a' && kind <= 'z') || (kind >= 'A' && kind <= 'Z') || kind & 0x80)
     refuse(std::string("the escape \\") + kind);

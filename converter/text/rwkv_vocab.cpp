@@ -33,22 +33,13 @@ std::string unescaped(std::string_view text, bool is_bytes, const std::string& w
       continue;
     }
     switch (kind) {
-      case 'n':
-        out += '\n';
-        break;
-      case 't':
-        out += '\t';
-        break;
-      case 'r':
-        out += '\r';
-        break;
+      case 'n': out += '\n'; break;
+      case 't': out += '\t'; break;
+      case 'r': out += '\r'; break;
       case '\\':
       case '\'':
-      case '"':
-        out += kind;
-        break;
-      default:
-        fail(where + " has the unknown escape \\" + kind);
+      case '"': out += kind; break;
+      default: fail(where + " has the unknown escape \\" + kind);
     }
   }
   return out;

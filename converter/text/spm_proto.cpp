@@ -28,15 +28,9 @@ class Message {
     f->wire = uint32_t(key & 7);
     if (f->number == 0 || key >> 3 > (1u << 29)) fail("a field has a bad number");
     switch (f->wire) {
-      case 0:
-        f->value = varint();
-        break;
-      case 1:
-        f->value = fixed(8);
-        break;
-      case 5:
-        f->value = fixed(4);
-        break;
+      case 0: f->value = varint(); break;
+      case 1: f->value = fixed(8); break;
+      case 5: f->value = fixed(4); break;
       case 2: {
         const uint64_t size = varint();
         if (size > rest_.size())
@@ -46,8 +40,7 @@ class Message {
         rest_.remove_prefix(size_t(size));
         break;
       }
-      default:
-        fail("a field has the unknown wire type " + std::to_string(f->wire));
+      default: fail("a field has the unknown wire type " + std::to_string(f->wire));
     }
     return true;
   }

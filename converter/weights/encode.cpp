@@ -37,24 +37,12 @@ void decode_plain(const SourceTensor& t, uint64_t first, uint64_t count, float* 
   for (uint64_t k = 0; k < count; ++k) {
     const uint64_t i = first + k;
     switch (t.type) {
-      case SourceType::kF64:
-        out[k] = float(load<double>(t.data, i));
-        break;
-      case SourceType::kF32:
-        out[k] = load<float>(t.data, i);
-        break;
-      case SourceType::kF16:
-        out[k] = half_to_float(load<uint16_t>(t.data, i));
-        break;
-      case SourceType::kBF16:
-        out[k] = bf16_to_float(load<uint16_t>(t.data, i));
-        break;
-      case SourceType::kF8E4M3:
-        out[k] = f8_to_float(t.data[i], false);
-        break;
-      case SourceType::kF8E5M2:
-        out[k] = f8_to_float(t.data[i], true);
-        break;
+      case SourceType::kF64: out[k] = float(load<double>(t.data, i)); break;
+      case SourceType::kF32: out[k] = load<float>(t.data, i); break;
+      case SourceType::kF16: out[k] = half_to_float(load<uint16_t>(t.data, i)); break;
+      case SourceType::kBF16: out[k] = bf16_to_float(load<uint16_t>(t.data, i)); break;
+      case SourceType::kF8E4M3: out[k] = f8_to_float(t.data[i], false); break;
+      case SourceType::kF8E5M2: out[k] = f8_to_float(t.data[i], true); break;
       default:
         fail("tensor \"%s\" holds %s where real numbers are needed", printable(t.name).c_str(), info(t.type).name);
     }
@@ -96,57 +84,35 @@ std::optional<Weights> parse_weights(std::string_view name) {
 
 PackedFormat format_of(SourceType type) {
   switch (type) {
-    case SourceType::kQ4_0:
-      return integer(4, 32, 8, false, ScaleKind::kF16);
-    case SourceType::kQ4_1:
-      return integer(4, 32, 0, true, ScaleKind::kF16);
-    case SourceType::kQ5_0:
-      return integer(5, 32, 16, false, ScaleKind::kF16);
-    case SourceType::kQ5_1:
-      return integer(5, 32, 0, true, ScaleKind::kF16);
-    case SourceType::kQ8_0:
-      return kQ8;
-    case SourceType::kQ2_K:
-      return integer(2, 16, 0, true, ScaleKind::kU4);
-    case SourceType::kQ3_K:
-      return integer(3, 16, 4, false, ScaleKind::kS6);
-    case SourceType::kQ4_K:
-      return integer(4, 32, 0, true, ScaleKind::kU6);
-    case SourceType::kQ5_K:
-      return integer(5, 32, 0, true, ScaleKind::kU6);
-    case SourceType::kQ6_K:
-      return integer(6, 16, 32, false, ScaleKind::kI8);
+    case SourceType::kQ4_0: return integer(4, 32, 8, false, ScaleKind::kF16);
+    case SourceType::kQ4_1: return integer(4, 32, 0, true, ScaleKind::kF16);
+    case SourceType::kQ5_0: return integer(5, 32, 16, false, ScaleKind::kF16);
+    case SourceType::kQ5_1: return integer(5, 32, 0, true, ScaleKind::kF16);
+    case SourceType::kQ8_0: return kQ8;
+    case SourceType::kQ2_K: return integer(2, 16, 0, true, ScaleKind::kU4);
+    case SourceType::kQ3_K: return integer(3, 16, 4, false, ScaleKind::kS6);
+    case SourceType::kQ4_K: return integer(4, 32, 0, true, ScaleKind::kU6);
+    case SourceType::kQ5_K: return integer(5, 32, 0, true, ScaleKind::kU6);
+    case SourceType::kQ6_K: return integer(6, 16, 32, false, ScaleKind::kI8);
     // Both have four bits that stand for unevenly spaced integers.
-    case SourceType::kIQ4_NL:
-      return kQ8;
-    case SourceType::kMXFP4:
-      return integer(5, 32, 16, false, ScaleKind::kF16);
-    case SourceType::kNVFP4:
-      return integer(5, 16, 16, false, ScaleKind::kF16);
-    case SourceType::kIQ4_XS:
-      return integer(8, 32, 128, false, ScaleKind::kI8);
+    case SourceType::kIQ4_NL: return kQ8;
+    case SourceType::kMXFP4: return integer(5, 32, 16, false, ScaleKind::kF16);
+    case SourceType::kNVFP4: return integer(5, 16, 16, false, ScaleKind::kF16);
+    case SourceType::kIQ4_XS: return integer(8, 32, 128, false, ScaleKind::kI8);
     // Magnitudes 8, 25 and 43.
-    case SourceType::kIQ2_XXS:
-      return integer(7, 32, 64, false, ScaleKind::kI8);
+    case SourceType::kIQ2_XXS: return integer(7, 32, 64, false, ScaleKind::kI8);
     case SourceType::kIQ2_XS:
-    case SourceType::kIQ2_S:
-      return integer(7, 16, 64, false, ScaleKind::kI8);
-    case SourceType::kIQ3_XXS:
-      return integer(6, 32, 32, false, ScaleKind::kI8);
-    case SourceType::kIQ3_S:
-      return integer(5, 32, 16, false, ScaleKind::kI8);
+    case SourceType::kIQ2_S: return integer(7, 16, 64, false, ScaleKind::kI8);
+    case SourceType::kIQ3_XXS: return integer(6, 32, 32, false, ScaleKind::kI8);
+    case SourceType::kIQ3_S: return integer(5, 32, 16, false, ScaleKind::kI8);
     case SourceType::kTQ1_0:
-    case SourceType::kTQ2_0:
-      return integer(2, 32, 1, false, ScaleKind::kI8);
+    case SourceType::kTQ2_0: return integer(2, 32, 1, false, ScaleKind::kI8);
     // Q8_K has scales of 32 bits, which only f32 keeps.
     case SourceType::kF16:
     case SourceType::kF8E4M3:
-    case SourceType::kF8E5M2:
-      return plain(PackedKind::kF16);
-    case SourceType::kBF16:
-      return plain(PackedKind::kBF16);
-    default:
-      return plain(PackedKind::kF32);
+    case SourceType::kF8E5M2: return plain(PackedKind::kF16);
+    case SourceType::kBF16: return plain(PackedKind::kBF16);
+    default: return plain(PackedKind::kF32);
   }
 }
 
@@ -154,12 +120,9 @@ float unit_of(const SourceTensor& t) {
   switch (t.type) {
     case SourceType::kIQ2_XXS:
     case SourceType::kIQ2_XS:
-    case SourceType::kIQ2_S:
-      return t.multiplier * 0.125f;
-    case SourceType::kIQ3_XXS:
-      return t.multiplier * 0.5f;
-    default:
-      return t.multiplier;
+    case SourceType::kIQ2_S: return t.multiplier * 0.125f;
+    case SourceType::kIQ3_XXS: return t.multiplier * 0.5f;
+    default: return t.multiplier;
   }
 }
 
@@ -171,16 +134,11 @@ bool keeps_blocks(const SourceTensor& t, const PackedFormat& format) {
 
 PackedFormat choose_format(SourceType type, uint64_t columns, Weights weights) {
   switch (weights) {
-    case Weights::kF32:
-      return plain(PackedKind::kF32);
-    case Weights::kF16:
-      return plain(PackedKind::kF16);
-    case Weights::kQ8:
-      return columns < 32 ? plain(PackedKind::kF32) : kQ8;
-    case Weights::kQ4:
-      return columns < 32 ? plain(PackedKind::kF32) : kQ4;
-    case Weights::kKeep:
-      break;
+    case Weights::kF32: return plain(PackedKind::kF32);
+    case Weights::kF16: return plain(PackedKind::kF16);
+    case Weights::kQ8: return columns < 32 ? plain(PackedKind::kF32) : kQ8;
+    case Weights::kQ4: return columns < 32 ? plain(PackedKind::kF32) : kQ4;
+    case Weights::kKeep: break;
   }
   return format_of(type);
 }

@@ -32,18 +32,11 @@ void QuantRow::values(float* out) const {
     float scale = half_to_float(d[at]);
     float min = format.has_min ? half_to_float(dmin[at]) : 0.0f;
     switch (format.scale) {
-      case ScaleKind::kF16:
-        break;
+      case ScaleKind::kF16: break;
       case ScaleKind::kU4:
-      case ScaleKind::kU6:
-        scale *= float(scales[block]);
-        break;
-      case ScaleKind::kS6:
-        scale *= float(int(scales[block]) - 32);
-        break;
-      case ScaleKind::kI8:
-        scale *= float(int8_t(scales[block]));
-        break;
+      case ScaleKind::kU6: scale *= float(scales[block]); break;
+      case ScaleKind::kS6: scale *= float(int(scales[block]) - 32); break;
+      case ScaleKind::kI8: scale *= float(int8_t(scales[block])); break;
     }
     if (format.has_min && format.scale != ScaleKind::kF16) min *= float(mins[block]);
     out[i] = scale * float(int(q[i]) - int(format.zero_point)) - min;

@@ -77,9 +77,7 @@ void split_small(SourceType type, const uint8_t* b, size_t block, QuantRow& row)
       nibbles32(b + 1, q);
       look_up(kFp4Values, 16, q);
       break;
-    case SourceType::kQ4_0:
-      nibbles32(b + 2, q);
-      break;
+    case SourceType::kQ4_0: nibbles32(b + 2, q); break;
     case SourceType::kQ4_1:  // d * q + m: the minimum is stored with the other sign
       row.dmin[block] = negated(half_at(b + 2));
       nibbles32(b + 4, q);
@@ -204,9 +202,7 @@ void split_super(SourceType type, const uint8_t* b, size_t super, QuantRow& row)
     case SourceType::kIQ2_XS:
     case SourceType::kIQ2_S:
     case SourceType::kIQ3_XXS:
-    case SourceType::kIQ3_S:
-      split_codebook(type, b, super, row);
-      break;
+    case SourceType::kIQ3_S: split_codebook(type, b, super, row); break;
     default:  // Q6_K
       split_q6_k(b, q);
       std::memcpy(scales, b + 192, 16);

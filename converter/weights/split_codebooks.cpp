@@ -86,16 +86,11 @@ void split_codebook(SourceType type, const uint8_t* b, size_t super, QuantRow& r
   uint8_t* scales = row.scales.data() + super * (256u / row.format.block);
   row.d[super] = u16_at(b);
   switch (type) {
-    case SourceType::kIQ2_XXS:
-      return split_iq2_xxs(b, q, scales);
-    case SourceType::kIQ2_XS:
-      return split_iq2_xs(b, q, scales);
-    case SourceType::kIQ2_S:
-      return split_iq2_s(b, q, scales);
-    case SourceType::kIQ3_XXS:
-      return split_iq3_xxs(b, q, scales);
-    default:
-      return split_iq3_s(b, q, scales);
+    case SourceType::kIQ2_XXS: return split_iq2_xxs(b, q, scales);
+    case SourceType::kIQ2_XS: return split_iq2_xs(b, q, scales);
+    case SourceType::kIQ2_S: return split_iq2_s(b, q, scales);
+    case SourceType::kIQ3_XXS: return split_iq3_xxs(b, q, scales);
+    default: return split_iq3_s(b, q, scales);
   }
 }
 

@@ -25,36 +25,21 @@ std::unique_ptr<char[]> format_message(const char* prefix, const char* suffix, c
 
 const char* code_name(Code code) {
   switch (code) {
-    case Code::kOk:
-      return "ok";
-    case Code::kInvalidArgument:
-      return "invalid argument";
-    case Code::kNotFound:
-      return "not found";
-    case Code::kIo:
-      return "input/output error";
-    case Code::kInvalidModel:
-      return "invalid model";
-    case Code::kUnsupported:
-      return "unsupported";
-    case Code::kOutOfMemory:
-      return "out of memory";
-    case Code::kBudgetExceeded:
-      return "memory budget exceeded";
-    case Code::kContextFull:
-      return "context full";
-    case Code::kCancelled:
-      return "cancelled";
-    case Code::kDeviceLost:
-      return "device lost";
-    case Code::kNonFinite:
-      return "non-finite output";
-    case Code::kRollbackRange:
-      return "rollback out of range";
-    case Code::kStateMismatch:
-      return "state does not fit";
-    case Code::kInternal:
-      return "internal error";
+    case Code::kOk: return "ok";
+    case Code::kInvalidArgument: return "invalid argument";
+    case Code::kNotFound: return "not found";
+    case Code::kIo: return "input/output error";
+    case Code::kInvalidModel: return "invalid model";
+    case Code::kUnsupported: return "unsupported";
+    case Code::kOutOfMemory: return "out of memory";
+    case Code::kBudgetExceeded: return "memory budget exceeded";
+    case Code::kContextFull: return "context full";
+    case Code::kCancelled: return "cancelled";
+    case Code::kDeviceLost: return "device lost";
+    case Code::kNonFinite: return "non-finite output";
+    case Code::kRollbackRange: return "rollback out of range";
+    case Code::kStateMismatch: return "state does not fit";
+    case Code::kInternal: return "internal error";
   }
   return "unknown status";
 }

@@ -35,22 +35,14 @@ T load(const void* data, int64_t i) {
 }
 double element(const void* data, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::kF32:
-      return double(load<float>(data, i));
-    case DType::kF16:
-      return double(half_to_float(load<uint16_t>(data, i)));
-    case DType::kBF16:
-      return double(bf16_to_float(load<uint16_t>(data, i)));
-    case DType::kI32:
-      return double(load<int32_t>(data, i));
-    case DType::kI64:
-      return double(load<int64_t>(data, i));
-    case DType::kU8:
-      return double(load<uint8_t>(data, i));
-    case DType::kI8:
-      return double(load<int8_t>(data, i));
-    default:
-      return 0;
+    case DType::kF32: return double(load<float>(data, i));
+    case DType::kF16: return double(half_to_float(load<uint16_t>(data, i)));
+    case DType::kBF16: return double(bf16_to_float(load<uint16_t>(data, i)));
+    case DType::kI32: return double(load<int32_t>(data, i));
+    case DType::kI64: return double(load<int64_t>(data, i));
+    case DType::kU8: return double(load<uint8_t>(data, i));
+    case DType::kI8: return double(load<int8_t>(data, i));
+    default: return 0;
   }
 }
 

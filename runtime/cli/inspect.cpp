@@ -47,14 +47,10 @@ namespace {
 
 std::string operand_name(const Model& model, const ProgramInfo& p, const Operand& o) {
   switch (o.kind) {
-    case Operand::Kind::kAbsent:
-      return "-";
-    case Operand::Kind::kTensor:
-      return model.tensors()[o.index].name;
-    case Operand::Kind::kState:
-      return model.states()[o.index].name;
-    case Operand::Kind::kValue:
-      return p.values[o.index].name;
+    case Operand::Kind::kAbsent: return "-";
+    case Operand::Kind::kTensor: return model.tensors()[o.index].name;
+    case Operand::Kind::kState: return model.states()[o.index].name;
+    case Operand::Kind::kValue: return p.values[o.index].name;
   }
   return "?";
 }

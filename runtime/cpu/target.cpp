@@ -17,8 +17,7 @@ KernelList kernels_for(uint16_t op_number) {
   RNL_IF_CPU_##cpu(case number : return name##_kernels;)
 #include "ops/registry.inc"
 #undef RNL_OP
-    default:
-      return KernelList{nullptr, 0};
+    default: return KernelList{nullptr, 0};
   }
 }
 

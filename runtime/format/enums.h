@@ -26,20 +26,15 @@ enum class PackedKind : uint8_t { kInteger = 0, kF32 = 1, kF16 = 2, kBF16 = 3 };
 inline constexpr size_t dtype_bytes(DType t) {
   switch (t) {
     case DType::kF32:
-    case DType::kI32:
-      return 4;
+    case DType::kI32: return 4;
     case DType::kF16:
-    case DType::kBF16:
-      return 2;
-    case DType::kI64:
-      return 8;
+    case DType::kBF16: return 2;
+    case DType::kI64: return 8;
     case DType::kU8:
-    case DType::kI8:
-      return 1;
+    case DType::kI8: return 1;
     case DType::kNone:
     case DType::kPacked:
-    case DType::kQ8:
-      return 0;
+    case DType::kQ8: return 0;
   }
   return 0;
 }

@@ -162,30 +162,14 @@ Status ExprPool::evaluate_node(int32_t index, const SymbolValues& values, int64_
   if (divides) floor = a / b - (a % b < 0 ? 1 : 0);
   bool overflow = false;
   switch (n.kind) {
-    case Kind::kAdd:
-      *out = a + b;
-      break;
-    case Kind::kSub:
-      *out = a - b;
-      break;
-    case Kind::kMul:
-      overflow = __builtin_mul_overflow(a, b, out);
-      break;
-    case Kind::kFloorDiv:
-      *out = floor;
-      break;
-    case Kind::kCeilDiv:
-      *out = floor + (a - floor * b > 0 ? 1 : 0);
-      break;
-    case Kind::kMod:
-      *out = a - floor * b;
-      break;
-    case Kind::kMin:
-      *out = a < b ? a : b;
-      break;
-    default:
-      *out = a > b ? a : b;
-      break;
+    case Kind::kAdd: *out = a + b; break;
+    case Kind::kSub: *out = a - b; break;
+    case Kind::kMul: overflow = __builtin_mul_overflow(a, b, out); break;
+    case Kind::kFloorDiv: *out = floor; break;
+    case Kind::kCeilDiv: *out = floor + (a - floor * b > 0 ? 1 : 0); break;
+    case Kind::kMod: *out = a - floor * b; break;
+    case Kind::kMin: *out = a < b ? a : b; break;
+    default: *out = a > b ? a : b; break;
   }
   if (overflow || *out > kMaxSize || *out < -kMaxSize) return Status::make(Code::kInvalidModel, "value out of range");
   return Status::ok();

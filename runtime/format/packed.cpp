@@ -86,12 +86,9 @@ BlockScale read_scale(const PackedFormat& f, const uint8_t* unit, int row, int i
   const float dmin = f.has_min ? half_to_float(read_u16(unit + 32 + row * 2)) : 0.0f;
   const uint8_t* small = unit + (f.has_min ? 64 : 32);
   switch (f.scale) {
-    case ScaleKind::kU4:
-      return {d * float(small[i * 16 + row] & 15), dmin * float(small[i * 16 + row] >> 4)};
-    case ScaleKind::kI8:
-      return {d * float(int8_t(small[i * 16 + row])), 0.0f};
-    case ScaleKind::kS6:
-      return {d * float(read_six(small, n, row, i) - 32), 0.0f};
+    case ScaleKind::kU4: return {d * float(small[i * 16 + row] & 15), dmin * float(small[i * 16 + row] >> 4)};
+    case ScaleKind::kI8: return {d * float(int8_t(small[i * 16 + row])), 0.0f};
+    case ScaleKind::kS6: return {d * float(read_six(small, n, row, i) - 32), 0.0f};
     default:
       return {d * float(read_six(small, n, row, i)),
               f.has_min ? dmin * float(read_six(small + n * 12, n, row, i)) : 0.0f};

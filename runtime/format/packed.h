@@ -69,15 +69,11 @@ struct PackedFormat {
     const size_t sides = has_min ? 2 : 1;
     const size_t n = size_t(unit_columns()) / block;
     switch (scale) {
-      case ScaleKind::kF16:
-        return n * 32 * sides;
-      case ScaleKind::kU4:
-        return 32 * sides + n * 16;
+      case ScaleKind::kF16: return n * 32 * sides;
+      case ScaleKind::kU4: return 32 * sides + n * 16;
       case ScaleKind::kU6:
-      case ScaleKind::kS6:
-        return (32 + n * 12) * sides;
-      case ScaleKind::kI8:
-        return 32 + n * 16;
+      case ScaleKind::kS6: return (32 + n * 12) * sides;
+      case ScaleKind::kI8: return 32 + n * 16;
     }
     return 0;
   }

@@ -8,26 +8,16 @@ namespace runnel {
 
 const char* dtype_name(DType t) {
   switch (t) {
-    case DType::kNone:
-      return "none";
-    case DType::kF32:
-      return "f32";
-    case DType::kF16:
-      return "f16";
-    case DType::kBF16:
-      return "bf16";
-    case DType::kI32:
-      return "i32";
-    case DType::kI64:
-      return "i64";
-    case DType::kU8:
-      return "u8";
-    case DType::kI8:
-      return "i8";
-    case DType::kPacked:
-      return "packed";
-    case DType::kQ8:
-      return "q8";
+    case DType::kNone: return "none";
+    case DType::kF32: return "f32";
+    case DType::kF16: return "f16";
+    case DType::kBF16: return "bf16";
+    case DType::kI32: return "i32";
+    case DType::kI64: return "i64";
+    case DType::kU8: return "u8";
+    case DType::kI8: return "i8";
+    case DType::kPacked: return "packed";
+    case DType::kQ8: return "q8";
   }
   return "unknown";
 }
@@ -40,8 +30,7 @@ const char* op_name(uint16_t op_number) {
     return #name;
 #include "ops/registry.inc"
 #undef RNL_OP
-    default:
-      return nullptr;
+    default: return nullptr;
   }
 }
 

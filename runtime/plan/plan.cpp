@@ -362,11 +362,8 @@ Status operand_views(const Plan& plan, const PlannedProgram& program, const OpIn
     TensorView& v = views[k];
     v = {};
     switch (o.kind) {
-      case Operand::Kind::kAbsent:
-        break;
-      case Operand::Kind::kTensor:
-        v = plan.model->tensors()[o.index].view;
-        break;
+      case Operand::Kind::kAbsent: break;
+      case Operand::Kind::kTensor: v = plan.model->tensors()[o.index].view; break;
       case Operand::Kind::kState: {
         const PlannedState& s = plan.states[o.index];
         v.rank = plan.model->states()[o.index].shape.rank;

@@ -181,8 +181,7 @@ class Parser {
   Regex item(int depth) {
     const uint32_t c = next();
     switch (c) {
-      case '.':
-        return one_of(complement(kLineEnds));
+      case '.': return one_of(complement(kLineEnds));
       case '(': {
         const bool named =
             take("?P<") || (s_.compare(at_, 3, "?<=") != 0 && s_.compare(at_, 3, "?<!") != 0 && take("?<"));
@@ -191,23 +190,19 @@ class Parser {
           refuse("only plain groups and (?:...) can be expressed, and (?=...) and (?!...) at the beginning");
         return group(depth + 1);
       }
-      case '[':
-        return one_of(set());
+      case '[': return one_of(set());
       case '^':
-      case '$':
-        refuse("an anchor within the pattern");
+      case '$': refuse("an anchor within the pattern");
       case '*':
       case '+':
       case '?':
-      case '{':
-        refuse("a repeat of nothing");
+      case '{': refuse("a repeat of nothing");
       case '\\': {
         CodeSet s;
         escape(&s);
         return one_of(s);
       }
-      default:
-        return one_of({{c, c}});
+      default: return one_of({{c, c}});
     }
   }
   // Behind a backslash; true for a set such as \d.
@@ -215,34 +210,20 @@ class Parser {
     const uint32_t c = next();
     const auto add = [&](const CodeSet& s) { out->insert(out->end(), s.begin(), s.end()); };
     switch (c) {
-      case 'd':
-        return add(kDigits), true;
-      case 'D':
-        return add(complement(kDigits)), true;
-      case 'w':
-        return add(kWord), true;
-      case 'W':
-        return add(complement(kWord)), true;
-      case 's':
-        return add(kSpace), true;
-      case 'S':
-        return add(complement(kSpace)), true;
-      case 'n':
-        return add({{'\n', '\n'}}), false;
-      case 'r':
-        return add({{'\r', '\r'}}), false;
-      case 't':
-        return add({{'\t', '\t'}}), false;
-      case 'f':
-        return add({{'\f', '\f'}}), false;
-      case 'v':
-        return add({{'\v', '\v'}}), false;
-      case 'x':
-        return hex(2, out), false;
-      case 'u':
-        return hex(4, out), false;
-      default:
-        break;
+      case 'd': return add(kDigits), true;
+      case 'D': return add(complement(kDigits)), true;
+      case 'w': return add(kWord), true;
+      case 'W': return add(complement(kWord)), true;
+      case 's': return add(kSpace), true;
+      case 'S': return add(complement(kSpace)), true;
+      case 'n': return add({{'\n', '\n'}}), false;
+      case 'r': return add({{'\r', '\r'}}), false;
+      case 't': return add({{'\t', '\t'}}), false;
+      case 'f': return add({{'\f', '\f'}}), false;
+      case 'v': return add({{'\v', '\v'}}), false;
+      case 'x': return hex(2, out), false;
+      case 'u': return hex(4, out), false;
+      default: break;
     }
     if (c < 0x80 && std::isalnum(int(c))) refuse(std::string("\\") + char(c) + " cannot be expressed");
     add({{c, c}});

@@ -129,12 +129,9 @@ Expression string_text(const StringAsk& ask, const std::string& name, std::strin
     return in_quotes(std::string(kPlainCharacter) + "{" + std::to_string(ask.lengths.least) + "," + most + "}");
   }
   switch (string_of(all, ask.lengths, name, &expression, rules)) {
-    case Together::kDone:
-      return in_quotes(expression);
-    case Together::kNoText:
-      return std::nullopt;
-    case Together::kTooLarge:
-      break;
+    case Together::kDone: return in_quotes(expression);
+    case Together::kNoText: return std::nullopt;
+    case Together::kTooLarge: break;
   }
   throw Refused("patterns and lengths together are too large for a grammar");
 }

@@ -138,10 +138,8 @@ Status write_json(const Value& v, int depth, Arena* arena, TextBuilder* out) {
   RNL_TRY(arena->step(v.size));
   const auto put = [&](const char* s) { return out->add(s, std::strlen(s), kTemplateTag); };
   switch (v.type) {
-    case Type::kNone:
-      return put("null");
-    case Type::kBool:
-      return put(v.integer ? "true" : "false");
+    case Type::kNone: return put("null");
+    case Type::kBool: return put(v.integer ? "true" : "false");
     case Type::kInteger: {
       RNL_ASSIGN(text, as_text(v, arena));
       return out->add(text);
@@ -175,8 +173,7 @@ Status write_json(const Value& v, int depth, Arena* arena, TextBuilder* out) {
       }
       return put(is_dict ? "}" : "]");
     }
-    default:
-      return Status::make(Code::kInvalidArgument, "JSON of %s", type_name(v.type));
+    default: return Status::make(Code::kInvalidArgument, "JSON of %s", type_name(v.type));
   }
 }
 
@@ -296,29 +293,18 @@ Result<Value> test(Builtin what, const Value* a) {
   const bool is_undefined = v.is(Type::kUndefined) || v.is(Type::kMissing),
              is_sequence = is_undefined || v.is(Type::kText) || v.is(Type::kList) || v.is(Type::kDict);
   switch (what) {
-    case Builtin::k_is_defined:
-      return Value::boolean(!is_undefined);
-    case Builtin::k_is_none:
-      return Value::boolean(v.is(Type::kNone));
-    case Builtin::k_is_string:
-      return Value::boolean(v.is(Type::kText));
-    case Builtin::k_is_mapping:
-      return Value::boolean(v.is(Type::kDict));
+    case Builtin::k_is_defined: return Value::boolean(!is_undefined);
+    case Builtin::k_is_none: return Value::boolean(v.is(Type::kNone));
+    case Builtin::k_is_string: return Value::boolean(v.is(Type::kText));
+    case Builtin::k_is_mapping: return Value::boolean(v.is(Type::kDict));
     case Builtin::k_is_iterable:
-    case Builtin::k_is_sequence:
-      return Value::boolean(is_sequence);
-    case Builtin::k_is_number:
-      return Value::boolean(v.is_integer());
-    case Builtin::k_is_integer:
-      return Value::boolean(v.is(Type::kInteger));
-    case Builtin::k_is_boolean:
-      return Value::boolean(v.is(Type::kBool));
-    case Builtin::k_is_true:
-      return Value::boolean(v.is(Type::kBool) && v.integer);
-    case Builtin::k_is_false:
-      return Value::boolean(v.is(Type::kBool) && !v.integer);
-    default:
-      break;
+    case Builtin::k_is_sequence: return Value::boolean(is_sequence);
+    case Builtin::k_is_number: return Value::boolean(v.is_integer());
+    case Builtin::k_is_integer: return Value::boolean(v.is(Type::kInteger));
+    case Builtin::k_is_boolean: return Value::boolean(v.is(Type::kBool));
+    case Builtin::k_is_true: return Value::boolean(v.is(Type::kBool) && v.integer);
+    case Builtin::k_is_false: return Value::boolean(v.is(Type::kBool) && !v.integer);
+    default: break;
   }
   if (!v.is_integer()) return Status::make(Code::kInvalidArgument, "whether %s is odd or even", type_name(v.type));
   if (what != Builtin::k_is_divisible) return Value::boolean((v.integer % 2 != 0) == (what == Builtin::k_is_odd));
@@ -353,21 +339,16 @@ Result<Value> call_on_text(Builtin what, const Value* a, uint32_t count, Arena* 
     return Status::make(Code::kInvalidArgument, "%s with none", kRows[uint32_t(what)].name);
   RNL_TRY(arena->step(v.size));
   switch (what) {
-    case Builtin::k_strip:
-      return strip(v, second, true, true);
-    case Builtin::k_lstrip:
-      return strip(v, second, true, false);
-    case Builtin::k_rstrip:
-      return strip(v, second, false, true);
-    case Builtin::k_split:
-      return split(v, second, limit, arena);
+    case Builtin::k_strip: return strip(v, second, true, true);
+    case Builtin::k_lstrip: return strip(v, second, true, false);
+    case Builtin::k_rstrip: return strip(v, second, false, true);
+    case Builtin::k_split: return split(v, second, limit, arena);
     case Builtin::k_startswith:
       return Value::boolean(v.size >= second->size && std::memcmp(v.text, second->text, second->size) == 0);
     case Builtin::k_endswith:
       return Value::boolean(v.size >= second->size &&
                             std::memcmp(v.text + v.size - second->size, second->text, second->size) == 0);
-    case Builtin::k_replace:
-      return replace(v, *second, a[2], limit, arena);
+    case Builtin::k_replace: return replace(v, *second, a[2], limit, arena);
     case Builtin::k_find: {
       const size_t at = find_text(v, *second, 0);
       return Value::number(at == size_t(-1) ? -1 : int64_t(length(v.part(0, at))));
@@ -378,8 +359,7 @@ Result<Value> call_on_text(Builtin what, const Value* a, uint32_t count, Arena* 
       for (size_t at = 0; (at = find_text(v, *second, at)) != size_t(-1); at += second->size) ++n;
       return Value::number(n);
     }
-    default:
-      return change_case(what, count > 1, v, arena);
+    default: return change_case(what, count > 1, v, arena);
   }
 }
 
@@ -398,8 +378,7 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
   if (what >= Builtin::k_strip && what <= Builtin::k_count) return call_on_text(what, a, count, arena);
   const Value& v = a[0];
   switch (what) {
-    case Builtin::k_text:
-      return as_text(v, arena);
+    case Builtin::k_text: return as_text(v, arena);
     case Builtin::k_length:
       if (!v.is(Type::kText) && !v.is(Type::kList) && !v.is(Type::kDict) && !v.is(Type::kUndefined))
         return Status::make(Code::kInvalidArgument, "the length of %s", type_name(v.type));
@@ -415,16 +394,12 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
       RNL_ASSIGN(list, as_list(v, arena));
       return list.size ? list.items[what == Builtin::k_first ? 0 : list.size - 1] : Value();
     }
-    case Builtin::k_join:
-      return join(v, count > 1 ? a[1] : Value(), arena);
+    case Builtin::k_join: return join(v, count > 1 ? a[1] : Value(), arena);
     case Builtin::k_items:
     case Builtin::k_keys:
-    case Builtin::k_values:
-      return parts_of_dict(what, v, arena);
-    case Builtin::k_list:
-      return as_list(v, arena);
-    case Builtin::k_int:
-      return integer_of(v, count > 1 ? a[1] : Value::number(0));
+    case Builtin::k_values: return parts_of_dict(what, v, arena);
+    case Builtin::k_list: return as_list(v, arena);
+    case Builtin::k_int: return integer_of(v, count > 1 ? a[1] : Value::number(0));
     case Builtin::k_tojson: {
       TextBuilder out;
       RNL_TRY(write_json(v, 0, arena, &out));
@@ -435,8 +410,7 @@ Result<Value> call_builtin(uint32_t number, const Value* a, uint32_t count, int6
       RNL_ASSIGN(present, contains(a[1], v, arena));
       return present ? element(v, a[1], arena) : Result<Value>(count > 2 ? a[2] : Value::of(Type::kNone));
     }
-    case Builtin::k_range:
-      return range(a, count, arena);
+    case Builtin::k_range: return range(a, count, arena);
     case Builtin::k_namespace: {
       RNL_ASSIGN(g, arena->take_array<Growing>(1));
       *g = {};

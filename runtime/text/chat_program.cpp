@@ -119,23 +119,17 @@ Status Machine::step(Op op, uint32_t operand) {
       RNL_TRY(arena_->step(v.size));
       return out_->add(v);
     }
-    case Op::kText:
-      return push(text(operand));
+    case Op::kText: return push(text(operand));
     case Op::kInteger:
       if (!p_.integers() || operand >= p_.integers()->size()) return broken("no such number");
       return push(Value::number(p_.integers()->Get(operand)));
     case Op::kPlain:
       switch (Plain(operand)) {
-        case Plain::kNone:
-          return push(Value::of(Type::kNone));
-        case Plain::kFalse:
-          return push(Value::boolean(false));
-        case Plain::kTrue:
-          return push(Value::boolean(true));
-        case Plain::kMissing:
-          return push(Value::of(Type::kMissing));
-        default:
-          return push(Value());
+        case Plain::kNone: return push(Value::of(Type::kNone));
+        case Plain::kFalse: return push(Value::boolean(false));
+        case Plain::kTrue: return push(Value::boolean(true));
+        case Plain::kMissing: return push(Value::of(Type::kMissing));
+        default: return push(Value());
       }
     case Op::kLoadGlobal:
     case Op::kLoadLocal: {
@@ -182,28 +176,21 @@ Status Machine::operate(Op op, uint32_t operand) {
       RNL_ASSIGN(name, text(operand));
       return push(attribute(a, name));
     }
-    case Op::kIndex:
-      return push(element(a, b, arena_));
+    case Op::kIndex: return push(element(a, b, arena_));
     case Op::kSlice: {
       const Value step = pop(), stop = pop(), start = pop();
       return push(slice(pop(), start, stop, step, arena_));
     }
-    case Op::kNot:
-      return push(Value::boolean(!a.truth()));
-    case Op::kNegative:
-      return push(arithmetic(uint8_t(Op::kSubtract), Value::number(0), a, arena_));
-    case Op::kAdd:
-      return push(add(a, b, arena_));
+    case Op::kNot: return push(Value::boolean(!a.truth()));
+    case Op::kNegative: return push(arithmetic(uint8_t(Op::kSubtract), Value::number(0), a, arena_));
+    case Op::kAdd: return push(add(a, b, arena_));
     case Op::kSubtract:
     case Op::kMultiply:
     case Op::kFloorDivide:
-    case Op::kModulo:
-      return push(arithmetic(uint8_t(op), a, b, arena_));
-    case Op::kConcat:
-      return push(concat(a, b, arena_));
+    case Op::kModulo: return push(arithmetic(uint8_t(op), a, b, arena_));
+    case Op::kConcat: return push(concat(a, b, arena_));
     case Op::kEqual:
-    case Op::kNotEqual:
-      return push(equal(a, b, arena_), op == Op::kNotEqual);
+    case Op::kNotEqual: return push(equal(a, b, arena_), op == Op::kNotEqual);
     case Op::kLess:
     case Op::kLessEqual:
     case Op::kGreater:
@@ -214,8 +201,7 @@ Status Machine::operate(Op op, uint32_t operand) {
                                  : op == Op::kGreater   ? c > 0
                                                         : c >= 0));
     }
-    case Op::kContains:
-      return push(contains(a, b, arena_), false);
+    case Op::kContains: return push(contains(a, b, arena_), false);
     case Op::kList:
     case Op::kDict: {
       const size_t n = op == Op::kDict ? 2 * size_t(operand) : operand;
@@ -233,9 +219,7 @@ Status Machine::operate(Op op, uint32_t operand) {
       v.growing = g;
       return push(v);
     }
-    case Op::kAppend:
-      RNL_TRY(append(a, b, arena_));
-      return push(a);
+    case Op::kAppend: RNL_TRY(append(a, b, arena_)); return push(a);
     case Op::kBuilt:
       if (!a.is(Type::kBuilder)) return broken("no list is being built");
       return push(Value::list(a.growing->items, a.growing->size));
@@ -255,12 +239,9 @@ Status Machine::operate(Op op, uint32_t operand) {
       RNL_TRY(push(b));
       RNL_TRY(push(a));
       return op == Op::kOver ? push(b) : Status::ok();
-    case Op::kCall:
-      return call(operand);
-    case Op::kReturn:
-      return leave();
-    default:
-      return broken("unknown instruction");
+    case Op::kCall: return call(operand);
+    case Op::kReturn: return leave();
+    default: return broken("unknown instruction");
   }
 }
 
@@ -280,24 +261,15 @@ Status Machine::flow(Op op, uint32_t operand) {
 Value Machine::loop_field(const Loop& l, LoopField field) const {
   const int64_t n = l.list.size, i = l.at;
   switch (field) {
-    case LoopField::kIndex:
-      return Value::number(i + 1);
-    case LoopField::kIndex0:
-      return Value::number(i);
-    case LoopField::kFirst:
-      return Value::boolean(i == 0);
-    case LoopField::kLast:
-      return Value::boolean(i + 1 == n);
-    case LoopField::kLength:
-      return Value::number(n);
-    case LoopField::kRevindex:
-      return Value::number(n - i);
-    case LoopField::kRevindex0:
-      return Value::number(n - i - 1);
-    case LoopField::kPrevitem:
-      return i > 0 && i <= n ? l.list.items[i - 1] : Value();
-    case LoopField::kNextitem:
-      return i + 1 < n ? l.list.items[i + 1] : Value();
+    case LoopField::kIndex: return Value::number(i + 1);
+    case LoopField::kIndex0: return Value::number(i);
+    case LoopField::kFirst: return Value::boolean(i == 0);
+    case LoopField::kLast: return Value::boolean(i + 1 == n);
+    case LoopField::kLength: return Value::number(n);
+    case LoopField::kRevindex: return Value::number(n - i);
+    case LoopField::kRevindex0: return Value::number(n - i - 1);
+    case LoopField::kPrevitem: return i > 0 && i <= n ? l.list.items[i - 1] : Value();
+    case LoopField::kNextitem: return i + 1 < n ? l.list.items[i + 1] : Value();
   }
   return Value();
 }

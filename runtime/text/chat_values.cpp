@@ -48,17 +48,13 @@ const char* type_name(Type type) {
 bool Value::truth() const {
   switch (type) {
     case Type::kBool:
-    case Type::kInteger:
-      return integer != 0;
+    case Type::kInteger: return integer != 0;
     case Type::kText:
     case Type::kList:
-    case Type::kDict:
-      return size != 0;
+    case Type::kDict: return size != 0;
     case Type::kNamespace:
-    case Type::kBuilder:
-      return true;
-    default:
-      return false;
+    case Type::kBuilder: return true;
+    default: return false;
   }
 }
 
@@ -120,21 +116,16 @@ void TextBuilder::cut(size_t to) {
 
 Result<Value> as_text(const Value& v, Arena* arena) {
   switch (v.type) {
-    case Type::kText:
-      return v;
+    case Type::kText: return v;
     case Type::kUndefined:
-    case Type::kMissing:
-      return Value::string("", 0);
-    case Type::kNone:
-      return Value::string("None", 4);
-    case Type::kBool:
-      return v.integer ? Value::string("True", 4) : Value::string("False", 5);
+    case Type::kMissing: return Value::string("", 0);
+    case Type::kNone: return Value::string("None", 4);
+    case Type::kBool: return v.integer ? Value::string("True", 4) : Value::string("False", 5);
     case Type::kInteger: {
       RNL_ASSIGN(text, arena->take_array<char>(24));
       return Value::string(text, size_t(std::snprintf(text, 24, "%lld", static_cast<long long>(v.integer))));
     }
-    default:
-      return Status::make(Code::kUnsupported, "%s as text", type_name(v.type));
+    default: return Status::make(Code::kUnsupported, "%s as text", type_name(v.type));
   }
 }
 
@@ -189,15 +180,9 @@ Result<Value> arithmetic(uint8_t op, const Value& a, const Value& b, Arena* aren
   int64_t r = 0;
   bool overflow = false;
   switch (o) {
-    case Op::kAdd:
-      overflow = __builtin_add_overflow(a.integer, b.integer, &r);
-      break;
-    case Op::kSubtract:
-      overflow = __builtin_sub_overflow(a.integer, b.integer, &r);
-      break;
-    case Op::kMultiply:
-      overflow = __builtin_mul_overflow(a.integer, b.integer, &r);
-      break;
+    case Op::kAdd: overflow = __builtin_add_overflow(a.integer, b.integer, &r); break;
+    case Op::kSubtract: overflow = __builtin_sub_overflow(a.integer, b.integer, &r); break;
+    case Op::kMultiply: overflow = __builtin_mul_overflow(a.integer, b.integer, &r); break;
     default: {
       if (b.integer == 0) return Status::make(Code::kInvalidArgument, "division by zero");
       if (b.integer == -1) {
@@ -219,8 +204,7 @@ Result<bool> equal(const Value& a, const Value& b, Arena* arena, int depth) {
   if (a.type != b.type) return false;
   RNL_TRY(arena->step(a.size));
   switch (a.type) {
-    case Type::kText:
-      return same_bytes(a, b);
+    case Type::kText: return same_bytes(a, b);
     case Type::kList:
     case Type::kDict: {
       if (a.size != b.size) return false;
@@ -234,10 +218,8 @@ Result<bool> equal(const Value& a, const Value& b, Arena* arena, int depth) {
       return true;
     }
     case Type::kNamespace:
-    case Type::kBuilder:
-      return a.growing == b.growing;
-    default:
-      return true;
+    case Type::kBuilder: return a.growing == b.growing;
+    default: return true;
   }
 }
 
@@ -262,36 +244,28 @@ Result<bool> contains(const Value& needle, const Value& in, Arena* arena) {
     case Type::kText:
       if (!needle.is(Type::kText)) return wrong("`in`", needle, in);
       return find_text(in, needle, 0) != size_t(-1);
-    case Type::kDict:
-      return look_up(in.items, in.size, needle) != nullptr;
+    case Type::kDict: return look_up(in.items, in.size, needle) != nullptr;
     case Type::kList:
       for (uint32_t i = 0; i < in.size; ++i) {
         RNL_ASSIGN(same, equal(needle, in.items[i], arena));
         if (same) return true;
       }
       return false;
-    case Type::kUndefined:
-      return false;
-    default:
-      return wrong("`in`", needle, in);
+    case Type::kUndefined: return false;
+    default: return wrong("`in`", needle, in);
   }
 }
 
 Result<Value> attribute(const Value& object, const Value& name) {
   const Value* found = nullptr;
   switch (object.type) {
-    case Type::kDict:
-      found = look_up(object.items, object.size, name);
-      break;
-    case Type::kNamespace:
-      found = look_up(object.growing->items, object.growing->size / 2, name);
-      break;
+    case Type::kDict: found = look_up(object.items, object.size, name); break;
+    case Type::kNamespace: found = look_up(object.growing->items, object.growing->size / 2, name); break;
     case Type::kUndefined:
     case Type::kMissing:
       return Status::make(Code::kInvalidArgument, "\"%.*s\" of something undefined",
                           int(name.size < 80 ? name.size : 80), name.text);
-    default:
-      break;
+    default: break;
   }
   return found ? *found : Value();
 }

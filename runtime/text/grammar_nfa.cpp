@@ -92,10 +92,8 @@ class Expander {
     const GrammarNode& node = tree_.nodes[number];
     uint64_t size = 1;
     switch (node.kind) {
-      case Kind::kLiteral:
-        return node.count;
-      case Kind::kClass:
-        return 4 * uint64_t(node.count);
+      case Kind::kLiteral: return node.count;
+      case Kind::kClass: return 4 * uint64_t(node.count);
       case Kind::kRule:
         return sizes_[node.first] != kUnknown && sizes_[node.first] > kSmallRule && uses_[node.first] > 1
                    ? 1
@@ -107,8 +105,7 @@ class Expander {
           return node.most == kUnbounded ? one + 2 : 2;
         return one == kUnknown ? kUnknown : std::min<uint64_t>((one + 1) * times, kUnknown - 1);
       }
-      default:
-        break;
+      default: break;
     }
     for (uint32_t i = 0; i < node.count; ++i) {
       const uint64_t one = size_of(tree_.children[node.first + i]);
@@ -147,8 +144,7 @@ class Expander {
           next = one;
         }
         return next;
-      case Kind::kClass:
-        return build_class(node, next);
+      case Kind::kClass: return build_class(node, next);
       case Kind::kSequence:
         for (uint32_t i = node.count; i-- > 0;) {
           RNL_ASSIGN(one, build(tree_.children[node.first + i], next, depth + 1));
@@ -164,10 +160,8 @@ class Expander {
         }
         return all;
       }
-      case Kind::kRepeat:
-        return build_repeat(node, next, depth);
-      case Kind::kRule:
-        break;
+      case Kind::kRepeat: return build_repeat(node, next, depth);
+      case Kind::kRule: break;
     }
     const uint32_t rule = node.first;
     const bool small = sizes_[rule] <= kSmallRule || (sizes_[rule] < kUnknown && uses_[rule] == 1);

@@ -192,10 +192,8 @@ class Parser {
   }
   Result<uint32_t> item(int depth) {
     switch (*at_) {
-      case '"':
-        return literal();
-      case '[':
-        return char_class();
+      case '"': return literal();
+      case '[': return char_class();
       case '.': {
         ++at_;
         RNL_TRY(out_.ranges.push({0, kLastCode}));
@@ -209,8 +207,7 @@ class Parser {
         ++at_;
         return node;
       }
-      default:
-        break;
+      default: break;
     }
     if (!is_name(*at_)) return bad("unexpected '%c'", *at_);
     RNL_ASSIGN(rule, name());
@@ -223,21 +220,12 @@ class Parser {
     const char c = *at_++;
     int digits = 0;
     switch (c) {
-      case 'n':
-        return uint32_t('\n');
-      case 'r':
-        return uint32_t('\r');
-      case 't':
-        return uint32_t('\t');
-      case 'x':
-        digits = 2;
-        break;
-      case 'u':
-        digits = 4;
-        break;
-      case 'U':
-        digits = 8;
-        break;
+      case 'n': return uint32_t('\n');
+      case 'r': return uint32_t('\r');
+      case 't': return uint32_t('\t');
+      case 'x': digits = 2; break;
+      case 'u': digits = 4; break;
+      case 'U': digits = 8; break;
       default:
         if (static_cast<unsigned char>(c) >= 0x80 || c < ' ' || (is_name(c) && c != '-' && c != '_'))
           return bad("unknown escape \\%c", c);

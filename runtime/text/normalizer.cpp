@@ -318,17 +318,14 @@ Status Steps::run(const NormStep& step, const uint8_t* text, size_t size, bool* 
   out_.clear();
   *changed = false;
   switch (step.kind) {
-    case NormKind::kMap:
-      return map(step, changed);
+    case NormKind::kMap: return map(step, changed);
     case NormKind::kForm: {
       NormalForm form;
       if (!form_open(n_.tables, n_.size, step, &form)) return broken();
       return normal_form(form, text, size, &s_.marks, &out_, changed);
     }
-    case NormKind::kReplace:
-      return replace(step, changed);
-    case NormKind::kReplacePattern:
-      return replace_pattern(step, changed);
+    case NormKind::kReplace: return replace(step, changed);
+    case NormKind::kReplacePattern: return replace_pattern(step, changed);
     case NormKind::kPrepend: {
       StringView string;
       RNL_TRY(string_arg(step, 0, &string));
@@ -337,13 +334,9 @@ Status Steps::run(const NormStep& step, const uint8_t* text, size_t size, bool* 
       RNL_TRY(out_.append(string.data, string.size));
       return out_.append(text, size);
     }
-    case NormKind::kStrip:
-      return strip(step, changed);
-    case NormKind::kSentencePiece:
-      *changed = true;
-      return sentence_piece(step);
-    case NormKind::kCharsMap:
-      return chars_map(step, changed);
+    case NormKind::kStrip: return strip(step, changed);
+    case NormKind::kSentencePiece: *changed = true; return sentence_piece(step);
+    case NormKind::kCharsMap: return chars_map(step, changed);
   }
   return Status::ok();
 }

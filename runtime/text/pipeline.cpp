@@ -258,14 +258,10 @@ Status Pipeline::pre_tokenize(uint32_t step, size_t begin, size_t end, bool firs
 Status Pipeline::word(size_t begin, size_t end) {
   const uint8_t* text = s_.text.data() + begin;
   switch (v_.kind) {
-    case TokenizerKind::kByteBpe:
-      return bpe_encode(v_, text, end - begin, &s_.bpe, &ids_);
-    case TokenizerKind::kUnigram:
-      return unigram_encode(v_, text, end - begin, &s_.unigram, &ids_);
-    case TokenizerKind::kWordPiece:
-      return word_piece_encode(v_, text, end - begin, &ids_);
-    default:
-      return Status::make(Code::kInternal, "tokenizer: kind %d has no words", int(v_.kind));
+    case TokenizerKind::kByteBpe: return bpe_encode(v_, text, end - begin, &s_.bpe, &ids_);
+    case TokenizerKind::kUnigram: return unigram_encode(v_, text, end - begin, &s_.unigram, &ids_);
+    case TokenizerKind::kWordPiece: return word_piece_encode(v_, text, end - begin, &ids_);
+    default: return Status::make(Code::kInternal, "tokenizer: kind %d has no words", int(v_.kind));
   }
 }
 

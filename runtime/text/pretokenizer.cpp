@@ -81,20 +81,13 @@ Status Splitter::next(size_t* part_begin, size_t* part_end, bool* more) {
     }
     bool join = false;
     switch (step_.behaviour) {
-      case SplitBehaviour::kIsolated:
-        return give(i);
+      case SplitBehaviour::kIsolated: return give(i);
       case SplitBehaviour::kRemoved:
         if (i.match) continue;
         return give(i);
-      case SplitBehaviour::kMergedWithPrevious:
-        join = i.match && !previous_match_;
-        break;
-      case SplitBehaviour::kMergedWithNext:
-        join = !i.match && previous_match_;
-        break;
-      case SplitBehaviour::kContiguous:
-        join = i.match == previous_match_;
-        break;
+      case SplitBehaviour::kMergedWithPrevious: join = i.match && !previous_match_; break;
+      case SplitBehaviour::kMergedWithNext: join = !i.match && previous_match_; break;
+      case SplitBehaviour::kContiguous: join = i.match == previous_match_; break;
     }
     previous_match_ = i.match;
     if (have_pending_ && join) {

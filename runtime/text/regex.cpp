@@ -158,9 +158,7 @@ Status Matcher::match(size_t* begin, bool* found) {
         at += c.length, ++pc;
         break;
       }
-      case RegexOp::kRun:
-        RNL_TRY(run_op(i, &pc, &at, &ok));
-        break;
+      case RegexOp::kRun: RNL_TRY(run_op(i, &pc, &at, &ok)); break;
       case RegexOp::kSplit: {
         const Char c = next(at);
         const bool may = c.length ? i.set >> c.cls & 1 : i.mode;
@@ -168,9 +166,7 @@ Status Matcher::match(size_t* begin, bool* found) {
         pc = may ? pc + 1 : i.target;
         break;
       }
-      case RegexOp::kJump:
-        pc = i.target;
-        break;
+      case RegexOp::kJump: pc = i.target; break;
       case RegexOp::kNext: {
         const Char c = next(at);
         ok = c.length ? i.set >> c.cls & 1 : i.mode;
@@ -182,12 +178,8 @@ Status Matcher::match(size_t* begin, bool* found) {
         ++pc;
         break;
       case RegexOp::kLook:
-      case RegexOp::kAtomic:
-        RNL_TRY(push(pc++, kOpen, at, 0));
-        break;
-      case RegexOp::kEnd:
-        ok = close(&pc, &at);
-        break;
+      case RegexOp::kAtomic: RNL_TRY(push(pc++, kOpen, at, 0)); break;
+      case RegexOp::kEnd: ok = close(&pc, &at); break;
       default:
         return Status::make(Code::kInvalidModel, "tokenizer: a pattern has the unknown instruction %d", int(i.op));
     }

@@ -44,9 +44,7 @@ Status Tokenizer::encode_ranges(const uint8_t* text, size_t size, const TextRang
     case TokenizerKind::kLongestMatch:
       RNL_TRY(longest_match_encode(vocab_, text, size, special, special_count, ids));
       break;
-    default:
-      RNL_TRY(pipeline_encode(vocab_, text, size, special, special_count, &scratch->pipeline, ids));
-      break;
+    default: RNL_TRY(pipeline_encode(vocab_, text, size, special, special_count, &scratch->pipeline, ids)); break;
   }
   if (eos) RNL_TRY(vocab_.suffix_size ? ids->append(vocab_.suffix, vocab_.suffix_size) : ids->push(vocab_.eos));
   return Status::ok();

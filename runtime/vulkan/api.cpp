@@ -47,36 +47,21 @@ Status load_device_functions(VkDevice device, Api* api) {
 
 const char* result_name(VkResult result) {
   switch (result) {
-    case VK_SUCCESS:
-      return "success";
-    case VK_NOT_READY:
-      return "not ready";
-    case VK_TIMEOUT:
-      return "timeout";
-    case VK_ERROR_OUT_OF_HOST_MEMORY:
-      return "out of host memory";
-    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
-      return "out of device memory";
-    case VK_ERROR_INITIALIZATION_FAILED:
-      return "initialization failed";
-    case VK_ERROR_DEVICE_LOST:
-      return "device lost";
-    case VK_ERROR_LAYER_NOT_PRESENT:
-      return "layer not present";
-    case VK_ERROR_EXTENSION_NOT_PRESENT:
-      return "extension not present";
-    case VK_ERROR_FEATURE_NOT_PRESENT:
-      return "feature not present";
-    case VK_ERROR_INCOMPATIBLE_DRIVER:
-      return "incompatible driver";
-    case VK_ERROR_TOO_MANY_OBJECTS:
-      return "too many objects";
-    case VK_ERROR_OUT_OF_POOL_MEMORY:
-      return "out of pool memory";
-    case VK_ERROR_FRAGMENTED_POOL:
-      return "fragmented pool";
-    default:
-      return "an error";
+    case VK_SUCCESS: return "success";
+    case VK_NOT_READY: return "not ready";
+    case VK_TIMEOUT: return "timeout";
+    case VK_ERROR_OUT_OF_HOST_MEMORY: return "out of host memory";
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY: return "out of device memory";
+    case VK_ERROR_INITIALIZATION_FAILED: return "initialization failed";
+    case VK_ERROR_DEVICE_LOST: return "device lost";
+    case VK_ERROR_LAYER_NOT_PRESENT: return "layer not present";
+    case VK_ERROR_EXTENSION_NOT_PRESENT: return "extension not present";
+    case VK_ERROR_FEATURE_NOT_PRESENT: return "feature not present";
+    case VK_ERROR_INCOMPATIBLE_DRIVER: return "incompatible driver";
+    case VK_ERROR_TOO_MANY_OBJECTS: return "too many objects";
+    case VK_ERROR_OUT_OF_POOL_MEMORY: return "out of pool memory";
+    case VK_ERROR_FRAGMENTED_POOL: return "fragmented pool";
+    default: return "an error";
   }
 }
 
@@ -87,17 +72,10 @@ Status fail(VkResult result, const char* what) {
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
     case VK_ERROR_OUT_OF_POOL_MEMORY:
     case VK_ERROR_FRAGMENTED_POOL:
-    case VK_ERROR_TOO_MANY_OBJECTS:
-      code = Code::kOutOfMemory;
-      break;
-    case VK_ERROR_DEVICE_LOST:
-      code = Code::kDeviceLost;
-      break;
-    case VK_ERROR_INCOMPATIBLE_DRIVER:
-      code = Code::kNotFound;
-      break;
-    default:
-      break;
+    case VK_ERROR_TOO_MANY_OBJECTS: code = Code::kOutOfMemory; break;
+    case VK_ERROR_DEVICE_LOST: code = Code::kDeviceLost; break;
+    case VK_ERROR_INCOMPATIBLE_DRIVER: code = Code::kNotFound; break;
+    default: break;
   }
   return Status::make(code, "Vulkan: %s failed: %s (%d)", what, result_name(result), int(result));
 }

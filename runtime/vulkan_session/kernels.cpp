@@ -20,8 +20,7 @@ const Kernel* find_vulkan_kernel(uint16_t op_number) {
   RNL_IF_VULKAN_##vulkan(case number : return &name##_vulkan_kernel;)
 #include "ops/registry.inc"
 #undef RNL_OP
-    default:
-      return nullptr;
+    default: return nullptr;
   }
 }
 

@@ -432,14 +432,12 @@ Status Runner::submit() {
   RNL_TRY(std::move(s));
   choice_ = int32_t(words[kChoice]);
   switch (words[kFault]) {
-    case 0:
-      return Status::ok();
+    case 0: return Status::ok();
     case kFaultIndex:
       return Status::make(Code::kInvalidArgument,
                           "an index that the model computed is out of range, for tokens from %lld of the stream on",
                           static_cast<long long>(position_));
-    default:
-      return not_finite(position_);
+    default: return not_finite(position_);
   }
 }
 

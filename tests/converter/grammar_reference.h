@@ -96,13 +96,10 @@ class Reference {
     const Node& n = nodes_[size_t(number)];
     std::string out;
     switch (n.kind) {
-      case 'n':
-        return n.children[0] ? "r" + std::to_string(n.children[0]) : "root";
+      case 'n': return n.children[0] ? "r" + std::to_string(n.children[0]) : "root";
       case 'l':
-      case 'c':
-        return n.shown;
-      case 'r':
-        return "(" + text(n.children[0]) + ")" + n.shown;
+      case 'c': return n.shown;
+      case 'r': return "(" + text(n.children[0]) + ")" + n.shown;
       default:
         for (const int c : n.children) out += (out.empty() ? "(" : n.kind == '|' ? " | " : " ") + text(c);
         return out + ")";
@@ -111,18 +108,12 @@ class Reference {
   bool productive(int number) const {
     const Node& n = nodes_[size_t(number)];
     switch (n.kind) {
-      case 'l':
-        return true;
-      case 'c':
-        return n.shown[1] == '^' || !n.members.empty();
-      case 'n':
-        return productive_[size_t(n.children[0])];
-      case 's':
-        return std::all_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
-      case '|':
-        return std::any_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
-      default:
-        return n.least == 0 || productive(n.children[0]);
+      case 'l': return true;
+      case 'c': return n.shown[1] == '^' || !n.members.empty();
+      case 'n': return productive_[size_t(n.children[0])];
+      case 's': return std::all_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
+      case '|': return std::any_of(n.children.begin(), n.children.end(), [&](int c) { return productive(c); });
+      default: return n.least == 0 || productive(n.children[0]);
     }
   }
   // Ends of the texts that begin at `at`.

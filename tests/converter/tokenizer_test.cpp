@@ -268,24 +268,12 @@ TEST(Tokenizer, DamagedTablesAreHarmless) {
   for (int round = 0; round < 400; ++round) {
     VocabData d = good;
     switch (round % 6) {
-      case 0:
-        damage(d.pieces);
-        break;
-      case 1:
-        damage(d.piece_offsets);
-        break;
-      case 2:
-        damage(d.scores);
-        break;
-      case 3:
-        damage(d.types);
-        break;
-      case 4:
-        damage(d.index);
-        break;
-      default:
-        damage(d.index), damage(d.piece_offsets), damage(d.types), damage(d.scores);
-        break;
+      case 0: damage(d.pieces); break;
+      case 1: damage(d.piece_offsets); break;
+      case 2: damage(d.scores); break;
+      case 3: damage(d.types); break;
+      case 4: damage(d.index); break;
+      default: damage(d.index), damage(d.piece_offsets), damage(d.types), damage(d.scores); break;
     }
     Vocab vocab;
     if (!vocab_open(tables_of(source, d), &vocab).is_ok()) continue;

@@ -83,24 +83,12 @@ void change_value(format::ValueT& v, Bytes& in) {
 void change_state(format::StateT& s, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
   switch (what % 8) {
-    case 0:
-      s.kind = format::StateKind(a % 3);
-      break;
-    case 1:
-      s.dtype = format::DType(a % 10);
-      break;
-    case 2:
-      s.block_axis = a % 5;
-      break;
-    case 3:
-      s.slots = size_of(a);
-      break;
-    case 4:
-      s.window = a % 2 ? a : uint32_t(a) << (b % 24);
-      break;
-    default:
-      change_shape(s.shape, a, b);
-      break;
+    case 0: s.kind = format::StateKind(a % 3); break;
+    case 1: s.dtype = format::DType(a % 10); break;
+    case 2: s.block_axis = a % 5; break;
+    case 3: s.slots = size_of(a); break;
+    case 4: s.window = a % 2 ? a : uint32_t(a) << (b % 24); break;
+    default: change_shape(s.shape, a, b); break;
   }
 }
 
@@ -108,21 +96,11 @@ void change_state(format::StateT& s, Bytes& in) {
 void change_attributes(format::AttrsUnion& u, uint8_t what, uint8_t x) {
   if (auto* a = u.AsAttentionAttrs()) {
     switch (what % 5) {
-      case 0:
-        a->window = x;
-        break;
-      case 1:
-        a->stride = x;
-        break;
-      case 2:
-        a->causal = x % 2;
-        break;
-      case 3:
-        a->softcap = float(x) - 1;
-        break;
-      default:
-        a->window = uint32_t(x) << 23;
-        break;
+      case 0: a->window = x; break;
+      case 1: a->stride = x; break;
+      case 2: a->causal = x % 2; break;
+      case 3: a->softcap = float(x) - 1; break;
+      default: a->window = uint32_t(x) << 23; break;
     }
   } else if (auto* s = u.AsSliceAttrs()) {
     if (what % 2) s->axis = x % 6;
@@ -156,24 +134,14 @@ void change_op(format::ModelT& m, format::ProgramT& p, Bytes& in) {
   };
   switch (what % 8) {
     case 0:
-    case 1:
-      set(op.inputs);
-      break;
-    case 2:
-      set(op.outputs);
-      break;
-    case 3:
-      std::swap(p.ops[i], p.ops[a % p.ops.size()]);
-      break;
-    case 4:
-      p.ops.push_back(std::make_unique<format::OpT>(op));
-      break;
+    case 1: set(op.inputs); break;
+    case 2: set(op.outputs); break;
+    case 3: std::swap(p.ops[i], p.ops[a % p.ops.size()]); break;
+    case 4: p.ops.push_back(std::make_unique<format::OpT>(op)); break;
     case 5:
       if (const OpDef* def = find_op(a % 27)) op.code = def->number, op.version = def->version, op.name = def->name;
       break;
-    default:
-      change_attributes(op.attrs, a, b);
-      break;
+    default: change_attributes(op.attrs, a, b); break;
   }
 }
 
@@ -196,9 +164,7 @@ void change(GraphBuilder& b, Bytes& in) {
       break;
     case 6:
     case 7:
-    case 8:
-      change_op(m, p, in);
-      break;
+    case 8: change_op(m, p, in); break;
     case 9: {
       const uint8_t where = in.byte();
       const std::string name = any_name(m, p, in.byte());
@@ -246,9 +212,7 @@ struct Run {
     const uint8_t what = in.byte();
     Gathered out;
     switch (what % 8) {
-      case 4:
-        (void)rnl_session_rollback(s.get(), what / 8 % 9);
-        break;
+      case 4: (void)rnl_session_rollback(s.get(), what / 8 % 9); break;
       case 5: {
         rnl_session* copy = nullptr;
         if (rnl_session_fork(s.get(), &copy) == RNL_OK) s.reset(copy);
@@ -268,9 +232,7 @@ struct Run {
         (void)rnl_session_generate(s.get(), ids, 3, &g, nullptr, nullptr, nullptr);
         break;
       }
-      default:
-        (void)run_any(s.get(), model, o, call(), what & 64, &out);
-        break;
+      default: (void)run_any(s.get(), model, o, call(), what & 64, &out); break;
     }
     at = rnl_session_position(s.get());
   }

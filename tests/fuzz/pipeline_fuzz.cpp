@@ -53,26 +53,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (uint32_t n = data[0] % 32; n > 0 && at + 5 <= size; --n, at += 5) {
     const size_t position = data[at + 1] | size_t(data[at + 2]) << 8 | size_t(data[at + 3]) << 16;
     switch (data[at] % 6) {
-      case 0:
-        change(d.pre_tokenizer, position, data[at + 4]);
-        break;
+      case 0: change(d.pre_tokenizer, position, data[at + 4]); break;
       // Steps stand in front, the instructions of the last pattern at the end.
-      case 1:
-        change(d.pre_tokenizer, position % 256, data[at + 4]);
-        break;
+      case 1: change(d.pre_tokenizer, position % 256, data[at + 4]); break;
       case 2:
         change(d.pre_tokenizer, d.pre_tokenizer.size() - 1 - position % std::min<size_t>(d.pre_tokenizer.size(), 2048),
                data[at + 4]);
         break;
-      case 3:
-        change(d.merges, position, data[at + 4]);
-        break;
-      case 4:
-        change(d.index, position, data[at + 4]);
-        break;
-      default:
-        d.added[position % d.added.size()] = int32_t(data[at + 4]) - 3;
-        break;
+      case 3: change(d.merges, position, data[at + 4]); break;
+      case 4: change(d.index, position, data[at + 4]); break;
+      default: d.added[position % d.added.size()] = int32_t(data[at + 4]) - 3; break;
     }
   }
   Vocab vocab;

@@ -134,8 +134,7 @@ class Grower {
                                    UnaryKind::gelu, UnaryKind::neg,     UnaryKind::abs};
         return b_.unary(x.name, add(x.dims, by_rows).name, kinds[in_.below(7)]);
       }
-      case 1:
-        return binary(x);
+      case 1: return binary(x);
       case 2: {
         const int n = 4 << in_.below(4);
         const std::string w = matrix(uint64_t(n), uint64_t(x.dims.back()));
@@ -144,15 +143,10 @@ class Grower {
         b_.add_op("matmul", {x.name, w}, {add(dims, by_rows).name});
         return;
       }
-      case 3:
-        b_.add_op(in_.one_in(2) ? "rms_norm" : "softmax", {x.name}, {add(x.dims, by_rows).name});
-        return;
-      case 4:
-        return slice(x);
-      case 5:
-        return reshape(x);
-      case 6:
-        return concat(x);
+      case 3: b_.add_op(in_.one_in(2) ? "rms_norm" : "softmax", {x.name}, {add(x.dims, by_rows).name}); return;
+      case 4: return slice(x);
+      case 5: return reshape(x);
+      case 6: return concat(x);
       case 7:
         if (x.dims.size() == 2) {
           const uint32_t axis = in_.below(2);
@@ -166,8 +160,7 @@ class Grower {
           b_.add_op("transpose", {x.name}, {add({x.dims[1], x.dims[0]}, by_rows).name}).attrs.Set(std::move(t));
         }
         return;
-      default:
-        return state(x, kind);
+      default: return state(x, kind);
     }
   }
   void binary(const Value& x) {
@@ -232,8 +225,7 @@ class Grower {
         b_.add_op("causal_conv", {x.name, w, "", s}, {add(x.dims, false).name, s}).attrs.Set(format::ConvAttrsT{});
         return;
       }
-      case 12:
-        return attend(x);
+      case 12: return attend(x);
       case 13: {
         format::CellAttrsT a;
         a.kind = format::CellKind::rnn;
@@ -243,8 +235,7 @@ class Grower {
         b_.add_op("cell_recurrence", {p, r, "", s}, {add({n}, false).name, s}).attrs.Set(std::move(a));
         return;
       }
-      default:
-        return memory(x);
+      default: return memory(x);
     }
   }
   // A window, or all of the stream; keys and values of one head.

@@ -62,33 +62,17 @@ void change(std::vector<unsigned char>& state, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte(), c = in.byte();
   const int64_t small = int64_t(a) - 8;
   switch (what % 12) {
-    case 0:
-      put(state, offsetof(StateHeader, position), uint64_t(small), 8);
-      break;
-    case 1:
-      put(state, offsetof(StateHeader, high_water), uint64_t(small), 8);
-      break;
-    case 2:
-      put(state, offsetof(StateHeader, mark) + 8 * (b % 2), uint64_t(small), 8);
-      break;
-    case 3:
-      put(state, offsetof(StateHeader, mark_buffer) + b % 2, a % 5, 1);
-      break;
-    case 4:
-      put(state, offsetof(StateHeader, buffer), a % 5, 1);
-      break;
-    case 5:
-      put(state, offsetof(StateHeader, padding) + b % 5, a, 1);
-      break;
-    case 6:
-      put(state, offsetof(StateHeader, text) + b % 64 * 4, uint64_t(small), 4);
-      break;
+    case 0: put(state, offsetof(StateHeader, position), uint64_t(small), 8); break;
+    case 1: put(state, offsetof(StateHeader, high_water), uint64_t(small), 8); break;
+    case 2: put(state, offsetof(StateHeader, mark) + 8 * (b % 2), uint64_t(small), 8); break;
+    case 3: put(state, offsetof(StateHeader, mark_buffer) + b % 2, a % 5, 1); break;
+    case 4: put(state, offsetof(StateHeader, buffer), a % 5, 1); break;
+    case 5: put(state, offsetof(StateHeader, padding) + b % 5, a, 1); break;
+    case 6: put(state, offsetof(StateHeader, text) + b % 64 * 4, uint64_t(small), 4); break;
     case 7:
       put(state, offsetof(StateHeader, text) + (size_t(b) << 8 | c) * 4 % kTextStateBytes, uint64_t(small), 4);
       break;
-    case 8:
-      put(state, offsetof(StateHeader, position) + 8 * (b % 4), uint64_t(a) << (c % 57), 8);
-      break;
+    case 8: put(state, offsetof(StateHeader, position) + 8 * (b % 4), uint64_t(a) << (c % 57), 8); break;
     default:
       put(state, sizeof(StateHeader) + (size_t(a) << 16 | size_t(b) << 8 | c) % (state.size() - sizeof(StateHeader)),
           what, 1);
@@ -104,9 +88,7 @@ void step(World& w, Bytes& in) {
   call.tokens = 1 + what / 8 % 20, call.first = rnl_session_position(s);
   Gathered out;
   switch (what % 6) {
-    case 0:
-      (void)rnl_session_rollback(s, what / 8 % 10);
-      break;
+    case 0: (void)rnl_session_rollback(s, what / 8 % 10); break;
     case 1: {
       rnl_session* copy = nullptr;
       if (rnl_session_fork(s, &copy) == RNL_OK) (void)run_any(copy, *w.model, w.options, call, true, &out);
@@ -122,9 +104,7 @@ void step(World& w, Bytes& in) {
       (void)rnl_session_generate(s, ids, what / 16 % 3, &g, nullptr, nullptr, nullptr);
       break;
     }
-    default:
-      (void)run_any(s, *w.model, w.options, call, what & 64, &out);
-      break;
+    default: (void)run_any(s, *w.model, w.options, call, what & 64, &out); break;
   }
 }
 

@@ -44,21 +44,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (uint32_t n = data[0] % 64; n > 0 && at + 4 <= size; --n, at += 4) {
     const size_t position = data[at + 1] | size_t(data[at + 2]) << 8;
     switch (data[at] % 5) {
-      case 0:
-        change(d.pieces, position, data[at + 3]);
-        break;
-      case 1:
-        change(d.piece_offsets, position, data[at + 3]);
-        break;
-      case 2:
-        change(d.scores, position, data[at + 3]);
-        break;
-      case 3:
-        change(d.types, position, data[at + 3]);
-        break;
-      default:
-        change(d.index, position, data[at + 3]);
-        break;
+      case 0: change(d.pieces, position, data[at + 3]); break;
+      case 1: change(d.piece_offsets, position, data[at + 3]); break;
+      case 2: change(d.scores, position, data[at + 3]); break;
+      case 3: change(d.types, position, data[at + 3]); break;
+      default: change(d.index, position, data[at + 3]); break;
     }
   }
   Vocab vocab;

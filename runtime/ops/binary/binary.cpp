@@ -59,24 +59,12 @@ void reference(const OpCall& c) {
     const float u = static_cast<const float*>(a.data)[ia], v = static_cast<const float*>(b.data)[ib];
     float r = 0;
     switch (kind) {
-      case BinaryKind::kAdd:
-        r = u + v;
-        break;
-      case BinaryKind::kSub:
-        r = u - v;
-        break;
-      case BinaryKind::kMul:
-        r = u * v;
-        break;
-      case BinaryKind::kDiv:
-        r = u / v;
-        break;
-      case BinaryKind::kMax:
-        r = std::isnan(u) ? u : std::isnan(v) ? v : u > v ? u : v;
-        break;
-      case BinaryKind::kMin:
-        r = std::isnan(u) ? u : std::isnan(v) ? v : u < v ? u : v;
-        break;
+      case BinaryKind::kAdd: r = u + v; break;
+      case BinaryKind::kSub: r = u - v; break;
+      case BinaryKind::kMul: r = u * v; break;
+      case BinaryKind::kDiv: r = u / v; break;
+      case BinaryKind::kMax: r = std::isnan(u) ? u : std::isnan(v) ? v : u > v ? u : v; break;
+      case BinaryKind::kMin: r = std::isnan(u) ? u : std::isnan(v) ? v : u < v ? u : v; break;
     }
     static_cast<float*>(y.data)[at] = r;
   }

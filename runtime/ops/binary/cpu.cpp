@@ -113,10 +113,8 @@ void run(const OpCall& c) {
   j.piece = kElementsPerTask;
   j.rows_per_task = j.pieces > 1 ? 1 : 1 + kElementsPerTask / j.inner;
   switch (params_of<BinaryParams>(c).kind) {
-#define RNL_CASE(kind)               \
-  case BinaryKind::kind:             \
-    j.span = span<BinaryKind::kind>; \
-    break;
+#define RNL_CASE(kind) \
+  case BinaryKind::kind: j.span = span<BinaryKind::kind>; break;
     RNL_CASE(kAdd)
     RNL_CASE(kSub)
     RNL_CASE(kMul)

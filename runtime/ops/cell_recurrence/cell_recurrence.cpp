@@ -58,9 +58,7 @@ struct Cell {
 void step(const CellParams& p, const double* x, const double* r, Cell* s) {
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
   switch (p.kind) {
-    case CellKind::kRnn:
-      s->h = std::tanh(x[0] + r[0]);
-      return;
+    case CellKind::kRnn: s->h = std::tanh(x[0] + r[0]); return;
     case CellKind::kLstm:
       s->c = sigmoid(x[1] + r[1]) * s->c + sigmoid(x[0] + r[0]) * std::tanh(x[2] + r[2]);
       s->h = sigmoid(x[3] + r[3]) * std::tanh(s->c);

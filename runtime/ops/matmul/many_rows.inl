@@ -149,13 +149,10 @@ RNL_INLINE MultiplyFn multiply_fn(const PackedFormat& f) {
     case class_of(2):
       return small ? multiply_piece<class_of(2), 16, kGroups> : multiply_piece<class_of(2), 32, kGroups>;
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
-    case 6:
-      return small ? multiply_piece<6, 16, kGroups> : multiply_piece<6, 32, kGroups>;
-    case 7:
-      return small ? multiply_piece<7, 16, kGroups> : multiply_piece<7, 32, kGroups>;
+    case 6: return small ? multiply_piece<6, 16, kGroups> : multiply_piece<6, 32, kGroups>;
+    case 7: return small ? multiply_piece<7, 16, kGroups> : multiply_piece<7, 32, kGroups>;
 #endif
-    default:
-      return small ? multiply_piece<class_of(8), 16, kGroups> : multiply_piece<class_of(8), 32, kGroups>;
+    default: return small ? multiply_piece<class_of(8), 16, kGroups> : multiply_piece<class_of(8), 32, kGroups>;
   }
 }
 

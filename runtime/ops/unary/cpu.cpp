@@ -45,9 +45,8 @@ constexpr Kernel kRows[] = {{"unary_f32__" RNL_ISA_NAME, nullptr, nullptr, run}}
 
 ActivationFn activation_of(UnaryKind kind) {
   switch (kind) {
-#define RNL_CASE(kind)  \
-  case UnaryKind::kind: \
-    return span<UnaryKind::kind>;
+#define RNL_CASE(kind) \
+  case UnaryKind::kind: return span<UnaryKind::kind>;
     RNL_ACTIVATIONS(RNL_CASE)
 #undef RNL_CASE
   }

@@ -10,46 +10,26 @@ double unary_reference(UnaryKind kind, double x, double alpha) {
   // x sigmoid(s); at -infinity the limit 0, not -infinity * 0.
   const auto gated = [x](double s) { return x < -1e300 ? -0.0 : x / (1 + std::exp(-s)); };
   switch (kind) {
-    case UnaryKind::kNone:
-      return x;
-    case UnaryKind::kRelu:
-      return x < 0 ? 0 : x;
-    case UnaryKind::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-    case UnaryKind::kTanh:
-      return std::tanh(x);
-    case UnaryKind::kSilu:
-      return gated(x);
-    case UnaryKind::kGelu:
-      return x < -1e300 ? -0.0 : 0.5 * x * std::erfc(-x * 0.70710678118654752440);
-    case UnaryKind::kGeluTanh:
-      return gated(2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x));
-    case UnaryKind::kExp:
-      return std::exp(x);
-    case UnaryKind::kLog:
-      return std::log(x);
-    case UnaryKind::kSqrt:
-      return std::sqrt(x);
-    case UnaryKind::kRsqrt:
-      return 1 / std::sqrt(x);
-    case UnaryKind::kSquare:
-      return x * x;
-    case UnaryKind::kNeg:
-      return -x;
-    case UnaryKind::kAbs:
-      return std::fabs(x);
-    case UnaryKind::kSoftplus:
-      return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x)));
-    case UnaryKind::kReluSquared:
-      return x < 0 ? 0 : x * x;
-    case UnaryKind::kGeluQuick:
-      return gated(1.702 * x);
-    case UnaryKind::kScale:
-      return alpha * x;
-    case UnaryKind::kSoftcap:
-      return alpha * std::tanh(x / alpha);
-    case UnaryKind::kFloor:
-      return std::floor(x);
+    case UnaryKind::kNone: return x;
+    case UnaryKind::kRelu: return x < 0 ? 0 : x;
+    case UnaryKind::kSigmoid: return 1 / (1 + std::exp(-x));
+    case UnaryKind::kTanh: return std::tanh(x);
+    case UnaryKind::kSilu: return gated(x);
+    case UnaryKind::kGelu: return x < -1e300 ? -0.0 : 0.5 * x * std::erfc(-x * 0.70710678118654752440);
+    case UnaryKind::kGeluTanh: return gated(2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x));
+    case UnaryKind::kExp: return std::exp(x);
+    case UnaryKind::kLog: return std::log(x);
+    case UnaryKind::kSqrt: return std::sqrt(x);
+    case UnaryKind::kRsqrt: return 1 / std::sqrt(x);
+    case UnaryKind::kSquare: return x * x;
+    case UnaryKind::kNeg: return -x;
+    case UnaryKind::kAbs: return std::fabs(x);
+    case UnaryKind::kSoftplus: return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x)));
+    case UnaryKind::kReluSquared: return x < 0 ? 0 : x * x;
+    case UnaryKind::kGeluQuick: return gated(1.702 * x);
+    case UnaryKind::kScale: return alpha * x;
+    case UnaryKind::kSoftcap: return alpha * std::tanh(x / alpha);
+    case UnaryKind::kFloor: return std::floor(x);
   }
   return x;
 }

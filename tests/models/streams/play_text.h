@@ -265,50 +265,24 @@ inline void Play::take(const Step& step) {
   Dice d(step.seed);
   say("  ", op_name(step.op), ": ");
   switch (step.op) {
-    case kRun:
-      run(d);
-      break;
-    case kRollback:
-      rollback(d);
-      break;
-    case kSnapshot:
-      snapshot(d);
-      break;
-    case kRestore:
-      restore(d, false);
-      break;
-    case kSave:
-      save(d);
-      break;
-    case kLoad:
-      restore(d, true);
-      break;
-    case kFork:
-      fork(d);
-      break;
+    case kRun: run(d); break;
+    case kRollback: rollback(d); break;
+    case kSnapshot: snapshot(d); break;
+    case kRestore: restore(d, false); break;
+    case kSave: save(d); break;
+    case kLoad: restore(d, true); break;
+    case kFork: fork(d); break;
     case kReset:
       rnl_session_reset(s_.get());
       oracle_.clear(), talk_.clear();
       check_position("reset");
       break;
-    case kTroubled:
-      troubled(d);
-      break;
-    case kFailing:
-      failing(d);
-      break;
-    case kBad:
-      bad(d);
-      break;
-    case kGenerate:
-      generate_some(d);
-      break;
-    case kChat:
-      chat(d);
-      break;
-    case kEmbed:
-      embed(d);
-      break;
+    case kTroubled: troubled(d); break;
+    case kFailing: failing(d); break;
+    case kBad: bad(d); break;
+    case kGenerate: generate_some(d); break;
+    case kChat: chat(d); break;
+    case kEmbed: embed(d); break;
     case kTopLogits:
       top_logits_ = d.of({0, 0, 1, 5, 64, 100});
       rnl_session_set_top_logits(s_.get(), top_logits_);
@@ -317,8 +291,7 @@ inline void Play::take(const Step& step) {
       if (rnl_session_recover(s_.get())) broken("recover: ", rnl_last_error());
       check_position("recover");
       break;
-    default:
-      probe_pending("all that");
+    default: probe_pending("all that");
   }
   say("\n");
   // A stream that is full begins anew.
