@@ -6,8 +6,8 @@
 namespace runnel::convert {
 
 // Depthwise causal convolution with its tail as a state: short name of the weight [channels, 1, taps] (a GGUF:
-// [channels, taps]) without
-// ".weight"; a bias is used when the source has one. channels [first, first + width of x) of `channels` are taken.
+// [channels, taps]) without ".weight"; a bias is used when the source has one. channels [first, first + width of x) of
+// `channels` are taken.
 Var short_conv(Net& net, const Var& x, const std::string& name, int64_t taps, format::UnaryKind activation,
                int64_t channels = 0, int64_t first = 0);
 // The same with a weight [width, taps] (and a bias, or "") that is in the file already.

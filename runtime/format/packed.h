@@ -4,8 +4,8 @@
 // is contiguous and runs along the columns in units:
 //   float kinds      unit = 1 column:   [16 rows] elements
 //   integer, f16     unit = 32 columns: scales [32 / block][16 rows] f16, minimums likewise if has_min, planes of 1
-//   block row integer, others  unit = 256 columns: d [16] f16, dmin [16] f16 if has_min, small scales, planes of 8
-//   block rows
+//   block row
+//   integer, others  unit = 256 columns: d [16] f16, dmin [16] f16 if has_min, small scales, planes of 8 block rows
 // Columns are padded to a whole unit with q = zero_point; a padded column meets activations that are 0.
 //
 // Small scales, n = 256 / block entries a row: u4 (only with has_min): [n][16] bytes, scale | min << 4. i8: [n][16]

@@ -4,9 +4,10 @@
 // beginning. An argument that is a string is two: offset and bytes; one that is a trie (byte_trie.h): offset and nodes;
 // one that is a table of classes: offset and pages. Layouts:
 //   CharMap      u32 pages, u32 strings, u8 ascii[128], u16 page_of[kMapPages], u32 entries[pages][256], u32
-//   ends[strings + 1], bytes.
+//                ends[strings + 1], bytes.
 //                An entry is 0 (the character stays) or 1 + the number of the string that replaces it. ascii: the
-//                character that one below 128 becomes, 0xFF: look at the entries.
+//                character that
+//                one below 128 becomes, 0xFF: look at the entries.
 //   ClassTable   u16 page_of[kMapPages], u8 pages[][256]
 #pragma once
 

@@ -1,7 +1,8 @@
 // Documents under JSON Schemas, for schema_agreement.py:
 //   schema_agreement SCHEMA.json walk COUNT SEED     prints COUNT random documents of the schema's grammar, a line of
-//   JSON text each schema_agreement SCHEMA.json check < LINES       prints for each line, a document, whether it is one
-//   of the grammar: yes or no
+//   JSON text each
+//   schema_agreement SCHEMA.json check < LINES       prints for each line, a document, whether it is one of the
+//   grammar: yes or no
 // Exit code 3 and the reason on stderr where the schema or its grammar is refused; notes on stderr.
 #include <cstdio>
 #include <cstdlib>

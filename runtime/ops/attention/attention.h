@@ -1,23 +1,28 @@
 // attention: softmax attention of the tokens of this call to the stream, or to each other.
 //   score[h, t, j] = softcap(scale q[t, h] . k[j, g]) + bias[h, t, j],  g = h / (heads / kv_heads),  softcap(s) = cap
-//   tanh(s / cap) y[t, h] = sum_j e^score[h, t, j] v[j, g] / (e^sinks[h] + sum_j e^score[h, t, j])     (without sinks
-//   the first term is absent) lse[t, h] = log of that denominator, by which results over different keys can be joined
+//   tanh(s / cap)
+//   y[t, h] = sum_j e^score[h, t, j] v[j, g] / (e^sinks[h] + sum_j e^score[h, t, j])     (without sinks the first term
+//   is absent)
+//   lse[t, h] = log of that denominator, by which results over different keys can be joined
 //
 // inputs   q        [tokens, heads, key] f32, heads a multiple of kv_heads
 //          k        [tokens, kv_heads, key] f32; without states, causality, window and segments also [keys, kv_heads,
-//          key] v        [tokens | keys, kv_heads, value] f32 k_state  [kv_heads, slots / 16, key, 16] f32, f16 or q8
-//          (format/states.h), optional together with v_state v_state  [kv_heads, slots, value], the type of k_state
+//                   key]
+//          v        [tokens | keys, kv_heads, value] f32
+//          k_state  [kv_heads, slots / 16, key, 16] f32, f16 or q8 (format/states.h), optional together with v_state
+//          v_state  [kv_heads, slots, value], the type of k_state
 //          sinks    [heads] f32, optional: a learned logit that joins the denominator
 //          bias     [1 | heads, tokens, keys] f32, optional; -infinity masks. Without states keys = tokens; with states
-//          key j is the
+//                   key j is the
 //                   stream's position j and keys must reach position + tokens; not together with a stride
 //          segments [n + 1] i32, optional, without states only: bounds of independent sequences, 0 .. tokens, not
-//          decreasing rows     [tokens] i32, each >= 0, optional, only where k and v are absent: which tokens of the
-//          call the queries are
+//          decreasing
+//          rows     [tokens] i32, each >= 0, optional, only where k and v are absent: which tokens of the call the
+//                   queries are
 // outputs  y        [tokens, heads, value] or [tokens, heads * value] f32; shares no memory with an input
 //          lse      [tokens, heads] f32, optional; -infinity where a query sees nothing
 // attrs    scale finite; window < 2^31, 0 = none; softcap >= 0, 0 = none; causal; stride >= 1, above 1 only with states
-// and without a window
+//          and without a window
 //
 // With states the call first writes k and v of its tokens into the slots of positions position .. position + tokens - 1
 // (slot = position mod slots), then query t, at position p = position + t, sees the positions max(0, p - window + 1) ..
@@ -34,7 +39,7 @@
 // nor on how the
 //           stream is cut into calls, nor on the number of threads
 // source   Vaswani et al. 2017; GQA: Ainslie et al. 2023; online softmax: Milakov & Gimelshein 2018; window: Beltagy et
-// al. 2020;
+//          al. 2020;
 //          softcap: Gemma 2 report 2024; sinks: transformers GptOss (learned logit); stride: SCOUT's checkpoint tokens
 //          (Jafari et al. 2025)
 #pragma once

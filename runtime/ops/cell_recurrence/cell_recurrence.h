@@ -12,7 +12,8 @@
 //          R        [gates, heads, dim, dim] f32, rows are outputs
 //          r_bias   [gates, heads, dim] f32, optional
 //          h, c, n, m  [heads, dim] f32 or f16, optional: before the call, zeros when absent. c of lstm and slstm, n
-//          and m of slstm alone segments [n + 1] i32, optional, without states only: bounds of independent sequences
+//          and m of slstm alone
+//          segments [n + 1] i32, optional, without states only: bounds of independent sequences
 // outputs  y        [tokens, heads * dim] f32: h of each token; shares no memory with x
 //          h, c, n, m  optional: after the call; may be the same memory as those that come in
 // attrs    kind; forget_exp (slstm only); reverse: from the last token to the first

@@ -7,7 +7,8 @@
 // attrs    eps in (0, 1)
 // states   none
 // tolerance 16 epsilons of f32, relative to the largest |y|, times the largest |x| over the row's deviation where that
-// is above 1 source   Ba, Kiros & Hinton 2016, "Layer Normalization"; torch.nn.LayerNorm
+// is above 1
+// source   Ba, Kiros & Hinton 2016, "Layer Normalization"; torch.nn.LayerNorm
 #pragma once
 
 #include "ops/op.h"

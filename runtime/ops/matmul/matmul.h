@@ -13,8 +13,9 @@
 // Integer kinds: the kernels round x to int8 in blocks of 32 columns, scale sx = max |x| / 127 of the block. A block's
 // product
 //   dot = sum q * qx - zero_point * sum qx is exact in int32; then acc = fma(float(dot), scale_w * sx, acc) in the
-//   order of blocks, with minimums acc = fma(-min_w, sx * float(sum qx), acc) after it. So each x is off by at most sx
-//   / 2. tolerance 2e-2 of the largest |y| against the reference, which uses x as it is; 1e-5 against the formula above
+//   order of blocks, with
+//   minimums acc = fma(-min_w, sx * float(sum qx), acc) after it. So each x is off by at most sx / 2.
+//   tolerance 2e-2 of the largest |y| against the reference, which uses x as it is; 1e-5 against the formula above
 //   Blocks with max |x| below 2e-36 count as 0. A block with NaN or infinity makes all outputs of its row NaN.
 // With OpCall::best = k, one weight that is split, one row of x and no bias, outputs below the k-th highest are
 // -infinity (screen.h) and the others have the bits that they have without it. So it is with the rows that are not

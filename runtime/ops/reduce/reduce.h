@@ -2,7 +2,9 @@
 //
 // inputs   x  f32, rank 1 or more
 // outputs  y  x's shape without the axis; an axis of 0 gives 0 for sum, NaN for mean, -infinity and infinity for max
-// and min attrs    kind (sum, mean, max, min), axis tolerance 1e-6 of the sum of |x|; max and min exact, NaN wins
+//          and min
+// attrs    kind (sum, mean, max, min), axis
+// tolerance 1e-6 of the sum of |x|; max and min exact, NaN wins
 // source   numpy's sum, mean, max, min
 #pragma once
 

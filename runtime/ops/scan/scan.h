@@ -7,12 +7,14 @@
 //            without v
 //
 // inputs   real, complex: a [tokens | 1, channels] (complex: [.., 2]) f32, optional (1, or with log_decay 0); b
-// [tokens, channels] (complex: [.., 2]) f32;
+//          [tokens, channels] (complex: [.., 2]) f32;
 //          state [channels] (complex: [channels, 2]) f32 or f16, optional: h before the call; segments, optional
 //          log_sum: w [heads, width] f32, optional (0); k [tokens, heads, width] f32; v [tokens, heads, value] f32,
-//          width 1 or value; u [heads, width] f32, optional; state [3, heads, value] f32, optional: numerator,
-//          denominator, largest exponent; a denominator of 0 means that nothing was seen; segments, optional segments
-//          [n + 1] i32, without states only
+//          width 1 or value;
+//          u [heads, width] f32, optional; state [3, heads, value] f32, optional: numerator, denominator, largest
+//          exponent; a denominator of
+//          0 means that nothing was seen; segments, optional
+//          segments [n + 1] i32, without states only
 // outputs  y     the shape of b (of v), f32; shares no memory with an input
 //          state optional; may be the same memory as the one that comes in
 // attrs    kind, log_decay, reverse
@@ -21,7 +23,7 @@
 // into calls (f32 state)
 //           nor on threads
 // source   HGRN (Qin et al. 2023), RG-LRU (De et al. 2024), LRU (Orvieto et al. 2023), RWKV-4's wkv (Peng et al. 2023),
-// Aaren (Feng et al. 2024)
+//          Aaren (Feng et al. 2024)
 #pragma once
 
 #include "ops/op.h"
