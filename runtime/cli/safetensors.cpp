@@ -5,7 +5,7 @@
 #include "cli/common.h"
 #include "cli/json_text.h"
 #include "cli/lines.h"
-#include "format/enums.h"
+#include "contract/dtype.h"
 
 namespace runnel::cli {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

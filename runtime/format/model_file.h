@@ -12,11 +12,11 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/vec.h"
-#include "format/enums.h"
+#include "contract/dtype.h"
+#include "contract/op.h"
 #include "format/expr.h"
 #include "format/model_generated.h"
 #include "format/packed.h"
-#include "ops/op.h"
 
 namespace runnel {
 

@@ -33,7 +33,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "format/enums.h"
+#include "contract/dtype.h"
 
 namespace runnel {
 
@@ -41,6 +41,10 @@ inline constexpr int kTileRows = 16;
 inline constexpr int kBlockColumns = 32;
 inline constexpr int kSuperColumns = 256;
 inline constexpr int kSplitTiles = 64;  // a group of a split matrix
+
+// With the numbers of model.fbs; model_file.cpp asserts that they agree.
+enum class ScaleKind : uint8_t { kF16 = 0, kU4 = 1, kU6 = 2, kS6 = 3, kI8 = 4 };
+enum class PackedKind : uint8_t { kInteger = 0, kF32 = 1, kF16 = 2, kBF16 = 3 };
 
 // Plain copy of format.Packed, validated by the loader. The functions are inlined by force: kernels that are compiled
 // for other instruction sets use them too, and must not leave a copy of their own to the linker.

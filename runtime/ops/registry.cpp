@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -1,8 +1,8 @@
 // What an operator brings for Vulkan: runtime/ops/<op>/vulkan.cpp with its shaders in shaders/<op>.
 #pragma once
 
+#include "contract/view.h"
 #include "format/packed.h"
-#include "ops/define.h"
 #include "vulkan/recorder.h"
 
 // Names a row of shaders/variants.txt that the file uses.

@@ -2,9 +2,9 @@
 
 #include <cstring>
 
+#include "contract/view.h"
 #include "format/packed.h"
 #include "format/states.h"
-#include "ops/define.h"
 
 namespace runnel::vulkan {
 

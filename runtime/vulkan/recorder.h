@@ -9,7 +9,7 @@
 
 #include <initializer_list>
 
-#include "ops/op.h"
+#include "contract/op.h"
 #include "vulkan/pipelines.h"
 #include "vulkan/shadow.h"
 

@@ -6,9 +6,9 @@
 // sessions of a model.
 #pragma once
 
-#include "format/packed.h"
-#include "ops/op.h"
 #include "base/memory.h"
+#include "contract/op.h"
+#include "format/packed.h"
 #include "vulkan/device.h"
 
 namespace runnel::vulkan {

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "contract/op.h"
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
 #include "packed_formats.h"
-#include "ops/op.h"
 
 namespace runnel::test {
 namespace {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "contract/op.h"
 #include "cpu/kernels.h"
-#include "ops/op.h"
 #include "ops/causal_conv/causal_conv.h"
 #include "ops/cell_recurrence/cell_recurrence.h"
 #include "ops/scan/scan.h"

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "base/status.h"
+#include "contract/op.h"
 #include "cpu/kernels.h"
 #include "cpu/thread_pool.h"
 #include "ops/define.h"
-#include "ops/op.h"
 #if RNL_TEST_VULKAN
 #include "vulkan_kernel.h"
 #endif

@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "contract/op.h"
 #include "cpu/kernels.h"
-#include "ops/op.h"
 
 namespace runnel::test {
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/xxh64.h"
+#include "contract/op.h"
 #include "format/model_file.h"
-#include "ops/op.h"
 
 namespace runnel::test {
 

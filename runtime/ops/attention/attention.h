@@ -44,7 +44,7 @@
 //          (Jafari et al. 2025)
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

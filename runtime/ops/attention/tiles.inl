@@ -1,9 +1,9 @@
 // The inner products of attention on blocks of query rows, and the ways in which keys and values reach them.
 #pragma once
 
+#include "contract/op.h"
 #include "cpu/simd.h"
 #include "format/states.h"
-#include "ops/op.h"
 
 namespace runnel::RNL_ISA {
 namespace {

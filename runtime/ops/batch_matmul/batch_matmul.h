@@ -11,7 +11,7 @@
 // source   numpy.matmul
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -9,7 +9,7 @@
 // source   numpy's broadcasting rules
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -16,7 +16,7 @@
 // source   torch.nn.functional.conv1d with groups = channels and left padding; causal-conv1d of Dao-AILab
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 #include "ops/unary/unary.h"
 
 namespace runnel {

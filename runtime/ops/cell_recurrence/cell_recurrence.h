@@ -22,7 +22,7 @@
 // source   torch.nn.RNN, LSTM, GRU (gate orders as theirs); sLSTM of Beck et al. 2024, "xLSTM"
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -8,7 +8,7 @@
 // source   numpy.concatenate
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -10,7 +10,7 @@
 // source   transformers Gemma3TextScaledWordEmbedding; scale 1 is an ordinary look-up
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

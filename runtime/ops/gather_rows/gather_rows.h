@@ -8,4 +8,4 @@
 // source   numpy.take along axis 0
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"

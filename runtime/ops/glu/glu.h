@@ -8,7 +8,7 @@
 // source   Shazeer 2020, "GLU Variants Improve Transformer"
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 #include "ops/unary/unary.h"
 
 namespace runnel {

@@ -31,7 +31,7 @@
 //          Yaad, Memora of Miras (Behrouz et al. 2025)
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -11,7 +11,7 @@
 // source   Ba, Kiros & Hinton 2016, "Layer Normalization"; torch.nn.LayerNorm
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -22,7 +22,7 @@
 // among OpCall::wanted. The bits of a row depend neither on the other rows of the call nor on threads.
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -11,7 +11,7 @@
 // It depends neither on threads nor on the order of tasks.
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

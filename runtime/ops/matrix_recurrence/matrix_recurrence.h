@@ -33,7 +33,7 @@
 //          RWKV-5/6/7 (Peng et al.), xLSTM (Beck et al. 2024), DeltaProduct (Siems et al. 2025)
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -8,7 +8,7 @@
 // source   numpy's sum, mean, max, min
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

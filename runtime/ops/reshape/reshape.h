@@ -7,4 +7,4 @@
 // source   numpy.reshape, C order
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"

@@ -10,7 +10,7 @@
 // source   Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"; transformers LlamaRMSNorm, Gemma3RMSNorm
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

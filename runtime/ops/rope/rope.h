@@ -13,7 +13,7 @@
 // source   Su et al. 2021, "RoFormer"; transformers LlamaRotaryEmbedding (half-split), GPT-J (interleaved)
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -18,7 +18,7 @@
 //          LFM2-MoE
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -13,7 +13,7 @@
 // source   Shazeer et al. 2017; transformers' eager expert loops
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

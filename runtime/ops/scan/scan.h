@@ -26,7 +26,7 @@
 //          Aaren (Feng et al. 2024)
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

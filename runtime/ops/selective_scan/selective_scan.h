@@ -20,7 +20,7 @@
 // source   Gu & Dao 2023, arXiv 2312.00752, algorithm 2; transformers MambaMixer
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

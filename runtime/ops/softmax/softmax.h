@@ -9,7 +9,7 @@
 // source   torch.softmax
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

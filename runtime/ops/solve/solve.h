@@ -9,7 +9,7 @@
 // source   scipy.linalg.cho_solve; the local regression of Local Linear Attention (Zuo et al. 2025)
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

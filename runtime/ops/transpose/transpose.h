@@ -8,7 +8,7 @@
 // source   numpy.transpose
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -19,7 +19,7 @@
 //          So et al. 2021
 #pragma once
 
-#include "ops/op.h"
+#include "contract/op.h"
 
 namespace runnel {
 

@@ -1,5 +1,4 @@
-// The enums of model.fbs as the runtime calls them: kernels never see flatbuffers. model_file.cpp asserts that the
-// numbers agree.
+// Types of elements, with the numbers of model.fbs; format/model_file.cpp asserts that they agree.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +18,6 @@ enum class DType : uint8_t {
   kPacked = 8,
   kQ8 = 9
 };
-enum class ScaleKind : uint8_t { kF16 = 0, kU4 = 1, kU6 = 2, kS6 = 3, kI8 = 4 };
-enum class PackedKind : uint8_t { kInteger = 0, kF32 = 1, kF16 = 2, kBF16 = 3 };
 
 // Bytes of one element; 0 for kNone, kPacked and kQ8, which have no single element.
 inline constexpr size_t dtype_bytes(DType t) {

@@ -1,8 +1,7 @@
-#include "ops/define.h"
+#include "contract/view.h"
 
+#include <cinttypes>
 #include <cstdio>
-
-#include "format/packed.h"
 
 namespace runnel {
 
@@ -20,18 +19,6 @@ const char* dtype_name(DType t) {
     case DType::kQ8: return "q8";
   }
   return "unknown";
-}
-
-// Compiled with the whole registry, unlike the tables of a library with some operators only.
-const char* op_name(uint16_t op_number) {
-  switch (op_number) {
-#define RNL_OP(number, version, name, ...) \
-  case number:                             \
-    return #name;
-#include "ops/registry.inc"
-#undef RNL_OP
-    default: return nullptr;
-  }
 }
 
 const char* describe(const TensorView& t, char* buffer, size_t size) {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "format/enums.h"
+#include "contract/dtype.h"
 
 namespace runnel {
 
