@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "converter/convert.h"
+#include "converter/recipes/recipe.h"
 #include "converter/write/output.h"
 
 using namespace runnel::convert;
@@ -26,11 +27,33 @@ int run(const ConvertOptions& options) {
   return 0;
 }
 
+// A table in Markdown: converter/README.md holds what this prints.
+void print_families() {
+  const auto listed = [](const std::vector<const char*>& names) {
+    std::string text;
+    for (const char* name : names) text += (text.empty() ? "" : ", ") + std::string(name);
+    return text.empty() ? "-" : text;
+  };
+  std::vector<const Recipe*> recipes = all_recipes();
+  std::sort(recipes.begin(), recipes.end(),
+            [](const Recipe* a, const Recipe* b) { return std::string(a->name) < b->name; });
+  std::printf("| recipe | model_type in config.json | general.architecture in GGUF |\n|---|---|---|\n");
+  for (const Recipe* r : recipes)
+    std::printf("| %s | %s | %s |\n", r->name, listed(r->config).c_str(), listed(r->gguf).c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app("Turns a trained checkpoint into a Runnel model (.rnl).", "runnel-convert");
   app.set_version_flag("--version", "runnel-convert " RNL_VERSION);
+  app.add_flag_callback(
+      "--families",
+      [] {
+        print_families();
+        throw CLI::Success();
+      },
+      "prints the names that the recipes answer to, and ends");
   ConvertOptions options;
   std::string input, output, weights_file, lora, adapter, tokenizer, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input,

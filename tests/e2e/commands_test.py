@@ -7,7 +7,7 @@ import subprocess
 import sys
 import unittest
 
-from support import BIN, Case, run, write_ids, write_safetensors
+from support import BIN, GOLDENS, Case, run, write_ids, write_safetensors
 
 COMMANDS = ("run", "chat", "eval", "embed", "perplexity", "bench", "tokenize", "inspect", "devices")
 
@@ -113,6 +113,12 @@ class Commands(Case):
                 known = "default" in said or "REQUIRED" in said or re.search(r"=\S+", said) or any(f in said.split()[:2][0] for f in flags)
                 known = known or re.match(r"-(h|p)|--(load-state|save-state|file|in|out|dump|compare|version)\b", name)
                 self.assertTrue(known, f"{command} {said}")
+
+    def test_the_table_of_families_is_what_the_recipes_say(self):
+        table = run("runnel-convert", "--families").stdout
+        self.assertGreater(table.count("\n"), 50)
+        with open(os.path.join(GOLDENS, "..", "..", "converter", "README.md")) as f:
+            self.assertTrue(f.read().endswith("\n\n" + table), "the end of converter/README.md is to be what runnel-convert --families prints")
 
     def test_wrong_usage(self):
         cases = ((["foo", self.rnl], 'unknown command "foo"'), ([], "which command"), (["--foo"], 'unknown argument "--foo"'), (["run"], "model is missing"),
