@@ -4,7 +4,7 @@
 #   fetch   packages of model files and of the peer
 #   plots   what Python needs to make files of random weights
 #   peer    what llama.cpp's Vulkan backend needs to be built
-#   checks  the formatter, sanitizers, GCC, the Arm cross builds with their emulator (clang takes GCC's libraries and linker), and a Vulkan driver that needs no GPU
+#   checks  the formatter and clang-tidy, sanitizers, GCC, the Arm cross builds with their emulator (clang takes GCC's libraries and linker), and a Vulkan driver that needs no GPU
 #           (lavapipe) with the validation layers
 #   cycles  models of Arm cores
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
@@ -14,7 +14,7 @@ build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatb
 fetch=(ca-certificates python3 python3-pip)
 plots=(python3-venv)
 peer=(glslc spirv-headers libvulkan-dev)
-checks=(binutils clang-format-14 g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
+checks=(binutils clang-format-14 clang-tidy-14 g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
 cycles=(llvm-14 llvm-19)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

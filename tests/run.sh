@@ -2,7 +2,7 @@
 # Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
 #   default  the format of the C++ code; release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
 #            TSan; operators for aarch64 by clang under emulation, every kernel (NEON, dotprod, i8mm), and some again on CPUs that have fewer
-#   --all    also the GCC build, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the builds for aarch64 and armv7 have, by
+#   --all    also the GCC build, clang-tidy, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the builds for aarch64 and armv7 have, by
 #            clang and by GCC, their operators on each kind of CPU, budgets of cycles, and ten times longer fuzzing
 # The last line says `N passed, N failed`, summed over all runs; the exit code is 0 only when nothing failed.
 set -uo pipefail
@@ -111,6 +111,8 @@ else
     if build $preset; then every_cpu $preset '' '-L ops'; fi
   done
   if build gcc; then check gcc; fi
+  note "clang-tidy"
+  if bash tests/tidy.sh; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
   note "Arm: budgets of cycles"
   if bash tests/bench/arm.sh --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
   note "Gemma 3: download, conversion, tokenizer"
