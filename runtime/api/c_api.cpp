@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "api/handles.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "cpu/token_threads.h"
 #include "session/embed.h"
@@ -17,23 +18,6 @@ thread_local char g_message[kMessageBytes];
 static_assert(int(Code::kInternal) == RNL_INTERNAL && int(Code::kNonFinite) == RNL_NON_FINITE &&
               int(Code::kContextFull) == RNL_CONTEXT_FULL);
 static_assert(int(DType::kI64) == RNL_I64 && int(DType::kQ8) == RNL_Q8);
-
-Status plan_options(const rnl_session_options* given, rnl_session_options* o, PlanOptions* p) {
-  RNL_TRY(read_options(given, o, "session options"));
-  RNL_CHECK_ARG(o->kv == 0 || o->kv == RNL_F32 || o->kv == RNL_F16 || o->kv == RNL_Q8,
-                "kv is %d; RNL_F32, RNL_F16 and RNL_Q8 are possible", o->kv);
-  RNL_CHECK_ARG(o->backend == RNL_BACKEND_CPU || o->backend == RNL_BACKEND_VULKAN, "backend %d is unknown", o->backend);
-  p->context = o->context;
-  p->chunk = o->chunk;
-  p->rows = o->rows == 0 ? 1 : o->rows;
-  p->rollback = o->rollback_window == 0 ? 64 : o->rollback_window == -1 ? 0 : o->rollback_window;
-  RNL_CHECK_ARG(p->rollback >= 0, "rollback_window is %lld", static_cast<long long>(p->rollback));
-  p->kv = DType(o->kv);
-  p->budget_bytes = o->budget_bytes;
-  p->backend = BackendKind(o->backend);
-  if (o->snapshot_every) p->snapshot_every = o->snapshot_every;
-  return Status::ok();
-}
 
 rnl_memory to_memory(const MemoryReport& m) {
   rnl_memory out{};
@@ -67,6 +51,39 @@ Status to_io(const rnl_tensor* tensors, size_t count, bool is_output, IoTensor* 
   return Status::ok();
 }
 
+// The caller's block sink as the core's.
+struct BlockSink {
+  const ProgramInfo* info;
+  rnl_output_fn fn;
+  void* user;
+
+  static Status deliver(void* context, uint32_t index, const TensorView& block, int64_t first_row) {
+    const BlockSink& k = *static_cast<BlockSink*>(context);
+    rnl_tensor t{};
+    t.name = k.info->values[k.info->outputs[index]].name;
+    t.dtype = int32_t(block.dtype);
+    t.rank = block.rank;
+    std::memcpy(t.dims, block.dims, sizeof t.dims);
+    t.data = block.data;
+    t.bytes = view_bytes(block);
+    return k.fn(k.user, &t, first_row) ? Status::make(Code::kCancelled, "cancelled by the output callback")
+                                       : Status::ok();
+  }
+};
+
+// Bits of the outputs of these names.
+Status find_outputs(const ProgramInfo& info, const char* const* names, size_t count, uint64_t* bits) {
+  RNL_CHECK_ARG(names || count == 0, "outputs is null");
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t k = 0;
+    while (k < info.outputs.size() && (!names[i] || std::strcmp(info.values[info.outputs[k]].name, names[i]) != 0)) ++k;
+    RNL_CHECK_ARG(k < info.outputs.size() && k < 64, "program \"%s\" has no output \"%.80s\"", info.name,
+                  names[i] ? names[i] : "");
+    *bits |= uint64_t(1) << k;
+  }
+  return Status::ok();
+}
+
 // Before the engine's first session: what runs relies on the number.
 void choose_token_threads(rnl_engine& engine) {
   std::lock_guard<std::mutex> lock(engine.mutex);
@@ -76,6 +93,23 @@ void choose_token_threads(rnl_engine& engine) {
 }
 
 }  // namespace
+
+Status plan_options(const rnl_session_options* given, rnl_session_options* o, PlanOptions* p) {
+  RNL_TRY(read_options(given, o, "session options"));
+  RNL_CHECK_ARG(o->kv == 0 || o->kv == RNL_F32 || o->kv == RNL_F16 || o->kv == RNL_Q8,
+                "kv is %d; RNL_F32, RNL_F16 and RNL_Q8 are possible", o->kv);
+  RNL_CHECK_ARG(o->backend == RNL_BACKEND_CPU || o->backend == RNL_BACKEND_VULKAN, "backend %d is unknown", o->backend);
+  p->context = o->context;
+  p->chunk = o->chunk;
+  p->rows = o->rows == 0 ? 1 : o->rows;
+  p->rollback = o->rollback_window == 0 ? 64 : o->rollback_window == -1 ? 0 : o->rollback_window;
+  RNL_CHECK_ARG(p->rollback >= 0, "rollback_window is %lld", static_cast<long long>(p->rollback));
+  p->kv = DType(o->kv);
+  p->budget_bytes = o->budget_bytes;
+  p->backend = BackendKind(o->backend);
+  if (o->snapshot_every) p->snapshot_every = o->snapshot_every;
+  return Status::ok();
+}
 
 rnl_status_code report(Status status) {
   if (!status.is_ok()) std::snprintf(g_message, sizeof g_message, "%s", status.message());
@@ -195,6 +229,13 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
   out.has_chat = root.chat() || root.chat_program();
   auto width = embedding_width(*model->model);
   if (width.is_ok() && width.value() <= INT32_MAX) out.embedding = int32_t(width.value());
+  out.format_major = root.version_major(), out.format_minor = root.version_minor();
+  out.converter = p ? text(p->converter()) : "";
+  out.source_sha256 = p ? text(p->source_sha256()) : "";
+  out.source_bytes = p ? p->source_bytes() : 0;
+  out.source_tensor_bytes = p ? p->source_tensor_bytes() : 0;
+  out.file_bytes = model->model->file_bytes();
+  if (const Model* base = model->model->base()) out.adapter_bytes = out.file_bytes - base->file_bytes();
   return report(write_struct(info, out, "info"));
 }
 
@@ -301,35 +342,28 @@ rnl_status_code rnl_session_run(rnl_session* session, const char* program, const
   });
 }
 
+rnl_status_code rnl_session_run_named_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs,
+                                             size_t input_count, const char* const* outputs, size_t output_count,
+                                             int32_t all_rows, rnl_output_fn output, void* user) {
+  return call_session(session, [&](Session& s) -> Status {
+    if (!output) return null_argument("output");
+    IoTensor in[kMaxIo];
+    RNL_TRY(to_io(inputs, input_count, false, in));
+    BlockSink sink{s.model().find_program(program), output, user};
+    Session::RunOptions o;
+    if (sink.info) RNL_TRY(find_outputs(*sink.info, outputs, output_count, &o.wanted_outputs));
+    o.program = program;
+    o.rows_all = all_rows != 0;
+    o.top_logits = s.top_logits();
+    o.sink_context = &sink;
+    o.sink = BlockSink::deliver;
+    return run_stream(s, in, input_count, o);
+  });
+}
+
 rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs,
                                        size_t input_count, int32_t all_rows, rnl_output_fn output, void* user) {
-  if (!session || !output) return report(null_argument("session or output"));
-  IoTensor in[kMaxIo];
-  Status s = to_io(inputs, input_count, false, in);
-  if (!s.is_ok()) return report(std::move(s));
-  struct Sink {
-    const ProgramInfo* info;
-    rnl_output_fn fn;
-    void* user;
-  } sink{session->session->model().find_program(program), output, user};
-  Session::RunOptions o;
-  o.program = program;
-  o.rows_all = all_rows != 0;
-  o.top_logits = session->session->top_logits();
-  o.sink_context = &sink;
-  o.sink = [](void* context, uint32_t index, const TensorView& block, int64_t first_row) -> Status {
-    const Sink& k = *static_cast<Sink*>(context);
-    rnl_tensor t{};
-    t.name = k.info->values[k.info->outputs[index]].name;
-    t.dtype = int32_t(block.dtype);
-    t.rank = block.rank;
-    std::memcpy(t.dims, block.dims, sizeof t.dims);
-    t.data = block.data;
-    t.bytes = view_bytes(block);
-    return k.fn(k.user, &t, first_row) ? Status::make(Code::kCancelled, "cancelled by the output callback")
-                                       : Status::ok();
-  };
-  return call_session(session, [&](Session& running) { return run_stream(running, in, input_count, o); });
+  return rnl_session_run_named_blocks(session, program, inputs, input_count, nullptr, 0, all_rows, output, user);
 }
 
 rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count,
@@ -379,6 +413,23 @@ rnl_status_code rnl_session_save(const rnl_session* session, const char* path) {
 }
 rnl_status_code rnl_session_restore(rnl_session* session, const char* path) {
   return call_session(session, [&](Session& s) { return path ? s.load(path) : null_argument("path"); });
+}
+
+rnl_status_code rnl_saved_options(const char* path, rnl_session_options* options, int64_t* position) {
+  if (!path || !options || !position) return report(null_argument("path, options or position"));
+  auto file = FileView::open(path, false);
+  if (!file.is_ok()) return report(file.take_status());
+  StateHeader h{};
+  if (file.value().size() >= sizeof h) std::memcpy(&h, file.value().data(), sizeof h);
+  if (std::memcmp(h.magic, "RNLSTATE", sizeof h.magic) != 0 || h.version != kStateVersion || h.position < 0 ||
+      h.position > kMaxSize)
+    return report(Status::make(Code::kStateMismatch, "%s: no saved state of this version", path));
+  rnl_session_options out{};
+  out.context = h.context, out.chunk = h.chunk, out.kv = int32_t(h.kv);
+  out.rollback_window = h.rollback > 0 ? h.rollback : -1;
+  Status s = write_struct(options, out, "options");
+  if (s.is_ok()) *position = h.position;
+  return report(std::move(s));
 }
 
 rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy) {

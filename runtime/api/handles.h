@@ -97,6 +97,8 @@ Status read_options(const T* given, T* out, const char* what) {
   out->struct_size = sizeof(T);
   return Status::ok();
 }
+// The caller's options, null for the defaults, as they were given and as the planner takes them.
+Status plan_options(const rnl_session_options* given, rnl_session_options* o, PlanOptions* p);
 // Fills the part of the caller's struct that it knows.
 template <class T>
 Status write_struct(T* to, T from, const char* what) {

@@ -9,13 +9,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "api/handles.h"
 #include "base/clock.h"
 #include "cli/common.h"
+#include "cli/inside/memory_bound.h"
 #include "cli/lines.h"
-#include "cli/memory_bound.h"
-#include "cpu/features.h"
-#include "text/sampler.h"
 
 namespace runnel::cli {
 namespace {
@@ -30,80 +27,71 @@ uint64_t next_random(uint64_t* state) {
   return z ^ (z >> 31);
 }
 
-struct Argmax {
-  int32_t id = 0;
-  bool is_screened = false;  // logits that cannot be the highest were left out
-};
-
-Status take_argmax(void* context, uint32_t, const TensorView& block, int64_t) {
-  const float* x = static_cast<const float*>(block.data);
-  const int64_t n = int64_t(view_bytes(block) / sizeof(float));
-  auto best = argmax(x, int32_t(n));
-  if (!best.is_ok()) return best.take_status();
-  *static_cast<Argmax*>(context) = {best.value(), std::isinf(x[0]) || std::isinf(x[n - 1])};
-  return Status::ok();
-}
-
-// One session that is fed ids.
+// One session that is fed ids and goes on from them greedily, as an app has it do.
 class Runner {
  public:
-  explicit Runner(Session& session) : session_(session) {}
-  // Feeds ids; with want_token the greedy choice after the last one is returned.
-  int32_t feed(const int32_t* ids, int64_t count, bool want_token) {
+  explicit Runner(const rnl::Session& session) : session_(session.get()) {
+    greedy_.struct_size = sizeof greedy_;
+    greedy_.sampling.struct_size = sizeof greedy_.sampling;
+    greedy_.ignore_end = 1;
+  }
+  // Feeds ids, none: the token that was chosen last; then chooses `tokens` tokens and feeds all but the last.
+  void generate(const int32_t* ids, int64_t count, int64_t tokens) {
+    greedy_.max_tokens = tokens;
+    int64_t generated = 0;
+    check(rnl_session_generate(
+        session_, ids, size_t(count), &greedy_, [](void*, int32_t, const char*, size_t) { return 0; }, nullptr,
+        &generated));
+    if (generated != tokens) throw Failure("the model chose no token after " + std::to_string(generated));
+  }
+  // Feeds ids and makes no logits.
+  void feed(const int32_t* ids, int64_t count) {
     int32_t none = 0;
-    IoTensor in[2] = {{"ids", DType::kI32, 1, {count}, const_cast<int32_t*>(ids), size_t(count) * 4},
-                      {"rows", DType::kI32, 1, {0}, &none, 0}};
-    Argmax best;
-    Session::RunOptions o;
-    o.sink = take_argmax;
-    o.sink_context = &best;
-    o.top_logits = 1;
-    o.choice = &best.id;
-    o.choose_among = INT32_MAX;
-    Status s = session_.run(in, want_token ? 1 : 2, o);
-    if (!s.is_ok()) throw Failure(s.message());
-    if (want_token && count == 1) ++(best.is_screened ? screened_ : full_);
-    return best.id;
+    const rnl_tensor in[2] = {{"ids", RNL_I32, 1, {count}, const_cast<int32_t*>(ids), size_t(count) * 4},
+                              {"rows", RNL_I32, 1, {0}, &none, 0}};
+    check(rnl_session_run(session_, nullptr, in, 2, nullptr, 0));
   }
-  // As feed() with one id. *bytes: what it would read at a position of the stream; 0 on a device.
-  int32_t feed_and_count(int32_t id, int64_t position, uint64_t* bytes) {
-    struct Watch {
-      const Session* session;
-      int64_t position;
-      uint64_t bytes;
-    } watch{&session_, position, 0};
-    session_.set_observer(
-        [](void* context, const ObservedOp& op) -> Status {
-          Watch& w = *static_cast<Watch*>(context);
-          w.bytes += bytes_read(*w.session, op, w.position);
-          return Status::ok();
+  // Whether logits that cannot be the highest are left out, as far as one token tells.
+  bool is_screened(const int32_t* id) {
+    const rnl_tensor in{"ids", RNL_I32, 1, {1}, const_cast<int32_t*>(id), 4};
+    bool screened = false;
+    rnl_session_set_top_logits(session_, 1);
+    const rnl::Status s = rnl_session_run_blocks(
+        session_, nullptr, &in, 1, 0,
+        [](void* user, const rnl_tensor* t, int64_t) {
+          const float* x = static_cast<const float*>(t->data);
+          const size_t n = t->bytes / sizeof(float);
+          if (std::strcmp(t->name, "logits") == 0) *static_cast<bool*>(user) = std::isinf(x[0]) || std::isinf(x[n - 1]);
+          return 0;
         },
-        &watch);
-    const int32_t next = feed(&id, 1, true);
-    session_.set_observer(nullptr, nullptr);
-    *bytes = watch.bytes;
-    return next;
+        &screened);
+    rnl_session_set_top_logits(session_, 0);
+    check(s);
+    return screened;
   }
-  // What most of the decoded tokens had.
-  const char* head() const { return screened_ > full_ ? "screened" : "full"; }
 
  private:
-  Session& session_;
-  int64_t screened_ = 0, full_ = 0;
+  rnl_session* session_;
+  rnl_generate_options greedy_{};
 };
 
-int64_t vocabulary_of(const Model& model) {
-  const ProgramInfo& p = model.programs()[0];
-  for (uint32_t v : p.outputs) {
-    const ValueInfo& info = p.values[v];
-    if (std::strcmp(info.name, "logits") != 0 || info.shape.rank != 2) continue;
-    auto n = model.exprs().evaluate(info.shape.dims[1], SymbolValues{});
-    if (n.is_ok() && n.value() > 0) return n.value();
+int64_t vocabulary_of(const rnl::Model& model) {
+  for (const rnl_value_info& v : model.outputs(nullptr)) {
+    if (std::strcmp(v.name, "logits") != 0 || v.rank != 2) continue;
+    char* end;
+    const int64_t n = std::strtoll(v.sizes[1], &end, 10);
+    if (*end == 0 && n > 0) return n;
   }
   throw Failure("bench needs a language model: a program with the output logits [rows, vocabulary]");
 }
 
-const char* kv_name(const Plan& plan) { return plan.states.empty() ? "none" : dtype_name(plan.states[0].dtype); }
+// Of the first state.
+std::string kv_name(const rnl::Model& model, const rnl_session_options& options) {
+  const auto states = model.states();
+  if (states.empty()) return "none";
+  const int32_t dtype = options.kv && states[0].kind != RNL_STATE_RECURRENT ? options.kv : states[0].dtype;
+  return dtype == RNL_F32 ? "f32" : dtype == RNL_F16 ? "f16" : dtype == RNL_Q8 ? "q8" : std::to_string(dtype);
+}
 
 // The process's own peak: what getrusage tells goes over fork and exec, so it may be the parent's.
 uint64_t peak_bytes() {
@@ -115,6 +103,26 @@ uint64_t peak_bytes() {
   return uint64_t(usage.ru_maxrss) * 1024;
 }
 
+json memory_json(const rnl_memory& m) {
+  return {{"weights", m.weights}, {"state", m.state},         {"arena", m.arena},
+          {"packed", m.packed},   {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
+}
+
+json device_of(const rnl::Session& session) {
+  rnl_backend_info b{};
+  b.struct_size = sizeof b;
+  rnl_session_get_backend(session.get(), &b);
+  return {{"name", b.device},
+          {"bytes", b.device_bytes},
+          {"driver_ms", double(b.driver_ns) / 1e6},
+          {"pipeline_ms", double(b.pipeline_ns) / 1e6},
+          {"pipelines", b.pipelines},
+          {"pipelines_cached", b.pipelines_cached},
+          {"submissions", b.submissions},
+          {"cpu_operators", b.cpu_operators},
+          {"copied_bytes", b.copied_bytes}};
+}
+
 }  // namespace
 
 int cmd_bench(const Options& o) {
@@ -122,9 +130,9 @@ int cmd_bench(const Options& o) {
   std::vector<double> load_ms, first_ms, prefill, decode;
   json planned;
   int threads = 0;
-  std::string kv, head;
+  std::string kv, head = "full";
   json device;
-  int token_threads = 0;
+  int few = 0;
   uint64_t token_bytes = 0, peak = 0;
   double gb_per_s = 0;
   std::vector<int32_t> ids;
@@ -132,64 +140,54 @@ int cmd_bench(const Options& o) {
     const uint64_t t0 = now_ns();
     Opened opened;
     open(o, &opened);
-    rnl::Session handle;
-    check(handle.create(opened.model, session_options(o, need)));
+    const rnl_session_options options = session_options(o, need);
+    rnl::Session session;
+    check(session.create(opened.model, options));
     const uint64_t t1 = now_ns();
     load_ms.push_back(double(t1 - t0) / 1e6);
-    Session& session = *handle.get()->session;
-    Trace trace(o, handle.get());
+    Trace trace(o, session.get());
     if (ids.empty()) {
-      const int64_t vocabulary = vocabulary_of(session.model());
+      const int64_t vocabulary = vocabulary_of(opened.model);
       uint64_t state = o.seed;
       for (int64_t i = 0; i < std::max<int64_t>(std::max(o.prompt_tokens, o.depth), 1); ++i)
         ids.push_back(int32_t(next_random(&state) % uint64_t(vocabulary)));
     }
     Runner runner(session);
     if (o.prompt_tokens > 0) {
-      runner.feed(ids.data(), o.prompt_tokens, true);
+      runner.generate(ids.data(), o.prompt_tokens, 1);
       first_ms.push_back(double(now_ns() - t0) / 1e6);
       // The first run also pages the weights in: it counts for the first token, a second one for the speed.
       session.reset();
       const uint64_t t2 = now_ns();
-      runner.feed(ids.data(), o.prompt_tokens, true);
+      runner.generate(ids.data(), o.prompt_tokens, 1);
       prefill.push_back(double(o.prompt_tokens) * 1e9 / double(now_ns() - t2));
     }
     if (o.gen_tokens > 0) {
       session.reset();
-      if (o.depth > 0) runner.feed(ids.data(), o.depth, false);
-      int32_t token = runner.feed_and_count(ids[0], o.depth + 1 + o.gen_tokens / 2, &token_bytes);
+      head = runner.is_screened(ids.data()) ? "screened" : "full";
+      session.reset();
+      if (o.depth > 0) runner.feed(ids.data(), o.depth);
+      token_bytes =
+          bytes_read(session.get(), o.depth + 1 + o.gen_tokens / 2, [&] { runner.generate(ids.data(), 1, 1); });
       const uint64_t t5 = now_ns();
-      for (int64_t i = 0; i < o.gen_tokens; ++i) token = runner.feed(&token, 1, true);
+      runner.generate(nullptr, 0, o.gen_tokens);
       decode.push_back(double(o.gen_tokens) * 1e9 / double(now_ns() - t5));
     }
     trace.finish();
-    ThreadPool* few = thread_pool_part(opened.engine.get()->pool);
-    token_threads = thread_pool_size(few);
+    few = token_threads(session.get());
     if (r + 1 == o.repeat) {
       peak = peak_bytes();  // reading all weights comes after it
-      if (token_bytes > 0) gb_per_s = read_gb_per_s(session.model(), few);
+      if (token_bytes > 0) gb_per_s = read_gb_per_s(session.get());
     }
-    const MemoryReport m = session.memory();
-    planned = {{"weights", m.weights}, {"state", m.state},         {"arena", m.arena},
-               {"packed", m.packed},   {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
+    rnl_memory m{};
+    m.struct_size = sizeof m;
+    check(rnl_session_get_memory(session.get(), &m));
+    planned = memory_json(m);
     threads = opened.engine.threads();
-    kv = kv_name(session.plan());
-    head = runner.head();
-    if (const Backend* b = session.backend()) {
-      const BackendStats s = b->stats();
-      device = {{"name", b->device_name()},
-                {"bytes", b->device_bytes()},
-                {"driver_ms", double(s.driver_ns) / 1e6},
-                {"pipeline_ms", double(s.pipeline_ns) / 1e6},
-                {"pipelines", s.pipelines},
-                {"pipelines_cached", s.pipelines_cached},
-                {"submissions", s.submissions},
-                {"cpu_operators", s.cpu_ops},
-                {"copied_bytes", s.copied_bytes}};
-    }
+    kv = kv_name(opened.model, options);
+    if (o.backend == "vulkan") device = device_of(session);
   }
-  char cpu[96];
-  cpu_name(cpu, sizeof cpu);
+  const std::string cpu = name_of_cpu();
   const double bound_share = gb_per_s > 0 ? double(token_bytes) * median(decode) / 1e9 / gb_per_s : 0;
   if (o.json) {
     json out = {{"prefill_tokens_per_s", median(prefill)},
@@ -204,14 +202,14 @@ int cmd_bench(const Options& o) {
                 {"kv", kv},
                 {"depth", o.depth},
                 {"head", head},
-                {"token_threads", token_threads}};
+                {"token_threads", few}};
     if (token_bytes > 0)
       out.update({{"read_gb_per_s", gb_per_s}, {"bytes_per_token", token_bytes}, {"bound_share", bound_share}});
     if (!device.is_null()) out["device"] = device;
     std::printf("%s\n", json_text(out).c_str());
     return 0;
   }
-  std::printf("%s, %d threads (%d for one token), kv %s, output matrix %s\n", cpu, threads, token_threads, kv.c_str(),
+  std::printf("%s, %d threads (%d for one token), kv %s, output matrix %s\n", cpu.c_str(), threads, few, kv.c_str(),
               head.c_str());
   if (!prefill.empty())
     std::printf("prefill %lld tokens    %10.1f tokens/s\n", static_cast<long long>(o.prompt_tokens), median(prefill));

@@ -9,7 +9,6 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "api/handles.h"
 #include "cli/common.h"
 #include "cli/json_text.h"
 #include "cli/lines.h"
@@ -80,14 +79,12 @@ class Chat {
 // Templates change the ends of answers, those of thinking models all but the end. Attention keeps its slots anyway;
 // recurrent states are computed again from a checkpoint at most as old as the window.
 rnl_session_options Chat::options() const {
-  const Model& model = *opened_.model.get()->model;
   const Saved saved = o_.load_state.empty() ? Saved{0, rnl::session_options()} : read_saved(o_.load_state);
-  const int64_t context = saved.options.context && reads_context(model)
+  const int64_t context = saved.options.context && reads_context(opened_.model)
                               ? saved.options.context
                               : std::max(default_context(opened_.model), saved.options.context);
   rnl_session_options s = session_options(o_, context);
-  const bool recurs = std::any_of(model.states().begin(), model.states().end(),
-                                  [](const StateInfo& state) { return state.is_recurrent(); });
+  const bool recurs = has_state(opened_.model, RNL_STATE_RECURRENT);
   constexpr int64_t kWindow = 64, kLongWindow = 1024;
   s.rollback_window = !recurs ? kWindow : o_.max_tokens ? std::clamp(o_.max_tokens, kWindow, kLongWindow) : kLongWindow;
   continue_saved(saved, &s);

@@ -8,7 +8,6 @@
 #include <limits>
 
 #include "base/clock.h"
-#include "session/session.h"
 #include "text/utf8.h"
 
 namespace runnel::cli {
@@ -82,22 +81,23 @@ std::string reason(const rnl::Status& s, const char* more) {
          (s.code() == RNL_CONTEXT_FULL ? std::string("; ") + more + "a larger --context makes room" : std::string());
 }
 
+bool reads_context(const rnl::Model& model) {
+  for (const rnl_program_info& p : model.programs())
+    for (const rnl_value_info& v : model.inputs(p.name))
+      if (v.role == RNL_ROLE_CONTEXT) return true;
+  return false;
+}
+
+bool has_state(const rnl::Model& model, rnl_state_kind kind) {
+  const auto states = model.states();
+  return std::any_of(states.begin(), states.end(), [&](const rnl_state_info& s) { return s.kind == kind; });
+}
+
 Saved read_saved(const std::string& path) {
-  auto file = FileView::open(path.c_str(), false);
-  if (!file.is_ok()) throw Failure(file.take_status().message());
-  StateHeader h{};
-  if (file.value().size() < sizeof h) throw Failure(path + ": not restored: too short for a saved state");
-  std::memcpy(&h, file.value().data(), sizeof h);
   Saved saved{0, rnl::session_options()};
-  // What else may be wrong with it is told when it is restored.
-  if (std::memcmp(h.magic, "RNLSTATE", sizeof h.magic) != 0 || h.version != kStateVersion || h.position < 0 ||
-      h.position > kMaxSize)
-    return saved;
-  saved.position = h.position;
-  saved.options.context = h.context;
-  saved.options.chunk = h.chunk;
-  saved.options.rollback_window = h.rollback > 0 ? h.rollback : -1;
-  saved.options.kv = int32_t(h.kv);
+  const rnl::Status s = rnl_saved_options(path.c_str(), &saved.options, &saved.position);
+  // What is no saved stream is told when it is restored.
+  if (!s && s.code() != RNL_STATE_MISMATCH) throw Failure(s.message());
   return saved;
 }
 

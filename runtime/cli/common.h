@@ -78,6 +78,11 @@ int cmd_devices(const Options& o);
 // Options of a session as typed; context 0 becomes `need` tokens.
 rnl_session_options session_options(const Options& o, int64_t need);
 rnl_generate_options generate_options(const Options& o);
+// Tokens of a pass where the options say nothing.
+inline constexpr int64_t kPass = 256;
+// Whether it computes with the context itself: a saved stream then goes on with the same alone.
+bool reads_context(const rnl::Model& model);
+bool has_state(const rnl::Model& model, rnl_state_kind kind);
 // The model's, at most 4096.
 int64_t default_context(const rnl::Model& model);
 // Why a call failed, with what helps where the context is full.

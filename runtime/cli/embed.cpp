@@ -4,7 +4,6 @@
 
 #include "cli/call.h"
 #include "cli/lines.h"
-#include "session/embed.h"
 
 namespace runnel::cli {
 namespace {
@@ -24,9 +23,7 @@ std::vector<int32_t> given_ids(const json& line, size_t number) {
 }
 
 // Rows of hidden states at once. Where the program makes logits too, memory is planned for as many rows of those.
-int64_t rows_at_once(const Model& model) {
-  return model.programs()[0].outputs.size() > 1 ? kRowsPerBlock : kDefaultChunk;
-}
+int64_t rows_at_once(const rnl::Model& model) { return model.programs().at(0).outputs > 1 ? kRowsPerBlock : kPass; }
 
 }  // namespace
 
@@ -47,10 +44,10 @@ int cmd_embed(const Options& o) {
     if (texts.empty()) throw Failure(o.in + ": no lines");
   }
   for (const auto& ids : texts) longest = std::max(longest, ids.size());
-  auto width = embedding_width(*opened.model.get()->model);
-  if (!width.is_ok()) throw Failure(width.take_status().message());
+  // Without embeddings the call says why there are none.
+  const size_t width = size_t(std::max(opened.model.info().embedding, 1));
   rnl_session_options so = session_options(o, int64_t(longest));
-  so.rows = rows_at_once(*opened.model.get()->model);
+  so.rows = rows_at_once(opened.model);
   rnl::Session session;
   check(session.create(opened.model, so));
   Trace trace(o, session.get());
@@ -64,11 +61,11 @@ int cmd_embed(const Options& o) {
   std::vector<float> vectors, one;
   Progress progress("embed", int64_t(texts.size()));
   for (const auto& ids : texts) {
-    rnl::Status s = session.embed(ids, &one, size_t(width.value()), &eo);
+    rnl::Status s = session.embed(ids, &one, width, &eo);
     if (s.code() == RNL_DEVICE_LOST) {
       tell(s.message());
       check(session.recover());
-      s = session.embed(ids, &one, size_t(width.value()), &eo);
+      s = session.embed(ids, &one, width, &eo);
     }
     check(s);
     vectors.insert(vectors.end(), one.begin(), one.end());
@@ -82,7 +79,7 @@ int cmd_embed(const Options& o) {
   }
   SafetensorsWriter writer(
       o.out,
-      {{"embeddings", RNL_F32, {int64_t(texts.size()), width.value()}, nullptr, vectors.size() * sizeof(float)}});
+      {{"embeddings", RNL_F32, {int64_t(texts.size()), int64_t(width)}, nullptr, vectors.size() * sizeof(float)}});
   writer.write(0, 0, vectors.data(), vectors.size() * sizeof(float));
   writer.commit();
   return 0;

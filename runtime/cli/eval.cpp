@@ -11,38 +11,64 @@ namespace {
 
 struct BlockSink {
   SafetensorsWriter* writer;
-  const std::vector<int>* places;  // of each output of the program among those that are written; -1: not written
+  const std::vector<NamedTensor>* outputs;  // in the writer's order
   Progress* progress;
   std::string error;
 };
 
-Status write_block(void* context, uint32_t output, const TensorView& block, int64_t first_row) {
-  auto& sink = *static_cast<BlockSink*>(context);
-  const size_t bytes = view_bytes(block), row = block.rank && block.dims[0] ? bytes / size_t(block.dims[0]) : bytes;
+int write_block(void* user, const rnl_tensor* block, int64_t first_row) {
+  auto& sink = *static_cast<BlockSink*>(user);
+  const size_t row = block->rank && block->dims[0] ? block->bytes / size_t(block->dims[0]) : block->bytes;
+  size_t place = 0;
+  while (sink.outputs->at(place).name != block->name) ++place;
   try {
-    sink.writer->write(size_t(sink.places->at(output)), row * size_t(first_row), block.data, bytes);
+    sink.writer->write(place, row * size_t(first_row), block->data, block->bytes);
   } catch (const std::exception& e) {
     sink.error = e.what();
-    return Status::make(Code::kCancelled, "cancelled");
+    return 1;
   }
-  if (block.rank) sink.progress->update(first_row + block.dims[0]);
-  return Status::ok();
+  if (block->rank) sink.progress->update(first_row + block->dims[0]);
+  return 0;
 }
 
-// Bits of the outputs that are wanted by name; 0: none is named.
-uint64_t wanted_outputs(const ProgramInfo& info, const std::vector<std::string>& names) {
-  uint64_t wanted = 0;
-  for (const std::string& name : names) {
-    uint32_t i = 0;
-    while (i < std::min<size_t>(info.outputs.size(), 64) && info.values[info.outputs[i]].name != name) ++i;
-    if (i == std::min<size_t>(info.outputs.size(), 64)) {
-      std::string known;
-      for (uint32_t v : info.outputs) known += (known.empty() ? "" : ", ") + std::string(info.values[v].name);
-      throw Failure(std::string("program \"") + info.name + "\" has no output \"" + name + "\"; it has " + known);
-    }
-    wanted |= uint64_t(1) << i;
+// Those that are named, else all that are not optional.
+std::vector<std::string> wanted_outputs(const rnl::Model& model, const rnl_program_info& program,
+                                        const std::vector<std::string>& names) {
+  std::vector<std::string> wanted;
+  std::string known;
+  for (const rnl_value_info& v : model.outputs(program.name)) {
+    known += (known.empty() ? "" : ", ") + std::string(v.name);
+    const bool is_named = std::find(names.begin(), names.end(), v.name) != names.end();
+    if (is_named || (names.empty() && !v.optional)) wanted.push_back(v.name);
   }
+  for (const std::string& name : names)
+    if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
+      throw Failure(std::string("program \"") + program.name + "\" has no output \"" + name + "\"; it has " + known);
   return wanted;
+}
+
+rnl_program_info find_program(const rnl::Model& model, const std::string& name) {
+  for (const rnl_program_info& p : model.programs())
+    if (name.empty() || name == p.name) return p;
+  throw Failure("the model has no program \"" + name + "\"");
+}
+
+// Shape and room of an output of a call that gives all rows.
+NamedTensor output_of(const rnl::Session& session, const rnl_program_info& program,
+                      const std::vector<rnl_tensor>& inputs, const std::string& name) {
+  rnl_tensor t{};
+  t.name = name.c_str();
+  check(rnl_session_output_shapes(session.get(), program.name, inputs.data(), inputs.size(), 1, &t, 1));
+  return {name, t.dtype, std::vector<int64_t>(t.dims, t.dims + t.rank), nullptr, t.bytes};
+}
+
+int64_t length_of_stream(const rnl::Model& model, const rnl_program_info& program,
+                         const std::vector<NamedTensor>& given) {
+  for (const rnl_value_info& v : model.inputs(program.name))
+    for (const NamedTensor& t : given)
+      if (t.name == v.name && v.rank && !t.dims.empty() && *program.stream && std::string(program.stream) == v.sizes[0])
+        return t.dims[0];
+  return 0;
 }
 
 }  // namespace
@@ -52,7 +78,7 @@ int cmd_eval(const Options& o) {
   const std::vector<NamedTensor> given = read_safetensors(o.in, &file);
   Opened opened;
   open(o, &opened);
-  const ProgramInfo& info = find_program(*opened.model.get()->model, o.program);
+  const rnl_program_info program = find_program(opened.model, o.program);
   rnl_session_options so = session_options(o, longest_axis(given));
   so.rows = kRowsPerBlock;
   rnl::Session session;
@@ -61,40 +87,19 @@ int cmd_eval(const Options& o) {
 
   std::vector<rnl_tensor> inputs;
   for (const NamedTensor& t : given) inputs.push_back(to_tensor(t));
-  const Plan& plan = session.get()->session->plan();
-  const PlannedProgram& program = plan.programs[size_t(&info - &plan.model->programs()[0])];
-  const CallBinding symbols = call_symbols(plan, program, inputs);
   std::vector<NamedTensor> outputs;
-  std::vector<int> places;
-  Session::RunOptions run;
-  run.wanted_outputs = wanted_outputs(info, o.outputs);
-  for (uint32_t i = 0; i < info.outputs.size(); ++i) {
-    places.push_back(-1);
-    if (run.wanted_outputs ? !(run.wanted_outputs >> i & 1) : i >= info.required_outputs) continue;
-    places.back() = int(outputs.size());
-    const ValueInfo& v = info.values[info.outputs[i]];
-    TensorView view{};
-    Status s = evaluate_shape(*plan.model, v.shape, symbols, v.name, &view);
-    if (!s.is_ok()) throw Failure(s.message());
-    view.dtype = v.dtype;
-    outputs.push_back({v.name, int32_t(view.dtype), std::vector<int64_t>(view.dims, view.dims + view.rank), nullptr,
-                       view_bytes(view)});
-  }
+  for (const std::string& name : wanted_outputs(opened.model, program, o.outputs))
+    outputs.push_back(output_of(session, program, inputs, name));
+  std::vector<const char*> names;
+  for (const NamedTensor& t : outputs) names.push_back(t.name.c_str());
   SafetensorsWriter writer(o.out, outputs);
-  Progress progress("eval", program.stream_symbol >= 0 ? symbols.v[program.stream_symbol] : 0);
-  BlockSink sink{&writer, &places, &progress, {}};
-  run.program = info.name;
-  run.rows_all = true;
-  run.sink = write_block;
-  run.sink_context = &sink;
-  std::vector<IoTensor> in;
-  for (const rnl_tensor& t : inputs) {
-    in.push_back({t.name, DType(t.dtype), t.rank, {}, t.data, t.bytes});
-    std::copy(t.dims, t.dims + t.rank, in.back().dims);
-  }
-  Status s = session.get()->session->run(in.data(), in.size(), run);
+  Progress progress("eval", length_of_stream(opened.model, program, given));
+  BlockSink sink{&writer, &outputs, &progress, {}};
+  const rnl::Status s =
+      rnl_session_run_named_blocks(session.get(), program.name, inputs.data(), inputs.size(), names.data(),
+                                   o.outputs.empty() ? 0 : names.size(), 1, write_block, &sink);
   if (!sink.error.empty()) throw Failure(sink.error);
-  if (!s.is_ok()) throw Failure(s.message());
+  check(s);
   writer.commit();
   trace.finish();
   return 0;

@@ -5,7 +5,6 @@
 #include "cli/common.h"
 #include "cli/json_text.h"
 #include "cli/lines.h"
-#include "contract/dtype.h"
 
 namespace runnel::cli {
 namespace {
@@ -19,8 +18,9 @@ void check(const Status& s) {
 const struct {
   const char* name;
   int32_t dtype;
-} kTypes[] = {{"F32", RNL_F32}, {"F16", RNL_F16}, {"BF16", RNL_BF16}, {"I32", RNL_I32},
-              {"I64", RNL_I64}, {"U8", RNL_U8},   {"I8", RNL_I8}};
+  uint64_t bytes;
+} kTypes[] = {{"F32", RNL_F32, 4}, {"F16", RNL_F16, 2}, {"BF16", RNL_BF16, 2}, {"I32", RNL_I32, 4},
+              {"I64", RNL_I64, 8}, {"U8", RNL_U8, 1},   {"I8", RNL_I8, 1}};
 
 }  // namespace
 
@@ -50,10 +50,10 @@ std::vector<NamedTensor> read_safetensors(const std::string& path, FileView* fil
       throw bad("dtype, shape or data_offsets is missing or wrong");
     NamedTensor n;
     n.name = name;
+    uint64_t bytes = 0;
     for (const auto& row : kTypes)
-      if (t["dtype"] == row.name) n.dtype = row.dtype;
+      if (t["dtype"] == row.name) n.dtype = row.dtype, bytes = row.bytes;
     if (!n.dtype) throw bad("its dtype is not one of F32 F16 BF16 I32 I64 U8 I8");
-    uint64_t bytes = dtype_bytes(DType(n.dtype));
     for (const auto& d : t["shape"]) {
       if (!d.is_number_unsigned() || __builtin_mul_overflow(bytes, d.get<uint64_t>(), &bytes))
         throw bad("its shape is wrong");

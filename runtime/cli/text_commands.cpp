@@ -5,7 +5,6 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "api/handles.h"
 #include "cli/common.h"
 #include "cli/lines.h"
 #include "cli/text_options.h"
@@ -38,16 +37,12 @@ rnl::Status generate(rnl_session* session, std::vector<int32_t> ids, rnl_generat
 // passes and at most the model's. Without a number the answer ends where that is full.
 int64_t needed_context(const Options& o, const rnl::Model& model, const Saved& saved, int64_t prompt,
                        rnl_generate_options* g) {
-  const Model& m = *model.get()->model;
-  if (saved.options.context && reads_context(m)) return saved.options.context;
+  if (saved.options.context && reads_context(model)) return saved.options.context;
   const int64_t stated = model.info().context > 0 ? model.info().context : INT64_MAX, begin = saved.position + prompt;
   const int64_t open_end = std::max(default_context(model), begin + 1024);
   const int64_t need = std::max(o.max_tokens ? begin + o.max_tokens : open_end, saved.options.context);
-  const int64_t context =
-      std::min(std::max(stated, saved.options.context), (need + kDefaultChunk - 1) / kDefaultChunk * kDefaultChunk);
-  const bool fills = std::any_of(m.states().begin(), m.states().end(),
-                                 [](const StateInfo& s) { return s.kind == format::StateKind::append; });
-  if (!fills) return context;
+  const int64_t context = std::min(std::max(stated, saved.options.context), (need + kPass - 1) / kPass * kPass);
+  if (!has_state(model, RNL_STATE_APPEND)) return context;
   if (begin > context)
     throw Failure("the stream's " + std::to_string(saved.position) + " tokens and the prompt's " +
                   std::to_string(prompt) + " are more than the model's context of " + std::to_string(stated) +

@@ -1,10 +1,12 @@
 // The C interface from outside: handles, options of older callers, messages, null arguments.
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <thread>
 
+#include "backend.h"
 #include "runnel/runnel.hpp"
 #include "unit/model_builder.h"
 
@@ -152,6 +154,63 @@ TEST_F(CApi, OutputShapesAreThoseOfTheCall) {
   out.name = "logits";
   EXPECT_EQ(rnl_session_output_shapes(session, nullptr, &in, 1, 0, &out, 1), RNL_INVALID_ARGUMENT);
   rnl_session_destroy(session);
+}
+
+TEST_F(CApi, BlocksOfNamedOutputsAlone) {
+  rnl_session* session = nullptr;
+  ASSERT_EQ(rnl_session_create(model, nullptr, &session), RNL_OK) << rnl_last_error();
+  std::vector<float> x(9 * 48, 0.25f);
+  const rnl_tensor in = tensor("x", x.data(), 9);
+  struct Seen {
+    int64_t rows = 0;
+    std::string names;
+  } seen;
+  const auto see = [](void* user, const rnl_tensor* t, int64_t first_row) {
+    auto& s = *static_cast<Seen*>(user);
+    EXPECT_EQ(first_row, s.rows);
+    s.rows += t->dims[0];
+    s.names = t->name;
+    return 0;
+  };
+  const char* names[] = {"logits", "other"};
+  ASSERT_EQ(rnl_session_run_named_blocks(session, nullptr, &in, 1, names, 1, 1, see, &seen), RNL_OK)
+      << rnl_last_error();
+  EXPECT_EQ(seen.rows, 9);
+  EXPECT_EQ(seen.names, "logits");
+  const int64_t position = rnl_session_position(session);
+  EXPECT_EQ(rnl_session_run_named_blocks(session, nullptr, &in, 1, names, 2, 1, see, &seen), RNL_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(rnl_last_error()).find("no output \"other\""), std::string::npos);
+  EXPECT_EQ(rnl_session_run_named_blocks(session, "none", &in, 1, names, 1, 1, see, &seen), RNL_NOT_FOUND);
+  EXPECT_EQ(rnl_session_run_named_blocks(session, nullptr, &in, 1, nullptr, 1, 1, see, &seen), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_run_named_blocks(session, nullptr, &in, 1, names, 1, 1, nullptr, &seen), RNL_INVALID_ARGUMENT);
+  EXPECT_EQ(rnl_session_position(session), position);
+  rnl_session_destroy(session);
+}
+
+TEST_F(CApi, TellsTheOptionsOfASavedStream) {
+  const std::string path = ::testing::TempDir() + "runnel_saved_options.state";
+  rnl_session_options o = rnl::session_options(), read = rnl::session_options();
+  o.context = 96, o.chunk = 8, o.rollback_window = -1, o.kv = RNL_F16;
+  rnl_session *session = nullptr, *second = nullptr;
+  ASSERT_EQ(rnl_session_create(model, &o, &session), RNL_OK) << rnl_last_error();
+  std::vector<float> x(3 * 48, 0.25f);
+  const rnl_tensor in = tensor("x", x.data(), 3);
+  ASSERT_EQ(rnl_session_run(session, nullptr, &in, 1, nullptr, 0), RNL_OK) << rnl_last_error();
+  ASSERT_EQ(rnl_session_save(session, path.c_str()), RNL_OK) << rnl_last_error();
+  int64_t position = -1;
+  ASSERT_EQ(rnl_saved_options(path.c_str(), &read, &position), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(position, 3);
+  EXPECT_EQ(std::memcmp(&read, &o, sizeof o), 0);
+  ASSERT_EQ(rnl_session_create(model, &read, &second), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(rnl_session_restore(second, path.c_str()), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(rnl_saved_options("/nonexistent.state", &read, &position), RNL_NOT_FOUND);
+  EXPECT_EQ(rnl_saved_options((std::string(runnel::test::kSourceDir) + "/README.md").c_str(), &read, &position),
+            RNL_STATE_MISMATCH);
+  read.struct_size = 0;
+  EXPECT_EQ(rnl_saved_options(path.c_str(), &read, &position), RNL_INVALID_ARGUMENT);
+  rnl_session_destroy(session);
+  rnl_session_destroy(second);
+  std::remove(path.c_str());
 }
 
 TEST_F(CApi, PlansBeforeAllocating) {

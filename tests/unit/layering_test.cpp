@@ -86,6 +86,34 @@ TEST(Layering, LowerLayersNeverIncludeHigherOnes) {
   EXPECT_GT(seen, 100);
 }
 
+// The commands are written as an app or a binding would be: over runnel.h, and over small tools of the core that know
+// nothing of models. Developers look inside the library in cli/inside, and what these files offer to the commands is
+// plain too.
+const std::set<std::string> kPlainTools = {"base/clock.h", "base/file.h", "text/utf8.h"};
+
+TEST(Layering, CommandsUseThePublicInterface) {
+  std::map<std::string, const Source*> files;
+  const std::vector<Source> all = sources_below("runtime/cli");
+  for (const Source& s : all) files[fs::relative(s.path, "runtime").generic_string()] = &s;
+  std::set<std::string> look_inside;
+  const auto check = [&](const std::string& name) {
+    for (const std::string& i : own_includes(*files.at(name))) {
+      EXPECT_TRUE(files.count(i) || i.rfind("runnel/", 0) == 0 || kPlainTools.count(i)) << name << " includes " << i;
+      if (i.rfind("cli/inside/", 0) == 0) look_inside.insert(name + " " + i);
+    }
+  };
+  for (const auto& [name, source] : files)
+    if (name.rfind("cli/inside/", 0) != 0) check(name);
+  const std::set<std::string> expected = {"cli/bench.cpp cli/inside/memory_bound.h",
+                                          "cli/inspect.cpp cli/inside/compare.h",
+                                          "cli/inspect.cpp cli/inside/plan_report.h"};
+  EXPECT_EQ(look_inside, expected);
+  for (const char* header : {"memory_bound.h", "compare.h", "plan_report.h"})
+    check(std::string("cli/inside/") + header);
+  for (const char* command : {"eval", "embed", "bench", "inspect", "chat", "text_commands"})
+    EXPECT_TRUE(files.count(std::string("cli/") + command + ".cpp")) << command;
+}
+
 // The level of a path below converter/; -1 for a folder that is in no layer.
 int converter_level_of(const fs::path& inside) {
   if (!inside.has_parent_path()) return kConverterTop;

@@ -116,11 +116,18 @@ typedef struct rnl_model_info {
   const char* architecture;
   const char* licence;
   const char* source;
-  int64_t context;    /* tokens; 0: not stated */
-  int32_t vocabulary; /* pieces of the tokenizer, 0 without one */
-  int32_t has_chat;   /* 1: the model has a chat format */
-  int32_t bos, eos;   /* token ids, -1: none */
-  int32_t embedding;  /* floats of what rnl_session_embed gives; 0: the model gives no embeddings */
+  int64_t context;                    /* tokens; 0: not stated */
+  int32_t vocabulary;                 /* pieces of the tokenizer, 0 without one */
+  int32_t has_chat;                   /* 1: the model has a chat format */
+  int32_t bos, eos;                   /* token ids, -1: none */
+  int32_t embedding;                  /* floats of what rnl_session_embed gives; 0: the model gives no embeddings */
+  int32_t format_major, format_minor; /* the file's version */
+  const char* converter;              /* the program that made the file, with its version */
+  const char* source_sha256;          /* of the checkpoint's tensors, in hexadecimal digits */
+  uint64_t source_bytes;              /* of the checkpoint's files */
+  uint64_t source_tensor_bytes;       /* of the tensors in them */
+  uint64_t file_bytes;                /* of the model's file and the adapter's */
+  uint64_t adapter_bytes;             /* of these, the adapter's; 0: there is none */
 } rnl_model_info;
 RNL_API rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info);
 
@@ -300,6 +307,12 @@ typedef int (*rnl_output_fn)(void* user, const rnl_tensor* tensor, int64_t first
 RNL_API rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs,
                                                size_t input_count, int32_t all_rows, rnl_output_fn output, void* user);
 
+/* The same for the outputs of these names alone, optional ones too; what only the others need is left out. */
+RNL_API rnl_status_code rnl_session_run_named_blocks(rnl_session* session, const char* program,
+                                                     const rnl_tensor* inputs, size_t input_count,
+                                                     const char* const* outputs, size_t output_count, int32_t all_rows,
+                                                     rnl_output_fn output, void* user);
+
 /* k > 0: of each row of logits that later calls of rnl_session_run and rnl_session_run_blocks give, only the k highest
  * are wanted. Where the model's output matrix is stored for it (`runnel inspect` says "split"), k is at most 64 and one
  * row is computed at a time, those not below the k-th highest (equal ones too) have the same bits as ever and all
@@ -348,6 +361,10 @@ RNL_API rnl_status_code rnl_session_restore_snapshot(rnl_session* session, const
  * stays, whole. */
 RNL_API rnl_status_code rnl_session_save(const rnl_session* session, const char* path);
 RNL_API rnl_status_code rnl_session_restore(rnl_session* session, const char* path);
+/* Of a saved file: the options of the session that saved it, as far as the states depend on them (context, chunk,
+ * rollback_window, kv; all others 0), and the stream's tokens. RNL_STATE_MISMATCH: it is none, or of another version of
+ * the library. Its contents are proved when it is restored. */
+RNL_API rnl_status_code rnl_saved_options(const char* path, rnl_session_options* options, int64_t* position);
 /* A second session with the same contents, options and top_logits, without callbacks. */
 RNL_API rnl_status_code rnl_session_fork(const rnl_session* session, rnl_session** copy);
 

@@ -67,6 +67,24 @@ class Model {
     rnl_model_get_info(handle_.get(), &i);
     return i;
   }
+  // What the programs take and give, and what a session keeps; the strings live as long as the model.
+  std::vector<rnl_program_info> programs() const {
+    return list<rnl_program_info>([&](size_t i, rnl_program_info* p) { return rnl_model_program(get(), i, p); });
+  }
+  std::vector<rnl_value_info> inputs(const char* program) const {
+    return list<rnl_value_info>(
+        [&](size_t i, rnl_value_info* v) { return rnl_model_program_input(get(), program, i, v); });
+  }
+  std::vector<rnl_value_info> outputs(const char* program) const {
+    return list<rnl_value_info>(
+        [&](size_t i, rnl_value_info* v) { return rnl_model_program_output(get(), program, i, v); });
+  }
+  std::vector<rnl_symbol_info> symbols() const {
+    return list<rnl_symbol_info>([&](size_t i, rnl_symbol_info* s) { return rnl_model_symbol(get(), i, s); });
+  }
+  std::vector<rnl_state_info> states() const {
+    return list<rnl_state_info>([&](size_t i, rnl_state_info* s) { return rnl_model_state(get(), i, s); });
+  }
   Status tokenize(const std::string& text, uint32_t flags, std::vector<int32_t>* ids) const {
     size_t count = 0;
     rnl_status_code code = rnl_tokenize(handle_.get(), text.data(), text.size(), flags, nullptr, 0, &count);
@@ -100,6 +118,14 @@ class Model {
   struct Delete {
     void operator()(rnl_model* m) const { rnl_model_close(m); }
   };
+  template <class Info, class Fn>
+  static std::vector<Info> list(Fn get) {
+    std::vector<Info> all;
+    Info info{};
+    info.struct_size = sizeof info;
+    while (get(all.size(), &info) == RNL_OK) all.push_back(info);
+    return all;
+  }
   std::unique_ptr<rnl_model, Delete> handle_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "api/handles.h"
 #include "cli/call.h"
 
 namespace runnel::cli {

@@ -1,10 +1,12 @@
-#include "cli/memory_bound.h"
+#include "cli/inside/memory_bound.h"
 
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
+#include "api/handles.h"
 #include "base/clock.h"
+#include "cpu/features.h"
 #include "format/packed.h"
 
 namespace runnel::cli {
@@ -41,6 +43,27 @@ double weight_bytes(const ObservedOp& op, int k) {
   return all;
 }
 
+uint64_t bytes_of(const Session& session, const ObservedOp& op, int64_t position) {
+  if (op.program->ops[op.index].is_skipped_view) return 0;
+  const OpInfo& info = op.program->info->ops[op.index];
+  double bytes = 0;
+  for (int k = 0; k < info.in_count; ++k) {
+    const Operand& o = op.program->info->operands[info.first_operand + uint32_t(k)];
+    if (o.kind == Operand::Kind::kTensor) bytes += weight_bytes(op, k);
+    if (o.kind != Operand::Kind::kState) continue;
+    const PlannedState& s = session.plan().states[o.index];
+    if (!info.def->use_slots || s.slots == 0) {
+      bytes += double(view_bytes(op.call->in[k]));
+      continue;
+    }
+    const SlotUse use = info.def->use_slots(*op.call);
+    int64_t seen = (position + 1) / std::max<int64_t>(1, use.stride);
+    if (use.window > 0) seen = std::min(seen, use.window);
+    bytes += double(s.bytes) / double(s.slots) * double(std::min(seen, s.slots));
+  }
+  return uint64_t(bytes);
+}
+
 struct Piece {
   const unsigned char* data;
   size_t bytes;
@@ -67,28 +90,31 @@ void read_piece(void* context, int64_t task, int) {
 
 }  // namespace
 
-uint64_t bytes_read(const Session& session, const ObservedOp& op, int64_t position) {
-  if (op.program->ops[op.index].is_skipped_view) return 0;
-  const OpInfo& info = op.program->info->ops[op.index];
-  double bytes = 0;
-  for (int k = 0; k < info.in_count; ++k) {
-    const Operand& o = op.program->info->operands[info.first_operand + uint32_t(k)];
-    if (o.kind == Operand::Kind::kTensor) bytes += weight_bytes(op, k);
-    if (o.kind != Operand::Kind::kState) continue;
-    const PlannedState& s = session.plan().states[o.index];
-    if (!info.def->use_slots || s.slots == 0) {
-      bytes += double(view_bytes(op.call->in[k]));
-      continue;
-    }
-    const SlotUse use = info.def->use_slots(*op.call);
-    int64_t seen = (position + 1) / std::max<int64_t>(1, use.stride);
-    if (use.window > 0) seen = std::min(seen, use.window);
-    bytes += double(s.bytes) / double(s.slots) * double(std::min(seen, s.slots));
-  }
-  return uint64_t(bytes);
+uint64_t bytes_read(rnl_session* session, int64_t position, const std::function<void()>& call) {
+  struct Watch {
+    Session& session;
+    int64_t position;
+    uint64_t bytes;
+    ~Watch() { session.set_observer(nullptr, nullptr); }
+  } watch{*session->session, position, 0};
+  watch.session.set_observer(
+      [](void* context, const ObservedOp& op) -> Status {
+        Watch& w = *static_cast<Watch*>(context);
+        w.bytes += bytes_of(w.session, op, w.position);
+        return Status::ok();
+      },
+      &watch);
+  call();
+  return watch.bytes;
 }
 
-double read_gb_per_s(const Model& model, ThreadPool* pool) {
+int token_threads(const rnl_session* session) {
+  return thread_pool_size(thread_pool_part(session->owner->engine->pool));
+}
+
+double read_gb_per_s(const rnl_session* session) {
+  const Model& model = session->session->model();
+  ThreadPool* pool = thread_pool_part(session->owner->engine->pool);
   Pieces p;
   uint64_t total = 0;
   for (const TensorInfo& t : model.tensors()) {
@@ -106,6 +132,12 @@ double read_gb_per_s(const Model& model, ThreadPool* pool) {
     best = std::max(best, double(total) / double(now_ns() - t0 + 1));
   }
   return best;
+}
+
+std::string name_of_cpu() {
+  char name[96];
+  cpu_name(name, sizeof name);
+  return name;
 }
 
 }  // namespace runnel::cli

@@ -1,5 +1,5 @@
 // inspect --dump and --compare: every value of a call into a file, or held against those of a file.
-#include "cli/compare.h"
+#include "cli/inside/compare.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,8 @@
 
 #include "base/half.h"
 #include "cli/lines.h"
-#include "cli/observed_call.h"
+#include "cli/inside/observed_call.h"
+#include "cli/inside/tensor_type.h"
 
 namespace runnel::cli {
 namespace {

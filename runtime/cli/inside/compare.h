@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cli/common.h"
-#include "format/model_file.h"
 
 namespace runnel::cli {
 
@@ -11,8 +10,5 @@ namespace runnel::cli {
 int inspect_compare(const Options& o);
 // Runs the inputs of o.in and writes them and every value to o.dump.
 int inspect_dump(const Options& o);
-
-// f32, f16 or the block format.
-std::string tensor_type(const TensorInfo& t);
 
 }  // namespace runnel::cli
