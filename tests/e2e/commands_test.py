@@ -115,7 +115,7 @@ class Commands(Case):
                 self.assertTrue(known, f"{command} {said}")
 
     def test_the_table_of_families_is_what_the_recipes_say(self):
-        table = run("runnel-convert", "--families").stdout
+        table = run("runnel-convert", "--families").stdout.decode()
         self.assertGreater(table.count("\n"), 50)
         with open(os.path.join(GOLDENS, "..", "..", "converter", "README.md")) as f:
             self.assertTrue(f.read().endswith("\n\n" + table), "the end of converter/README.md is to be what runnel-convert --families prints")
