@@ -17,14 +17,31 @@
 namespace runnel {
 
 #if defined(__x86_64__) || defined(__i386__)
-bool cpu_has_avx512vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+// Bits of CPUID's leaves 1 and 7, and of XCR0: the registers that the system saves. (Intel's manual, volume 2A, CPUID;
+// the compilers' own test of features is several kilobytes of other CPUs' names.)
+struct X86 {
+  uint32_t basic = 0, extended_b = 0, extended_c = 0, saved = 0;
+};
+static X86 x86_features() {
+  X86 f;
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return f;  // OSXSAVE
+  f.basic = c;
+  __asm__ volatile("xgetbv" : "=a"(f.saved), "=d"(d) : "c"(0));
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) f.extended_b = b, f.extended_c = c;
+  return f;
 }
-bool cpu_has_avx2() {
-  // F16C has no name in GCC 12's list; every CPU with AVX2 has it.
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+static bool has_avx2(const X86& f) {
+  constexpr uint32_t kFma = 1u << 12, kAvx = 1u << 28, kF16c = 1u << 29, kBasic = kFma | kAvx | kF16c;
+  constexpr uint32_t kAvx2 = 1u << 5, kYmm = 6;  // XMM and YMM are saved
+  return (f.basic & kBasic) == kBasic && (f.extended_b & kAvx2) && (f.saved & kYmm) == kYmm;
+}
+bool cpu_has_avx2() { return has_avx2(x86_features()); }
+bool cpu_has_avx512vnni() {
+  constexpr uint32_t kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kAll = kF | kDq | kBw | kVl;
+  constexpr uint32_t kVnni = 1u << 11, kZmm = 0xe6;  // and masks and ZMM
+  const X86 f = x86_features();
+  return has_avx2(f) && (f.extended_b & kAll) == kAll && (f.extended_c & kVnni) && (f.saved & kZmm) == kZmm;
 }
 #else
 bool cpu_has_avx512vnni() { return false; }

@@ -61,13 +61,11 @@ RNL_INLINE float reduce_max(const f32x16& v) {
 
 // e^x, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN stays NaN. Cody-Waite reduction, degree 6
 // polynomial.
-RNL_INLINE f32x16 exp(const f32x16& x) {
+RNL_LONG_INLINE f32x16 exp(const f32x16& x) {
   const f32x16 low = splat(-87.33654f), high = splat(88.722832f), magic = splat(12582912.0f);
 #if defined(__AVX512F__)
-  const f32x16 clamped{{(Register<float>)_mm512_min_ps((__m512)(high.v[0] + 0.5f), (__m512)x.v[0])}};  // NaN passes;
-                                                                                                       // what is too
-                                                                                                       // low is masked
-                                                                                                       // below
+  // NaN passes; what is too low is masked below.
+  const f32x16 clamped{{(Register<float>)_mm512_min_ps((__m512)(high.v[0] + 0.5f), (__m512)x.v[0])}};
 #else
   const f32x16 clamped = max(min(x, high), low);
 #endif
@@ -94,14 +92,11 @@ RNL_INLINE f32x16 exp(const f32x16& x) {
 
 // 2^x, relative error below 2.5e-7; 0 below -126, infinity from 128 on, NaN stays NaN. What is left after rounding goes
 // through a polynomial of degree 5.
-RNL_INLINE f32x16 exp2(const f32x16& x) {
+RNL_LONG_INLINE f32x16 exp2(const f32x16& x) {
   const f32x16 magic = splat(12582912.0f);
 #if defined(__AVX512F__)
-  const f32x16 clamped{{(Register<float>)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x.v[0])}};  // NaN passes;
-                                                                                                    // scalef makes 0 of
-                                                                                                    // what is too low,
-                                                                                                    // infinity of what
-                                                                                                    // is too high
+  // NaN passes; scalef makes 0 of what is too low, infinity of what is too high.
+  const f32x16 clamped{{(Register<float>)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x.v[0])}};
 #else
   const f32x16 low = splat(-126.0f), high = splat(128.0f), clamped = max(min(x, high), low);
 #endif

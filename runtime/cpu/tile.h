@@ -22,10 +22,17 @@
 #define RNL_MEMBER inline __attribute__((always_inline))
 #define RNL_LAMBDA __attribute__((always_inline))
 // A loop that becomes straight code, with its arrays in registers; one that stays a loop, for the size of the library.
-#if defined(__clang__)
+// RNL_SMALL: of the floor that any machine can run, where size comes before time.
+#if defined(RNL_SMALL)
+#define RNL_LONG_INLINE inline __attribute__((noinline))
+#define RNL_UNROLL_FOR for
+#define RNL_KEEP_FOR for
+#elif defined(__clang__)
+#define RNL_LONG_INLINE RNL_INLINE
 #define RNL_UNROLL_FOR _Pragma("unroll") for
 #define RNL_KEEP_FOR _Pragma("nounroll") for
 #else
+#define RNL_LONG_INLINE RNL_INLINE
 #define RNL_UNROLL_FOR _Pragma("GCC unroll 16") for
 #define RNL_KEEP_FOR _Pragma("GCC unroll 1") for
 #endif

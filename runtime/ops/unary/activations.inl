@@ -10,7 +10,7 @@ namespace runnel::RNL_ISA {
 RNL_INLINE f32x16 sigmoid(f32x16 x) { return 1.0f / (exp(-x) + 1.0f); }
 
 // Odd polynomial near 0, 1 - 2 / (e^2|x| + 1) elsewhere.
-RNL_INLINE f32x16 tanh(f32x16 x) {
+RNL_LONG_INLINE f32x16 tanh(f32x16 x) {
   const f32x16 a = abs(x), z = x * x;
   f32x16 p = splat(-5.70498872745e-3f);
   p = fma(p, z, splat(2.06390887954e-2f));
@@ -51,7 +51,7 @@ RNL_INLINE f32x16 normal_cdf(f32x16 x) {
 }
 
 // log(1 + f) for 1 + f in [0.7, 2], as 2 atanh(f / (2 + f)).
-RNL_INLINE f32x16 log1p_small(f32x16 f) {
+RNL_LONG_INLINE f32x16 log1p_small(f32x16 f) {
   const f32x16 s = f / (f + 2.0f), z = s * s;
   f32x16 p = splat(2.0f / 17);
   p = fma(p, z, splat(2.0f / 15));
@@ -64,7 +64,7 @@ RNL_INLINE f32x16 log1p_small(f32x16 f) {
   return fma(p * z, s, s + s);
 }
 
-RNL_INLINE f32x16 log(f32x16 x) {
+RNL_LONG_INLINE f32x16 log(f32x16 x) {
   const i32x16 tiny = x < splat(1.17549435e-38f);
   const f32x16 v = select(tiny, x * 8388608.0f, x);
   // Mantissa in [sqrt(1/2), sqrt(2)).
