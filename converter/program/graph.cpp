@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "format/control.h"
 #include "format/states.h"
 
 namespace runnel::convert {
@@ -103,6 +104,8 @@ OpRow op_row(const std::string& name) {
   };
   for (const auto& r : kRows)
     if (name == r.name) return r.row;
+  for (const ControlName& c : kControls)
+    if (name == c.name) return {uint16_t(c.control), kControlVersion};
   fail("operator \"%s\" is not in the registry", printable(name).c_str());
 }
 

@@ -91,7 +91,7 @@ rnl_status_code rnl_model_symbol(const rnl_model* model, size_t index, rnl_symbo
   return describe_one(model, &Model::symbols, "symbol", index, info,
                       [](const Model& m, const SymbolInfo& s, rnl_symbol_info& out) {
                         out.kind = int32_t(s.kind);
-                        out.bound = s.kind == format::SymbolKind::axis ? m.exprs().text(s.bound) : "";
+                        out.bound = s.kind == format::SymbolKind::option ? "" : m.exprs().text(s.bound);
                       });
 }
 

@@ -1,5 +1,6 @@
 #include "format/expr.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/xxh64.h"
@@ -8,7 +9,8 @@ namespace runnel {
 namespace {
 
 constexpr size_t kMaxText = 512;
-static_assert(kMaxExprDepth == 32);  // as the message says
+constexpr uint16_t kMaxDepth = 512, kMaxWeight = 1024;  // of nodes; a text has fewer than its characters
+static_assert(kMaxExprDepth == 32);                     // as the message says
 
 bool is_name_char(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
@@ -30,18 +32,13 @@ struct ExprPool::Parser {
   void skip() {
     while (*p == ' ') ++p;
   }
-  Result<int32_t> add_node(Kind kind, int32_t a, int32_t b, int64_t value) {
-    RNL_TRY(pool.nodes_.push(Node{kind, a, b, value}));
-    return int32_t(pool.nodes_.size() - 1);
-  }
-
   Result<int32_t> sum() {
     if (++depth > kMaxExprDepth) return fail("nested more than 32 deep");
     RNL_ASSIGN(left, product());
     for (skip(); *p == '+' || *p == '-'; skip()) {
       const Kind kind = *p++ == '+' ? Kind::kAdd : Kind::kSub;
       RNL_ASSIGN(right, product());
-      RNL_ASSIGN(node, add_node(kind, left, right, 0));
+      RNL_ASSIGN(node, pool.add_node(kind, left, right, 0));
       left = node;
     }
     --depth;
@@ -52,7 +49,7 @@ struct ExprPool::Parser {
     for (skip(); *p == '*'; skip()) {
       ++p;
       RNL_ASSIGN(right, atom());
-      RNL_ASSIGN(node, add_node(Kind::kMul, left, right, 0));
+      RNL_ASSIGN(node, pool.add_node(Kind::kMul, left, right, 0));
       left = node;
     }
     return left;
@@ -73,7 +70,7 @@ struct ExprPool::Parser {
         v = v * 10 + (*p++ - '0');
         if (v > kMaxSize) return fail("number too large");
       }
-      return add_node(Kind::kConstant, -1, -1, v);
+      return pool.add_node(Kind::kConstant, -1, -1, v);
     }
     const char* begin = p;
     while (is_name_char(*p)) ++p;
@@ -86,7 +83,7 @@ struct ExprPool::Parser {
       p = begin;
       return fail("unknown symbol");
     }
-    return add_node(Kind::kSymbol, -1, -1, symbol);
+    return pool.add_node(Kind::kSymbol, -1, -1, symbol);
   }
   Result<int32_t> function(const char* name, size_t length) {
     struct Row {
@@ -109,7 +106,7 @@ struct ExprPool::Parser {
       skip();
       if (*p != ')') return fail("missing )");
       ++p;
-      return add_node(row.kind, a, b, 0);
+      return pool.add_node(row.kind, a, b, 0);
     }
     p = name;
     return fail("unknown function");
@@ -139,14 +136,55 @@ Result<ExprId> ExprPool::parse(const char* text, int known_symbols) {
   const uint64_t hash = xxh64(text, length) + uint64_t(known_symbols);
   for (size_t i = 0; i < roots_.size(); ++i)
     if (roots_[i].hash == hash && std::strcmp(roots_[i].text, text) == 0) return ExprId(i);
-  if (roots_.size() == size_t(kMaxExprs))
-    return Status::make(Code::kUnsupported, "more than %d different size expressions", kMaxExprs);
   Parser parser{*this, text, known_symbols, text};
   RNL_ASSIGN(node, parser.sum());
   parser.skip();
   if (*parser.p) return parser.fail("unexpected character");
+  return add_root(text, node, hash);
+}
+
+Result<int32_t> ExprPool::add_node(Kind kind, int32_t a, int32_t b, int64_t value) {
+  uint32_t depth = 1, weight = 1;
+  for (const int32_t part : {a, b}) {
+    if (part < 0) continue;
+    depth = std::max<uint32_t>(depth, nodes_[size_t(part)].depth + 1u);
+    weight += nodes_[size_t(part)].weight;
+  }
+  if (depth > kMaxDepth || weight > kMaxWeight)
+    return Status::make(Code::kUnsupported, "a size expression becomes too long");
+  RNL_TRY(nodes_.push(Node{kind, uint16_t(depth), uint16_t(weight), a, b, value}));
+  return int32_t(nodes_.size() - 1);
+}
+
+Result<ExprId> ExprPool::add_root(const char* text, int32_t node, uint64_t hash) {
+  if (roots_.size() == size_t(kMaxExprs))
+    return Status::make(Code::kUnsupported, "more than %d different size expressions", kMaxExprs);
   RNL_TRY(roots_.push(Root{text, node, hash}));
   return ExprId(roots_.size() - 1);
+}
+
+Result<ExprId> ExprPool::constant(int64_t value) {
+  RNL_ASSIGN(node, add_node(Kind::kConstant, -1, -1, value));
+  return add_root("a constant", node, 0);
+}
+
+Result<int32_t> ExprPool::substitute_node(int32_t index, const ExprId* by_symbol) {
+  const Node n = nodes_[size_t(index)];
+  if (n.kind == Kind::kConstant) return index;
+  if (n.kind == Kind::kSymbol) {
+    const ExprId other = by_symbol[n.value];
+    return other == kSame ? index : roots_[other].node;
+  }
+  RNL_ASSIGN(a, substitute_node(n.a, by_symbol));
+  RNL_ASSIGN(b, substitute_node(n.b, by_symbol));
+  if (a == n.a && b == n.b) return index;
+  return add_node(n.kind, a, b, 0);
+}
+
+Result<ExprId> ExprPool::substitute(ExprId id, const ExprId* by_symbol) {
+  RNL_ASSIGN(node, substitute_node(roots_[id].node, by_symbol));
+  if (node == roots_[id].node) return id;
+  return add_root(roots_[id].text, node, 0);
 }
 
 Status ExprPool::evaluate_node(int32_t index, const SymbolValues& values, int64_t* out) const {

@@ -33,17 +33,24 @@ class ExprPool {
 
   // text must stay alive. Equal texts give equal ids. Only symbols below `known_symbols` may occur.
   Result<ExprId> parse(const char* text, int known_symbols);
+  // The expression with others in the place of symbols: by_symbol has one for each, or kSame. Fails where that becomes
+  // too long to be evaluated often.
+  static constexpr ExprId kSame = UINT32_MAX;
+  Result<ExprId> substitute(ExprId id, const ExprId* by_symbol);
+  Result<ExprId> constant(int64_t value);
   Result<int64_t> evaluate(ExprId id, const SymbolValues& values) const;
   // The symbol when the expression is one symbol alone, else -1.
   int as_symbol(ExprId id) const;
   bool depends_on(ExprId id, int symbol) const;
   const char* text(ExprId id) const { return roots_[id].text; }
+  size_t size() const { return roots_.size(); }
 
   enum class Kind : uint8_t { kConstant, kSymbol, kAdd, kSub, kMul, kFloorDiv, kCeilDiv, kMod, kMin, kMax };
 
  private:
   struct Node {
     Kind kind;
+    uint16_t depth, weight;  // levels of nodes, and nodes, counted as often as they are evaluated
     int32_t a, b;
     int64_t value;
   };
@@ -53,6 +60,9 @@ class ExprPool {
     uint64_t hash;
   };
   struct Parser;
+  Result<int32_t> add_node(Kind kind, int32_t a, int32_t b, int64_t value);
+  Result<ExprId> add_root(const char* text, int32_t node, uint64_t hash);
+  Result<int32_t> substitute_node(int32_t node, const ExprId* by_symbol);
   Status evaluate_node(int32_t node, const SymbolValues& values, int64_t* out) const;
   bool node_depends(int32_t node, int symbol) const;
 

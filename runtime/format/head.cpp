@@ -9,6 +9,10 @@ namespace {
 
 bool is_value(const Operand& o) { return o.kind == Operand::Kind::kValue; }
 
+Status of_wanted_rows(const char* name) {
+  return Status::make(Code::kUnsupported, "\"%s\", which decides what follows, is computed from the wanted rows", name);
+}
+
 }  // namespace
 
 int Model::axis_bounded_by(const char* option) const {
@@ -47,6 +51,9 @@ Status Model::put_head_last(ProgramInfo& program) const {
                                                     : depends_on(program.values[operands[k].index].shape, rows)))
         in_head[i] = 1;
     body += !in_head[i];
+    if (in_head[i] && program.is_conditional(uint32_t(i)))
+      return Status::make(Code::kUnsupported, "operator %zu (%s) computes for the wanted rows inside of if or loop", i,
+                          op.def->name);
     for (size_t k = 0; k < count; ++k) {
       const Operand& o = operands[k];
       if (is_value(o) && k >= op.in_count) of_rows[o.index] = in_head[i];
@@ -67,7 +74,18 @@ Status Model::put_head_last(ProgramInfo& program) const {
     }
   }
   program.head_begin = body;
+  // Numbers that the session reads between operators are there before the head.
+  for (const Region& r : program.regions)
+    for (const Operand& o : {r.number, r.first, r.condition})
+      if (is_value(o) && of_rows[o.index]) return of_wanted_rows(program.values[o.index].name);
+  for (const ResultSize& r : program.results)
+    if (of_rows[r.value]) return of_wanted_rows(program.values[r.value].name);
   if (body == program.ops.size()) return Status::ok();
+  Vec<uint32_t> at;  // where an operator of the body comes to stand
+  RNL_TRY(at.assign(program.ops.size() + 1));
+  for (size_t i = 0; i < program.ops.size(); ++i) at[i + 1] = at[i] + !in_head[i];
+  for (Region& r : program.regions) r.begin = at[r.begin], r.middle = at[r.middle], r.end = at[r.end];
+  for (ResultSize& r : program.results) r.op = at[r.op];
   Vec<OpInfo> ordered;
   RNL_TRY(ordered.reserve(program.ops.size()));
   for (const uint8_t head : {0, 1})

@@ -116,10 +116,7 @@ Status Model::load() {
   RNL_TRY(load_segments());
   RNL_TRY(load_tensors());
   RNL_TRY(load_states());
-  for (const auto* p : *root_->programs()) {
-    Status s = load_program(*p);
-    if (!s.is_ok()) return std::move(s).with_context("program \"%.80s\"", p->name()->c_str());
-  }
+  RNL_TRY(load_programs());
   names_ = {};
   if (base_) {
     const uint64_t both[2] = {fingerprint_, base_->fingerprint_};
@@ -140,7 +137,7 @@ Status Model::load_symbols() {
   for (const auto* s : *root_->symbols()) {
     RNL_TRY(exprs_.add_symbol(s->name()->c_str()));
     SymbolInfo info{s->name()->c_str(), s->kind(), 0};
-    if (s->kind() == format::SymbolKind::axis) {
+    if (s->kind() == format::SymbolKind::axis || s->kind() == format::SymbolKind::result) {
       if (!s->bound()) return Status::make(Code::kInvalidModel, "symbol \"%s\" has no bound", info.name);
       RNL_ASSIGN(bound, exprs_.parse(s->bound()->c_str(), exprs_.symbol_count() - 1));
       info.bound = bound;
@@ -148,7 +145,7 @@ Status Model::load_symbols() {
       return Status::make(Code::kUnsupported, "symbol \"%s\" has kind %d, unknown to this runtime", info.name,
                           int(s->kind()));
     } else if (option_count_ != int(symbols_.size())) {
-      return Status::make(Code::kInvalidModel, "option symbol \"%s\" stands behind an axis symbol", info.name);
+      return Status::make(Code::kInvalidModel, "option symbol \"%s\" stands behind another kind", info.name);
     } else {
       ++option_count_;
     }
@@ -267,7 +264,8 @@ Status Model::load_states() {
     if (s->kind() > format::StateKind::MAX)
       return Status::make(Code::kUnsupported, "state \"%s\" has kind %d, unknown to this runtime", name,
                           int(s->kind()));
-    RNL_ASSIGN(shape, load_shape(s->shape(), name, true));
+    const bool is_kept = s->kind() == format::StateKind::kept;
+    RNL_ASSIGN(shape, load_shape(s->shape(), name, !is_kept));
     DType dtype = DType(s->dtype());
     // The adapter may have been made with other weights than its base, from which the types of states follow.
     for (size_t i = 0; base_ && i < base_->states_.size(); ++i)
@@ -279,6 +277,10 @@ Status Model::load_states() {
       return Status::make(Code::kInvalidModel, "state \"%s\" has no axis %d", name, s->block_axis());
     if (s->kind() == format::StateKind::recurrent) {
       RNL_TRY(load_recurrent_state(*s, dtype, shape, index++));
+      continue;
+    }
+    if (is_kept) {
+      RNL_TRY(load_kept_state(*s, dtype, shape, index++));
       continue;
     }
     if (!s->slots()) return Status::make(Code::kInvalidModel, "state \"%s\" does not say its slots", name);
@@ -305,6 +307,24 @@ Status Model::load_recurrent_state(const format::State& s, DType dtype, const Sh
                           "the initial value of state \"%s\" must be an f32 tensor and the state f32", name);
   }
   RNL_TRY(states_.push(StateInfo{name, s.kind(), dtype, shape, s.block_axis(), 0, 0, initial}));
+  return index_name(name, Operand::Kind::kState, index);
+}
+
+Status Model::load_kept_state(const format::State& s, DType dtype, const ShapeExpr& shape, uint32_t index) {
+  const char* name = s.name()->c_str();
+  if (dtype != DType::kF32 || s.slots() || s.window() || s.initial())
+    return Status::make(Code::kInvalidModel, "kept state \"%s\" is not f32, or has slots, a window or an initial value",
+                        name);
+  for (int d = 0; d < shape.rank; ++d) {
+    int symbol = exprs_.as_symbol(shape.dims[d]);
+    if (symbol >= 0 && symbols_[size_t(symbol)].kind == format::SymbolKind::axis) continue;
+    for (symbol = option_count_; symbol < int(symbols_.size()); ++symbol)
+      if (exprs_.depends_on(shape.dims[d], symbol))
+        return Status::make(Code::kInvalidModel,
+                            "kept state \"%s\": axis %d is neither a size of options nor one axis symbol alone", name,
+                            d);
+  }
+  RNL_TRY(states_.push(StateInfo{name, s.kind(), dtype, shape, 0, 0, 0, nullptr}));
   return index_name(name, Operand::Kind::kState, index);
 }
 
@@ -335,173 +355,6 @@ Operand Model::find_name(const char* name) const {
     if (slot.operand.kind == Operand::Kind::kValue && slot.generation != generation_) continue;
     if (std::strcmp(slot.name, name) == 0) return slot.operand;
   }
-}
-
-Status Model::load_program(const format::Program& p) {
-  ++generation_;
-  RNL_TRY(programs_.push(ProgramInfo{}));
-  ProgramInfo& program = programs_.back();
-  program.name = p.name()->c_str();
-  for (size_t i = 0; i + 1 < programs_.size(); ++i)
-    if (std::strcmp(programs_[i].name, program.name) == 0) return bad("the name is used twice");
-
-  auto add_values = [&](const flatbuffers::Vector<flatbuffers::Offset<format::Value>>* list) -> Status {
-    if (!list) return Status::ok();
-    for (const auto* v : *list) {
-      const char* name = v->name()->c_str();
-      const DType dtype = DType(v->dtype());
-      if (v->dtype() > format::DType::MAX || dtype_bytes(dtype) == 0)
-        return Status::make(Code::kUnsupported, "value \"%s\" has dtype %d, unknown to this runtime", name,
-                            int(v->dtype()));
-      if (v->role() > format::Role::MAX)
-        return Status::make(Code::kUnsupported, "value \"%s\" has role %d, unknown to this runtime", name,
-                            int(v->role()));
-      RNL_ASSIGN(shape, load_shape(v->shape(), name, false));
-      // The session writes these by itself, as whole numbers one after the other.
-      const bool can_be_float = v->role() == format::Role::positions || v->role() == format::Role::context;
-      if (is_filled_in(v->role()) &&
-          ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) || shape.rank != 1))
-        return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32%s", name,
-                            format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
-      RNL_TRY(index_name(name, Operand::Kind::kValue, uint32_t(program.values.size())));
-      if (v->optional()) {
-        if (list != p.inputs() || v->role() != format::Role::none)
-          return Status::make(Code::kInvalidModel, "value \"%s\" is optional but no input without a role", name);
-        if (!requires_feature("optional_inputs"))
-          return Status::make(
-              Code::kInvalidModel,
-              "input \"%s\" is optional, but the model does not require the feature \"optional_inputs\"", name);
-        if (program.values.size() >= 64)
-          return Status::make(Code::kUnsupported, "input \"%s\" is optional, but not among the first 64", name);
-        program.optional_inputs |= uint64_t(1) << program.values.size();
-      }
-      RNL_TRY(program.values.push(ValueInfo{name, dtype, shape, v->role()}));
-    }
-    return Status::ok();
-  };
-  RNL_TRY(add_values(p.inputs()));
-  program.input_count = uint32_t(program.values.size());
-  RNL_TRY(add_values(p.values()));
-
-  Vec<uint8_t> produced;
-  RNL_TRY(produced.assign(program.values.size()));
-  for (uint32_t i = 0; i < program.input_count; ++i) produced[i] = 1;
-  uint32_t index = 0;
-  if (p.ops())
-    for (const auto* op : *p.ops()) {
-      Status s = load_op(*op, program, produced);
-      if (!s.is_ok()) return std::move(s).with_context("operator %u (%.40s)", index, op->name()->c_str());
-      ++index;
-    }
-  RNL_TRY(check_recurrent_states(program));
-  RNL_TRY(put_head_last(program));
-  for (size_t i = 0; i < program.values.size(); ++i)
-    if (!produced[i])
-      return Status::make(Code::kInvalidModel, "value \"%s\" is never computed", program.values[i].name);
-  if (!p.outputs() || p.outputs()->size() == 0) return bad("no outputs");
-  program.required_outputs = p.outputs()->size();
-  for (const auto* list : {p.outputs(), p.optional_outputs()})
-    for (uint32_t i = 0; list && i < list->size(); ++i) {
-      const char* name = list->Get(i)->c_str();
-      const Operand o = find_name(name);
-      if (o.kind != Operand::Kind::kValue)
-        return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name);
-      if (program.is_optional(o.index))
-        return Status::make(Code::kInvalidModel, "output \"%.80s\" is an optional input", name);
-      RNL_TRY(program.outputs.push(o.index));
-    }
-  if (program.outputs.size() > program.required_outputs && program.outputs.size() > 64)
-    return bad("more than 64 outputs, some of them optional");
-  return Status::ok();
-}
-
-// A state as an output: recurrent, and an input of the same operator.
-Status Model::check_state_output(const ProgramInfo& program, const OpInfo& op, uint32_t state) const {
-  const StateInfo& s = states_[state];
-  if (!s.is_recurrent())
-    return Status::make(Code::kInvalidModel, "state \"%s\" is an output but not recurrent", s.name);
-  int as_input = 0, as_output = 1;
-  for (uint32_t k = op.first_operand; k < program.operands.size(); ++k) {
-    const Operand& o = program.operands[k];
-    if (o.kind == Operand::Kind::kState && o.index == state)
-      ++(k < op.first_operand + op.in_count ? as_input : as_output);
-  }
-  if (as_input == 1 && as_output == 1) return Status::ok();
-  return Status::make(Code::kInvalidModel,
-                      "recurrent state \"%s\" must be one input and one output of the same operator", s.name);
-}
-
-// Behind the operator that replaces a recurrent state no other may see it: whether it saw the old or the new one would
-// be chance.
-Status Model::check_recurrent_states(const ProgramInfo& program) const {
-  Vec<uint8_t> replaced;
-  RNL_TRY(replaced.assign(states_.size()));
-  for (const OpInfo& op : program.ops)
-    for (uint32_t k = 0; k < uint32_t(op.in_count) + op.out_count; ++k) {
-      const Operand& o = program.operands[op.first_operand + k];
-      if (o.kind != Operand::Kind::kState || !states_[o.index].is_recurrent()) continue;
-      if (replaced[o.index])
-        return Status::make(Code::kInvalidModel, "recurrent state \"%s\" is used after an operator replaced it",
-                            states_[o.index].name);
-      if (k >= op.in_count) replaced[o.index] = 1;
-    }
-  return Status::ok();
-}
-
-Status Model::load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced) {
-  const OpDef* def = find_op(op.code());
-  if (const char* known = op_name(op.code()); !def && known && std::strcmp(known, op.name()->c_str()) == 0)
-    return Status::make(Code::kUnsupported, "this runtime is built without operator \"%s\"", known);
-  if (!def || std::strcmp(def->name, op.name()->c_str()) != 0)
-    return Status::make(Code::kUnsupported,
-                        "operator \"%.40s\" (number %u) is unknown to this runtime: update the runtime",
-                        op.name()->c_str(), op.code());
-  if (op.version() == 0 || op.version() > def->version)
-    return Status::make(Code::kUnsupported,
-                        "version %u of the operator; this runtime knows 1 to %u: update the runtime", op.version(),
-                        def->version);
-  const uint32_t ins = op.inputs() ? op.inputs()->size() : 0, outs = op.outputs() ? op.outputs()->size() : 0;
-  if (ins < def->min_in || ins > def->max_in || outs < def->min_out || outs > def->max_out)
-    return Status::make(Code::kInvalidModel, "%u inputs and %u outputs; it takes %u..%u and %u..%u", ins, outs,
-                        def->min_in, def->max_in, def->min_out, def->max_out);
-  if (uint8_t(op.attrs_type()) != 0 && uint8_t(op.attrs_type()) != def->attrs_type)
-    return Status::make(Code::kUnsupported, "attribute table %d does not belong to this operator",
-                        int(op.attrs_type()));
-  OpInfo info{def, {}, uint32_t(program.operands.size()), uint16_t(ins), uint16_t(outs)};
-  RNL_TRY(def->parse(op.attrs_type() == format::Attrs::NONE ? nullptr : op.attrs(), &info.params));
-  for (uint32_t i = 0; i < ins; ++i) {
-    const char* name = op.inputs()->Get(i)->c_str();
-    Operand o;
-    if (*name) {
-      o = find_name(name);
-      if (o.kind == Operand::Kind::kAbsent)
-        return Status::make(Code::kInvalidModel, "input \"%.80s\" does not exist", name);
-      if (o.kind == Operand::Kind::kValue && !produced[o.index])
-        return Status::make(Code::kInvalidModel, "input \"%.80s\" is used before it is computed", name);
-      if (i < def->min_in && o.kind == Operand::Kind::kValue && program.is_optional(o.index))
-        return Status::make(Code::kInvalidModel, "input %u is not optional, but \"%.80s\" is", i, name);
-    } else if (i < def->min_in) {
-      return Status::make(Code::kInvalidModel, "input %u is not optional", i);
-    }
-    RNL_TRY(program.operands.push(o));
-  }
-  for (uint32_t i = 0; i < outs; ++i) {
-    const char* name = op.outputs()->Get(i)->c_str();
-    Operand o;
-    if (*name) o = find_name(name);
-    else if (i < def->min_out) return Status::make(Code::kInvalidModel, "output %u is not optional", i);
-    if (i > 0 && (!*name || o.kind == Operand::Kind::kState)) {
-      if (*name) RNL_TRY(check_state_output(program, info, o.index));
-      RNL_TRY(program.operands.push(o));
-      continue;
-    }
-    if (o.kind != Operand::Kind::kValue)
-      return Status::make(Code::kInvalidModel, "output \"%.80s\" is not a value of the program", name);
-    if (produced[o.index]) return Status::make(Code::kInvalidModel, "output \"%.80s\" is computed twice", name);
-    produced[o.index] = 1;
-    RNL_TRY(program.operands.push(o));
-  }
-  return program.ops.push(info);
 }
 
 const ProgramInfo* Model::find_program(const char* name) const {

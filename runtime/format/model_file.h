@@ -14,6 +14,7 @@
 #include "base/vec.h"
 #include "contract/dtype.h"
 #include "contract/op.h"
+#include "format/control.h"
 #include "format/expr.h"
 #include "format/model_generated.h"
 #include "format/packed.h"
@@ -68,6 +69,7 @@ struct StateInfo {
   uint32_t window;            // ring: newest positions that operators read
   const TensorInfo* initial;  // recurrent: what a stream starts with; null: zeros
   bool is_recurrent() const { return kind == format::StateKind::recurrent; }
+  bool has_slots() const { return kind == format::StateKind::ring || kind == format::StateKind::append; }
 };
 
 struct ValueInfo {
@@ -85,6 +87,7 @@ struct Operand {
   enum class Kind : uint8_t { kAbsent, kValue, kTensor, kState };
   Kind kind = Kind::kAbsent;
   uint32_t index = 0;  // into the program's values, or the model's tensors or states
+  bool operator==(const Operand& o) const { return kind == o.kind && index == o.index; }
 };
 
 struct OpInfo {
@@ -92,6 +95,22 @@ struct OpInfo {
   OpParams params;
   uint32_t first_operand;  // into ProgramInfo::operands: inputs, then outputs
   uint16_t in_count, out_count;
+};
+
+// Operators [begin, end) that run under a condition. if: [begin, middle) or [middle, end). loop: all of them, in
+// rounds.
+struct Region {
+  uint32_t begin, middle, end;
+  bool is_loop;
+  Operand number;            // the condition of if; how many rounds, of loop
+  Operand first, condition;  // of loop: whether there is a first round, and behind a round whether there is another
+  uint32_t round;            // of loop: the value that gets the round's number
+};
+
+// A size that is known behind an operator: the first element of a value.
+struct ResultSize {
+  uint32_t op, value;
+  int symbol;
 };
 
 struct ProgramInfo {
@@ -107,12 +126,19 @@ struct ProgramInfo {
   // The head: operators from here on compute for the rows that are wanted, what stands before them for every token
   // (format/head.cpp).
   uint32_t head_begin = 0;
+  Vec<Region> regions;      // by begin, outer ones first
+  Vec<ResultSize> results;  // one a symbol
+  bool is_conditional(uint32_t op) const {
+    for (const Region& r : regions)
+      if (op >= r.begin && op < r.end) return true;
+    return false;
+  }
 };
 
 struct SymbolInfo {
   const char* name;
   format::SymbolKind kind;
-  ExprId bound;  // axis symbols only
+  ExprId bound;  // axis and result symbols
 };
 
 class Model {
@@ -168,11 +194,21 @@ class Model {
   Status load_segments();
   Status load_tensors();
   Status load_states();
+  Status load_kept_state(const format::State& s, DType dtype, const ShapeExpr& shape, uint32_t index);
   Status load_recurrent_state(const format::State& s, DType dtype, const ShapeExpr& shape, uint32_t index);
   Status check_state_output(const ProgramInfo& program, const OpInfo& op, uint32_t state) const;
-  Status check_recurrent_states(const ProgramInfo& program) const;
-  Status load_program(const format::Program& p);
+  Status check_states(const ProgramInfo& program) const;
+  Status load_programs();
+  Status load_program(const format::Program& p, uint32_t number);
+  Status load_result(const format::Value& v, DType dtype, const ShapeExpr& shape, bool is_input, ProgramInfo& program);
+  Status check_results(const ProgramInfo& program) const;
+  Status check_count() const;
+  // link.cpp
+  struct Linker;
+  Status load_control(const format::Op& op, uint32_t program, Vec<uint8_t>& produced);
   Status load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& produced);
+  // An operator's input: absent where the name is empty.
+  Result<Operand> read_input(const char* name, const Vec<uint8_t>& produced) const;
   Status put_head_last(ProgramInfo& program) const;
   Result<ShapeExpr> load_shape(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* dims,
                                const char* owner, bool options_only);

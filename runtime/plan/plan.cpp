@@ -84,13 +84,11 @@ Status bind_symbols(const Model& model, Plan& plan) {
   return Status::ok();
 }
 
-// Two checkpoints, the one that a call of several passes goes back to when it fails, and the present value; without a
-// rollback window one checkpoint and the present value.
 Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan& plan, size_t offset, PlannedState& p) {
   std::memcpy(p.dims, v.dims, sizeof p.dims);
   p.dtype = s.dtype;
   p.bytes = state_bytes(p.dtype, p.dims, v.rank, 0);
-  p.copies = plan.options.rollback > 0 ? 4 : 2;
+  p.copies = recurrent_copies(plan.options.rollback);
   p.stride = align_up(p.bytes, kStateAlignment);
   p.offset = offset;
   if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
@@ -100,6 +98,17 @@ Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan&
     for (int d = 0; same && d < v.rank; ++d) same = s.initial->view.dims[d] == v.dims[d];
     if (!same) return Status::make(Code::kInvalidModel, "the initial value of state \"%s\" has another shape", s.name);
   }
+  return Status::ok();
+}
+
+Status plan_kept_state(const StateInfo& s, TensorView v, size_t offset, PlannedState& p) {
+  std::memcpy(p.dims, v.dims, sizeof p.dims);
+  v.dtype = s.dtype;
+  p.bytes = view_bytes(v);
+  p.stride = align_up(p.bytes, kStateAlignment);
+  p.offset = offset;
+  if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
+    return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
   return Status::ok();
 }
 
@@ -114,6 +123,11 @@ Status plan_states(const Model& model, Plan& plan) {
     if (s.is_recurrent()) {
       RNL_TRY(plan_recurrent_state(s, v, plan, offset, p));
       offset += size_t(p.copies) * p.stride;
+      continue;
+    }
+    if (s.kind == format::StateKind::kept) {
+      RNL_TRY(plan_kept_state(s, v, offset, p));
+      offset += p.stride;
       continue;
     }
     RNL_ASSIGN(slots, model.exprs().evaluate(s.slots, plan.bounds));
@@ -131,6 +145,14 @@ Status plan_states(const Model& model, Plan& plan) {
   }
   plan.state_bytes = offset;
   return Status::ok();
+}
+
+// Sizes of kept states. They stand behind the states, which a device has copies of.
+void plan_kept(const Model& model, Plan& plan) {
+  plan.kept_offset = plan.state_bytes;
+  for (const StateInfo& s : model.states())
+    if (s.kind == format::StateKind::kept) plan.kept_bytes = model.states().size() * kMaxRank * sizeof(int64_t);
+  plan.state_bytes += align_up(plan.kept_bytes, kStateAlignment);
 }
 
 // Room for the inputs of the last `reach` tokens, from which recurrent states are computed again, and for as many that
@@ -178,6 +200,7 @@ Status check_slots(Plan& plan, const PlannedProgram& program, uint32_t number, c
     const auto refuse = [&](const char* why) {
       return Status::make(Code::kInvalidModel, "state \"%s\": %s", s.name, why);
     };
+    if (s.kind == format::StateKind::kept) continue;
     if (s.is_recurrent() != !op.def->use_slots)
       return refuse(s.is_recurrent() ? "the operator takes states of kind append or ring"
                                      : "the operator takes recurrent states");
@@ -186,6 +209,7 @@ Status check_slots(Plan& plan, const PlannedProgram& program, uint32_t number, c
     p.tokens_per_slot = use.stride;
     if (use.writes && number >= program.head_begin)
       return refuse("it is written by an operator that computes for the wanted rows");
+    if (use.writes && program.info->is_conditional(number)) return refuse("it is written inside of if or loop");
     if (slots_of(p.dims, s.shape.rank) != p.slots)
       return Status::make(Code::kInvalidModel, "state \"%s\" has %lld slots, but its shape has %lld", s.name,
                           static_cast<long long>(p.slots), static_cast<long long>(slots_of(p.dims, s.shape.rank)));
@@ -197,6 +221,52 @@ Status check_slots(Plan& plan, const PlannedProgram& program, uint32_t number, c
                           "ring state \"%s\" says a window of %u, but the operator reads %lld positions", s.name,
                           s.window, static_cast<long long>(use.window));
   }
+  return Status::ok();
+}
+
+// Kept states of the program. What it writes belongs to a call as a whole.
+Status find_kept(const Model& model, const ProgramInfo& info, PlannedProgram& program) {
+  Vec<uint8_t> is_written;
+  RNL_TRY(is_written.assign(model.states().size()));
+  for (const bool writes : {true, false})
+    for (const OpInfo& op : info.ops)
+      for (uint32_t k = writes ? op.in_count : 0u, end = writes ? uint32_t(op.in_count) + op.out_count : op.in_count;
+           k < end; ++k) {
+        const Operand& o = info.operands[op.first_operand + k];
+        if (o.kind != Operand::Kind::kState || model.states()[o.index].kind != format::StateKind::kept) continue;
+        if (!writes && is_written[o.index]) continue;
+        is_written[o.index] = 1;  // or known to be read
+        RNL_TRY((writes ? program.kept_written : program.kept_read).push(o.index));
+        if (writes && program.stream_symbol >= 0)
+          return Status::make(
+              Code::kInvalidModel,
+              "it writes kept state \"%s\", but an input has an axis bounded by chunk, along which calls "
+              "are cut",
+              model.states()[o.index].name);
+      }
+  return Status::ok();
+}
+
+// Where sizes and what runs are decided between operators.
+Status find_cuts(PlannedProgram& program) {
+  const ProgramInfo& info = *program.info;
+  const auto add = [&](const Operand& o, Vec<uint32_t>* list) {
+    return o.kind == Operand::Kind::kValue ? list->push(o.index) : Status::ok();
+  };
+  Vec<uint8_t> is_cut;
+  RNL_TRY(is_cut.assign(info.ops.size() + 1));
+  is_cut[0] = 1;
+  for (const Region& r : info.regions) {
+    is_cut[r.begin] = is_cut[r.middle] = is_cut[r.end] = 1;
+    for (const Operand& o : {r.number, r.first, r.condition}) RNL_TRY(add(o, &program.numbers_read));
+    if (r.is_loop) RNL_TRY(program.numbers_written.push(r.round));
+  }
+  for (const ResultSize& r : info.results) {
+    is_cut[r.op + 1] = 1;
+    RNL_TRY(program.numbers_read.push(r.value));
+  }
+  for (uint32_t i = 0; i < is_cut.size(); ++i)
+    if (is_cut[i]) RNL_TRY(program.cuts.push(i));
   return Status::ok();
 }
 
@@ -233,6 +303,35 @@ Status plan_op(Plan& plan, PlannedProgram& program, uint32_t number, const CallB
   return Status::ok();
 }
 
+Status count_makers(const ProgramInfo& info, Vec<uint8_t>* makers) {
+  RNL_TRY(makers->assign(info.values.size()));
+  for (const OpInfo& op : info.ops)
+    for (uint32_t k = 0; k < op.out_count; ++k) {
+      const Operand& o = info.operands[op.first_operand + op.in_count + k];
+      if (o.kind == Operand::Kind::kValue && (*makers)[o.index] < 2) ++(*makers)[o.index];
+    }
+  return Status::ok();
+}
+
+// Numbers are read, and written, where a condition is decided; what a loop finds there is needed until its last round.
+void extend_lifetimes(const PlannedProgram& program, Vec<Lifetime>& pieces) {
+  const ProgramInfo& info = *program.info;
+  const auto use = [&](uint32_t value, uint32_t at) {
+    Lifetime& l = pieces[program.values[value].storage];
+    l.first = std::min(l.first, at), l.last = std::max(l.last, at);
+  };
+  for (const ResultSize& r : info.results) use(r.value, r.op);
+  for (size_t i = info.regions.size(); i-- > 0;) {
+    const Region& r = info.regions[i];
+    for (const Operand& o : {r.number, r.first, r.condition})
+      if (o.kind == Operand::Kind::kValue) use(o.index, r.begin), use(o.index, r.is_loop ? r.end - 1 : r.begin);
+    if (!r.is_loop) continue;
+    use(r.round, r.begin), use(r.round, r.end - 1);
+    for (Lifetime& l : pieces)
+      if (l.first < r.begin && l.last >= r.begin && l.last < r.end) l.last = r.end - 1;
+  }
+}
+
 Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(plan.programs.push(PlannedProgram{}));
   PlannedProgram& program = plan.programs.back();
@@ -240,6 +339,8 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   program.head_begin = info.head_begin;
   RNL_TRY(plan_inputs(model, plan, program));
   RNL_TRY(find_replaced(model, info, program));
+  RNL_TRY(find_kept(model, info, program));
+  RNL_TRY(find_cuts(program));
   RNL_TRY(plan_outputs(model, program));
   program.screened_op = find_screened(model, info);
   if (program.screened_op >= 0) {
@@ -250,6 +351,8 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
   RNL_TRY(program.ops.assign(info.ops.size()));
 
   const uint32_t end = uint32_t(info.ops.size());
+  Vec<uint8_t> makers;  // operators that give a value: one, or those of both branches
+  RNL_TRY(count_makers(info, &makers));
   Vec<Lifetime> pieces;  // one a value, then one a scratch
   RNL_TRY(pieces.assign(info.values.size() + info.ops.size()));
   for (size_t i = 0; i < info.values.size(); ++i) {
@@ -271,7 +374,9 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
     if (!s.is_ok()) return std::move(s).with_context("operator %u (%s)", i, op.def->name);
     const Operand& first_in = info.operands[op.first_operand];
     const Operand& first_out = info.operands[op.first_operand + op.in_count];
-    if (op.def->is_view && first_in.kind == Operand::Kind::kValue) {
+    // What several operators give is no view of any one's input.
+    if (op.def->is_view && first_in.kind == Operand::Kind::kValue && first_out.kind == Operand::Kind::kValue &&
+        makers[first_out.index] == 1) {
       p.is_skipped_view = true;
       program.values[first_out.index].storage = program.values[first_in.index].storage;
       pieces[first_out.index].bytes = 0;
@@ -289,6 +394,7 @@ Status plan_program(const Model& model, const ProgramInfo& info, Plan& plan) {
     pieces[info.values.size() + i] = {align_up(p.scratch_bytes, kArenaAlignment), 0, i, i};
   }
   for (uint32_t v : info.outputs) pieces[program.values[v].storage].last = end;
+  extend_lifetimes(program, pieces);
   RNL_ASSIGN(total, place(pieces));
   for (size_t i = 0; i < info.values.size(); ++i) program.values[i].offset = pieces[program.values[i].storage].offset;
   for (uint32_t i = 0; i < end; ++i) program.ops[i].scratch_offset = pieces[info.values.size() + i].offset;
@@ -366,8 +472,13 @@ Status operand_views(const Plan& plan, const PlannedProgram& program, const OpIn
       case Operand::Kind::kTensor: v = plan.model->tensors()[o.index].view; break;
       case Operand::Kind::kState: {
         const PlannedState& s = plan.states[o.index];
-        v.rank = plan.model->states()[o.index].shape.rank;
+        const StateInfo& state = plan.model->states()[o.index];
+        v.rank = state.shape.rank;
         v.dtype = s.dtype;
+        if (state.kind == format::StateKind::kept) {
+          RNL_TRY(evaluate_shape(*plan.model, state.shape, binding, state.name, &v));
+          break;
+        }
         std::memcpy(v.dims, s.dims, sizeof v.dims);
         break;
       }
@@ -385,7 +496,8 @@ size_t Plan::table_bytes() const {
   size_t n = sizeof *this + programs.bytes() + states.bytes();
   for (const PlannedProgram& p : programs)
     n += p.values.bytes() + p.ops.bytes() + p.replaces.bytes() + p.outputs.bytes() + p.head_inputs.bytes() +
-         p.call_symbols.bytes();
+         p.call_symbols.bytes() + p.cuts.bytes() + p.numbers_read.bytes() + p.numbers_written.bytes() +
+         p.kept_written.bytes() + p.kept_read.bytes();
   return n;
 }
 
@@ -403,6 +515,7 @@ Result<Plan> make_plan(const Model& model, const PlanOptions& options) {
     Status s = plan_program(model, p, plan);
     if (!s.is_ok()) return std::move(s).with_context("program \"%s\"", p.name);
   }
+  plan_kept(model, plan);
   RNL_TRY(plan_journal(plan));
   plan.memory.weights = model.segment_bytes(format::SegmentKind::weights);
   plan.memory.tokenizer =

@@ -23,6 +23,10 @@ inline constexpr int kMaxOptionalOperands = 4;
 // Without a rollback window recurrent states keep one checkpoint at most so old, to which a call that fails can go
 // back.
 inline constexpr int64_t kReplayWindow = 64;
+// Buffers of a recurrent state. With a rollback window: two checkpoints, the one that a call of several passes goes
+// back to when it fails, the value before the last call, and the present one; without: one checkpoint and the present
+// one.
+constexpr int recurrent_copies(int64_t rollback) { return rollback > 0 ? 5 : 2; }
 
 enum class BackendKind : uint8_t { kCpu = 0, kVulkan = 1 };
 
@@ -81,6 +85,18 @@ struct PlannedOutput {
 
 struct PlannedProgram {
   const ProgramInfo* info = nullptr;
+  // Where straight runs of operators begin, ascending, the first at 0: each is bound on its own, when its sizes are
+  // known.
+  Vec<uint32_t> cuts;
+  // Behind the first of them.
+  uint32_t first_end() const {
+    const bool decides_first = !info->regions.empty() && info->regions[0].begin == 0;
+    return decides_first ? 0 : cuts.size() > 1 ? cuts[1] : head_begin;
+  }
+  // Values whose first element the session reads or writes between operators.
+  Vec<uint32_t> numbers_read, numbers_written;
+  // Kept states that it writes, and those that it reads but does not write.
+  Vec<uint32_t> kept_written, kept_read;
   Vec<PlannedValue> values;
   Vec<PlannedOp> ops;
   uint32_t head_begin = 0;  // ProgramInfo's: the session runs the head once a block of rows
@@ -128,7 +144,9 @@ struct Plan {
   // Tokens that may lie between the older checkpoint of recurrent states and the stream's end (session/recurrent.cpp);
   // 0 without them.
   int64_t reach = 0;
-  size_t journal_row = 0;     // bytes of one token's inputs in a log, of the program with most of them
+  size_t journal_row = 0;  // bytes of one token's inputs in a log, of the program with most of them
+  size_t kept_offset = 0;  // in the state block: sizes of kept states, kMaxRank int64 each; the first -1: not written
+  size_t kept_bytes = 0;
   size_t journal_offset = 0;  // two logs of `reach` rows: the journal, and what a call of several passes must not lose
                               // of it
   size_t state_bytes = 0;     // of all states and the journal, without the session's header

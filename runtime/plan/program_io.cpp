@@ -66,13 +66,41 @@ struct Dependence {
   Vec<uint8_t> on_stream, on_whole_pass;
 };
 
+struct Deciding {
+  bool on_stream = false, on_whole_pass = false;
+};
+
+Deciding find_deciding(const ProgramInfo& info, const Region& region, const Dependence& d) {
+  Deciding found;
+  for (const Operand& o : {region.number, region.first})
+    if (o.kind == Operand::Kind::kValue && d.on_stream[o.index]) found = {true, true};
+  for (uint32_t i = region.begin; region.is_loop && i < region.end; ++i)
+    for (uint32_t k = 0; k < info.ops[i].in_count; ++k) {
+      const Operand& o = info.operands[info.ops[i].first_operand + k];
+      if (o.kind != Operand::Kind::kValue) continue;
+      found.on_stream = found.on_stream || d.on_stream[o.index];
+      // How many rounds there are may follow from any of it.
+      found.on_whole_pass = found.on_whole_pass || d.on_whole_pass[o.index] ||
+                            (region.condition.kind == Operand::Kind::kValue && d.on_stream[o.index]);
+    }
+  return found;
+}
+
 Status find_dependence(const Model& model, const PlannedProgram& program, Dependence* d) {
   const ProgramInfo& info = *program.info;
   RNL_TRY(d->on_stream.assign(info.values.size()));
   RNL_TRY(d->on_whole_pass.assign(info.values.size()));
   for (uint32_t i = 0; i < info.input_count; ++i)
     d->on_stream[i] = model.depends_on(info.values[i].shape, program.stream_symbol);
-  for (const OpInfo& op : info.ops) {
+  // What decides over the operators of a region: its condition; and of a loop, whose rounds hand values on, all that
+  // stands before it.
+  Vec<Deciding> deciding;
+  RNL_TRY(deciding.assign(info.regions.size()));
+  size_t next = 0;
+  for (uint32_t i = 0; i < info.ops.size(); ++i) {
+    for (; next < info.regions.size() && info.regions[next].begin == i; ++next)
+      deciding[next] = find_deciding(info, info.regions[next], *d);
+    const OpInfo& op = info.ops[i];
     bool on_stream = false, on_whole = false;
     for (uint32_t k = 0; k < op.in_count; ++k) {
       const Operand& o = info.operands[op.first_operand + k];
@@ -80,13 +108,16 @@ Status find_dependence(const Model& model, const PlannedProgram& program, Depend
       on_stream = on_stream || d->on_stream[o.index];
       on_whole = on_whole || d->on_whole_pass[o.index];
     }
+    for (size_t r = 0; r < next; ++r)
+      if (i < info.regions[r].end)
+        on_stream = on_stream || deciding[r].on_stream, on_whole = on_whole || deciding[r].on_whole_pass;
     for (uint32_t k = 0; k < op.out_count; ++k) {
       const Operand& o = info.operands[op.first_operand + op.in_count + k];
       if (o.kind != Operand::Kind::kValue) continue;
       const ShapeExpr& shape = info.values[o.index].shape;
-      d->on_stream[o.index] = on_stream;
-      d->on_whole_pass[o.index] = on_whole || (on_stream && !model.depends_on(shape, program.stream_symbol) &&
-                                               !model.depends_on(shape, program.rows_symbol));
+      d->on_stream[o.index] |= uint8_t(on_stream);
+      d->on_whole_pass[o.index] |= uint8_t(on_whole || (on_stream && !model.depends_on(shape, program.stream_symbol) &&
+                                                        !model.depends_on(shape, program.rows_symbol)));
     }
   }
   return Status::ok();

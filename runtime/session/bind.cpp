@@ -52,12 +52,15 @@ Status Session::bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* 
       return Status::make(Code::kInternal, "program \"%s\", operator %u (%s): needs %zu bytes of scratch, planned %zu",
                           p.info->name, i, op.def->name, scratch, p.ops[i].scratch_bytes);
   }
-  *last = pass.symbols;
+  if (end > begin) *last = pass.symbols;
   return Status::ok();
 }
 
 void Session::unbind() {
-  for (Bound& b : bound_) b.body.v[0] = b.head.v[0] = -1;
+  for (Bound& b : bound_) {
+    for (CallBinding& body : b.body) body.v[0] = -1;
+    b.head.v[0] = -1;
+  }
 }
 
 // What depends on data. On a device only program inputs and tensors of the file are at hand; shaders report the rest.

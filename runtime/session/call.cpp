@@ -24,6 +24,7 @@ Status Session::check_call(const Pass& pass) const {
     before = r;
   }
   RNL_CHECK_ARG(p.stream_symbol < 0 || pass.total > 0, "the call has no tokens");
+  RNL_TRY(check_kept(p));
   const int64_t one_pass = tokens_that_fit(std::min(plan_.options.chunk, pass.total));
   for (uint32_t i = 0; i < p.outputs.size(); ++i)
     RNL_CHECK_ARG(pass.total <= one_pass || !p.outputs[i].needs_whole_call || !pass.wants(i),
@@ -84,6 +85,7 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   const bool streams = p.stream_symbol >= 0;
   if (backend_) RNL_TRY(sync_to_device());
   const int64_t start = header()->position;
+  RNL_TRY(note_kept(p, nullptr));
   if (plan_.has_recurrent && streams) begin_recurrent_call(pass);
   Status status;
   do {
@@ -103,9 +105,10 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
     if (progress_ && pass.begin < pass.total && !progress_(progress_context_, pass.begin, pass.total))
       status = Status::make(Code::kCancelled, "cancelled");
   } while (status.is_ok() && pass.begin < pass.total);
+  if (status.is_ok()) status = note_kept(p, &pass.symbols);
   nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
   cancel_.store(false, std::memory_order_relaxed);
-  if (backend_) status = end_call_on_device(start, std::move(status));
+  if (backend_) status = end_call_on_device(start, !p.kept_written.empty(), std::move(status));
   if (backend_ && backend_->is_lost()) return status;
   if (status.is_ok()) {
     kept_.buffer = -1;

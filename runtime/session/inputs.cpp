@@ -91,6 +91,7 @@ Status Session::bind_symbols(const PlannedProgram& p, CallBinding* symbols) cons
       bound[s] = true;
     }
   }
+  RNL_TRY(bind_kept(p, bound, symbols));
   for (uint32_t i = 0; i < info.input_count; ++i)
     for (int d = 0; matched_[i] && d < matched_[i]->rank; ++d) {
       RNL_ASSIGN(want, model().exprs().evaluate(info.values[i].shape.dims[d], *symbols));

@@ -12,7 +12,7 @@ Status Session::sync_to_host() const { return Status::ok(); }
 Status Session::sync_to_device() { return Status::ok(); }
 void Session::host_is_newer() {}
 void Session::log_for_recovery(const Pass&) {}
-Status Session::end_call_on_device(int64_t, Status status) { return status; }
+Status Session::end_call_on_device(int64_t, bool, Status status) { return status; }
 Status Session::recover() { return Status::ok(); }
 
 }  // namespace runnel

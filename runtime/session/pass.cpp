@@ -196,7 +196,9 @@ Status Session::run_pass(Pass& pass) {
   const PlannedProgram& p = *pass.program;
   last_tokens_ = 0;
   if (p.rows_symbol >= 0) pass.symbols.v[p.rows_symbol] = plan_.options.rows;  // of no effect before the head
-  RNL_TRY(bind_ops(pass, 0, p.head_begin, &bound_[pass.program_index].body));
+  for (const ResultSize& r : p.info->results) pass.symbols.v[r.symbol] = plan_.bounds.v[r.symbol];
+  // Its first operators alone: sizes of later ones may be results.
+  RNL_TRY(bind_ops(pass, 0, p.first_end(), &bound_[pass.program_index].body[0]));
   for (uint32_t i = 0; i < p.info->input_count; ++i)
     if (p.info->values[i].role != format::Role::rows && value_view(pass, i).dtype != DType::kNone)
       RNL_TRY(fill_input(pass, i));
@@ -206,7 +208,7 @@ Status Session::run_pass(Pass& pass) {
   pass.from = h->buffer, pass.to = p.replaces_states ? free_buffer() : pass.from;
   pass.body_ended = false;
   h->high_water = std::max(h->high_water, h->position + pass.tokens);
-  RNL_TRY(run_ops(pass, 0, p.head_begin));
+  RNL_TRY(run_body(pass));
   // A device is given the first rows of the head too before it is waited for.
   if (!backend_) RNL_TRY(finish_ops(pass));
   if (p.rows_symbol >= 0) RNL_TRY(run_head(pass));

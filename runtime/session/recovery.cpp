@@ -1,11 +1,10 @@
 // Two copies of a stream's states, the host's and a device's, and what happens when the device is lost.
 //
 // While the device's is the newer, the host's block is that of an earlier position; its header of then is kept, and the
-// inputs of up to snapshot_every tokens since. Calls that end later than that bring the host's block up to date. A
-// roll-back to before that position does so too. So after a loss the stream can be computed again on the CPU; the call
-// that met the loss is taken back.
+// inputs of up to snapshot_every tokens since. Calls that end later than that, or write kept states, bring the host's
+// block up to date. A roll-back to before that position does so too. So after a loss the stream can be computed again
+// on the CPU; the call that met the loss is taken back.
 #include <algorithm>
-#include <cstddef>
 #include <cstring>
 
 #include "session/pass.h"
@@ -74,9 +73,9 @@ void Session::log_for_recovery(const Pass& pass) {
   if (room > 0) write_log(fed_, pass, std::min(room, pass.tokens));
 }
 
-Status Session::end_call_on_device(int64_t start, Status status) {
+Status Session::end_call_on_device(int64_t start, bool writes_kept, Status status) {
   if ((status.is_ok() || status.code() == Code::kCancelled) && !plan_.states.empty() &&
-      position() - host_header_->position >= fed_.capacity) {
+      (writes_kept || position() - host_header_->position >= fed_.capacity)) {
     Status s = sync_to_host();
     if (!s.is_ok()) status = std::move(s);
   }
@@ -94,14 +93,14 @@ Status Session::recover() {
   StateHeader* h = header();
   if (backend_) {
     if (!sync_to_host().is_ok()) {
-      // What only grows stays: the journal and the rings' slots know of it. So does the text part, which is the host's
-      // alone.
+      // What only grows stays: the journal and the rings' slots know of it.
       recover_to_ = h->position;
       const int64_t high_water = h->high_water;
-      std::memcpy(h, host_header_.get(), offsetof(StateHeader, text));
+      std::memcpy(h, host_header_.get(), sizeof *h);
       h->high_water = high_water;
     }
     backend_.reset();
+    forget_call();
     last_tokens_ = 0;
     plan_.options.backend = BackendKind::kCpu;
     host_is_old_ = false;

@@ -7,12 +7,13 @@
 // least a window behind the furthest position since, and from there to the stream's end there are fewer than 2 (chunk +
 // window) tokens. The present value is in a buffer of its own, or in a marked one that the next pass leaves alone and
 // writes elsewhere.
-//   A call of several passes may fail after it moved both checkpoints on. So it keeps a third, from which its start and
-//   a window before that
-// can be computed, and the rows of the journal since.
+//   Where a call of several tokens begins, the value before it is a checkpoint too, until the next such call: when it
+// fails, or is a draft that is rejected, nothing that stood before it is computed again. A single token is written
+// where it was read, which takes less of the caches; undoing it computes from an older checkpoint.
+//   A call of several passes may fail after it moved both checkpoints on. So it keeps another, from which a window
+// before its start can be computed, and the rows of the journal since.
 //   Without a window there are two buffers and both checkpoints are one: set where a call begins when it is
-//   kReplayWindow tokens old, or when the
-// call is longer than that or of several passes. It serves calls that fail.
+// kReplayWindow tokens old, or when the call is longer than that or of several passes. It serves calls that fail.
 #include <algorithm>
 #include <cstring>
 
@@ -21,12 +22,12 @@
 namespace runnel {
 
 // A stream of no tokens.
-void Session::start_recurrent() {
+void Session::start_recurrent(int buffer) {
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const StateInfo& s = model().states()[i];
     if (!s.is_recurrent()) continue;
-    if (s.initial) std::memcpy(state_data(uint32_t(i)), s.initial->view.data, plan_.states[i].bytes);
-    else std::memset(state_data(uint32_t(i)), 0, plan_.states[i].bytes);
+    if (s.initial) std::memcpy(state_data(uint32_t(i), buffer), s.initial->view.data, plan_.states[i].bytes);
+    else std::memset(state_data(uint32_t(i), buffer), 0, plan_.states[i].bytes);
   }
 }
 
@@ -40,6 +41,8 @@ void Session::begin_recurrent_call(const Pass& pass) {
       for (int i = 0; i < 2; ++i) h->mark[i] = start, h->mark_buffer[i] = h->buffer;
     return;
   }
+  // The start's value need not be kept: it can be made anew.
+  if (pass.total > 1) call_ = {start, start > 0 || backend_ ? h->buffer : -1};
   if (!has_passes) return;
   const int which = start - h->mark[1] >= window ? 1 : 0;
   kept_ = {h->mark[which], start, h->mark[which] == 0 && !backend_ ? kInitial : h->mark_buffer[which]};
@@ -59,7 +62,8 @@ void Session::mark_recurrent() {
 int Session::free_buffer() const {
   const StateHeader* h = header();
   int to = h->buffer;
-  for (int i = 0; to == h->mark_buffer[0] || to == h->mark_buffer[1] || to == kept_.buffer; ++i) to = i;
+  for (int i = 0; to == h->mark_buffer[0] || to == h->mark_buffer[1] || to == kept_.buffer || to == call_.buffer; ++i)
+    to = i;
   return to;
 }
 
@@ -93,14 +97,15 @@ Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end) {
   pass.tokens = pass.total = end - begin;
   RNL_TRY(bind_logged(log, pass, begin));
   const PlannedProgram& p = *pass.program;
-  RNL_TRY(bind_ops(pass, 0, p.head_begin, &bound_[pass.program_index].body));
+  RNL_TRY(bind_kept(p, nullptr, &pass.symbols));
   last_tokens_ = 0;
+  RNL_TRY(bind_ops(pass, 0, p.first_end(), &bound_[pass.program_index].body[0]));
   read_log(log, pass, begin);
   const int64_t position = h->position;
   h->position = begin;
   pass.from = h->buffer;
   pass.to = p.replaces_states ? free_buffer() : pass.from;
-  Status s = run_ops(pass, 0, p.head_begin);
+  Status s = run_body(pass);
   if (s.is_ok() && backend_) s = backend_->finish();
   h->position = position;
   if (!s.is_ok()) return s;
@@ -109,10 +114,19 @@ Status Session::replay_pass(const InputLog& log, int64_t begin, int64_t end) {
   return s;
 }
 
+// The newest checkpoint that is not behind `position`. The last call's serves while the journal has all tokens since.
+Session::Checkpoint Session::checkpoint_of(int64_t position) const {
+  const StateHeader* h = header();
+  const int which = h->mark[1] <= position ? 1 : 0;
+  const bool is_logged = position == call_.position || h->high_water - call_.position <= plan_.reach;
+  const bool has_call = call_.buffer >= 0 && call_.position <= position && call_.position > h->mark[which] &&
+                        h->mark[0] <= call_.position && is_logged;
+  return has_call ? call_ : Checkpoint{h->mark[which], h->mark_buffer[which]};
+}
+
 // Position of the checkpoint from which recurrent states at `position` can be computed; -1: there is none.
 int64_t Session::rewind_mark(int64_t position) const {
-  const StateHeader* h = header();
-  const int64_t mark = h->mark[h->mark[1] <= position ? 1 : 0];
+  const int64_t mark = checkpoint_of(position).position;
   return mark <= position && position - mark <= plan_.reach ? mark : -1;
 }
 
@@ -134,11 +148,11 @@ Status Session::rewind_recurrent(int64_t position) {
   StateHeader* h = header();
   const int64_t end = h->position, marks[2] = {h->mark[0], h->mark[1]};
   const uint8_t buffers[3] = {h->mark_buffer[0], h->mark_buffer[1], h->buffer};
-  const int which = h->mark[1] <= position ? 1 : 0;
-  if (which == 0) h->mark[1] = h->mark[0], h->mark_buffer[1] = h->mark_buffer[0];
-  h->buffer = h->mark_buffer[which];
+  const Checkpoint from = checkpoint_of(position);
+  if (h->mark[1] > from.position) h->mark[1] = from.position, h->mark_buffer[1] = uint8_t(from.buffer);
+  h->buffer = uint8_t(from.buffer);
   Status s;
-  for (int64_t begin = marks[which]; s.is_ok() && begin < position;) {
+  for (int64_t begin = from.position; s.is_ok() && begin < position;) {
     const int64_t next = end_of_logged_pass(journal_, begin, position);
     h->position = begin;
     mark_recurrent();
@@ -146,7 +160,10 @@ Status Session::rewind_recurrent(int64_t position) {
     begin = next;
   }
   h->position = end;
-  if (s.is_ok()) return s;
+  if (s.is_ok()) {
+    if (call_.position > position) forget_call();
+    return s;
+  }
   for (int i = 0; i < 2; ++i) h->mark[i] = marks[i], h->mark_buffer[i] = buffers[i];
   h->buffer = buffers[2];
   return s;
@@ -161,9 +178,10 @@ Status Session::undo(const Pass& pass, int64_t start, Status cause) {
   const bool reaches = mark >= 0 && (rings_reach(mark) || (h->position == start && !is_recurrent));
   if (is_recurrent && reaches && has_kept) {
     bring_back_journal();
-    if (kept_.buffer == kInitial) start_recurrent();
+    const int initial = call_.buffer == 0 ? 1 : 0;
+    if (kept_.buffer == kInitial) start_recurrent(initial);
     for (int i = 0; i < 2; ++i)
-      h->mark[i] = kept_.mark, h->mark_buffer[i] = uint8_t(kept_.buffer == kInitial ? 0 : kept_.buffer);
+      h->mark[i] = kept_.mark, h->mark_buffer[i] = uint8_t(kept_.buffer == kInitial ? initial : kept_.buffer);
   }
   kept_.buffer = -1;
   // Without a window the journal may not hold all of a long call.

@@ -49,6 +49,7 @@ uint64_t Session::layout_hash(const Plan& plan) {
 void Session::describe_plan(StateHeader* h) const {
   const PlanOptions& o = plan_.options;
   h->layout = layout_hash(plan_);
+  h->text_bytes = kTextStateBytes;
   h->context = o.context, h->chunk = o.chunk, h->rollback = o.rollback, h->kv = o.kv;
 }
 

@@ -73,8 +73,14 @@ Status Session::check_program(uint32_t number, int64_t most, uint64_t absent, bo
   for (const int symbol : {p.stream_symbol, p.rows_symbol})
     if (symbol >= 0) pass.symbols.v[symbol] = std::min(most, plan_.bounds.v[symbol]);
   if (p.stream_symbol >= 0) pass.tokens = pass.total = pass.symbols.v[p.stream_symbol];
-  bound_[number].body.v[0] = -1;
-  RNL_TRY(bind_ops(pass, 0, uint32_t(p.info->ops.size()), &bound_[number].body));
+  CallBinding binding;
+  binding.v[0] = -1;
+  RNL_TRY(bind_ops(pass, 0, uint32_t(p.info->ops.size()), &binding));
+  for (const uint32_t v : p.numbers_written) clear(value_view(pass, v));
+  for (const uint32_t state : p.kept_read) {
+    const int64_t floats = int64_t(plan_.states[state].bytes / sizeof(float));
+    make_up({state_data(state), nullptr, {floats}, 1, DType::kF32}, most);
+  }
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
     if (info.role == format::Role::rows) clear(value_view(pass, i));

@@ -35,14 +35,15 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
   RNL_TRY(s->ops_.assign(s->plan_.programs.size()));
   RNL_TRY(s->views_.assign(s->plan_.programs.size()));
   RNL_TRY(s->bound_.assign(s->plan_.programs.size()));
-  s->unbind();
   size_t inputs = 0;
   for (size_t i = 0; i < s->plan_.programs.size(); ++i) {
     const ProgramInfo& info = *s->plan_.programs[i].info;
+    RNL_TRY(s->bound_[i].body.assign(s->plan_.programs[i].cuts.size()));
     RNL_TRY(s->ops_[i].assign(info.ops.size()));
     RNL_TRY(s->views_[i].assign(info.operands.size()));
     inputs = std::max<size_t>(inputs, info.input_count);
   }
+  s->unbind();
   RNL_TRY(s->matched_.assign(inputs));
   if (s->plan_.reach > 0) {
     s->journal_ = {s->state_.data() + (block - s->plan_.state_bytes) + s->plan_.journal_offset, s->plan_.reach,
@@ -71,11 +72,14 @@ Result<std::unique_ptr<Session>> Session::create(const Model& model, ThreadPool*
 void Session::reset() {
   StateHeader* h = header();
   std::memset(h, 0, sizeof *h);
+  std::memset(text_state(), 0, kTextStateBytes);
   std::memcpy(h->magic, "RNLSTATE", 8);
   h->version = kStateVersion;
   h->model = model().fingerprint();
   describe_plan(h);
-  start_recurrent();
+  start_recurrent(0);
+  forget_call();
+  for (uint32_t i = 0; plan_.kept_bytes && i < plan_.states.size(); ++i) kept_sizes(i)[0] = -1;
   host_is_newer();
   seen_position_.store(0, std::memory_order_relaxed);
 }
@@ -86,7 +90,8 @@ MemoryReport Session::memory_of(const Plan& plan) {
   if (plan.options.backend != BackendKind::kCpu)
     m.fixed += sizeof(StateHeader) + size_t(plan.options.snapshot_every) * plan.journal_row;
   for (const PlannedProgram& p : plan.programs)
-    m.fixed += sizeof(Bound) + p.info->ops.size() * sizeof(BoundOp) + p.info->operands.size() * sizeof(TensorView);
+    m.fixed += sizeof(Bound) + p.cuts.size() * sizeof(CallBinding) + p.info->ops.size() * sizeof(BoundOp) +
+               p.info->operands.size() * sizeof(TensorView);
   return m;
 }
 

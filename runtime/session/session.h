@@ -21,12 +21,12 @@
 namespace runnel {
 
 // Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved,
-// forked and restored.
+// forked and restored. It may grow: what an older library saved is shorter, and the rest of it is zero.
 inline constexpr size_t kTextStateBytes = 16384;
-inline constexpr uint32_t kStateVersion = 4;
+inline constexpr uint32_t kStateVersion = 5;
 
-// First bytes of the state block, of a snapshot and of a saved file (followed there by the used part of each state and
-// a checksum).
+// First bytes of the state block, of a snapshot and of a saved file (followed there by the text part, the used part of
+// each state and a checksum).
 struct StateHeader {
   char magic[8];  // "RNLSTATE"
   uint32_t version;
@@ -40,12 +40,12 @@ struct StateHeader {
   int64_t mark[2];
   uint8_t mark_buffer[2];
   uint8_t buffer;
-  DType kv;  // the options that the plan was made with; layout follows from them
-  uint8_t padding[4];
+  DType kv;             // the options that the plan was made with; layout follows from them
+  uint32_t text_bytes;  // of the text part
   int64_t context, chunk, rollback;
-  unsigned char text[kTextStateBytes];
 };
-static_assert((sizeof(StateHeader) + kStateAlignment - 1) / kStateAlignment * kStateAlignment == kStateHeaderBytes);
+inline constexpr size_t kTextStateOffset = kStateHeaderBytes - kTextStateBytes;
+static_assert(sizeof(StateHeader) <= kTextStateOffset && kTextStateOffset % kStateAlignment == 0);
 
 // A tensor of the caller, row-major.
 struct IoTensor {
@@ -187,7 +187,7 @@ class Session {
   MemoryReport memory() const { return memory_of(plan_); }
   // The exact bytes of a session with this plan.
   static MemoryReport memory_of(const Plan& plan);
-  unsigned char* text_state() { return header()->text; }
+  unsigned char* text_state() const { return state_.data() + kTextStateOffset; }
 
  private:
   struct Pass;
@@ -230,6 +230,13 @@ class Session {
 
   // pass.cpp
   Status run_pass(Pass& pass);
+  // body.cpp
+  Status run_body(Pass& pass);
+  Status run_span(Pass& pass, uint32_t begin, uint32_t end, size_t region);
+  Status run_straight(Pass& pass, uint32_t begin, uint32_t end);
+  Status run_region(Pass& pass, size_t region);
+  Status settle();
+  Status read_number(const Pass& pass, const Operand& o, double* number) const;
   Status run_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status enqueue_ops(Pass& pass, uint32_t begin, uint32_t end);
   Status finish_ops(Pass& pass);
@@ -246,7 +253,7 @@ class Session {
   void note_host_copy() const;
   Status check_device() const;
   void log_for_recovery(const Pass& pass);
-  Status end_call_on_device(int64_t start, Status status);
+  Status end_call_on_device(int64_t start, bool writes_kept, Status status);
   // self_check.cpp
   Status check_backend();
   Status check_program(uint32_t number, int64_t most, uint64_t absent, bool* is_whole);
@@ -261,10 +268,23 @@ class Session {
   void keep_journal(int64_t begin, int64_t end);
   void bring_back_journal();
 
+  // kept.cpp
+  int64_t* kept_sizes(uint32_t state) const;
+  Status bind_kept(const PlannedProgram& p, bool* bound, CallBinding* symbols) const;
+  Status check_kept(const PlannedProgram& p) const;
+  Status note_kept(const PlannedProgram& p, const CallBinding* written);
+  bool are_kept_sizes(const unsigned char* saved) const;
+
   // recurrent.cpp
-  void start_recurrent();
+  void start_recurrent(int buffer);
   void begin_recurrent_call(const Pass& pass);
   void mark_recurrent();
+  void forget_call() { call_ = {}; }
+  struct Checkpoint {
+    int64_t position = 0;
+    int buffer = -1;  // there is none
+  };
+  Checkpoint checkpoint_of(int64_t position) const;
   int64_t rewind_mark(int64_t position) const;
   int free_buffer() const;
   void point_at_buffers(const Pass& pass, uint32_t begin, uint32_t end);
@@ -282,9 +302,11 @@ class Session {
   Vec<Vec<BoundOp>> ops_;         // by program
   Vec<Vec<TensorView>> views_;    // by program
   Vec<const IoTensor*> matched_;  // the caller's tensor for each program input, null when it is filled in
-  // What the operators before and in the head are bound to; a symbol of -1: to nothing.
+  // What each straight run of operators before the head (PlannedProgram::cuts), and the head, is bound to; a symbol of
+  // -1: to nothing.
   struct Bound {
-    CallBinding body, head;
+    Vec<CallBinding> body;
+    CallBinding head;
   };
   Vec<Bound> bound_;  // by program
   uint32_t last_program_ = 0;
@@ -298,6 +320,8 @@ class Session {
     int buffer = -1;
   } kept_;
   InputLog kept_log_;
+  // Where the last call began, unless that is the stream's start. A note of this session alone, which no copy has.
+  Checkpoint call_;
   int32_t top_logits_ = 0;
   std::unique_ptr<Backend> backend_;  // null: the CPU
   bool device_is_old_ = true;

@@ -2,7 +2,8 @@
 //
 // Rings and appended slots are written at position mod slots and read by position, so taking tokens back is moving the
 // position; what stands behind it is never read. Recurrent states are computed again (recurrent.cpp). A snapshot is the
-// header, then the slots in use of every state, the buffers in use of recurrent ones, and the journal.
+// header, the text part, then the sizes of kept states, the slots in use of every state with slots, the buffers in use
+// of recurrent ones, kept ones whole, and the journal.
 #include <algorithm>
 #include <cstring>
 
@@ -67,8 +68,14 @@ Status Session::rollback(int64_t n, Reach reach) {
 
 void Session::for_each_range_since(const StateHeader& h, int64_t from, RangeFn call, void* context) const {
   const auto fn = [&](unsigned char* data, size_t bytes) { call(context, data, bytes); };
+  fn(text_state(), kTextStateBytes);
+  if (plan_.kept_bytes) fn(reinterpret_cast<unsigned char*>(kept_sizes(0)), plan_.kept_bytes);
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const PlannedState& p = plan_.states[i];
+    if (model().states()[i].kind == format::StateKind::kept) {
+      if (from == 0) fn(state_data(uint32_t(i)), p.bytes);  // written before the first token
+      continue;
+    }
     if (model().states()[i].is_recurrent()) {
       for (int b = 0; b < p.copies; ++b)
         if (b == h.buffer || b == h.mark_buffer[0] || b == h.mark_buffer[1]) fn(state_data(uint32_t(i), b), p.bytes);
@@ -136,18 +143,23 @@ Status Session::restore(const void* buffer, size_t size) {
     return Status::make(Code::kStateMismatch, "not restored: it holds %lld tokens, the context is %lld",
                         static_cast<long long>(h.position), static_cast<long long>(plan_.options.context));
   const bool has_window = plan_.options.rollback > 0;
-  const int copies = has_window ? 4 : 2;
+  const int copies = recurrent_copies(plan_.options.rollback);
   const bool are_one = h.mark[0] == h.mark[1] && h.mark_buffer[0] == h.mark_buffer[1];
   if (h.buffer >= copies || h.mark_buffer[0] >= copies || h.mark_buffer[1] >= copies || h.mark[0] < 0 ||
       h.mark[1] < h.mark[0] || h.mark[1] > h.position || !(has_window || are_one))
     return mismatch("its checkpoints are out of range");
+  if (h.text_bytes > kTextStateBytes) return mismatch("its text part is that of a newer runtime");
+  const size_t shorter = kTextStateBytes - h.text_bytes;
   size_t need = sizeof h + kChecksumBytes;
   for_each_used_range(h, [&](unsigned char*, size_t bytes) { need += bytes; });
+  need -= shorter;
   if (need != size)
     return Status::make(Code::kStateMismatch, "not restored: %zu bytes where its position needs %zu", size, need);
   uint64_t sum;
   std::memcpy(&sum, in + size - kChecksumBytes, kChecksumBytes);
   if (sum != xxh64(in, size - kChecksumBytes)) return mismatch("it is damaged (checksum differs)");
+  if (plan_.kept_bytes && !are_kept_sizes(in + sizeof h + h.text_bytes))
+    return mismatch("a kept state has a size that does not fit");
   if (plan_.reach > 0) {
     // The journal is the last part.
     InputLog log = journal_;
@@ -158,10 +170,13 @@ Status Session::restore(const void* buffer, size_t size) {
   describe_plan(header());
   size_t at = sizeof h;
   for_each_used_range(h, [&](unsigned char* data, size_t bytes) {
-    std::memcpy(data, in + at, bytes);
-    at += bytes;
+    const size_t zeros = data == text_state() ? shorter : 0;
+    std::memcpy(data, in + at, bytes - zeros);
+    std::memset(data + bytes - zeros, 0, zeros);
+    at += bytes - zeros;
   });
   host_is_newer();
+  forget_call();
   seen_position_.store(h.position, std::memory_order_relaxed);
   return Status::ok();
 }

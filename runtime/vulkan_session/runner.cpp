@@ -48,6 +48,7 @@ Status not_finite(int64_t position) {
 bool ends_body(const PlannedProgram& p, uint32_t end) {
   return end == p.head_begin && end > 0 && end < p.info->ops.size();
 }
+bool ends_body(const OpRange& r) { return r.begin < r.end && ends_body(*r.program, r.end); }
 }  // namespace
 
 Result<std::unique_ptr<Backend>> create_runner(const Plan& plan, const BackendMemory& memory) {
@@ -69,7 +70,7 @@ Result<std::unique_ptr<Runner>> Runner::create(const Plan& plan, const BackendMe
   r->scratch_offset_ = r->shadow_->bytes();
   r->shadow_->reserve(r->scratch_bytes_);
   RNL_TRY(r->add_constants());
-  RNL_TRY(r->shadow_->add(memory.states, plan.reach > 0 ? plan.journal_offset : plan.state_bytes));
+  RNL_TRY(r->shadow_->add(memory.states, plan.kept_offset));
   RNL_TRY(r->plan_limits());
   RNL_TRY(r->shadow_->allocate());
   for (const TensorInfo& t : plan.model->tensors()) {
@@ -156,8 +157,11 @@ Status Runner::plan_programs() {
     if (p.choice_value >= 0) scratch_bytes_ = std::max<uint64_t>(scratch_bytes_, kMostChoosers * 8);
     uint64_t own_in = 0, own_out = 0;
     for (uint32_t v = 0; v < info.input_count; ++v) place(v, &own_in);
-    for (uint32_t v : info.outputs)
-      if (io_offsets_[i][v] == kNoPlace) place(v, &own_out);
+    for (const uint32_t v : p.numbers_written)
+      if (io_offsets_[i][v] == kNoPlace) place(v, &own_in);
+    for (const auto* list : {&info.outputs, &p.numbers_read})
+      for (const uint32_t v : *list)
+        if (io_offsets_[i][v] == kNoPlace) place(v, &own_out);
     in = std::max(in, own_in), out = std::max(out, own_out);
   }
   RNL_ASSIGN(a, device.create_buffer(in, MemoryKind::kUpload, "inputs of calls"));
@@ -222,6 +226,7 @@ Status Runner::plan_limits() {
         CallBinding sizes = plan_.bounds;
         for (const int s : {p.stream_symbol, p.rows_symbol})
           if (s >= 0) sizes.v[s] = std::min(most, sizes.v[s]);
+        for (const ResultSize& r : p.info->results) sizes.v[r.symbol] = std::min(most, sizes.v[r.symbol]);
         RNL_TRY(for_each_absence(*p.info, p.info->ops[k], sizes,
                                  [&](const CallBinding& binding) { return plan_op_limits(i, k, binding); }));
       }
@@ -339,8 +344,10 @@ Status Runner::record(const OpRange& range, Recording* r) {
                                                : Status::ok();
   };
   for (uint32_t v = 0; v < p.info->input_count; ++v) RNL_TRY(io(v, &r->inputs));
-  for (uint32_t v : p.info->outputs)
-    if (v >= p.info->input_count && range.choose_among == 0) RNL_TRY(io(v, &r->outputs));
+  for (const uint32_t v : p.numbers_written) RNL_TRY(io(v, &r->inputs));
+  for (const auto* list : {&p.info->outputs, &p.numbers_read})
+    for (const uint32_t v : *list)
+      if (v >= p.info->input_count && range.choose_among == 0) RNL_TRY(io(v, &r->outputs));
   for (Part& one : r->parts) RNL_TRY(record_part(range, r, &one));
   return Status::ok();
 }
@@ -407,7 +414,7 @@ Status Runner::record_part(const OpRange& range, Recording* r, Part* part) {
         recorder.copy(at + size_t(range.from) * plan_.states[s].stride, at + size_t(range.to) * plan_.states[s].stride,
                       plan_.states[s].bytes);
       }
-    if (ends_body(p, range.end) && !refusals_[range.program_index][range.end - 1])
+    if (ends_body(range) && !refusals_[range.program_index][range.end - 1])
       record_finite(recorder, range.ops[range.end - 1].call);
     if (range.choose_among > 0) {
       const TensorView* all = find_view(range, uint32_t(p.choice_value), true);

@@ -115,10 +115,10 @@ Status Runner::check_op(const OpRange& range) {
   Vec<HostRange> inputs;
   for (int k = 0; k < op.in_count; ++k) {
     const Operand& o = range.program->info->operands[op.first_operand + uint32_t(k)];
-    const bool is_recurrent = o.kind == Operand::Kind::kState && plan_.model->states()[o.index].is_recurrent();
-    if (o.kind == Operand::Kind::kValue || is_recurrent)
+    const bool is_state = o.kind == Operand::Kind::kState && !plan_.model->states()[o.index].has_slots();
+    if (o.kind == Operand::Kind::kValue || is_state)
       RNL_TRY(inputs.push({static_cast<unsigned char*>(b.call.in[k].data),
-                           is_recurrent ? plan_.states[o.index].bytes : view_bytes(b.call.in[k])}));
+                           is_state ? plan_.states[o.index].bytes : view_bytes(b.call.in[k])}));
   }
   RNL_TRY(shadow_->push_all(inputs.data(), inputs.size()));
   OpRange asked = range;
@@ -141,7 +141,7 @@ Status Runner::check_op(const OpRange& range) {
   for (int k = 0; k < op.out_count; ++k) {
     const TensorView& v = b.call.out[k];
     const Operand* state = state_of(op.in_count + k);
-    if (v.dtype == DType::kNone || (state && !plan_.model->states()[state->index].is_recurrent())) continue;
+    if (v.dtype == DType::kNone || (state && plan_.model->states()[state->index].has_slots())) continue;
     const size_t bytes = view_bytes(v);
     uint64_t offset = 0;
     RNL_TRY(seen[size_t(k)].assign(bytes));

@@ -1,6 +1,7 @@
 // Saved streams in sessions that were planned otherwise, and what they may be saved onto.
 #include <thread>
 
+#include "base/xxh64.h"
 #include "kit.h"
 
 namespace runnel::convert {
@@ -100,6 +101,33 @@ TEST_F(Saved, WhatDiffersIsNamed) {
   auto phi = make(64);
   feed(*phi, 0, 20);
   EXPECT_EQ(restored(*make(128), snapshot(*phi)), "not restored: it was saved with context 64 (here 128)");
+}
+
+// A library whose text part was shorter has saved less of it; one whose is longer may know what this one does not.
+TEST_F(Saved, TheTextPartMayBeShorter) {
+  convert("tiny_qwen3_5");
+  auto s = make(64);
+  feed(*s, 0, 20);
+  s->text_state()[kTextStateBytes - 1] = 7;
+  const auto saved = snapshot(*s);
+  const auto with_text = [&](uint32_t bytes, size_t shorter) {
+    auto other = saved;
+    reinterpret_cast<StateHeader*>(other.data())->text_bytes = bytes;
+    const auto end = other.begin() + sizeof(StateHeader) + kTextStateBytes;
+    other.erase(end - long(shorter), end);
+    const uint64_t sum = xxh64(other.data(), other.size() - 8);
+    std::memcpy(other.data() + other.size() - 8, &sum, 8);
+    return other;
+  };
+  auto other = make(64);
+  other->text_state()[kTextStateBytes - 1] = 9;
+  ASSERT_EQ(restored(*other, with_text(kTextStateBytes - 64, 64)), "");
+  EXPECT_EQ(other->text_state()[kTextStateBytes - 1], 0);
+  EXPECT_EQ(feed(*other, 3, 10), feed(*s, 3, 10));
+  EXPECT_EQ(restored(*other, with_text(kTextStateBytes + 1, 0)),
+            "not restored: its text part is that of a newer runtime");
+  EXPECT_NE(restored(*other, with_text(kTextStateBytes - 64, 0)), "");
+  EXPECT_EQ(other->position(), 30);
 }
 
 TEST_F(Saved, NeverOntoTheModelAndWholeAmongThreads) {

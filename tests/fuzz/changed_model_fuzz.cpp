@@ -48,7 +48,11 @@ const char* const kSizes[] = {"T",
                               "chunk-T",
                               "T-1",
                               "4*R+T",
-                              "floordiv(context,16)"};
+                              "floordiv(context,16)",
+                              "N",
+                              "K",
+                              "N+1",
+                              "min(N,K)"};
 const char* size_of(uint8_t x) { return kSizes[x % std::size(kSizes)]; }
 
 template <class T>
@@ -75,6 +79,7 @@ void change_shape(std::vector<std::string>& shape, uint8_t where, uint8_t what) 
 void change_value(format::ValueT& v, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
   if (what % 16 == 15) v.optional = !v.optional;
+  else if (what % 16 == 14) v.binds = a % 2 ? "K" : a % 4 ? "N" : "";
   else if (what % 4 == 0) v.role = format::Role(a % 5);
   else if (what % 4 == 1) v.dtype = format::DType(b % 10);
   else change_shape(v.shape, a, b);
@@ -83,7 +88,7 @@ void change_value(format::ValueT& v, Bytes& in) {
 void change_state(format::StateT& s, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
   switch (what % 8) {
-    case 0: s.kind = format::StateKind(a % 3); break;
+    case 0: s.kind = format::StateKind(a % 4); break;
     case 1: s.dtype = format::DType(a % 10); break;
     case 2: s.block_axis = a % 5; break;
     case 3: s.slots = size_of(a); break;
@@ -93,8 +98,13 @@ void change_state(format::StateT& s, Bytes& in) {
 }
 
 // The attribute that the number chooses, whatever the operator.
-void change_attributes(format::AttrsUnion& u, uint8_t what, uint8_t x) {
-  if (auto* a = u.AsAttentionAttrs()) {
+void change_attributes(format::ModelT& m, format::AttrsUnion& u, uint8_t what, uint8_t x) {
+  if (auto* c = u.AsControlAttrs()) {
+    (what % 2 ? c->program : c->otherwise) = m.programs[x % m.programs.size()]->name;
+  } else if (auto* k = u.AsSelectTokensAttrs()) {
+    if (what % 2) k->least = x;
+    else k->threshold = float(x) - 100;
+  } else if (auto* a = u.AsAttentionAttrs()) {
     switch (what % 5) {
       case 0: a->window = x; break;
       case 1: a->stride = x; break;
@@ -139,9 +149,10 @@ void change_op(format::ModelT& m, format::ProgramT& p, Bytes& in) {
     case 3: std::swap(p.ops[i], p.ops[a % p.ops.size()]); break;
     case 4: p.ops.push_back(std::make_unique<format::OpT>(op)); break;
     case 5:
-      if (const OpDef* def = find_op(a % 27)) op.code = def->number, op.version = def->version, op.name = def->name;
+      if (const OpDef* def = find_op(a % 28)) op.code = def->number, op.version = def->version, op.name = def->name;
+      if (a >= 250) op.code = uint16_t(kControls[a % 3].control), op.version = 1, op.name = kControls[a % 3].name;
       break;
-    default: change_attributes(op.attrs, a, b); break;
+    default: change_attributes(m, op.attrs, a, b); break;
   }
 }
 
@@ -176,7 +187,7 @@ void change(GraphBuilder& b, Bytes& in) {
     case 10: {
       auto* s = any_of(m.symbols, in.byte());
       const uint8_t a = in.byte();
-      if (a % 4 == 0) s->kind = format::SymbolKind(a / 4 % 2);
+      if (a % 4 == 0) s->kind = format::SymbolKind(a / 4 % 3);
       else s->bound = size_of(in.byte());
       break;
     }

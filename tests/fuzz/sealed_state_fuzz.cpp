@@ -65,13 +65,11 @@ void change(std::vector<unsigned char>& state, Bytes& in) {
     case 0: put(state, offsetof(StateHeader, position), uint64_t(small), 8); break;
     case 1: put(state, offsetof(StateHeader, high_water), uint64_t(small), 8); break;
     case 2: put(state, offsetof(StateHeader, mark) + 8 * (b % 2), uint64_t(small), 8); break;
-    case 3: put(state, offsetof(StateHeader, mark_buffer) + b % 2, a % 5, 1); break;
-    case 4: put(state, offsetof(StateHeader, buffer), a % 5, 1); break;
-    case 5: put(state, offsetof(StateHeader, padding) + b % 5, a, 1); break;
-    case 6: put(state, offsetof(StateHeader, text) + b % 64 * 4, uint64_t(small), 4); break;
-    case 7:
-      put(state, offsetof(StateHeader, text) + (size_t(b) << 8 | c) * 4 % kTextStateBytes, uint64_t(small), 4);
-      break;
+    case 3: put(state, offsetof(StateHeader, mark_buffer) + b % 2, a % 6, 1); break;
+    case 4: put(state, offsetof(StateHeader, buffer), a % 6, 1); break;
+    case 5: put(state, offsetof(StateHeader, text_bytes) + b % 4, a, 1); break;
+    case 6: put(state, sizeof(StateHeader) + b % 64 * 4, uint64_t(small), 4); break;
+    case 7: put(state, sizeof(StateHeader) + (size_t(b) << 8 | c) * 4 % kTextStateBytes, uint64_t(small), 4); break;
     case 8: put(state, offsetof(StateHeader, position) + 8 * (b % 4), uint64_t(a) << (c % 57), 8); break;
     default:
       put(state, sizeof(StateHeader) + (size_t(a) << 16 | size_t(b) << 8 | c) % (state.size() - sizeof(StateHeader)),

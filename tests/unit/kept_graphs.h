@@ -2,6 +2,8 @@
 // with them.
 #pragma once
 
+#include <functional>
+
 #include "unit/model_builder.h"
 
 namespace runnel::test {
@@ -326,9 +328,87 @@ inline std::vector<KeptGraph> kept_states() {
   };
 }
 
+// A program of values [N, 4]: `inputs` of them, and what the last of `ops` gives is its output.
+inline void add_part(GraphBuilder& b, const std::string& name, std::vector<std::string> inputs,
+                     const std::vector<std::string>& values, const std::function<void(GraphBuilder&)>& ops) {
+  format::ProgramT& p = b.add_program(name);
+  for (const std::string& i : inputs) p.inputs.push_back(ModelBuilder::value(i, {"N", "4"}, DType::f32, Role::none));
+  for (const std::string& v : values) p.values.push_back(ModelBuilder::value(v, {"N", "4"}, DType::f32, Role::none));
+  std::swap(b.root.programs[0], b.root.programs.back());
+  ops(b);
+  std::swap(b.root.programs[0], b.root.programs.back());
+  p.outputs = {p.ops.empty() ? inputs[0] : p.ops.back()->outputs[0]};
+}
+inline format::OpT& add_control(GraphBuilder& b, const std::string& name, std::vector<std::string> in,
+                                std::vector<std::string> out, const std::string& program,
+                                const std::string& otherwise = "") {
+  format::ControlAttrsT a;
+  a.program = program, a.otherwise = otherwise;
+  format::OpT& op = b.add_op(name, std::move(in), std::move(out));
+  op.attrs.Set(std::move(a));
+  return op;
+}
+
+// Programs that run others, sizes that are results, and states that one program writes for another.
+inline std::vector<KeptGraph> kept_links() {
+  return {
+      {"call_and_branch",
+       [](GraphBuilder& b) {
+         b.add_symbol("N", format::SymbolKind::axis, "64");
+         b.add_input("x", {"T", "4"}), b.add_input("c", {"1"}, DType::i32), b.add_value("h", {"T", "4"}),
+             b.add_value("y", {"T", "4"}), b.add_value("z", {"T", "4"}), b.add_recurrent("s", {"4"});
+         add_control(b, "call", {"x"}, {"h"}, "tanh"), add_control(b, "if", {"c", "h", "x"}, {"y"}, "sum", "first");
+         b.scan("", "y", "s", "z");
+         b.program().outputs = {"z"};
+         add_part(b, "tanh", {"x"}, {"y"}, [](GraphBuilder& p) { p.unary("x", "y"); });
+         add_part(b, "sum", {"x", "y"}, {"h", "z"},
+                  [](GraphBuilder& p) { p.binary("x", "y", "h"), p.unary("h", "z", UnaryKind::sigmoid); });
+         add_part(b, "first", {"x", "y"}, {}, [](GraphBuilder&) {});
+       }},
+      {"loop_of_rounds",
+       [](GraphBuilder& b) {
+         b.add_symbol("N", format::SymbolKind::axis, "64");
+         b.add_input("x", {"T", "4"}), b.add_input("n", {"1"}, DType::i32), b.add_value("y", {"T", "4"}),
+             b.add_value("z", {"T", "4"}), b.add_value("d", {"T", "4"});
+         add_control(b, "loop", {"n", "", "x", "x"}, {"y", "z"}, "step");
+         b.binary("y", "z", "d", format::BinaryKind::sub);
+         b.program().outputs = {"d", "y"};
+         add_part(b, "step", {"x", "y"}, {"h"}, [](GraphBuilder& p) { p.binary("x", "y", "h"); });
+         format::ProgramT& step = *b.root.programs.back();
+         step.inputs.insert(step.inputs.begin(), ModelBuilder::value("i", {"1"}, DType::i32, Role::none));
+         step.outputs = {"y", "h"};
+       }},
+      {"size_is_a_result",
+       [](GraphBuilder& b) {
+         b.add_symbol("N", format::SymbolKind::axis, "16"), b.add_symbol("K", format::SymbolKind::result, "5");
+         b.add_input("x", {"T", "4"}), b.add_input("n", {"N", "4"}), b.add_value("sums", {"N"}),
+             b.add_value("ids", {"K"}), b.add_value("k", {"1"}), b.add_value("taken", {"K", "4"}),
+             b.add_value("most", {"4"}), b.add_value("y", {"T", "4"});
+         b.program().values[1]->dtype = b.program().values[2]->dtype = DType::i32;
+         b.program().values[2]->binds = "K";
+         b.reduce("n", "sums", format::ReduceKind::sum, 1);
+         format::SelectTokensAttrsT a;
+         a.threshold = 0.1f, a.least = 1;
+         b.add_op("select_tokens", {"sums"}, {"ids", "k"}).attrs.Set(std::move(a));
+         b.add_op("gather_rows", {"n", "ids"}, {"taken"});
+         b.reduce("taken", "most", format::ReduceKind::sum, 0), b.binary("x", "most", "y");
+         b.program().outputs = {"y"};
+       }},
+      {"kept_for_another",
+       [](GraphBuilder& b) {
+         b.add_symbol("N", format::SymbolKind::axis, "16");
+         b.add_state("m", StateKind::kept, {"N", "4"}, "", 0), b.root.states.back()->block_axis = 0;
+         b.add_input("x", {"T", "4"}), b.add_value("s", {"4"}), b.add_value("y", {"T", "4"});
+         b.reduce("m", "s", format::ReduceKind::sum, 0), b.binary("x", "s", "y");
+         b.program().outputs = {"y"};
+         add_part(b, "write", {"x"}, {"h"}, [](GraphBuilder& p) { p.unary("x", "m"), p.unary("m", "h"); });
+       }},
+  };
+}
+
 inline std::vector<KeptGraph> kept_graphs() {
   std::vector<KeptGraph> all = kept_inputs();
-  for (const auto& list : {kept_heads(), kept_states()}) all.insert(all.end(), list.begin(), list.end());
+  for (const auto& list : {kept_heads(), kept_states(), kept_links()}) all.insert(all.end(), list.begin(), list.end());
   return all;
 }
 

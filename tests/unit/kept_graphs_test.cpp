@@ -58,6 +58,17 @@ TEST_P(KeptGraphs, AreRefusedOrGiveTheSameInEveryWay) {
 INSTANTIATE_TEST_SUITE_P(All, KeptGraphs, testing::ValuesIn(kept_graphs()),
                          [](const auto& p) { return std::string(p.param.name); });
 
+TEST(KeptGraph, LinkedOnesRun) {
+  Way whole;
+  whole.calls = {48};
+  for (const KeptGraph& g : kept_links()) {
+    const WayResult r = run_way(file_of(g), whole, 64, 3);
+    EXPECT_TRUE(r.is_planned) << g.name << ": " << r.error;
+    // Nothing has written what it reads.
+    EXPECT_EQ(r.ran, std::string(g.name) != "kept_for_another") << r.error;
+  }
+}
+
 // Of graphs whose one pass was wrong too.
 TEST(KeptGraph, SumOverACallIsRight) {
   Way way;

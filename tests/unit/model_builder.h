@@ -82,6 +82,8 @@ class ModelBuilder {
     op->name = name;
     op->code = def ? def->number : 9999;
     op->version = def ? def->version : 1;
+    for (const ControlName& c : kControls)
+      if (name == c.name) op->code = uint16_t(c.control);
     op->inputs = std::move(in);
     op->outputs = std::move(out);
     program().ops.push_back(std::move(op));

@@ -156,6 +156,41 @@ TEST_F(OptionalInputs, TakenBackTokensAreComputedAgainWithWhatTheirCallsGave) {
   }
 }
 
+TEST_F(OptionalInputs, UndoingADraftComputesNothingThatStoodBeforeIt) {
+  auto s = make(64);
+  ASSERT_TRUE(s);
+  OptionalStream want;
+  std::vector<float> y;
+  for (int round = 0; round < 30; ++round) {
+    for (int single = 0; single < round % 4; ++single) {
+      const OptionalCall one = draw(1, round % 8);
+      ASSERT_TRUE(feed(*s, one, &y).is_ok());
+      expect_near(y, want.run(one));
+    }
+    int runs = 0;
+    const auto count = [](void* n, const char*, const char*, uint64_t, uint64_t) { ++*static_cast<int*>(n); };
+    const OptionalCall draft = draw(2 + round % 7, round % 8);
+    ASSERT_TRUE(feed(*s, draft, &y).is_ok());
+    s->set_trace(count, &runs);
+    ASSERT_TRUE(s->rollback(draft.tokens).is_ok());
+    EXPECT_EQ(runs, 0) << round;
+    s->set_trace(nullptr, nullptr);
+    OptionalCall kept = draw(3 + round % 5, round % 8);
+    ASSERT_TRUE(feed(*s, kept, &y).is_ok());
+    OptionalStream branch = want;
+    expect_near(y, branch.run(kept));
+    // A part of it stays: one pass, over that part.
+    s->set_trace(count, &runs);
+    ASSERT_TRUE(s->rollback(2).is_ok());
+    if (!is_vulkan_mode()) EXPECT_EQ(runs, 2) << "the operators of one pass";
+    s->set_trace(nullptr, nullptr);
+    kept.tokens -= 2;
+    for (auto* rows : {&kept.x, &kept.residual, &kept.a})
+      if (!rows->empty()) rows->resize(size_t(kept.tokens * kWidth));
+    want.run(kept);
+  }
+}
+
 TEST_F(OptionalInputs, AForkAndASavedStateKnowWhichInputsWereThere) {
   auto s = make(4);
   ASSERT_TRUE(s);

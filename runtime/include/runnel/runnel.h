@@ -184,19 +184,25 @@ RNL_API rnl_status_code rnl_model_program_output(const rnl_model* model, const c
 
 /* An option is the session's option of that name (context, chunk, rows; rollback: what taking tokens back needs). An
  * axis is bound in each call by an input that has it as a size of its own, at most to its bound; the stream's may be
- * longer. */
-typedef enum rnl_symbol_kind { RNL_SYMBOL_OPTION = 0, RNL_SYMBOL_AXIS = 1 } rnl_symbol_kind;
+ * longer, or by a kept state. A result is bound by an operator, at most to its bound: how large such an output is is
+ * known when the call has ended. */
+typedef enum rnl_symbol_kind { RNL_SYMBOL_OPTION = 0, RNL_SYMBOL_AXIS = 1, RNL_SYMBOL_RESULT = 2 } rnl_symbol_kind;
 typedef struct rnl_symbol_info {
   size_t struct_size;
   const char* name;
   int32_t kind;      /* rnl_symbol_kind */
-  const char* bound; /* of an axis, over the symbols before it; "" of an option */
+  const char* bound; /* over the symbols before it; "" of an option */
 } rnl_symbol_info;
 RNL_API rnl_status_code rnl_model_symbol(const rnl_model* model, size_t index, rnl_symbol_info* info);
 
 /* ring: the newest positions of the stream. append: all of them, up to the context. recurrent: replaced as a whole by
- * each call. */
-typedef enum rnl_state_kind { RNL_STATE_RING = 0, RNL_STATE_APPEND = 1, RNL_STATE_RECURRENT = 2 } rnl_state_kind;
+ * each call. kept: written by one program, which runs before the stream's first token, and read by others. */
+typedef enum rnl_state_kind {
+  RNL_STATE_RING = 0,
+  RNL_STATE_APPEND = 1,
+  RNL_STATE_RECURRENT = 2,
+  RNL_STATE_KEPT = 3
+} rnl_state_kind;
 typedef struct rnl_state_info {
   size_t struct_size;
   const char* name;
@@ -282,7 +288,8 @@ typedef struct rnl_tensor {
 } rnl_tensor;
 
 /* What a call with these inputs would give: fills in dtype, rank, dims and bytes of each named output and leaves its
- * data alone; nothing runs. all_rows: as for rnl_session_run_blocks. Fails as the call would before it begins. */
+ * data alone; nothing runs. Sizes that are results (RNL_SYMBOL_RESULT) count at their bounds: room for that is enough.
+ * all_rows: as for rnl_session_run_blocks. Fails as the call would before it begins. */
 RNL_API rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* program, const rnl_tensor* inputs,
                                                   size_t input_count, int32_t all_rows, rnl_tensor* outputs,
                                                   size_t output_count);
@@ -484,7 +491,9 @@ typedef struct rnl_generate_options {
  * anything. Options are checked before anything is fed. A call that fails while it feeds ids is taken back as
  * rnl_session_run says; one that fails later leaves every token that was delivered in the stream, the last one pending.
  * So after RNL_DEVICE_LOST and rnl_session_recover a call without ids goes on behind the last token; where none was
- * delivered, the stream is as before. *generated may be null. */
+ * delivered, the stream is as before. A prompt whose parts are ids and rows of features that take the place of ids
+ * (images, sounds) is fed part by part with rnl_session_run, features with the program of the model that takes them;
+ * this function feeds the ids behind the last of them. *generated may be null. */
 RNL_API rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count,
                                              const rnl_generate_options* options, rnl_token_fn token, void* user,
                                              int64_t* generated);

@@ -20,7 +20,9 @@ Status parse(const void* attrs, OpParams* out) {
                   i, unsigned(p.perm[i]));
     seen |= 1u << p.perm[i];
   }
-  p.rank = int32_t(rank);
+  // Without perm every axis keeps its place.
+  for (int i = 0; !perm && i < kMaxRank; ++i) p.perm[i] = uint8_t(i);
+  p.rank = perm ? int32_t(rank) : -1;
   *params_of<TransposeParams>(out) = p;
   return Status::ok();
 }
@@ -30,7 +32,8 @@ Status check(const OpCall& c) {
   const TransposeParams& p = params_of<TransposeParams>(c);
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("transpose", "x", x));
-  RNL_CHECK_ARG(x.rank == p.rank, "transpose: perm has %d axes but x is %s", int(p.rank), describe(x, a, sizeof a));
+  RNL_CHECK_ARG(p.rank < 0 || x.rank == p.rank, "transpose: perm has %d axes but x is %s", int(p.rank),
+                describe(x, a, sizeof a));
   bool fits = x.dtype == y.dtype && x.rank == y.rank;
   for (int i = 0; fits && i < x.rank; ++i) fits = y.dims[i] == x.dims[p.perm[i]];
   RNL_CHECK_ARG(fits, "transpose: y is %s but x is %s", describe(y, a, sizeof a), describe(x, b, sizeof b));

@@ -2,7 +2,7 @@
 //
 // inputs   x  any element type, rank n
 // outputs  y  x's type, dims[i] = x.dims[perm[i]]
-// attrs    perm, a permutation of 0 .. n - 1
+// attrs    perm, a permutation of 0 .. n - 1; without it y is x
 // states   none
 // tolerance exact
 // source   numpy.transpose
@@ -13,7 +13,7 @@
 namespace runnel {
 
 struct TransposeParams {
-  int32_t rank;
+  int32_t rank;  // -1: any
   uint8_t perm[kMaxRank];
 };
 
