@@ -69,6 +69,15 @@ TEST(SelectTokens, NumbersAtTheEdge) {
 
 TEST(SelectTokens, Backends) {
   compare_all(make({3, 1, 2, 5, 4}, 3, 1.5f), 0);
+  compare_all(make({NAN, -INFINITY, INFINITY, -0.0f, 0.0f, -NAN, 1e-42f, -1e-42f}, 8), 0);
+  for (const int64_t n : {1, 63, 64, 65, 300})
+    for (const int64_t capacity : {1, 40, 301})
+      for (const float threshold : {-INFINITY, 0.0f, 1.0f, INFINITY}) {
+        const Array drawn = Array::random({n}, uint32_t(n));
+        std::vector<float> scores(drawn.data<float>(), drawn.data<float>() + n);
+        for (size_t i = 0; i < scores.size(); i += 2) scores[i] = std::round(scores[i] * 2) / 2;
+        compare_all(make(scores, capacity, threshold, 5), 0);
+      }
   Case alone = make({3, 1, 2, 5, 4}, 3);
   alone.out.pop_back();
   compare_all(alone, 0);

@@ -7,6 +7,14 @@
 #include "ops/define.h"
 
 namespace runnel {
+
+uint32_t rank_of_score(float x) {
+  x += 0.0f;  // one zero
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return std::isnan(x) ? 0 : bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
@@ -31,14 +39,6 @@ Status check(const OpCall& c) {
   return Status::ok();
 }
 
-// Numbers that rise with the scores, 0 for NaN.
-uint32_t rank_of(float x) {
-  x += 0.0f;  // one zero
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return std::isnan(x) ? 0 : bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
 void reference(const OpCall& c) {
   const auto& p = params_of<SelectTokensParams>(c);
   const auto* scores = static_cast<const float*>(c.in[0].data);
@@ -46,11 +46,11 @@ void reference(const OpCall& c) {
   const int64_t n = c.in[0].dims[0], capacity = c.out[0].dims[0];
   const auto count_from = [&](uint32_t rank) {
     int64_t count = 0;
-    for (int64_t i = 0; i < n; ++i) count += rank_of(scores[i]) >= rank;
+    for (int64_t i = 0; i < n; ++i) count += rank_of_score(scores[i]) >= rank;
     return count;
   };
-  const int64_t numbers = count_from(1),
-                wanted = std::max(count_from(std::max(1u, rank_of(p.threshold))), std::min(numbers, int64_t(p.least)));
+  const int64_t numbers = count_from(1), wanted = std::max(count_from(std::max(1u, rank_of_score(p.threshold))),
+                                                           std::min(numbers, int64_t(p.least)));
   const int64_t taken = std::min(wanted, capacity);
   // The rank of the last one taken, bit by bit from the highest.
   uint32_t last = 0;
@@ -58,7 +58,7 @@ void reference(const OpCall& c) {
     if (count_from(last | bit) >= taken) last |= bit;
   int64_t equal = taken - (last == UINT32_MAX ? 0 : count_from(last + 1)), at = 0;
   for (int64_t i = 0; i < n && at < taken; ++i) {
-    const uint32_t rank = rank_of(scores[i]);
+    const uint32_t rank = rank_of_score(scores[i]);
     if (rank > last || (rank == last && equal-- > 0)) ids[at++] = int32_t(i);
   }
   for (; at < capacity; ++at) ids[at] = -1;

@@ -21,4 +21,7 @@ struct SelectTokensParams {
   uint32_t least;
 };
 
+// Numbers that rise with the scores; 0 for NaN. shaders/select_tokens has the same.
+uint32_t rank_of_score(float score);
+
 }  // namespace runnel
