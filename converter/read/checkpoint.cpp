@@ -34,8 +34,9 @@ void Checkpoint::replace(const SourceTensor& tensor, std::vector<uint8_t> bytes)
 
 namespace {
 
-std::vector<uint64_t> without_ones(const std::vector<uint64_t>& shape) {
-  return {std::find_if(shape.begin(), shape.end(), [](uint64_t n) { return n != 1; }), shape.end()};
+std::vector<uint64_t> without_ones(std::vector<uint64_t> shape) {
+  shape.erase(std::remove(shape.begin(), shape.end(), uint64_t(1)), shape.end());
+  return shape;
 }
 
 }  // namespace
@@ -55,7 +56,7 @@ void Checkpoint::put(const std::string& tensor_name, const SourceTensor& from, c
 
 const SourceTensor& Checkpoint::take(const std::string& tensor_name, const std::vector<uint64_t>& shape) {
   const SourceTensor* t = find(tensor_name);
-  // GGUF does not count axes of 1 on the outside; some of its writers leave them out.
+  // GGUF does not count axes of 1 on the outside, and its writers add some and leave others out.
   if (t && is_gguf() && t->count() > 0 && without_ones(t->shape) == without_ones(shape))
     tensors_[index_.at(tensor_name)].shape = shape;
   if (!t) fail("%s: tensor \"%s\" %s is missing", path.c_str(), tensor_name.c_str(), shape_text(shape).c_str());

@@ -8,17 +8,46 @@ namespace {
 // Texts of a GGUF may be no UTF-8.
 std::string shown(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+constexpr const char* kFile = "/config.json";
+
+// A lone file of tensors has none.
+const Json& configuration(const Checkpoint& c) {
+  static const Json kNothing = Json::object();
+  const auto config = c.meta.find("config");
+  return config == c.meta.end() ? kNothing : *config;
+}
+
 }  // namespace
 
 const Json* Facts::find(const std::string& key) const {
   if (asked_) asked_->keys.insert(name_of(key));
-  const auto it = tree_->find(prefix_ + key);
+  const auto it = look_up(key);
   return it == tree_->end() || it->is_null() ? nullptr : &*it;
 }
 
 bool Facts::is_null(const std::string& key) const {
-  const auto it = tree_->find(prefix_ + key);
+  const auto it = look_up(key);
   return it != tree_->end() && it->is_null();
+}
+
+std::string Facts::spelled(const std::string& key) const {
+  if (!spelling_) return key;
+  const auto it = spelling_->find(key);
+  return it == spelling_->end() || it->second.empty() ? key : it->second;
+}
+
+Facts Facts::with(Json tree) const {
+  Facts out = *this;
+  out.kept_ = std::make_shared<const Json>(std::move(tree));
+  out.tree_ = out.kept_.get();
+  return out;
+}
+
+void Facts::stated_in_gguf(std::initializer_list<const char*> keys) const {
+  if (!is_gguf()) return;
+  for (const char* key : keys)
+    if (has(key)) return;
+  refuse(*keys.begin(), "is missing");
 }
 
 void Facts::pass_over(std::initializer_list<const char*> keys) const {
@@ -26,7 +55,7 @@ void Facts::pass_over(std::initializer_list<const char*> keys) const {
 }
 
 void Facts::refuse(const std::string& key, const std::string& why) const {
-  fail("%s: %s%s %s", where_.c_str(), prefix_.c_str(), key.c_str(), why.c_str());
+  fail("%s %s", name_for_messages(key).c_str(), why.c_str());
 }
 
 int64_t Facts::integer(const std::string& key, int64_t low, int64_t high) const {
@@ -62,10 +91,7 @@ std::vector<int64_t> Facts::integers(const std::string& key, size_t count, int64
   if (!v || !v->is_array()) return std::vector<int64_t>(count, integer(key, low, high));
   if (v->size() != count) refuse(key, "has " + std::to_string(v->size()) + " values, wanted " + std::to_string(count));
   std::vector<int64_t> out;
-  for (const Json& one : *v) {
-    const Json alone = {{prefix_ + key, one}};
-    out.push_back(Facts(alone, where_, prefix_).integer(key, low, high));
-  }
+  for (const Json& one : *v) out.push_back(with({{is_gguf() ? key : prefix_ + key, one}}).integer(key, low, high));
   return out;
 }
 
@@ -106,12 +132,7 @@ Facts Facts::inside(const std::string& key, size_t i) const {
 
 std::string stated_architecture(const Checkpoint& c) {
   const bool is_gguf = c.is_gguf();
-  const auto config = c.meta.find("config");
-  static const Json kNothing = Json::object();
-  const Facts facts(is_gguf                  ? c.meta
-                    : config == c.meta.end() ? kNothing
-                                             : *config,
-                    c.path.string() + (is_gguf ? "" : "/config.json"));
+  const Facts facts = is_gguf ? Facts(c.meta, c.path.string()) : Facts(configuration(c), c.path.string() + kFile);
   const char* key = is_gguf ? "general.architecture" : "model_type";
   const std::string name = facts.text(key, "");
   if (name.empty()) facts.refuse(key, "is missing");
@@ -119,11 +140,12 @@ std::string stated_architecture(const Checkpoint& c) {
 }
 
 bool names_base_class(const Checkpoint& c) {
+  if (c.is_gguf()) return !source_facts(c).boolean("is_causal", true);
   if (c.meta.find("modules") != c.meta.end()) return true;
-  const auto config = c.meta.find("config");
-  if (config == c.meta.end() || !config->is_object()) return false;
-  const auto classes = config->find("architectures");
-  if (classes == config->end() || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return false;
+  const Json& config = configuration(c);
+  if (!config.is_object()) return false;
+  const auto classes = config.find("architectures");
+  if (classes == config.end() || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return false;
   const std::string name = (*classes)[0].get<std::string>();
   const auto ends = [&](const std::string& end) {
     return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
@@ -131,9 +153,7 @@ bool names_base_class(const Checkpoint& c) {
   return ends("Model") && !ends("LMHeadModel");
 }
 
-Facts outer_facts(const Checkpoint& c) {
-  return Facts(c.meta.at("config"), c.path.string() + "/config.json", "", c.asked);
-}
+Facts outer_facts(const Checkpoint& c) { return Facts(configuration(c), c.path.string() + kFile, "", c.asked); }
 
 Facts config_facts(const Checkpoint& c) {
   const Facts outer = outer_facts(c);
@@ -141,9 +161,9 @@ Facts config_facts(const Checkpoint& c) {
   return text ? *text : outer;
 }
 
-Facts gguf_facts(const Checkpoint& c) { return Facts(c.meta, c.path.string(), stated_architecture(c) + ".", c.asked); }
-
-Facts source_facts(const Checkpoint& c) { return c.is_gguf() ? gguf_facts(c) : config_facts(c); }
+Facts source_facts(const Checkpoint& c, const GgufForm& form) {
+  return c.is_gguf() ? gguf_facts(c, form) : config_facts(c);
+}
 
 namespace {
 

@@ -4,11 +4,14 @@
 // (refuse_unasked).
 #pragma once
 
+#include <map>
 #include <optional>
 
 #include "converter/read/checkpoint.h"
 
 namespace runnel::convert {
+
+struct GgufForm;
 
 class Facts {
  public:
@@ -49,32 +52,57 @@ class Facts {
   // Facts of entry i of a list of objects under `key`.
   Facts inside(const std::string& key, size_t i) const;
   // The same place with other values: defaults filled in, keys renamed.
-  Facts with(const Json& tree) const { return Facts(tree, where_, prefix_, asked_, path_); }
-  std::string name_for_messages(const std::string& key) const { return where_ + ": " + prefix_ + key; }
+  Facts with(Json tree) const;
+  // All that stands here.
+  const Json& tree() const { return *tree_; }
+  // A GGUF: keys are asked for by a configuration's names and written as the file has them.
+  bool is_gguf() const { return spelling_ != nullptr; }
+  // Of a configuration nothing; a GGUF, which knows no defaults, has to hold one of these keys.
+  void stated_in_gguf(std::initializer_list<const char*> keys) const;
+  std::string name_for_messages(const std::string& key) const { return where_ + ": " + prefix_ + spelled(key); }
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const;
 
  private:
-  std::string name_of(const std::string& key) const { return path_ + prefix_ + key; }
+  friend Facts gguf_facts(const Checkpoint& checkpoint, const GgufForm& form);
+  using Spelling = std::map<std::string, std::string>;
+  std::string spelled(const std::string& key) const;
+  std::string name_of(const std::string& key) const { return path_ + prefix_ + spelled(key); }
+  Json::const_iterator look_up(const std::string& key) const { return tree_->find(is_gguf() ? key : prefix_ + key); }
 
   const Json* tree_;
+  std::shared_ptr<const Json> kept_;  // the tree, where it is nobody else's
   std::string where_, prefix_;
   std::shared_ptr<AskedKeys> asked_;
   std::string path_;
+  std::shared_ptr<const Spelling> spelling_;
 };
 
 // general.architecture of a GGUF, model_type of a configuration; fails when it is missing.
 std::string stated_architecture(const Checkpoint& checkpoint);
-// The configuration names a class without a head: Qwen3Model, not Qwen3ForCausalLM or GPT2LMHeadModel.
+// The source says that the model has no head: the configuration names a class without one (Qwen3Model, not
+// Qwen3ForCausalLM or GPT2LMHeadModel), or the tokens of a GGUF see those behind them.
 bool names_base_class(const Checkpoint& checkpoint);
 
 // config.json, or its text_config where there is one.
 Facts config_facts(const Checkpoint& checkpoint);
 // config.json itself, which may hold a text_config.
 Facts outer_facts(const Checkpoint& checkpoint);
-// The keys of a GGUF's architecture.
-Facts gguf_facts(const Checkpoint& checkpoint);
-// One or the other.
-Facts source_facts(const Checkpoint& checkpoint);
+
+// How GGUFs of one family say what config.json says, beyond what all of them share (gguf_facts.cpp).
+struct GgufForm {
+  std::map<std::string, std::string> keys = {};  // a configuration's key -> that behind the architecture's name; empty:
+                                                 // such files have none
+  // What holds for files that leave it out, by a configuration's keys; those that begin with "gguf." tell how values
+  // are stored, which no configuration says.
+  Json says = Json::object();
+};
+// A GGUF read as if it were a configuration.
+Facts gguf_facts(const Checkpoint& checkpoint, const GgufForm& form);
+// That, or config_facts.
+Facts source_facts(const Checkpoint& checkpoint, const GgufForm& form = {});
+
+// Takes layers that guess further tokens out of the sizes and the tensors of a source, before a recipe sees them.
+void leave_out_further_layers(Checkpoint& checkpoint);
 
 // The configuration with the keys that it leaves out (or sets to null) taken from `defaults`.
 Json with_defaults(const Json& config, Json defaults);

@@ -12,7 +12,7 @@ namespace runnel::convert {
 namespace {
 
 void read_common(const Facts& f, bool tied, Decoder& d) {
-  read_config_sizes(f, d);
+  read_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", tied);
@@ -59,119 +59,67 @@ void build_bamba(Checkpoint& c, ModelBuilder& b) {
   finish(net, d, x, "final_layernorm");
 }
 
-struct Granite {
-  Decoder d;
-  Mamba2 m;
-  Experts experts;
-  std::vector<bool> is_attention;
-  Rope rope;  // no frequencies: no positions
-  double residual = 1, logits = 1;
-  int64_t shared = 0;  // width of the feed-forward beside the experts, or of the only one
-};
-
-void read_granite_gguf(Checkpoint& c, Granite& g) {
-  const Facts f = gguf_facts(c);
-  Decoder& d = g.d;
-  for (const auto& [name, gguf] : kGgufMamba2) d.naming.gguf["mamba." + name] = gguf;
-  const Json* kv = f.find("attention.head_count_kv");
-  g.is_attention.assign(size_t(f.integer("block_count", 1, 4096)), false);
-  d.layers.resize(g.is_attention.size());
-  for (size_t i = 0; i < g.is_attention.size(); ++i) {
-    const int64_t n =
-        kv && kv->is_array() && i < kv->size() && (*kv)[i].is_number_integer() ? (*kv)[i].get<int64_t>() : 0;
-    if (n > 0) g.is_attention[i] = true, d.attention.kv_heads = n;
-  }
-  d.hidden = f.integer("embedding_length");
-  d.context = f.integer("context_length");
-  d.eps = f.number("attention.layer_norm_rms_epsilon");
-  d.attention.heads = f.integer("attention.head_count", 1, 65536);
-  d.attention.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / d.attention.heads);
-  d.attention.scale = f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim)));
-  d.embedding_scale = float(f.number("embedding_scale", 1));
-  d.vocab = c.find("token_embd.weight") ? int64_t(c.find("token_embd.weight")->shape.front()) : 0;
-  d.is_tied = !c.has("output.weight");
-  g.residual = f.number("residual_scale", 1);
-  g.logits = 1 / f.number("logit_scale", 1);
-  read_gguf_mamba2(f, g.m);
-  g.m.prefix = "mamba.";
-  g.m.eps = d.eps;
-  // Bamba turns channels, Granite 4 does not. Rows of q and k are reordered for neighbouring pairs.
-  f.pass_over({"rope.dimension_count", "rope.freq_base"});
-  f.expect("attention.value_length", d.attention.head_dim);
-  if (f.boolean("rope.scaling.finetuned", true)) g.rope = gguf_rope(c, f, 10000, d.attention.head_dim);
-  d.attention.is_interleaved = true;
-  g.experts.count = f.integer("expert_count", 0, 65536, 0);
-  g.experts.chosen = f.integer("expert_used_count", 0, 65536, 0);
-  g.experts.width = d.ffn.width = f.integer("feed_forward_length");
-  g.experts.gate = "gate_exps", g.experts.up = "up_exps", g.experts.down = "down_exps";
-  g.experts.router = "gate_inp";
-  g.experts.prefix = "moe.";
-  for (const auto& name : {"gate_exps", "up_exps", "down_exps", "gate_inp"})
-    d.naming.gguf[std::string("moe.") + name] = std::string("ffn_") + name;
-  g.shared = g.experts.count ? f.integer("expert_shared_feed_forward_length", 0, 1 << 30, 0) : d.ffn.width;
-  const char* ending = g.experts.count ? "_shexp" : "";
-  for (const auto& name : {"gate", "up", "down"})
-    d.naming.gguf[std::string("mlp.") + name + "_proj"] = std::string("ffn_") + name + ending;
-}
-
-void read_granite_config(Checkpoint& c, Granite& g) {
-  const Facts f = config_facts(c);
-  Decoder& d = g.d;
-  read_common(f, false, d);
-  d.attention.scale = f.number("attention_multiplier", 1);
-  d.embedding_scale = float(f.number("embedding_multiplier", 1));
-  g.residual = f.number("residual_multiplier", 1);
-  g.logits = 1 / f.number("logits_scaling", 1);
-  read_hybrid_mamba2(f, d.hidden * f.integer("mamba_expand", 1, 64, 2), g.m);
-  for (const std::string& type : layer_types(f, d.layers.size(), "mamba"))
-    g.is_attention.push_back(type != "mamba" && type != "linear_attention");
-  g.shared = f.integer("shared_intermediate_size", 0, 1 << 30, 1024);
-  f.pass_over({"rope_parameters", "rope_theta", "rope_scaling"});
-  if (f.text("position_embedding_type", "") == "rope") g.rope = config_rope(f, "", 10000, d.attention.head_dim);
-  g.experts.prefix = "block_sparse_moe.";
-  g.experts.router = "router.layer";
-  g.experts.gate_up = "input_linear";
-  g.experts.down = "output_linear";
-  g.experts.count = f.integer("num_local_experts", 0, 65536, 8);
-  g.experts.chosen = f.integer("num_experts_per_tok", 0, 65536, 2);
-  g.experts.width = d.ffn.width;
+// A GGUF has gate and up of the experts, and of the feed-forward beside them, as two tensors.
+Naming granite_names(bool has_experts, Naming naming) {
+  for (const auto& [name, gguf] : kGgufMamba2) naming.gguf["mamba." + name] = gguf;
+  const std::string beside = has_experts ? "_shexp" : "";
+  naming.gguf.insert({{"block_sparse_moe.router.layer", "ffn_gate_inp"},
+                      {"block_sparse_moe.gate_linear", "ffn_gate_exps"},
+                      {"block_sparse_moe.up_linear", "ffn_up_exps"},
+                      {"block_sparse_moe.output_linear", "ffn_down_exps"},
+                      {"shared_mlp.gate_proj", "ffn_gate" + beside},
+                      {"shared_mlp.up_proj", "ffn_up" + beside},
+                      {"shared_mlp.output_linear", "ffn_down" + beside}});
+  return naming;
 }
 
 void build_granite(Checkpoint& c, ModelBuilder& b) {
-  Granite g;
-  if (c.is_gguf()) read_granite_gguf(c, g);
-  else read_granite_config(c, g);
-  Decoder& d = g.d;
-  g.experts.activation = d.ffn.activation;
-  g.experts.route.select_first = true;
-  Net net(c, b, d.naming, d.context);
+  const Facts f = source_facts(c, {kGgufHybridKeys,
+                                   {{"gguf.layers_without_heads", "mamba"},
+                                    {"gguf.has_neighbours", true},
+                                    {"num_local_experts", 0},
+                                    {"position_embedding_type", "rope"}}});
+  Decoder d;
+  read_common(f, false, d);
+  read_granite_factors(f, 1, d);
+  Mamba2 m;
+  read_hybrid_mamba2(f, f.integer("mamba_d_inner", 1, 1 << 30, d.hidden * f.integer("mamba_expand", 1, 64, 2)), m);
+  const std::vector<std::string> types = layer_types(f, d.layers.size(), "mamba");
+  Experts& e = d.experts;
+  e.prefix = "block_sparse_moe.";
+  e.router = "router.layer", e.gate_up = "input_linear";
+  e.gate = "gate_linear", e.up = "up_linear", e.down = "output_linear";
+  e.count = f.integer("num_local_experts", 0, 65536, 8);
+  e.chosen = f.integer("num_experts_per_tok", 0, 65536, 2);
+  e.width = f.integer("moe_intermediate_size", 1, 1 << 30, d.ffn.width);
+  e.activation = d.ffn.activation;
+  e.route.select_first = true;
+  d.ffn.prefix = "shared_mlp.", d.ffn.gate_up = "input_linear", d.ffn.down = "output_linear";
+  // A GGUF without experts has the only feed-forward there, and says its width as all do.
+  const int64_t usual = !f.is_gguf() ? 1024 : e.count ? 0 : d.ffn.width;
+  d.ffn.width = f.integer("shared_intermediate_size", 0, 1 << 30, usual);
+
+  Net net(c, b, granite_names(e.count > 0, d.naming), d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
-  if (!g.rope.frequencies.empty()) set_rope(net, d.attention, g.rope);
-  const auto shared_feed_forward = [&](const Var& h) {
-    const std::string in = "shared_mlp.input_linear";
-    FeedForward own = d.ffn;
-    own.width = g.shared;
-    if (net.is_gguf()) return feed_forward(net, own, h);
-    const std::vector<Var> y =
-        net.linears(h, {{in, {g.shared}, 0, 2 * g.shared}, {in, {g.shared}, g.shared, 2 * g.shared}});
-    return net.linear(net.glu(d.ffn.activation, y[0], y[1]), {"shared_mlp.output_linear", {d.hidden}});
-  };
+  f.pass_over({"rope_parameters", "rope_theta", "rope_scaling", "rope.dimension_count"});
+  if (f.boolean("rope.scaling.finetuned", true) && f.text("position_embedding_type", "") == "rope")
+    set_rope(net, d.attention, read_rope(c, f, "", 10000, d.attention.head_dim));
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
+    const bool is_mamba = types[i] == "mamba" || types[i] == "linear_attention";
     x = with_residual(
         net, x, "input_layernorm", d.eps,
-        [&](const Var& h) { return g.is_attention[i] ? attention(net, d.attention, h) : mamba2(net, g.m, h); },
-        g.residual);
+        [&](const Var& h) { return is_mamba ? mamba2(net, m, h) : attention(net, d.attention, h); }, d.residual_factor);
     x = with_residual(
         net, x, "post_attention_layernorm", d.eps,
         [&](const Var& h) {
-          if (g.experts.count == 0) return shared_feed_forward(h);
-          const Var routed = experts(net, g.experts, h);
-          return g.shared ? net.add(routed, shared_feed_forward(h)) : routed;
+          if (e.count == 0) return feed_forward(net, d.ffn, h);
+          const Var routed = experts(net, e, h);
+          return d.ffn.width ? net.add(routed, feed_forward(net, d.ffn, h)) : routed;
         },
-        g.residual);
+        d.residual_factor);
   }
-  finish(net, d, x, "norm", g.logits);
+  finish(net, d, x, "norm", d.logit_factor);
 }
 
 void build_falcon_h1(Checkpoint& c, ModelBuilder& b) {

@@ -35,7 +35,8 @@ Var part_of_heads(Net& net, const Attention& a, const Var& x, int64_t part) {
 
 // q, k, v and, where there is one, the gate.
 std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
-  if (a.qkv_is_by_head) {
+  const bool is_joined = !a.qkv.empty() && net.has(a.prefix + a.qkv + ".weight");
+  if (is_joined && a.qkv_is_by_head) {
     if (a.heads != a.kv_heads)
       fail("%s: heads that share keys cannot stand one by one in %s", net.checkpoint().path.c_str(), a.qkv.c_str());
     return {part_of_heads(net, a, x, 0), part_of_heads(net, a, x, 1), part_of_heads(net, a, x, 2)};
@@ -43,7 +44,7 @@ std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
   std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}};
   if (a.shared.empty()) products.push_back({a.prefix + a.k, {a.kv_heads, a.head_dim}});
   if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, a.head_dim}});
-  if (!a.qkv.empty()) {
+  if (is_joined) {
     const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
     for (size_t i = 0; i < 3; ++i)
       products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv,
@@ -129,7 +130,7 @@ Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
     return net.linear(net.unary(f.activation, net.linear(x, {f.prefix + f.up, {f.width}})),
                       {f.prefix + f.down, {x.dims.back()}});
   std::vector<Product> products = {{f.prefix + f.gate, {f.width}}, {f.prefix + f.up, {f.width}}};
-  if (!f.gate_up.empty())
+  if (!f.gate_up.empty() && net.has(f.prefix + f.gate_up + ".weight"))
     for (size_t i = 0; i < 2; ++i) products[i] = {f.prefix + f.gate_up, {f.width}, int64_t(i) * f.width, 2 * f.width};
   const std::vector<Var> h = net.linears(x, products);
   return net.linear(net.glu(f.activation, h[0], h[1]), {f.prefix + f.down, {x.dims.back()}});
@@ -137,14 +138,21 @@ Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
 
 namespace {
 
+// Whether experts have this as one tensor.
+bool has_stack(Net& net, const std::string& name) {
+  return net.has(name) || net.has(name + ".weight") || net.has(name + "_blocks");
+}
+
 // Rows first, first + step, .. (`rows` of them) of every expert's matrix [all, columns], stacked.
 struct ExpertRows {
   int64_t first, rows, all, step = 1;
 };
-std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern, const ExpertRows& r, int64_t columns,
+std::string expert_matrix(Net& net, const Experts& e, std::string pattern, const ExpertRows& r, int64_t columns,
                           const std::string& part) {
   std::vector<const SourceTensor*> parts;
-  const size_t hole = pattern.find("{}");
+  size_t hole = pattern.find("{}.");
+  if (hole != std::string::npos && has_stack(net, e.prefix + std::string(pattern).erase(hole, 3)))
+    pattern.erase(hole, 3), hole = std::string::npos;
   if (hole != std::string::npos) {
     for (int64_t i = 0; i < e.count; ++i)
       parts.push_back(&net.rows_of(
@@ -153,8 +161,7 @@ std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern
           r.first, r.rows));
     return net.matrix(e.prefix + "experts." + part, net.stacked(parts));
   }
-  const bool has_blocks = net.has(e.prefix + pattern + "_blocks"),
-             is_turned = e.is_clamped && !net.is_gguf() && !has_blocks;
+  const bool has_blocks = net.has(e.prefix + pattern + "_blocks"), is_turned = e.is_turned && !has_blocks;
   const std::string name = e.prefix + pattern + (net.has(e.prefix + pattern) ? "" : ".weight");
   const int64_t height = is_turned ? columns : r.all, width = is_turned ? r.all : columns;
   SourceTensor flat = has_blocks ? mxfp4_rows(net, e.prefix + pattern, e.count, r.all, columns)
@@ -173,8 +180,7 @@ std::string expert_matrix(Net& net, const Experts& e, const std::string& pattern
 // The same rows of a bias [experts, all].
 std::string expert_bias(Net& net, const Experts& e, const std::string& name, const ExpertRows& r,
                         const std::string& part) {
-  const std::string stem = e.prefix + name;
-  const std::vector<float> all = net.values(stem + (net.is_gguf() ? ".bias" : "_bias"), {e.count, r.all});
+  const std::vector<float> all = net.values(e.prefix + name + "_bias", {e.count, r.all});
   std::vector<float> out;
   for (int64_t i = 0; i < e.count; ++i)
     for (int64_t k = 0; k < r.rows; ++k) out.push_back(all[size_t(i * r.all + r.first + k * r.step)]);
@@ -197,9 +203,10 @@ Var clamped_glu(Net& net, const Experts& e, Var gate, Var up) {
 // What the chosen experts make of x: [chosen, width].
 Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids) {
   const int64_t columns = in.dims.back(), w = e.width;
-  const bool is_gated = !e.gate.empty() || !e.gate_up.empty();
+  const bool is_joined = !e.gate_up.empty() && has_stack(net, e.prefix + e.gate_up);
+  const bool is_gated = !e.gate.empty() || is_joined;
   Names inputs = {in.name, ids.name}, biases;
-  if (!e.gate_up.empty()) {
+  if (is_joined) {
     const ExpertRows gate = e.is_clamped ? ExpertRows{0, w, 2 * w, 2} : ExpertRows{0, w, 2 * w},
                      up = e.is_clamped ? ExpertRows{1, w, 2 * w, 2} : ExpertRows{w, w, 2 * w};
     inputs.push_back(expert_matrix(net, e, e.gate_up, gate, columns, "gate"));

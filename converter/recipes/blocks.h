@@ -28,7 +28,7 @@ struct Attention {
   float norm_offset = 0;
   std::string gate;               // short name of a projection whose sigmoid multiplies the heads' output; empty: none
   bool gate_is_per_head = false;  // one value a head instead of one a channel
-  std::string qkv;                // short name of one matrix with the rows of q, k and v; empty: one each
+  std::string qkv;                // short name of one matrix with the rows of q, k and v, where the source has it
   bool qkv_is_by_head = false;    // those rows head by head: of its q, its k and its v
   std::string sinks;              // short name of a learned logit for each head; empty: none
   bool k_is_v = false;            // values are the keys' product, before norm and rotation
@@ -62,26 +62,28 @@ struct FeedForward {
   const char *gate = "gate_proj", *up = "up_proj", *down = "down_proj";
   int64_t width = 0;
   format::UnaryKind activation = format::UnaryKind::silu;
-  std::string gate_up;  // short name of one matrix with the rows of gate and up; empty: one each
+  std::string gate_up;  // short name of one matrix with the rows of gate and up, where the source has it
   bool is_gated = true;
 };
 Var feed_forward(Net& net, const FeedForward& f, const Var& x);
 
 // A mixture of experts. Experts come one tensor each ({} in the names stands for the expert), or as one tensor
-// [experts, rows, columns]; gate and up may be one tensor, gate first (`gate_up`).
+// [experts, rows, columns] whose name has no "{}."; gate and up may be one tensor, gate first (`gate_up`), which counts
+// where the source has it.
 struct Experts {
   std::string prefix = "mlp.";
   std::string router = "gate", choice_bias;  // choice_bias: whole short name, added to the scores for the choice only
   std::string factors;                       // whole short name of a factor for what each expert gives; empty: none
   std::string gate = "experts.{}.gate_proj", up = "experts.{}.up_proj", down = "experts.{}.down_proj", gate_up;
   int64_t count = 0, chosen = 0, width = 0;
-  int64_t latent = 0;  // width of the space in which the experts work; 0: that of x
+  bool is_turned = false;  // the one tensor of all experts is [experts, columns, rows]
+  int64_t latent = 0;      // width of the space in which the experts work; 0: that of x
   std::string latent_in, latent_out;
   format::RouteAttrsT route;
   format::UnaryKind activation = format::UnaryKind::silu;
   // Of gpt-oss: biases `name`_bias, and what gate and up give is clamped: (max(min(up, limit), -limit) + 1) * g *
-  // sigmoid(alpha g), g = min(gate, limit). Its one tensor gate_up has rows of gate and up in turns; it and down are
-  // [experts, columns, rows], or MXFP4 blocks [experts, rows, columns / 32, 16] with scales.
+  // sigmoid(alpha g), g = min(gate, limit). Its one tensor gate_up has rows of gate and up in turns; it and down may be
+  // MXFP4 blocks [experts, rows, columns / 32, 16] with scales.
   bool is_clamped = false;
   double clamp_limit = 7, clamp_alpha = 1.702;
 };

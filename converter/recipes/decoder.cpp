@@ -23,7 +23,11 @@ const std::map<std::string, std::string> kGgufNames = {{"embed_tokens", "token_e
                                                        {"self_attn.k_norm", "attn_k_norm"},
                                                        {"mlp.gate_proj", "ffn_gate"},
                                                        {"mlp.up_proj", "ffn_up"},
-                                                       {"mlp.down_proj", "ffn_down"}};
+                                                       {"mlp.down_proj", "ffn_down"},
+                                                       {"mlp.gate", "ffn_gate_inp"},
+                                                       {"mlp.experts.gate_proj", "ffn_gate_exps"},
+                                                       {"mlp.experts.up_proj", "ffn_up_exps"},
+                                                       {"mlp.experts.down_proj", "ffn_down_exps"}};
 
 namespace {
 
@@ -45,38 +49,19 @@ void add_post_norms(Decoder& d) {
   d.naming.gguf["post_feedforward_layernorm"] = "post_ffw_norm";
 }
 
-void read_gguf_sizes(Checkpoint& checkpoint, const Facts& f, Decoder& d) {
-  Attention& a = d.attention;
-  d.hidden = f.integer("embedding_length");
-  a.heads = f.integer("attention.head_count", 1, 65536);
-  a.kv_heads = f.integer("attention.head_count_kv", 1, 65536, a.heads);
-  d.ffn.width = f.integer("feed_forward_length");
-  d.context = f.integer("context_length");
-  f.pass_over({"attention.layer_norm_rms_epsilon"});  // some files have both
-  d.eps = a.eps = f.number(f.has("attention.layer_norm_epsilon") ? "attention.layer_norm_epsilon"
-                                                                 : "attention.layer_norm_rms_epsilon");
-  a.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / a.heads);
-  check_head_dim(f, d);
-  f.expect("attention.value_length", a.head_dim);
-  d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
-  const std::string table = kGgufNames.at("embed_tokens") + ".weight";
-  const SourceTensor* embedding = checkpoint.find(table);
-  if (!embedding) fail("%s: tensor \"%s\" is missing", checkpoint.path.c_str(), table.c_str());
-  d.vocab = int64_t(embedding->shape.front());
-  d.is_tied = !checkpoint.has(kGgufNames.at("/lm_head") + ".weight");
+void set_head_dim(const Facts& f, int64_t head_dim, Decoder& d) {
+  if (f.has("head_dim")) return;
+  d.attention.head_dim = head_dim;
+  d.attention.scale = 1 / std::sqrt(double(head_dim));
 }
 
-void read_gguf_experts(const Facts& f, Decoder& d) {
+void read_experts(const Facts& f, Decoder& d) {
   Experts& e = d.experts;
-  e.count = f.integer("expert_count", 0, 65536, 0);
+  e.count = f.integer(f.has("num_experts") ? "num_experts" : "num_local_experts", 0, 65536, 0);
   if (e.count == 0) return;
-  e.chosen = f.integer("expert_used_count", 1, e.count);
-  e.width = f.integer("expert_feed_forward_length", 1, int64_t(1) << 30, d.ffn.width);
-  e.router = "router", e.gate = "experts.gate", e.up = "experts.up", e.down = "experts.down";
-  d.naming.gguf.insert({{"mlp.router", "ffn_gate_inp"},
-                        {"mlp.experts.gate", "ffn_gate_exps"},
-                        {"mlp.experts.up", "ffn_up_exps"},
-                        {"mlp.experts.down", "ffn_down_exps"}});
+  e.chosen = f.integer("num_experts_per_tok", 1, e.count);
+  e.width = f.integer("moe_intermediate_size", 1, int64_t(1) << 30, d.ffn.width);
+  e.activation = d.ffn.activation;
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
@@ -87,27 +72,21 @@ void add_shared_expert(int64_t width, Decoder& d) {
   d.shared_gate = "mlp.shared_expert_gate";
 }
 
-Facts read_gguf_basics(Checkpoint& c, Decoder& d) {
-  const Facts f = gguf_facts(c);
-  read_gguf_sizes(c, f, d);
-  read_gguf_experts(f, d);
-  d.attention.scale = f.number("attention.scale", 1 / std::sqrt(double(d.attention.head_dim)));
-  d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
-  return f;
-}
-
-void read_config_sizes(const Facts& f, Decoder& d) {
+void read_sizes(const Facts& f, Decoder& d) {
   Attention& a = d.attention;
   d.hidden = f.integer("hidden_size");
   a.heads = f.integer("num_attention_heads", 1, 65536);
   a.kv_heads = f.integer("num_key_value_heads", 1, 65536, a.heads);
   d.ffn.width = f.integer("intermediate_size");
   d.context = f.integer("max_position_embeddings");
+  f.stated_in_gguf({"rms_norm_eps", "layer_norm_eps"});
   d.eps = a.eps = 1e-6;
   for (const char* key : {"rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps"})
     d.eps = a.eps = f.number(key, d.eps);
   a.head_dim = f.integer("head_dim", 2, 65536, d.hidden / a.heads);
   check_head_dim(f, d);
+  f.expect("attention.value_length", a.head_dim);
+  a.is_interleaved = f.boolean("gguf.has_neighbours", false);
   d.vocab = f.integer("vocab_size");
   d.layers.resize(size_t(f.integer("num_hidden_layers", 1, 4096)));
 }
@@ -140,6 +119,15 @@ format::UnaryKind gemma_activation(const Facts& f) {
   const char *newer = "hidden_activation", *older = "hidden_act";
   f.pass_over({newer, older});
   return activation_named(f, f.has(newer) || !f.has(older) ? newer : older, "gelu_pytorch_tanh");
+}
+
+double gemma_scale(const Facts& f, size_t layers_of_27b, const Decoder& d) {
+  double usual = 256;
+  // A GGUF leaves it out. Of the published sizes only 27B scales by the width over the heads.
+  if (f.is_gguf())
+    usual =
+        d.layers.size() == layers_of_27b ? double(d.hidden) / double(d.attention.heads) : double(d.attention.head_dim);
+  return 1 / std::sqrt(f.number("query_pre_attn_scalar", usual));
 }
 
 namespace {
@@ -181,22 +169,16 @@ float inverse_of(const Facts& f, const std::string& key) {
 
 }  // namespace
 
-void read_granite_factors(const Facts& f, Decoder& d) {
-  d.attention.scale = f.number("attention_multiplier", 1);
+void read_granite_factors(const Facts& f, double scale, Decoder& d) {
+  d.attention.scale = f.number("attention_multiplier", scale);
   d.embedding_scale = float(f.number("embedding_multiplier", 1));
   d.residual_factor = float(f.number("residual_multiplier", 1));
   d.logit_factor = inverse_of(f, "logits_scaling");
 }
 
-void read_gguf_factors(const Facts& f, Decoder& d) {
-  d.embedding_scale = float(f.number("embedding_scale", 1));
-  d.residual_factor = float(f.number("residual_scale", 1));
-  d.logit_factor = inverse_of(f, "logit_scale");
-}
-
-void read_config_basics(const Facts& f, Decoder& d) {
-  read_config_sizes(f, d);
-  d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
+void read_basics(const Facts& f, Decoder& d) {
+  read_sizes(f, d);
+  d.attention.scale = f.number("gguf.attention_scale", 1 / std::sqrt(double(d.attention.head_dim)));
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
   d.is_tied = f.boolean("tie_word_embeddings", false);
   read_biases(f, d.naming);
@@ -208,24 +190,14 @@ void read_biases(const Facts& f, Naming& naming) {
   expect_biases(f, "mlp_bias", {"gate_proj", "up_proj", "down_proj"}, naming);
 }
 
-Facts read_basics(Checkpoint& c, Decoder& d) {
-  if (c.is_gguf()) return read_gguf_basics(c, d);
-  const Facts f = config_facts(c);
-  read_config_basics(f, d);
-  return f;
-}
-
 namespace {
 
 // Whether tokens see only those before them. Models that see all of a text and give logits too are not supported.
 bool is_causal(Checkpoint& c, const Decoder& d) {
   const Facts f = source_facts(c);
-  const char* key = c.is_gguf() ? "attention.causal" : "is_causal";
-  if (f.boolean(key, true)) return true;
-  for (const Layer& layer : d.layers)
-    if (c.is_gguf() && layer.window) f.refuse(key, "is false, which is not supported beside a window");
-  const bool has_head = c.is_gguf() ? !d.is_tied : c.has("lm_head.weight") || (d.is_tied && !names_base_class(c));
-  if (has_head) f.refuse(key, "is false, which is supported for models without an output matrix alone");
+  if (f.boolean("is_causal", true)) return true;
+  if (c.has("lm_head.weight") || c.has("output.weight") || (d.is_tied && !names_base_class(c)))
+    f.refuse("is_causal", "is false, which is supported for models without an output matrix alone");
   return false;
 }
 

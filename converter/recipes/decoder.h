@@ -52,30 +52,26 @@ struct Decoder {
 
 // Norms behind attention and feed-forward too, as Gemma names them.
 void add_post_norms(Decoder& decoder);
-// Sizes that every description of these models has. Axes, layers and eps of a GGUF; fills hidden, heads, kv_heads,
-// head_dim, ffn, context, eps, the vocabulary from the embedding, and as many layers as there are.
-void read_gguf_sizes(Checkpoint& checkpoint, const Facts& facts, Decoder& decoder);
-// A GGUF's experts, when it has any: one tensor [experts, rows, columns] each for gate, up and down, in every layer.
-void read_gguf_experts(const Facts& facts, Decoder& decoder);
+// Sizes that every description of these models has; as many layers as there are.
+void read_sizes(const Facts& facts, Decoder& decoder);
+// The size of a head where the configuration does not say it; the scores' scale follows.
+void set_head_dim(const Facts& facts, int64_t head_dim, Decoder& decoder);
+// The usual keys of a mixture of experts in every layer, when there is one.
+void read_experts(const Facts& facts, Decoder& decoder);
 // Qwen2-MoE's feed-forward beside the experts.
 void add_shared_expert(int64_t width, Decoder& decoder);
-// What most recipes for GGUF share, by the keys of the file's architecture: sizes, experts, scale, rotary positions.
-Facts read_gguf_basics(Checkpoint& checkpoint, Decoder& decoder);
-// The same sizes from config.json's keys.
-void read_config_sizes(const Facts& facts, Decoder& decoder);
 // Gemma's, which older files call hidden_act.
 format::UnaryKind gemma_activation(const Facts& facts);
+// Of its scores, by query_pre_attn_scalar.
+double gemma_scale(const Facts& facts, size_t layers_of_27b, const Decoder& decoder);
 format::UnaryKind activation_named(const Facts& facts, const std::string& key, const std::string& otherwise);
 
-// What most recipes for config.json share: sizes, scale, activation, biases, tied output matrix.
-void read_config_basics(const Facts& facts, Decoder& decoder);
-// One or the other, as the checkpoint is; of config.json the rotary positions are left to the recipe.
-Facts read_basics(Checkpoint& checkpoint, Decoder& decoder);
+// What most recipes share: sizes, scale, activation, biases, tied output matrix.
+void read_basics(const Facts& facts, Decoder& decoder);
 
-// Granite's constant factors: of the scores, the embedding, what each half of a layer adds, and the logits.
-void read_granite_factors(const Facts& facts, Decoder& decoder);
-// The last three from the keys of a GGUF.
-void read_gguf_factors(const Facts& facts, Decoder& decoder);
+// Granite's constant factors: of the scores (`scale` when it is not said), the embedding, what each half of a layer
+// adds, and the logits.
+void read_granite_factors(const Facts& facts, double scale, Decoder& decoder);
 
 // Adds symbols, tensors, states and the program "main".
 void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder& builder);

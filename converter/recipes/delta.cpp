@@ -54,9 +54,7 @@ std::vector<float> joined_convs(Net& net, const std::string& prefix, const Delta
 }
 
 Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape) {
-  std::vector<float> factor = net.values(prefix + "A_log", a_log_shape);
-  if (!net.is_gguf())
-    for (float& v : factor) v = -std::exp(v);
+  const std::vector<float> factor = net.negative_exp(prefix + "A_log", a_log_shape);
   std::vector<int64_t> shape = {int64_t(factor.size())};
   if (a.dims.size() == 2) shape.push_back(1);
   const Var biased = net.binary(BinaryKind::add, a, net.plain_as(prefix + "dt_bias", {a.width()}, a.dims));

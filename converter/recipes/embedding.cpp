@@ -157,11 +157,11 @@ void read_modules(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& laye
   if (!has_pooling) fail("%s: no pooling", where.c_str());
 }
 
-// Whether the file says how it pools.
-bool read_gguf(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& layers) {
-  const Facts f = gguf_facts(c);
-  const int64_t pooling = f.integer("pooling_type", 0, 4, 0);
-  if (pooling == 4) f.refuse("pooling_type", "is 4: models that rank texts are not supported");
+// Whether a GGUF says how it pools.
+bool read_pooling_type(Checkpoint& c, format::EmbeddingT& e, std::vector<Dense>& layers) {
+  const Facts f = source_facts(c, {{{"gguf.pooling", "pooling_type"}}});
+  const int64_t pooling = f.integer("gguf.pooling", 0, 4, 0);
+  if (pooling == 4) f.refuse("gguf.pooling", "is 4: models that rank texts are not supported");
   for (const char* name : {"dense_2.weight", "dense_3.weight"})
     if (const SourceTensor* t = c.find(name)) layers.push_back({t, {}});
   if (pooling == 0 && layers.empty()) return false;
@@ -176,10 +176,9 @@ std::vector<std::string> add_embedding(Checkpoint& c, ModelBuilder& b) {
   std::vector<std::string> notices;
   std::vector<Dense> layers;
   auto e = std::make_unique<format::EmbeddingT>();
-  const bool is_gguf = c.is_gguf();
-  if (is_gguf ? !read_gguf(c, *e, layers) : c.meta.find("modules") == c.meta.end()) return notices;
+  if (c.meta.contains("modules")) read_modules(c, *e, layers, notices);
+  else if (!read_pooling_type(c, *e, layers)) return notices;
   const int64_t width = hidden_width(b);
-  if (!is_gguf) read_modules(c, *e, layers, notices);
   if (width == 0) fail("%s: the source says how hidden states are pooled, but this recipe gives none", c.path.c_str());
   if (!layers.empty()) {
     e->program = kProgram;

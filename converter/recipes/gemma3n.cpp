@@ -55,63 +55,46 @@ double normal_quantile(double p) {
   return low;
 }
 
+// Shares of the gates that are to be 0, or in a GGUF the thresholds that follow.
 void read_sparsity(const Facts& f, Gemma3n& m) {
   const size_t layers = m.p.d.layers.size();
   m.thresholds.assign(layers, -INFINITY);
-  const Json* pattern = f.find("activation_sparsity_pattern");
-  if (pattern && (!pattern->is_array() || pattern->size() != layers))
-    f.refuse("activation_sparsity_pattern", "does not have a value for each layer");
+  const char* key = f.has("activation_sparsity_scale") ? "activation_sparsity_scale" : "activation_sparsity_pattern";
+  const bool is_share = key == std::string("activation_sparsity_pattern");
+  const Json* given = f.find(key);
+  if (given && (!given->is_array() || given->size() != layers)) f.refuse(key, "does not have a value for each layer");
   for (size_t i = 0; i < layers; ++i) {
-    const double share = !pattern                    ? (layers > kSparseLayers && i < kSparseLayers ? kSparsity : 0)
-                         : (*pattern)[i].is_number() ? (*pattern)[i].get<double>()
-                                                     : -1;
-    if (!(share >= 0 && share < 1))
-      f.refuse("activation_sparsity_pattern",
-               "holds " + printable((*pattern)[i].dump()) + ", not a share from 0 to below 1");
-    if (share > 0) m.thresholds[i] = normal_quantile(float(share));
+    const double value = !given                    ? (layers > kSparseLayers && i < kSparseLayers ? kSparsity : 0)
+                         : (*given)[i].is_number() ? (*given)[i].get<double>()
+                                                   : NAN;
+    if (is_share && !(value >= 0 && value < 1))
+      f.refuse(key, "holds " + printable((*given)[i].dump()) + ", not a share from 0 to below 1");
+    if (std::isnan(value) || value == INFINITY) f.refuse(key, "holds something that is no threshold");
+    if (!is_share) m.thresholds[i] = value;
+    else if (value > 0) m.thresholds[i] = normal_quantile(float(value));
   }
 }
 
-void read_config_facts(Checkpoint& c, Gemma3n& m) {
+const GgufForm kGguf = {{{"altup_num_inputs", "altup.num_inputs"}, {"altup_active_idx", "altup.active_idx"}},
+                        {{"rope_theta", kGlobalBase}}};
+
+void read_facts(Checkpoint& c, Gemma3n& m) {
   Decoder& d = m.p.d;
-  const TextConfig text = read_text_config(c, d.naming, kDefaults);
-  const Facts f = text.facts(c);
-  read_per_layer_config(f, kPattern, m.p);
-  d.is_tied = text.is_tied;
+  const Facts f = text_facts(c, d.naming, kDefaults, kGguf);
+  read_per_layer(f, kPattern, m.p);
   read_biases(f, d.naming);
-  if (!text.given.contains("final_logit_softcapping")) d.output_softcap = kSoftcap;  // null: none
-  f.pass_over({"query_pre_attn_scalar"});                                            // scores are not scaled
+  const char* softcap = "final_logit_softcapping";
+  if (!f.is_null(softcap)) d.output_softcap = float(f.number(softcap, kSoftcap));  // null: none
+  f.pass_over({"query_pre_attn_scalar"});                                          // scores are not scaled
   m.p.has_outside = true;
   m.streams = f.integer("altup_num_inputs", 1, 64);
   m.active = f.integer("altup_active_idx", 0, m.streams - 1);
   m.scales_corrected = f.boolean("altup_correct_scale", true);
   m.rank = f.integer("laurel_rank");
   const int64_t head_dim = m.p.sizes[0].head_dim;
-  d.ropes = {config_rope(f, "full_attention", kGlobalBase, head_dim),
-             config_rope(f, "sliding_attention", kLocalBase, head_dim)};
+  d.ropes = {read_rope(c, f, "full_attention", kGlobalBase, head_dim),
+             read_rope(c, f, "sliding_attention", kLocalBase, head_dim)};
   read_sparsity(f, m);
-}
-
-void read_gguf_facts(Checkpoint& c, Gemma3n& m) {
-  Decoder& d = m.p.d;
-  const Facts f = gguf_facts(c);
-  read_per_layer_gguf(c, f, m.p);
-  m.p.has_outside = true;
-  if (!f.has("final_logit_softcapping")) d.output_softcap = kSoftcap;
-  m.streams = f.integer("altup.num_inputs", 1, 64);
-  m.active = f.integer("altup.active_idx", 0, m.streams - 1);
-  if (const SourceTensor* t = c.peek("blk.0.laurel_l.weight")) m.rank = int64_t(t->shape.front());
-  const int64_t head_dim = m.p.sizes[0].head_dim;
-  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim), gguf_local_rope(f, kLocalBase, head_dim)};
-  const Json* scales = f.find("activation_sparsity_scale");
-  if (!scales) return read_sparsity(f, m);
-  if (!scales->is_array() || scales->size() != d.layers.size())
-    f.refuse("activation_sparsity_scale", "does not have a value for each layer");
-  for (const Json& scale : *scales) {
-    const double v = scale.is_number() ? scale.get<double>() : NAN;
-    if (std::isnan(v) || v == INFINITY) f.refuse("activation_sparsity_scale", "holds something that is no threshold");
-    m.thresholds.push_back(v);
-  }
 }
 
 class Builder {
@@ -168,10 +151,7 @@ class Builder {
   // Matrix i [hidden, hidden] of several: one tensor each, in a GGUF one for all.
   std::string own_matrix(const std::string& name, int64_t i) {
     const std::string own = name + "." + std::to_string(i) + ".weight";
-    if (!net_.is_gguf()) return net_.matrix(own, net_.take(own, {hidden_, hidden_}));
-    SourceTensor flat = net_.take(name + ".weight", {n_ - 1, hidden_, hidden_});
-    flat.shape = {uint64_t((n_ - 1) * hidden_), uint64_t(hidden_)};
-    return net_.matrix(own, net_.rows_of(flat, i * hidden_, hidden_));
+    return net_.matrix(own, net_.matrix_of_several(name, i, n_ - 1, hidden_, hidden_));
   }
   // y [k, hidden] with the root mean square of x [1, hidden].
   Var as_loud_as(const Var& x, const Var& y) {
@@ -220,7 +200,7 @@ class Builder {
                                         net_.constant("/corrections", offsets, {2 * n_}), {n_, 2});
     const Var own = net_.reshape(net_.slice(net_.slice(coefficients, 1, m_.active, 1), 2, 0, 1), {1});
     Var first = net_.add(active, net_.mul(innovation, own));
-    const std::string scale = net_.is_gguf() ? "altup.correct_output_scale.weight" : "altup.correct_output_scale";
+    const std::string scale = "altup.correct_output_scale";
     if (m_.scales_corrected) first = net_.binary(format::BinaryKind::mul, first, net_.plain(scale, {hidden_}));
     else net_.find(scale);  // it is there all the same
     const Var input = parts_.gated_input(first);
@@ -261,15 +241,14 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.naming.gguf.insert({{"altup_projections", "altup_proj"},
                         {"altup_unembed_projections", "altup_unembd_proj"},
                         {"altup.correction_coefs", "altup_correct_coef"},
-                        {"altup.correct_output_scale", "altup_correct_scale"},
+                        {"altup.correct_output_scale", "altup_correct_scale.weight"},
                         {"altup.prediction_coefs", "altup_predict_coef"},
                         {"altup.modality_router", "altup_router"},
                         {"altup.router_norm", "altup_router_norm"},
                         {"laurel.linear_left", "laurel_l"},
                         {"laurel.linear_right", "laurel_r"},
                         {"laurel.post_laurel_norm", "laurel_post_norm"}});
-  if (c.is_gguf()) read_gguf_facts(c, m);
-  else read_config_facts(c, m);
+  read_facts(c, m);
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, float(std::sqrt(double(d.hidden))));
   PerLayerNet parts(net, m.p);

@@ -32,9 +32,14 @@ const Json kDefaults = {
        {{"rope_type", "proportional"}, {"partial_rotary_factor", 0.25}, {"rope_theta", kGlobalBase}}}}}};
 
 // Newer files list what differs layer by layer, older ones have keys for the layers that see everything.
-void read_head_sizes(const Facts& f, PerLayerDecoder& p) {
+void read_head_sizes(const Checkpoint& c, const Facts& f, PerLayerDecoder& p) {
   const auto layers = f.inside("per_layer_config");
-  p.k_is_v = f.boolean("attention_k_eq_v", false);
+  bool has_no_values = false;  // as a GGUF says that they are the keys
+  for (size_t i = 0; i < p.owners; ++i) {
+    const std::string name = "blk." + std::to_string(i) + ".attn_";
+    if (p.d.layers[i].window == 0) has_no_values = c.has(name + "k.weight") && !c.has(name + "v.weight");
+  }
+  p.k_is_v = f.boolean("attention_k_eq_v", has_no_values);
   f.pass_over({"global_head_dim", "num_global_key_value_heads"});
   for (size_t i = 0; i < p.sizes.size(); ++i) {
     PerLayerDecoder::Sizes& s = p.sizes[i];
@@ -59,35 +64,30 @@ int64_t head_dim_of(const PerLayerDecoder& p, bool has_window) {
   return 2;  // no such layer
 }
 
-void read_config_facts(Checkpoint& c, PerLayerDecoder& p) {
+const GgufForm kGguf = {{{"global_head_dim", "attention.key_length"}, {"top_k_experts", "expert_used_count"}},
+                        {{"rope_theta", kGlobalBase},
+                         {"hidden_size_per_layer_input", 0},
+                         {"vocab_size_per_layer_input", 1},
+                         {"enable_moe_block", true},
+                         {"num_experts", 0}}};
+
+void read_facts(Checkpoint& c, PerLayerDecoder& p) {
   Decoder& d = p.d;
-  const TextConfig text = read_text_config(c, d.naming, kDefaults);
-  const Facts f = text.facts(c);
-  read_per_layer_config(f, kPattern, p);
-  d.is_tied = text.is_tied;
+  const Facts f = text_facts(c, d.naming, kDefaults, kGguf);
+  read_per_layer(f, kPattern, p);
   read_biases(f, d.naming);
   d.layers.back().window = 0;  // whatever the list says
-  read_head_sizes(f, p);
+  read_head_sizes(c, f, p);
   if (f.boolean("use_double_wide_mlp", false))
     for (size_t i = p.owners; i < p.sizes.size(); ++i) p.sizes[i].width *= 2;
-  d.ropes = {config_rope(f, "full_attention", kGlobalBase, head_dim_of(p, false)),
-             config_rope(f, "sliding_attention", kLocalBase, head_dim_of(p, true))};
+  d.ropes = {read_rope(c, f, "full_attention", kGlobalBase, head_dim_of(p, false)),
+             read_rope(c, f, "sliding_attention", kLocalBase, head_dim_of(p, true))};
   f.pass_over({"num_experts", "top_k_experts", "moe_intermediate_size"});
   if (!f.boolean("enable_moe_block", false)) return;
-  d.experts.count = f.integer("num_experts", 1, 65536);
-  d.experts.chosen = f.integer("top_k_experts", 1, d.experts.count);
-  d.experts.width = f.integer("moe_intermediate_size");
-}
-
-void read_gguf_facts(Checkpoint& c, PerLayerDecoder& p) {
-  Decoder& d = p.d;
-  const Facts f = gguf_facts(c);
-  read_per_layer_gguf(c, f, p);
-  d.ropes = {gguf_rope(c, f, kGlobalBase, head_dim_of(p, false)), gguf_local_rope(f, kLocalBase, head_dim_of(p, true))};
-  d.experts.count = f.integer("expert_count", 0, 65536, 0);
+  d.experts.count = f.integer("num_experts", 0, 65536);
   if (d.experts.count == 0) return;
-  d.experts.chosen = f.integer("expert_used_count", 1, d.experts.count);
-  d.experts.width = f.integers("expert_feed_forward_length", p.sizes.size())[0];
+  d.experts.chosen = f.integer("top_k_experts", 1, d.experts.count);
+  d.experts.width = f.integers("moe_intermediate_size", p.sizes.size())[0];
 }
 
 void name_tensors(Decoder& d) {
@@ -128,8 +128,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   PerLayerDecoder p;
   Decoder& d = p.d;
   name_tensors(d);
-  if (c.is_gguf()) read_gguf_facts(c, p);
-  else read_config_facts(c, p);
+  read_facts(c, p);
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, float(std::sqrt(double(d.hidden))));
   PerLayerNet parts(net, p);

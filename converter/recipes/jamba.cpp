@@ -12,7 +12,7 @@ namespace {
 void build(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   Decoder d;
-  read_config_sizes(f, d);
+  read_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.ffn.prefix = "feed_forward.";
   d.ffn.activation = activation_named(f, "hidden_act", "silu");

@@ -21,7 +21,7 @@ double yarn_scale(const Facts& f) {
 
 Facts read_latent_basics(Checkpoint& c, bool is_tied, Decoder& d) {
   const Facts f = config_facts(c);
-  read_config_basics(f, d);
+  read_basics(f, d);
   if (is_tied && !f.has("tie_word_embeddings")) d.is_tied = true;
   d.naming.biases.clear();
   expect_biases(f, "attention_bias", {"q_a_proj", "kv_a_proj_with_mqa", "o_proj"}, d.naming);

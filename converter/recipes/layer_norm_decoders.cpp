@@ -11,48 +11,37 @@ void build_cohere2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
+  const Facts f = source_facts(c, {{}, {{"logit_scale", 1}}});
+  read_basics(f, d);
   d.attention.is_interleaved = true;
-  if (c.is_gguf()) {
-    const Facts f = read_gguf_basics(c, d);
-    d.logit_factor = float(f.number("logit_scale", 1));
-    f.integer("attention.sliding_window");
-    set_gguf_window_layers(f, 4, d.layers);
-  } else {
-    const Facts f = config_facts(c);
-    read_config_basics(f, d);
-    if (!f.has("tie_word_embeddings")) d.is_tied = true;
-    d.logit_factor = float(f.number("logit_scale", 0.0625));
-    for (const char* key : {"use_embedding_sharing", "use_gated_activation", "use_parallel_block"}) f.expect(key, true);
-    f.expect("order_of_interleaved_layers", "local_attn_first");
-    f.expect("position_embedding_type", "rope_gptj");
-    f.pass_over({"use_parallel_embedding"});
-    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-    set_window_layers(f, 4, d.layers);
-  }
+  d.is_tied = f.boolean("tie_word_embeddings", true);
+  d.logit_factor = float(f.number("logit_scale", 0.0625));
+  for (const char* key : {"use_embedding_sharing", "use_gated_activation", "use_parallel_block"}) f.expect(key, true);
+  f.expect("order_of_interleaved_layers", "local_attn_first");
+  f.expect("position_embedding_type", "rope_gptj");
+  f.pass_over({"use_parallel_embedding"});
+  d.ropes.push_back(read_rope(c, f, "", 10000, d.attention.head_dim));
+  f.stated_in_gguf({"sliding_window"});
+  set_window_layers(f, 4, d.layers);
   for (Layer& layer : d.layers) layer.rope = layer.window ? 0 : -1;
   build_decoder(c, d, b);
 }
 
 void build_starcoder2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.is_layer_norm = true;
+  d.is_tied = f.boolean("tie_word_embeddings", true);
   d.ffn.is_gated = false;
-  d.ffn.activation = format::UnaryKind::gelu_tanh;
-  if (c.is_gguf()) {
-    const Facts f = read_gguf_basics(c, d);
-    set_gguf_window_layers(f, 0, d.layers);
-  } else {
-    d.ffn.up = "c_fc", d.ffn.down = "c_proj";
-    const Facts f = config_facts(c);
-    read_config_basics(f, d);
-    if (!f.has("tie_word_embeddings")) d.is_tied = true;
-    d.ffn.activation = activation_named(f, "hidden_act", "gelu_pytorch_tanh");
-    f.expect("mlp_type", "default");
-    f.expect("norm_type", "layer_norm");
-    expect_biases(f, "use_bias", {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"}, d.naming);
-    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-    set_window_layers(f, 0, d.layers);
-  }
+  d.ffn.activation = activation_named(f, "hidden_act", "gelu_pytorch_tanh");
+  d.ffn.up = "c_fc", d.ffn.down = "c_proj";
+  d.naming.gguf.insert({{"mlp.c_fc", "ffn_up"}, {"mlp.c_proj", "ffn_down"}});
+  f.expect("mlp_type", "default");
+  f.expect("norm_type", "layer_norm");
+  expect_biases(f, "use_bias", {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"}, d.naming);
+  d.ropes.push_back(read_rope(c, f, "", 10000, d.attention.head_dim));
+  set_window_layers(f, 0, d.layers);
   build_decoder(c, d, b);
 }
 

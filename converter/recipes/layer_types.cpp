@@ -37,21 +37,6 @@ void set_window_layers_after_first(const Facts& f, int64_t pattern, std::vector<
   for (size_t i = 0; !f.has("layer_types") && i < layers.size(); i += size_t(pattern)) layers[i].window = 0;
 }
 
-void set_gguf_window_layers(const Facts& f, int64_t pattern, std::vector<Layer>& layers) {
-  const char* key = "attention.sliding_window_pattern";
-  const int64_t window = f.integer("attention.sliding_window", 0, 1 << 30, 0);
-  const Json* flags = f.find(key);
-  if (!flags || !flags->is_array()) return set_window_layers(window, f.integer(key, 0, 4096, pattern), layers);
-  if (flags->size() != layers.size()) f.refuse(key, "does not say for each layer whether it has a window");
-  for (size_t i = 0; i < layers.size(); ++i) layers[i].window = (*flags)[i] == true || (*flags)[i] == 1 ? window : 0;
-}
-
-Rope gguf_local_rope(const Facts& f, double base, int64_t dims) {
-  const double own = f.number("rope.freq_base_swa", base);
-  if (own <= 0) f.refuse("rope.freq_base_swa", "is not positive");
-  return {rope_frequencies(own, f.integer("rope.dimension_count_swa", 2, dims, dims))};
-}
-
 void set_late_window_layers(const Facts& f, std::vector<Layer>& layers) {
   f.pass_over({"sliding_window", "layer_types"});
   if (!f.boolean("use_sliding_window", false)) return;
@@ -123,6 +108,22 @@ Rope config_rope(const Facts& f, const std::string& layer_type, double base, int
   if (how->text("rope_type", "") == "proportional") return {proportional_frequencies(*how, theta, partial, head_dim)};
   apply_rope_scaling(*how, f, theta, out);
   return out;
+}
+
+namespace {
+
+Rope gguf_local_rope(const Facts& f, double base, int64_t dims) {
+  const double own = f.number("rope.freq_base_swa", base);
+  if (own <= 0) f.refuse("rope.freq_base_swa", "is not positive");
+  return {rope_frequencies(own, f.integer("rope.dimension_count_swa", 2, dims, dims))};
+}
+
+}  // namespace
+
+Rope read_rope(Checkpoint& c, const Facts& f, const std::string& layer_type, double base, int64_t head_dim,
+               double partial) {
+  if (!f.is_gguf()) return config_rope(f, layer_type, base, head_dim, partial);
+  return layer_type == "sliding_attention" ? gguf_local_rope(f, base, head_dim) : gguf_rope(c, f, head_dim);
 }
 
 }  // namespace runnel::convert

@@ -12,10 +12,6 @@ void set_window_layers(int64_t window, int64_t pattern, std::vector<Layer>& laye
 void set_window_layers(const Facts& config, int64_t pattern, std::vector<Layer>& layers);
 // From layer_types, else every layer but each `pattern`th from the first one on.
 void set_window_layers_after_first(const Facts& config, int64_t pattern, std::vector<Layer>& layers);
-// As a GGUF says it: a flag for each layer, or every layer but each n'th, else each `pattern`th.
-void set_gguf_window_layers(const Facts& facts, int64_t pattern, std::vector<Layer>& layers);
-// Of a GGUF's layers with a window: a base of their own, and nothing is scaled.
-Rope gguf_local_rope(const Facts& facts, double base, int64_t dims);
 // Qwen2's way: without use_sliding_window no window, else from layer max_window_layers on (or as layer_types says).
 void set_late_window_layers(const Facts& config, std::vector<Layer>& layers);
 // The names in layer_types (or the older layers_block_type), one a layer; `otherwise` for every layer when the
@@ -23,9 +19,13 @@ void set_late_window_layers(const Facts& config, std::vector<Layer>& layers);
 std::vector<std::string> layer_types(const Facts& config, size_t layers, const std::string& otherwise);
 // What says how rotary positions are scaled, if anything does.
 std::optional<Facts> rope_facts(const Facts& config);
-// Frequencies from rope_parameters (one object, or one for each layer type) or from rope_theta, rope_local_base_freq
-// and rope_scaling. layer_type is empty for models with one kind; partial: the part of a head that turns where the
-// configuration does not say it.
+// Frequencies of layers of this type, as the source says them: config_rope's, or those of a GGUF, whose layers with a
+// window have a base of their own and are never scaled.
+Rope read_rope(Checkpoint& checkpoint, const Facts& facts, const std::string& layer_type, double base, int64_t head_dim,
+               double partial = 1);
+// Of config.json: frequencies from rope_parameters (one object, or one for each layer type) or from rope_theta,
+// rope_local_base_freq and rope_scaling. layer_type is empty for models with one kind; partial: the part of a head that
+// turns where the configuration does not say it.
 Rope config_rope(const Facts& config, const std::string& layer_type, double base, int64_t head_dim, double partial = 1);
 
 }  // namespace runnel::convert

@@ -28,9 +28,9 @@ const std::map<std::string, std::string> kGgufLfm2 = {{"embed_tokens", "token_em
                                                       {"feed_forward.w2", "ffn_down"},
                                                       {"feed_forward.gate", "ffn_gate_inp"},
                                                       {"feed_forward.expert_bias", "exp_probs_b.bias"},
-                                                      {"feed_forward.gate_exps", "ffn_gate_exps"},
-                                                      {"feed_forward.up_exps", "ffn_up_exps"},
-                                                      {"feed_forward.down_exps", "ffn_down_exps"}};
+                                                      {"feed_forward.experts.w1", "ffn_gate_exps"},
+                                                      {"feed_forward.experts.w3", "ffn_up_exps"},
+                                                      {"feed_forward.experts.w2", "ffn_down_exps"}};
 
 // B * x through the convolution, times C.
 Var gated_conv(Net& net, int64_t taps, const Var& x) {
@@ -41,68 +41,77 @@ Var gated_conv(Net& net, int64_t taps, const Var& x) {
   return net.linear(net.mul(net.wanted(bcx[1]), net.wanted(y)), {"conv.out_proj", {n}});
 }
 
+const GgufForm kGguf = {{{"sliding_window", ""},
+                         {"norm_eps", "attention.layer_norm_rms_epsilon"},
+                         {"conv_L_cache", "shortconv.l_cache"},
+                         {"num_dense_layers", "leading_dense_block_count"}},
+                        {{"gguf.layers_without_heads", "conv"},
+                         {"rope_theta", 1000000},
+                         {"num_dense_layers", 0},
+                         {"block_auto_adjust_ff_dim", false},
+                         {"num_experts", 0}}};
+
 struct Lfm {
   Decoder d;
   int64_t taps = 3;
   std::vector<bool> is_attention;
-  std::vector<int64_t> windows;
-  std::vector<float> local_rope;  // of layers with a window; empty: as the others
-  Experts experts;
   int64_t dense_layers = 0;
   bool has_post_norms = false;
 };
 
-void read_gguf(Checkpoint& c, Lfm& m) {
-  const Facts f = gguf_facts(c);
-  Decoder& d = m.d;
-  Attention& a = d.attention;
-  d.hidden = f.integer("embedding_length");
-  d.context = f.integer("context_length");
-  d.eps = a.eps = f.number("attention.layer_norm_rms_epsilon");
-  a.heads = f.integer("attention.head_count", 1, 65536);
-  a.head_dim = f.integer("attention.key_length", 2, 65536, d.hidden / a.heads);
-  f.expect("attention.value_length", a.head_dim);
-  f.expect("expert_gating_func", 2);
-  d.ffn.width = f.integer("feed_forward_length");
-  d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
-  m.taps = f.integer("shortconv.l_cache", 1, 64);
-  d.ropes.push_back(gguf_rope(c, f, 1000000, a.head_dim));
-  // One number a layer; 0 means a convolution.
-  const Json* kv = f.find("attention.head_count_kv");
-  for (size_t i = 0; i < d.layers.size(); ++i) {
-    const int64_t n = kv && kv->is_array() && i < kv->size() && (*kv)[i].is_number_integer() ? (*kv)[i].get<int64_t>()
-                      : kv && kv->is_number_integer()                                        ? kv->get<int64_t>()
-                                                                                             : 0;
-    m.is_attention.push_back(n > 0);
-    if (n > 0) a.kv_heads = n;
-  }
-  d.vocab = int64_t(c.find("token_embd.weight") ? c.find("token_embd.weight")->shape.front() : 0);
-  if (c.has("output.weight")) d.is_tied = false;
-  m.experts.count = f.integer("expert_count", 0, 65536, 0);
-  m.experts.chosen = f.integer("expert_used_count", 0, 65536, 0);
-  m.experts.width = f.integer("expert_feed_forward_length", 0, 1 << 30, 0);
-  m.dense_layers = f.integer("leading_dense_block_count", 0, 4096, 0);
-  m.experts.gate = "gate_exps", m.experts.up = "up_exps", m.experts.down = "down_exps";
-  m.experts.choice_bias = "expert_bias";
-  m.experts.route.scoring = format::RouteScoring::sigmoid;
-  m.experts.route.renormalise = true;
-  m.experts.route.eps = 1e-6f;
+// Of the feed-forward: older configurations state a width from which theirs follows.
+int64_t read_width(const Facts& f, bool is_lfm3) {
+  int64_t width = f.integer(f.has("block_ff_dim") ? "block_ff_dim" : "intermediate_size");
+  if (is_lfm3 || !f.boolean("block_auto_adjust_ff_dim", f.text("model_type", "") == "lfm2")) return width;
+  width = 2 * width / 3;
+  const int64_t multiple = f.integer("block_multiple_of", 1, 1 << 20, 256);
+  if (f.has("block_ffn_dim_multiplier")) width = int64_t(f.number("block_ffn_dim_multiplier") * double(width));
+  return (width + multiple - 1) / multiple * multiple;
 }
 
-void read_config(Checkpoint& c, Lfm& m) {
-  const Facts f = config_facts(c);
+void read_layers(const Facts& f, Lfm& m) {
+  const size_t layers = m.d.layers.size();
+  std::vector<std::string> types = layer_types(f, layers, "conv");
+  if (const Json* indices = f.find("full_attn_idxs"); indices && !f.has("layer_types"))
+    for (const Json& i : *indices)
+      if (i.is_number_unsigned() && i.get<size_t>() < layers) types[i.get<size_t>()] = "full_attention";
+  for (size_t i = 0; i < layers; ++i) {
+    m.is_attention.push_back(types[i] != "conv");
+    if (types[i] == "sliding_attention") m.d.layers[i] = {f.integer("sliding_window", 1, 1 << 30), 1};
+    else if (types[i] != "conv" && types[i] != "full_attention")
+      f.refuse("layer_types", "holds \"" + printable(types[i]) + "\"");
+  }
+}
+
+void read_experts(const Facts& f, bool is_lfm3, Lfm& m) {
+  Experts& e = m.d.experts;
+  f.expect("expert_gating_func", 2);
+  e.count = is_lfm3 ? 0 : f.integer("num_experts", 0, 65536, 0);
+  if (e.count == 0) return;
+  e.chosen = f.integer("num_experts_per_tok", 1, 65536);
+  e.width = f.integer("moe_intermediate_size");
+  m.dense_layers = f.integer("num_dense_layers", 0, 4096, 2);
+  e.gate = "experts.{}.w1", e.up = "experts.{}.w3", e.down = "experts.{}.w2";
+  if (f.boolean("use_expert_bias", true)) e.choice_bias = "expert_bias";
+  read_sigmoid_route(f, e.route);
+  e.route.eps = 1e-6f;
+}
+
+void read(Checkpoint& c, const Facts& f, Lfm& m) {
   Decoder& d = m.d;
   Attention& a = d.attention;
   const bool is_lfm3 = f.text("model_type", "") == "lfm3";
   d.hidden = f.integer("hidden_size");
   d.context = f.integer("max_position_embeddings");
   d.vocab = f.integer("vocab_size");
+  f.stated_in_gguf({"norm_eps"});
   d.eps = a.eps = f.number("norm_eps", 1e-5);
   a.heads = f.integer("num_attention_heads", 1, 65536);
   a.kv_heads = f.integer("num_key_value_heads", 1, 65536, a.heads);
   a.head_dim = f.integer("head_dim", 2, 65536, d.hidden / a.heads);
-  const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
-  d.layers.resize(layers);
+  f.expect("attention.value_length", a.head_dim);
+  a.scale = 1 / std::sqrt(double(a.head_dim));
+  d.layers.resize(size_t(f.integer("num_hidden_layers", 1, 4096)));
   m.taps = f.integer("conv_L_cache", 1, 64, 3);
   d.is_tied = f.boolean("tie_word_embeddings", f.boolean("tie_embedding", true));
   expect_biases(f, "conv_bias", {"conv.conv", "conv.in_proj", "conv.out_proj"}, d.naming);
@@ -113,43 +122,16 @@ void read_config(Checkpoint& c, Lfm& m) {
                "block_mlp_init_scale", "block_out_init_scale", "block_use_xavier_init", "conv_use_xavier_init",
                "tie_embedding", "full_attn_idxs", "sliding_window", "block_auto_adjust_ff_dim", "block_multiple_of",
                "block_ffn_dim_multiplier"});
-  int64_t width = f.integer(f.has("block_ff_dim") ? "block_ff_dim" : "intermediate_size");
-  if (!is_lfm3 && f.boolean("block_auto_adjust_ff_dim", f.text("model_type", "") == "lfm2")) {
-    width = 2 * width / 3;
-    const int64_t multiple = f.integer("block_multiple_of", 1, 1 << 20, 256);
-    if (f.has("block_ffn_dim_multiplier")) width = int64_t(f.number("block_ffn_dim_multiplier") * double(width));
-    width = (width + multiple - 1) / multiple * multiple;
-  }
-  d.ffn.width = width;
-  std::vector<std::string> types = layer_types(f, layers, "conv");
-  if (const Json* indices = f.find("full_attn_idxs"); indices && !f.has("layer_types"))
-    for (const Json& i : *indices)
-      if (i.is_number_unsigned() && i.get<size_t>() < layers) types[i.get<size_t>()] = "full_attention";
-  for (size_t i = 0; i < layers; ++i) {
-    m.is_attention.push_back(types[i] != "conv");
-    if (types[i] == "sliding_attention") d.layers[i] = {f.integer("sliding_window", 1, 1 << 30), 1};
-    else if (types[i] != "conv" && types[i] != "full_attention")
-      f.refuse("layer_types", "holds \"" + printable(types[i]) + "\"");
-  }
-  const bool has_kinds = is_lfm3;
-  d.ropes.push_back(config_rope(f, has_kinds ? "full_attention" : "", 1000000, a.head_dim));
-  if (has_kinds) d.ropes.push_back(config_rope(f, "sliding_attention", 10000, a.head_dim));
+  d.ffn.width = read_width(f, is_lfm3);
+  read_layers(f, m);
+  d.ropes.push_back(read_rope(c, f, is_lfm3 ? "full_attention" : "", 1000000, a.head_dim));
   if (is_lfm3) {
+    d.ropes.push_back(read_rope(c, f, "sliding_attention", 10000, a.head_dim));
     m.has_post_norms = f.boolean("use_sandwich_norm", true);
     a.o = "o_proj", a.q_norm = "q_norm", a.k_norm = "k_norm";
     if (f.boolean("use_attention_gate", true)) a.gate = "g_proj", a.gate_is_per_head = true;
   }
-  Experts& e = m.experts;
-  e.count = f.text("model_type", "") == "lfm2_moe" ? f.integer("num_experts", 1, 65536) : 0;
-  if (e.count) {
-    e.chosen = f.integer("num_experts_per_tok", 1, 65536);
-    e.width = f.integer("moe_intermediate_size");
-    m.dense_layers = f.integer("num_dense_layers", 0, 4096, 2);
-    e.gate = "experts.{}.w1", e.up = "experts.{}.w3", e.down = "experts.{}.w2";
-    if (f.boolean("use_expert_bias", true)) e.choice_bias = "expert_bias";
-    read_sigmoid_route(f, e.route);
-    e.route.eps = 1e-6f;
-  }
+  read_experts(f, is_lfm3, m);
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
@@ -157,12 +139,10 @@ void build(Checkpoint& c, ModelBuilder& b) {
   m.d.naming.gguf = kGgufLfm2;
   Attention& a = m.d.attention;
   a.o = "out_proj", a.q_norm = "q_layernorm", a.k_norm = "k_layernorm";
-  m.d.ffn.prefix = m.experts.prefix = "feed_forward.";
+  m.d.ffn.prefix = m.d.experts.prefix = "feed_forward.";
   m.d.ffn.gate = "w1", m.d.ffn.up = "w3", m.d.ffn.down = "w2";
-  if (c.is_gguf()) read_gguf(c, m);
-  else read_config(c, m);
+  read(c, source_facts(c, kGguf), m);
   const Decoder& d = m.d;
-  a.scale = 1 / std::sqrt(double(a.head_dim));
 
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
@@ -183,7 +163,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
     x = half(x, "operator_norm", "post_operator_norm",
              [&](const Var& h) { return m.is_attention[i] ? attention(net, a, h) : gated_conv(net, m.taps, h); });
     x = half(x, "ffn_norm", "post_ffn_norm", [&](const Var& h) {
-      return m.experts.count && int64_t(i) >= m.dense_layers ? experts(net, m.experts, h) : feed_forward(net, d.ffn, h);
+      return d.experts.count && int64_t(i) >= m.dense_layers ? experts(net, d.experts, h) : feed_forward(net, d.ffn, h);
     });
   }
   net.leave_layers();

@@ -11,30 +11,38 @@ namespace {
 const std::map<std::string, std::string> kGgufAround = {
     {"embeddings", "token_embd"}, {"/lm_head", "output"}, {"norm_f", "output_norm"}, {"norm", "attn_norm"}};
 
+// No position limits these models.
+constexpr int64_t kContext = int64_t(1) << 30;
+
 struct Sizes {
   int64_t hidden = 0, layers = 0, vocab = 0;
   double eps = 1e-5;
   bool is_tied = true;
+  int64_t context = kContext;
 };
+
+Sizes read_sizes(const Facts& f, const char* eps, bool is_tied) {
+  f.stated_in_gguf({"rms_norm_eps"});
+  return {f.integer("hidden_size"),
+          f.integer(f.has("n_layer") ? "n_layer" : "num_hidden_layers", 1, 4096),
+          f.integer("vocab_size"),
+          f.number(eps, 1e-5),
+          f.boolean("tie_word_embeddings", is_tied),
+          f.integer("gguf.context", 1, kContext, kContext)};
+}
 
 // The whole network around a mixer.
 template <class Mixer>
-void build_stack(Checkpoint& c, ModelBuilder& b, const Sizes& s, int64_t context, Mixer mixer) {
-  const bool is_gguf = c.is_gguf();
-  std::string root = "backbone.";
-  if (!is_gguf && !c.has("backbone.embeddings.weight")) root = "model.";
-  Naming naming = {root, "layers.", kGgufAround};
-  if (!is_gguf) {
-    const Facts f = config_facts(c);
-    expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
-    expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
-    f.expect("rms_norm", true);
-    // Sizes once more, how weights began, and names of the authors' own code.
-    f.pass_over({"time_step_min", "time_step_rank", "expand", "d_inner", "d_model", "num_hidden_layers", "n_layer",
-                 "pad_vocab_size_multiple", "fused_add_norm", "ssm_cfg", "norm_before_gate"});
-  }
+void build_stack(Checkpoint& c, ModelBuilder& b, const Facts& f, const Sizes& s, Mixer mixer) {
+  Naming naming = {c.has("backbone.embeddings.weight") ? "backbone." : "model.", "layers.", kGgufAround};
+  expect_biases(f, "use_bias", {"in_proj", "out_proj"}, naming);
+  expect_biases(f, "use_conv_bias", {"conv1d"}, naming);
+  f.expect("rms_norm", true);
+  // Sizes once more, how weights began, and names of the authors' own code.
+  f.pass_over({"time_step_min", "time_step_rank", "expand", "d_inner", "d_model", "num_hidden_layers", "n_layer",
+               "pad_vocab_size_multiple", "fused_add_norm", "ssm_cfg", "norm_before_gate"});
   for (const auto& [name, gguf] : kGgufMamba2) naming.gguf["mixer." + name] = gguf;
-  Net net(c, b, naming, context);
+  Net net(c, b, naming, s.context);
   Var x = net.embed("embeddings", s.vocab, s.hidden);
   for (int64_t i = 0; i < s.layers; ++i) {
     net.layer(size_t(i), size_t(s.layers));
@@ -45,80 +53,57 @@ void build_stack(Checkpoint& c, ModelBuilder& b, const Sizes& s, int64_t context
   net.head(x, output_matrix(net, "embeddings", s.is_tied, s.vocab, s.hidden), s.vocab);
 }
 
-int64_t gguf_vocab(Checkpoint& c) {
-  const SourceTensor* t = c.find("token_embd.weight");
-  if (!t) fail("%s: tensor \"token_embd.weight\" is missing", c.path.c_str());
-  return int64_t(t->shape.front());
-}
-
-// No position limits these models.
-constexpr int64_t kContext = int64_t(1) << 30;
+const GgufForm kGguf = {{{"gguf.context", "context_length"},
+                         {"num_attention_heads", ""},
+                         {"layer_norm_epsilon", "attention.layer_norm_rms_epsilon"},
+                         {"mixer_rms_eps", "attention.layer_norm_rms_epsilon"},
+                         {"conv_kernel", "ssm.conv_kernel"},
+                         {"intermediate_size", "ssm.inner_size"},
+                         {"state_size", "ssm.state_size"},
+                         {"time_step_rank", "ssm.time_step_rank"},
+                         {"num_heads", "ssm.time_step_rank"},
+                         {"n_groups", "ssm.group_count"}}};
 
 void build_mamba(Checkpoint& c, ModelBuilder& b) {
-  Sizes s;
+  const Facts f = source_facts(c, kGguf);
+  const Sizes s = read_sizes(f, "layer_norm_epsilon", true);
   Mamba m;
-  int64_t context = kContext;
-  if (c.is_gguf()) {
-    const Facts f = gguf_facts(c);
-    s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c),
-         f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
-    m.taps = f.integer("ssm.conv_kernel", 1, 64);
-    m.inner = f.integer("ssm.inner_size");
-    m.state = f.integer("ssm.state_size", 1, 65536);
-    m.rank = f.integer("ssm.time_step_rank", 1, 65536);
-    if (f.boolean("ssm.dt_b_c_rms", false)) m.norms = Mamba::Norms::kPlain;
-    m.eps = s.eps;
-    context = f.integer("context_length", 1, kContext, kContext);
-  } else {
-    const Facts f = config_facts(c);
-    s = {f.integer("hidden_size"), f.integer(f.has("n_layer") ? "n_layer" : "num_hidden_layers", 1, 4096),
-         f.integer("vocab_size"), f.number("layer_norm_epsilon", 1e-5), f.boolean("tie_word_embeddings", true)};
-    m.taps = f.integer("conv_kernel", 1, 64, 4);
-    m.inner = f.integer("intermediate_size", 1, 1 << 30, s.hidden * f.integer("expand", 1, 64, 2));
-    m.state = f.integer("state_size", 1, 65536, 16);
-    const Json* rank = f.find("time_step_rank");
-    m.rank = !rank || rank->is_string() ? (s.hidden + 15) / 16 : f.integer("time_step_rank", 1, 65536);
-    m.activation = activation_named(f, "hidden_act", "silu");
-    if (f.text("model_type", "") == "falcon_mamba") {
-      m.norms = Mamba::Norms::kPlain;
-      m.eps = f.number("mixer_rms_eps", 1e-6);
-    }
+  m.taps = f.integer("conv_kernel", 1, 64, 4);
+  m.inner = f.integer("intermediate_size", 1, 1 << 30, s.hidden * f.integer("expand", 1, 64, 2));
+  m.state = f.integer("state_size", 1, 65536, 16);
+  const Json* rank = f.find("time_step_rank");
+  m.rank = !rank || rank->is_string() ? (s.hidden + 15) / 16 : f.integer("time_step_rank", 1, 65536);
+  m.activation = activation_named(f, "hidden_act", "silu");
+  // Falcon-Mamba, which a GGUF tells by a key of its own.
+  if (f.text("model_type", "") == "falcon_mamba" || f.boolean("ssm.dt_b_c_rms", false)) {
+    m.norms = Mamba::Norms::kPlain;
+    m.eps = f.number("mixer_rms_eps", 1e-6);
   }
-  build_stack(c, b, s, context, [&](Net& net, const Var& h) { return mamba(net, m, h); });
+  build_stack(c, b, f, s, [&](Net& net, const Var& h) { return mamba(net, m, h); });
 }
 
 void build_mamba2(Checkpoint& c, ModelBuilder& b) {
-  Sizes s;
+  const Facts f = source_facts(c, kGguf);
+  const Sizes s = read_sizes(f, "layer_norm_epsilon", false);
   Mamba2 m;
-  int64_t context = kContext;
-  if (c.is_gguf()) {
-    const Facts f = gguf_facts(c);
-    s = {f.integer("embedding_length"), f.integer("block_count", 1, 4096), gguf_vocab(c),
-         f.number("attention.layer_norm_rms_epsilon"), !c.has("output.weight")};
-    read_gguf_mamba2(f, m);
-    context = f.integer("context_length", 1, kContext, kContext);
-  } else {
-    const Facts f = config_facts(c);
-    s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"),
-         f.number("layer_norm_epsilon", 1e-5), f.boolean("tie_word_embeddings", false)};
-    m.heads = f.integer("num_heads", 1, 65536);
-    m.head_dim = f.integer("head_dim", 1, 65536);
-    m.state = f.integer("state_size", 1, 65536);
-    m.groups = f.integer("n_groups", 1, 65536, 8);
-    m.taps = f.integer("conv_kernel", 1, 64, 4);
-    m.activation = activation_named(f, "hidden_act", "silu");
-    m.norm_groups = m.groups;
-    read_step_limit(f, m);
-  }
+  m.heads = f.integer("num_heads", 1, 65536);
+  if (f.has("intermediate_size") && f.integer("intermediate_size") % m.heads)
+    f.refuse("intermediate_size", "is no multiple of the number of heads");
+  m.head_dim = f.has("head_dim") ? f.integer("head_dim", 1, 65536) : f.integer("intermediate_size") / m.heads;
+  m.state = f.integer("state_size", 1, 65536);
+  m.groups = f.integer("n_groups", 1, 65536, 8);
+  m.taps = f.integer("conv_kernel", 1, 64, 4);
+  m.activation = activation_named(f, "hidden_act", "silu");
+  m.norm_groups = m.groups;
   m.eps = s.eps;
-  build_stack(c, b, s, context, [&](Net& net, const Var& h) { return mamba2(net, m, h); });
+  read_step_limit(f, m);
+  build_stack(c, b, f, s, [&](Net& net, const Var& h) { return mamba2(net, m, h); });
 }
 
 void build_mamba3(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   if (f.boolean("is_mimo", false)) f.refuse("is_mimo", "is set; several inputs and outputs a head are not supported");
-  const Sizes s = {f.integer("hidden_size"), f.integer("num_hidden_layers", 1, 4096), f.integer("vocab_size"),
-                   f.number("norm_eps", 1e-5), f.boolean("tie_word_embeddings", false)};
+  const Sizes s = read_sizes(f, "norm_eps", false);
   Mamba3 m;
   m.head_dim = f.integer("head_dim", 1, 65536, 64);
   m.heads = s.hidden * f.integer("expand", 1, 64, 2) / m.head_dim;
@@ -132,7 +117,7 @@ void build_mamba3(Checkpoint& c, ModelBuilder& b) {
   f.pass_over({"mimo_rank", "intermediate_size", "max_position_embeddings", "num_heads"});
   if (activation_named(f, "hidden_act", "silu") != format::UnaryKind::silu) f.refuse("hidden_act", "is not \"silu\"");
   m.eps = s.eps;
-  build_stack(c, b, s, kContext, [&](Net& net, const Var& h) { return mamba3(net, m, h); });
+  build_stack(c, b, f, s, [&](Net& net, const Var& h) { return mamba3(net, m, h); });
 }
 
 }  // namespace

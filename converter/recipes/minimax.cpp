@@ -47,7 +47,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   for (const char* part : {"slope_rate", "query_decay", "key_decay", "diagonal_decay"}) c.ignore_containing(part);
   Decoder d;
-  read_config_sizes(f, d);
+  read_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.is_tied = f.boolean("tie_word_embeddings", false);
   const UnaryKind activation = activation_named(f, "hidden_act", "silu");

@@ -28,7 +28,7 @@ void Net::leave_layers() {
 
 std::string Net::plain(const std::string& name, const std::vector<int64_t>& shape, float offset) {
   const std::string to = own_name(name);
-  if (is_new(to)) builder().add_floats(to, take(name, shape), offset);
+  if (is_new(to)) builder().add_floats(to, take(name, shape), missing_offset(offset));
   return to;
 }
 

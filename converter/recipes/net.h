@@ -27,7 +27,7 @@ class Net : public Program, public Source {
   void layer(size_t i, size_t count);
   void leave_layers();
 
-  // A tensor as f32 in the file, `offset` added; returns its name there.
+  // A tensor as f32 in the file, with what the original code adds to it; returns its name there.
   std::string plain(const std::string& name, const std::vector<int64_t>& shape, float offset = 0);
   // The same with another shape of as many elements.
   std::string plain_as(const std::string& name, const std::vector<int64_t>& source_shape,

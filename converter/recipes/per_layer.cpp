@@ -23,56 +23,33 @@ size_t owners_of(const Facts& f, const char* key, size_t layers) {
 
 }  // namespace
 
-void read_per_layer_config(const Facts& f, int64_t pattern, PerLayerDecoder& p) {
+void read_per_layer(const Facts& f, int64_t pattern, PerLayerDecoder& p) {
   Decoder& d = p.d;
-  // The width of the feed-forward may be a list.
+  // The width of the feed-forward, and in a GGUF the number of heads, may be a list.
   d.hidden = f.integer("hidden_size");
   d.layers.resize(size_t(f.integer("num_hidden_layers", 1, 4096)));
+  const size_t layers = d.layers.size();
   d.attention.heads = f.integer("num_attention_heads", 1, 65536);
   d.context = f.integer("max_position_embeddings");
+  f.stated_in_gguf({"rms_norm_eps"});
   d.eps = d.attention.eps = f.number("rms_norm_eps", 1e-6);
   d.vocab = f.integer("vocab_size");
+  d.is_tied = f.boolean("tie_word_embeddings", true);
   d.ffn.activation = gemma_activation(f);
   d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  const std::vector<int64_t> widths = f.integers("intermediate_size", d.layers.size());
-  for (size_t i = 0; i < d.layers.size(); ++i)
-    p.sizes.push_back({f.integer("head_dim", 2, 65536), f.integer("num_key_value_heads", 1, 65536), widths[i]});
   set_window_layers(f, pattern, d.layers);
-  p.owners = owners_of(f, "num_kv_shared_layers", d.layers.size());
+  // A GGUF has a key for layers with a window.
+  const int64_t wide = f.integer("head_dim", 2, 65536), narrow = f.integer("attention.key_length_swa", 2, 65536, wide);
+  f.expect("attention.value_length", wide);
+  f.expect("attention.value_length_swa", narrow);
+  const std::vector<int64_t> widths = f.integers("intermediate_size", layers),
+                             kv_heads = f.integers("num_key_value_heads", layers, 1, 65536);
+  for (size_t i = 0; i < layers; ++i) p.sizes.push_back({d.layers[i].window ? narrow : wide, kv_heads[i], widths[i]});
+  p.owners = owners_of(f, "num_kv_shared_layers", layers);
   p.input_width = f.integer("hidden_size_per_layer_input", 0, int64_t(1) << 20);
   p.input_vocab = f.integer("vocab_size_per_layer_input");
   if (const Json* both = f.find("use_bidirectional_attention"); both && *both != false && *both != "vision")
     f.refuse("use_bidirectional_attention", "is " + printable(both->dump()) + ": encoders are not supported");
-}
-
-void read_per_layer_gguf(Checkpoint& c, const Facts& f, PerLayerDecoder& p) {
-  Decoder& d = p.d;
-  d.hidden = f.integer("embedding_length");
-  d.layers.resize(size_t(f.integer("block_count", 1, 4096)));
-  const size_t layers = d.layers.size();
-  d.attention.heads = f.integer("attention.head_count", 1, 65536);
-  d.context = f.integer("context_length");
-  d.eps = d.attention.eps = f.number("attention.layer_norm_rms_epsilon");
-  d.output_softcap = float(f.number("final_logit_softcapping", 0));
-  d.ffn.activation = format::UnaryKind::gelu_tanh;
-  const int64_t wide = f.integer("attention.key_length", 2, 65536),
-                narrow = f.integer("attention.key_length_swa", 2, 65536, wide);
-  const std::vector<int64_t> kv_heads = f.integers("attention.head_count_kv", layers, 1, 65536),
-                             widths = f.integers("feed_forward_length", layers);
-  f.expect("attention.value_length", wide);
-  f.expect("attention.value_length_swa", narrow);
-  set_gguf_window_layers(f, 0, d.layers);
-  for (size_t i = 0; i < layers; ++i) p.sizes.push_back({d.layers[i].window ? narrow : wide, kv_heads[i], widths[i]});
-  p.owners = owners_of(f, "attention.shared_kv_layers", layers);
-  p.input_width = f.integer("embedding_length_per_layer_input", 0, int64_t(1) << 20, 0);
-  for (const auto& [name, rows] :
-       {std::pair{"token_embd.weight", &d.vocab}, std::pair{"per_layer_token_embd.weight", &p.input_vocab}})
-    if (const SourceTensor* t = c.peek(name)) *rows = int64_t(t->shape.front());
-    else if (rows == &d.vocab || p.input_width) fail("%s: tensor \"%s\" is missing", c.path.c_str(), name);
-  // Files do not say it in another way.
-  for (size_t i = 0; i < p.owners; ++i)
-    if (d.layers[i].window == 0) p.k_is_v = !c.has("blk." + std::to_string(i) + ".attn_v.weight");
-  d.is_tied = !c.has("output.weight");
 }
 
 void add_per_layer_names(Decoder& d) {

@@ -21,10 +21,9 @@ struct PerLayerDecoder {
   bool has_outside = false;  // ids outside of that table stand for row 0
 };
 
-// Sizes of `facts` (a configuration with its defaults): those that the two families name alike. pattern: each
-// how-manieth layer sees everything where the configuration does not list them.
-void read_per_layer_config(const Facts& facts, int64_t pattern, PerLayerDecoder& p);
-void read_per_layer_gguf(Checkpoint& checkpoint, const Facts& facts, PerLayerDecoder& p);
+// Sizes of `facts` (a configuration with its defaults, or a GGUF): those that the two families name alike. pattern:
+// each how-manieth layer sees everything where the source does not list them.
+void read_per_layer(const Facts& facts, int64_t pattern, PerLayerDecoder& p);
 // GGUF names beyond those of Decoder.
 void add_per_layer_names(Decoder& decoder);
 

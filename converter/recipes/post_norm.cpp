@@ -21,25 +21,17 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   set_norms(d);
   d.attention.norm_is_whole = true;
-  if (c.is_gguf()) {
-    const Facts f = gguf_facts(c);
-    read_gguf_sizes(c, f, d);
-    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-    // Layers with a window are not scaled.
-    d.ropes.push_back(gguf_rope(c, f, 10000, d.attention.head_dim));
-    d.ropes.push_back(gguf_local_rope(f, f.number("rope.freq_base", 10000), d.attention.head_dim));
-    set_gguf_window_layers(f, 4, d.layers);
-  } else {
-    const Facts f = config_facts(c);
-    read_config_basics(f, d);
-    const bool is_3 = f.text("model_type", "") == "olmo3";
-    const double base = is_3 ? 500000 : 10000;
-    d.ropes.push_back(config_rope(f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
-    if (is_3) {
-      d.ropes.push_back(config_rope(f, "sliding_attention", f.has("rope_theta") ? f.number("rope_theta") : base,
-                                    d.attention.head_dim));
-      set_window_layers(f, 4, d.layers);
-    }
+  const Facts f = source_facts(c, {{}, {{"gguf.may_be_olmo3", true}}});
+  read_basics(f, d);
+  // Layers with a window are not scaled. A GGUF calls OLMo 3 olmo2 too, and describes windows where there are none.
+  const bool is_3 =
+      f.text("model_type", "") == "olmo3" || (f.boolean("gguf.may_be_olmo3", false) && f.has("sliding_window"));
+  f.pass_over({"sliding_window_pattern", "rope.freq_base_swa"});
+  const double base = is_3 ? 500000 : 10000;
+  d.ropes.push_back(read_rope(c, f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
+  if (is_3) {
+    d.ropes.push_back(read_rope(c, f, "sliding_attention", f.number("rope_theta", base), d.attention.head_dim));
+    set_window_layers(f, 4, d.layers);
   }
   for (Layer& layer : d.layers) layer.rope = layer.window ? 1 : 0;
   build_decoder(c, d, b);
@@ -57,24 +49,14 @@ void set_lettered_layers(const Facts& f, const std::string& pattern, std::vector
 void build_exaone4(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   set_norms(d);
-  int64_t window = 0;
-  if (c.is_gguf()) {
-    const Facts f = gguf_facts(c);
-    read_gguf_sizes(c, f, d);
-    d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-    d.ropes.push_back(gguf_rope(c, f, 1000000, d.attention.head_dim));
-    window = f.integer("attention.sliding_window", 0, int64_t(1) << 30, 0);
-    set_gguf_window_layers(f, 4, d.layers);
-  } else {
-    const Facts f = config_facts(c);
-    read_config_basics(f, d);
-    d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
-    window = f.integer("sliding_window", 1, int64_t(1) << 30, 0);
-    const Json* pattern = f.find("sliding_window_pattern");
-    if (window && !f.has("layer_types") && pattern && pattern->is_string())
-      set_lettered_layers(f, pattern->get<std::string>(), d.layers);
-    else if (window) set_window_layers(f, 4, d.layers);
-  }
+  const Facts f = source_facts(c, {{}, {{"rope_theta", 1000000}}});
+  read_basics(f, d);
+  d.ropes.push_back(read_rope(c, f, "", 10000, d.attention.head_dim));
+  const int64_t window = f.integer("sliding_window", 1, int64_t(1) << 30, 0);
+  const Json* pattern = f.find("sliding_window_pattern");
+  if (window && !f.has("layer_types") && pattern && pattern->is_string())
+    set_lettered_layers(f, pattern->get<std::string>(), d.layers);
+  else if (window) set_window_layers(f, 4, d.layers);
   // Where some layers have a window, the others have no positions.
   for (Layer& layer : d.layers) layer.rope = window && !layer.window ? -1 : 0;
   build_decoder(c, d, b);

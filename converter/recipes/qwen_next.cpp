@@ -15,9 +15,16 @@ namespace {
 using format::UnaryKind;
 
 DeltaSizes read_delta_sizes(const Facts& f) {
-  return {f.integer("linear_num_key_heads", 1, 65536),   f.integer("linear_num_value_heads", 1, 65536),
-          f.integer("linear_key_head_dim", 1, 65536),    f.integer("linear_value_head_dim", 1, 65536),
-          f.integer("linear_conv_kernel_dim", 1, 64, 4), activation_named(f, "hidden_act", "silu")};
+  DeltaSizes s;
+  s.key_heads = f.integer("linear_num_key_heads", 1, 65536);
+  s.value_heads = f.integer("linear_num_value_heads", 1, 65536);
+  s.key_dim = f.integer("linear_key_head_dim", 1, 65536);
+  s.value_dim = f.has("linear_value_width") ? f.integer("linear_value_width") / s.value_heads
+                                            : f.integer("linear_value_head_dim", 1, 65536);
+  s.taps = f.integer("linear_conv_kernel_dim", 1, 64, 4);
+  s.activation = activation_named(f, "hidden_act", "silu");
+  s.is_round_robin = f.boolean("gguf.value_heads_go_round", false);
+  return s;
 }
 
 // q, k, v, z, b and a: Qwen3.5 has a matrix for each of them but q, k and v; Qwen3-Next has them interleaved by key
@@ -55,11 +62,7 @@ Var qwen_delta(Net& net, const DeltaSizes& s, double eps, const Var& x) {
   const std::string p = "linear_attn.";
   const std::vector<Var> in = qwen_products(net, s, x);
   const int64_t channels = 2 * s.key_width() + s.value_width();
-  const DeltaInput qkv =
-      delta_input(net, s, in,
-                  net.values(p + "conv1d.weight", net.is_gguf() ? std::vector<int64_t>{channels, s.taps}
-                                                                : std::vector<int64_t>{channels, 1, s.taps}),
-                  p);
+  const DeltaInput qkv = delta_input(net, s, in, net.values(p + "conv1d.weight", {channels, 1, s.taps}), p);
   const Var y =
       delta_rule(net, s, qkv, delta_decay(net, in[5], p, {s.value_heads}), net.unary(UnaryKind::sigmoid, in[4]), p);
   return net.linear(gated_head_norm(net, y, in[3], p + "norm.weight", UnaryKind::silu, eps),
@@ -112,101 +115,80 @@ const std::map<std::string, std::string> kGgufDelta = {
     {"linear_attn.A_log", "ssm_a"},          {"linear_attn.norm", "ssm_norm"},
     {"linear_attn.out_proj", "ssm_out"},     {"post_attention_layernorm", "post_attention_norm"}};
 
-struct Qwen {
-  Decoder d;
-  DeltaSizes s;
-  std::vector<bool> is_linear, is_sparse;
-  Rope rope;
-  Experts experts;
-  int64_t shared = 0;
-};
+// Value heads of a GGUF go round the key heads; with one each there is nothing to tell.
+const GgufForm kGguf = {
+    {{"sliding_window", ""},
+     {"linear_num_key_heads", "ssm.group_count"},
+     {"linear_num_value_heads", "ssm.time_step_rank"},
+     {"linear_key_head_dim", "ssm.state_size"},
+     {"linear_value_width", "ssm.inner_size"},
+     {"linear_conv_kernel_dim", "ssm.conv_kernel"}},
+    {{"gguf.value_heads_go_round", true}, {"rope_theta", 10000000}, {"partial_rotary_factor", 0.25}}};
 
-void read_qwen_gguf(Checkpoint& c, Qwen& q) {
-  const Facts f = gguf_facts(c);
-  Decoder& d = q.d;
-  for (const auto& [name, gguf] : kGgufDelta) d.naming.gguf[name] = gguf;
-  read_gguf_sizes(c, f, d);
-  const int64_t interval = f.integer("full_attention_interval", 1, 4096, 4);
-  for (size_t i = 0; i < d.layers.size(); ++i) q.is_linear.push_back((int64_t(i) + 1) % interval != 0);
-  q.is_sparse.assign(d.layers.size(), false);
-  q.s = {f.integer("ssm.group_count", 1, 65536), f.integer("ssm.time_step_rank", 1, 65536),
-         f.integer("ssm.state_size", 1, 65536), f.integer("ssm.state_size", 1, 65536),
-         f.integer("ssm.conv_kernel", 1, 64)};
-  q.s.value_dim = f.integer("ssm.inner_size", 1, int64_t(1) << 30, q.s.value_width()) / q.s.value_heads;
-  // Value heads of such files go round the key heads; with one each there is nothing to tell.
-  q.s.is_round_robin = true;
-  q.rope = gguf_rope(c, f, {10000000, d.attention.head_dim, d.attention.head_dim / 4});
+// Which layers have experts: each decoder_sparse_step'th, but none of mlp_only_layers.
+void read_mixture(const Facts& f, Decoder& d) {
+  const int64_t step = f.integer("decoder_sparse_step", 1, 4096, 1);
+  Experts& e = d.experts;
+  e.count = f.integer("num_experts", 0, 65536, 0);
+  for (size_t i = 0; i < d.layers.size(); ++i) d.layers[i].has_experts = e.count > 0 && (int64_t(i) + 1) % step == 0;
+  if (const Json* list = f.find("mlp_only_layers"))
+    for (const Json& i : *list)
+      if (i.is_number_unsigned() && i.get<size_t>() < d.layers.size()) d.layers[i.get<size_t>()].has_experts = false;
+  e.chosen = f.integer("num_experts_per_tok", 0, 65536, 0);
+  e.width = f.integer("moe_intermediate_size", 0, 1 << 30, 0);
+  e.route.renormalise = f.boolean("norm_topk_prob", true);
+  e.activation = d.ffn.activation;
+  add_shared_expert(f.integer("shared_expert_intermediate_size", 0, 1 << 30, 0), d);
 }
 
-void read_qwen_config(Checkpoint& c, Qwen& q) {
-  const Facts f = config_facts(c);
-  Decoder& d = q.d;
+void build_qwen(Checkpoint& c, ModelBuilder& b) {
+  const Facts f = source_facts(c, kGguf);
+  Decoder d;
   Attention& a = d.attention;
+  for (const auto& [name, gguf] : kGgufDelta) d.naming.gguf[name] = gguf;
   for (const char* prefix : {"model.language_model.", "language_model.model."})
     if (c.has(prefix + std::string("embed_tokens.weight"))) d.naming.root = prefix;
   d.hidden = f.integer("hidden_size");
   a.heads = f.integer("num_attention_heads", 1, 65536);
   a.kv_heads = f.integer("num_key_value_heads", 1, 65536, 2);
   a.head_dim = f.integer("head_dim", 2, 65536, 256);
+  f.expect("attention.value_length", a.head_dim);
+  a.scale = 1 / std::sqrt(double(a.head_dim));
+  f.stated_in_gguf({"rms_norm_eps"});
   d.eps = a.eps = f.number("rms_norm_eps", 1e-6);
+  d.norm_offset = a.norm_offset = 1;
   d.vocab = f.integer("vocab_size");
   d.context = f.integer("max_position_embeddings");
-  d.norm_offset = 1;
   d.is_tied = f.boolean("tie_word_embeddings", outer_facts(c).boolean("tie_word_embeddings", false));
   read_biases(f, d.naming);
   f.expect("attn_output_gate", true);
   // Published files of the mixtures leave the width of the dense layers out.
   d.ffn.width = f.integer("intermediate_size", 1, 1 << 30, 5632);
   d.ffn.activation = activation_named(f, "hidden_act", "silu");
-  const size_t layers = size_t(f.integer("num_hidden_layers", 1, 4096));
-  d.layers.resize(layers);
-  q.s = read_delta_sizes(f);
-  const int64_t interval = f.integer("full_attention_interval", 1, 4096, 4),
-                step = f.integer("decoder_sparse_step", 1, 4096, 1);
-  const std::vector<std::string> types = layer_types(f, layers, "");
-  q.experts.count = f.integer("num_experts", 0, 65536, 0);
-  for (size_t i = 0; i < layers; ++i) {
-    q.is_linear.push_back(types[i].empty() ? (int64_t(i) + 1) % interval != 0 : types[i] == "linear_attention");
-    q.is_sparse.push_back(q.experts.count > 0 && (int64_t(i) + 1) % step == 0);
-  }
-  if (const Json* list = f.find("mlp_only_layers"))
-    for (const Json& i : *list)
-      if (i.is_number_unsigned() && i.get<size_t>() < layers) q.is_sparse[i.get<size_t>()] = false;
-  q.experts.chosen = f.integer("num_experts_per_tok", 0, 65536, 0);
-  q.experts.width = f.integer("moe_intermediate_size", 0, 1 << 30, 0);
-  q.experts.route.renormalise = f.boolean("norm_topk_prob", true);
-  q.experts.activation = d.ffn.activation;
-  q.shared = f.integer("shared_expert_intermediate_size", 0, 1 << 30, 0);
-  q.rope = config_rope(f, "", 10000, a.head_dim);
-}
+  d.layers.resize(size_t(f.integer("num_hidden_layers", 1, 4096)));
+  const DeltaSizes s = read_delta_sizes(f);
+  const int64_t interval = f.integer("full_attention_interval", 1, 4096, 4);
+  const std::vector<std::string> types = layer_types(f, d.layers.size(), "");
+  read_mixture(f, d);
 
-void build_qwen(Checkpoint& c, ModelBuilder& b) {
-  Qwen q;
-  if (c.is_gguf()) read_qwen_gguf(c, q);
-  else read_qwen_config(c, q);
-  Decoder& d = q.d;
-  d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
-  d.attention.norm_offset = d.norm_offset;
-  FeedForward shared = d.ffn;
-  shared.prefix = "mlp.shared_expert.";
-  shared.width = q.shared;
   Net net(c, b, d.naming, d.context);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
-  set_rope(net, d.attention, q.rope);
+  set_rope(net, a, read_rope(c, f, "", 10000, a.head_dim));
   const auto norm = [&](const Var& v, const char* name) {
     return net.rms_norm(v, net.plain(name + std::string(".weight"), {d.hidden}, d.norm_offset), d.eps);
   };
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
+    const bool is_linear = types[i].empty() ? (int64_t(i) + 1) % interval != 0 : types[i] == "linear_attention";
     const Var h = norm(x, "input_layernorm");
-    x = net.add(net.wanted(x), q.is_linear[i] ? qwen_delta(net, q.s, d.eps, h) : gated_attention(net, d.attention, h));
+    x = net.add(net.wanted(x), is_linear ? qwen_delta(net, s, d.eps, h) : gated_attention(net, a, h));
     const Var g = norm(x, "post_attention_layernorm");
-    if (!q.is_sparse[i]) {
+    if (!d.layers[i].has_experts) {
       x = net.add(x, feed_forward(net, d.ffn, g));
       continue;
     }
-    const Var weight = net.unary(UnaryKind::sigmoid, net.linear(g, {"mlp.shared_expert_gate", {1}}));
-    x = net.add(x, net.add(experts(net, q.experts, g), net.mul(feed_forward(net, shared, g), weight)));
+    const Var weight = net.unary(UnaryKind::sigmoid, net.linear(g, {d.shared_gate, {1}}));
+    x = net.add(x, net.add(experts(net, d.experts, g), net.mul(feed_forward(net, d.shared, g), weight)));
   }
   net.leave_layers();
   x = norm(x, "norm");
@@ -232,7 +214,7 @@ Var olmo_delta(Net& net, const DeltaSizes& s, bool is_doubled, const Var& x) {
 void build_olmo(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   Decoder d;
-  read_config_sizes(f, d);
+  read_sizes(f, d);
   d.attention.scale = 1 / std::sqrt(double(d.attention.head_dim));
   d.attention.q_norm = "q_norm";
   d.attention.k_norm = "k_norm";

@@ -18,8 +18,6 @@ struct Recipe {
 const std::vector<const Recipe*>& all_recipes();
 // The architecture that a checkpoint names.
 std::string architecture_of(const Checkpoint& checkpoint);
-// Takes layers that guess further tokens out of the sizes and the tensors of a source, before a recipe sees them.
-void leave_out_further_layers(Checkpoint& checkpoint);
 // Fails with the architecture's name and the known ones.
 const Recipe& find_recipe(const Checkpoint& checkpoint);
 

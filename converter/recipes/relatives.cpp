@@ -22,25 +22,24 @@ void drop_gate(const Facts& f, const char* activation, Decoder& d) {
 }
 
 void build_plain(Checkpoint& c, const Facts& f, const Defaults& o, Decoder& d, ModelBuilder& b) {
-  if (c.is_gguf()) return build_decoder(c, d, b);
   if (o.is_tied) d.is_tied = f.boolean("tie_word_embeddings", true);
-  if (o.head_dim && !f.has("head_dim"))
-    d.attention.head_dim = o.head_dim, d.attention.scale = 1 / std::sqrt(double(o.head_dim));
-  if (d.ropes.empty()) d.ropes.push_back(config_rope(f, "", o.base, d.attention.head_dim, o.partial));
+  if (o.head_dim) set_head_dim(f, o.head_dim, d);
+  if (d.ropes.empty()) d.ropes.push_back(read_rope(c, f, "", o.base, d.attention.head_dim, o.partial));
   set_window_layers(f, 0, d.layers);
   build_decoder(c, d, b);
 }
 
 void build_gemma(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   if (f.boolean("use_bidirectional_attention", false))
     f.refuse("use_bidirectional_attention", "is true: encoders are not supported");
-  // The first releases say "gelu" and mean the tanh form; a GGUF says nothing and has the norms' 1 in their weights.
+  // The first releases say "gelu" and mean the tanh form.
   const std::string key = f.has("hidden_activation") ? "hidden_activation" : "hidden_act";
   f.pass_over({"hidden_activation", "hidden_act"});
   d.ffn.activation = f.text(key, "gelu") == "gelu" ? format::UnaryKind::gelu_tanh : activation_named(f, key, "");
-  d.norm_offset = c.is_gguf() ? 0 : 1;
+  d.norm_offset = 1;
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
   build_plain(c, f, {10000, 1, true, 256}, d, b);
 }
@@ -49,23 +48,25 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
 // have q, k and v in one.
 void build_glm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.attention.is_interleaved = true;
   d.ffn.gate_up = "gate_up_proj";
-  if (c.has("blk.0.attn_qkv.weight")) d.attention.qkv = "qkv_proj";
+  d.attention.qkv = "qkv_proj";
   d.naming.biases.erase("self_attn.o_proj");  // never has one
   d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"},
                         {"mlp.gate_up_proj", "ffn_up"},
                         {"post_self_attn_layernorm", "post_attention_norm"},
                         {"post_mlp_layernorm", "post_ffw_norm"}});
-  if ((c.is_gguf() ? architecture_of(c) : f.text("model_type", "")) == "glm4")
+  if (f.text("model_type", "") == "glm4")
     d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
   build_plain(c, f, {10000, 0.5, false, 128}, d, b);
 }
 
 void build_interleaved(Checkpoint& c, const Defaults& o, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.attention.is_interleaved = true;
   d.naming.biases.erase("self_attn.o_proj");  // never has one in Helium
   expect_biases(f, "use_bias", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}, d.naming);
@@ -76,7 +77,8 @@ void build_ernie(Checkpoint& c, ModelBuilder& b) { build_interleaved(c, {500000,
 
 void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.naming.gguf["post_attention_layernorm"] = "post_attention_norm";
   d.naming.biases.erase("self_attn.o_proj");  // has a switch of its own
   expect_biases(f, "attention_out_bias", {"o_proj"}, d.naming);
@@ -86,10 +88,12 @@ void build_seed_oss(Checkpoint& c, ModelBuilder& b) {
 }
 
 // A GGUF's rows of q and k are reordered for neighbouring pairs, as Llama's.
+const GgufForm kNeighbours = {{}, {{"gguf.has_neighbours", true}}};
+
 void build_arcee(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
-  d.attention.is_interleaved = c.is_gguf();
+  const Facts f = source_facts(c, kNeighbours);
+  read_basics(f, d);
   drop_gate(f, "relu2", d);
   build_plain(c, f, {}, d, b);
 }
@@ -97,7 +101,8 @@ void build_arcee(Checkpoint& c, ModelBuilder& b) {
 // Norms of queries and keys behind the rotation.
 void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.attention.q_norm = "query_layernorm", d.attention.k_norm = "key_layernorm";
   d.attention.norm_is_late = true;
   f.expect("use_qk_norm", true);
@@ -112,9 +117,10 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
 // Layer norms, a feed-forward without a gate.
 void build_jais2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.is_layer_norm = true;
-  if (!c.is_gguf() && !f.has("layer_norm_eps")) d.eps = 1e-5;
+  d.eps = f.number("layer_norm_eps", 1e-5);
   drop_gate(f, "relu2", d);
   build_plain(c, f, {}, d, b);
 }
@@ -123,15 +129,16 @@ void build_jais2(Checkpoint& c, ModelBuilder& b) {
 // the other way.
 void build_nanochat(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.norms_have_weights = d.attention.norms_have_weights = false;
   d.has_embedding_norm = true;
   d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
   d.attention.norm_is_late = true;
   drop_gate(f, "relu2", d);
   d.ffn.up = "fc1", d.ffn.down = "fc2";
-  d.output_softcap = float(f.number("final_logit_softcapping",
-                                    c.meta["config"].contains("final_logit_softcapping") ? 0 : 15));  // null: none
+  const char* softcap = "final_logit_softcapping";
+  d.output_softcap = float(f.is_null(softcap) ? 0 : f.number(softcap, 15));
   Rope rope = config_rope(f, "", 10000, d.attention.head_dim);
   for (std::vector<float>* list : {&rope.frequencies, &rope.long_frequencies})
     for (float& frequency : *list) frequency = -frequency;
@@ -142,28 +149,30 @@ void build_nanochat(Checkpoint& c, ModelBuilder& b) {
 // Layer norms without weights; rows of q and k as Arcee's.
 void build_olmo1(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
-  d.attention.is_interleaved = c.is_gguf();
+  const Facts f = source_facts(c, kNeighbours);
+  read_basics(f, d);
   d.is_layer_norm = true;
   d.norms_have_weights = false;
   d.eps = 1e-5;
-  d.attention.clip = f.number(c.is_gguf() ? "attention.clamp_kqv" : "clip_qkv", 0);
+  d.attention.clip = f.number("clip_qkv", 0);
   build_plain(c, f, {}, d, b);
 }
 
-// Layer norms whose weights count from 1 (in a GGUF from 0), a feed-forward without a gate.
+// Layer norms whose weights count from 1, a feed-forward without a gate.
 void build_nemotron(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.is_layer_norm = true;
-  d.norm_offset = c.is_gguf() ? 0 : 1;
+  d.norm_offset = 1;
   drop_gate(f, "relu2", d);
   build_plain(c, f, {10000, 0.5}, d, b);
 }
 
 void build_stablelm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   if (f.boolean("qk_layernorm", false))
     f.refuse("qk_layernorm", "is true: norms of their own for each head are not supported");
   d.is_layer_norm = true;
@@ -175,7 +184,8 @@ void build_stablelm(Checkpoint& c, ModelBuilder& b) {
 
 void build_phi(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   if (f.boolean("qk_layernorm", false))
     f.refuse("qk_layernorm", "is true: layer norms of queries and keys are not supported");
   d.is_layer_norm = d.is_parallel = true;
@@ -194,11 +204,12 @@ void build_phi(Checkpoint& c, ModelBuilder& b) {
 // Both halves of a layer see the same normed input; queries and keys may have layer norms.
 void build_cohere(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = read_basics(c, d);
+  const Facts f = source_facts(c);
+  read_basics(f, d);
   d.is_layer_norm = d.is_parallel = true;
   d.ffn_norm = nullptr;
   d.attention.is_interleaved = true;
-  if (c.is_gguf() ? c.has("blk.0.attn_q_norm.weight") : f.boolean("use_qk_norm", false))
+  if (f.boolean("use_qk_norm", c.has("blk.0.attn_q_norm.weight")))
     d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm", d.attention.norm_is_layer = true;
   d.logit_factor = float(f.number("logit_scale", 0.0625));
   build_plain(c, f, {500000, 1, true}, d, b);

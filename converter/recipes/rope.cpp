@@ -166,12 +166,12 @@ void apply_rope_scaling(const Facts& f, const Facts& config, double base, Rope& 
 
 namespace {
 
-void apply_gguf_yarn(const Facts& f, double base, double factor, bool is_truncated, Rope& rope) {
+void apply_gguf_yarn(const Facts& f, double base, double factor, Rope& rope) {
   Yarn y;
   y.factor = factor;
   y.original = double(f.integer("rope.scaling.original_context_length"));
   y.fast = f.number("rope.scaling.yarn_beta_fast", 32), y.slow = f.number("rope.scaling.yarn_beta_slow", 1);
-  y.is_truncated = is_truncated;
+  y.is_truncated = f.boolean("gguf.yarn_truncate", true);
   apply_yarn(y, base, rope.frequencies);
   const double all = f.number("rope.scaling.yarn_log_multiplier", 0);
   rope.scale = float(f.number("rope.scaling.attn_factor", 1) * yarn_magnitude(factor) / yarn_magnitude(factor, all));
@@ -196,17 +196,18 @@ bool apply_gguf_factors(Checkpoint& c, const Facts& f, Rope& rope) {
 
 }  // namespace
 
-Rope gguf_rope(Checkpoint& c, const Facts& f, const GgufRope& of) {
-  const double base = f.number("rope.freq_base", of.base);
-  if (base <= 0) f.refuse("rope.freq_base", "is not positive");
-  Rope rope = {rope_frequencies(base, f.integer("rope.dimension_count", 2, of.most, of.dims))};
+Rope gguf_rope(Checkpoint& c, const Facts& f, int64_t head_dim) {
+  const double base = f.number("rope_theta");
+  if (base <= 0) f.refuse("rope_theta", "is not positive");
+  const int64_t usual = int64_t(double(head_dim) * f.number("partial_rotary_factor", 1));
+  Rope rope = {rope_frequencies(base, f.integer("rope.dimension_count", 2, head_dim, usual))};
   const char* factor_key = f.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
   const std::string type = f.text("rope.scaling.type", f.has(factor_key) ? "linear" : "none");
   if (type == "linear" || type == "yarn") {
     const double factor = f.number(factor_key);
     if (factor <= 0) f.refuse(factor_key, "is not positive");
     if (type == "linear") stretch(f, factor, rope.frequencies);
-    else apply_gguf_yarn(f, base, factor, of.is_truncated, rope);
+    else apply_gguf_yarn(f, base, factor, rope);
   } else if (type != "none" && type != "longrope") {
     f.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear, yarn and longrope are supported");
   }

@@ -23,18 +23,10 @@ double yarn_magnitude(double factor, double by = 1);
 // yarn and longrope; others are refused by name. `config` has the lengths that the description leaves out; base: that
 // of the frequencies.
 void apply_rope_scaling(const Facts& scaling, const Facts& config, double base, Rope& rope);
-// Of a GGUF: rope.freq_base (`base` when absent), rope.dimension_count (`dims` when absent), rope.scaling.type none,
+// Of a GGUF: rope.freq_base, rope.dimension_count (else partial_rotary_factor of the head), rope.scaling.type none,
 // linear, yarn or longrope, and divisors of frequencies as tensors, rope_freqs (Llama 3.1) or rope_factors_short and
-// rope_factors_long (longrope). most: of channels that can turn. is_truncated: whether yarn's bounds are whole
-// channels, which the keys do not say.
-struct GgufRope {
-  double base = 10000;
-  int64_t most = 0, dims = 0;
-  bool is_truncated = true;
-};
-Rope gguf_rope(Checkpoint& checkpoint, const Facts& facts, const GgufRope& of);
-inline Rope gguf_rope(Checkpoint& checkpoint, const Facts& facts, double base, int64_t dims) {
-  return gguf_rope(checkpoint, facts, {base, dims, dims});
-}
+// rope_factors_long (longrope). gguf.yarn_truncate: whether yarn's bounds are whole channels, which its keys do not
+// say.
+Rope gguf_rope(Checkpoint& checkpoint, const Facts& facts, int64_t head_dim);
 
 }  // namespace runnel::convert

@@ -126,15 +126,15 @@ void read_sizes(Net& net, Rwkv& r, int64_t gguf_head_size) {
 
 int64_t read_gguf(const Checkpoint& c, Rwkv& r) {
   r.version = architecture_of(c) == "rwkv6" ? 6 : 7;
-  const Facts f = gguf_facts(c);
-  f.pass_over({"embedding_length", "feed_forward_length", "context_length"});
-  r.eps = f.number("attention.layer_norm_epsilon", 1e-5);
+  const Facts f = source_facts(c);
+  f.pass_over({"hidden_size", "intermediate_size", "max_position_embeddings"});
+  r.eps = f.number("layer_norm_eps", 1e-5);
   r.rescale_every = f.integer("rescale_every_n_layers", 0, 65536, 0);
   r.is_divided = r.is_transposed = true;
   r.naming = {"", "blocks.", gguf_names()};
   r.layers = count_layers(c, "blk.");
-  if (r.layers != f.integer("block_count", 1, 65536, r.layers))
-    f.refuse("block_count", "is not the number of layers that the file holds");
+  if (r.layers != f.integer("num_hidden_layers", 1, 65536, r.layers))
+    f.refuse("num_hidden_layers", "is not the number of layers that the file holds");
   return f.integer("wkv.head_size", 1, 65536);
 }
 
@@ -168,13 +168,10 @@ void read_config(const Checkpoint& c, Rwkv& r) {
 void build(Checkpoint& c, ModelBuilder& b) {
   Rwkv r;
   int64_t gguf_head_size = 0;
-  if (c.is_gguf()) {
-    gguf_head_size = read_gguf(c, r);
-  } else if (c.kind == Checkpoint::Kind::kDirectory) {
-    read_config(c, r);
-  } else {
-    r.naming = {"", "blocks.", {}, {{"/ln0", "/blocks.0.ln0"}}};
-    r.layers = count_layers(c, "blocks.");
+  switch (c.kind) {
+    case Checkpoint::Kind::kGguf: gguf_head_size = read_gguf(c, r); break;
+    case Checkpoint::Kind::kDirectory: read_config(c, r); break;
+    default: r.naming = {"", "blocks.", {}, {{"/ln0", "/blocks.0.ln0"}}}; r.layers = count_layers(c, "blocks.");
   }
   Net net(c, b, r.naming, kContext);
   const SourceTensor& table = net.find("emb.weight");

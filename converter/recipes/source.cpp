@@ -1,6 +1,7 @@
 #include "converter/recipes/source.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "converter/weights/encode.h"
@@ -22,7 +23,7 @@ Source::Source(Checkpoint& checkpoint, Naming naming) : checkpoint_(checkpoint),
   const auto has_root = [&](const SourceTensor& t) {
     return t.name.compare(0, naming_.root.size(), naming_.root) == 0;
   };
-  if (!is_gguf() && std::none_of(checkpoint_.tensors().begin(), checkpoint_.tensors().end(), has_root))
+  if (!checkpoint_.is_gguf() && std::none_of(checkpoint_.tensors().begin(), checkpoint_.tensors().end(), has_root))
     naming_.root.clear();
 }
 
@@ -32,7 +33,7 @@ std::string Source::full_name(const std::string& name) const {
   for (const char* e : {".weight", ".bias"})
     if (name.size() > std::strlen(e) && name.compare(name.size() - std::strlen(e), std::string::npos, e) == 0)
       stem = name.substr(0, name.size() - std::strlen(e)), ending = e;
-  if (!is_gguf()) {
+  if (!checkpoint_.is_gguf()) {
     const auto other = naming_.renamed.find(stem);
     if (other != naming_.renamed.end()) stem = other->second;
     return stem[0] == '/' ? stem.substr(1) + ending : naming_.root + scope_ + stem + ending;
@@ -62,7 +63,7 @@ const SourceTensor& Source::take(const std::string& name, const std::vector<int6
 
 const SourceTensor& Source::take_matrix(const std::string& product, int64_t rows, int64_t columns) {
   const std::string name = product + ".weight";
-  if (!naming_.is_turned) return take(name, {rows, columns});
+  if (!naming_.is_turned || checkpoint_.is_gguf()) return take(name, {rows, columns});
   const SourceTensor*& turned = turned_[full_name(name)];
   if (!turned) turned = &transposed(take(name, {columns, rows}));
   return *turned;
@@ -73,6 +74,21 @@ std::vector<float> Source::values(const std::string& name, const std::vector<int
   std::vector<float> out(size_t(t.count()));
   decode_values(t, 0, t.count(), out.data());
   return out;
+}
+
+std::vector<float> Source::negative_exp(const std::string& name, const std::vector<int64_t>& shape) {
+  std::vector<float> out = values(name, shape);
+  if (!checkpoint_.is_gguf())
+    for (float& v : out) v = -std::exp(v);
+  return out;
+}
+
+const SourceTensor& Source::matrix_of_several(const std::string& name, int64_t i, int64_t count, int64_t rows,
+                                              int64_t columns) {
+  if (!has(name + ".weight")) return take(name + "." + std::to_string(i) + ".weight", {rows, columns});
+  SourceTensor flat = take(name + ".weight", {count, rows, columns});
+  flat.shape = {uint64_t(count * rows), uint64_t(columns)};
+  return rows_of(flat, i * rows, rows);
 }
 
 const SourceTensor& Source::find(const std::string& name) {

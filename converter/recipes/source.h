@@ -37,7 +37,6 @@ class Source {
   // left out.
   Source(Checkpoint& checkpoint, Naming naming);
 
-  bool is_gguf() const { return checkpoint_.is_gguf(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
   // Something that the person who converts should know.
   void note(std::string text) { checkpoint_.notices.push_back(std::move(text)); }
@@ -60,6 +59,10 @@ class Source {
   std::vector<float> numbers(const std::string& name, int64_t count);
   // Fails when absent.
   const SourceTensor& find(const std::string& name);
+  // -e^x of the values, as a GGUF holds them already.
+  std::vector<float> negative_exp(const std::string& name, const std::vector<int64_t>& shape);
+  // What the original code adds to weights: a GGUF holds the sum.
+  float missing_offset(float offset) const { return checkpoint_.is_gguf() ? 0 : offset; }
   // The same with any number of rows, each of shape `row`.
   std::vector<float> values_of_rows(const std::string& name, const std::vector<int64_t>& row);
 
@@ -72,6 +75,9 @@ class Source {
   const SourceTensor& stacked(const std::vector<const SourceTensor*>& parts);
   // A tensor made by the recipe.
   const SourceTensor& derived(SourceTensor description, std::vector<uint8_t> bytes);
+  // Matrix i [rows, columns] of `count`: "{name}.{i}.weight", or a part of "{name}.weight" where all are one tensor.
+  const SourceTensor& matrix_of_several(const std::string& name, int64_t i, int64_t count, int64_t rows,
+                                        int64_t columns);
   // Rows and columns exchanged.
   const SourceTensor& transposed(const SourceTensor& source);
   // Rows of the source in this order, as a matrix of the checkpoint: for layouts that mix what belongs to different

@@ -12,14 +12,13 @@ Var short_conv(Net& net, const Var& x, const std::string& name, int64_t taps, Un
                int64_t first) {
   const int64_t width = x.dims[0];
   if (channels == 0) channels = width;
-  const std::vector<int64_t> shape =
-      net.is_gguf() ? std::vector<int64_t>{channels, taps} : std::vector<int64_t>{channels, 1, taps};
   const std::string part = width == channels ? "" : "[" + std::to_string(first) + "]";
   const auto piece = [&](const std::string& tensor, const std::vector<int64_t>& source_shape, int64_t each) {
     const std::vector<float> v = net.values(tensor, source_shape);
     return std::vector<float>(v.begin() + first * each, v.begin() + (first + width) * each);
   };
-  const std::string weight = net.constant(name + part + ".weight", piece(name + ".weight", shape, taps), {width, taps});
+  const std::string weight =
+      net.constant(name + part + ".weight", piece(name + ".weight", {channels, 1, taps}, taps), {width, taps});
   const std::string bias =
       net.has_bias(name) ? net.constant(name + part + ".bias", piece(name + ".bias", {channels}, 1), {width}) : "";
   return short_conv(net, x, weight, bias, taps, activation, name + part);
@@ -42,18 +41,6 @@ const std::map<std::string, std::string> kGgufMamba2 = {{"in_proj", "ssm_in"},  
                                                         {"A_log", "ssm_a"},     {"D", "ssm_d"},
                                                         {"norm", "ssm_norm"},   {"dt_bias", "ssm_dt.bias"},
                                                         {"out_proj", "ssm_out"}};
-
-namespace {
-
-// A of the recurrence: -e^A_log; a GGUF holds it so.
-std::vector<float> negative_a(Net& net, const std::string& name, const std::vector<int64_t>& shape) {
-  std::vector<float> a = net.values(name, shape);
-  if (!net.is_gguf())
-    for (float& v : a) v = -std::exp(v);
-  return a;
-}
-
-}  // namespace
 
 Var mamba(Net& net, const Mamba& m, const Var& x) {
   const std::string& p = m.prefix;
@@ -78,22 +65,12 @@ Var mamba(Net& net, const Mamba& m, const Var& x) {
   attrs.softplus = true;
   const Var y = net.op("selective_scan",
                        {u.name, dt.name,
-                        net.constant(p + "A", negative_a(net, p + "A_log", {m.inner, m.state}), {m.inner, m.state}),
+                        net.constant(p + "A", net.negative_exp(p + "A_log", {m.inner, m.state}), {m.inner, m.state}),
                         dbc[1].name, dbc[2].name, net.plain(p + "D", {m.inner}),
                         net.has(p + "dt_proj.bias") ? net.plain(p + "dt_proj.bias", {m.inner}) : "", h},
                        "T", {m.inner}, {h}, attrs);
   const Var gated = net.glu(UnaryKind::silu, net.wanted(in[1]), net.wanted(y));
   return net.linear(gated, {p + "out_proj", {x.dims.back()}});
-}
-
-void read_gguf_mamba2(const Facts& f, Mamba2& m) {
-  const int64_t inner = f.integer("ssm.inner_size");
-  m.heads = f.integer("ssm.time_step_rank", 1, 65536);
-  if (inner % m.heads) f.refuse("ssm.inner_size", "is no multiple of ssm.time_step_rank, the number of heads");
-  m.head_dim = inner / m.heads;
-  m.state = f.integer("ssm.state_size", 1, 65536);
-  m.groups = m.norm_groups = f.integer("ssm.group_count", 1, 65536);
-  m.taps = f.integer("ssm.conv_kernel", 1, 64);
 }
 
 void read_step_limit(const Facts& f, Mamba2& m) {
@@ -110,6 +87,12 @@ void read_step_limit(const Facts& f, Mamba2& m) {
   m.dt_min = number((*limit)[0]);
   m.dt_max = number((*limit)[1]);
 }
+
+const std::map<std::string, std::string> kGgufHybridKeys = {{"mamba_n_heads", "ssm.time_step_rank"},
+                                                            {"mamba_d_inner", "ssm.inner_size"},
+                                                            {"mamba_d_state", "ssm.state_size"},
+                                                            {"mamba_n_groups", "ssm.group_count"},
+                                                            {"mamba_d_conv", "ssm.conv_kernel"}};
 
 void read_hybrid_mamba2(const Facts& f, int64_t inner, Mamba2& m) {
   m.prefix = "mamba.";
@@ -147,29 +130,27 @@ Var mamba2(Net& net, const Mamba2& m, const Var& x) {
   if (m.dt_min > 0) dt = net.binary(format::BinaryKind::max, dt, net.constant(p + "dt_min", {float(m.dt_min)}, {1}));
   if (std::isfinite(m.dt_max))
     dt = net.binary(format::BinaryKind::min, dt, net.constant(p + "dt_max", {float(m.dt_max)}, {1}));
-  const std::vector<int64_t> a_shape = net.is_gguf() ? std::vector<int64_t>{m.heads, 1} : std::vector<int64_t>{m.heads};
-  const Var decay =
-      net.binary(format::BinaryKind::mul, dt, net.constant(p + "A", negative_a(net, p + "A_log", a_shape), {m.heads}));
+  const Var decay = net.binary(format::BinaryKind::mul, dt,
+                               net.constant(p + "A", net.negative_exp(p + "A_log", {m.heads}), {m.heads}));
   const Var v = net.mul(u, net.reshape(dt, {m.heads, 1}));
   const std::string s = net.state(p + "state", {m.heads, m.state, m.head_dim});
   Var y = net.op("matrix_recurrence", {c.name, b.name, v.name, decay.name, "", "", "", "", "", s}, "T",
                  {m.heads, m.head_dim}, {s}, format::MatrixRecurrenceAttrsT{});
   y = net.wanted(y);
-  const std::vector<int64_t> d_shape = net.is_gguf() ? std::vector<int64_t>{m.heads, 1} : std::vector<int64_t>{m.heads};
-  y = net.add(y, net.binary(format::BinaryKind::mul, net.wanted(u), net.plain_as(p + "D", d_shape, {m.heads, 1})));
+  y = net.add(y, net.binary(format::BinaryKind::mul, net.wanted(u), net.plain_as(p + "D", {m.heads}, {m.heads, 1})));
   y = net.reshape(y, {inner});
   const Var gate = net.wanted(in[0]);
   if (!m.norm_before_gate || !m.has_norm) y = net.glu(UnaryKind::silu, gate, y);
   if (m.has_norm) {
     // The norm's weight belongs to the whole width, its mean square to one group.
     const int64_t part = inner / m.norm_groups;
-    const std::vector<int64_t> w_shape =
-        net.is_gguf() ? std::vector<int64_t>{m.norm_groups, part} : std::vector<int64_t>{inner};
+    const std::string weight =
+        net.constant(p + "norm.weight", net.numbers(p + "norm.weight", inner), {inner});  // a GGUF's is cut by group
     if (m.norm_groups == 1) {
-      y = net.rms_norm(y, net.plain_as(p + "norm.weight", w_shape, {inner}), m.eps);
+      y = net.rms_norm(y, weight, m.eps);
     } else {
       y = net.reshape(net.rms_norm(net.reshape(y, {m.norm_groups, part}), "", m.eps), {inner});
-      y = net.binary(format::BinaryKind::mul, y, net.plain_as(p + "norm.weight", w_shape, {inner}));
+      y = net.binary(format::BinaryKind::mul, y, weight);
     }
     if (m.norm_before_gate) y = net.glu(UnaryKind::silu, gate, y);
   }

@@ -5,9 +5,8 @@
 
 namespace runnel::convert {
 
-// Depthwise causal convolution with its tail as a state: short name of the weight [channels, 1, taps] (a GGUF:
-// [channels, taps]) without ".weight"; a bias is used when the source has one. channels [first, first + width of x) of
-// `channels` are taken.
+// Depthwise causal convolution with its tail as a state: short name of the weight [channels, 1, taps] without
+// ".weight"; a bias is used when the source has one. channels [first, first + width of x) of `channels` are taken.
 Var short_conv(Net& net, const Var& x, const std::string& name, int64_t taps, format::UnaryKind activation,
                int64_t channels = 0, int64_t first = 0);
 // The same with a weight [width, taps] (and a bias, or "") that is in the file already.
@@ -52,10 +51,10 @@ struct Mamba3 {
 };
 Var mamba3(Net& net, const Mamba3& m, const Var& x);
 
-// Sizes from the keys ssm.* of a GGUF.
-void read_gguf_mamba2(const Facts& f, Mamba2& m);
 // time_step_limit [low, high] of a configuration; infinity is written as "Infinity" or as {"__float__": "Infinity"}.
 void read_step_limit(const Facts& f, Mamba2& m);
+// Keys of a GGUF for what read_hybrid_mamba2 reads.
+extern const std::map<std::string, std::string> kGgufHybridKeys;
 // mamba_d_state, mamba_n_heads, mamba_n_groups ... as Bamba, Granite-4, Falcon-H1 and others name them. inner: heads *
 // head size.
 void read_hybrid_mamba2(const Facts& f, int64_t inner, Mamba2& m);

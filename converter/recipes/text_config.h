@@ -5,14 +5,8 @@
 
 namespace runnel::convert {
 
-// The part of config.json that describes text.
-struct TextConfig {
-  Json given;   // as it stands there
-  Json config;  // with its defaults
-  bool is_tied = true;
-  Facts facts(const Checkpoint& checkpoint) const { return config_facts(checkpoint).with(config); }
-};
-// Tells `naming` where the tensors of text stand.
-TextConfig read_text_config(Checkpoint& checkpoint, Naming& naming, const Json& defaults);
+// The part of config.json that describes text, with its defaults, or a GGUF's facts. Tells `naming` where the tensors
+// of text stand. tie_word_embeddings is what counts of both places where it may stand.
+Facts text_facts(Checkpoint& checkpoint, Naming& naming, const Json& defaults, const GgufForm& form = {});
 
 }  // namespace runnel::convert
