@@ -60,6 +60,9 @@ struct Kernel {
   void (*run)(const OpCall& call);
 };
 
+// A flatbuffer table without fields: whatever table it is taken for, every field has the schema's default.
+extern const void* const kNoAttributes;
+
 // How an operator uses states that have slots.
 struct SlotUse {
   bool writes;     // the call's tokens; else it only reads what another operator wrote
@@ -69,7 +72,8 @@ struct SlotUse {
 
 struct OpDef {
   const char* name;
-  // Decodes the flatbuffer attribute table (null when the file has none) into params. Rejects values out of range.
+  // Decodes the flatbuffer attribute table (kNoAttributes when the file has none) into params. Rejects values out of
+  // range.
   Status (*parse)(const void* attrs, OpParams* params);
   // Proves shapes and dtypes: after it returned ok, a kernel may index without checks. Data pointers are not read.
   Status (*check)(const OpCall& call);

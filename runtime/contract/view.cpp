@@ -4,6 +4,18 @@
 #include <cstdio>
 
 namespace runnel {
+namespace {
+
+// Of flatbuffers: bytes of the table of fields and of the fields, and where the former begins.
+struct NoFields {
+  uint16_t sizes[2];
+  int32_t back;
+};
+constexpr NoFields kNoFields{{4, 4}, 4};
+
+}  // namespace
+
+const void* const kNoAttributes = &kNoFields.back;
 
 const char* dtype_name(DType t) {
   switch (t) {

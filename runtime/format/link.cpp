@@ -62,7 +62,7 @@ struct Model::Linker {
     if (!def)
       return Status::make(Code::kUnsupported, "this runtime is built without operator \"transpose\", which copies");
     OpInfo info{def, {}, uint32_t(program.operands.size()), 1, 1};
-    RNL_TRY(def->parse(nullptr, &info.params));
+    RNL_TRY(def->parse(kNoAttributes, &info.params));
     RNL_TRY(program.operands.push(from));
     RNL_TRY(program.operands.push(to));
     return program.ops.push(info);

@@ -239,7 +239,7 @@ Status Model::load_op(const format::Op& op, ProgramInfo& program, Vec<uint8_t>& 
     return Status::make(Code::kUnsupported, "attribute table %d does not belong to this operator",
                         int(op.attrs_type()));
   OpInfo info{def, {}, uint32_t(program.operands.size()), uint16_t(ins), uint16_t(outs)};
-  RNL_TRY(def->parse(op.attrs_type() == format::Attrs::NONE ? nullptr : op.attrs(), &info.params));
+  RNL_TRY(def->parse(op.attrs_type() == format::Attrs::NONE ? kNoAttributes : op.attrs(), &info.params));
   for (uint32_t i = 0; i < ins; ++i) {
     const char* name = op.inputs()->Get(i)->c_str();
     RNL_ASSIGN(o, read_input(name, produced));

@@ -117,7 +117,7 @@ Status parsed(format::UnaryKind kind, float alpha) {
 
 TEST(Unary, ParseRefusesWhatItDoesNotKnow) {
   OpParams p;
-  EXPECT_EQ(find_op_by_name("unary")->parse(nullptr, &p).code(), Code::kInvalidArgument);
+  EXPECT_EQ(find_op_by_name("unary")->parse(kNoAttributes, &p).code(), Code::kInvalidArgument);
   EXPECT_TRUE(parsed(format::UnaryKind::silu, 1).is_ok());
   EXPECT_EQ(parsed(format::UnaryKind(77), 1).code(), Code::kInvalidArgument);
   EXPECT_EQ(parsed(format::UnaryKind::scale, INFINITY).code(), Code::kInvalidArgument);

@@ -12,9 +12,8 @@ namespace {
 enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments, kRows };
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::AttentionAttrs*>(attrs);
-  AttentionParams p{1.0f, 0.0f, 0, 1, true};
-  if (a) p = {a->scale(), a->softcap(), int64_t(a->window()), int64_t(a->stride()), a->causal()};
+  const auto& a = *static_cast<const format::AttentionAttrs*>(attrs);
+  const AttentionParams p{a.scale(), a.softcap(), int64_t(a.window()), int64_t(a.stride()), a.causal()};
   RNL_CHECK_ARG(std::isfinite(p.scale), "attention: scale is not finite");
   RNL_CHECK_ARG(std::isfinite(p.softcap) && p.softcap >= 0, "attention: softcap %g is not a finite value >= 0",
                 double(p.softcap));

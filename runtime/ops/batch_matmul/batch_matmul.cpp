@@ -8,9 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::BatchMatmulAttrs*>(attrs);
-  BatchMatmulParams p{false, false, 1.0f};
-  if (a) p = {a->transpose_a(), a->transpose_b(), a->scale()};
+  const auto& a = *static_cast<const format::BatchMatmulAttrs*>(attrs);
+  const BatchMatmulParams p{a.transpose_a(), a.transpose_b(), a.scale()};
   RNL_CHECK_ARG(std::isfinite(p.scale), "batch_matmul: scale is not finite");
   *params_of<BatchMatmulParams>(out) = p;
   return Status::ok();

@@ -11,8 +11,8 @@ static_assert(int(format::BinaryKind::MAX) == int(BinaryKind::kMin) &&
               int(format::BinaryKind::div) == int(BinaryKind::kDiv));
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::BinaryAttrs*>(attrs);
-  const int kind = a ? int(a->kind()) : 0;
+  const auto& a = *static_cast<const format::BinaryAttrs*>(attrs);
+  const int kind = int(a.kind());
   RNL_CHECK_ARG(kind >= 0 && kind <= int(BinaryKind::kMin), "binary: kind %d is not known", kind);
   params_of<BinaryParams>(out)->kind = BinaryKind(kind);
   return Status::ok();

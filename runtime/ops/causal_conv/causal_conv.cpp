@@ -8,9 +8,8 @@ namespace {
 enum Input { kX, kWeight, kBias, kState, kSegments };
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::ConvAttrs*>(attrs);
-  CausalConvParams p{UnaryKind::kNone, false, 1};
-  if (a) p = {UnaryKind(a->activation()), a->reverse(), int64_t(a->dilation())};
+  const auto& a = *static_cast<const format::ConvAttrs*>(attrs);
+  const CausalConvParams p{UnaryKind(a.activation()), a.reverse(), int64_t(a.dilation())};
   RNL_CHECK_ARG(int(p.activation) < int(UnaryKind::kScale),
                 "causal_conv: activation %d is not one of unary's without parameters", int(p.activation));
   RNL_CHECK_ARG(p.dilation >= 1 && p.dilation < (int64_t(1) << 24),

@@ -19,9 +19,8 @@ constexpr const char* kNames[] = {"rnn", "lstm", "gru", "slstm"};
 constexpr const char* kStateNames[] = {"h", "c", "n", "m"};
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::CellAttrs*>(attrs);
-  CellParams p{CellKind::kRnn, false, false};
-  if (a) p = {CellKind(a->kind()), a->forget_exp(), a->reverse()};
+  const auto& a = *static_cast<const format::CellAttrs*>(attrs);
+  const CellParams p{CellKind(a.kind()), a.forget_exp(), a.reverse()};
   RNL_CHECK_ARG(int(p.kind) <= int(CellKind::kSlstm), "cell_recurrence: kind %d is not known", int(p.kind));
   RNL_CHECK_ARG(!p.forget_exp || p.kind == CellKind::kSlstm, "cell_recurrence: forget_exp is of slstm, the kind is %s",
                 kNames[int(p.kind)]);

@@ -8,8 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::ConcatAttrs*>(attrs);
-  const int axis = a ? int(a->axis()) : 0;
+  const auto& a = *static_cast<const format::ConcatAttrs*>(attrs);
+  const int axis = int(a.axis());
   RNL_CHECK_ARG(axis < kMaxRank, "concat: axis %d is above the largest rank %d", axis, kMaxRank);
   params_of<ConcatParams>(out)->axis = axis;
   return Status::ok();

@@ -9,10 +9,10 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::EmbeddingAttrs*>(attrs);
-  const float scale = a ? a->scale() : 1.0f;
+  const auto& a = *static_cast<const format::EmbeddingAttrs*>(attrs);
+  const float scale = a.scale();
   RNL_CHECK_ARG(std::isfinite(scale), "embedding: scale is not finite");
-  const int32_t outside = a ? a->outside() : -1;
+  const int32_t outside = a.outside();
   RNL_CHECK_ARG(outside >= -1, "embedding: outside is %d", int(outside));
   *params_of<EmbeddingParams>(out) = {scale, outside};
   return Status::ok();

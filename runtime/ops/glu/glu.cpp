@@ -6,8 +6,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::GluAttrs*>(attrs);
-  const int kind = a ? int(a->activation()) : 0;
+  const auto& a = *static_cast<const format::GluAttrs*>(attrs);
+  const int kind = int(a.activation());
   RNL_CHECK_ARG(kind >= 0 && kind < kUnaryKinds, "glu: activation %d is not known", kind);
   RNL_CHECK_ARG(UnaryKind(kind) != UnaryKind::kScale && UnaryKind(kind) != UnaryKind::kSoftcap,
                 "glu: %s is not an activation for gates", UnaryKind(kind) == UnaryKind::kScale ? "scale" : "softcap");

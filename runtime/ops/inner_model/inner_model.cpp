@@ -15,14 +15,11 @@ static_assert(int(format::InnerLoss::MAX) == int(InnerLoss::kHuber) &&
               int(format::InnerMap::MAX) == int(InnerMap::kSoftmax));
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::InnerModelAttrs*>(attrs);
-  InnerModelParams p{
-      1, 0, uint8_t(UnaryKind::kGeluTanh), InnerLoss::kSquared, InnerMap::kIdentity, false, false, 3, 1, 4, 1, 1e-6f};
-  if (a)
-    p = {int64_t(a->batch()),  int32_t(a->hidden()), uint8_t(a->activation()),
-         InnerLoss(a->loss()), InnerMap(a->map()),   a->bias(),
-         a->residual(),        a->loss_power(),      a->loss_delta(),
-         a->map_power(),       a->scale(),           a->eps()};
+  const auto& a = *static_cast<const format::InnerModelAttrs*>(attrs);
+  const InnerModelParams p{int64_t(a.batch()),  int32_t(a.hidden()), uint8_t(a.activation()),
+                           InnerLoss(a.loss()), InnerMap(a.map()),   a.bias(),
+                           a.residual(),        a.loss_power(),      a.loss_delta(),
+                           a.map_power(),       a.scale(),           a.eps()};
   RNL_CHECK_ARG(p.batch >= 1 && p.batch < (int64_t(1) << 31), "%s: batch %" PRId64, kOp, p.batch);
   RNL_CHECK_ARG(p.hidden >= 0 && p.hidden <= 65536, "%s: hidden %d, want 0 to 65536", kOp, p.hidden);
   const UnaryKind kind = UnaryKind(p.activation);

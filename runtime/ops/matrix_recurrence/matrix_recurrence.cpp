@@ -15,16 +15,14 @@ static_assert(int(format::RecurrenceRule::MAX) == int(RecurrenceRule::kDplr) &&
               int(format::RecurrenceNorm::MAX) == int(RecurrenceNorm::kBounded));
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::MatrixRecurrenceAttrs*>(attrs);
-  MatrixRecurrenceParams p{RecurrenceRule::kAdd, RecurrenceRead::kAfter, RecurrenceNorm::kNone, false, 1, 1.0f, 0.0f};
-  if (a)
-    p = {RecurrenceRule(a->rule()),
-         RecurrenceRead(a->read()),
-         RecurrenceNorm(a->normalise()),
-         a->reverse(),
-         int32_t(a->steps()),
-         a->scale(),
-         a->eps()};
+  const auto& a = *static_cast<const format::MatrixRecurrenceAttrs*>(attrs);
+  const MatrixRecurrenceParams p{RecurrenceRule(a.rule()),
+                                 RecurrenceRead(a.read()),
+                                 RecurrenceNorm(a.normalise()),
+                                 a.reverse(),
+                                 int32_t(a.steps()),
+                                 a.scale(),
+                                 a.eps()};
   RNL_CHECK_ARG(int(p.rule) <= 2 && int(p.read) <= 1 && int(p.normalise) <= 2,
                 "%s: rule %d, read %d or normalise %d is not known", kOp, int(p.rule), int(p.read), int(p.normalise));
   RNL_CHECK_ARG(p.steps >= 1 && p.steps <= 1024, "%s: %d steps a token, want 1 to 1024", kOp, p.steps);

@@ -8,8 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::ReduceAttrs*>(attrs);
-  const int kind = a ? int(a->kind()) : 0, axis = a ? int(a->axis()) : 0;
+  const auto& a = *static_cast<const format::ReduceAttrs*>(attrs);
+  const int kind = int(a.kind()), axis = int(a.axis());
   RNL_CHECK_ARG(kind <= int(ReduceKind::kMin) && axis < kMaxRank, "reduce: kind %d of axis %d is not known", kind,
                 axis);
   *params_of<ReduceParams>(out) = {ReduceKind(kind), axis};

@@ -8,8 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::NormAttrs*>(attrs);
-  const float eps = a ? a->eps() : 1e-6f;
+  const auto& a = *static_cast<const format::NormAttrs*>(attrs);
+  const float eps = a.eps();
   RNL_CHECK_ARG(eps > 0 && eps < 1, "rms_norm: eps %g is not in (0, 1)", double(eps));
   params_of<RmsNormParams>(out)->eps = eps;
   return Status::ok();

@@ -8,10 +8,10 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::RopeAttrs*>(attrs);
-  const float scale = a ? a->scale() : 1.0f;
+  const auto& a = *static_cast<const format::RopeAttrs*>(attrs);
+  const float scale = a.scale();
   RNL_CHECK_ARG(std::isfinite(scale), "rope: scale is not finite");
-  *params_of<RopeParams>(out) = {scale, a && a->interleaved()};
+  *params_of<RopeParams>(out) = {scale, a.interleaved()};
   return Status::ok();
 }
 

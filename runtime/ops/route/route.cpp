@@ -8,23 +8,19 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::RouteAttrs*>(attrs);
-  RouteParams p{RouteScoring::kSoftmax, false, false, false, 0, 1, 1, 1};
-  if (a) {
-    RNL_CHECK_ARG(a->scoring() <= format::RouteScoring::MAX && a->group_score() <= format::GroupScore::MAX,
-                  "route: scoring %d or group_score %d is not known", int(a->scoring()), int(a->group_score()));
-    RNL_CHECK_ARG(a->groups() >= 1 && a->groups() <= kMaxExperts && a->top_groups() >= 1 &&
-                      a->top_groups() <= a->groups(),
-                  "route: %u of %u groups", a->top_groups(), a->groups());
-    p = {RouteScoring(a->scoring()),
-         a->select_first(),
-         a->renormalise(),
-         a->group_score() == format::GroupScore::top2,
-         a->eps(),
-         a->scale(),
-         int32_t(a->groups()),
-         int32_t(a->top_groups())};
-  }
+  const auto& a = *static_cast<const format::RouteAttrs*>(attrs);
+  RNL_CHECK_ARG(a.scoring() <= format::RouteScoring::MAX && a.group_score() <= format::GroupScore::MAX,
+                "route: scoring %d or group_score %d is not known", int(a.scoring()), int(a.group_score()));
+  RNL_CHECK_ARG(a.groups() >= 1 && a.groups() <= kMaxExperts && a.top_groups() >= 1 && a.top_groups() <= a.groups(),
+                "route: %u of %u groups", a.top_groups(), a.groups());
+  const RouteParams p{RouteScoring(a.scoring()),
+                      a.select_first(),
+                      a.renormalise(),
+                      a.group_score() == format::GroupScore::top2,
+                      a.eps(),
+                      a.scale(),
+                      int32_t(a.groups()),
+                      int32_t(a.top_groups())};
   RNL_CHECK_ARG(std::isfinite(p.eps) && p.eps >= 0 && std::isfinite(p.scale), "route: eps %g or scale %g",
                 double(p.eps), double(p.scale));
   *params_of<RouteParams>(out) = p;

@@ -14,9 +14,8 @@ static_assert(int(format::ScanKind::complex) == int(ScanKind::kComplex) &&
               int(format::ScanKind::MAX) == int(ScanKind::kLogSum));
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::ScanAttrs*>(attrs);
-  ScanParams p{ScanKind::kReal, false, false};
-  if (a) p = {ScanKind(a->kind()), a->log_decay(), a->reverse()};
+  const auto& a = *static_cast<const format::ScanAttrs*>(attrs);
+  const ScanParams p{ScanKind(a.kind()), a.log_decay(), a.reverse()};
   RNL_CHECK_ARG(int(p.kind) <= int(ScanKind::kLogSum), "scan: kind %d is not known", int(p.kind));
   *params_of<ScanParams>(out) = p;
   return Status::ok();

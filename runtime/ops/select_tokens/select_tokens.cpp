@@ -18,10 +18,10 @@ uint32_t rank_of_score(float x) {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::SelectTokensAttrs*>(attrs);
-  const float threshold = a ? a->threshold() : -INFINITY;
+  const auto& a = *static_cast<const format::SelectTokensAttrs*>(attrs);
+  const float threshold = a.threshold();
   RNL_CHECK_ARG(!std::isnan(threshold), "select_tokens: threshold is NaN");
-  *params_of<SelectTokensParams>(out) = {threshold, a ? a->least() : 0};
+  *params_of<SelectTokensParams>(out) = {threshold, a.least()};
   return Status::ok();
 }
 

@@ -11,9 +11,8 @@ namespace {
 enum Input { kX, kDt, kA, kB, kC, kD, kDtBias, kState, kSegments };
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::SelectiveScanAttrs*>(attrs);
-  SelectiveScanParams p{0, INFINITY, false, false};
-  if (a) p = {a->dt_min(), a->dt_max(), a->softplus(), a->reverse()};
+  const auto& a = *static_cast<const format::SelectiveScanAttrs*>(attrs);
+  const SelectiveScanParams p{a.dt_min(), a.dt_max(), a.softplus(), a.reverse()};
   RNL_CHECK_ARG(p.dt_min >= 0 && p.dt_max >= p.dt_min, "selective_scan: the limits of dt are %g and %g",
                 double(p.dt_min), double(p.dt_max));
   *params_of<SelectiveScanParams>(out) = p;

@@ -8,10 +8,10 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::SliceAttrs*>(attrs);
-  const int axis = a ? int(a->axis()) : 0;
+  const auto& a = *static_cast<const format::SliceAttrs*>(attrs);
+  const int axis = int(a.axis());
   RNL_CHECK_ARG(axis < kMaxRank, "slice: axis %d is above the largest rank %d", axis, kMaxRank);
-  *params_of<SliceParams>(out) = {a ? a->begin() : 0, axis};
+  *params_of<SliceParams>(out) = {a.begin(), axis};
   return Status::ok();
 }
 

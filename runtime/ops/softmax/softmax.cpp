@@ -8,8 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::SoftmaxAttrs*>(attrs);
-  const float scale = a ? a->scale() : 1.0f;
+  const auto& a = *static_cast<const format::SoftmaxAttrs*>(attrs);
+  const float scale = a.scale();
   RNL_CHECK_ARG(std::isfinite(scale), "softmax: scale is not finite");
   params_of<SoftmaxParams>(out)->scale = scale;
   return Status::ok();

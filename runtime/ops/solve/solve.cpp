@@ -8,8 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::SolveAttrs*>(attrs);
-  const float ridge = a ? a->ridge() : 0.0f;
+  const auto& a = *static_cast<const format::SolveAttrs*>(attrs);
+  const float ridge = a.ridge();
   RNL_CHECK_ARG(std::isfinite(ridge) && ridge >= 0, "solve: ridge %g is not a finite value >= 0", double(ridge));
   params_of<SolveParams>(out)->ridge = ridge;
   return Status::ok();

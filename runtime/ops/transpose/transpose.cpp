@@ -8,9 +8,9 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::TransposeAttrs*>(attrs);
+  const auto& a = *static_cast<const format::TransposeAttrs*>(attrs);
   TransposeParams p{};
-  const auto* perm = a ? a->perm() : nullptr;
+  const auto* perm = a.perm();
   const unsigned rank = perm ? perm->size() : 0;
   RNL_CHECK_ARG(rank <= unsigned(kMaxRank), "transpose: perm has %u axes, the limit is %d", rank, kMaxRank);
   unsigned seen = 0;

@@ -42,9 +42,9 @@ static_assert(int(format::UnaryKind::MAX) + 1 == kUnaryKinds &&
               int(format::UnaryKind::softplus) == int(UnaryKind::kSoftplus));
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto* a = static_cast<const format::UnaryAttrs*>(attrs);
-  const int kind = a ? int(a->kind()) : 0;
-  const float alpha = a ? a->alpha() : 1.0f;
+  const auto& a = *static_cast<const format::UnaryAttrs*>(attrs);
+  const int kind = int(a.kind());
+  const float alpha = a.alpha();
   RNL_CHECK_ARG(kind > 0 && kind < kUnaryKinds, "unary: kind %d is not known", kind);
   RNL_CHECK_ARG(std::isfinite(alpha), "unary: alpha is not finite");
   RNL_CHECK_ARG(alpha > 0 || UnaryKind(kind) != UnaryKind::kSoftcap, "unary: softcap by %g, want a positive value",
