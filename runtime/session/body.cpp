@@ -1,8 +1,6 @@
 // The operators before the head: straight runs of them, and between these what the session decides from numbers that
 // operators computed: sizes, branches, rounds of loops.
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
 #include "session/pass.h"
 

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// One workgroup. The rank of the last score that is taken is found bit by bit; then each round of tokens gets its places from the sums over
-// those before.
+// One workgroup. The rank of the last score that is taken is found bit by bit; then each round of tokens gets its places
+// from the sums over those before.
 #include "../common/common.glsl"
 #include "../common/reduce.glsl"
 
@@ -23,7 +23,8 @@ uint count_from(uint rank) {
 
 void main() {
   const uint lane = gl_LocalInvocationIndex;
-  const uint numbers = count_from(1u), wanted = max(count_from(max(1u, p.threshold)), min(numbers, p.least)), taken = min(wanted, p.capacity);
+  const uint numbers = count_from(1u), reaching = count_from(max(1u, p.threshold));
+  const uint taken = min(max(reaching, min(numbers, p.least)), p.capacity);
   uint last = 0u;
   for (uint bit = 0x80000000u; bit != 0u; bit >>= 1)
     if (count_from(last | bit) >= taken) last |= bit;
