@@ -7,6 +7,7 @@
 #include "converter/convert.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/output.h"
+#include "converter/write/progress.h"
 
 using namespace runnel::convert;
 
@@ -98,6 +99,10 @@ int main(int argc, char** argv) {
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
   app.add_option("--threads", options.threads, "threads that pack weights; default all processors, at most 8")
       ->check(CLI::Range(1, 256));
+  app.add_flag_callback(
+      "--progress-lines", progress_as_lines,
+      "prints lines \"progress DONE TOTAL\" (bytes) to standard error in place of a bar, for programs "
+      "that show progress themselves");
   try {
     app.parse(argc, argv);
     if (!options.is_dry && to->count() == 0) throw CLI::RequiredError("--output");

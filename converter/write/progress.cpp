@@ -6,6 +6,13 @@
 #include <cstdio>
 
 namespace runnel::convert {
+namespace {
+
+bool g_lines = false;
+
+}  // namespace
+
+void progress_as_lines() { g_lines = true; }
 
 Progress::Progress(const char* label, uint64_t total)
     : label_(label),
@@ -21,10 +28,21 @@ Progress::~Progress() {
 void Progress::advance(uint64_t n) {
   done_ = std::min(done_ + n, total_);
   const auto now = std::chrono::steady_clock::now();
+  if (g_lines) {
+    if (done_ < total_ && now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    print_line();
+    return;
+  }
   if (!is_terminal_ || now - begin_ < std::chrono::milliseconds(700) || now - last_ < std::chrono::milliseconds(100))
     return;
   last_ = now;
   draw();
+}
+
+void Progress::print_line() {
+  std::fprintf(stderr, "progress %llu %llu\n", static_cast<unsigned long long>(done_),
+               static_cast<unsigned long long>(total_));
 }
 
 void Progress::draw() {

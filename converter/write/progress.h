@@ -1,10 +1,14 @@
-// A progress bar on stderr, drawn only on a terminal and only when the work takes over a second.
+// Progress on stderr: a bar, drawn only on a terminal and only when the work takes over a second, or lines for programs
+// that show it their own way.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 
 namespace runnel::convert {
+
+// From now on lines "progress DONE TOTAL" in place of bars, ten a second and the last one.
+void progress_as_lines();
 
 class Progress {
  public:
@@ -16,6 +20,7 @@ class Progress {
 
  private:
   void draw();
+  void print_line();
   const char* label_;
   uint64_t total_, done_ = 0;
   bool is_terminal_, drawn_ = false;
