@@ -68,7 +68,6 @@ class Answer {
   nb::object next();
   void close();
   bool is_done() const { return is_done_; }
-  int64_t generated() const { return result_.generated; }
   nb::dict result() const { return to_dict(result_); }
 
  private:
@@ -146,9 +145,9 @@ void Answer::work() {
         return int(a.is_closed_);
       },
       this);
-  const rnl_status_code code = chat_ ? rnl_session_chat(s, chat_->get(), &o, take, this, &result_)
-                                     : rnl_session_generate(s, ids_.data(), ids_.size(), &o, take, this,
-                                                            &result_.generated);
+  const rnl_status_code code =
+      chat_ ? rnl_session_chat(s, chat_->get(), &o, take, this, &result_)
+            : rnl_session_generate(s, ids_.data(), ids_.size(), &o, take, this, &result_.generated);
   rnl_session_set_progress(s, nullptr, nullptr);
   const std::lock_guard lock(mutex_);
   code_ = code;
@@ -207,7 +206,8 @@ nb::object Answer::token() const {
     for (const rnl_logprob& p : best_) best.append(nb::make_tuple(p.id, p.logprob));
     logprobs = nb::make_tuple(chosen_.logprob, best);
   }
-  return nb::make_tuple(is_new_ ? nb::object(nb::int_(id_)) : nb::none(), to_text(text_.data(), text_.size()), logprobs);
+  return nb::make_tuple(is_new_ ? nb::object(nb::int_(id_)) : nb::none(), to_text(text_.data(), text_.size()),
+                        logprobs);
 }
 
 // (id or None, text, log-probabilities or None) of the next token; None at the end.
@@ -252,7 +252,6 @@ void define_answer(nb::module_& m) {
            nb::sig("def next(self) -> tuple[int | None, str, tuple[float, list[tuple[int, float]]] | None] | None"))
       .def("close", &Answer::close)
       .def("is_done", &Answer::is_done)
-      .def("generated", &Answer::generated)
       .def("result", &Answer::result);
   m.def(
       "generate",

@@ -88,7 +88,7 @@ nb::str detokenize(const Model& m, Ids ids, uint32_t flags) {
 }
 
 nb::str chat_text(const Model& m, Conversation::Messages messages, const nb::dict& variables, bool is_closed,
-                     int64_t now) {
+                  int64_t now) {
   const Conversation chat(std::move(messages), variables, is_closed, now);
   const rnl_model* model = m.handle.get();
   const std::vector<char> text = sized<char>([&](char* buffer, size_t capacity, size_t* size) {
@@ -185,9 +185,7 @@ void define_model(nb::module_& m) {
       .def("chat_text", chat_text)
       .def("chat_ids", chat_ids)
       .def("chat_turn", chat_turn, nb::arg("user"), nb::arg("system").none(), nb::arg("first"));
-  nb::class_<Grammar>(m, "Grammar")
-      .def("__init__", make_grammar)
-      .def("close", [](Grammar& g) { g.handle.close(); });
+  nb::class_<Grammar>(m, "Grammar").def("__init__", make_grammar).def("close", [](Grammar& g) { g.handle.close(); });
   m.attr("TEXT_NO_BOS_EOS") = int(RNL_TEXT_NO_BOS_EOS);
   m.attr("TEXT_SPECIAL") = int(RNL_TEXT_SPECIAL);
 }

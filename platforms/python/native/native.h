@@ -1,4 +1,4 @@
-// What the files of the binding share. It stands on runnel.h alone; runnel/*.py is what a person sees of it.
+// What the files of the binding share. It stands on runnel.h alone; src/runnel/*.py is what a person sees of it.
 //
 // Every call that may take long runs without the GIL. A session is used by one call at a time: another one meanwhile is
 // refused with runnel.Busy.

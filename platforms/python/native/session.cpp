@@ -173,9 +173,8 @@ nb::list run(Session& s, const std::string& program, const nb::dict& inputs, con
   Tensors<ReadOnly> in(inputs);
   Tensors<Array> out(outputs);
   Watch watch(s, std::move(progress));
-  watch.call([&] {
-    return rnl_session_run(s.handle.get(), program.c_str(), in.data(), in.size(), out.data(), out.size());
-  });
+  watch.call(
+      [&] { return rnl_session_run(s.handle.get(), program.c_str(), in.data(), in.size(), out.data(), out.size()); });
   nb::list shapes;
   for (size_t i = 0; i < out.size(); ++i) shapes.append(nb::make_tuple(out.data()[i].dtype, shape(out.data()[i])));
   return shapes;

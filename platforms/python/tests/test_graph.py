@@ -98,8 +98,7 @@ def test_recurrent_state(tmp_path):
     g = Graph("scan", context=64)
     x = g.input("x", ["T", 6])
     state = g.state("h", [6], initial=start)
-    decay = g.add(g.unary(x, kind="scale", alpha=1e-30), a)
-    g.output(g.scan(decay, x, None, state, more=[state]), "y")
+    g.output(g.scan(a, x, state, shape=["T", 6], more=[state]), "y")
     given = draw(30, 6)
     h, want = start, []
     for row in given:
@@ -129,18 +128,16 @@ def test_programs_conditions_and_results(tmp_path):
 
 def test_optional_and_named(tmp_path):
     g = Graph("optional")
-    x = g.input("x", [4])
-    bias = g.input("bias", [4], optional=True)
-    scale = g.tensor("scale", draw(4))
-    g.output(g.rms_norm(g.reshape(x, shape=[1, 4]), scale, g.reshape(bias, shape=[1, 4])), "y")
-    g.output(g.unary(x, kind="square"), "squares", optional=True)
-    try:
-        s = session(g, tmp_path)
-    except runnel.ConversionFailed as e:
-        pytest.fail(str(e))
-    with s:
+    x = g.input("x", [1, 4])
+    added = g.input("added", [1, 4], optional=True)
+    g.output(g.rms_norm(x, g.tensor("weight", np.full(4, 2.0)), added), "y")
+    g.output(g.unary(x, kind="square", name="squares"), optional=True)
+    ones = np.ones((1, 4), np.float32)
+    with session(g, tmp_path) as s:
         assert [v.optional for v in s.model.inputs()] == [False, True]
-        assert s.run({"x": np.ones(4, np.float32)}, outputs=["squares"])["squares"].tolist() == [1] * 4
+        close(s.run({"x": ones})["y"], 2 * ones)
+        close(s.run({"x": ones, "added": 3 * ones})["y"], 5 * ones)
+        assert s.run({"x": 3 * ones}, outputs=["squares"])["squares"].tolist() == [[9] * 4]
 
 
 def test_errors_are_the_converter_s(tmp_path):

@@ -36,7 +36,7 @@ def test_every_function_is_bound():
 
 def test_every_bound_function_is_used():
     """What the native module gives is reached by the package's own code."""
-    code = sources("runnel/*.py")
+    code = sources("src/runnel/*.py")
     names = {n for c in (_native.Engine, _native.Model, _native.Session, _native.Answer, _native.Grammar, _native) for n in vars(c) if not n.startswith("_")}
     assert len(names) > 40
     assert [n for n in sorted(names) if not re.search(rf"_native\b.*\.{n}\b|\bnative\.{n}\b|_native\.{n}\b", code)] == []

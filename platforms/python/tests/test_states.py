@@ -10,7 +10,7 @@ import runnel
 IDS = np.arange(3, 90, dtype=np.int32)
 
 
-@pytest.fixture(params=["tiny_llama", "tiny_mamba", "tiny_gemma3", "tiny_rwkv7"])
+@pytest.fixture(params=["tiny_llama", "tiny_mamba", "tiny_gemma3", "tiny_recurrent_gemma"])
 def model(request, models):
     return runnel.Model(models.model(request.param))
 

@@ -18,7 +18,7 @@ import os
 import re
 import struct
 import tempfile
-from typing import Any, Iterator, Mapping, Sequence, Union
+from typing import Any, Callable, Iterator, Mapping, Sequence, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -216,11 +216,11 @@ class Graph(Operators):
         write_safetensors(os.path.join(folder, "weights.safetensors"), self._tensors)
         return path
 
-    def convert(self, output: str | os.PathLike[str], **options: Argument) -> Conversion:
+    def convert(self, output: str | os.PathLike[str], *, progress: Callable[[int, int], object] | None = None, **options: Argument) -> Conversion:
         """Saves it to a scratch folder and converts that; options: those of runnel.convert."""
         with tempfile.TemporaryDirectory() as folder:
             path = self.save(folder)
-            return convert(path, output, weights_file=os.path.join(folder, "weights.safetensors"), **options)
+            return convert(path, output, weights_file=os.path.join(folder, "weights.safetensors"), progress=progress, **options)
 
     def _all_symbols(self) -> list[dict[str, str]]:
         sizes = " ".join(str(s) for p in self._programs for v, _ in p.inputs + p.values for s in v.shape)

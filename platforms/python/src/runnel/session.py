@@ -126,7 +126,8 @@ class Session:
         for n, (dtype, shape, size) in zip(wanted, shapes):
             arrays[n] = _checked(n, out[n], dtype, size) if out and n in out else np.empty(shape, _numpy(n, dtype))
         done = self._native.run(name, given, arrays, progress)
-        return {n: _cut(array, shape) for (n, array), (_, shape) in zip(arrays.items(), done)}
+        # An output of no rows is not delivered and has no type.
+        return {n: _cut(array, shape) if dtype else array for (n, array), (dtype, shape) in zip(arrays.items(), done)}
 
     def run_blocks(self, inputs: Inputs, function: Callable[[str, Array, int], object], *, program: str | None = None,
                    outputs: Sequence[str] | None = None, all_rows: bool = False, progress: Progress | None = None) -> None:
@@ -277,10 +278,9 @@ def _cut(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _lend(function: Callable[[str, Array, int], object], name: str, dtype: np.dtype[Any], shape: tuple[int, ...], memory: memoryview, first_row: int) -> None:
-    array: Any = np.frombuffer(memory, dtype).reshape(shape) if memory.nbytes else np.empty(shape, dtype)
-    function(name, array, first_row)
-    del array
-    try:
-        memory.release()
-    except BufferError:
-        raise InvalidArgument(f"{name}: a block is still used behind the function that it was lent to: keep a copy") from None
+    flat: Any = np.frombuffer(memory, dtype) if memory.nbytes else np.empty(0, dtype)
+    user = weakref.ref(flat)  # every view of the block refers to it
+    function(name, flat.reshape(shape), first_row)
+    del flat
+    if user() is not None:
+        raise InvalidArgument(f"{name}: a block is still used behind the function that it was lent to: keep a copy")
