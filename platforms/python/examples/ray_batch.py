@@ -1,7 +1,8 @@
 """Embeds or continues many texts on Ray Data workers: python ray_batch.py --model model.rnl [--texts 2000] [--task embed|generate]
 
 Each worker is a process that opens the model once and keeps it; the file's pages are shared between the workers of a machine, so a
-second worker costs its session alone. Needs `pip install "ray[data]"`. Prints texts a second with 1 and with 2 workers.
+second worker costs its session alone. Needs `pip install "ray[data]"`. Prints texts a second with 1 and with 2 workers. Ray runs workers at a low priority, which matters on
+a machine that is busy otherwise: RAY_worker_niceness=0 in the environment runs them as other programs.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def texts(count: int) -> list[dict[str, Any]]:
 def throughput(rows: list[dict[str, Any]], path: str, task: str, workers: int) -> tuple[float, list[Any]]:
     """Texts a second from the first finished batch on, without the start of Ray and its workers; and the results in order."""
     data = ray.data.from_items(rows, override_num_blocks=max(4 * workers, len(rows) // 50))
-    done = data.map_batches(Worker, fn_constructor_args=(path, task), batch_size=max(1, len(rows) // 40), concurrency=workers, num_cpus=1)
+    done = data.map_batches(Worker, fn_constructor_args=(path, task), batch_size=max(1, len(rows) // 40), num_cpus=1,
+                            compute=ray.data.ActorPoolStrategy(size=workers))
     results: list[dict[str, Any]] = []
     begin, before = 0.0, 0
     for batch in done.iter_batches(batch_size=None):
@@ -64,7 +66,7 @@ def main() -> None:
     parser.add_argument("--task", choices=("embed", "generate"), default="embed")
     given = parser.parse_args()
     rows = texts(given.texts)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     first, one = throughput(rows, given.model, given.task, 1)
     second, two = throughput(rows, given.model, given.task, 2)

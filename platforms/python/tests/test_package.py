@@ -101,7 +101,8 @@ def test_ray(tmp_path, chat_path):
 
 
 def run_ray(folder, *arguments):
-    done = subprocess.run([sys.executable, os.path.join(PYTHON, "examples", "ray_batch.py"), *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, os.path.join(PYTHON, "examples", "ray_batch.py"), *arguments], cwd=folder, capture_output=True, text=True, timeout=600,
+                          env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -43,3 +43,8 @@ __all__ = ["Answer", "Backend", "BackendInfo", "BudgetExceeded", "Busy", "Cancel
            "InvalidModel", "Memory", "Model", "ModelInfo", "NonFinite", "NotFound", "OutOfMemory", "Pooling", "Program", "Role",
            "RollbackRange", "Saved", "Session", "State", "StateInfo", "StateKind", "StateMismatch", "Stats", "Status", "Symbol",
            "SymbolKind", "Token", "Unsupported", "Value", "convert", "format_version", "graph", "saved", "set_log", "vulkan_devices"]
+
+# In messages and pickles things are called as one writes them.
+for _name in __all__:
+    if isinstance(_thing := globals()[_name], type):
+        _thing.__module__ = "runnel"
