@@ -88,9 +88,12 @@ class Answer {
 
   bool is_started_ = false, is_done_ = false;
   std::atomic<bool> is_taken_{false};  // a thread is in next()
-  std::thread thread_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  struct Link {
+    std::thread thread;
+    std::mutex mutex;
+    std::condition_variable changed;
+  };
+  std::unique_ptr<Link> link_ = std::make_unique<Link>();
   // Under the mutex.
   bool is_wanted_ = false, is_ready_ = false, is_closed_ = false, has_ended_ = false;
   int64_t fed_ = 0, to_feed_ = 0;
@@ -107,7 +110,7 @@ class Answer {
 };
 
 int Answer::take(int32_t id, const char* text, size_t size) {
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(link_->mutex);
   if (is_closed_) return 1;
   const int64_t position = rnl_session_position(session_.handle.get());
   is_new_ = position != last_position_;
@@ -116,8 +119,8 @@ int Answer::take(int32_t id, const char* text, size_t size) {
   text_.assign(text, size);
   is_wanted_ = false;
   is_ready_ = true;
-  changed_.notify_all();
-  changed_.wait(lock, [&] { return is_wanted_ || is_closed_; });
+  link_->changed.notify_all();
+  link_->changed.wait(lock, [&] { return is_wanted_ || is_closed_; });
   return is_closed_;
 }
 
@@ -140,7 +143,7 @@ void Answer::work() {
       s,
       [](void* user, int64_t done, int64_t total) {
         auto& a = *static_cast<Answer*>(user);
-        const std::lock_guard lock(a.mutex_);
+        const std::lock_guard lock(a.link_->mutex);
         a.fed_ = done, a.to_feed_ = total;
         return int(a.is_closed_);
       },
@@ -149,24 +152,23 @@ void Answer::work() {
       chat_ ? rnl_session_chat(s, chat_->get(), &o, take, this, &result_)
             : rnl_session_generate(s, ids_.data(), ids_.size(), &o, take, this, &result_.generated);
   rnl_session_set_progress(s, nullptr, nullptr);
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(link_->mutex);
   code_ = code;
   if (code != RNL_OK) message_ = rnl_last_error();
   has_ended_ = is_ready_ = true;
-  changed_.notify_all();
+  link_->changed.notify_all();
 }
 
 void Answer::start() {
-  session_.handle.get();
   if (session_.is_busy.exchange(true))
     throw Failure(kBusy,
                   "the session is in use: another thread's call, or an answer that is neither at its end nor closed");
   is_started_ = true;
-  thread_ = std::thread([this] { work(); });
+  link_->thread = std::thread([this] { work(); });
 }
 
 void Answer::end() {
-  std::thread thread = std::move(thread_);  // under the GIL, so one caller alone has it
+  std::thread thread = std::move(link_->thread);  // under the GIL, so one caller alone has it
   if (!thread.joinable()) return;
   {
     nb::gil_scoped_release release;
@@ -178,11 +180,16 @@ void Answer::end() {
 
 void Answer::close() {
   is_done_ = true;
-  if (!thread_.joinable()) return;
+  if (!link_ || !link_->thread.joinable()) return;
+  if (session_.handle.is_foreign()) {
+    // The thread is one of the process that this one was forked from: what waits for it cannot be taken down here.
+    (void)link_.release();
+    return;
+  }
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(link_->mutex);
     is_closed_ = true;
-    changed_.notify_all();
+    link_->changed.notify_all();
   }
   rnl_session* s = session_.handle.get();
   rnl_session_cancel(s);
@@ -193,8 +200,8 @@ void Answer::close() {
 // Until something is ready, or signals are to be looked at again: false. Without the GIL.
 bool Answer::wait(int64_t* done, int64_t* total) {
   nb::gil_scoped_release release;
-  std::unique_lock lock(mutex_);
-  const bool is_ready = changed_.wait_for(lock, kSignalCheck, [&] { return is_ready_; });
+  std::unique_lock lock(link_->mutex);
+  const bool is_ready = link_->changed.wait_for(lock, kSignalCheck, [&] { return is_ready_; });
   *done = fed_, *total = to_feed_;
   return is_ready;
 }
@@ -213,16 +220,17 @@ nb::object Answer::token() const {
 // (id or None, text, log-probabilities or None) of the next token; None at the end.
 nb::object Answer::next() {
   if (is_done_) return nb::none();
+  session_.handle.get();
   if (is_taken_.exchange(true)) throw Failure(kBusy, "another thread takes tokens of this answer");
   struct Taken {
     std::atomic<bool>& flag;
     ~Taken() { flag = false; }
   } taken{is_taken_};
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(link_->mutex);
     is_wanted_ = true;
     is_ready_ = has_ended_;
-    changed_.notify_all();
+    link_->changed.notify_all();
   }
   if (!is_started_) start();
   int64_t done, total, told = 0;

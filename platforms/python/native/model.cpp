@@ -37,7 +37,7 @@ void open_engine(Engine* e, int32_t threads) {
   new (e) Engine;
   rnl_engine_options o = make<rnl_engine_options>();
   o.threads = threads;
-  call([&] { return rnl_engine_create(&o, e->handle.put()); });
+  e->handle.open([&](rnl_engine** out) { return rnl_engine_create(&o, out); });
 }
 
 void open_model(Model* m, const Engine& engine, const std::string& path, bool copy,
@@ -46,14 +46,14 @@ void open_model(Model* m, const Engine& engine, const std::string& path, bool co
   rnl_model_options o = make<rnl_model_options>();
   o.copy = copy;
   o.adapter = adapter ? adapter->c_str() : nullptr;
-  rnl_engine* e = engine.handle.get();
-  call([&] { return rnl_model_open(e, path.c_str(), &o, m->handle.put()); });
+  const auto e = engine.handle.hold();
+  m->handle.open([&](rnl_model** out) { return rnl_model_open(e.get(), path.c_str(), &o, out); });
 }
 
 Model* open_memory(const Engine& engine, Bytes data) {
   auto m = std::make_unique<Model>();
-  rnl_engine* e = engine.handle.get();
-  call([&] { return rnl_model_open_memory(e, data.data(), data.size(), m->handle.put()); });
+  const auto e = engine.handle.hold();
+  m->handle.open([&](rnl_model** out) { return rnl_model_open_memory(e.get(), data.data(), data.size(), out); });
   m->memory = nb::cast(data);
   return m.release();
 }
@@ -67,8 +67,8 @@ nb::dict info(const Model& m) {
 nb::dict plan(const Model& m, const nb::dict& given) {
   const rnl_session_options options = read_options<rnl_session_options>(given);
   rnl_memory memory = make<rnl_memory>();
-  const rnl_model* model = m.handle.get();
-  call([&] { return rnl_session_plan(model, &options, &memory); });
+  const auto model = m.handle.hold();
+  call([&] { return rnl_session_plan(model.get(), &options, &memory); });
   return to_dict(memory);
 }
 
@@ -114,10 +114,11 @@ std::vector<int32_t> chat_turn(const Model& m, const std::string& user, const st
   });
 }
 
-void make_grammar(Grammar* g, const Model& m, const std::string& text) {
+void make_grammar(Grammar* g, nb::object model, const std::string& text) {
   new (g) Grammar;
-  const rnl_model* model = m.handle.get();
-  call([&] { return rnl_grammar_create(model, text.data(), text.size(), g->handle.put()); });
+  const auto m = nb::cast<const Model&>(model).handle.hold();
+  g->model = std::move(model);
+  g->handle.open([&](rnl_grammar** out) { return rnl_grammar_create(m.get(), text.data(), text.size(), out); });
 }
 
 }  // namespace
@@ -150,7 +151,7 @@ void define_model(nb::module_& m) {
       .def("__init__", open_model, nb::arg("engine"), nb::arg("path"), nb::arg("copy"), nb::arg("adapter").none())
       .def_static("open_memory", open_memory, nb::rv_policy::take_ownership)
       .def("close", [](Model& self) { self.handle.close(); })
-      .def("verify", [](const Model& self) { call([h = self.handle.get()] { return rnl_model_verify(h); }); })
+      .def("verify", [](const Model& self) { call([h = self.handle.hold()] { return rnl_model_verify(h.get()); }); })
       .def("info", info)
       .def("plan", plan)
       .def("programs",

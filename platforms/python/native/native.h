@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -65,27 +66,39 @@ class Handle {
   explicit Handle(const char* what) : what_(what) {}
   Handle(const Handle&) = delete;
   ~Handle() { close(); }
+  // make(&handle) gives a status.
+  template <class Fn>
+  void open(Fn make) {
+    T* made = nullptr;
+    call([&] { return make(&made); });
+    handle_ = std::shared_ptr<T>(made, [pid = pid_](T* handle) {
+      if (pid == ::getpid()) destroy(handle);
+    });
+  }
   T* get() const {
     if (!handle_) throw Failure(RNL_INVALID_ARGUMENT, std::string("the ") + what_ + " is closed");
-    if (pid_ != ::getpid())
+    if (is_foreign())
       throw Failure(RNL_INVALID_ARGUMENT, std::string("the ") + what_ +
                                               " belongs to the process that this one was forked from: open it here, or "
                                               "start processes with the method \"spawn\"");
+    return handle_.get();
+  }
+  // For calls without the GIL: it stays while they run, whoever closes it meanwhile.
+  std::shared_ptr<T> hold() const {
+    get();
     return handle_;
   }
-  T** put() { return &handle_; }
   bool is_closed() const { return !handle_; }
+  bool is_foreign() const { return pid_ != ::getpid(); }
   void close() {
-    T* handle = handle_;
-    handle_ = nullptr;
-    if (!handle || pid_ != ::getpid()) return;
+    std::shared_ptr<T> last = std::move(handle_);
     nb::gil_scoped_release release;
-    destroy(handle);
+    last.reset();
   }
 
  private:
   const char* what_;
-  T* handle_ = nullptr;
+  std::shared_ptr<T> handle_;
   pid_t pid_ = ::getpid();
 };
 
@@ -99,6 +112,7 @@ struct Model {
 };
 
 struct Grammar {
+  nb::object model;
   Handle<rnl_grammar, rnl_grammar_destroy> handle{"grammar"};
 };
 

@@ -120,24 +120,24 @@ void* lent(const nb::object& memory, size_t needed) {
 void create(Session* s, nb::object model, const nb::dict& given, nb::object state_memory, nb::object arena_memory) {
   new (s) Session;
   rnl_session_options options = read_options<rnl_session_options>(given);
-  const rnl_model* m = nb::cast<const Model&>(model).handle.get();
+  const auto m = nb::cast<const Model&>(model).handle.hold();
   if (!state_memory.is_none() || !arena_memory.is_none()) {
     rnl_memory memory = make<rnl_memory>();
-    call([&] { return rnl_session_plan(m, &options, &memory); });
+    call([&] { return rnl_session_plan(m.get(), &options, &memory); });
     options.state_memory = lent(state_memory, memory.state);
     options.arena_memory = lent(arena_memory, memory.arena);
   }
   s->model = std::move(model);
   s->state_memory = std::move(state_memory);
   s->arena_memory = std::move(arena_memory);
-  call([&] { return rnl_session_create(m, &options, s->handle.put()); });
+  s->handle.open([&](rnl_session** out) { return rnl_session_create(m.get(), &options, out); });
 }
 
 Session* fork(Session& s) {
   Using use(s);
   auto copy = std::make_unique<Session>();
   copy->model = s.model;
-  call([&] { return rnl_session_fork(s.handle.get(), copy->handle.put()); });
+  copy->handle.open([&](rnl_session** out) { return rnl_session_fork(s.handle.get(), out); });
   return copy.release();
 }
 

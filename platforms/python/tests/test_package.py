@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -78,14 +79,22 @@ def run(code, folder, **environment):
     return done.stdout
 
 
-def test_readme(tmp_path, chat_path):
-    """Its Python blocks, one after the other, with a small model in the place of the reader's."""
+def readme(language):
     with open(os.path.join(PYTHON, "README.md")) as f:
-        blocks = re.findall(r"```python\n(.*?)```", f.read(), re.S)
-    assert len(blocks) >= 6
-    os.symlink(chat_path, tmp_path / "model.rnl")
-    os.symlink(os.path.join(REPOSITORY, "tests", "goldens", "tiny_llama"), tmp_path / "checkpoint")
-    assert run("\n".join(blocks), tmp_path)
+        return re.findall(rf"```{language}\n(.*?)```", f.read(), re.S)
+
+
+def test_readme(tmp_path, chat_path):
+    """Its Python blocks, one after the other, and what it types in the shell, with a small model in the place of the reader's."""
+    shutil.copy(chat_path, tmp_path / "model.rnl")
+    shutil.copytree(os.path.join(REPOSITORY, "tests", "goldens", "tiny_llama"), tmp_path / "checkpoint")
+    assert len(readme("python")) >= 6
+    assert run("\n".join(readme("python")), tmp_path)
+    commands = [block for block in readme("bash") if "python -m runnel" in block]
+    assert len(commands) == 1
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(["bash", "-e", "-c", commands[0]], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PATH": path})
+    assert done.returncode == 0 and "memory" in done.stdout, done.stdout + done.stderr
 
 
 def test_notebook(tmp_path, chat_path):
@@ -110,9 +119,8 @@ def run_ray(folder, *arguments):
 @pytest.mark.slow
 def test_types_hold(tmp_path):
     """The package and what its users write, by mypy in its strict mode."""
-    with open(os.path.join(PYTHON, "README.md")) as f:
-        (tmp_path / "readme.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", f.read(), re.S)))
-    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "-p", "runnel"], cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / "readme.py").write_text("\n".join(readme("python")))
+    done = subprocess.run([sys.executable, "-m", "mypy", "--config-file", os.path.join(PYTHON, "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"), "-p", "runnel"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     done = subprocess.run([sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "readme.py"), os.path.join(PYTHON, "examples", "notebook.py")],
                           cwd=tmp_path, capture_output=True, text=True)

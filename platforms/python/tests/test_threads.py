@@ -15,6 +15,7 @@ import pytest
 import runnel
 
 PROMPT = [3, 4, 5]
+ENDLESS = dict(ignore_end=True, max_tokens=10 ** 9)
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def take_all(answer):
 
 
 def test_cancel_generate_from_another_thread(endless):
-    answer = endless.generate(PROMPT, ignore_end=True)
+    answer = endless.generate(PROMPT, **ENDLESS)
     timer = later(endless.cancel)
     with pytest.raises(runnel.Cancelled):
         take_all(answer)
@@ -59,7 +60,7 @@ def test_cancel_run_from_another_thread(endless):
 
 
 def test_cancel_between_pieces(endless):
-    answer = endless.generate(PROMPT, ignore_end=True)
+    answer = endless.generate(PROMPT, **ENDLESS)
     next(answer)
     endless.cancel()
     with pytest.raises(runnel.Cancelled):
@@ -89,7 +90,7 @@ def test_python_runs_meanwhile(endless):
 
 
 def test_in_use(endless):
-    answer = endless.generate(PROMPT, ignore_end=True)
+    answer = endless.generate(PROMPT, **ENDLESS)
     next(answer)
     for call in (endless.reset, endless.snapshot, endless.fork, lambda: endless.rollback(1), lambda: endless.run({"ids": PROMPT}),
                  lambda: next(endless.generate(PROMPT)), lambda: endless.save("x")):
@@ -114,7 +115,7 @@ def test_in_use(endless):
 
 
 def test_closed_by_another_thread(endless):
-    answer = endless.generate(PROMPT, ignore_end=True)
+    answer = endless.generate(PROMPT, **ENDLESS)
     timer = later(answer.close)
     take_all(answer)
     timer.join()
@@ -122,7 +123,7 @@ def test_closed_by_another_thread(endless):
     endless.reset()
 
 
-@pytest.mark.parametrize("work", [lambda s: take_all(s.generate(PROMPT, ignore_end=True)), lambda s: s.run({"ids": np.zeros(1 << 20, np.int32)}),
+@pytest.mark.parametrize("work", [lambda s: take_all(s.generate(PROMPT, **ENDLESS)), lambda s: s.run({"ids": np.zeros(1 << 20, np.int32)}),
                                   lambda s: next(s.generate(np.zeros(1 << 20, np.int32)))])
 def test_ctrl_c(endless, work):
     timer = later(lambda: os.kill(os.getpid(), signal.SIGINT), 0.5)
@@ -163,6 +164,25 @@ def test_closed_in_any_order(chat_path):
             objects[i].close()
 
 
+def test_closed_during_calls(mamba_path):
+    """A model that one thread closes stays for the calls of others that run."""
+    for _ in range(50):
+        model = runnel.Model(mamba_path)
+        threads = [threading.Thread(target=lambda: [refused_or_done(model.verify), refused_or_done(lambda: runnel.Session(model))]) for _ in range(3)]
+        for t in threads:
+            t.start()
+        model.close()
+        for t in threads:
+            t.join()
+
+
+def refused_or_done(call):
+    try:
+        call()
+    except runnel.InvalidArgument as e:
+        assert "is closed" in str(e)
+
+
 def resident():
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -191,16 +211,19 @@ def test_forked_process(chat_path):
 import os, runnel
 model = runnel.Model({chat_path!r})
 session = runnel.Session(model)
-next(session.generate("Hello", max_tokens=2))
+answer = session.generate("Hello", max_tokens=9)
+next(answer)
 if os.fork() == 0:
     try:
         session.reset()
     except runnel.InvalidArgument as e:
         assert "forked" in str(e)
+        del answer, session, model
         print(next(runnel.Session(runnel.Model({chat_path!r})).generate("Hello")), flush=True)
         os._exit(7)
     os._exit(1)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+assert len(answer.tokens) < 9 and list(answer) and len(answer.tokens) == 9
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout and not done.stderr, done.stderr

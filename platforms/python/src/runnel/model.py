@@ -153,9 +153,6 @@ class Grammar:
         """Answers are any JSON value."""
         return cls(model, _native.json_grammar())
 
-    def close(self) -> None:
-        self._native.close()
-
 
 def _value(given: dict[str, Any]) -> Value:
     return Value(**{**given, "dtype": DType(given["dtype"]), "role": Role(given["role"])})
