@@ -18,7 +18,6 @@ set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME runnel)
 set(CPACK_PACKAGE_VENDOR "The Runnel authors")
 set(CPACK_PACKAGE_DESCRIPTION "Runnel runs language models inside programs on phones, Raspberry Pis and other small machines:\none file for each model, which is mapped and not read, and memory that is counted to the byte before\nanything is loaded.")
-set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "language models with bounded memory")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_PACKAGE_DIRECTORY ${PROJECT_BINARY_DIR}/packages)
 set(CPACK_STRIP_FILES ON)
@@ -34,13 +33,12 @@ set(CPACK_DEBIAN_PACKAGE_MAINTAINER "${RUNNEL_MAINTAINER}")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 
-# The library's loader finds it once ldconfig has run.
-file(WRITE ${PROJECT_BINARY_DIR}/triggers "activate-noawait ldconfig\n")
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/triggers)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_GENERATE_SHLIBS ON)
+# With these the library's package also runs ldconfig when it is installed.
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "${library} (= ${PROJECT_VERSION})")
 if(CMAKE_CROSSCOMPILING)
-  # The machine that builds has no packages of the other architecture to look them up in. These are Debian 12's; platforms/linux/debs.py holds them
+  # The machine that builds has no packages of the other architecture to look them up in. These are Debian 12's; platforms/linux/debs_test.py holds them
   # against what the files ask for.
   foreach(component LIBRARY PROGRAMS EXAMPLES)
     set(CPACK_DEBIAN_${component}_PACKAGE_DEPENDS "libc6 (>= 2.36), libgcc-s1 (>= 3.4), libstdc++6 (>= 12)")

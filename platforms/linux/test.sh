@@ -15,7 +15,7 @@ for argument in "$@"; do
     *) build=$argument ;;
   esac
 done
-needed=(cmake ninja python3 dpkg-deb dpkg-shlibdeps readelf flatc)
+needed=(cmake ninja python3 file dpkg-deb dpkg-shlibdeps readelf flatc)
 [ $all -eq 0 ] || needed+=(aarch64-linux-gnu-g++ arm-linux-gnueabihf-g++ qemu-aarch64-static debootstrap)
 for tool in "${needed[@]}"; do
   command -v "$tool" >/dev/null || { echo "linux: left out: $tool is missing (bash tests/install.sh build checks packages)"; exit 77; }
