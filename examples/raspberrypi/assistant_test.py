@@ -161,7 +161,7 @@ class Assistant(Case):
             service.end(signal.SIGTERM if i == 1 else signal.SIGKILL)  # the third finds a state, of two
         self.assertEqual(said[1], wanted[0])
         service = Service(model, "--tokens", "40", "--state", folder)
-        self.assertIn("restored", service.end())
+        self.assertIn("restored", service.end(None))
 
     def until_kept(self, folder, said):
         """The messages are written behind the answer."""
