@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Colours a file by the kind of content of each character:
 #   bash examples/typeseg/run.sh [FILE]            FILE: default a page with CSS, JavaScript, SQL and Python in it
+#   bash examples/typeseg/run.sh --model           only makes build/typeseg/typeseg.rnl and labels.txt
 #   bash examples/typeseg/run.sh --check           labels and logits against the package's own NumPy code
 # Gets the typeseg 0.2.7 package (Apache-2.0, 1.36 million weights) from PyPI, converts it, builds the example.
 set -euo pipefail
@@ -23,6 +24,7 @@ if [ ! -f "$build/typeseg.rnl" ] || [ build/release/bin/runnel-convert -nt "$bui
   done
   cp "$build/typeseg-f32.rnl" "$build/typeseg.rnl"
 fi
+[ "${1:-}" != --model ] || exit 0
 cmake -S examples/typeseg -B "$build/program" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_COMPILER=clang >/dev/null
 cmake --build "$build/program" --target typeseg >&2
 if [ "${1:-}" = --check ]; then

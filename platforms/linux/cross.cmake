@@ -15,7 +15,11 @@ foreach(tool IN ITEMS ar ranlib nm strip objcopy objdump readelf)
   string(TOUPPER CMAKE_${tool} variable)
   set(${variable} ${triple}-${tool})
 endforeach()
-# Static programs run under user-mode emulation and on any distribution.
-set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
+# Static programs run under user-mode emulation and on any distribution. Those of packages are not: the Vulkan loader is opened by name, with the
+# C library of the machine that it is on.
+option(RUNNEL_STATIC_PROGRAMS "Link programs statically in cross builds" ON)
+if(RUNNEL_STATIC_PROGRAMS)
+  set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
+endif()
 # Without a CPU's name the emulator offers everything that a kernel may ask for; QEMU_CPU in the environment of ctest names another one.
-set(CMAKE_CROSSCOMPILING_EMULATOR ${emulator} CACHE STRING "Runs target programs on this machine")
+set(CMAKE_CROSSCOMPILING_EMULATOR ${emulator};-L;/usr/${triple} CACHE STRING "Runs target programs on this machine")

@@ -19,7 +19,7 @@ static_assert(int(Code::kInternal) == RNL_INTERNAL && int(Code::kNonFinite) == R
               int(Code::kContextFull) == RNL_CONTEXT_FULL);
 static_assert(int(DType::kI64) == RNL_I64 && int(DType::kQ8) == RNL_Q8);
 
-rnl_memory to_memory(const MemoryReport& m) {
+rnl_memory to_memory(const MemoryReport& m, const rnl_model& model) {
   rnl_memory out{};
   out.weights = m.weights;
   out.state = m.state;
@@ -27,6 +27,7 @@ rnl_memory to_memory(const MemoryReport& m) {
   out.packed = m.packed;
   out.tokenizer = m.tokenizer;
   out.fixed = m.fixed;
+  out.anonymous = m.state + m.arena + m.packed + m.fixed + (model.is_copy ? model.model->file_bytes() : 0);
   return out;
 }
 
@@ -185,6 +186,7 @@ rnl_status_code rnl_model_open(rnl_engine* engine, const char* path, const rnl_m
   if (!m) return report(Status::make(Code::kOutOfMemory, "%s: no memory for the model", path));
   m->engine = Use<rnl_engine>(engine);
   m->model = std::move(opened.value());
+  m->is_copy = o.copy != 0;
   *model = m;
   return RNL_OK;
 }
@@ -248,7 +250,7 @@ rnl_status_code rnl_session_plan(const rnl_model* model, const rnl_session_optio
   o.threads = thread_pool_size(model->engine->pool);
   auto plan = make_plan(*model->model, o);
   if (!plan.is_ok()) return report(plan.take_status());
-  return report(write_struct(memory, to_memory(Session::memory_of(plan.value())), "memory"));
+  return report(write_struct(memory, to_memory(Session::memory_of(plan.value()), *model), "memory"));
 }
 
 rnl_status_code rnl_session_create(const rnl_model* model, const rnl_session_options* options, rnl_session** session) {
@@ -275,7 +277,7 @@ void rnl_session_destroy(rnl_session* session) {
 
 rnl_status_code rnl_session_get_memory(const rnl_session* session, rnl_memory* memory) {
   if (!session) return report(null_argument("session"));
-  return report(write_struct(memory, to_memory(session->session->memory()), "memory"));
+  return report(write_struct(memory, to_memory(session->session->memory(), *session->owner), "memory"));
 }
 
 void rnl_session_get_backend(const rnl_session* session, rnl_backend_info* info) {

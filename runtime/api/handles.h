@@ -62,6 +62,7 @@ struct rnl_engine : runnel::Counted {
 struct rnl_model : runnel::Counted {
   runnel::Use<rnl_engine> engine;
   std::unique_ptr<runnel::Model> model;
+  bool is_copy = false;  // read into memory instead of mapped
   // What the grammars of this model share, made with the first of them.
   mutable std::mutex order_mutex;
   mutable std::unique_ptr<runnel::TokenOrder> order;

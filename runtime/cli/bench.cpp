@@ -93,19 +93,30 @@ std::string kv_name(const rnl::Model& model, const rnl_session_options& options)
   return dtype == RNL_F32 ? "f32" : dtype == RNL_F16 ? "f16" : dtype == RNL_Q8 ? "q8" : std::to_string(dtype);
 }
 
+// A line's number in a file of Linux's about this process, 0 where there is none.
+uint64_t bytes_of(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (line.compare(0, name.size(), name) == 0) return std::strtoull(line.c_str() + name.size(), nullptr, 10) * 1024;
+  return 0;
+}
+
+// What no file stands behind, in memory and swapped out.
+uint64_t anonymous_bytes() {
+  return bytes_of("/proc/self/smaps_rollup", "Anonymous:") + bytes_of("/proc/self/smaps_rollup", "Swap:");
+}
+
 // The process's own peak: what getrusage tells goes over fork and exec, so it may be the parent's.
 uint64_t peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.compare(0, 6, "VmHWM:") == 0) return std::strtoull(line.c_str() + 6, nullptr, 10) * 1024;
+  if (const uint64_t bytes = bytes_of("/proc/self/status", "VmHWM:")) return bytes;
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   return uint64_t(usage.ru_maxrss) * 1024;
 }
 
 json memory_json(const rnl_memory& m) {
-  return {{"weights", m.weights}, {"state", m.state},         {"arena", m.arena},
-          {"packed", m.packed},   {"tokenizer", m.tokenizer}, {"fixed", m.fixed}};
+  return {{"weights", m.weights},     {"state", m.state}, {"arena", m.arena},        {"packed", m.packed},
+          {"tokenizer", m.tokenizer}, {"fixed", m.fixed}, {"anonymous", m.anonymous}};
 }
 
 json device_of(const rnl::Session& session) {
@@ -114,6 +125,7 @@ json device_of(const rnl::Session& session) {
   rnl_session_get_backend(session.get(), &b);
   return {{"name", b.device},
           {"bytes", b.device_bytes},
+          {"imported_bytes", b.imported_bytes},
           {"driver_ms", double(b.driver_ns) / 1e6},
           {"pipeline_ms", double(b.pipeline_ns) / 1e6},
           {"pipelines", b.pipelines},
@@ -134,6 +146,8 @@ int cmd_bench(const Options& o) {
   json device;
   int few = 0;
   uint64_t token_bytes = 0, peak = 0;
+  const uint64_t anonymous_before = anonymous_bytes();
+  int64_t anonymous = 0;
   double gb_per_s = 0;
   std::vector<int32_t> ids;
   for (int r = 0; r < o.repeat; ++r) {
@@ -177,6 +191,7 @@ int cmd_bench(const Options& o) {
     few = token_threads(session.get());
     if (r + 1 == o.repeat) {
       peak = peak_bytes();  // reading all weights comes after it
+      anonymous = int64_t(anonymous_bytes()) - int64_t(anonymous_before);
       if (token_bytes > 0) gb_per_s = read_gb_per_s(session.get());
     }
     rnl_memory m{};
@@ -195,6 +210,7 @@ int cmd_bench(const Options& o) {
                 {"load_ms", median(load_ms)},
                 {"first_token_ms", median(first_ms)},
                 {"peak_bytes", peak},
+                {"anonymous_bytes", anonymous},
                 {"planned_bytes", planned},
                 {"threads", threads},
                 {"backend", o.backend},
@@ -219,8 +235,9 @@ int cmd_bench(const Options& o) {
   if (token_bytes > 0)
     std::printf("weights are read at %.1f GB/s, a token reads %.2f MB: decode reaches %.0f%% of what memory allows\n",
                 gb_per_s, double(token_bytes) / 1e6, bound_share * 100);
-  std::printf("load %.2f ms, first token %.1f ms, peak memory %.1f MB\n", median(load_ms), median(first_ms),
-              double(peak) / 1e6);
+  std::printf("load %.2f ms, first token %.1f ms, peak memory %.1f MB, of it anonymous %.1f MB (planned %.1f MB)\n",
+              median(load_ms), median(first_ms), double(peak) / 1e6, double(anonymous) / 1e6,
+              planned["anonymous"].get<double>() / 1e6);
   return 0;
 }
 

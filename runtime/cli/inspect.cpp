@@ -61,7 +61,8 @@ json describe(const rnl_memory& m) {
           {"packed", m.packed},
           {"tokenizer", m.tokenizer},
           {"fixed", m.fixed},
-          {"total", m.weights + m.state + m.arena + m.packed + m.tokenizer + m.fixed}};
+          {"total", m.weights + m.state + m.arena + m.packed + m.tokenizer + m.fixed},
+          {"anonymous", m.anonymous}};
 }
 
 json describe(const rnl::Model& model, const PlanReport& plan, const rnl_memory& memory) {
@@ -110,7 +111,7 @@ void print_text(const json& d) {
   if (d.contains("adapter_bytes")) std::printf("adapter  %llu bytes\n", d["adapter_bytes"].get<unsigned long long>());
   std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(),
               d["chunk"].get<long long>());
-  for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total"})
+  for (const char* part : {"weights", "state", "arena", "packed", "tokenizer", "fixed", "total", "anonymous"})
     std::printf("  %-10s %14llu\n", part, b[part].get<unsigned long long>());
   std::printf("\nstates\n");
   for (const json& s : d["states"]) {
@@ -119,8 +120,9 @@ void print_text(const json& d) {
                 shown(s["dtype"]).c_str(), dims_text(shape).c_str(), s["bytes"].get<unsigned long long>());
   }
   if (d.contains("device"))
-    std::printf("\nVulkan device %s: %llu bytes of buffers\n", shown(d["device"]["name"]).c_str(),
-                d["device"]["bytes"].get<unsigned long long>());
+    std::printf("\nVulkan device %s: %llu bytes of buffers, %llu of them the file's own pages\n",
+                shown(d["device"]["name"]).c_str(), d["device"]["bytes"].get<unsigned long long>(),
+                d["device"]["imported_bytes"].get<unsigned long long>());
   std::printf("\nweights\n");
   for (const json& t : d["tensors"]) {
     const auto shape = t["shape"].get<std::vector<int64_t>>();
@@ -167,7 +169,7 @@ int cmd_inspect(const Options& o) {
     rnl_backend_info b{};
     b.struct_size = sizeof b;
     rnl_session_get_backend(session.get(), &b);
-    d["device"] = {{"name", b.device}, {"bytes", b.device_bytes}};
+    d["device"] = {{"name", b.device}, {"bytes", b.device_bytes}, {"imported_bytes", b.imported_bytes}};
   }
   if (o.verify) d["verified"] = true;
   if (o.json) {

@@ -1,5 +1,6 @@
 // The C interface from outside: handles, options of older callers, messages, null arguments.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -224,7 +225,32 @@ TEST_F(CApi, PlansBeforeAllocating) {
   ASSERT_EQ(rnl_session_get_memory(session, &real), RNL_OK);
   EXPECT_EQ(std::memcmp(&planned, &real, sizeof real), 0);
   EXPECT_GT(planned.state, 0u);
+  EXPECT_EQ(planned.anonymous, planned.state + planned.arena + planned.packed + planned.fixed);
   rnl_session_destroy(session);
+}
+
+// A file that is mapped can be dropped from memory and read again, one that was copied cannot.
+TEST_F(CApi, ACopiedFileIsAnonymous) {
+  const std::string path = ::testing::TempDir() + "runnel_copied_" + std::to_string(getpid()) + ".rnl";
+  FILE* file = std::fopen(path.c_str(), "wb");
+  ASSERT_TRUE(file);
+  ASSERT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());
+  std::fclose(file);
+  uint64_t anonymous[2];
+  for (int copy = 0; copy < 2; ++copy) {
+    rnl_model_options o{};
+    o.struct_size = sizeof o;
+    o.copy = copy;
+    rnl_model* opened = nullptr;
+    ASSERT_EQ(rnl_model_open(engine, path.c_str(), &o, &opened), RNL_OK) << rnl_last_error();
+    rnl_memory m{};
+    m.struct_size = sizeof m;
+    ASSERT_EQ(rnl_session_plan(opened, nullptr, &m), RNL_OK);
+    anonymous[copy] = m.anonymous;
+    rnl_model_close(opened);
+  }
+  EXPECT_EQ(anonymous[1], anonymous[0] + bytes.size());
+  std::remove(path.c_str());
 }
 
 TEST_F(CApi, OlderCallersHaveShorterStructs) {

@@ -245,6 +245,9 @@ typedef struct rnl_memory {
   uint64_t packed;    /* copies of weights made for a library */
   uint64_t tokenizer; /* mapped vocabulary */
   uint64_t fixed;     /* tables of model, plan and session */
+  uint64_t anonymous; /* of these, what no file stands behind, so that the system can only swap it: state, arena, packed
+                         and fixed; weights and tokenizer too where rnl_model_options.copy read them. Memory that the
+                         caller lends counts. Device memory (rnl_backend_info) comes on top */
 } rnl_memory;
 
 /* The exact sizes that a session with these options will have; nothing is allocated for it. options may be null. */

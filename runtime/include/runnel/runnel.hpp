@@ -191,6 +191,12 @@ class Session {
     return code;
   }
   rnl_session* get() const { return handle_.get(); }
+  rnl_memory memory() const {
+    rnl_memory m{};
+    m.struct_size = sizeof m;
+    rnl_session_get_memory(handle_.get(), &m);
+    return m;
+  }
   int64_t position() const { return rnl_session_position(handle_.get()); }
   void reset() { rnl_session_reset(handle_.get()); }
   Status recover() { return rnl_session_recover(handle_.get()); }
@@ -215,6 +221,12 @@ class Session {
       return 0;
     };
     return rnl_session_chat(handle_.get(), &chat, &options, append, answer, result);
+  }
+  // The same with the answer's text as it comes: token(text, bytes) returns whether to go on.
+  template <class Token>
+  Status chat_stream(const rnl_chat& chat, const rnl_generate_options& options, Token token, rnl_chat_result* result = nullptr) {
+    const auto call = [](void* user, int32_t, const char* text, size_t size) { return int(!(*static_cast<Token*>(user))(text, size)); };
+    return rnl_session_chat(handle_.get(), &chat, &options, call, &token, result);
   }
   // The embedding of a text's ids; see rnl_session_embed. options may be null.
   Status embed(const std::vector<int32_t>& ids, std::vector<float>* embedding, size_t width, const rnl_embed_options* options = nullptr) {
