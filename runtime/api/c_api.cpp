@@ -328,7 +328,7 @@ rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* prog
 
 rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count,
                                 rnl_tensor* outputs, size_t output_count) {
-  return call_session(session, [&](Session& s) {
+  return run_session(session, [&](Session& s) {
     IoTensor in[kMaxIo], out[kMaxIo];
     RNL_TRY(to_io(inputs, input_count, false, in));
     RNL_TRY(to_io(outputs, output_count, true, out));
@@ -345,7 +345,7 @@ rnl_status_code rnl_session_run(rnl_session* session, const char* program, const
 rnl_status_code rnl_session_run_named_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs,
                                              size_t input_count, const char* const* outputs, size_t output_count,
                                              int32_t all_rows, rnl_output_fn output, void* user) {
-  return call_session(session, [&](Session& s) -> Status {
+  return run_session(session, [&](Session& s) -> Status {
     if (!output) return null_argument("output");
     IoTensor in[kMaxIo];
     RNL_TRY(to_io(inputs, input_count, false, in));
@@ -368,7 +368,7 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
 
 rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count,
                                   const rnl_embed_options* options, float* embedding, size_t capacity) {
-  return call_session(session, [&](Session& s) {
+  return run_session(session, [&](Session& s) {
     if ((!ids && count) || !embedding) return null_argument("ids or embedding");
     rnl_embed_options o;
     RNL_TRY(read_options(options, &o, "embed options"));

@@ -389,6 +389,59 @@ runnel::test::ModelBuilder table_model() {
   return b;
 }
 
+// A language model of two operators: the next token is that of the highest entry in the token's row.
+AlignedBytes counting_model() {
+  runnel::test::ModelBuilder b;
+  b.add_input("ids", {"T"}, runnel::format::DType::i32, runnel::format::Role::tokens);
+  b.add_input("rows", {"R"}, runnel::format::DType::i32, runnel::format::Role::rows);
+  b.add_tensor("table", {3, 3}, {0, 1, 0, 0, 0, 1, 1, 0, 0});
+  b.add_value("h", {"T", "3"});
+  b.add_value("logits", {"R", "3"});
+  b.add_op("embedding", {"ids", "table"}, {"h"}).attrs.Set(runnel::format::EmbeddingAttrsT{});
+  b.add_op("gather_rows", {"h", "rows"}, {"logits"});
+  b.program().outputs = {"logits"};
+  return AlignedBytes(b.build());
+}
+
+TEST(CApiGenerate, ACancelReachesAnAnswerWheneverItComes) {
+  AlignedBytes bytes = counting_model();
+  rnl_engine* engine = nullptr;
+  rnl_model* model = nullptr;
+  ASSERT_EQ(rnl_engine_create(nullptr, &engine), RNL_OK);
+  ASSERT_EQ(rnl_model_open_memory(engine, bytes.data(), bytes.size(), &model), RNL_OK) << rnl_last_error();
+  struct At {
+    rnl_session* session = nullptr;
+    int operators = 0, cancels_behind = 0;
+  } at;
+  rnl_session_options o = rnl::session_options();
+  o.context = 256;
+  ASSERT_EQ(rnl_session_create(model, &o, &at.session), RNL_OK) << rnl_last_error();
+  const auto count_operators = [](void* user, const char*, const char*, uint64_t, uint64_t) {
+    At& a = *static_cast<At*>(user);
+    if (++a.operators == a.cancels_behind) rnl_session_cancel(a.session);
+  };
+  rnl_session_set_trace(at.session, count_operators, &at);
+  rnl_generate_options g{};
+  g.struct_size = sizeof g, g.sampling.struct_size = sizeof g.sampling;
+  g.max_tokens = 6;
+  const auto generate = [&](int cancels_behind) {
+    at.operators = 0, at.cancels_behind = cancels_behind;
+    const int32_t ids[] = {0, 1};
+    return rnl_session_generate(at.session, ids, 2, &g, nullptr, nullptr, nullptr);
+  };
+  ASSERT_EQ(generate(0), RNL_OK) << rnl_last_error();
+  const int all = at.operators;
+  ASSERT_GE(all, 12);
+  // Also behind the last operator of a token, where nothing of its pass looks any more.
+  for (int n = 1; n <= all - 2; ++n) EXPECT_EQ(generate(n), RNL_CANCELLED) << n << " of " << all;
+  // One that comes too late is forgotten with its call.
+  EXPECT_EQ(generate(all), RNL_OK);
+  EXPECT_EQ(generate(0), RNL_OK);
+  rnl_session_destroy(at.session);
+  rnl_model_close(model);
+  rnl_engine_destroy(engine);
+}
+
 TEST(CApiEmbed, PoolsRowsAsTheModelOrTheCallerSays) {
   AlignedBytes bytes(table_model().build());
   rnl_engine* engine = nullptr;
