@@ -330,7 +330,7 @@ rnl_status_code rnl_session_output_shapes(rnl_session* session, const char* prog
 
 rnl_status_code rnl_session_run(rnl_session* session, const char* program, const rnl_tensor* inputs, size_t input_count,
                                 rnl_tensor* outputs, size_t output_count) {
-  return call_session(session, [&](Session& s) {
+  return run_session(session, [&](Session& s) {
     IoTensor in[kMaxIo], out[kMaxIo];
     RNL_TRY(to_io(inputs, input_count, false, in));
     RNL_TRY(to_io(outputs, output_count, true, out));
@@ -347,7 +347,7 @@ rnl_status_code rnl_session_run(rnl_session* session, const char* program, const
 rnl_status_code rnl_session_run_named_blocks(rnl_session* session, const char* program, const rnl_tensor* inputs,
                                              size_t input_count, const char* const* outputs, size_t output_count,
                                              int32_t all_rows, rnl_output_fn output, void* user) {
-  return call_session(session, [&](Session& s) -> Status {
+  return run_session(session, [&](Session& s) -> Status {
     if (!output) return null_argument("output");
     IoTensor in[kMaxIo];
     RNL_TRY(to_io(inputs, input_count, false, in));
@@ -370,7 +370,7 @@ rnl_status_code rnl_session_run_blocks(rnl_session* session, const char* program
 
 rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* ids, size_t count,
                                   const rnl_embed_options* options, float* embedding, size_t capacity) {
-  return call_session(session, [&](Session& s) {
+  return run_session(session, [&](Session& s) {
     if ((!ids && count) || !embedding) return null_argument("ids or embedding");
     rnl_embed_options o;
     RNL_TRY(read_options(options, &o, "embed options"));
@@ -393,6 +393,12 @@ void rnl_session_set_top_logits(rnl_session* session, int32_t k) {
 int64_t rnl_session_position(const rnl_session* session) { return session ? session->session->position() : 0; }
 void rnl_session_reset(rnl_session* session) {
   if (session && !session->is_busy) session->session->reset();
+}
+rnl_status_code rnl_session_trim(rnl_session* session) {
+  return call_session(session, [](Session& s) {
+    s.trim();
+    return Status::ok();
+  });
 }
 rnl_status_code rnl_session_recover(rnl_session* session) {
   return call_session(session, [](Session& s) { return s.recover(); });

@@ -167,7 +167,7 @@ rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, s
                                      const rnl_generate_options* options, rnl_token_fn token, void* user,
                                      int64_t* generated) {
   int64_t n = 0;
-  const rnl_status_code code = call_session(session, [&](Session& s) {
+  const rnl_status_code code = run_session(session, [&](Session& s) {
     if (!ids && count) return null_argument("ids");
     Sink sink{token, user};
     GenerateOptions o;
@@ -201,7 +201,7 @@ rnl_status_code rnl_chat_ids(const rnl_model* model, const rnl_chat* chat, int32
 rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, const rnl_generate_options* options,
                                  rnl_token_fn token, void* user, rnl_chat_result* result) {
   ChatProgress p;
-  return call_session(session, [&](Session& s) {
+  return run_session(session, [&](Session& s) {
     if (!chat) return null_argument("chat");
     if (result) RNL_TRY(write_struct(result, rnl_chat_result{}, "result"));
     Given given;

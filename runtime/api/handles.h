@@ -140,6 +140,15 @@ rnl_status_code call_session(rnl_session* session, Fn fn) {
   if (s.is_ok()) s = fn(*session->session);
   return report(std::move(s));
 }
+// The same for calls that run programs, as often as they like: a cancel that came too late to stop one is forgotten.
+template <class Fn>
+rnl_status_code run_session(rnl_session* session, Fn fn) {
+  return call_session(session, [&](Session& s) -> Status {
+    Status status = fn(s);
+    if (status.is_ok()) s.clear_cancel();
+    return status;
+  });
+}
 template <class Fn>
 rnl_status_code read_session(const rnl_session* session, Fn fn) {
   return call_session(const_cast<rnl_session*>(session), [&](const Session& s) { return fn(s); });

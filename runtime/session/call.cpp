@@ -107,7 +107,9 @@ Status Session::run(const IoTensor* inputs, size_t input_count, const RunOptions
   } while (status.is_ok() && pass.begin < pass.total);
   if (status.is_ok()) status = note_kept(p, &pass.symbols);
   nanoseconds_.fetch_add(now_ns() - t0, std::memory_order_relaxed);
-  cancel_.store(false, std::memory_order_relaxed);
+  // One that comes while the last operators run is for what comes next: a caller such as generation, which is one call
+  // of the interface, goes on to the next run, and forgets the cancel when it ends.
+  if (!status.is_ok()) cancel_.store(false, std::memory_order_relaxed);
   if (backend_) status = end_call_on_device(start, !p.kept_written.empty(), std::move(status));
   if (backend_ && backend_->is_lost()) return status;
   if (status.is_ok()) {
