@@ -23,7 +23,7 @@ swift_tests() {
   export RUNNEL_BIN=$build/bin
   python3 platforms/web/test/make_models.py "$out/models" || return
   "$build/bin/runnel" run "$out/models/llama-f32.rnl" -p 'Once upon a time' -n 40 >"$out/models/native.txt" || return
-  # Swift reads no environment of the caller inside the root: the folders have the same names there.
+  # Inside the root the folders have the same names.
   in_root env RUNNEL_LIBRARY="$build/runtime" RUNNEL_MODELS="$out/models" HOME="$out" \
     swift test --package-path "$PWD/platforms/apple" --scratch-path "$out/swift" 2>&1 | tee "$out/swift.log" | grep -vE "^\[|warning: unhandled" || true
   # The last summary is that of all.
@@ -57,6 +57,8 @@ elif [ -z "$root" ] && ! command -v swift >/dev/null; then left_out "swift is mi
 else
   if [ -n "$root" ]; then mkdir -p "$root"; root=$(realpath "$root"); make_root; fi
   swift_tests || failed=$((failed + 1))
+  # The example's syntax: there is no SwiftUI here.
+  if in_root swiftc -parse examples/ios/RunnelChat/*.swift; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 fi
 if [ -n "$all" ]; then
   if bash platforms/apple/compile_macos.sh "$build"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
