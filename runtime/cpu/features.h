@@ -8,6 +8,8 @@ bool cpu_has_avx2();        // AVX2, FMA, F16C
 bool cpu_has_neon();
 bool cpu_has_neon_dotprod();
 bool cpu_has_neon_i8mm();  // i8mm and dotprod
+// A module is refused as a whole by machines that lack what it was compiled for.
+inline bool cpu_has_wasm_simd128() { return true; }
 inline bool cpu_has_scalar() { return true; }
 
 // Marketing name of the CPU for reports; "unknown CPU" when the system does not tell.

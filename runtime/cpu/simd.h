@@ -41,6 +41,8 @@ RNL_INLINE f32x16 sqrt(const f32x16& a) {
         return (Register<float>)_mm_sqrt_ps((__m128)x);
 #elif defined(__aarch64__)
         return (Register<float>)vsqrtq_f32((float32x4_t)x);
+#elif defined(__wasm_simd128__)
+        return (Register<float>)wasm_f32x4_sqrt((v128_t)x);
 #else
         return Register<float>{__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]),
                                __builtin_sqrtf(x[3])};

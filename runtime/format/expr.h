@@ -5,6 +5,7 @@
 // the expression.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/status.h"
@@ -16,6 +17,11 @@ inline constexpr int kMaxSymbols = 64;
 inline constexpr int kMaxExprs = 16384;   // different ones of a file; each is compared with all before it
 inline constexpr int kMaxExprDepth = 32;  // of parentheses and calls in each other
 inline constexpr int64_t kMaxSize = int64_t(1) << 40;
+// Most elements of a value or state, and most bytes of a block of memory up to its last part: with addresses of 32 bits
+// so few that their bytes, and the end of what begins there, can still be counted.
+inline constexpr bool kIsNarrow = sizeof(size_t) == 4;
+inline constexpr int64_t kMaxElements = kIsNarrow ? int64_t(1) << 27 : kMaxSize;
+inline constexpr size_t kMaxBlock = size_t(uint64_t(1) << (kIsNarrow ? 30 : 40));
 
 struct SymbolValues {
   int64_t v[kMaxSymbols];

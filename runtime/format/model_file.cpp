@@ -217,6 +217,9 @@ Status Model::load_tensors() {
       if (p->split() && !requires_feature("split"))
         return Status::make(Code::kInvalidModel,
                             "tensor \"%s\" is split, but the model does not require the feature \"split\"", name);
+      // Rows and columns are filled up; a weight takes 4 bytes and its share of scales at most.
+      if (kIsNarrow && (info.view.dims[0] + kTileRows) * (info.view.dims[1] + kSuperColumns) > int64_t(1) << 29)
+        return Status::make(Code::kUnsupported, "tensor \"%s\" is too large for addresses of 32 bits", name);
       info.view.packed = &info.packed;
       info.bytes = info.packed.matrix_bytes(info.view.dims[0], info.view.dims[1]);
     } else {
@@ -224,6 +227,8 @@ Status Model::load_tensors() {
       if (t->dtype() > format::DType::MAX || element == 0)
         return Status::make(Code::kUnsupported, "tensor \"%s\" has dtype %d, unknown to this runtime", name,
                             int(t->dtype()));
+      if (count > SIZE_MAX / element)
+        return Status::make(Code::kUnsupported, "tensor \"%s\" is too large for addresses of 32 bits", name);
       info.bytes = size_t(count) * element;
     }
     if (info.bytes != t->bytes())

@@ -24,10 +24,11 @@ inline int64_t slots_of(const int64_t* dims, int rank) { return rank == 4 ? dims
 
 // Bytes of a state; dims are bounded by the caller so that nothing overflows.
 inline size_t state_bytes(DType dtype, const int64_t* dims, int rank, int block_axis) {
-  size_t n = 1;
+  uint64_t n = 1;
   for (int i = 0; i < rank; ++i)
-    n *= size_t(dtype == DType::kQ8 && i == block_axis ? (dims[i] + 31) / 32 * 32 : dims[i]);
-  return dtype == DType::kQ8 ? n / 32 * 34 : n * dtype_bytes(dtype);
+    n *= uint64_t(dtype == DType::kQ8 && i == block_axis ? (dims[i] + 31) / 32 * 32 : dims[i]);
+  n = dtype == DType::kQ8 ? n / 32 * 34 : n * dtype_bytes(dtype);
+  return n < SIZE_MAX ? size_t(n) : SIZE_MAX;
 }
 
 }  // namespace runnel

@@ -44,6 +44,9 @@ Result<size_t> place(Vec<Lifetime>& pieces) {
       cursor = std::max(cursor, o.offset + o.bytes);
     }
     piece.offset = best == SIZE_MAX ? cursor : best;
+    if (piece.offset > kMaxBlock || piece.bytes > kMaxBlock)
+      return Status::make(Code::kUnsupported,
+                          "a pass needs more memory than can be addressed; a smaller chunk needs less");
     total = std::max(total, piece.offset + piece.bytes);
     RNL_TRY(placed.push(index));
     for (size_t i = placed.size() - 1; i > 0 && pieces[placed[i - 1]].offset > piece.offset; --i)
@@ -91,7 +94,7 @@ Status plan_recurrent_state(const StateInfo& s, const TensorView& v, const Plan&
   p.copies = recurrent_copies(plan.options.rollback);
   p.stride = align_up(p.bytes, kStateAlignment);
   p.offset = offset;
-  if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
+  if (p.bytes > kMaxBlock / size_t(p.copies) || offset > kMaxBlock)
     return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
   if (s.initial) {
     bool same = s.initial->view.rank == v.rank;
@@ -107,7 +110,7 @@ Status plan_kept_state(const StateInfo& s, TensorView v, size_t offset, PlannedS
   p.bytes = view_bytes(v);
   p.stride = align_up(p.bytes, kStateAlignment);
   p.offset = offset;
-  if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
+  if (p.bytes > kMaxBlock || offset > kMaxBlock)
     return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
   return Status::ok();
 }
@@ -139,7 +142,7 @@ Status plan_states(const Model& model, Plan& plan) {
     p.dtype = plan.options.kv == DType::kNone ? s.dtype : plan.options.kv;
     p.bytes = state_bytes(p.dtype, p.dims, s.shape.rank, s.block_axis);
     p.offset = offset;
-    if (p.bytes > size_t(kMaxSize) || offset > size_t(kMaxSize))
+    if (p.bytes > kMaxBlock || offset > kMaxBlock)
       return Status::make(Code::kInvalidModel, "state \"%s\" is too large", s.name);
     offset += align_up(p.bytes, kStateAlignment);
   }
@@ -160,7 +163,7 @@ void plan_kept(const Model& model, Plan& plan) {
 Status plan_journal(Plan& plan) {
   if (plan.reach == 0 && plan.options.backend == BackendKind::kCpu) return Status::ok();
   for (const PlannedProgram& p : plan.programs) plan.journal_row = std::max(plan.journal_row, p.log_row);
-  if (plan.journal_row > size_t(kMaxSize) / size_t(std::max<int64_t>(1, 2 * plan.reach)))
+  if (plan.journal_row > kMaxBlock / size_t(std::max<int64_t>(1, 2 * plan.reach)))
     return Status::make(Code::kUnsupported,
                         "inputs of %zu bytes for each token, of %lld tokens that must be kept, are too large",
                         plan.journal_row, static_cast<long long>(plan.reach));
@@ -438,7 +441,7 @@ Status evaluate_shape(const Model& model, const ShapeExpr& shape, const SymbolVa
     if (!dim.is_ok()) return dim.take_status().with_context("shape of \"%s\"", owner);
     view->dims[d] = dim.value();
     // An empty axis counts as one here, so that no product of some axes is too large either.
-    if (dim.value() < 0 || __builtin_mul_overflow(count, dim.value() ? dim.value() : 1, &count) || count > kMaxSize)
+    if (dim.value() < 0 || __builtin_mul_overflow(count, dim.value() ? dim.value() : 1, &count) || count > kMaxElements)
       return Status::make(Code::kInvalidModel, "axis %d of \"%s\" is %lld (%s)", d, owner,
                           static_cast<long long>(dim.value()), dim.value() < 0 ? "negative" : "too large");
   }

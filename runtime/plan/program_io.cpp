@@ -171,7 +171,7 @@ Result<size_t> log_row_bytes(const Model& model, const PlannedProgram& program, 
     v.dtype = input.dtype;
     if (is_stream_input(model, program, input)) v.dims[0] = 1;
     row += view_bytes(v);
-    if (row > size_t(kMaxSize)) return Status::make(Code::kInvalidModel, "input \"%s\" is too large", input.name);
+    if (row > kMaxBlock) return Status::make(Code::kInvalidModel, "input \"%s\" is too large", input.name);
   }
   return row;
 }

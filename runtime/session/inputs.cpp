@@ -46,7 +46,7 @@ Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, si
     int64_t n = 1;
     for (int d = 0; d < t.rank; ++d)
       // An empty axis counts as one here, so that no product of some axes is too large either.
-      RNL_CHECK_ARG(t.dims[d] >= 0 && !__builtin_mul_overflow(n, t.dims[d] ? t.dims[d] : 1, &n) && n <= kMaxSize,
+      RNL_CHECK_ARG(t.dims[d] >= 0 && !__builtin_mul_overflow(n, t.dims[d] ? t.dims[d] : 1, &n) && n <= kMaxElements,
                     "input \"%s\": axis %d is %lld", t.name, d, static_cast<long long>(t.dims[d]));
     n = elements(t, 0);
     RNL_CHECK_ARG(t.bytes >= size_t(n) * dtype_bytes(t.dtype), "input \"%s\" has %zu bytes, its shape needs %zu",

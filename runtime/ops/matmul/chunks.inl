@@ -243,6 +243,8 @@ RNL_INLINE RowsF fma_rows(RowsF a, RowsF b, RowsF c) { return (RowsF)_mm256_fmad
 
 #elif defined(__ARM_NEON)
 #include "ops/matmul/chunks_neon.inl"
+#elif defined(__wasm_simd128__)
+#include "ops/matmul/chunks_wasm.inl"
 #else
 
 constexpr bool kAnyBits = true;

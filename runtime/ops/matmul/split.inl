@@ -100,6 +100,12 @@ RNL_INLINE i32x16 dot_bytes(u8x64 w, i8x64 x, i32x16 acc) {
 #endif
       },
       w, x, acc);
+#elif defined(__wasm_simd128__)
+  return by_register<i32x16>(
+      [](Register<uint8_t> v, Register<int8_t> q, Register<int32_t> sum) RNL_LAMBDA {
+        return (Register<int32_t>)add_dot((v128_t)sum, weight_pairs((v128_t)v), activation_pairs((v128_t)q));
+      },
+      w, x, acc);
 #else
   int32_t sum[16];
   store_tile(sum, acc);
@@ -173,7 +179,7 @@ void joined_rows(const Joined& j, const uint8_t* matrix, int64_t columns, int64_
   }
 }
 
-#if defined(__AVX2__) || defined(__ARM_NEON)
+#if defined(__AVX2__) || defined(__ARM_NEON) || defined(__wasm_simd128__)
 RNL_NOINLINE void nibble_sums(const uint8_t* p, int64_t units, const int8_t* q, const ScreenTerm* term, int shift,
                               int factor, float* sums, float* reaches) {
   f32x16 sum = splat(0), reach = splat(0);
