@@ -64,8 +64,8 @@ Status check_states(const OpCall& c) {
   whole.dtype = DType::kF32;
   whole.dims[2] = ((key > value ? key : value) + 31) / 32 * 32;
   RNL_TRY(check_dense("attention", "a state", whole));
-  RNL_CHECK_ARG(p.stride > 1 || p.stored > 0 || tokens <= slots, "attention: %" PRId64 " tokens a call but only %" PRId64 " slots",
-                tokens, slots);
+  RNL_CHECK_ARG(p.stride > 1 || p.stored > 0 || tokens <= slots,
+                "attention: %" PRId64 " tokens a call but only %" PRId64 " slots", tokens, slots);
   RNL_CHECK_ARG(p.causal, "attention: states need causal");
   RNL_CHECK_ARG(!has_input(c, kSegments), "attention: segments together with states");
   RNL_CHECK_ARG(p.stride == 1 || !has_input(c, kBias), "attention: a bias together with a stride");
@@ -331,13 +331,14 @@ __attribute__((noinline)) void attend(const OpCall& c, const KeyFilter* filter, 
   for (int64_t h = 0; h < heads; ++h) {
     float* y = static_cast<float*>(c.out[0].data) + (t * heads + h) * value;
     if (filter && filter->is_sigmoid) {
-      add_sigmoids(y, value, low, high, [&](int64_t j) { return score(h, j) + double(filter->shift); },
-                   [&](int64_t j, int64_t d) { return value_element(c, begin, j, h / group, d); });
+      add_sigmoids(
+          y, value, low, high, [&](int64_t j) { return score(h, j) + double(filter->shift); },
+          [&](int64_t j, int64_t d) { return value_element(c, begin, j, h / group, d); });
       continue;
     }
     // What the denominator holds before the first key: a sink, or the result over other keys.
     const float* before = filter && filter->before ? filter->before + (t * heads + h) * value : nullptr;
-    const double sink = before                ? double(filter->lse_before[t * heads + h])
+    const double sink = before                 ? double(filter->lse_before[t * heads + h])
                         : has_input(c, kSinks) ? double(static_cast<const float*>(c.in[kSinks].data)[h])
                                                : -double(INFINITY);
     double largest = sink;

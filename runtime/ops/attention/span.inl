@@ -121,8 +121,8 @@ void softmax_row(const Job<Seen>& j, Work& w, int r, int64_t base) {
 
 // As block_values where rows see only some slots: from one place where any row starts or stops to see to the next.
 template <class Seen>
-void listed_values(const Work& w, int number, int columns, const void* v, int64_t v_stride, int from, int to, float* acc,
-                   int64_t acc_stride) {
+void listed_values(const Work& w, int number, int columns, const void* v, int64_t v_stride, int from, int to,
+                   float* acc, int64_t acc_stride) {
   const Block& b = w.blocks[number];
   const Products& products = *b.products;
   const auto at = [&](int slot) {
@@ -155,10 +155,9 @@ void listed_values(const Work& w, int number, int columns, const void* v, int64_
 // rows of one block. Slots that only some of the rows see are added row by row, so that a row never touches a value
 // that it must not see; each row takes its slots in order.
 template <class Seen>
-void block_values(const Work& w, int number, int columns, const void* v, int64_t v_stride, int from, int to,
-                  float* acc, int64_t acc_stride) {
-  if constexpr (Seen::kLists)
-    return listed_values<Seen>(w, number, columns, v, v_stride, from, to, acc, acc_stride);
+void block_values(const Work& w, int number, int columns, const void* v, int64_t v_stride, int from, int to, float* acc,
+                  int64_t acc_stride) {
+  if constexpr (Seen::kLists) return listed_values<Seen>(w, number, columns, v, v_stride, from, to, acc, acc_stride);
   const Block& b = w.blocks[number];
   const Products& products = *b.products;
   int common_lo = 0, common_hi = kSpan;

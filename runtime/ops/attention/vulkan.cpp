@@ -56,7 +56,8 @@ void append(Recorder& r, const OpCall& c, int input, int state) {
             AppendPush{items, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key, stored}, items);
     return;
   }
-  const AppendPush push{entries * heads * width, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key, stored};
+  const AppendPush push{
+      entries * heads * width, tokens, heads, dim, slots, r.at(x), r.state(s), stride, is_key, stored};
   r.items(shader_attention__append, {half}, push, push.n);
 }
 
@@ -110,7 +111,7 @@ void record(Recorder& r, const OpCall& c) {
 
 }  // namespace
 
-extern const Kernel attention_vulkan_kernel = {refuse_attention, nullptr, record, 1u << kKeyState | 1u << kValueState,
-                                               false,            attention_rounds};
+extern const Kernel attention_vulkan_kernel = {
+    refuse_attention, nullptr, record, 1u << kKeyState | 1u << kValueState, false, attention_rounds};
 
 }  // namespace runnel::vulkan

@@ -28,7 +28,7 @@ struct Lists {
   float shift;
   const float *before, *lse_before;
   int64_t chunk, first, window;
-  const int32_t* ranges;  // [range_heads, lists, range_count, 3]
+  const int32_t* ranges;                                       // [range_heads, lists, range_count, 3]
   int64_t range_heads, lists, range_count, range_block, base;  // base: position of the call's first token
   const int32_t* parents;
   const SparseAttentionParams* params;

@@ -8,7 +8,21 @@
 namespace runnel {
 namespace {
 
-enum Input { kQ, kK, kV, kKeyState, kValueState, kSinks, kBias, kSegments, kRows, kRanges, kParents, kBefore, kLseBefore };
+enum Input {
+  kQ,
+  kK,
+  kV,
+  kKeyState,
+  kValueState,
+  kSinks,
+  kBias,
+  kSegments,
+  kRows,
+  kRanges,
+  kParents,
+  kBefore,
+  kLseBefore
+};
 constexpr int kShared = 9;  // inputs that attention has too
 
 Status parse(const void* attrs, OpParams* out) {
@@ -118,11 +132,10 @@ Status check(const OpCall& c) {
   if (has_input(c, kBefore)) {
     const TensorView &y = flat(c.in[kBefore], p.axes), &l = flat(c.in[kLseBefore], p.axes);
     const int64_t value = has_input(c, kV) ? f.in[kV].dims[2] : c.in[kValueState].dims[2];
-    RNL_CHECK_ARG(y.dtype == DType::kF32 && y.rank == 3 && y.dims[0] == tokens && y.dims[1] == heads &&
-                      y.dims[2] == value && l.dtype == DType::kF32 && l.rank == 2 && l.dims[0] == tokens &&
-                      l.dims[1] == heads,
-                  "sparse_attention: before is %s and lse_before %s", describe(y, a, sizeof a),
-                  describe(l, b, sizeof b));
+    RNL_CHECK_ARG(
+        y.dtype == DType::kF32 && y.rank == 3 && y.dims[0] == tokens && y.dims[1] == heads && y.dims[2] == value &&
+            l.dtype == DType::kF32 && l.rank == 2 && l.dims[0] == tokens && l.dims[1] == heads,
+        "sparse_attention: before is %s and lse_before %s", describe(y, a, sizeof a), describe(l, b, sizeof b));
     RNL_CHECK_ARG(!has_input(c, kSinks), "sparse_attention: before together with sinks");
   }
   return Status::ok();
@@ -219,12 +232,13 @@ void reference(const OpCall& c) {
 FlatAttention::FlatAttention(const OpCall& c) : call(c), sizes{}, params{} {
   const auto& p = params_of<SparseAttentionParams>(c);
   const uint32_t window = p.first > 0 ? 0 : p.chunk == 0 || (p.window > 0 && p.window < p.chunk) ? p.window : p.chunk;
-  *params_of<AttentionParams>(&params) = {p.scale, p.softcap, int64_t(window), int64_t(p.stride), p.causal,
-                                          int64_t(p.first)};
+  *params_of<AttentionParams>(&params) = {p.scale,           p.softcap, int64_t(window),
+                                          int64_t(p.stride), p.causal,  int64_t(p.first)};
   call.params = &params;
   call.in = in, call.out = out;
   call.in_count = c.in_count < kShared ? c.in_count : kShared;
-  for (int i = 0; i < kShared; ++i) in[i] = i < call.in_count ? flat(c.in[i], i < kKeyState ? p.axes : 0) : TensorView{};
+  for (int i = 0; i < kShared; ++i)
+    in[i] = i < call.in_count ? flat(c.in[i], i < kKeyState ? p.axes : 0) : TensorView{};
   for (int i = 0; i < c.out_count && i < 2; ++i) out[i] = flat(c.out[i], p.axes);
   for (int i = 0; i < p.axes; ++i) sizes[i] = c.in[kQ].dims[i];
 }

@@ -2,14 +2,15 @@
 // neighbourhood, chunks or a tree. No mask is ever stored; tiles of keys that nobody sees are skipped.
 //
 // Of the keys that causality, window and segments leave, query t at position p sees key j when all that is given holds:
-//   ranges         j lies in one of its ranges: begin <= j < end and (j - begin) mod step = 0. Parts outside of the keys
+//   ranges         j lies in one of its ranges: begin <= j < end and (j - begin) mod step = 0. Parts outside of the
+//   keys
 //                  are cut off, an empty range adds nothing, a step below 1 counts as 1, order does not matter, and a
 //                  key in several ranges counts once.
 //   neighbourhood  tokens lie on axes (q of rank 4 or 5); on each of them, with length n, kernel K, dilation D, step S,
 //                  i and j are the places of query and key: j mod D = i mod D, and of the n' = ceil((n - i mod D) / D)
-//                  places of that kind, j / D lies in [b, min(b + K, n')), where b = max(min(l - floor(K / 2), n' - K), 0)
-//                  and l = min(floor(i / D / S) S + floor(S / 2), n' - 1); on a causal axis j / D lies in
-//                  [max(l - K + 1, 0), i / D] with l = min(floor(i / D / S) S + S - 1, n' - 1).
+//                  places of that kind, j / D lies in [b, min(b + K, n')), where b = max(min(l - floor(K / 2), n' - K),
+//                  0) and l = min(floor(i / D / S) S + floor(S / 2), n' - 1); on a causal axis j / D lies in [max(l - K
+//                  + 1, 0), i / D] with l = min(floor(i / D / S) S + S - 1, n' - 1).
 //   chunk > 0      j / chunk = p / chunk
 //   first > 0      j < first, and with a window also j <= p - window: what the window has left behind. With states only
 //                  tokens at positions below `first` are stored.
