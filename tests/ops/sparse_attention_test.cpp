@@ -42,7 +42,8 @@ Array masked(const Case& t, const Sees& sees, bool sigmoid = false) {
   const TensorView q = t.in[0].view(), k = t.in[1].view(), v = t.in[2].view();
   const int64_t heads = q.dims[q.rank - 2], key = q.dims[q.rank - 1], kv_heads = k.dims[k.rank - 2],
                 value = v.dims[v.rank - 1];
-  const int64_t tokens = int64_t(t.in[0].bytes()) / 4 / heads / key, keys = int64_t(t.in[1].bytes()) / 4 / kv_heads / key;
+  const int64_t tokens = int64_t(t.in[0].bytes()) / 4 / heads / key,
+                keys = int64_t(t.in[1].bytes()) / 4 / kv_heads / key;
   Array y = t.out[0];
   for (int64_t i = 0; i < tokens; ++i)
     for (int64_t h = 0; h < heads; ++h) {
@@ -62,7 +63,9 @@ Array masked(const Case& t, const Sees& sees, bool sigmoid = false) {
           acc[size_t(d)] += weight * double(t.in[2].data<float>()[(j * kv_heads + g) * value + d]);
       }
       for (int64_t d = 0; d < value; ++d)
-        y.data<float>()[(i * heads + h) * value + d] = float(sigmoid ? acc[size_t(d)] : sum > 0 ? acc[size_t(d)] / sum : 0);
+        y.data<float>()[(i * heads + h) * value + d] = float(sigmoid   ? acc[size_t(d)]
+                                                             : sum > 0 ? acc[size_t(d)] / sum
+                                                                       : 0);
     }
   return y;
 }
@@ -150,7 +153,8 @@ TEST(SparseAttention, BlocksOfALongSequence) {
     return ranges;
   };
   t.in[9] = ranges_of(4, 18, of);
-  expect_masked(t, [&](int64_t h, int64_t i, int64_t j) { return j <= i && is_in(of(h, i / 64), j); }, "blocks");
+  expect_masked(
+      t, [&](int64_t h, int64_t i, int64_t j) { return j <= i && is_in(of(h, i / 64), j); }, "blocks");
   t.out.push_back(Array(DType::kF32, {1100, 4}));
   compare_all(t, 1e-5);
 }
@@ -232,17 +236,17 @@ TEST(SparseAttention, ChunksAndFirstTokens) {
   for (const bool causal : {true, false}) {
     SparseAttentionParams p = plain(causal);
     p.chunk = 24;
-    expect_masked(stateless({4, 2, 16, 16}, {110}, 110, p),
-                  [&](int64_t, int64_t i, int64_t j) { return j / 24 == i / 24 && (!causal || j <= i); }, "chunk");
+    expect_masked(
+        stateless({4, 2, 16, 16}, {110}, 110, p),
+        [&](int64_t, int64_t i, int64_t j) { return j / 24 == i / 24 && (!causal || j <= i); }, "chunk");
   }
   for (const uint32_t window : {0u, 20u}) {
     SparseAttentionParams p = plain(true);
     p.first = 5, p.window = window;
-    expect_masked(stateless({4, 2, 16, 16}, {60}, 60, p),
-                  [&](int64_t, int64_t i, int64_t j) {
-                    return j <= i && j < 5 && (window == 0 || j <= i - int64_t(window));
-                  },
-                  "first");
+    expect_masked(
+        stateless({4, 2, 16, 16}, {60}, 60, p),
+        [&](int64_t, int64_t i, int64_t j) { return j <= i && j < 5 && (window == 0 || j <= i - int64_t(window)); },
+        "first");
   }
 }
 
@@ -264,7 +268,8 @@ TEST(SparseAttention, Sigmoid) {
   SparseAttentionParams p = plain(true);
   p.sigmoid = true, p.shift = -2.5f, p.window = 40;
   const auto sees = [](int64_t, int64_t i, int64_t j) { return j <= i && i - j < 40; };
-  for (const int64_t tokens : {1, 70, 300}) expect_masked(stateless({4, 2, 16, 20}, {tokens}, tokens, p), sees, "sigmoid", true);
+  for (const int64_t tokens : {1, 70, 300})
+    expect_masked(stateless({4, 2, 16, 20}, {tokens}, tokens, p), sees, "sigmoid", true);
 }
 
 // Two halves of the keys, the second joined to the result over the first, are the whole.
@@ -336,22 +341,27 @@ void expect_stream(const Stream& m, DType type, const Sees& sees, double toleran
   const Array reference = Array::f32({int64_t(want.size())}, want);
   if (type == DType::kF32) {
     Array flat = masked(whole, sees);
-    expect_close(reference, Array::f32({int64_t(want.size())}, std::vector<float>(flat.data<float>(), flat.data<float>() + want.size())), 1e-5, "formula");
+    expect_close(reference,
+                 Array::f32({int64_t(want.size())},
+                            std::vector<float>(flat.data<float>(), flat.data<float>() + want.size())),
+                 1e-5, "formula");
   }
   ThreadPool* pool = thread_pool_create(2);
-  const Case any = call_of(m, whole.in[0], whole.in[1], whole.in[2], 0, 1, key_state(type, m.shape.kv_heads, m.slots, m.shape.key), value_state(type, m.shape.kv_heads, m.slots, m.shape.value));
+  const Case any =
+      call_of(m, whole.in[0], whole.in[1], whole.in[2], 0, 1, key_state(type, m.shape.kv_heads, m.slots, m.shape.key),
+              value_state(type, m.shape.kv_heads, m.slots, m.shape.value));
   for_each_kernel(any, [&](const Kernel& kernel, const std::string&) {
     const std::vector<float> first = feed(m, type, m.tokens, &kernel, nullptr);
     expect_close(Array::f32({int64_t(first.size())}, first), reference, tolerance, kernel.name);
     for (const int64_t chunk : {1, 7, 64})
       for (ThreadPool* p : {static_cast<ThreadPool*>(nullptr), pool}) {
-          const std::vector<float> y = feed(m, type, chunk, &kernel, p);
-          size_t at = 0;
-          while (at < y.size() && std::memcmp(&y[at], &first[at], 4) == 0) ++at;
-          EXPECT_EQ(at, y.size()) << kernel.name << ": bits depend on the cut, chunk " << chunk << ", element " << at
-                                  << " of token " << at / size_t(m.shape.heads * m.shape.value) << ": " << y[at]
-                                  << " instead of " << first[at];
-        }
+        const std::vector<float> y = feed(m, type, chunk, &kernel, p);
+        size_t at = 0;
+        while (at < y.size() && std::memcmp(&y[at], &first[at], 4) == 0) ++at;
+        EXPECT_EQ(at, y.size()) << kernel.name << ": bits depend on the cut, chunk " << chunk << ", element " << at
+                                << " of token " << at / size_t(m.shape.heads * m.shape.value) << ": " << y[at]
+                                << " instead of " << first[at];
+      }
   });
   thread_pool_destroy(pool);
 }
@@ -392,8 +402,10 @@ TEST(SparseAttention, ATreeBehindAStream) {
   SparseAttentionParams p = plain(true);
   const Shape s = {4, 2, 16, 16};
   const Stream m = {s, p, 40, 64, nullptr};
-  const Array q = Array::random({50, 4, 16}, 1, 2.0f), k = Array::random({50, 2, 16}, 2), v = Array::random({50, 2, 16}, 3);
-  const Ran before = run_reference(call_of(m, q, k, v, 0, 40, key_state(DType::kF32, 2, 64, 16), value_state(DType::kF32, 2, 64, 16)));
+  const Array q = Array::random({50, 4, 16}, 1, 2.0f), k = Array::random({50, 2, 16}, 2),
+              v = Array::random({50, 2, 16}, 3);
+  const Ran before =
+      run_reference(call_of(m, q, k, v, 0, 40, key_state(DType::kF32, 2, 64, 16), value_state(DType::kF32, 2, 64, 16)));
   Case t = call_of(m, q, k, v, 40, 10, before.in[3], before.in[4]);
   const std::vector<int32_t> parents = {-1, 0, 0, 1, 1, 2, -1, 5, 3, 7};
   t.in[10] = Array::i32({10}, parents);
@@ -417,11 +429,14 @@ TEST(SparseAttention, ATreeBehindAStream) {
 TEST(SparseAttention, WhatIsNotSeenContributesNothing) {
   SparseAttentionParams p = plain(true);
   Case t = stateless({4, 2, 16, 16}, {100}, 100, p);
-  t.in[9] = ranges_of(1, 100, [](int64_t, int64_t l) { return std::vector<Range>{{0, 30, 1}, {40, int32_t(l) + 1, 2}}; });
+  t.in[9] = ranges_of(1, 100, [](int64_t, int64_t l) {
+    return std::vector<Range>{{0, 30, 1}, {40, int32_t(l) + 1, 2}};
+  });
   Case broken = t;
   for (int j = 30; j < 100; ++j)
     if (j < 40 || j % 2)
-      for (int i = 0; i < 32; ++i) broken.in[1].data<float>()[j * 32 + i] = broken.in[2].data<float>()[j * 32 + i] = NAN;
+      for (int i = 0; i < 32; ++i)
+        broken.in[1].data<float>()[j * 32 + i] = broken.in[2].data<float>()[j * 32 + i] = NAN;
   for_each_kernel(t, [&](const Kernel& kernel, const std::string&) {
     const Ran a = run_kernel(t, kernel, nullptr), b = run_kernel(broken, kernel, nullptr);
     EXPECT_EQ(0, std::memcmp(a.out[0].data<float>(), b.out[0].data<float>(), a.out[0].bytes())) << kernel.name;
@@ -432,7 +447,8 @@ TEST(SparseAttention, ListsThatAreEmptySeeNothing) {
   SparseAttentionParams p = plain(true);
   Case t = stateless({2, 1, 16, 16}, {20}, 20, p);
   t.in[9] = Array(DType::kI32, {1, 20, 0, 3});
-  expect_masked(t, [](int64_t, int64_t, int64_t) { return false; }, "no ranges");
+  expect_masked(
+      t, [](int64_t, int64_t, int64_t) { return false; }, "no ranges");
   t = stateless({2, 1, 16, 16}, {0}, 0, p);
   t.in[9] = Array(DType::kI32, {1, 0, 0, 3});
   compare_all(t, 1e-5);
@@ -460,18 +476,58 @@ TEST(SparseAttention, RefusesWrongShapesByName) {
     EXPECT_EQ(s.code(), Code::kInvalidArgument) << word;
     EXPECT_NE(std::string(s.message()).find(word), std::string::npos) << s.message();
   };
-  refused(good, [](Case& t) { t.in[1] = Array::random({5, 6, 2, 16}, 1); }, "axes of q");
-  refused(good, [](Case& t) { t.in[0] = Array::random({30, 4, 16}, 1); }, "axes of q");
-  refused(good, [](Case& t) { t.out[0] = Array(DType::kF32, {5, 6, 4, 16}); }, "y is");
+  refused(
+      good,
+      [](Case& t) {
+        t.in[1] = Array::random({5, 6, 2, 16}, 1);
+      },
+      "axes of q");
+  refused(
+      good,
+      [](Case& t) {
+        t.in[0] = Array::random({30, 4, 16}, 1);
+      },
+      "axes of q");
+  refused(
+      good,
+      [](Case& t) {
+        t.out[0] = Array(DType::kF32, {5, 6, 4, 16});
+      },
+      "y is");
   const Case line = stateless({4, 2, 16, 16}, {30}, 30, plain(true));
   EXPECT_TRUE(checked(line).is_ok());
-  refused(line, [](Case& t) { t.in[9] = Array(DType::kI32, {3, 30, 1, 3}); }, "ranges is");
-  refused(line, [](Case& t) { t.in[9] = Array(DType::kI32, {1, 29, 1, 3}); }, "29 lists");
-  refused(line, [](Case& t) { t.in[10] = Array(DType::kI32, {29}); }, "parents is");
-  refused(line, [](Case& t) { t.in[10] = Array::i32({30}, std::vector<int32_t>(30, 3)); }, "parent 3 of token 0", true);
-  refused(line, [](Case& t) { t.in[11] = Array::random({30, 4, 16}, 1); }, "lse_before");
-  refused(line, [](Case& t) { t.in[0] = Array::random({30, 3, 16}, 1); }, "kv heads");
-  refused(line, [](Case& t) { params_of<SparseAttentionParams>(&t.params)->sigmoid = true, t.in[5] = Array::random({4}, 1); }, "sigmoid");
+  refused(
+      line,
+      [](Case& t) {
+        t.in[9] = Array(DType::kI32, {3, 30, 1, 3});
+      },
+      "ranges is");
+  refused(
+      line,
+      [](Case& t) {
+        t.in[9] = Array(DType::kI32, {1, 29, 1, 3});
+      },
+      "29 lists");
+  refused(
+      line, [](Case& t) { t.in[10] = Array(DType::kI32, {29}); }, "parents is");
+  refused(
+      line, [](Case& t) { t.in[10] = Array::i32({30}, std::vector<int32_t>(30, 3)); }, "parent 3 of token 0", true);
+  refused(
+      line,
+      [](Case& t) {
+        t.in[11] = Array::random({30, 4, 16}, 1);
+      },
+      "lse_before");
+  refused(
+      line,
+      [](Case& t) {
+        t.in[0] = Array::random({30, 3, 16}, 1);
+      },
+      "kv heads");
+  refused(
+      line,
+      [](Case& t) { params_of<SparseAttentionParams>(&t.params)->sigmoid = true, t.in[5] = Array::random({4}, 1); },
+      "sigmoid");
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ Status check_attention(const OpCall& c) {
 
 SlotUse use_attention_slots(const OpCall& c) {
   const AttentionParams& p = params_of<AttentionParams>(c);
-  return {has_input(c, kK), p.window, p.stride};
+  return {has_input(c, kK), p.window, p.stride, p.stored};
 }
 
 Status check_attention_data(const OpCall& c) {
