@@ -7,6 +7,7 @@
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
 #include "converter/passes/scale_products.h"
+#include "converter/passes/sparse_keys.h"
 #include "converter/read/facts.h"
 #include "converter/read/read.h"
 #include "converter/recipes/embedding.h"
@@ -85,7 +86,9 @@ ConvertReport convert(const ConvertOptions& options) {
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
   std::string passes;
-  if (options.imposed.window > 0) passes = impose_window(options.imposed, builder);
+  const auto note_pass = [&](const std::string& text) { passes += (passes.empty() ? "" : "; ") + text; };
+  if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));
+  if (!options.sparse.empty()) note_pass(choose_keys(options.sparse, builder));
   scale_products(builder);
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);

@@ -123,7 +123,7 @@ class Imposer {
     const auto maker = makers_.find(value);
     if (maker == makers_.end()) return false;
     if (maker->second->name == "rope") return true;
-    static const std::set<std::string> kPassOn = {"binary", "unary",  "rms_norm", "layer_norm",
+    static const std::set<std::string> kPassOn = {"binary",  "unary",  "rms_norm", "layer_norm",
                                                   "reshape", "concat", "slice",    "transpose"};
     if (!kPassOn.count(maker->second->name)) return false;
     return std::any_of(maker->second->inputs.begin(), maker->second->inputs.end(),
@@ -132,7 +132,8 @@ class Imposer {
 
   // Of the first positions, beside a state of the window.
   std::string first_state(const std::string& of) {
-    const std::string name = of + ".first", slots = std::to_string((imposed_.sinks + kSlotTile - 1) / kSlotTile * kSlotTile);
+    const std::string name = of + ".first",
+                      slots = std::to_string((imposed_.sinks + kSlotTile - 1) / kSlotTile * kSlotTile);
     if (std::any_of(b_.model.states.begin(), b_.model.states.end(), [&](const auto& s) { return s->name == name; }))
       return name;
     auto s = std::make_unique<format::StateT>(state(of));

@@ -132,10 +132,11 @@ Status check(const OpCall& c) {
   if (has_input(c, kBefore)) {
     const TensorView &y = flat(c.in[kBefore], p.axes), &l = flat(c.in[kLseBefore], p.axes);
     const int64_t value = has_input(c, kV) ? f.in[kV].dims[2] : c.in[kValueState].dims[2];
-    RNL_CHECK_ARG(
-        y.dtype == DType::kF32 && y.rank == 3 && y.dims[0] == tokens && y.dims[1] == heads && y.dims[2] == value &&
-            l.dtype == DType::kF32 && l.rank == 2 && l.dims[0] == tokens && l.dims[1] == heads,
-        "sparse_attention: before is %s and lse_before %s", describe(y, a, sizeof a), describe(l, b, sizeof b));
+    const bool fits = y.rank == 3 ? y.dims[1] == heads && y.dims[2] == value : y.dims[1] == heads * value;
+    RNL_CHECK_ARG(y.dtype == DType::kF32 && (y.rank == 2 || y.rank == 3) && y.dims[0] == tokens && fits &&
+                      l.dtype == DType::kF32 && l.rank == 2 && l.dims[0] == tokens && l.dims[1] == heads,
+                  "sparse_attention: before is %s and lse_before %s", describe(y, a, sizeof a),
+                  describe(l, b, sizeof b));
     RNL_CHECK_ARG(!has_input(c, kSinks), "sparse_attention: before together with sinks");
   }
   return Status::ok();

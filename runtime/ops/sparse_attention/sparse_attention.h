@@ -26,8 +26,8 @@
 //                     range_block is for the query at position p, p0 being the position of the call's first token (0
 //                     without states); not together with segments or a stride
 //          parents    [tokens] i32, optional: index in the call of the token before, -1 none; below t
-//          before     [tokens, heads, value] f32, optional together with lse_before [tokens, heads] f32; not together
-//                     with sinks
+//          before     [tokens, heads, value] or [tokens, heads * value] f32, optional together with lse_before
+//                     [tokens, heads] f32; not together with sinks
 // outputs  y, lse as attention; lse not with sigmoid
 // attrs    scale, window, softcap, causal, stride as attention; range_block >= 1; kernel, dilation, step of each axis
 //          (empty: no neighbourhood; dilation, step may be empty: 1), below 65536; causal_axes: bit of each axis;
