@@ -7,6 +7,7 @@
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
 #include "converter/passes/scale_products.h"
+#include "converter/passes/sparse_keys.h"
 #include "converter/read/facts.h"
 #include "converter/read/read.h"
 #include "converter/recipes/embedding.h"
@@ -84,6 +85,10 @@ ConvertReport convert(const ConvertOptions& options) {
     for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
+  std::string passes;
+  const auto note_pass = [&](const std::string& text) { passes += (passes.empty() ? "" : "; ") + text; };
+  if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));
+  if (!options.sparse.empty()) note_pass(choose_keys(options.sparse, builder));
   scale_products(builder);
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);
@@ -92,8 +97,9 @@ ConvertReport convert(const ConvertOptions& options) {
   if (builder.model.name.empty()) builder.model.name = c.name;
   if (options.context) builder.model.context = uint64_t(options.context);
   state_provenance(c, options, report.architecture, builder, &report.source_tensor_bytes);
+  builder.model.provenance->passes = passes;
   if (options.is_dry) {
-    report.plan = describe_plan(builder, options.context);
+    report.plan = (passes.empty() ? "" : "changed: " + passes + "\n") + describe_plan(builder, options.context);
     return report;
   }
   if (options.adapter.empty()) {

@@ -1,6 +1,7 @@
 // The whole conversion, as the program and the tests call it.
 #pragma once
 
+#include "converter/passes/impose_window.h"
 #include "converter/passes/split_head.h"
 #include "converter/text/tokenizer.h"
 #include "converter/write/write.h"
@@ -19,7 +20,9 @@ struct ConvertOptions {
   Weights weights = Weights::kKeep;
   Head head = Head::kAuto;
   bool half_states = false;  // large recurrent states as f16
-  int64_t context = 0;       // tokens that the file states; 0: the source's
+  ImposedWindow imposed;
+  std::string sparse;   // a method of sparse_keys.h; empty: none
+  int64_t context = 0;  // tokens that the file states; 0: the source's
   int threads = 1;
   bool is_dry = false;  // only the plan is made, nothing is written
 };

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "converter/convert.h"
+#include "converter/passes/sparse_keys.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/output.h"
 #include "converter/write/progress.h"
@@ -94,6 +95,17 @@ int main(int argc, char** argv) {
   app.add_flag("--without-tokenizer", options.tokenizer.is_left_out,
                "goes on without a tokenizer: eval, bench and perplexity of ids work, text does not")
       ->excludes(chosen);
+  CLI::Option* window =
+      app.add_option("--window", options.imposed.window,
+                     "imposes a window: each token sees this many of the newest ones at most, in constant memory for "
+                     "streams of any length")
+          ->check(CLI::Range(int64_t(1), int64_t(1) << 30));
+  app.add_option("--sinks", options.imposed.sinks,
+                 "with --window: the stream's first tokens that stay in sight, usually 4 (StreamingLLM)")
+      ->check(CLI::Range(int64_t(0), int64_t(65536)))
+      ->needs(window);
+  app.add_option("--sparse", options.sparse,
+                 std::string("attention over some of the keys, chosen as the stream runs: ") + kSparseMethods);
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));

@@ -65,14 +65,15 @@ void GraphBuilder::move_to_end(const std::string& axis) {
                         [&](const auto& op) { return !late.count(op->outputs[0]); });
 }
 
+std::string slots_of_window(int64_t window) {
+  const std::string tile = std::to_string(kSlotTile), full = "ceildiv(context," + tile + ")*" + tile;
+  if (window == 0) return full;
+  return "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback)," + tile + ")*" + tile + "," + full + ")";
+}
+
 void GraphBuilder::add_attention_states(const std::string& name, int64_t window, int64_t kv_heads, int64_t key_dim,
                                         int64_t value_dim) {
-  const std::string tile = std::to_string(kSlotTile);
-  const std::string full = "ceildiv(context," + tile + ")*" + tile;
-  // A ring keeps what a call may overwrite while it still needs it, and what a roll-back may ask for again.
-  const std::string slots =
-      window ? "min(ceildiv(" + std::to_string(window) + "+max(chunk,rollback)," + tile + ")*" + tile + "," + full + ")"
-             : full;
+  const std::string slots = slots_of_window(window);
   const auto add = [&](const char* suffix, const Names& shape) {
     auto s = std::make_unique<format::StateT>();
     s->name = name + suffix;
@@ -90,7 +91,8 @@ void GraphBuilder::add_attention_states(const std::string& name, int64_t window,
 
 uint16_t version_needed(const format::OpT& op) {
   const auto* embedding = op.attrs.AsEmbeddingAttrs();
-  return embedding && embedding->outside >= 0 ? 2 : 1;
+  const auto* rope = op.attrs.AsRopeAttrs();
+  return (embedding && embedding->outside >= 0) || (rope && (rope->exact || rope->limit)) ? 2 : 1;
 }
 
 OpRow op_row(const std::string& name) {

@@ -41,6 +41,10 @@ class GraphBuilder {
   format::ProgramT* program_;
 };
 
+// Slots of a state that serves `window` positions: it keeps what a call may overwrite while it still needs it, and what
+// a roll-back may ask for again. 0: the whole context.
+std::string slots_of_window(int64_t window);
+
 // Number and version of an operator of the registry; fails when the name is unknown.
 struct OpRow {
   uint16_t number, version;

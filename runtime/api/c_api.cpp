@@ -234,6 +234,7 @@ rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info)
   out.format_major = root.version_major(), out.format_minor = root.version_minor();
   out.converter = p ? text(p->converter()) : "";
   out.source_sha256 = p ? text(p->source_sha256()) : "";
+  out.passes = p ? text(p->passes()) : "";
   out.source_bytes = p ? p->source_bytes() : 0;
   out.source_tensor_bytes = p ? p->source_tensor_bytes() : 0;
   out.file_bytes = model->model->file_bytes();

@@ -50,6 +50,7 @@ json describe(const rnl_model_info& info) {
                          {"licence", info.licence},
                          {"converter", info.converter},
                          {"architecture", info.architecture}};
+  if (*info.passes) out["provenance"]["passes"] = info.passes;
   if (info.adapter_bytes) out["adapter_bytes"] = info.adapter_bytes;
   return out;
 }
@@ -108,6 +109,8 @@ void print_text(const json& d) {
   if (d.contains("provenance"))
     std::printf("source   %s, sha256 %.16s…, licence %s\n", shown(d["provenance"]["source"]).c_str(),
                 shown(d["provenance"]["source_sha256"]).c_str(), shown(d["provenance"]["licence"]).c_str());
+  if (d.contains("provenance") && d["provenance"].contains("passes"))
+    std::printf("changed  %s\n", shown(d["provenance"]["passes"]).c_str());
   if (d.contains("adapter_bytes")) std::printf("adapter  %llu bytes\n", d["adapter_bytes"].get<unsigned long long>());
   std::printf("\nmemory at context %lld, chunk %lld (bytes)\n", d["context"].get<long long>(),
               d["chunk"].get<long long>());

@@ -68,6 +68,7 @@ struct SlotUse {
   bool writes;     // the call's tokens; else it only reads what another operator wrote
   int64_t window;  // newest positions that it reads; 0: all of them
   int64_t stride;  // positions of the stream for each slot
+  int64_t first;   // above 0: only positions below it have a slot
 };
 
 struct OpDef {

@@ -69,7 +69,9 @@ struct StateInfo {
   uint32_t window;            // ring: newest positions that operators read
   const TensorInfo* initial;  // recurrent: what a stream starts with; null: zeros
   bool is_recurrent() const { return kind == format::StateKind::recurrent; }
-  bool has_slots() const { return kind == format::StateKind::ring || kind == format::StateKind::append; }
+  bool has_slots() const {
+    return kind == format::StateKind::ring || kind == format::StateKind::append || kind == format::StateKind::first;
+  }
 };
 
 struct ValueInfo {

@@ -209,6 +209,9 @@ Status check_slots(Plan& plan, const PlannedProgram& program, uint32_t number, c
                                      : "the operator takes recurrent states");
     if (!op.def->use_slots) continue;
     const SlotUse use = op.def->use_slots(call);
+    if ((use.first > 0) != (s.kind == format::StateKind::first))
+      return refuse(use.first > 0 ? "the operator stores the first tokens: it takes states of kind first"
+                                  : "the operator does not take states of kind first");
     p.tokens_per_slot = use.stride;
     if (use.writes && number >= program.head_begin)
       return refuse("it is written by an operator that computes for the wanted rows");

@@ -93,6 +93,10 @@ void Session::for_each_range_since(const StateHeader& h, int64_t from, RangeFn c
     };
     const int64_t written = (h.high_water + p.tokens_per_slot - 1) / p.tokens_per_slot,
                   since = from / p.tokens_per_slot;
+    if (model().states()[i].kind == format::StateKind::first) {
+      slots(std::min(since, p.slots), std::min(written, p.slots));
+      continue;
+    }
     if (written - since >= p.slots || since == 0) {
       slots(0, std::min(written, p.slots));
     } else if (since < written) {

@@ -5,7 +5,8 @@
 #include "../common/common.glsl"
 
 layout(constant_id = 0) const uint kHalf = 0;
-layout(push_constant) uniform Push { uint n, tokens, kv_heads, dim, slots, x, state, stride, is_key; } p;
+// stored: entries from there on are not kept.
+layout(push_constant) uniform Push { uint n, tokens, kv_heads, dim, slots, x, state, stride, is_key, stored; } p;
 
 uint index_of(uint head, uint slot, uint d) {
   return p.is_key != 0u ? ((head * (p.slots / 16u) + slot / 16u) * p.dim + d) * 16u + slot % 16u : (head * p.slots + slot) * p.dim + d;
@@ -14,7 +15,7 @@ uint index_of(uint head, uint slot, uint d) {
 // Entry e of the stream is the token at position e * stride + stride - 1; whether it belongs to this call.
 bool value_of(uint entry, uint head, uint d, out float v) {
   const int t = int(entry * p.stride + p.stride - 1u) - int(call_word[kPosition]);
-  if (t < 0 || t >= int(p.tokens)) return false;
+  if (t < 0 || t >= int(p.tokens) || entry >= p.stored) return false;
   v = heap_f[p.x + (uint(t) * p.kv_heads + head) * p.dim + d];
   return true;
 }

@@ -5,13 +5,14 @@
 #include "../common/common.glsl"
 #include "../common/half.glsl"
 
-layout(push_constant) uniform Push { uint n, tokens, kv_heads, dim, slots, x, state, stride, is_key; } p;
+// stored: entries from there on are not kept.
+layout(push_constant) uniform Push { uint n, tokens, kv_heads, dim, slots, x, state, stride, is_key, stored; } p;
 
 // Whether entry e of the stream, the token at position e * stride + stride - 1, belongs to this call; its vector begins at `at`.
 bool find(uint entry, uint head, out uint at) {
   const int t = int(entry * p.stride + p.stride - 1u) - int(call_word[kPosition]);
   at = p.x + (uint(t) * p.kv_heads + head) * p.dim;
-  return t >= 0 && t < int(p.tokens);
+  return t >= 0 && t < int(p.tokens) && entry < p.stored;
 }
 
 // The scale of 32 elements, as the bits of a half: the largest magnitude over 127, NaN where one is not finite.

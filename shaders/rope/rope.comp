@@ -3,7 +3,8 @@
 #include "../common/common.glsl"
 
 layout(constant_id = 0) const uint kInterleaved = 0;
-layout(push_constant) uniform Push { uint tokens, heads, dim, pairs, x, positions, inv_freq, y; float scale; } p;
+layout(constant_id = 1) const uint kExact = 0;
+layout(push_constant) uniform Push { uint tokens, heads, dim, pairs, x, positions, inv_freq, y; float scale; uint limit; } p;
 
 // 1 / (2 pi) as a binary fraction of 96 bits.
 const uint kInverseTurn[3] = uint[3](0x28be60dbu, 0x9391054au, 0x7f09d5f4u);
@@ -16,29 +17,53 @@ uint turn_bits(int first) {
   return shift == 0 ? high : (high << shift) | (low >> (32 - shift));
 }
 
+// Of a quadrant and an angle of at most pi / 4 on either side of its middle.
+vec2 turned(uint quadrant, float r) {
+  const float s = r * r;
+  const float sine = r * (1.0 + s * (-1.6666667e-1 + s * (8.3333310e-3 + s * (-1.9840874e-4 + s * 2.7525562e-6))));
+  const float cosine = 1.0 + s * (-0.5 + s * (4.1666638e-2 + s * (-1.3888378e-3 + s * 2.4760495e-5)));
+  const vec2 result = (quadrant & 1u) == 0u ? vec2(sine, cosine) : vec2(cosine, -sine);
+  return (quadrant & 2u) != 0u ? -result : result;
+}
+
+// Of a turn in units of 2^-32.
+vec2 of_turn(uint turn) {
+  const uint quadrant = (turn + 0x20000000u) >> 30;
+  return turned(quadrant, float(int(turn - (quadrant << 30))) * 1.4629180792671596e-9);  // 2 pi / 2^32
+}
+
+// Of position * frequency, which is not rounded: the frequency's fraction of a turn in 64 bits, times the position.
+vec2 sine_cosine_exact(int position, float frequency) {
+  const uint bits = floatBitsToUint(abs(frequency)), mantissa = (bits & 0x7fffffu) | (bits >> 23 == 0u ? 0u : 0x800000u);
+  const int exponent = max(int(bits >> 23), 1) - 150;
+  uint high, low, carried, unused, carry, above;
+  umulExtended(mantissa, turn_bits(exponent + 64), carried, unused);
+  umulExtended(mantissa, turn_bits(exponent + 32), high, low);
+  low = uaddCarry(low, carried, carry);
+  high += carry + mantissa * turn_bits(exponent);
+  const uint p = uint(abs(position));
+  umulExtended(p, low, above, unused);
+  vec2 result = of_turn(p * high + above);
+  if ((position < 0) != (frequency < 0.0)) result.x = -result.x;
+  return result;
+}
+
 // Sine and cosine by exact reduction: the angle is an integer times a power of two, and only the fraction of its turns matters.
 vec2 sine_cosine(float angle) {
   const float a = abs(angle);
   const uint bits = floatBitsToUint(a);
   const int exponent = int(bits >> 23) - 150;  // a = mantissa * 2^exponent
-  float r = a;
-  uint quadrant = 0;
+  vec2 result;
   if (a > 0.5) {
     const uint mantissa = (bits & 0x7fffffu) | 0x800000u;
     // fraction(mantissa * 2^exponent / (2 pi)) in units of 2^-32
     uint turn, below;
     umulExtended(mantissa, turn_bits(exponent + 32), turn, below);
     turn += mantissa * turn_bits(exponent);
-    quadrant = (turn + 0x20000000u) >> 30;
-    const int rest = int(turn - (quadrant << 30));
-    r = float(rest) * 1.4629180792671596e-9;  // 2 pi / 2^32
-    quadrant &= 3u;
+    result = of_turn(turn);
+  } else {
+    result = turned(0u, a);
   }
-  const float s = r * r;
-  const float sine = r * (1.0 + s * (-1.6666667e-1 + s * (8.3333310e-3 + s * (-1.9840874e-4 + s * 2.7525562e-6))));
-  const float cosine = 1.0 + s * (-0.5 + s * (4.1666638e-2 + s * (-1.3888378e-3 + s * 2.4760495e-5)));
-  vec2 result = (quadrant & 1u) == 0u ? vec2(sine, cosine) : vec2(cosine, -sine);
-  if (quadrant >= 2u) result = -result;
   if (angle < 0.0) result.x = -result.x;
   return result;
 }
@@ -52,8 +77,10 @@ void main() {
     heap_f[p.y + at + p.pairs + k] = heap_f[p.x + at + p.pairs + k];
     return;
   }
-  precise float angle = float(heap_i[p.positions + head / p.heads]) * heap_f[p.inv_freq + k];
-  const vec2 turn = sine_cosine(angle) * p.scale;
+  const int position = min(heap_i[p.positions + head / p.heads], int(p.limit));
+  const float frequency = heap_f[p.inv_freq + k];
+  precise float angle = float(position) * frequency;
+  const vec2 turn = (kExact != 0u ? sine_cosine_exact(position, frequency) : sine_cosine(angle)) * p.scale;
   const uint first = at + (kInterleaved != 0u ? 2 * k : k), second = at + (kInterleaved != 0u ? 2 * k + 1 : k + p.pairs);
   const float u = heap_f[p.x + first], v = heap_f[p.x + second];
   heap_f[p.y + first] = u * turn.y - v * turn.x;

@@ -88,7 +88,7 @@ void change_value(format::ValueT& v, Bytes& in) {
 void change_state(format::StateT& s, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
   switch (what % 8) {
-    case 0: s.kind = format::StateKind(a % 4); break;
+    case 0: s.kind = format::StateKind(a % 5); break;
     case 1: s.dtype = format::DType(a % 10); break;
     case 2: s.block_axis = a % 5; break;
     case 3: s.slots = size_of(a); break;

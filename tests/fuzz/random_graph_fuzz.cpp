@@ -242,12 +242,20 @@ class Grower {
   void attend(const Value& x) {
     const int n = x.width();
     const std::string name = "kv" + std::to_string(states_++), width = std::to_string(n);
-    const uint32_t window = in_.one_in(2) ? 1 + in_.below(12) : 0;
-    b_.add_kv(name, window ? StateKind::ring : StateKind::append, "1", width,
-              window ? ring_slots(int(window)) : kAllSlots, window);
+    const uint32_t window = in_.one_in(2) ? 1 + in_.below(12) : 0, kind = in_.below(4);
+    const bool first = kind == 0, chunks = kind == 1 && window > 0;
+    if (first) b_.add_kv(name, StateKind::first, "1", width, "64", 0);
+    else
+      b_.add_kv(name, window ? StateKind::ring : StateKind::append, "1", width,
+                window ? ring_slots(int(window)) : kAllSlots, window);
     const std::string q = add({1, n}, false).name;
     b_.add_op("reshape", {x.name}, {q});
-    b_.attention(q, add({n}, false).name, name + "k", name + "v", window);
+    const std::string y = add({n}, false).name;
+    if (!first && !chunks) return b_.attention(q, y, name + "k", name + "v", window);
+    format::SparseAttentionAttrsT a;
+    if (first) a.first = 1 + in_.below(20), a.window = window;
+    else a.chunk = window;
+    b_.add_op("sparse_attention", {q, q, q, name + "k", name + "v"}, {y}).attrs.Set(std::move(a));
   }
   void memory(const Value& x) {
     const int n = x.width();

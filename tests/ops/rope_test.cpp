@@ -32,6 +32,32 @@ TEST(Rope, LargeAndNegativePositions) {
     compare_all(make(300, 1, 64, 32, false, first, 7), 1e-6);
 }
 
+// Angles that are not rounded, and positions that stand still above a limit.
+TEST(Rope, ExactAnglesAndALimit) {
+  for (const bool interleaved : {false, true})
+    for (const int32_t first : {0, 1000, 131072, 999000, 16777217, 2000000000, -5000}) {
+      Case t = make(300, 1, 64, 32, interleaved, first, 7);
+      params_of<RopeParams>(&t.params)->exact = true;
+      compare_all(t, 1e-6);
+      params_of<RopeParams>(&t.params)->limit = uint32_t(std::max(first, 0) + 100);
+      compare_all(t, 1e-6);
+      Case still = t;
+      params_of<RopeParams>(&still.params)->limit = 0;
+      for (int i = 0; i < 300; ++i)
+        still.in[1].data<int32_t>()[i] = std::min(still.in[1].data<int32_t>()[i], std::max(first, 0) + 100);
+      const Ran a = run_reference(t), b = run_reference(still);
+      EXPECT_EQ(0, std::memcmp(a.out[0].data<float>(), b.out[0].data<float>(), a.out[0].bytes()));
+    }
+  // By hand: at a position of a billion the fastest pair still turns by its frequency from one token to the next.
+  Case far = make(2, 1, 2, 1, false, 1000000000, 1);
+  params_of<RopeParams>(&far.params)->exact = true;
+  far.in[0] = Array::f32({2, 1, 2}, {1, 0, 1, 0});
+  far.in[2] = Array::f32({1}, {0.7f});
+  const Ran r = run_reference(far);
+  const float* y = r.out[0].data<float>();
+  EXPECT_NEAR(double(y[0]) * double(y[2]) + double(y[1]) * double(y[3]), std::cos(double(0.7f)), 1e-6);
+}
+
 TEST(Rope, ManyTasks) { compare_all(make(100, 4, 256, 128, false, 0, 1), 1e-6); }
 
 TEST(Rope, OutputMayBeTheInput) {

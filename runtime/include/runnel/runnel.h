@@ -128,6 +128,7 @@ typedef struct rnl_model_info {
   uint64_t source_tensor_bytes;       /* of the tensors in them */
   uint64_t file_bytes;                /* of the model's file and the adapter's */
   uint64_t adapter_bytes;             /* of these, the adapter's; 0: there is none */
+  const char* passes;                 /* what the conversion changed in the model, in words; empty: nothing */
 } rnl_model_info;
 RNL_API rnl_status_code rnl_model_get_info(const rnl_model* model, rnl_model_info* info);
 
@@ -196,18 +197,20 @@ typedef struct rnl_symbol_info {
 RNL_API rnl_status_code rnl_model_symbol(const rnl_model* model, size_t index, rnl_symbol_info* info);
 
 /* ring: the newest positions of the stream. append: all of them, up to the context. recurrent: replaced as a whole by
- * each call. kept: written by one program, which runs before the stream's first token, and read by others. */
+ * each call. kept: written by one program, which runs before the stream's first token, and read by others. first: the
+ * stream's first positions. */
 typedef enum rnl_state_kind {
   RNL_STATE_RING = 0,
   RNL_STATE_APPEND = 1,
   RNL_STATE_RECURRENT = 2,
-  RNL_STATE_KEPT = 3
+  RNL_STATE_KEPT = 3,
+  RNL_STATE_FIRST = 4
 } rnl_state_kind;
 typedef struct rnl_state_info {
   size_t struct_size;
   const char* name;
   int32_t kind;  /* rnl_state_kind */
-  int32_t dtype; /* as the file says; rnl_session_options.kv may change that of rings and append states */
+  int32_t dtype; /* as the file says; rnl_session_options.kv may change that of ring, append and first states */
   int32_t rank;
   const char* sizes[6];
   int64_t window; /* positions that a ring's operators look back, 0: no window */

@@ -4,6 +4,7 @@
 
 #include "base/half.h"
 #include "format/states.h"
+#include "ops/attention/shared.h"
 #include "ops/define.h"
 
 namespace runnel {
@@ -63,15 +64,17 @@ Status check_states(const OpCall& c) {
   whole.dtype = DType::kF32;
   whole.dims[2] = ((key > value ? key : value) + 31) / 32 * 32;
   RNL_TRY(check_dense("attention", "a state", whole));
-  RNL_CHECK_ARG(p.stride > 1 || tokens <= slots, "attention: %" PRId64 " tokens a call but only %" PRId64 " slots",
-                tokens, slots);
+  RNL_CHECK_ARG(p.stride > 1 || p.stored > 0 || tokens <= slots,
+                "attention: %" PRId64 " tokens a call but only %" PRId64 " slots", tokens, slots);
   RNL_CHECK_ARG(p.causal, "attention: states need causal");
   RNL_CHECK_ARG(!has_input(c, kSegments), "attention: segments together with states");
   RNL_CHECK_ARG(p.stride == 1 || !has_input(c, kBias), "attention: a bias together with a stride");
   return Status::ok();
 }
 
-Status check(const OpCall& c) {
+}  // namespace
+
+Status check_attention(const OpCall& c) {
   char a[96], b[96];
   const TensorView &q = c.in[kQ], &k = c.in[kK], &v = c.in[kV], &y = c.out[0];
   RNL_TRY(check_dense("attention", "q", q));
@@ -149,12 +152,12 @@ Status check(const OpCall& c) {
   return Status::ok();
 }
 
-SlotUse use_slots(const OpCall& c) {
+SlotUse use_attention_slots(const OpCall& c) {
   const AttentionParams& p = params_of<AttentionParams>(c);
-  return {has_input(c, kK), p.window, p.stride};
+  return {has_input(c, kK), p.window, p.stride, p.stored};
 }
 
-Status check_data(const OpCall& c) {
+Status check_attention_data(const OpCall& c) {
   int64_t tokens = c.in[kQ].dims[0];
   if (has_input(c, kSegments)) {
     const int32_t* bounds = static_cast<const int32_t*>(c.in[kSegments].data);
@@ -177,6 +180,7 @@ Status check_data(const OpCall& c) {
     RNL_CHECK_ARG(row >= 0, "attention: row %" PRId64 " (index %" PRId64 ") is negative", row, t);
     tokens = t == 0 || row + 1 > tokens ? row + 1 : tokens;
   }
+  if (p.stored > 0) return Status::ok();
   const bool ring = p.window > 0 && p.window + tokens - 1 <= slots;
   if (!ring && (c.position + tokens) / p.stride > slots)
     return Status::make(Code::kContextFull,
@@ -188,6 +192,8 @@ Status check_data(const OpCall& c) {
                   c.in[kBias].dims[2]);
   return Status::ok();
 }
+
+namespace {
 
 // Index of element d (of slot s of head h) in a key or value state without blocks.
 size_t key_index(int64_t h, int64_t s, int64_t d, int64_t slots, int64_t key) {
@@ -254,8 +260,8 @@ void write_states(const OpCall& c) {
   const TensorView &k = c.in[kK], &v = c.in[kV];
   const int64_t tokens = k.dims[0], kv_heads = k.dims[1], key = k.dims[2], value = v.dims[2],
                 slots = c.in[kValueState].dims[1];
-  const int64_t stride = params_of<AttentionParams>(c).stride;
-  for (int64_t t = 0; t < tokens; ++t)
+  const int64_t stride = params_of<AttentionParams>(c).stride, stored = params_of<AttentionParams>(c).stored;
+  for (int64_t t = 0; t < tokens && (stored == 0 || c.position + t < stored); ++t)
     for (int64_t h = 0; h < kv_heads && (c.position + t + 1) % stride == 0; ++h) {
       const int64_t s = (c.position + t) / stride % slots;
       write_slot(
@@ -284,8 +290,22 @@ double value_element(const OpCall& c, int64_t begin, int64_t j, int64_t h, int64
   return read_slot(c.in[kValueState], value_index(h, s, d, slots, value), q8_value(h, s, d, slots, value));
 }
 
+// y[d] = sum_j sigmoid(score(j)) v(j, d) over j in [low, high).
+template <class Score, class Value>
+void add_sigmoids(float* y, int64_t value, int64_t low, int64_t high, Score score, Value value_at) {
+  for (int64_t d = 0; d < value; ++d) {
+    double sum = 0;
+    for (int64_t j = low; j < high; ++j) {
+      const double s = score(j);
+      if (s != -double(INFINITY)) sum += value_at(j, d) / (1 + std::exp(-s));
+    }
+    y[d] = float(sum);
+  }
+}
+
 // Token t of the call, at position p of a sequence that starts at token `begin` and whose positions end before `end`.
-__attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin, int64_t p, int64_t end) {
+__attribute__((noinline)) void attend(const OpCall& c, const KeyFilter* filter, int64_t t, int64_t begin, int64_t p,
+                                      int64_t end) {
   const AttentionParams& a = params_of<AttentionParams>(c);
   const TensorView& q = c.in[kQ];
   const int64_t heads = q.dims[1], key = q.dims[2], value = sizes_of(c).value, group = heads / sizes_of(c).kv_heads;
@@ -293,6 +313,7 @@ __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin,
   int64_t high = a.causal ? (p + 1) / a.stride : end;
   if (a.window > 0 && high > p + a.window) high = p + a.window;
   const auto score = [&](int64_t h, int64_t j) {
+    if (filter && !filter->sees(filter->context, t, h, p, j)) return -double(INFINITY);
     double dot = 0;
     for (int64_t d = 0; d < key; ++d)
       dot +=
@@ -309,8 +330,18 @@ __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin,
   const bool has_lse = c.out_count > 1 && c.out[1].dtype != DType::kNone;
   for (int64_t h = 0; h < heads; ++h) {
     float* y = static_cast<float*>(c.out[0].data) + (t * heads + h) * value;
-    double largest = has_input(c, kSinks) ? double(static_cast<const float*>(c.in[kSinks].data)[h]) : -INFINITY;
-    const double sink = largest;
+    if (filter && filter->is_sigmoid) {
+      add_sigmoids(
+          y, value, low, high, [&](int64_t j) { return score(h, j) + double(filter->shift); },
+          [&](int64_t j, int64_t d) { return value_element(c, begin, j, h / group, d); });
+      continue;
+    }
+    // What the denominator holds before the first key: a sink, or the result over other keys.
+    const float* before = filter && filter->before ? filter->before + (t * heads + h) * value : nullptr;
+    const double sink = before                 ? double(filter->lse_before[t * heads + h])
+                        : has_input(c, kSinks) ? double(static_cast<const float*>(c.in[kSinks].data)[h])
+                                               : -double(INFINITY);
+    double largest = sink;
     for (int64_t j = low; j < high; ++j) {
       const double s = score(h, j);
       if (!(s <= largest)) largest = s;  // NaN sticks
@@ -321,7 +352,8 @@ __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin,
     // 64 columns at a time, so that the wide sums need no allocation.
     for (int64_t first = 0; first < value; first += 64) {
       const int64_t n = value - first < 64 ? value - first : 64;
-      double acc[64] = {}, sum = has_input(c, kSinks) ? std::exp(sink - largest) : 0;
+      double acc[64] = {}, sum = std::exp(sink - largest);
+      for (int64_t d = 0; before && sum != 0 && d < n; ++d) acc[d] = sum * double(before[first + d]);
       for (int64_t j = low; j < high; ++j) {
         const double weight = std::exp(score(h, j) - largest);
         sum += weight;
@@ -334,16 +366,18 @@ __attribute__((noinline)) void attend(const OpCall& c, int64_t t, int64_t begin,
   }
 }
 
-void reference(const OpCall& c) {
+}  // namespace
+
+void attention_reference(const OpCall& c, const KeyFilter* filter) {
   const int64_t tokens = c.in[kQ].dims[0];
   if (has_input(c, kKeyState)) {
     if (has_input(c, kK)) write_states(c);
     for (int64_t t = 0; t < tokens; ++t)
-      attend(c, t, 0, c.position + token_of(c, t), 0);  // causal: the end is its own position
+      attend(c, filter, t, 0, c.position + token_of(c, t), 0);  // causal: the end is its own position
     return;
   }
   if (c.in[kK].dims[0] != tokens) {
-    for (int64_t t = 0; t < tokens; ++t) attend(c, t, 0, t, c.in[kK].dims[0]);
+    for (int64_t t = 0; t < tokens; ++t) attend(c, filter, t, 0, t, c.in[kK].dims[0]);
     return;
   }
   const int32_t whole[2] = {0, int32_t(tokens)};
@@ -352,12 +386,16 @@ void reference(const OpCall& c) {
   const int64_t n = cut ? c.in[kSegments].dims[0] - 1 : 1;
   for (int64_t s = 0; s < n; ++s)
     for (int64_t t = bounds[s]; t < bounds[s + 1]; ++t)
-      attend(c, t, bounds[s], t - bounds[s], bounds[s + 1] - bounds[s]);
+      attend(c, filter, t, bounds[s], t - bounds[s], bounds[s + 1] - bounds[s]);
 }
+
+namespace {
+
+void reference(const OpCall& c) { attention_reference(c, nullptr); }
 
 }  // namespace
 
-extern constexpr OpDef attention_def =
-    define_op(registry_row::attention, parse, check, reference, check_data, false, use_slots);
+extern constexpr OpDef attention_def = define_op(registry_row::attention, parse, check_attention, reference,
+                                                 check_attention_data, false, use_attention_slots);
 
 }  // namespace runnel

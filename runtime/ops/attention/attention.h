@@ -54,6 +54,7 @@ struct AttentionParams {
   int64_t window;
   int64_t stride;
   bool causal;
+  int64_t stored = 0;  // above 0: only tokens at positions below it are stored (sparse_attention alone)
 };
 
 }  // namespace runnel

@@ -29,13 +29,13 @@ struct Job {
   float* y;
   int64_t tokens, heads, dim, pairs, tokens_per_task;
   float scale;
-  bool interleaved;
+  bool interleaved, exact;
+  int32_t limit;
 };
 
-// cos and sin of a float angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large
+// cos and sin of an angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large
 // angles lose nothing; Taylor polynomials serve the remaining [-pi/4, pi/4] with errors below 1e-8.
-RNL_INLINE void cos_sin(f32x16 angle, f32x16* cosine, f32x16* sine) {
-  const f64x16 a = to_double(angle);
+RNL_INLINE void cos_sin(const f64x16& a, f32x16* cosine, f32x16* sine) {
   const double magic = 6755399441055744.0;  // adding it rounds to an integer
   const f64x16 n = (a * 0.63661977236758134308 + magic) - magic;
   const f32x16 r = to_float(a - n * 1.57079632679489661923);
@@ -89,12 +89,16 @@ RNL_INLINE void rotate_neighbours(const float* x, float* y, int n, const float* 
 void rotate_token(const Job& j, int64_t t) {
   const float* x = j.x + t * j.heads * j.dim;
   float* y = j.y + t * j.heads * j.dim;
-  const f32x16 position = splat(float(j.positions[t]));
+  const int32_t place = j.positions[t] < j.limit ? j.positions[t] : j.limit;
+  const f32x16 position = splat(float(place));
   for (int64_t i = 0; i < j.pairs; i += 16) {
     const int n = j.pairs - i < 16 ? int(j.pairs - i) : 16;
     const f32x16 freq = n == 16 ? load(j.freq + i) : load_n(j.freq + i, n);
     f32x16 c, s;
-    cos_sin(position * freq, &c, &s);
+    f64x16 angle = to_double(position * freq);
+    if (j.exact)
+      angle = (to_double(splat(float(place & ~4095))) + to_double(splat(float(place & 4095)))) * to_double(freq);
+    cos_sin(angle, &c, &s);
     c = c * j.scale;
     s = s * j.scale;
     if (j.interleaved) {
@@ -129,7 +133,9 @@ void run(const OpCall& c) {
         c.in[2].dims[0],
         0,
         p.scale,
-        p.interleaved};
+        p.interleaved,
+        p.exact,
+        p.limit > 0 ? int32_t(p.limit) : INT32_MAX};
   if (elements_of(x) == 0) return;
   j.tokens_per_task = 1 + 8192 / (j.heads * j.dim);
   const int64_t tasks = (j.tokens + j.tokens_per_task - 1) / j.tokens_per_task;

@@ -11,7 +11,8 @@ Status parse(const void* attrs, OpParams* out) {
   const auto& a = *static_cast<const format::RopeAttrs*>(attrs);
   const float scale = a.scale();
   RNL_CHECK_ARG(std::isfinite(scale), "rope: scale is not finite");
-  *params_of<RopeParams>(out) = {scale, a.interleaved()};
+  RNL_CHECK_ARG(a.limit() < (1u << 31), "rope: limit %u is not below 2^31", a.limit());
+  *params_of<RopeParams>(out) = {scale, a.interleaved(), a.exact(), a.limit()};
   return Status::ok();
 }
 
@@ -42,7 +43,8 @@ void reference(const OpCall& c) {
       const float* in = static_cast<const float*>(x.data) + (t * heads + h) * dim;
       float* out = static_cast<float*>(c.out[0].data) + (t * heads + h) * dim;
       for (int64_t i = 0; i < pairs; ++i) {
-        const double angle = double(float(positions[t]) * freq[i]);
+        const int32_t position = p.limit > 0 && positions[t] > int32_t(p.limit) ? int32_t(p.limit) : positions[t];
+        const double angle = p.exact ? double(position) * double(freq[i]) : double(float(position) * freq[i]);
         const double cosine = double(p.scale) * std::cos(angle), sine = double(p.scale) * std::sin(angle);
         const int64_t first = p.interleaved ? 2 * i : i, second = p.interleaved ? 2 * i + 1 : i + pairs;
         const double u = in[first], v = in[second];

@@ -7,9 +7,10 @@
 //          positions  [tokens] i32
 //          inv_freq   [P] f32, 2 P <= dim
 // outputs  y          the shape of x, f32; may share memory with x
-// attrs    interleaved; scale, finite
+// attrs    interleaved; scale, finite; limit (version 2): positions above it count as it, 0: none, below 2^31; exact
+//          (version 2): the angle is not rounded to f32, so that far into a stream it turns on evenly
 // states   none
-// tolerance 1e-6 of the largest |x| of a pair, for |positions| up to 2^24
+// tolerance 1e-6 of the largest |x| of a pair, for |positions| up to 2^24, with exact up to 2^31
 // source   Su et al. 2021, "RoFormer"; transformers LlamaRotaryEmbedding (half-split), GPT-J (interleaved)
 #pragma once
 
@@ -19,7 +20,8 @@ namespace runnel {
 
 struct RopeParams {
   float scale;
-  bool interleaved;
+  bool interleaved, exact;
+  uint32_t limit;
 };
 
 }  // namespace runnel

@@ -9,14 +9,19 @@ namespace {
 struct Push {
   uint32_t tokens, heads, dim, pairs, x, positions, inv_freq, y;
   float scale;
+  uint32_t limit;
 };
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<RopeParams>(c);
   const uint32_t tokens = uint32_t(c.in[0].dims[0]), heads = uint32_t(c.in[0].dims[1]), dim = uint32_t(c.in[0].dims[2]),
                  pairs = uint32_t(c.in[2].dims[0]);
-  const Push push{tokens, heads, dim, pairs, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), p.scale};
-  r.items(shader_rope, {p.interleaved}, push, uint64_t(tokens) * heads * (dim - pairs));
+  const Push push{tokens,        heads,
+                  dim,           pairs,
+                  r.input(c, 0), r.input(c, 1),
+                  r.input(c, 2), r.output(c, 0),
+                  p.scale,       p.limit > 0 ? p.limit : 0x7fffffffu};
+  r.items(shader_rope, {p.interleaved, p.exact}, push, uint64_t(tokens) * heads * (dim - pairs));
 }
 
 }  // namespace

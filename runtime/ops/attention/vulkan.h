@@ -1,0 +1,22 @@
+// Of attention on a device, for sparse_attention too.
+#pragma once
+
+#include "ops/attention/attention.h"
+#include "vulkan/kernel.h"
+
+namespace runnel::vulkan {
+
+struct AttentionPush {
+  uint32_t tokens, heads, kv_heads, value, keys, slots, window, stride;
+  uint32_t q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, rows, y, lse;
+  float scale, softcap;
+};
+
+const char* refuse_attention(const OpCall& call);
+uint64_t attention_rounds(const OpCall& call);
+// Records what writes the call's tokens into the states.
+AttentionPush record_attention(Recorder& r, const OpCall& call);
+// The first specialisation constants.
+Constants attention_constants(const OpCall& call);
+
+}  // namespace runnel::vulkan
