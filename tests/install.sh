@@ -7,6 +7,9 @@
 #   checks  the formatter and clang-tidy, sanitizers, GCC, the Arm cross builds with their emulator (clang takes GCC's libraries and linker), and a Vulkan driver that needs no GPU
 #           (lavapipe) with the validation layers
 #   cycles  models of Arm cores
+#   packages  what makes and examines Debian packages
+#   python  the interpreter's headers, for the Python package
+#   arm-root  a Debian for arm64 in a folder
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
 
@@ -16,6 +19,9 @@ plots=(python3-venv)
 peer=(glslc spirv-headers libvulkan-dev)
 checks=(binutils clang-format-14 clang-tidy-14 g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
 cycles=(llvm-14 llvm-19)
+packages=(dpkg-dev file binutils)
+python=(python3-dev python3-venv)
+arm_root=(debootstrap qemu-user-static)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
@@ -32,6 +38,9 @@ for task in "$@"; do
     plots) wanted+=("${plots[@]}") ;;
     peer) wanted+=("${peer[@]}") ;;
     cycles) wanted+=("${cycles[@]}") ;;
+    packages) wanted+=("${packages[@]}") ;;
+    python) wanted+=("${python[@]}") ;;
+    arm-root) wanted+=("${arm_root[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     *) echo "install.sh: unknown task $task" >&2; exit 2 ;;
   esac

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs every test: bash tests/run.sh [--all]
-#   default  the format of the C++ code; release build with all tests; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
+#   default  the format of the C++ code; release build with all tests; the platforms' own tests as far as their tools are there; units, operators, converter and fuzzers under ASan and UBSan; sessions and threads under
 #            TSan; operators for aarch64 by clang under emulation, every kernel (NEON, dotprod, i8mm), and some again on CPUs that have fewer
 #   --all    also the GCC build, clang-tidy, the tokenizer of the real Gemma 3 (a download of 240 MB), every test that the builds for aarch64 and armv7 have, by
 #            clang and by GCC, their operators on each kind of CPU, budgets of cycles, and ten times longer fuzzing
@@ -89,7 +89,26 @@ every_cpu() {
   done < <(cpus_of "$1")
 }
 
-bash tests/install.sh build checks || exit 1
+# platform NAME: the tests of platforms/NAME beside the release build. One whose tools are missing says so (77) and counts as nothing.
+platform() {
+  local name=$1 log=build/platform-$1.log options=() line code
+  [ $all -eq 1 ] && options=(--all)
+  note "platforms/$name"
+  bash "platforms/$name/test.sh" build/release "${options[@]}" >"$log" 2>&1
+  code=$?
+  line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+  if [ $code -eq 77 ]; then
+    grep 'left out' "$log" | tail -n 1
+    return
+  fi
+  if [ -z "$line" ] || { [ $code -ne 0 ] && [[ $line == *' 0 failed' ]]; }; then line='0 passed, 1 failed'; fi
+  [[ $line == *' 0 failed' ]] || tail -n 100 "$log"
+  passed=$((passed + ${line%% *}))
+  failed=$((failed + $(sed 's/.*, \([0-9]*\) failed/\1/' <<<"$line")))
+  echo "$name: $line"
+}
+
+bash tests/install.sh build checks packages python || exit 1
 mkdir -p build
 
 note "format"
@@ -98,7 +117,10 @@ if bash tests/format.sh --check; then passed=$((passed + 1)); else failed=$((fai
 # On a Vulkan device that is a CPU some cases take minutes.
 short=(-LE long)
 [ $all -eq 1 ] && short=()
-if build release; then check release "${short[@]}"; fi
+if build release; then
+  check release "${short[@]}"
+  for script in platforms/*/test.sh; do platform "$(basename "$(dirname "$script")")"; done
+fi
 if build asan all_tests; then
   export RUNNEL_FUZZ_SECONDS=$((all ? 60 : 6))
   check asan -L 'unit|ops|converter|models|fuzz'
