@@ -18,7 +18,7 @@ build=$(cd "$build" && pwd)
 python=${PYTHON:-python3}
 
 left_out() { echo "python: left out: $*"; exit 77; }
-command -v "$python" >/dev/null || left_out "no python3"
+command -v "$python" >/dev/null || left_out "no $python"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || left_out "$python is older than Python 3.10"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || left_out "$python has no venv (Debian: python3-venv)"
 "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || left_out "$python has no headers (Debian: python3-dev)"
