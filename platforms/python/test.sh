@@ -43,8 +43,8 @@ step() {
   exit 1
 }
 step cmake --install "$build" --prefix "$work/prefix"
-step "$work/venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall -C build-dir="$work/wheel" \
-  -C cmake.define.RUNNEL_PREFIX="$work/prefix" "$here"
+step "$work/venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir="$work/wheel" \
+  --config-settings=cmake.define.RUNNEL_PREFIX="$work/prefix" "$here"
 
 selection=(-m "not slow")
 [ $all = 1 ] && selection=()
