@@ -392,6 +392,12 @@ int64_t rnl_session_position(const rnl_session* session) { return session ? sess
 void rnl_session_reset(rnl_session* session) {
   if (session && !session->is_busy) session->session->reset();
 }
+rnl_status_code rnl_session_trim(rnl_session* session) {
+  return call_session(session, [](Session& s) {
+    s.trim();
+    return Status::ok();
+  });
+}
 rnl_status_code rnl_session_recover(rnl_session* session) {
   return call_session(session, [](Session& s) { return s.recover(); });
 }

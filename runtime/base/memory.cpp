@@ -35,6 +35,14 @@ Result<Block> Block::allocate(size_t bytes, const char* what) {
   return b;
 }
 
+void Block::give_back() {
+#if defined(__linux__)
+  if (mapped_) (void)::madvise(data_, mapped_, MADV_DONTNEED);
+#elif defined(__APPLE__)
+  if (mapped_) (void)::madvise(data_, mapped_, MADV_FREE);
+#endif
+}
+
 Result<Block> Block::borrow(void* data, size_t bytes, size_t alignment, const char* what) {
   if (!data || reinterpret_cast<uintptr_t>(data) % alignment != 0)
     return Status::make(Code::kInvalidArgument, "memory given for the %s is null or not aligned to %zu bytes", what,

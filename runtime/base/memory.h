@@ -18,6 +18,10 @@ class Block {
   // Memory of the caller, who keeps it alive. Zeroed here. Must be aligned to `alignment`.
   static Result<Block> borrow(void* data, size_t bytes, size_t alignment, const char* what);
 
+  // Gives the pages back to the system: they are zero when they are touched again. At once on Linux, when others need
+  // memory on Apple's systems; of no effect elsewhere and on memory of the caller.
+  void give_back();
+
   unsigned char* data() const { return data_; }
   size_t size() const { return size_; }
 

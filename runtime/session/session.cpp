@@ -84,6 +84,11 @@ void Session::reset() {
   seen_position_.store(0, std::memory_order_relaxed);
 }
 
+void Session::trim() {
+  arena_.give_back();
+  last_tokens_ = 0;
+}
+
 MemoryReport Session::memory_of(const Plan& plan) {
   MemoryReport m = plan.memory;
   m.fixed += sizeof(Session);

@@ -169,6 +169,8 @@ class Session {
   Status load(const char* path);
   // A second session with the same contents.
   Result<std::unique_ptr<Session>> fork() const;
+  // Gives the arena's pages back until the next call touches them.
+  void trim();
   // Leaves the device for the CPU. When it is lost, what the host last had is brought up to the present position with
   // the inputs fed since, at most snapshot_every tokens. May be called again when it fails. Of no effect on the CPU.
   Status recover();

@@ -67,6 +67,61 @@ TEST_F(CApi, RunsAProgram) {
   rnl_session_destroy(session);
 }
 
+// Bytes of this process that no file backs, 0 where the system does not tell.
+uint64_t anonymous_bytes() {
+  unsigned long kib = 0;
+  if (FILE* f = std::fopen("/proc/self/smaps_rollup", "r")) {
+    char line[256];
+    while (std::fgets(line, sizeof line, f) && std::sscanf(line, "Anonymous: %lu kB", &kib) != 1) {
+    }
+    std::fclose(f);
+  }
+  return uint64_t(kib) * 1024;
+}
+
+TEST_F(CApi, TrimGivesTheArenaBackAndKeepsTheStream) {
+  rnl_session_options o = rnl::session_options();
+  o.context = 8192, o.chunk = 4096;
+  rnl_session *trimmed = nullptr, *other = nullptr;
+  ASSERT_EQ(rnl_session_create(model, &o, &trimmed), RNL_OK) << rnl_last_error();
+  ASSERT_EQ(rnl_session_create(model, &o, &other), RNL_OK) << rnl_last_error();
+  rnl_memory memory{};
+  memory.struct_size = sizeof memory;
+  ASSERT_EQ(rnl_session_get_memory(trimmed, &memory), RNL_OK);
+  ASSERT_GE(memory.arena, 2u << 20);
+  std::vector<float> x(4096 * 48), y(48), z(48);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float(int(i * 7919 % 201) - 100) / 50;
+  const auto feed = [&](rnl_session* session, int64_t rows, std::vector<float>& last) {
+    rnl_tensor in = tensor("x", x.data(), rows), out = tensor("logits", last.data(), 1);
+    ASSERT_EQ(rnl_session_run(session, nullptr, &in, 1, &out, 1), RNL_OK) << rnl_last_error();
+  };
+  ASSERT_EQ(rnl_session_trim(trimmed), RNL_OK);  // before the first call
+  for (const int64_t rows : {4096, 1, 33}) {
+    feed(trimmed, rows, y);
+    feed(other, rows, z);
+    EXPECT_EQ(std::memcmp(y.data(), z.data(), y.size() * sizeof(float)), 0) << rows;
+    const uint64_t before = anonymous_bytes();
+    ASSERT_EQ(rnl_session_trim(trimmed), RNL_OK);
+    if (before && rows == 4096) EXPECT_GE(before, anonymous_bytes() + memory.arena / 2);
+  }
+  for (rnl_session* session : {trimmed, other}) ASSERT_EQ(rnl_session_rollback(session, 20), RNL_OK);
+  ASSERT_EQ(rnl_session_trim(trimmed), RNL_OK);
+  EXPECT_EQ(rnl_session_position(trimmed), 4096 + 1 + 33 - 20);
+  feed(trimmed, 2, y);
+  feed(other, 2, z);
+  EXPECT_EQ(std::memcmp(y.data(), z.data(), y.size() * sizeof(float)), 0);
+  // Not within a call, whose arena it would take.
+  const auto trim_within = [](void* session, const rnl_tensor*, int64_t) {
+    EXPECT_EQ(rnl_session_trim(static_cast<rnl_session*>(session)), RNL_INVALID_ARGUMENT);
+    return 0;
+  };
+  rnl_tensor in = tensor("x", x.data(), 2);
+  EXPECT_EQ(rnl_session_run_blocks(trimmed, nullptr, &in, 1, 0, trim_within, trimmed), RNL_OK) << rnl_last_error();
+  EXPECT_EQ(rnl_session_trim(nullptr), RNL_INVALID_ARGUMENT);
+  rnl_session_destroy(trimmed);
+  rnl_session_destroy(other);
+}
+
 TEST_F(CApi, ObjectsMayBeDestroyedInAnyOrder) {
   rnl_session_options o = rnl::session_options();
   o.context = 128;

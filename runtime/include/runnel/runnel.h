@@ -349,6 +349,12 @@ RNL_API rnl_status_code rnl_session_embed(rnl_session* session, const int32_t* i
 
 /* Tokens in the stream. */
 RNL_API int64_t rnl_session_position(const rnl_session* session);
+/* For an app that the system asks for memory: gives back the pages of activations and scratch (rnl_memory.arena) that
+ * the library allocated; on Linux and Android at once, on Apple's systems when others need them. The stream and all
+ * that rollback needs stay, and later calls give the same bits: they take the pages again as they touch them, so the
+ * plan's sizes do not change. Weights and vocabulary are the file's pages, which the system takes by itself; memory on
+ * a device stays. */
+RNL_API rnl_status_code rnl_session_trim(rnl_session* session);
 /* Empties the stream. */
 RNL_API void rnl_session_reset(rnl_session* session);
 /* Takes back the last n tokens, n <= rollback_window. Several in a row share the window until the stream is as long
