@@ -18,7 +18,7 @@ build=$(cd "$build" && pwd)
 python=${PYTHON:-python3}
 
 left_out() { echo "python: left out: $*"; exit 77; }
-command -v "$python" >/dev/null || left_out "no python3"
+command -v "$python" >/dev/null || left_out "no $python"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || left_out "$python is older than Python 3.10"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || left_out "$python has no venv (Debian: python3-venv)"
 "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || left_out "$python has no headers (Debian: python3-dev)"
@@ -43,8 +43,8 @@ step() {
   exit 1
 }
 step cmake --install "$build" --prefix "$work/prefix"
-step "$work/venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall -C build-dir="$work/wheel" \
-  -C cmake.define.RUNNEL_PREFIX="$work/prefix" "$here"
+step "$work/venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir="$work/wheel" \
+  --config-settings=cmake.define.RUNNEL_PREFIX="$work/prefix" "$here"
 
 selection=(-m "not slow")
 [ $all = 1 ] && selection=()

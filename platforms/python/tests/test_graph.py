@@ -126,6 +126,30 @@ def test_programs_conditions_and_results(tmp_path):
         assert s.run({"x": draw(32, 5), "rounds": [0]})["y"].shape == (32, 5)
 
 
+def test_size_that_is_a_result(tmp_path):
+    """How many rows come is known when the call has ended."""
+    g = Graph("chosen")
+    scores, x = g.input("scores", [g.axis("N", 32)]), g.input("x", ["N", 3])
+    ids, count = g.select_tokens(scores, shape=[g.result("M", "N")], more=[[1]], dtype="i32", threshold=0.5)
+    g.bind(count, "M")
+    g.output(g.gather_rows(x, ids), "y")
+    with session(g, tmp_path) as s:
+        for n in (20, 5):
+            given, x = draw(n), draw(n, 3)
+            np.testing.assert_array_equal(s.run({"scores": given, "x": x})["y"], x[given >= 0.5])
+
+
+def test_positions(tmp_path):
+    """They count from the stream's start, over all calls."""
+    g = Graph("turned", context=64)
+    g.output(g.rope(g.input("x", ["T", 1, 2]), g.positions(), np.array([0.1], np.float32)), "y")
+    x = draw(12, 1, 2)
+    turn = np.exp(0.1j * np.arange(12)) * (x[:, 0, 0] + 1j * x[:, 0, 1])
+    with session(g, tmp_path) as s:
+        y = np.concatenate([s.run({"x": part}, all_rows=True)["y"] for part in (x[:5], x[5:])])
+    close(y[:, 0], np.stack([turn.real, turn.imag], 1))
+
+
 def test_optional_and_named(tmp_path):
     g = Graph("optional")
     x = g.input("x", [1, 4])

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import HERE, REPOSITORY, cli
@@ -114,6 +115,24 @@ def run_ray(folder, *arguments):
                           env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.slow
+def test_plain_install(tmp_path, chat_path):
+    """`pip install ./platforms/python` in a fresh environment, which compiles everything."""
+    def call(*command):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=3 * 3600)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    call(sys.executable, "-m", "venv", "venv")
+    begin = time.monotonic()
+    call("venv/bin/pip", "install", "--disable-pip-version-check", os.path.abspath(PYTHON))
+    print(f"pip install took {(time.monotonic() - begin) / 60:.1f} minutes")
+    text = call("venv/bin/python", "-c", f"import runnel; print(''.join(runnel.Session(runnel.Model({chat_path!r})).generate('Hello', max_tokens=9)))")
+    assert text == cli("runnel", "run", chat_path, "-p", "Hello", "-n", "9").decode()
+    goldens = os.path.abspath(os.path.join(REPOSITORY, "tests", "goldens", "tiny_llama"))
+    call("venv/bin/python", "-c", f"import runnel; runnel.convert({goldens!r}, 'm.rnl')")
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ _SAFETENSORS = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "
 
 
 class Value:
-    """What an operator makes, or an input."""
+    """What an operator makes, or an input. dtype may be set where an operator's outputs differ: f32 and i32."""
 
     def __init__(self, name: str, shape: Shape, dtype: str) -> None:
         self.name, self.shape, self.dtype = name, list(shape), dtype
