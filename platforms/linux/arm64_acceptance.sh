@@ -25,7 +25,7 @@ export PYTHONPATH=tests/e2e RUNNEL_BIN=$build/bin PYTHONDONTWRITEBYTECODE=1
 here() { "$build/bin/$1" "${@:2}"; }
 there() { bash platforms/linux/arm64_root.sh run "$root" "$@"; }
 
-bash platforms/linux/arm64_root.sh make "$root" libstdc++6 gcc libc6-dev
+bash platforms/linux/arm64_root.sh make "$root" libstdc++6 gcc libc6-dev libstdc++-12-dev
 rm -rf "$root/runnel"
 mkdir -p "$root/runnel"
 cp "$packages"/*_arm64.deb tests/e2e/consumer/main.c examples/typeseg/mixed.txt "$root/runnel/"
