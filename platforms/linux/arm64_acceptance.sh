@@ -21,12 +21,11 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$root" ] && [ -n "$packages" ] || { sed -n '2,8s/^# *//p' "$0" >&2; exit 2; }
 build=$(cd "$build" && pwd)
-here() { "$build/bin/$@"; }
 export PYTHONPATH=tests/e2e RUNNEL_BIN=$build/bin PYTHONDONTWRITEBYTECODE=1
-tbuild=$(cd "$build" && pwd)
-here() { bash platforms/linux/arm64_root.sh run "$root" "$@"; }
+here() { "$build/bin/$1" "${@:2}"; }
+there() { bash platforms/linux/arm64_root.sh run "$root" "$@"; }
 
-bash platforms/linux/arm64_root.sh make "$root" libstdc++6 gcc libc6-dev
+bash platforms/linux/arm64_root.sh make "$root" libstdc++6 gcc libc6-dev libstdc++-12-dev
 rm -rf "$root/runnel"
 mkdir -p "$root/runnel"
 cp "$packages"/*_arm64.deb tests/e2e/consumer/main.c examples/typeseg/mixed.txt "$root/runnel/"

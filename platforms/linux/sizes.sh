@@ -15,7 +15,7 @@ for argument in "$@"; do
 done
 [ ${#presets[@]} -gt 0 ] || presets=(release aarch64)
 # name, source of a model whose operators are those of its class, what the table says
-rows=("gemma3|tiny_gemma3|Gemma 3" "mamba2|tiny_mamba2|Mamba-2" "qwen3_5|tiny_qwen3_5|Qwen 3.5 (attention, delta rule)" "typeseg|typeseg/typeseg.json|typeseg (Mamba both ways)")
+rows=("gemma3|tiny_gemma3|Gemma 3" "mamba|tiny_mamba|Mamba" "qwen3_5|tiny_qwen3_5|Qwen 3.5 (attention, delta rule)" "typeseg|typeseg/typeseg.json|typeseg (Mamba both ways)")
 
 models=$PWD/build/sizes
 mkdir -p "$models"
