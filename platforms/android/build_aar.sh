@@ -32,7 +32,8 @@ fi
 # prefab: the C interface for an app's own C++ code, find_package(runnel) in its CMake.
 printf '{"schema_version": 2, "name": "runnel", "version": "%s", "dependencies": []}\n' "$version" >"$aar/prefab/prefab.json"
 printf '{"export_libraries": [], "library_name": "librunnel"}\n' >"$aar/prefab/modules/runnel/module.json"
-cp -r "$root/runtime/include/runnel" "$aar/prefab/modules/runnel/include/"
+mkdir -p "$aar/prefab/modules/runnel/include/runnel"
+cp "$root"/runtime/include/runnel/runnel.h* "$aar/prefab/modules/runnel/include/runnel/"
 for abi in "${abis[@]}"; do
   bash "$here/check_elf.sh" "$libs/$abi/librunnel.so"
   mkdir -p "$aar/jni/$abi" "$aar/prefab/modules/runnel/libs/android.$abi"

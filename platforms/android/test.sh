@@ -52,7 +52,7 @@ maven_tests() {  # NAME DIRECTORY COMMAND...
   read -r run bad skipped <<<"$counts"
   passed=$((passed + run - bad - skipped))
   failed=$((failed + bad))
-  grep -h '^10,000\|restored in' "$log" || true
+  grep -ho '10,000 times.*\|[a-z0-9]*: [0-9]* bytes restored in.*' "$log" || true
   if [ "$rc" -ne 0 ]; then
     grep -E '^\[ERROR\]|error:|FAIL' "$log" | head -n 40 || true
     [ "$bad" -gt 0 ] || fail "$name: see $log"

@@ -35,11 +35,9 @@ class TalkApplication : Application() {
     private suspend fun modelFile(onProgress: (Long, Long) -> Unit): File {
         val pushed = File(getExternalFilesDir(null), "model.rnl")
         if (pushed.exists()) return pushed
-        val from = packageManager.getApplicationInfo(packageName, PackageManager.GET_META_DATA).metaData
-        val url = from?.get("model.url")?.toString().orEmpty()
-        if (url.isEmpty()) throw IOException("There is no model. adb push MODEL.rnl $pushed, or name one in AndroidManifest.xml.")
-        return ModelFile(URL(url), File(filesDir, "model.rnl"), from!!.get("model.bytes").toString().toLong(), from.get("model.sha256").toString())
-            .fetch(onProgress = onProgress)
+        val from = packageManager.getApplicationInfo(packageName, PackageManager.GET_META_DATA).metaData?.getString("model").orEmpty().split(' ')
+        if (from.size != 3) throw IOException("There is no model. adb push MODEL.rnl $pushed, or name one in AndroidManifest.xml.")
+        return ModelFile(URL(from[0]), File(filesDir, "model.rnl"), from[1].toLong(), from[2]).fetch(onProgress = onProgress)
     }
 
     override fun onTrimMemory(level: Int) {

@@ -21,7 +21,7 @@ import java.io.File
 
 /** The app as its user meets it: the framework is Robolectric's, the library and the model are real. */
 @RunWith(RobolectricTestRunner::class)
-@Config(sdk = [34], application = TalkApplication::class, manifest = Config.NONE)
+@Config(sdk = [35], application = TalkApplication::class, manifest = Config.NONE)
 class MainActivityTest {
     private val application get() = RuntimeEnvironment.getApplication() as TalkApplication
     private lateinit var activity: ActivityController<MainActivity>

@@ -215,7 +215,7 @@ class Session internal constructor(val model: Model, private val pointer: Long) 
             val dtype = DType.of(n[0].toInt())
             val dims = n.outputDims()
             val bytes = dims.fold(dtype.bytes.toLong()) { size, d -> size * d }
-            Tensor(outputs[i], dtype, dims, buffers[i].duplicate().apply { limit(bytes.toInt()) })
+            Tensor(outputs[i], dtype, dims, buffers[i].firstBytes(bytes))
         }
     }
 

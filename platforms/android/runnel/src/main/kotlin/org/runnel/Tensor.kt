@@ -1,5 +1,6 @@
 package org.runnel
 
+import java.nio.Buffer
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
@@ -57,6 +58,9 @@ internal class TensorArrays(tensors: List<Tensor>) {
     val dims = Array(tensors.size) { tensors[it].dims }
     val buffers = Array(tensors.size) { tensors[it].data }
 }
+
+/** Before Android 9 a ByteBuffer had no limit() of its own, only Buffer's. */
+internal fun ByteBuffer.firstBytes(count: Long): ByteBuffer = duplicate().also { (it as Buffer).limit(Math.toIntExact(count)) }
 
 /** dtype, rank, bytes and six dims, which the native side fills in for each output. */
 internal fun outputNumbers(count: Int) = Array(count) { LongArray(9) }
