@@ -90,7 +90,8 @@ void GraphBuilder::add_attention_states(const std::string& name, int64_t window,
 
 uint16_t version_needed(const format::OpT& op) {
   const auto* embedding = op.attrs.AsEmbeddingAttrs();
-  return embedding && embedding->outside >= 0 ? 2 : 1;
+  const auto* rope = op.attrs.AsRopeAttrs();
+  return (embedding && embedding->outside >= 0) || (rope && !rope->sections.empty()) ? 2 : 1;
 }
 
 OpRow op_row(const std::string& name) {

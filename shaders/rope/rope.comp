@@ -3,7 +3,7 @@
 #include "../common/common.glsl"
 
 layout(constant_id = 0) const uint kInterleaved = 0;
-layout(push_constant) uniform Push { uint tokens, heads, dim, pairs, x, positions, inv_freq, y; float scale; } p;
+layout(push_constant) uniform Push { uint tokens, heads, dim, pairs, x, positions, inv_freq, y; float scale; uint axes, sections[12]; } p;
 
 // 1 / (2 pi) as a binary fraction of 96 bits.
 const uint kInverseTurn[3] = uint[3](0x28be60dbu, 0x9391054au, 0x7f09d5f4u);
@@ -52,7 +52,8 @@ void main() {
     heap_f[p.y + at + p.pairs + k] = heap_f[p.x + at + p.pairs + k];
     return;
   }
-  precise float angle = float(heap_i[p.positions + head / p.heads]) * heap_f[p.inv_freq + k];
+  const uint axis = p.axes == 1u ? 0u : p.sections[k >> 4] >> (k & 15u) * 2u & 3u;
+  precise float angle = float(heap_i[p.positions + head / p.heads * p.axes + axis]) * heap_f[p.inv_freq + k];
   const vec2 turn = sine_cosine(angle) * p.scale;
   const uint first = at + (kInterleaved != 0u ? 2 * k : k), second = at + (kInterleaved != 0u ? 2 * k + 1 : k + p.pairs);
   const float u = heap_f[p.x + first], v = heap_f[p.x + second];

@@ -28,8 +28,8 @@ struct Job {
   const int32_t* positions;
   float* y;
   int64_t tokens, heads, dim, pairs, tokens_per_task;
-  float scale;
-  bool interleaved;
+  int64_t axes;
+  const RopeParams* p;
 };
 
 // cos and sin of a float angle of any size below 2^31: the multiple of pi/2 is taken off in double, so that large
@@ -86,18 +86,27 @@ RNL_INLINE void rotate_neighbours(const float* x, float* y, int n, const float* 
   }
 }
 
+// The positions of pairs i to i + 15.
+RNL_INLINE f32x16 positions_of(const Job& j, const int32_t* positions, int64_t i) {
+  if (j.axes == 1) return splat(float(positions[0]));
+  float each[16];
+  uint32_t sections = j.p->sections.words[i / 16];
+  RNL_KEEP_FOR (int k = 0; k < 16; ++k, sections >>= 2) each[k] = float(positions[sections & 3]);
+  return load(each);
+}
+
 void rotate_token(const Job& j, int64_t t) {
   const float* x = j.x + t * j.heads * j.dim;
   float* y = j.y + t * j.heads * j.dim;
-  const f32x16 position = splat(float(j.positions[t]));
+  const int32_t* positions = j.positions + t * j.axes;
   for (int64_t i = 0; i < j.pairs; i += 16) {
     const int n = j.pairs - i < 16 ? int(j.pairs - i) : 16;
     const f32x16 freq = n == 16 ? load(j.freq + i) : load_n(j.freq + i, n);
     f32x16 c, s;
-    cos_sin(position * freq, &c, &s);
-    c = c * j.scale;
-    s = s * j.scale;
-    if (j.interleaved) {
+    cos_sin(positions_of(j, positions, i) * freq, &c, &s);
+    c = c * j.p->scale;
+    s = s * j.p->scale;
+    if (j.p->interleaved) {
       float one[32], cosines[32], sines[32];
       store(one, c);
       store(one + 16, s);
@@ -118,7 +127,6 @@ void rotate_token(const Job& j, int64_t t) {
 
 void run(const OpCall& c) {
   const TensorView& x = c.in[0];
-  const RopeParams& p = params_of<RopeParams>(c);
   Job j{input<float>(c, 0),
         input<float>(c, 2),
         input<int32_t>(c, 1),
@@ -128,8 +136,8 @@ void run(const OpCall& c) {
         x.dims[2],
         c.in[2].dims[0],
         0,
-        p.scale,
-        p.interleaved};
+        c.in[1].rank == 2 ? c.in[1].dims[1] : 1,
+        &params_of<RopeParams>(c)};
   if (elements_of(x) == 0) return;
   j.tokens_per_task = 1 + 8192 / (j.heads * j.dim);
   const int64_t tasks = (j.tokens + j.tokens_per_task - 1) / j.tokens_per_task;

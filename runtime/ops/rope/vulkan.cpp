@@ -9,13 +9,17 @@ namespace {
 struct Push {
   uint32_t tokens, heads, dim, pairs, x, positions, inv_freq, y;
   float scale;
+  uint32_t axes;
+  RopeSections sections;
 };
 
 void record(Recorder& r, const OpCall& c) {
   const auto& p = params_of<RopeParams>(c);
   const uint32_t tokens = uint32_t(c.in[0].dims[0]), heads = uint32_t(c.in[0].dims[1]), dim = uint32_t(c.in[0].dims[2]),
                  pairs = uint32_t(c.in[2].dims[0]);
-  const Push push{tokens, heads, dim, pairs, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), p.scale};
+  const uint32_t axes = c.in[1].rank == 2 ? uint32_t(c.in[1].dims[1]) : 1;
+  const Push push{tokens,        heads,          dim,     pairs, r.input(c, 0), r.input(c, 1),
+                  r.input(c, 2), r.output(c, 0), p.scale, axes,  p.sections};
   r.items(shader_rope, {p.interleaved}, push, uint64_t(tokens) * heads * (dim - pairs));
 }
 
