@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "converter/passes/adapt_graph.h"
+#include "converter/passes/add_features.h"
 #include "converter/passes/half_states.h"
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
@@ -84,6 +85,7 @@ ConvertReport convert(const ConvertOptions& options) {
     for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
+  if (options.features) add_features(builder.model);
   scale_products(builder);
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);
