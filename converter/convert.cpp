@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "converter/passes/adapt_graph.h"
+#include "converter/passes/add_features.h"
 #include "converter/passes/half_states.h"
 #include "converter/passes/merge_lora.h"
 #include "converter/passes/name_values.h"
@@ -89,6 +90,7 @@ ConvertReport convert(const ConvertOptions& options) {
   const auto note_pass = [&](const std::string& text) { passes += (passes.empty() ? "" : "; ") + text; };
   if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));
   if (!options.sparse.empty()) note_pass(choose_keys(options.sparse, builder));
+  if (options.features) add_features(builder.model);
   scale_products(builder);
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);

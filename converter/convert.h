@@ -21,8 +21,9 @@ struct ConvertOptions {
   Head head = Head::kAuto;
   bool half_states = false;  // large recurrent states as f16
   ImposedWindow imposed;
-  std::string sparse;   // a method of sparse_keys.h; empty: none
-  int64_t context = 0;  // tokens that the file states; 0: the source's
+  std::string sparse;     // a method of sparse_keys.h; empty: none
+  bool features = false;  // a program that takes rows of features in the place of ids
+  int64_t context = 0;    // tokens that the file states; 0: the source's
   int threads = 1;
   bool is_dry = false;  // only the plan is made, nothing is written
 };

@@ -76,6 +76,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "whole", "split"}));
   app.add_option("--state", state, "type of large recurrent states: f32 (default) or f16 (half the memory and traffic)")
       ->check(CLI::IsMember({"f32", "f16"}));
+  app.add_flag("--features", options.features,
+               "adds a program that takes rows as wide as an embedding in the place of ids, for pictures and sounds");
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
   app.add_option("--lora", lora,
                  "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into "

@@ -24,7 +24,8 @@ using Options = std::map<std::string, double>;
 double number_of(const std::string& method, const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) refuse(method, "\"" + printable(text) + "\" is no number");
+  if (error != std::errc() || end != text.data() + text.size())
+    refuse(method, "\"" + printable(text) + "\" is no number");
   return value;
 }
 
@@ -88,9 +89,8 @@ class Chooser {
     if (op.name != "attention" || op.inputs.size() < 5 || op.inputs[1].empty() || op.inputs[3].empty()) return false;
     const auto* a = op.attrs.AsAttentionAttrs();
     if (a && (a->window > 0 || a->stride > 1)) return false;
-    return std::any_of(b_.model.states.begin(), b_.model.states.end(), [&](const auto& s) {
-      return s->name == op.inputs[3] && s->kind == format::StateKind::append;
-    });
+    return std::any_of(b_.model.states.begin(), b_.model.states.end(),
+                       [&](const auto& s) { return s->name == op.inputs[3] && s->kind == format::StateKind::append; });
   }
 
   void change(format::ProgramT& program, format::OpT& op) {
@@ -104,7 +104,8 @@ class Chooser {
     const auto q = std::find_if(values.begin(), values.end(), [&](const auto& v) { return v->name == op.inputs[0]; });
     if (q == values.end()) fail("value \"%s\" is not in the program", printable(op.inputs[0]).c_str());
     const std::string tokens = (*q)->shape[0];
-    value->shape = {(*q)->shape[1], "floordiv(" + tokens + "+" + std::to_string(select_.block - 2) + "," + block + ")+1",
+    value->shape = {(*q)->shape[1],
+                    "floordiv(" + tokens + "+" + std::to_string(select_.block - 2) + "," + block + ")+1",
                     "floordiv(ceildiv(context," + block + "),2)+1", "3"};
     program.values.push_back(std::move(value));
 

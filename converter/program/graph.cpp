@@ -92,7 +92,8 @@ void GraphBuilder::add_attention_states(const std::string& name, int64_t window,
 uint16_t version_needed(const format::OpT& op) {
   const auto* embedding = op.attrs.AsEmbeddingAttrs();
   const auto* rope = op.attrs.AsRopeAttrs();
-  return (embedding && embedding->outside >= 0) || (rope && (rope->exact || rope->limit)) ? 2 : 1;
+  const bool is_newer_rope = rope && (rope->exact || rope->limit || !rope->sections.empty());
+  return (embedding && embedding->outside >= 0) || is_newer_rope ? 2 : 1;
 }
 
 OpRow op_row(const std::string& name) {

@@ -152,9 +152,10 @@ Var Program::glu(format::UnaryKind activation, const Var& gate, const Var& up) {
   return op("glu", {gate.name, up.name}, gate.axis, gate.dims, {}, attrs);
 }
 
-Var Program::rotate(const Var& x, const std::string& positions, const std::string& table, bool interleaved,
-                    float scale) {
+Var Program::rotate(const Var& x, const std::string& positions, const std::string& table, bool interleaved, float scale,
+                    const std::vector<uint8_t>& sections) {
   format::RopeAttrsT attrs;
+  attrs.sections = sections;
   attrs.interleaved = interleaved;
   attrs.scale = scale;
   return op("rope", {x.name, positions, table}, x.axis, x.dims, {}, attrs);

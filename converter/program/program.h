@@ -80,7 +80,7 @@ class Program {
   Var mul(const Var& x, const Var& y) { return binary(format::BinaryKind::mul, x, y); }
   Var glu(format::UnaryKind activation, const Var& gate, const Var& up);
   Var rotate(const Var& x, const std::string& positions, const std::string& table, bool interleaved = false,
-             float scale = 1);
+             float scale = 1, const std::vector<uint8_t>& sections = {});
   Var reshape(const Var& x, const std::vector<int64_t>& dims);
   // axis counts all axes of the value; it has to be one of dims.
   Var slice(const Var& x, int axis, int64_t begin, int64_t count);

@@ -202,9 +202,6 @@ constexpr HarmlessKey kHarmlessKeys[] = {
     {"multimodal_projector_*"},
     {"spatial_merge_size"},
     {"language_model_only"},
-    {"mrope_section"},
-    {"mrope_interleaved"},
-    {"rope.dimension_sections"},
     {"use_mrope"},
     {"position_id_per_seconds"},
     // Options that say that something is as it is where nothing is said.

@@ -253,7 +253,8 @@ class Builder {
 
 void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& builder) {
   const bool is_encoder = !is_causal(checkpoint, d);
-  Net net(checkpoint, builder, d.naming, d.context, d.is_bidirectional || is_encoder);
+  Net net(checkpoint, builder, d.naming, d.context, d.is_bidirectional || is_encoder,
+          d.ropes.empty() ? std::vector<uint8_t>() : d.ropes[0].sections);
   Builder make(net, d);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden, d.embedding_scale);
   if (d.position_table) {

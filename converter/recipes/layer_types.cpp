@@ -107,6 +107,8 @@ Rope config_rope(const Facts& f, const std::string& layer_type, double base, int
   if (!how) return out;
   if (how->text("rope_type", "") == "proportional") return {proportional_frequencies(*how, theta, partial, head_dim)};
   apply_rope_scaling(*how, f, theta, out);
+  const bool are_in_turn = how->boolean("mrope_interleaved", f.text("model_type", "").rfind("qwen3", 0) == 0);
+  out.sections = rope_sections(*how, "mrope_section", are_in_turn, out.frequencies.size());
   return out;
 }
 

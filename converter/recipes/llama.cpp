@@ -50,12 +50,16 @@ void build_llama(Checkpoint& c, ModelBuilder& b) {
 // Files of this family say nothing of windows.
 const GgufForm kQwen = {{{"sliding_window", ""}}};
 
+// The text parts of Qwen2-VL, Qwen2.5-VL and Qwen3-VL are those models too, with tokens on the three axes of a picture.
+bool is_second(const Facts& f) { return f.text("model_type", "").rfind("qwen2", 0) == 0; }
+
 void build_qwen(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = source_facts(c, kQwen);
+  const Facts f = text_facts(c, d.naming, {{"tie_word_embeddings", false}}, kQwen);
   read_basics(f, d);
   read_gguf_extras(f, d);
-  if (f.text("model_type", "") == "qwen2") {
+  f.pass_over({"n_deepstack_layers"});  // pictures' features that are added behind the first layers
+  if (is_second(f)) {
     d.naming.biases.clear();  // q, k and v have them, whatever a configuration says
   } else {
     d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
@@ -109,7 +113,11 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
 extern const Recipe llama_recipe, qwen_recipe, smollm3_recipe, phi3_recipe;
 const Recipe llama_recipe = {
     "llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3", "cwm"}, build_llama};
-const Recipe qwen_recipe = {"qwen", {"qwen2", "qwen3"}, {"qwen2", "qwen3"}, build_qwen};
+const Recipe qwen_recipe = {"qwen",
+                            {"qwen2", "qwen3", "qwen2vl", "qwen3vl"},
+                            {"qwen2", "qwen3", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl",
+                             "qwen3_vl_text"},
+                            build_qwen};
 const Recipe smollm3_recipe = {"smollm3", {"smollm3"}, {"smollm3"}, build_smollm3};
 const Recipe phi3_recipe = {"phi3", {"phi3"}, {"phi3"}, build_phi3};
 

@@ -1,16 +1,19 @@
 #include "converter/recipes/net.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace runnel::convert {
 
-Net::Net(Checkpoint& c, ModelBuilder& model, Naming naming, int64_t context, bool is_whole)
-    : Program(model, "main"), Source(c, std::move(naming)), is_whole_(is_whole) {
+Net::Net(Checkpoint& c, ModelBuilder& model, Naming naming, int64_t context, bool is_whole,
+         std::vector<uint8_t> sections)
+    : Program(model, "main"), Source(c, std::move(naming)), is_whole_(is_whole), sections_(std::move(sections)) {
+  if (!sections_.empty()) position_axes_ = {1 + *std::max_element(sections_.begin(), sections_.end())};
   is_headless_ = is_whole || (c.kind == Checkpoint::Kind::kDirectory && !has("/lm_head.weight") && names_base_class(c));
   builder().model.context = uint64_t(context);
   graph().add_stream_symbols(is_whole);
   input("ids", "T", {}, format::DType::i32, format::Role::tokens);
-  input("positions", "T", {}, format::DType::i32, format::Role::positions);
+  input("positions", "T", position_axes_, format::DType::i32, format::Role::positions);
   if (!is_whole) input("rows", "R", {}, format::DType::i32, format::Role::rows);
 }
 
@@ -95,7 +98,8 @@ std::string Net::positions(const std::string& axis) {
   const std::string of_rows = "positions_of_rows";
   if (axis != "R") return "positions";
   if (is_new(of_rows))
-    graph().op("gather_rows", {"positions", "rows"}, {graph().value(of_rows, {axis}, format::DType::i32)});
+    graph().op("gather_rows", {"positions", "rows"},
+               {graph().value(of_rows, shape_of(axis, position_axes_), format::DType::i32)});
   return of_rows;
 }
 

@@ -19,8 +19,10 @@ struct Product {
 // The program "main". Values lie on axis T (all tokens of the call) or R (the wanted rows).
 class Net : public Program, public Source {
  public:
-  // is_whole: tokens see those behind them too, so a text is one call.
-  Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole = false);
+  // is_whole: tokens see those behind them too, so a text is one call. sections: of all rotations, Rope's; with them
+  // `positions` has as many axes.
+  Net(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, int64_t context, bool is_whole = false,
+      std::vector<uint8_t> sections = {});
 
   // Where names are looked up and values are named from here on. layer(i) for i < count; the last layer is where
   // `wanted` gathers.
@@ -48,7 +50,7 @@ class Net : public Program, public Source {
   Var by_group(const Var& x, const std::string& name, const std::vector<float>& weights, int64_t groups, int64_t out,
                int64_t in, bool is_delicate = false);
   Var rope(const Var& x, const std::string& table, bool interleaved = false, float scale = 1) {
-    return rotate(x, positions(x.axis), table, interleaved, scale);
+    return rotate(x, positions(x.axis), table, interleaved, scale, sections_);
   }
 
   bool is_whole() const { return is_whole_; }
@@ -63,6 +65,8 @@ class Net : public Program, public Source {
   Var filled_in(const std::string& name, const std::string& axis, format::Role role);
 
   bool is_last_layer_ = false, is_whole_ = false, is_headless_ = false;
+  std::vector<uint8_t> sections_;
+  std::vector<int64_t> position_axes_;  // of `positions`, behind the tokens
   std::map<std::string, Var> wanted_;
 };
 

@@ -171,9 +171,10 @@ void build_qwen(Checkpoint& c, ModelBuilder& b) {
   const std::vector<std::string> types = layer_types(f, d.layers.size(), "");
   read_mixture(f, d);
 
-  Net net(c, b, d.naming, d.context);
+  const Rope rope = read_rope(c, f, "", 10000, a.head_dim);
+  Net net(c, b, d.naming, d.context, false, rope.sections);
   Var x = net.embed("embed_tokens", d.vocab, d.hidden);
-  set_rope(net, a, read_rope(c, f, "", 10000, a.head_dim));
+  set_rope(net, a, rope);
   const auto norm = [&](const Var& v, const char* name) {
     return net.rms_norm(v, net.plain(name + std::string(".weight"), {d.hidden}, d.norm_offset), d.eps);
   };

@@ -5,6 +5,7 @@
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
+#include "converter/recipes/text_config.h"
 
 namespace runnel::convert {
 namespace {
@@ -48,7 +49,7 @@ void build_gemma(Checkpoint& c, ModelBuilder& b) {
 // have q, k and v in one.
 void build_glm(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = source_facts(c);
+  const Facts f = text_facts(c, d.naming, {{"tie_word_embeddings", false}});
   read_basics(f, d);
   d.attention.is_interleaved = true;
   d.ffn.gate_up = "gate_up_proj";
@@ -58,9 +59,10 @@ void build_glm(Checkpoint& c, ModelBuilder& b) {
                         {"mlp.gate_up_proj", "ffn_up"},
                         {"post_self_attn_layernorm", "post_attention_norm"},
                         {"post_mlp_layernorm", "post_ffw_norm"}});
-  if (f.text("model_type", "") == "glm4")
-    d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
-  build_plain(c, f, {10000, 0.5, false, 128}, d, b);
+  const std::string type = f.text("model_type", "");
+  const bool sees = type.rfind("glm4v", 0) == 0;  // GLM-4V's text is a glm4
+  if (type == "glm4" || sees) d.attn_post_norm = "post_self_attn_layernorm", d.ffn_post_norm = "post_mlp_layernorm";
+  build_plain(c, f, {10000, 0.5, false, sees ? 0 : 128}, d, b);
 }
 
 void build_interleaved(Checkpoint& c, const Defaults& o, ModelBuilder& b) {
@@ -221,7 +223,7 @@ extern const Recipe gemma_recipe, glm_recipe, helium_recipe, ernie_recipe, seed_
     hunyuan_recipe, olmo1_recipe, nemotron_recipe, stablelm_recipe, phi_recipe, cohere_recipe, jais2_recipe,
     nanochat_recipe;
 const Recipe gemma_recipe = {"gemma", {"gemma"}, {"gemma"}, build_gemma};
-const Recipe glm_recipe = {"glm", {"glm4", "chatglm"}, {"glm", "glm4"}, build_glm};
+const Recipe glm_recipe = {"glm", {"glm4", "chatglm"}, {"glm", "glm4", "glm4v", "glm4v_text"}, build_glm};
 const Recipe helium_recipe = {"helium", {}, {"helium"}, build_helium};
 const Recipe ernie_recipe = {"ernie4_5", {"ernie4_5"}, {"ernie4_5"}, build_ernie};
 const Recipe seed_oss_recipe = {"seed_oss", {"seed_oss"}, {"seed_oss", "internlm3"}, build_seed_oss};

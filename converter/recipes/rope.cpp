@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "converter/weights/encode.h"
+#include "ops/rope/rope.h"
 
 namespace runnel::convert {
 
@@ -149,11 +150,33 @@ void apply_dynamic(const Facts& f, const Facts& config, double base, Rope& rope)
 
 }  // namespace
 
+constexpr size_t kAxes = 3;  // time, height and width
+
+std::vector<uint8_t> rope_sections(const Facts& f, const char* key, bool are_in_turn, size_t count) {
+  std::vector<uint8_t> out;
+  if (!f.has(key)) return out;
+  std::vector<double> each = numbers(f, key);
+  while (!each.empty() && each.back() == 0) each.pop_back();
+  if (each.empty()) return out;
+  if (count > RopeSections::kPairs || (are_in_turn && each.size() != kAxes))
+    f.refuse(key, "has more axes or channels than the operator rope turns");
+  if (are_in_turn) {
+    for (size_t i = 0; i < count; ++i) {
+      const size_t axis = i % each.size();
+      out.push_back(uint8_t(double(i) < double(each.size()) * each[axis] ? axis : 0));
+    }
+    return out;
+  }
+  for (size_t k = 0; k < each.size(); ++k)
+    for (double i = 0; i < each[k] && out.size() <= count; ++i) out.push_back(uint8_t(k % kAxes));
+  if (out.size() != count) f.refuse(key, "does not share out the " + std::to_string(count) + " frequencies of a head");
+  return out;
+}
+
 void apply_rope_scaling(const Facts& f, const Facts& config, double base, Rope& rope) {
   std::string type = f.text("rope_type", f.text("type", "default"));
-  if (type == "su" || f.has("long_factor")) type = "longrope";  // names of Phi-3's first releases
-  if (type == "default" || type == "none" || type == "mrope")
-    return;  // mrope: of text all three positions are the same
+  if (type == "su" || f.has("long_factor")) type = "longrope";         // names of Phi-3's first releases
+  if (type == "default" || type == "none" || type == "mrope") return;  // mrope: its sections are no scaling
   if (type == "linear") stretch(f, f.number("factor"), rope.frequencies);
   else if (type == "llama3") apply_llama3(f, original_context(f, config), rope.frequencies);
   else if (type == "yarn") apply_config_yarn(f, config, base, rope);
@@ -211,6 +234,8 @@ Rope gguf_rope(Checkpoint& c, const Facts& f, int64_t head_dim) {
   } else if (type != "none" && type != "longrope") {
     f.refuse("rope.scaling.type", "is \"" + printable(type) + "\"; none, linear, yarn and longrope are supported");
   }
+  const bool are_in_turn = f.text("model_type", "").rfind("qwen3", 0) == 0;
+  rope.sections = rope_sections(f, "rope.dimension_sections", are_in_turn, rope.frequencies.size());
   const bool is_long = apply_gguf_factors(c, f, rope);
   if (type == "longrope" && !is_long)
     f.refuse("rope.scaling.type", "is \"longrope\", but there is no tensor \"rope_factors_long.weight\"");

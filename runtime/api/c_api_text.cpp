@@ -3,6 +3,7 @@
 
 #include "api/handles.h"
 #include "text/chat.h"
+#include "text/features.h"
 #include "text/generate.h"
 #include "text/tokenizer.h"
 
@@ -58,6 +59,13 @@ struct Sink {
   rnl_logprobs_fn logprobs = nullptr;
   void* logprobs_user = nullptr;
 };
+
+Status add_features(const rnl_features* given, Vec<rnl_features>* to) {
+  if (!given) return null_argument("features");
+  rnl_features f;
+  RNL_TRY(read_options(given, &f, "features"));
+  return to->push(f);
+}
 
 bool deliver_token(void* context, int32_t id, const char* text, size_t size) {
   const Sink& k = *static_cast<const Sink*>(context);
@@ -115,21 +123,43 @@ Status generate_options(const rnl_generate_options* options, Sink* sink, Generat
 struct Given {
   Vec<ChatMessage> messages;
   Vec<ChatVariable> variables;
+  Vec<ChatPart> parts;
+  Vec<rnl_features> features;  // of the parts that are no text
   Conversation conversation;
   Status read(const rnl_chat* from) {
     rnl_chat c;
     RNL_TRY(read_options(from, &c, "chat"));
-    RNL_CHECK_ARG((c.messages || !c.message_count) && (c.variables || !c.variable_count),
-                  "messages or variables is null");
+    RNL_CHECK_ARG((c.messages || !c.message_count) && (c.variables || !c.variable_count) && (c.parts || !c.part_count),
+                  "messages, variables or parts is null");
     for (size_t i = 0; i < c.message_count; ++i) RNL_TRY(messages.push({c.messages[i].role, c.messages[i].content}));
     for (size_t i = 0; i < c.variable_count; ++i)
       RNL_TRY(variables.push({c.variables[i].name, c.variables[i].text, c.variables[i].truth != 0}));
+    for (size_t i = 0; i < c.part_count; ++i) RNL_TRY(read_part(c.parts[i]));
+    conversation.parts = parts.data();
+    conversation.part_count = parts.size();
+    conversation.features = features.data();
+    conversation.feature_count = features.size();
     conversation.messages = messages.data();
     conversation.count = messages.size();
     conversation.opens_answer = !c.is_closed;
     conversation.variables = variables.data();
     conversation.variable_count = variables.size();
     conversation.now = c.now;
+    return Status::ok();
+  }
+  Status read_part(const rnl_chat_part* from) {
+    rnl_chat_part p;
+    if (!from) return null_argument("a part");
+    RNL_TRY(read_options(from, &p, "part"));
+    RNL_CHECK_ARG(!p.text || !p.features, "part %zu has a text and features", parts.size());
+    RNL_TRY(parts.push({p.message, p.type, p.text}));
+    return p.features ? add_features(p.features, &features) : Status::ok();
+  }
+  Status check_features() const {
+    size_t wanted = 0;
+    for (const ChatPart& p : parts) wanted += p.text ? 0 : 1;
+    RNL_CHECK_ARG(features.size() == wanted, "%zu of the %zu parts that are no text have features", features.size(),
+                  wanted);
     return Status::ok();
   }
 };
@@ -178,6 +208,27 @@ rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, s
   return code;
 }
 
+rnl_status_code rnl_session_generate_parts(rnl_session* session, const int32_t* ids, size_t count,
+                                           const rnl_features* const* features, size_t feature_count,
+                                           const rnl_generate_options* options, rnl_token_fn token, void* user,
+                                           int64_t* generated) {
+  int64_t n = 0;
+  const rnl_status_code code = call_session(session, [&](Session& s) {
+    if (!ids && count) return null_argument("ids");
+    if (!features && feature_count) return null_argument("features");
+    Sink sink{token, user};
+    GenerateOptions o;
+    RNL_TRY(generate_options(options, &sink, &o));
+    Vec<rnl_features> list;
+    for (size_t i = 0; i < feature_count; ++i) RNL_TRY(add_features(features[i], &list));
+    const Features parts(list.data(), list.size());
+    o.parts = &parts;
+    return generate(s, ids, count, o, deliver_token, &sink, &n);
+  });
+  if (generated) *generated = n;
+  return code;
+}
+
 rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity,
                               size_t* size) {
   if (!model || !chat || !size) return report(Status::make(Code::kInvalidArgument, "model, chat or size is null"));
@@ -209,6 +260,7 @@ rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat, con
     GenerateOptions o;
     RNL_TRY(given.read(chat));
     RNL_TRY(generate_options(options, &sink, &o));
+    RNL_TRY(given.check_features());
     given.conversation.opens_answer = true;
     Status status = answer_chat(s, given.conversation, o, deliver_token, &sink, &p);
     if (result) RNL_TRY(write_struct(result, rnl_chat_result{0, p.kept, p.dropped, p.fed, p.generated}, "result"));

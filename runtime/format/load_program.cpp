@@ -42,8 +42,9 @@ Status Model::load_program(const format::Program& p, uint32_t number) {
       RNL_ASSIGN(shape, load_shape(v->shape(), name, false));
       // The session writes these by itself, as whole numbers one after the other.
       const bool can_be_float = v->role() == format::Role::positions || v->role() == format::Role::context;
-      if (is_filled_in(v->role()) &&
-          ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) || shape.rank != 1))
+      const int most_axes = v->role() == format::Role::positions && dtype == DType::kI32 ? 2 : 1;
+      if (is_filled_in(v->role()) && ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) ||
+                                      shape.rank < 1 || shape.rank > most_axes))
         return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32%s", name,
                             format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
       RNL_TRY(index_name(name, Operand::Kind::kValue, uint32_t(program.values.size())));

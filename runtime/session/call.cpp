@@ -47,6 +47,7 @@ Status Session::begin_call(const IoTensor* inputs, size_t input_count, const Run
   pass->program = &p;
   pass->options = &options;
   pass->rows_all = options.rows_all;
+  forget_positions();
   RNL_TRY(match_inputs(p, inputs, input_count));
   RNL_TRY(bind_symbols(p, &pass->symbols));
   pass->total = p.stream_symbol >= 0 ? pass->symbols.v[p.stream_symbol] : 0;

@@ -127,9 +127,15 @@ Status Session::fill_by_role(const Pass& pass, uint32_t value, int64_t first) {
   const TensorView v = value_view(pass, value);
   const bool counts = pass.program->info->values[value].role == format::Role::positions;
   if (!counts) first = plan_.options.context;
+  if (counts && v.rank == 2) {
+    const GivenPositions& newest = header()->given[kGivenPositions - 1];
+    RNL_CHECK_ARG(newest.next >= 0, "positions are missing: a part of a call that gave them was taken back");
+    first += newest.next - newest.end;
+  }
   RNL_CHECK_ARG(first + (counts ? pass.tokens : 0) <= INT32_MAX, "the stream is longer than positions can count");
-  for (int64_t i = 0; i < v.dims[0]; ++i) {
-    const int32_t n = int32_t(counts ? first + i : first);
+  const int64_t axes = v.rank == 2 ? v.dims[1] : 1;
+  for (int64_t i = 0; i < v.dims[0] * axes; ++i) {
+    const int32_t n = int32_t(counts ? first + i / axes : first);
     if (v.dtype == DType::kF32) static_cast<float*>(v.data)[i] = float(n);
     else static_cast<int32_t*>(v.data)[i] = n;
   }
@@ -148,18 +154,20 @@ Status Session::fill_input(Pass& pass, uint32_t value) {
   const int64_t row = elements(*t, streams ? 1 : 0);
   const int64_t count = streams ? row * pass.tokens : row;
   const int64_t first = streams ? row * pass.begin : 0;
+  auto* out = static_cast<int32_t*>(v.data);
   if (t->dtype == info.dtype) {
     const size_t e = dtype_bytes(t->dtype);
     if (count) std::memcpy(v.data, static_cast<const char*>(t->data) + size_t(first) * e, size_t(count) * e);
-    return Status::ok();
+  } else {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t x = read_int(*t, first + i);
+      RNL_CHECK_ARG(x >= INT32_MIN && x <= INT32_MAX, "input \"%s\": element %lld is %lld, out of range", t->name,
+                    static_cast<long long>(first + i), static_cast<long long>(x));
+      out[i] = int32_t(x);
+    }
   }
-  auto* out = static_cast<int32_t*>(v.data);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t x = read_int(*t, first + i);
-    RNL_CHECK_ARG(x >= INT32_MIN && x <= INT32_MAX, "input \"%s\": element %lld is %lld, out of range", t->name,
-                  static_cast<long long>(first + i), static_cast<long long>(x));
-    out[i] = int32_t(x);
-  }
+  if (info.role == format::Role::positions && v.rank == 2)
+    for (int64_t i = 0; i < count; ++i) pass.next_position = std::max(pass.next_position, int64_t(out[i]) + 1);
   return Status::ok();
 }
 

@@ -216,6 +216,7 @@ Status Session::run_pass(Pass& pass) {
   copy_untouched(pass);
   h->buffer = uint8_t(pass.to);
   h->position += pass.tokens;
+  if (pass.next_position >= 0) note_positions(pass, h->position - pass.tokens);
   pass.has_started = false;
   last_program_ = pass.program_index;
   last_tokens_ = pass.tokens;

@@ -23,10 +23,11 @@ struct Session::Pass {
     return options->wanted_outputs ? output < 64 && (options->wanted_outputs >> output & 1)
                                    : output < program->info->required_outputs;
   }
-  int from = 0, to = 0;      // buffers of recurrent states
-  bool body_ended = false;   // its values are checked and its outputs given out
-  int64_t choose_among = 0;  // see RunOptions; above 0 the device does it
-  bool has_started = false;  // some operator of this pass may have written a state
+  int from = 0, to = 0;        // buffers of recurrent states
+  bool body_ended = false;     // its values are checked and its outputs given out
+  int64_t choose_among = 0;    // see RunOptions; above 0 the device does it
+  int64_t next_position = -1;  // behind the largest of positions of several axes that were given; -1: none were
+  bool has_started = false;    // some operator of this pass may have written a state
 };
 
 }  // namespace runnel

@@ -93,11 +93,12 @@ Status Session::recover() {
   StateHeader* h = header();
   if (backend_) {
     if (!sync_to_host().is_ok()) {
-      // What only grows stays: the journal and the rings' slots know of it.
+      // What only grows stays: the journal and the rings' slots know of it. So do notes of what was fed.
       recover_to_ = h->position;
-      const int64_t high_water = h->high_water;
+      const StateHeader newer = *h;
       std::memcpy(h, host_header_.get(), sizeof *h);
-      h->high_water = high_water;
+      h->high_water = newer.high_water;
+      std::memcpy(h->given, newer.given, sizeof h->given);
     }
     backend_.reset();
     forget_call();

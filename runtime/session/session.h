@@ -23,7 +23,14 @@ namespace runnel {
 // Bytes of the block's text part: sampler and generation state (text/generate.h) lives there, so that it is saved,
 // forked and restored. It may grow: what an older library saved is shorter, and the rest of it is zero.
 inline constexpr size_t kTextStateBytes = 16384;
-inline constexpr uint32_t kStateVersion = 5;
+inline constexpr uint32_t kStateVersion = 6;
+
+// Tokens [begin, end) of the stream whose positions, of several axes, were given. Those that a call leaves out count on
+// from `next` at `end`, one more than the largest of them. Of a call that was cut since, nothing is known: next is -1.
+struct GivenPositions {
+  int64_t begin, end, next;
+};
+inline constexpr int kGivenPositions = 6;  // the oldest two become one when there are more
 
 // First bytes of the state block, of a snapshot and of a saved file (followed there by the text part, the used part of
 // each state and a checksum).
@@ -43,6 +50,7 @@ struct StateHeader {
   DType kv;             // the options that the plan was made with; layout follows from them
   uint32_t text_bytes;  // of the text part
   int64_t context, chunk, rollback;
+  GivenPositions given[kGivenPositions];  // the newest last, behind those of no tokens
 };
 inline constexpr size_t kTextStateOffset = kStateHeaderBytes - kTextStateBytes;
 static_assert(sizeof(StateHeader) <= kTextStateOffset && kTextStateOffset % kStateAlignment == 0);
@@ -218,6 +226,11 @@ class Session {
   Status check_input_sizes(const PlannedProgram& p, const CallBinding& symbols) const;
   Status fill_input(Pass& pass, uint32_t value);
   Status fill_by_role(const Pass& pass, uint32_t value, int64_t first);
+
+  // positions.cpp
+  void forget_positions();
+  void note_positions(const Pass& pass, int64_t begin);
+  static bool are_positions(const StateHeader& h);
 
   // bind.cpp
   Status bind_ops(Pass& pass, uint32_t begin, uint32_t end, CallBinding* last);

@@ -140,7 +140,7 @@ Status Session::restore(const void* buffer, size_t size) {
     return Status::make(Code::kStateMismatch, "not restored: version %u of saved states; this runtime reads %u",
                         h.version, kStateVersion);
   if (h.model != model().fingerprint()) return mismatch("it was saved with another model");
-  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize)
+  if (h.position < 0 || h.high_water < h.position || h.high_water > kMaxSize || !are_positions(h))
     return mismatch("its position is out of range");
   RNL_TRY(check_layout(h));
   if (plan_.is_limited && h.position > plan_.options.context)

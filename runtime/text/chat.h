@@ -13,7 +13,12 @@
 namespace runnel {
 
 struct ChatMessage {
-  const char *role, *content;
+  const char *role, *content;  // content null: its parts
+};
+// A part of message number `message`: a text, or what features stand for (text null).
+struct ChatPart {
+  size_t message;
+  const char *type, *text;
 };
 // A variable of the template. text null: a truth value.
 struct ChatVariable {
@@ -23,6 +28,10 @@ struct ChatVariable {
 struct Conversation {
   const ChatMessage* messages = nullptr;
   size_t count = 0;
+  const ChatPart* parts = nullptr;  // in the order of their messages
+  size_t part_count = 0;
+  const rnl_features* features = nullptr;  // for an answer: of the parts without text, in their order
+  size_t feature_count = 0;
   bool opens_answer = true;  // ends with the opening of the model's next message
   const ChatVariable* variables = nullptr;
   size_t variable_count = 0;

@@ -157,6 +157,7 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   // The pending token goes first. A chat turn begins with the end of the answer before it: it is not fed twice.
   Vec<int32_t> prompt;
   if (has_pending) RNL_TRY(prompt.push(state.pending));
+  const size_t first = prompt.size();
   const bool repeated =
       has_pending && count && ids[0] == state.pending && has_text && tokenizer.vocab().ends_turn(state.pending);
   for (size_t i = repeated ? 1 : 0; i < count; ++i) RNL_TRY(prompt.push(ids[i]));
@@ -169,7 +170,7 @@ Status generate(Session& session, const int32_t* ids, size_t count, const Genera
   RNL_TRY(next.prepare(count > 0));
 
   // Nothing of the text part has changed so far, and nothing does unless something is fed.
-  Status end = next.begin(prompt.data(), prompt.size());
+  Status end = next.begin(prompt.data(), first, prompt.size());
   if (session.position() != start) {
     state.has_pending = 0;
     if (count || state.decode.pending_count > sizeof state.decode.pending) state.decode = DecodeState{};

@@ -58,6 +58,19 @@ static_assert(sizeof(TextState) <= kTextStateBytes);
 
 inline TextState& text_state(Session& session) { return *reinterpret_cast<TextState*>(session.text_state()); }
 
+// What a prompt is beside ids, in whose places it is fed (text/features.h). ids from `first` on may hold such places.
+class PromptParts {
+ public:
+  using FeedFn = Status (*)(void* context, const int32_t* ids, size_t count);
+  // Feeds all of it, the ids behind the last such place by `feed`. What can be refused is refused before anything is
+  // fed.
+  virtual Status feed(Session& session, const int32_t* ids, size_t first, size_t count, FeedFn feed,
+                      void* context) const = 0;
+
+ protected:
+  ~PromptParts() = default;
+};
+
 struct GenerateOptions {
   int64_t max_tokens = 0;  // 0: until the context is full
   bool ignore_end = false;
@@ -65,6 +78,7 @@ struct GenerateOptions {
   size_t stop_count = 0;
   uint64_t seed = 0;
   SamplerOptions sampling;
+  const PromptParts* parts = nullptr;  // of the prompt beside its ids
   // Of a chat: bytes and hash of the text that the stream will hold with the ids. Null: no chat; with ids given, the
   // stream is none any more.
   const ChatMark* chat = nullptr;

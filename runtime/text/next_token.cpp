@@ -147,12 +147,14 @@ Status NextToken::prepare(bool new_text) {
   return options_.logprobs_fn ? logprobs_.prepare(options_.logprobs, int32_t(width_)) : Status::ok();
 }
 
-Status NextToken::begin(const int32_t* prompt, size_t count) {
+Status NextToken::begin(const int32_t* prompt, size_t first, size_t count) {
   GrammarState& g = state_.grammar;
   if (goes_on_) RNL_TRY(resume(prompt, count));
   else if (options_.grammar) options_.grammar->start(&at_);
   const int64_t before = session_.position();
-  Status fed = feed(prompt, count);
+  const auto feed_ids = [](void* t, const int32_t* ids, size_t n) { return static_cast<NextToken*>(t)->feed(ids, n); };
+  Status fed =
+      options_.parts ? options_.parts->feed(session_, prompt, first, count, feed_ids, this) : feed(prompt, count);
   if (!goes_on_ && session_.position() != before) g.grammar = 0;
   RNL_TRY(std::move(fed));
   if (options_.grammar && !goes_on_) {

@@ -13,8 +13,8 @@ class NextToken {
   // Everything about the options that can be refused before anything is fed. new_text: what will be fed is not only
   // what was chosen before.
   Status prepare(bool new_text);
-  // Feeds the prompt, not empty, after prepare().
-  Status begin(const int32_t* prompt, size_t count);
+  // Feeds the prompt, not empty, after prepare(); ids from `first` on may hold places of the options' parts.
+  Status begin(const int32_t* prompt, size_t first, size_t count);
   // Feeds ids, which stand in the history then.
   Status feed(const int32_t* ids, size_t count);
   // kNoToken: the grammar's text is complete and nothing can follow, not even an end token, as the vocabulary has none.

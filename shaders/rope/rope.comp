@@ -4,7 +4,7 @@
 
 layout(constant_id = 0) const uint kInterleaved = 0;
 layout(constant_id = 1) const uint kExact = 0;
-layout(push_constant) uniform Push { uint tokens, heads, dim, pairs, x, positions, inv_freq, y; float scale; uint limit; } p;
+layout(push_constant) uniform Push { uint tokens, heads, dim, pairs, x, positions, inv_freq, y; float scale; uint limit, axes, sections[12]; } p;
 
 // 1 / (2 pi) as a binary fraction of 96 bits.
 const uint kInverseTurn[3] = uint[3](0x28be60dbu, 0x9391054au, 0x7f09d5f4u);
@@ -77,7 +77,8 @@ void main() {
     heap_f[p.y + at + p.pairs + k] = heap_f[p.x + at + p.pairs + k];
     return;
   }
-  const int position = min(heap_i[p.positions + head / p.heads], int(p.limit));
+  const uint axis = p.axes == 1u ? 0u : p.sections[k >> 4] >> (k & 15u) * 2u & 3u;
+  const int position = min(heap_i[p.positions + head / p.heads * p.axes + axis], int(p.limit));
   const float frequency = heap_f[p.inv_freq + k];
   precise float angle = float(position) * frequency;
   const vec2 turn = (kExact != 0u ? sine_cosine_exact(position, frequency) : sine_cosine(angle)) * p.scale;

@@ -106,8 +106,149 @@ INSTANTIATE_TEST_SUITE_P(
                     "tiny_ministral3", "tiny_phi3_long", "tiny_phi3_long/model-f32.gguf", "tiny_gpt_oss_mxfp4",
                     "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox",
                     "tiny_olmo", "tiny_cohere", "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa",
-                    "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3"),
+                    "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3", "tiny_qwen2_vl",
+                    "tiny_qwen2_5_vl", "tiny_qwen3_vl", "tiny_glm4v", "tiny_qwen3_5_axes"),
     test_name);
+
+// Text parts of models that see: positions on three axes, those of a picture among text.
+class OnAxes : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const fs::path folder = kGoldens / GetParam();
+    ids_ = ids_of(folder);
+    Checkpoint given = load_safetensors(folder / "ids.safetensors");
+    positions_ = integers_of(given, "positions");
+    Checkpoint c = load_safetensors(folder / "logits.safetensors");
+    text_ = values_of(c, "logits"), on_axes_ = values_of(c, "on_axes");
+    tolerance_ = std::max(1e-4f * largest(on_axes_), 10 * values_of(c, "float32_difference")[0]);
+    convert_to(folder, tmp_ / "m.rnl", Weights::kF32);
+    model_ = open_model(tmp_ / "m.rnl");
+  }
+  std::unique_ptr<Session> make(int64_t chunk) const {
+    PlanOptions o = test::plan_options();
+    o.context = 64, o.chunk = chunk, o.rows = 8;
+    auto s = Session::create(*model_, nullptr, o, nullptr, nullptr);
+    if (!s.is_ok()) throw std::runtime_error(s.take_status().message());
+    return std::move(s.value());
+  }
+  // Tokens [begin, end) with these positions or none; the logits of all of them.
+  Status feed(Session& s, size_t begin, size_t end, const std::vector<int32_t>* positions, std::vector<float>* out) {
+    const int64_t n = int64_t(end - begin);
+    IoTensor in[2] = {{"ids", DType::kI32, 1, {n}, ids_.data() + begin, size_t(n) * 4}, {}};
+    if (positions)
+      in[1] = {"positions",   DType::kI32, 2, {n, 3}, const_cast<int32_t*>(positions->data()) + begin * 3,
+               size_t(n) * 12};
+    Session::RunOptions o;
+    o.rows_all = true;
+    o.sink_context = out;
+    o.sink = [](void* context, uint32_t, const TensorView& block, int64_t) {
+      const auto* p = static_cast<const float*>(block.data);
+      auto* all = static_cast<std::vector<float>*>(context);
+      all->insert(all->end(), p, p + block.dims[0] * block.dims[1]);
+      return Status::ok();
+    };
+    return s.run(in, positions ? 2 : 1, o);
+  }
+  std::vector<float> fed(Session& s, size_t begin, size_t end, const std::vector<int32_t>* positions) {
+    std::vector<float> out;
+    const Status status = feed(s, begin, end, positions, &out);
+    EXPECT_TRUE(status.is_ok()) << status.message();
+    return out;
+  }
+
+  // The first token behind the picture.
+  static constexpr size_t kBehind = 29;
+  TemporaryFolder tmp_;
+  std::unique_ptr<Model> model_;
+  std::vector<int32_t> ids_, positions_;
+  std::vector<float> text_, on_axes_;
+  float tolerance_ = 0;
+};
+
+TEST_P(OnAxes, LogitsAreThoseOfTheOriginal) {
+  EXPECT_GT(largest_difference(text_, on_axes_), 100 * tolerance_);
+  for (const int64_t chunk : {1, 7, 64}) {
+    auto s = make(chunk);
+    EXPECT_LE(largest_difference(fed(*s, 0, ids_.size(), &positions_), on_axes_), tolerance_) << chunk;
+  }
+}
+
+TEST_P(OnAxes, TextAloneHasTheBitsOfPositionsThatAreTheSame) {
+  std::vector<int32_t> same;
+  for (size_t i = 0; i < ids_.size() * 3; ++i) same.push_back(int32_t(i / 3));
+  auto a = make(7), b = make(7);
+  EXPECT_EQ(fed(*a, 0, ids_.size(), nullptr), fed(*b, 0, ids_.size(), &same));
+}
+
+TEST_P(OnAxes, WhatIsLeftOutCountsOnBehindTheLargest) {
+  const size_t end = ids_.size(), vocab = on_axes_.size() / end;
+  const std::vector<float> want(on_axes_.begin() + long(kBehind * vocab), on_axes_.end());
+  auto s = make(7);
+  fed(*s, 0, 9, nullptr);
+  fed(*s, 9, kBehind, &positions_);
+  const std::vector<float> behind = fed(*s, kBehind, end, nullptr);
+  EXPECT_LE(largest_difference(behind, want), tolerance_);
+  // Taken back to the picture's end, saved, restored and forked: the same.
+  ASSERT_TRUE(s->rollback(int64_t(end - kBehind)).is_ok());
+  ASSERT_TRUE(s->save((tmp_ / "s").c_str()).is_ok());
+  auto restored = make(7);
+  ASSERT_TRUE(restored->load((tmp_ / "s").c_str()).is_ok());
+  auto copy = s->fork();
+  ASSERT_TRUE(copy.is_ok());
+  for (Session* t : {s.get(), restored.get(), copy.value().get()}) EXPECT_EQ(fed(*t, kBehind, end, nullptr), behind);
+  // To before the picture: the stream's own count.
+  ASSERT_TRUE(s->rollback(int64_t(end - 9)).is_ok());
+  auto plain = make(7);
+  fed(*plain, 0, 9, nullptr);
+  EXPECT_LE(largest_difference(fed(*s, 9, end, nullptr), fed(*plain, 9, end, nullptr)), tolerance_);
+  // Into it: nothing is known, so positions are to be given.
+  ASSERT_TRUE(restored->rollback(int64_t(end - 20)).is_ok());
+  std::vector<float> none;
+  const Status status = feed(*restored, 20, end, nullptr, &none);
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find("positions are missing: a part of a call that gave them was taken back"),
+            std::string::npos)
+      << status.message();
+  EXPECT_EQ(restored->position(), 20);
+  fed(*restored, 20, kBehind, &positions_);
+  EXPECT_LE(largest_difference(fed(*restored, kBehind, end, nullptr), want), tolerance_);
+}
+
+TEST_P(OnAxes, ManyCallsWithPositions) {
+  // More of them than are noted: their ends are remembered as far as needed, and refused beyond.
+  const size_t end = ids_.size(), vocab = on_axes_.size() / end;
+  auto s = make(64);
+  for (size_t i = 0; i < kBehind; ++i) fed(*s, i, i + 1, &positions_);
+  ASSERT_TRUE(s->rollback(3).is_ok());
+  for (size_t i = kBehind - 3; i < kBehind; ++i) fed(*s, i, i + 1, &positions_);
+  const std::vector<float> want(on_axes_.begin() + long(kBehind * vocab), on_axes_.end());
+  EXPECT_LE(largest_difference(fed(*s, kBehind, end, nullptr), want), tolerance_);
+  ASSERT_TRUE(s->rollback(int64_t(end - 12)).is_ok());
+  std::vector<float> none;
+  EXPECT_EQ(feed(*s, 12, end, nullptr, &none).code(), Code::kInvalidArgument);
+  // A call that fails leaves what was known.
+  auto t = make(64);
+  fed(*t, 0, kBehind, &positions_);
+  std::vector<int32_t> out_of_range = ids_;
+  std::swap(ids_, out_of_range);
+  ids_[end - 1] = 1 << 20;
+  EXPECT_FALSE(feed(*t, kBehind, end, &positions_, &none).is_ok());
+  std::swap(ids_, out_of_range);
+  EXPECT_LE(largest_difference(fed(*t, kBehind, end, nullptr), want), tolerance_);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OnAxes,
+                         testing::Values("tiny_qwen2_vl", "tiny_qwen2_5_vl", "tiny_qwen3_vl", "tiny_glm4v",
+                                         "tiny_qwen3_5_axes"),
+                         test_name);
+
+TEST(Recipes, SectionsThatDoNotFitAreRefused) {
+  for (const char* sections : {"[1, 1, 1]", "[1, 1, 3]", "[1, 1, \"2\"]", "3"}) {
+    ChangedCheckpoint c("tiny_qwen2_vl");
+    c.config["text_config"]["rope_parameters"]["mrope_section"] = Json::parse(sections);
+    expect_contains(c.convert_error(), "mrope_section");
+  }
+}
 
 // Kept in blocks, the weights are exact and each activation is rounded to 8 bits; both files hold the same blocks.
 TEST(Recipes, BlocksOfGptOssAreKept) {

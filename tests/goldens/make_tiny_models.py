@@ -10,6 +10,9 @@ comes with what that code computes:
                                    greedy int32 [32]: the greedy continuation of the ids, also from the float64 run
                                    float32_difference float32 [1]: largest |float32 run - float64 run| of the logits
 
+Of models whose tokens stand on several axes, ids.safetensors also holds positions int32 [tokens, 3], as a picture among text
+has them, and logits.safetensors what they give: on_axes float32 [tokens, vocab].
+
 Sizes are chosen to sit at the edges: head sizes that are odd multiples of 4, every ratio of query to key heads, a window
 shorter than the input, layers with and without a window, a vocabulary that no tile divides. Parameters are drawn much
 wider than a fresh model's, so that the logits are not flat and an error anywhere shows.
@@ -193,6 +196,28 @@ LINEAR = {
                              "sequence_kernel": "native_sequence__native", "step_kernel": "native"}),
 }
 
+# Text parts of models that also see, whose tokens stand on three axes: sections of a head one behind the other, or in turn.
+TOWER = {"depth": 1, "hidden_size": 16, "embed_dim": 16, "intermediate_size": 16, "num_heads": 2, "num_position_embeddings": 16,
+         "out_hidden_size": 32, "deepstack_visual_indexes": [0], "fullatt_block_indexes": [0]}
+SEEN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2, "max_position_embeddings": 128}
+SEEING = {
+    "tiny_qwen2_vl": ("qwen2_vl", {"vision_config": TOWER, "text_config": {
+        **SEEN, "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [1, 1, 2]}}}),
+    "tiny_qwen2_5_vl": ("qwen2_5_vl", {"vision_config": TOWER, "tie_word_embeddings": True, "text_config": {
+        **SEEN, "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 3, 3]}}}),
+    "tiny_qwen3_vl": ("qwen3_vl", {"vision_config": TOWER, "text_config": {
+        **SEEN, "head_dim": 20, "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [4, 3, 2],
+                                                    "mrope_interleaved": True}}}),
+    "tiny_glm4v": ("glm4v", {"vision_config": TOWER, "text_config": {
+        **SEEN, "num_attention_heads": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5,
+                                                              "mrope_section": [1, 1, 2]}}}),
+    "tiny_qwen3_5_axes": ("qwen3_5_text", {
+        **ATTENTION, **DELTA, "head_dim": 24, "intermediate_size": 48, "num_hidden_layers": 4,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 2, 2],
+                            "mrope_interleaved": True}}),
+}
+
 
 def redraw_linear(model, generator):
     """Wide random parameters; decays, steps and skips stay near what the model starts with, norms and biases near theirs."""
@@ -267,9 +292,23 @@ def publish_mxfp4(folder, packed):
         f.write("\n")
 
 
-def logits_of(model, ids):
+def logits_of(model, ids, positions=None):
+    given = {} if positions is None else {"position_ids": positions.T[:, None]}
     with torch.no_grad():
-        return model(input_ids=ids[None], use_cache=False).logits[0]
+        return model(input_ids=ids[None], use_cache=False, **given).logits[0]
+
+
+def picture_positions():
+    """9 tokens of text, 4 rows of 5 patches, and text behind the largest position."""
+    text = [[i] * 3 for i in range(9)]
+    patches = [[9, 9 + row, 9 + column] for row in range(4) for column in range(5)]
+    return torch.tensor(text + patches + [[14 + i] * 3 for i in range(TOKENS - 29)])
+
+
+def leave_out_tower(folder):
+    """Only the text part is read; the tower would make the file several times larger."""
+    path = os.path.join(folder, "model.safetensors")
+    save_file({k: v for k, v in load_file(path).items() if "visual." not in k}, path, metadata={"format": "pt"})
 
 
 def greedy(model, ids, count):
@@ -288,9 +327,15 @@ def make(name, folder):
     if name in MODELS:
         config = MODELS[name]
     else:
-        kind, options = {**DECODERS, **PER_LAYER, **LINEAR}[name]
-        config = AutoConfig.for_model(kind, **{**COMMON, **options})
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        kind, options = {**DECODERS, **PER_LAYER, **LINEAR, **SEEING}[name]
+        if "vision_config" in options:
+            options = {**options, "text_config": {**COMMON, **options["text_config"]}}
+        else:
+            options = {**COMMON, **options}
+        config = AutoConfig.for_model(kind, **options)
+    sees = hasattr(config, "vision_config")
+    of_class = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    model = of_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")
     (redraw if name in MODELS else redraw_linear)(model, generator)
@@ -299,18 +344,25 @@ def make(name, folder):
     model.save_pretrained(folder)
     if packed:
         publish_mxfp4(folder, packed)
+    if sees:
+        leave_out_tower(folder)
     generation = os.path.join(folder, "generation_config.json")
     if os.path.exists(generation):
         os.remove(generation)
 
-    ids = torch.randint(0, config.vocab_size, (TOKENS,), generator=generator)
+    ids = torch.randint(0, config.get_text_config().vocab_size, (TOKENS,), generator=generator)
     wide = copy.deepcopy(model).double()
     exact = logits_of(wide, ids)
     difference = (logits_of(model, ids).double() - exact).abs().max()
     continuation, margin = greedy(wide, ids, CONTINUATION)
-    save_file({"ids": ids.to(torch.int32)}, os.path.join(folder, "ids.safetensors"))
-    save_file({"logits": exact.float().contiguous(), "greedy": continuation.to(torch.int32),
-               "float32_difference": difference.float().reshape(1)}, os.path.join(folder, "logits.safetensors"))
+    inputs, outputs = {"ids": ids.to(torch.int32)}, {"logits": exact.float().contiguous(), "greedy": continuation.to(torch.int32)}
+    if name in SEEING:
+        positions = picture_positions()
+        on_axes = logits_of(wide, ids, positions)
+        difference = max(difference, (logits_of(model, ids, positions).double() - on_axes).abs().max())
+        inputs["positions"], outputs["on_axes"] = positions.to(torch.int32).contiguous(), on_axes.float().contiguous()
+    save_file(inputs, os.path.join(folder, "ids.safetensors"))
+    save_file({**outputs, "float32_difference": difference.float().reshape(1)}, os.path.join(folder, "logits.safetensors"))
     sizes = {f: os.path.getsize(os.path.join(folder, f)) for f in sorted(os.listdir(folder))}
     print(f"{name}: logits {exact.min():.2f} .. {exact.max():.2f}, std {exact.std():.2f}, float32 off by {difference:.1e}, "
           f"smallest greedy margin {margin:.3f}, distinct greedy ids {len(set(continuation.tolist()))}, {sizes}")
@@ -322,7 +374,7 @@ def main():
         if have != version:
             sys.exit(f"{package} {version} makes these files, found {have}")
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in sys.argv[1:] or [*MODELS, *DECODERS, *PER_LAYER, *LINEAR]:
+    for name in sys.argv[1:] or [*MODELS, *DECODERS, *PER_LAYER, *LINEAR, *SEEING]:
         make(name, os.path.join(here, name))
 
 

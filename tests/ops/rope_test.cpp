@@ -1,5 +1,8 @@
 #include "runtime/ops/rope/rope.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "ops/op_test.h"
 
 namespace runnel::test {
@@ -9,7 +12,7 @@ Case make(int64_t tokens, int64_t heads, int64_t dim, int64_t pairs, bool interl
           float scale = 1) {
   Case t;
   t.op = "rope";
-  *params_of<RopeParams>(&t.params) = {scale, interleaved};
+  *params_of<RopeParams>(&t.params) = {scale, interleaved, 0, 0, {}};
   std::vector<int32_t> positions;
   std::vector<float> freq;
   for (int64_t i = 0; i < tokens; ++i) positions.push_back(first + int32_t(i) * step);
@@ -91,6 +94,76 @@ TEST(Rope, ReferenceHoldsTheFormula) {
   EXPECT_FLOAT_EQ(pairs.out[0].data<float>()[3], float(2 * (4 * std::cos(1.5) + 3 * std::sin(1.5))));
 }
 
+// The same with positions on `axes` axes, and a section for each pair.
+Case on_axes(Case t, int64_t axes, const std::vector<int>& sections, const std::vector<int32_t>& positions) {
+  RopeParams& p = *params_of<RopeParams>(&t.params);
+  p.axes = uint8_t(1 + *std::max_element(sections.begin(), sections.end()));
+  p.pairs = uint16_t(sections.size());
+  for (size_t i = 0; i < sections.size(); ++i) p.sections.words[i / 16] |= uint32_t(sections[i]) << i % 16 * 2;
+  t.in[1] = Array::i32({t.in[0].view().dims[0], axes}, positions);
+  return t;
+}
+
+std::vector<int32_t> grid(int64_t tokens, int64_t axes) {
+  std::vector<int32_t> out;
+  for (int64_t i = 0; i < tokens * axes; ++i) out.push_back(int32_t(7 + i % axes * 1000 + i / axes % 5));
+  return out;
+}
+
+TEST(Rope, PositionsOnSeveralAxes) {
+  for (const bool interleaved : {false, true})
+    for (const int64_t pairs : {1, 5, 16, 33, 64, 192})
+      for (const int64_t axes : {1, 3, 4, 5})
+        for (const int64_t tokens : {0, 1, 70}) {
+          std::vector<int> in_turn, in_order;
+          for (int64_t i = 0; i < pairs; ++i) {
+            in_turn.push_back(int(i % std::min<int64_t>(axes, 4)));
+            in_order.push_back(int(i * std::min<int64_t>(axes, 4) / pairs));
+          }
+          for (const auto& sections : {in_turn, in_order})
+            compare_all(on_axes(make(tokens, 3, 2 * pairs + 3, pairs, interleaved, 0, 1, 1.25f), axes, sections,
+                                grid(tokens, axes)),
+                        1e-6);
+        }
+}
+
+TEST(Rope, SectionsTurnByTheirAxis) {
+  // Each pair as a rope of its own axis alone has it.
+  const int64_t tokens = 6, pairs = 40, axes = 3;
+  const std::vector<int32_t> positions = grid(tokens, axes);
+  std::vector<int> sections;
+  for (int64_t i = 0; i < pairs; ++i) sections.push_back(i < 10 ? 0 : i < 26 ? 2 : 1);
+  const Case t = make(tokens, 2, 2 * pairs, pairs, false, 0, 1);
+  const Ran got = run_reference(on_axes(t, axes, sections, positions));
+  for (int axis = 0; axis < int(axes); ++axis) {
+    Case one = t;
+    std::vector<int32_t> own;
+    for (int64_t i = 0; i < tokens; ++i) own.push_back(positions[size_t(i * axes + axis)]);
+    one.in[1] = Array::i32({tokens}, own);
+    const Ran want = run_reference(one);
+    for (int64_t h = 0; h < tokens * 2; ++h)
+      for (int64_t i = 0; i < 2 * pairs; ++i)
+        if (sections[size_t(i % pairs)] == axis)
+          ASSERT_EQ(got.out[0].data<float>()[h * 2 * pairs + i], want.out[0].data<float>()[h * 2 * pairs + i]);
+  }
+}
+
+TEST(Rope, EqualPositionsHaveTheBitsOfOne) {
+  const Case t = make(9, 2, 128, 64, false, 100000, 1);
+  std::vector<int32_t> three;
+  std::vector<int> sections;
+  for (int i = 0; i < 27; ++i) three.push_back(100000 + i / 3);
+  for (int i = 0; i < 64; ++i) sections.push_back(i % 3);
+  const Case same = on_axes(t, 3, sections, three);
+  for_each_kernel(t, [&](const Kernel& kernel, const std::string&) {
+    std::vector<Array> in = t.in, out = t.out, in3 = same.in, out3 = same.out;
+    std::vector<TensorView> views, views3;
+    kernel.run(t.call(in, out, views));
+    kernel.run(same.call(in3, out3, views3));
+    EXPECT_EQ(std::memcmp(out[0].data<float>(), out3[0].data<float>(), size_t(9 * 2 * 128) * 4), 0) << kernel.name;
+  });
+}
+
 TEST(Rope, RefusesWrongShapesByName) {
   Case t = make(4, 2, 8, 4, false, 0, 1);
   t.in[2] = Array::random({5}, 1);
@@ -101,6 +174,21 @@ TEST(Rope, RefusesWrongShapesByName) {
   t = make(4, 2, 8, 4, false, 0, 1);
   t.in[1] = Array::i32({3}, {0, 1, 2});
   EXPECT_EQ(find_op_by_name("rope")->check(t.call(t.in, t.out, views)).code(), Code::kInvalidArgument);
+  // Sections ask for as many axes as they name, and are as many as there are pairs.
+  const Case good = on_axes(make(4, 2, 8, 4, false, 0, 1), 3, {0, 1, 2, 0}, grid(4, 3));
+  const auto refuses = [&](Case c, const char* why) {
+    const Status status = find_op_by_name("rope")->check(c.call(c.in, c.out, views));
+    EXPECT_NE(std::string(status.message()).find(why), std::string::npos) << status.message();
+  };
+  EXPECT_TRUE(find_op_by_name("rope")->check(good.call(t.in = good.in, t.out, views)).is_ok());
+  Case bad = good;
+  bad.in[1] = Array::i32({4, 2}, grid(4, 2));
+  refuses(bad, "sections name 3 axes");
+  bad.in[1] = Array::i32({4}, {0, 1, 2, 3});
+  refuses(bad, "sections name 3 axes");
+  bad = good;
+  bad.in[2] = Array::random({3}, 1);
+  refuses(bad, "inv_freq is f32[3]");
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ Case make(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t key, SelectBl
   t.op = "select_blocks";
   *params_of<SelectBlocksParams>(&t.params) = p;
   const int64_t lists = (tokens + p.block - 1) / p.block + 1;
-  t.in = {Array::random({tokens, heads, key}, seed, 3.0f), Array::random({tokens, kv_heads, key}, seed + 1, 2.0f), Array()};
+  t.in = {Array::random({tokens, heads, key}, seed, 3.0f), Array::random({tokens, kv_heads, key}, seed + 1, 2.0f),
+          Array()};
   t.out = {Array(DType::kI32, {heads, lists, lists / 2 + 1, 3})};
   return t;
 }
@@ -29,8 +30,11 @@ std::vector<bool> blocks_of(const Array& ranges, int64_t list, int64_t block) {
 }
 
 TEST(SelectBlocks, KernelsChooseAsTheReference) {
-  for (const SelectBlocksParams p : {SelectBlocksParams{0.3f, 0.9f, 16, 4, 1, 0}, {0.1f, 0.5f, 32, 8, 0, 0},
-                                     {0.5f, 0.7f, 8, 8, 2, 0}, {0.3f, 2.0f, 16, 1, 1, 0}, {0.3f, -1.0f, 16, 2, 0, 0}})
+  for (const SelectBlocksParams p : {SelectBlocksParams{0.3f, 0.9f, 16, 4, 1, 0},
+                                     {0.1f, 0.5f, 32, 8, 0, 0},
+                                     {0.5f, 0.7f, 8, 8, 2, 0},
+                                     {0.3f, 2.0f, 16, 1, 1, 0},
+                                     {0.3f, -1.0f, 16, 2, 0, 0}})
     for (const int64_t tokens : {0, 1, 15, 64, 150})
       for (const int64_t key : {5, 32}) {
         compare_all(make(tokens, 4, 2, key, p), 0);

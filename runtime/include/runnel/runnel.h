@@ -158,8 +158,9 @@ typedef struct rnl_program_info {
 } rnl_program_info;
 RNL_API rnl_status_code rnl_model_program(const rnl_model* model, size_t index, rnl_program_info* info);
 
-/* What the session fills in when a call leaves the input out: positions count from the stream's start, rows are the
- * last token, context is the session's option. Tokens are the stream's ids. */
+/* What the session fills in when a call leaves the input out: positions count from the stream's start, those of several
+ * axes [tokens, axes] on behind the largest that was given; rows are the last token, context is the session's option.
+ * Tokens are the stream's ids. */
 typedef enum rnl_role {
   RNL_ROLE_NONE = 0,
   RNL_ROLE_TOKENS = 1,
@@ -503,16 +504,45 @@ typedef struct rnl_generate_options {
  * anything. Options are checked before anything is fed. A call that fails while it feeds ids is taken back as
  * rnl_session_run says; one that fails later leaves every token that was delivered in the stream, the last one pending.
  * So after RNL_DEVICE_LOST and rnl_session_recover a call without ids goes on behind the last token; where none was
- * delivered, the stream is as before. A prompt whose parts are ids and rows of features that take the place of ids
- * (images, sounds) is fed part by part with rnl_session_run, features with the program of the model that takes them;
- * this function feeds the ids behind the last of them. *generated may be null. */
+ * delivered, the stream is as before. *generated may be null. */
 RNL_API rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count,
                                              const rnl_generate_options* options, rnl_token_fn token, void* user,
                                              int64_t* generated);
+
+/* Rows of features that stand in the place of one token of a prompt, such as a picture's patches or frames of sound: a
+ * program of the model takes them along the stream instead of ids. Wherever the ids of a stream count (penalties), each
+ * row is the placeholder. */
+typedef struct rnl_features {
+  size_t struct_size;
+  int32_t placeholder; /* the id in whose place they stand */
+  const char* program; /* that takes them; null: the first that takes rows of floats and no ids */
+  const float* rows;   /* [count, width] */
+  size_t count, width;
+  const int32_t* positions; /* [count, axes] for the program's input of role positions; null: they count on */
+  size_t axes;              /* of positions; 0: 1 */
+} rnl_features;
+/* The same with a prompt in parts: where ids hold the placeholder of the next of the features, its rows are fed. Ids
+ * are to follow the last of them. Such a prompt takes several calls: when one fails, all are taken back where the
+ * states allow that, which may be further than rollback_window; else the parts that were fed stay, as the message says,
+ * and on a lost device they do. One that is cancelled keeps its whole passes. RNL_UNSUPPORTED: the model has no program
+ * that takes features. */
+RNL_API rnl_status_code rnl_session_generate_parts(rnl_session* session, const int32_t* ids, size_t count,
+                                                   const rnl_features* const* features, size_t feature_count,
+                                                   const rnl_generate_options* options, rnl_token_fn token, void* user,
+                                                   int64_t* generated);
+
 typedef struct rnl_chat_message {
   const char* role;    /* a name such as system, user, assistant or tool, of letters, digits, space, _ and - */
-  const char* content; /* never becomes special tokens, whatever it says */
+  const char* content; /* never becomes special tokens, whatever it says; null: the message consists of parts */
 } rnl_chat_message;
+/* A part of a message: a text, or something that the template writes as a token in whose place features are fed. */
+typedef struct rnl_chat_part {
+  size_t struct_size;
+  size_t message;               /* number of the message that it belongs to */
+  const char* type;             /* text, or as the model's template calls it: image, audio, video */
+  const char* text;             /* of a text, else null; never becomes special tokens */
+  const rnl_features* features; /* of all others; rnl_chat_text and rnl_chat_ids do without */
+} rnl_chat_part;
 /* A variable of the model's chat template, such as enable_thinking. */
 typedef struct rnl_chat_variable {
   const char* name;
@@ -526,7 +556,9 @@ typedef struct rnl_chat {
   int32_t is_closed; /* 1: ends behind the last message. 0: with the opening of the model's next one */
   const rnl_chat_variable* variables;
   size_t variable_count;
-  int64_t now; /* seconds since 1970 for templates that write the date; 0: the clock's */
+  int64_t now;                       /* seconds since 1970 for templates that write the date; 0: the clock's */
+  const rnl_chat_part* const* parts; /* in the order of their messages */
+  size_t part_count;
 } rnl_chat;
 /* A conversation as the model's chat template writes it, as text (not zero-terminated) and as ids. RNL_UNSUPPORTED: the
  * model has no chat format, or it has no messages of a role; RNL_INVALID_ARGUMENT: the template refuses the
@@ -549,8 +581,9 @@ typedef struct rnl_chat_result {
  * stream is taken back as far as its states allow, which may be further than rollback_window, else to its start: with
  * recurrent states a rollback_window as long as an answer keeps what stands before one that the template shortens. A
  * call that is refused changes nothing; one that fails while it feeds leaves a stream from which the next call goes on.
- * The answer's text, as given to token(), is to be the content of the next message of role assistant. This state is a
- * part of the stream: saved, restored and forked with it. result may be null. */
+ * The answer's text, as given to token(), is to be the content of the next message of role assistant. Features are
+ * compared as texts are, so those of the whole conversation are given each time, in its parts. This state is a part of
+ * the stream: saved, restored and forked with it. result may be null. */
 RNL_API rnl_status_code rnl_session_chat(rnl_session* session, const rnl_chat* chat,
                                          const rnl_generate_options* options, rnl_token_fn token, void* user,
                                          rnl_chat_result* result);

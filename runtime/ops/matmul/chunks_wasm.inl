@@ -1,5 +1,5 @@
-// chunks.inl for WebAssembly: products of 16-bit integers, of which two neighbours are summed to 32 bits. The even bytes
-// of four columns make one such pair and the odd ones another, so that a lane of the sum is a row.
+// chunks.inl for WebAssembly: products of 16-bit integers, of which two neighbours are summed to 32 bits. The even
+// bytes of four columns make one such pair and the odd ones another, so that a lane of the sum is a row.
 
 constexpr bool kAnyBits = false;
 RNL_INLINE constexpr int offset_of(int) { return 0; }
@@ -41,9 +41,7 @@ struct Pairs {
   v128_t even, odd;
 };
 RNL_INLINE Pairs weight_pairs(v128_t v) { return {v & wasm_i16x8_const_splat(255), wasm_u16x8_shr(v, 8)}; }
-RNL_INLINE Pairs activation_pairs(v128_t v) {
-  return {wasm_i16x8_shr(wasm_i16x8_shl(v, 8), 8), wasm_i16x8_shr(v, 8)};
-}
+RNL_INLINE Pairs activation_pairs(v128_t v) { return {wasm_i16x8_shr(wasm_i16x8_shl(v, 8), 8), wasm_i16x8_shr(v, 8)}; }
 // The group `lane` in all lanes.
 RNL_INLINE v128_t group_in_all(v128_t v, int lane) {
   switch (lane) {
@@ -53,7 +51,9 @@ RNL_INLINE v128_t group_in_all(v128_t v, int lane) {
     default: return wasm_i32x4_shuffle(v, v, 3, 3, 3, 3);
   }
 }
-RNL_INLINE Pairs group_in_all(const Pairs& p, int lane) { return {group_in_all(p.even, lane), group_in_all(p.odd, lane)}; }
+RNL_INLINE Pairs group_in_all(const Pairs& p, int lane) {
+  return {group_in_all(p.even, lane), group_in_all(p.odd, lane)};
+}
 RNL_INLINE v128_t add_dot(v128_t sum, const Pairs& w, const Pairs& x) {
   sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(w.even, x.even));
   return wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(w.odd, x.odd));

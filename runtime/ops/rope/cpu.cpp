@@ -28,8 +28,8 @@ struct Job {
   const int32_t* positions;
   float* y;
   int64_t tokens, heads, dim, pairs, tokens_per_task;
-  float scale;
-  bool interleaved, exact;
+  int64_t axes;
+  const RopeParams* p;
   int32_t limit;
 };
 
@@ -86,22 +86,33 @@ RNL_INLINE void rotate_neighbours(const float* x, float* y, int n, const float* 
   }
 }
 
+// The positions of pairs i to i + 15, at most the limit.
+RNL_INLINE i32x16 positions_of(const Job& j, const int32_t* positions, int64_t i) {
+  int32_t each[16];
+  uint32_t sections = j.axes == 1 ? 0 : j.p->sections.words[i / 16];
+  RNL_KEEP_FOR (int k = 0; k < 16; ++k, sections >>= 2) {
+    const int32_t place = positions[sections & 3];
+    each[k] = place < j.limit ? place : j.limit;
+  }
+  return load_tile<i32x16>(each);
+}
+
 void rotate_token(const Job& j, int64_t t) {
   const float* x = j.x + t * j.heads * j.dim;
   float* y = j.y + t * j.heads * j.dim;
-  const int32_t place = j.positions[t] < j.limit ? j.positions[t] : j.limit;
-  const f32x16 position = splat(float(place));
+  const int32_t* positions = j.positions + t * j.axes;
   for (int64_t i = 0; i < j.pairs; i += 16) {
     const int n = j.pairs - i < 16 ? int(j.pairs - i) : 16;
     const f32x16 freq = n == 16 ? load(j.freq + i) : load_n(j.freq + i, n);
     f32x16 c, s;
-    f64x16 angle = to_double(position * freq);
-    if (j.exact)
-      angle = (to_double(splat(float(place & ~4095))) + to_double(splat(float(place & 4095)))) * to_double(freq);
+    const i32x16 places = positions_of(j, positions, i);
+    f64x16 angle = to_double(to_float(places) * freq);
+    if (j.p->exact)
+      angle = (to_double(to_float(places & ~4095)) + to_double(to_float(places & 4095))) * to_double(freq);
     cos_sin(angle, &c, &s);
-    c = c * j.scale;
-    s = s * j.scale;
-    if (j.interleaved) {
+    c = c * j.p->scale;
+    s = s * j.p->scale;
+    if (j.p->interleaved) {
       float one[32], cosines[32], sines[32];
       store(one, c);
       store(one + 16, s);
@@ -132,9 +143,8 @@ void run(const OpCall& c) {
         x.dims[2],
         c.in[2].dims[0],
         0,
-        p.scale,
-        p.interleaved,
-        p.exact,
+        c.in[1].rank == 2 ? c.in[1].dims[1] : 1,
+        &p,
         p.limit > 0 ? int32_t(p.limit) : INT32_MAX};
   if (elements_of(x) == 0) return;
   j.tokens_per_task = 1 + 8192 / (j.heads * j.dim);

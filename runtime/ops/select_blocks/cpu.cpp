@@ -1,5 +1,5 @@
-// A task is the block of queries of one list for the heads that share a kv head: their rows meet 16 columns of keys at a
-// time, which are gathered once.
+// A task is the block of queries of one list for the heads that share a kv head: their rows meet 16 columns of keys at
+// a time, which are gathered once.
 #include "cpu/call.h"
 #include "ops/attention/tiles.inl"
 #include "ops/select_blocks/select_blocks.h"
@@ -37,7 +37,8 @@ int64_t most_columns(const OpCall& c) {
 }
 size_t worker_floats(const OpCall& c) {
   const auto& p = params_of<SelectBlocksParams>(c);
-  const int64_t deep = int64_t(p.stride) * c.in[kQ].dims[2], columns = most_columns(c), rows = row_blocks(c) * kBlockRows;
+  const int64_t deep = int64_t(p.stride) * c.in[kQ].dims[2], columns = most_columns(c),
+                rows = row_blocks(c) * kBlockRows;
   const int64_t blocks = columns * p.stride / p.block + 2;
   return size_t(rows * deep + 16 * deep + kBlockRows * kScoreStride + rows * columns + 2 * blocks + 64);
 }

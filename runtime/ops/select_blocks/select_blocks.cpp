@@ -16,7 +16,8 @@ enum Input { kQ, kK, kKeyState };
 Status parse(const void* attrs, OpParams* out) {
   const auto& a = *static_cast<const format::SelectBlocksAttrs*>(attrs);
   const SelectBlocksParams p{a.scale(), a.threshold(), a.block(), a.stride(), a.first(), a.least()};
-  RNL_CHECK_ARG(std::isfinite(p.scale) && std::isfinite(p.threshold), "select_blocks: scale or threshold is not finite");
+  RNL_CHECK_ARG(std::isfinite(p.scale) && std::isfinite(p.threshold),
+                "select_blocks: scale or threshold is not finite");
   RNL_CHECK_ARG(p.stride >= 1 && p.block >= 1 && p.block % p.stride == 0 && p.block <= 65536,
                 "select_blocks: blocks of %u positions in strides of %u", p.block, p.stride);
   *params_of<SelectBlocksParams>(out) = p;
@@ -49,8 +50,9 @@ Status check(const OpCall& c) {
 
 Status check_data(const OpCall& c) {
   const SelectBlocksSizes s = select_blocks_sizes(c);
-  RNL_CHECK_ARG(s.blocks <= c.out[0].dims[1], "select_blocks: the call reaches into %" PRId64 " blocks, but ranges has %" PRId64,
-                s.blocks, c.out[0].dims[1]);
+  RNL_CHECK_ARG(s.blocks <= c.out[0].dims[1],
+                "select_blocks: the call reaches into %" PRId64 " blocks, but ranges has %" PRId64, s.blocks,
+                c.out[0].dims[1]);
   if (!has_input(c, kKeyState)) return Status::ok();
   const int64_t slots = c.in[kKeyState].dims[1] * 16;
   if (s.position > slots)
@@ -87,7 +89,8 @@ float query_at(const OpCall& c, const SelectBlocksSizes& s, int64_t h, int64_t j
 // are computed three times.
 void estimate(const OpCall& c, const SelectBlocksSizes& s, int64_t h, int64_t own, float* importance) {
   const auto& p = params_of<SelectBlocksParams>(c);
-  const int64_t S = p.stride, rows = p.block / S, kv = h / (c.in[kQ].dims[1] / c.in[kK].dims[1]), key = c.in[kQ].dims[2];
+  const int64_t S = p.stride, rows = p.block / S, kv = h / (c.in[kQ].dims[1] / c.in[kK].dims[1]),
+                key = c.in[kQ].dims[2];
   std::fill(importance, importance + own + 1, 0.0f);
   for (int64_t r = own * rows; r < (own + 1) * rows; ++r) {
     if (r * S >= s.position + s.tokens || (r + 1) * S <= s.position) continue;  // no query of the call

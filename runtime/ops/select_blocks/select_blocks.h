@@ -10,15 +10,18 @@
 //
 // inputs   q        [tokens, heads, key] f32, heads a multiple of kv_heads
 //          k        [tokens, kv_heads, key] f32
-//          k_state  [kv_heads, slots / 16, key, 16] f32, f16 or q8 (format/states.h), optional: the stream's keys before
+//          k_state  [kv_heads, slots / 16, key, 16] f32, f16 or q8 (format/states.h), optional: the stream's keys
+//          before
 //                   the call, of kind append; it is not written
-// outputs  ranges   [heads, lists, n, 3] i32: begin, end, step 1; list l is for the block of the call's first token + l.
+// outputs  ranges   [heads, lists, n, 3] i32: begin, end, step 1; list l is for the block of the call's first token +
+// l.
 //                   Ranges ascend and do not touch; unused ones are empty. Where there are more than n, the last one
 //                   reaches to the end of block m.
 // attrs    scale finite; block >= 1, a multiple of stride >= 1; threshold; first; least: a call of fewer tokens gets
 //          all keys, one range for each list
 //
-// tolerance the choice is by estimates in f32: blocks whose importance differs by less than 1e-5 of the whole may change
+// tolerance the choice is by estimates in f32: blocks whose importance differs by less than 1e-5 of the whole may
+// change
 //           places
 // source   XAttention (Xu et al. 2025): antidiagonal scores
 #pragma once

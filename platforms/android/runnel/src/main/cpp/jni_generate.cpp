@@ -8,8 +8,8 @@ namespace {
 // Options as Kotlin's GenerateOptions writes them, and what its callbacks need.
 class Answer {
  public:
-  Answer(JNIEnv* env, jlongArray numbers, jfloatArray rates, jintArray bias_ids, jfloatArray biases,
-         jobjectArray stops, jobject sink)
+  Answer(JNIEnv* env, jlongArray numbers, jfloatArray rates, jintArray bias_ids, jfloatArray biases, jobjectArray stops,
+         jobject sink)
       : to_{env, sink}, stops_(texts_of(env, stops)) {
     jlong n[8] = {};
     jfloat f[6] = {};
@@ -46,8 +46,8 @@ class Answer {
     jintArray best = nullptr;
     jfloatArray best_logprobs = nullptr;
     if (a.options_.logprobs && !a.take_logprobs(&best, &best_logprobs)) return 1;
-    return a.to_.answer(env->CallBooleanMethod(a.to_.sink, g_ids.on_token, jint(id), bytes, a.chosen_, best,
-                                               best_logprobs));
+    return a.to_.answer(
+        env->CallBooleanMethod(a.to_.sink, g_ids.on_token, jint(id), bytes, a.chosen_, best, best_logprobs));
   }
 
  private:

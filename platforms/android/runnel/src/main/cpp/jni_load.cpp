@@ -34,8 +34,7 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* vm, void*) {
   if (vm->GetEnv(&place, JNI_VERSION_1_6) != JNI_OK) return JNI_ERR;
   auto* env = static_cast<JNIEnv*>(place);
   if (!find_ids(vm, env)) return JNI_ERR;
-  for (const Methods& m :
-       {model_methods(), session_methods(), tensor_methods(), text_methods(), generate_methods()})
+  for (const Methods& m : {model_methods(), session_methods(), tensor_methods(), text_methods(), generate_methods()})
     if (env->RegisterNatives(g_ids.native, m.rows, m.count) != JNI_OK) return JNI_ERR;
   rnl_set_log(on_log, nullptr);
   return JNI_VERSION_1_6;

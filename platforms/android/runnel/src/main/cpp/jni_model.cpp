@@ -27,7 +27,7 @@ jlong model_open(JNIEnv* env, jclass, jlong engine, jbyteArray path, jboolean co
     options.adapter = adapter ? with.c_str() : nullptr;
     rnl_model* model = nullptr;
     return succeeded(env, rnl_model_open(as<rnl_engine>(engine), file.c_str(), &options, &model)) ? handle_of(model)
-                                                                                                   : 0;
+                                                                                                  : 0;
   });
 }
 jlong model_open_memory(JNIEnv* env, jclass, jlong engine, jobject buffer) {

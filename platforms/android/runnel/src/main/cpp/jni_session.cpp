@@ -92,7 +92,7 @@ jlongArray saved_options(JNIEnv* env, jclass, jbyteArray path) {
     int64_t position = 0;
     if (!succeeded(env, rnl_saved_options(text_of(env, path).c_str(), &o, &position))) return nullptr;
     return longs_to_java(env, {o.context, o.chunk, o.rows, o.rollback_window, o.kv, jlong(o.budget_bytes), o.backend,
-                         o.snapshot_every, position});
+                               o.snapshot_every, position});
   });
 }
 

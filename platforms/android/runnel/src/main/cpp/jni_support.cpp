@@ -54,8 +54,7 @@ bool succeeded(JNIEnv* env, rnl_status_code code) {
   if (code == RNL_OK) return true;
   jbyteArray message = to_java(env, rnl_last_error());
   if (!message) return false;
-  auto exception =
-      static_cast<jthrowable>(env->NewObject(g_ids.exception, g_ids.new_exception, jint(code), message));
+  auto exception = static_cast<jthrowable>(env->NewObject(g_ids.exception, g_ids.new_exception, jint(code), message));
   if (exception) env->Throw(exception);
   return false;
 }

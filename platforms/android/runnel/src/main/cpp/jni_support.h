@@ -1,7 +1,8 @@
 // What the files of the binding share: strings, arrays, exceptions and the handles' types.
 //
-// Text crosses as byte[] in UTF-8: JNI's own string functions speak a modified UTF-8 that turns emoji into surrogates. A handle crosses as
-// jlong. Kotlin's side sees to it that a handle is alive and that a session is used by one thread at a time.
+// Text crosses as byte[] in UTF-8: JNI's own string functions speak a modified UTF-8 that turns emoji into surrogates.
+// A handle crosses as jlong. Kotlin's side sees to it that a handle is alive and that a session is used by one thread
+// at a time.
 #pragma once
 
 #include <jni.h>
@@ -17,9 +18,9 @@ namespace runnel_jni {
 // Classes and methods that are looked up once, when the library is loaded.
 struct Ids {
   JavaVM* vm;
-  jclass exception, native, out_of_memory, bytes;  // RunnelException, Native, OutOfMemoryError, byte[]
-  jmethodID new_exception;                         // (int, byte[])
-  jmethodID on_log;                                // static Native.onLog(int, byte[])
+  jclass exception, native, out_of_memory, bytes;      // RunnelException, Native, OutOfMemoryError, byte[]
+  jmethodID new_exception;                             // (int, byte[])
+  jmethodID on_log;                                    // static Native.onLog(int, byte[])
   jmethodID on_token, on_progress, on_block, on_line;  // of Sink
 };
 extern Ids g_ids;
@@ -35,7 +36,8 @@ jlong handle_of(T* object) {
   return reinterpret_cast<jlong>(object);
 }
 
-// Throws RunnelException with the code and rnl_last_error(), unless a callback has thrown already. True: the call succeeded.
+// Throws RunnelException with the code and rnl_last_error(), unless a callback has thrown already. True: the call
+// succeeded.
 bool succeeded(JNIEnv* env, rnl_status_code code);
 
 // Runs fn; memory that C++ does not get becomes Java's OutOfMemoryError.

@@ -61,9 +61,9 @@ struct ProgramName {
   const char* name;
 };
 
-void session_output_shapes(JNIEnv* env, jclass, jlong session, jbyteArray program, jobjectArray names,
-                           jintArray dtypes, jobjectArray dims, jobjectArray buffers, jobjectArray output_names,
-                           jboolean all_rows, jobjectArray numbers) {
+void session_output_shapes(JNIEnv* env, jclass, jlong session, jbyteArray program, jobjectArray names, jintArray dtypes,
+                           jobjectArray dims, jobjectArray buffers, jobjectArray output_names, jboolean all_rows,
+                           jobjectArray numbers) {
   guarded(env, [&] {
     const ProgramName p(env, program);
     Tensors in(env, names, dtypes, dims, buffers), out(env, output_names, nullptr, nullptr, nullptr);
