@@ -12,7 +12,7 @@ Case make(int64_t tokens, int64_t heads, int64_t dim, int64_t pairs, bool interl
           float scale = 1) {
   Case t;
   t.op = "rope";
-  *params_of<RopeParams>(&t.params) = {scale, interleaved, 0, 0, {}};
+  *params_of<RopeParams>(&t.params) = {scale, interleaved};
   std::vector<int32_t> positions;
   std::vector<float> freq;
   for (int64_t i = 0; i < tokens; ++i) positions.push_back(first + int32_t(i) * step);
