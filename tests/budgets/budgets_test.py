@@ -33,7 +33,7 @@ SHARED_BYTES_LEAST = 644 * 1024  # sizes go in steps of a page of 16 KiB
 STRIPPED_BYTES_CPU = 1100 * 1024  # with every operator
 STRIPPED_BYTES_ALL = 1524 * 1024  # and with Vulkan, of which some 330 KiB are shaders
 SHADER_BYTES = 60 * 1024  # SPIR-V of one operator, with its variants for optional features
-SHADER_BYTES_ALL = 348 * 1024
+SHADER_BYTES_ALL = 392 * 1024
 
 
 def output(*command):
@@ -120,7 +120,8 @@ class Budgets(unittest.TestCase):
                 library.rnl_engine_destroy(engine)
 
     def test_exports_are_the_c_api(self):
-        exported = {line.split()[-1] for line in output(NM, "-D", "--defined-only", SHARED).splitlines()} - {"RUNNEL_0"}
+        exported = {line.split()[-1] for line in output(NM, "-D", "--defined-only", SHARED).splitlines()}
+        exported = {name for name in exported if not name.startswith("RUNNEL_0")}  # the version itself, which newer tools spell in two ways
         with open(os.environ["RUNNEL_HEADER"]) as f:
             declared = set(re.findall(r"^RNL_API\b[^(]*?\b(rnl_\w+)\(", f.read(), re.M))
         self.assertGreater(len(declared), 30)

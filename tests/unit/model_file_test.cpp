@@ -165,7 +165,9 @@ TEST(ModelFile, GraphErrorsAreNamed) {
     b.add_input("own", {"T"}, format::DType::u8, role);
     expect_refused(b, Code::kInvalidModel, "no vector of i32");
     b = attention_model(1, 0);
-    b.add_input("own", {"T", "2"}, format::DType::i32, role);
+    // Positions may stand on several axes.
+    if (role == format::Role::positions) b.add_input("own", {"T", "2", "2"}, format::DType::i32, role);
+    else b.add_input("own", {"T", "2"}, format::DType::i32, role);
     expect_refused(b, Code::kInvalidModel, "no vector of i32");
   }
 }

@@ -223,7 +223,7 @@ RNL_INLINE void value_panel(const KeyValues& kv, int64_t h, int64_t begin, int64
 
 // Scale and int8 of up to 32 values; the same arithmetic as the reference. A value that is not finite makes the block
 // NaN.
-RNL_INLINE uint16_t quantise_block(const float* x, int64_t n, int8_t* q) {
+[[maybe_unused]] __attribute__((noinline)) uint16_t quantise_block(const float* x, int64_t n, int8_t* q) {
   float largest = 0;
   bool finite = true;
   for (int64_t i = 0; i < n; ++i) {
