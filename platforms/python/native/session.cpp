@@ -265,6 +265,11 @@ void define_states(nb::class_<Session>& c) {
              Using use(s);
              call([&] { return rnl_session_rollback(s.handle.get(), n); });
            })
+      .def("trim",
+           [](Session& s) {
+             Using use(s);
+             call([&] { return rnl_session_trim(s.handle.get()); });
+           })
       .def("recover",
            [](Session& s) {
              Using use(s);

@@ -83,11 +83,12 @@ def test_fork(model):
         np.testing.assert_array_equal(logits(other, IDS[25:30]), logits_after(model, 30))
 
 
-def logits_after(model, n):
+def logits_after(model, n, at=(20, 25)):
+    """Of the calls that end at these places and at n, the last one's."""
     with runnel.Session(model) as session:
-        logits(session, IDS[:20])
-        logits(session, IDS[20:25])
-        return logits(session, IDS[25:n])
+        for begin, end in zip((0, *at), at):
+            logits(session, IDS[begin:end])
+        return logits(session, IDS[at[-1]:n])
 
 
 def test_other_models_state(models, tmp_path):
@@ -95,6 +96,17 @@ def test_other_models_state(models, tmp_path):
     logits(a, IDS[:5])
     with pytest.raises(runnel.StateMismatch):
         b.restore(a.snapshot())
+
+
+def test_trim(model):
+    """The stream stays, and numbers are the same."""
+    with runnel.Session(model) as session:
+        logits(session, IDS[:20])
+        session.trim()
+        session.rollback(5)
+        session.trim()
+        logits(session, IDS[15:20])
+        np.testing.assert_array_equal(logits(session, IDS[20:25]), logits_after(model, 25, at=(15, 20)))
 
 
 def test_stats(model):

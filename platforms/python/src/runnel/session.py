@@ -213,6 +213,10 @@ class Session:
         copy._take(self.model, self._native.fork())
         return copy
 
+    def trim(self) -> None:
+        """Gives the arena's pages back to the system until the next call; the stream stays."""
+        self._native.trim()
+
     def recover(self) -> None:
         """Leaves the device for the CPU, where the stream goes on; after DeviceLost."""
         self._native.recover()
