@@ -11,7 +11,11 @@ if [ ! -x "$tools/venv/bin/python" ]; then python3 -m venv "$tools/venv"; fi
 "$tools/venv/bin/python" -c 'import ziglang' 2>/dev/null || "$tools/venv/bin/python" -m pip install --quiet ziglang
 for tool in cc c++ ar ranlib; do
   target=; case $tool in c*) target="-target aarch64-macos" ;; esac
-  printf '#!/bin/sh\nexec "%s" -m ziglang %s %s "$@"\n' "$tools/venv/bin/python" "$tool" "$target" >"$tools/$tool"
+  # This compiler names a CPU where others name an architecture.
+  cat >"$tools/$tool" <<EOF
+#!/usr/bin/env bash
+exec "$tools/venv/bin/python" -m ziglang $tool $target "\${@/#-march=armv8.2-a/-mcpu=generic+v8_2a}"
+EOF
   chmod +x "$tools/$tool"
 done
 export ZIG_GLOBAL_CACHE_DIR=$tools/cache ZIG_LOCAL_CACHE_DIR=$tools/cache

@@ -41,7 +41,8 @@ in_root() {
     exec chroot "$root" env -C "$here" "$@"' - "$root" "$PWD" "$@"
 }
 make_root() {
-  [ -x "$root/usr/bin/swift" ] && return
+  # Seen from inside: its links are absolute.
+  chroot "$root" test -x /usr/bin/swift 2>/dev/null && return
   local mirror
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/*$')
   debootstrap --variant=minbase trixie "$root" "$mirror" >&2
