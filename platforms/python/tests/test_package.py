@@ -16,7 +16,8 @@ from runnel import _native
 
 PYTHON = os.path.join(HERE, "..")
 # Functions of runnel.h that the binding does without.
-LEFT_OUT = {"rnl_session_run_blocks": "rnl_session_run_named_blocks with no names is the same"}
+LEFT_OUT = {"rnl_session_run_blocks": "rnl_session_run_named_blocks with no names is the same",
+            "rnl_session_generate_parts": "features in the place of ids come with models that see or hear, none of which the library runs whole yet"}
 
 
 def sources(pattern):

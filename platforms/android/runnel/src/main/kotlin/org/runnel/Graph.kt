@@ -50,7 +50,7 @@ enum class SymbolKind { OPTION, AXIS, RESULT }
 /** A named size and the expression that bounds it; "" of an option. */
 data class SymbolInfo(val name: String, val kind: SymbolKind, val bound: String)
 
-enum class StateKind { RING, APPEND, RECURRENT, KEPT }
+enum class StateKind { RING, APPEND, RECURRENT, KEPT, FIRST }
 
 /** What a session keeps between calls. [window]: positions that a ring's operators look back, 0: no window. */
 data class StateInfo(val name: String, val kind: StateKind, val dtype: DType, val sizes: List<String>, val window: Long)

@@ -39,11 +39,10 @@ data class Memory(
     /** The mapped vocabulary. */
     val tokenizer: Long,
     val fixed: Long,
-) {
     /** What the app pays beyond the file's pages, which the system may take at any time. */
-    val anonymous: Long get() = state + arena + packed + fixed
-
-    internal constructor(n: LongArray) : this(n[0], n[1], n[2], n[3], n[4], n[5])
+    val anonymous: Long,
+) {
+    internal constructor(n: LongArray) : this(n[0], n[1], n[2], n[3], n[4], n[5], n[6])
 }
 
 /** How the next token is chosen; the defaults choose the most probable one. */
