@@ -55,7 +55,7 @@ types() {
 operators() {
   [ ! -d /usr/share/nodejs ] || export NODE_PATH=/usr/share/nodejs
   [ -f "$out/ops/build.ninja" ] || emcmake cmake -S platforms/web -B "$out/ops" -G Ninja -DCMAKE_BUILD_TYPE=Release -DRUNNEL_TESTS=ON >/dev/null
-  cmake --build "$out/ops" --target op_tests >/dev/null && ctest --test-dir "$out/ops" -L ops --output-on-failure | tail -4
+  cmake --build "$out/ops" --target op_tests >/dev/null && ctest --test-dir "$out/ops" -L ops --no-tests=error --output-on-failure | tail -4
 }
 if [ -n "$all" ]; then
   check typeseg
