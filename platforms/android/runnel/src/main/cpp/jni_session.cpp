@@ -15,8 +15,8 @@ rnl_session_options session_options(JNIEnv* env, jlongArray numbers) {
 namespace {
 
 std::vector<jlong> numbers_of(const rnl_memory& m) {
-  return {jlong(m.weights), jlong(m.state), jlong(m.arena), jlong(m.packed), jlong(m.tokenizer), jlong(m.fixed),
-          jlong(m.anonymous)};
+  return {jlong(m.weights),   jlong(m.state), jlong(m.arena),    jlong(m.packed),
+          jlong(m.tokenizer), jlong(m.fixed), jlong(m.anonymous)};
 }
 
 jlongArray session_plan(JNIEnv* env, jclass, jlong model, jlongArray options) {
