@@ -1,6 +1,7 @@
 #include "runtime/ops/select_blocks/select_blocks.h"
 
 #include "ops/attention_states.h"
+#include "runtime/ops/attention/attention.h"
 
 namespace runnel::test {
 namespace {
@@ -87,16 +88,10 @@ TEST(SelectBlocks, KeysOfTheStream) {
     // attention writes the state.
     Case a;
     a.op = "attention";
-    a.params = {};
     a.in = {rows_of(whole.in[0], 0, 80), rows_of(whole.in[1], 0, 80), rows_of(whole.in[1], 0, 80),
             key_state(type, 2, 128, 20), value_state(type, 2, 128, 20)};
     a.out = {Array(DType::kF32, {80, 4, 20})};
-    struct Plain {
-      float scale, softcap;
-      int64_t window, stride;
-      bool causal;
-    } plain{1, 0, 0, 1, true};
-    std::memcpy(a.params.bytes, &plain, sizeof plain);
+    *params_of<AttentionParams>(&a.params) = {1, 0, 0, 1, true};
     Case t = whole;
     t.in = {rows_of(whole.in[0], 80, 48), rows_of(whole.in[1], 80, 48), run_reference(a).in[3]};
     t.out = {Array(DType::kI32, {4, 3, 5, 3})};
