@@ -90,7 +90,7 @@ ConvertReport convert(const ConvertOptions& options) {
   const auto note_pass = [&](const std::string& text) { passes += (passes.empty() ? "" : "; ") + text; };
   if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));
   if (!options.sparse.empty()) note_pass(choose_keys(options.sparse, builder));
-  if (options.features) add_features(builder.model);
+  if (options.features) add_features(builder.model), note_pass("features");
   scale_products(builder);
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);

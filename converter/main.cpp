@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(int64_t(0), int64_t(65536)))
       ->needs(window);
   app.add_option("--sparse", options.sparse,
-                 std::string("attention over some of the keys, chosen as the stream runs: ") + kSparseMethods);
+                 "attention over some of the keys, chosen as the stream runs: " + sparse_methods());
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));

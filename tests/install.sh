@@ -9,7 +9,6 @@
 #   cycles  models of Arm cores
 #   packages  what makes and examines Debian packages
 #   python  the interpreter's headers, for the Python package
-#   arm-root  a Debian for arm64 in a folder
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
 
@@ -21,7 +20,6 @@ checks=(binutils clang-format-14 clang-tidy-14 g++-aarch64-linux-gnu g++-arm-lin
 cycles=(llvm-14 llvm-19)
 packages=(dpkg-dev file binutils)
 python=(python3-dev python3-venv)
-arm_root=(debootstrap qemu-user-static)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
@@ -40,7 +38,6 @@ for task in "$@"; do
     cycles) wanted+=("${cycles[@]}") ;;
     packages) wanted+=("${packages[@]}") ;;
     python) wanted+=("${python[@]}") ;;
-    arm-root) wanted+=("${arm_root[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     *) echo "install.sh: unknown task $task" >&2; exit 2 ;;
   esac

@@ -190,37 +190,22 @@ class Adapter {
   }
 
   const format::ValueT& value(const std::string& name) const {
-    for (const auto* list : {&program_->values, &program_->inputs})
-      for (const auto& v : *list)
-        if (v->name == name) return *v;
+    if (const format::ValueT* v = find_value(*program_, name)) return *v;
     fail("%s: operator input \"%s\" is no value, so nothing can be added to its product", lora_.file.c_str(),
          printable(name).c_str());
   }
-  std::string new_value(const std::string& name, Names shape) {
-    auto v = std::make_unique<format::ValueT>();
-    v->name = name;
-    v->shape = std::move(shape);
-    program_->values.push_back(std::move(v));
-    return name;
-  }
-  format::OpT& new_op(const std::string& name, const Names& inputs, const Names& outputs) {
-    const OpRow row = op_row(name);
-    auto o = std::make_unique<format::OpT>();
-    o->name = name;
-    o->code = row.number;
-    o->version = row.version;
-    o->inputs = inputs;
-    o->outputs = outputs;
-    ops_.push_back(std::move(o));
+  std::string new_value(const std::string& name, const Names& shape) { return add_value(*program_, name, shape); }
+  format::OpT& add_op(const std::string& name, const Names& inputs, const Names& outputs) {
+    ops_.push_back(new_op(name, inputs, outputs));
     return *ops_.back();
   }
   // y = what stood at y before + low b; low: [..., rank].
   void add_product(const std::string& low, const Adapted& pair, const std::string& y) {
     const std::string delta = new_value(y + ".lora_B", value(y).shape);
-    new_op("matmul", {low, pair.b}, {delta});
+    add_op("matmul", {low, pair.b}, {delta});
     format::BinaryAttrsT attrs;
     attrs.kind = format::BinaryKind::add;
-    new_op("binary", {y + ".base_layer", delta}, {y}).attrs.Set(attrs);
+    set_attrs(add_op("binary", {y + ".base_layer", delta}, {y}), attrs);
   }
 
   void adapt_matmul(format::OpT& op) {
@@ -241,7 +226,7 @@ class Adapter {
       outputs.push_back(y + ".lora_A");
     }
     if (adapted.empty()) return;
-    new_op("matmul", inputs, outputs);
+    add_op("matmul", inputs, outputs);
     for (const auto& [y, pair] : adapted) add_product(low[pair.a], pair, y);
   }
   void adapt_embedding(format::OpT& op) {
@@ -252,7 +237,9 @@ class Adapter {
     Names shape = value(y).shape;
     shape.back() = std::to_string(it->second.rank);
     const format::AttrsUnion attrs = op.attrs;
-    new_op("embedding", {op.inputs[0], it->second.a}, {new_value(y + ".lora_A", shape)}).attrs = attrs;
+    format::OpT& look_up = add_op("embedding", {op.inputs[0], it->second.a}, {new_value(y + ".lora_A", shape)});
+    look_up.attrs = attrs;
+    look_up.version = version_needed(look_up);
     add_product(y + ".lora_A", it->second, y);
   }
 

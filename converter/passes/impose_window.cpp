@@ -31,7 +31,7 @@ class Imposer {
     for (auto& op : old) {
       for (const std::string& y : op->outputs) makers_[y] = op.get();
       format::OpT& o = *op;
-      if (imposed_.sinks > 0 && o.name == "rope") turn_exactly(o);
+      if (o.name == "rope") turn_exactly(o);
       program.ops.push_back(std::move(op));
       if (o.name == "attention" && !input(o, 3).empty()) impose(o);
     }
@@ -65,17 +65,15 @@ class Imposer {
     format::RopeAttrsT attrs;
     if (const auto* a = op.attrs.AsRopeAttrs()) attrs = *a;
     attrs.exact = true;
-    op.attrs.Set(attrs);
-    op.version = version_needed(op);
+    set_attrs(op, attrs);
   }
 
   // Behind the attention over the window, one over the first positions, joined to its result.
   void add_sinks(format::OpT& over_window, const format::AttentionAttrsT& attrs) {
     const std::string y = over_window.outputs[0], near = y + ".window", lse = y + ".lse";
-    const format::ValueT& value = value_of(y);
-    const format::ValueT& q = value_of(over_window.inputs[0]);
-    declare(near, value.shape);
-    declare(lse, {q.shape[0], q.shape[1]});
+    const Names q = value_of(*program_, over_window.inputs[0]).shape;
+    add_value(*program_, near, value_of(*program_, y).shape);
+    add_value(*program_, lse, {q[0], q[1]});
     over_window.outputs = {near, lse};
     makers_.erase(y);
 
@@ -88,8 +86,7 @@ class Imposer {
     for (const size_t i : {3, 4}) inputs[i] = first_state(over_window.inputs[i]);
     inputs[5] = "";  // a learned sink stands in the other denominator already
     inputs[11] = near, inputs[12] = lse;
-    add_op("sparse_attention", inputs, y).attrs.Set(first);
-    program_->ops.back()->version = version_needed(*program_->ops.back());
+    set_attrs(add_op("sparse_attention", inputs, y), first);
   }
 
   // The queries as from position window + sinks - 1 at most. They are the result of the operator that rotates them.
@@ -104,16 +101,12 @@ class Imposer {
     }
     const std::string name = q + ".before_window";
     if (!makers_.count(name)) {
-      const format::ValueT& value = value_of(q);
-      declare(name, value.shape);
+      add_value(*program_, name, value_of(*program_, q).shape);
       format::RopeAttrsT attrs;
       if (const auto* a = rotates.attrs.AsRopeAttrs()) attrs = *a;
-      attrs.exact = true;
       attrs.limit = uint32_t(imposed_.window + imposed_.sinks - 1);
-      const Names inputs = rotates.inputs;
-      format::OpT& op = add_op("rope", inputs, name);
-      op.attrs.Set(attrs);
-      op.version = version_needed(op);
+      format::OpT& op = add_op("rope", rotates.inputs, name);
+      set_attrs(op, attrs);
       makers_[name] = &op;
     }
     return name;
@@ -160,27 +153,8 @@ class Imposer {
       if (s->name == name) return *s;
     fail("state \"%s\" is not in the model", printable(name).c_str());
   }
-  const format::ValueT& value_of(const std::string& name) {
-    for (const auto* list : {&program_->values, &program_->inputs})
-      for (const auto& v : *list)
-        if (v->name == name) return *v;
-    fail("value \"%s\" is not in the program", printable(name).c_str());
-  }
-  void declare(const std::string& name, const Names& shape) {
-    auto value = std::make_unique<format::ValueT>();
-    value->name = name;
-    value->shape = shape;
-    program_->values.push_back(std::move(value));
-  }
   format::OpT& add_op(const char* name, const Names& inputs, const std::string& y) {
-    const OpRow row = op_row(name);
-    auto op = std::make_unique<format::OpT>();
-    op->name = name;
-    op->code = row.number;
-    op->version = row.version;
-    op->inputs = inputs;
-    op->outputs = {y};
-    program_->ops.push_back(std::move(op));
+    program_->ops.push_back(new_op(name, inputs, {y}));
     return *program_->ops.back();
   }
 

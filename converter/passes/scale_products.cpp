@@ -54,12 +54,7 @@ class Scaler {
       if (unit == 1) continue;
       const std::string y = op.outputs[i];
       op.outputs[i] = y + ".unscaled";
-      const auto& values = program_->values;
-      const auto old = std::find_if(values.begin(), values.end(), [&](const auto& v) { return v->name == y; });
-      if (old == values.end()) fail("product \"%s\" is no value of the program", printable(y).c_str());
-      auto value = std::make_unique<format::ValueT>(**old);
-      value->name = op.outputs[i];
-      program_->values.push_back(std::move(value));
+      add_value(*program_, op.outputs[i], value_of(*program_, y).shape);
       if (first + count + i < op.inputs.size() && !op.inputs[first + count + i].empty())
         divide_bias(op.inputs[first + count + i], unit);
       add_scale(op.outputs[i], y, unit);
@@ -72,18 +67,11 @@ class Scaler {
     b_.multiply_floats(name, 1 / unit);
   }
   void add_scale(const std::string& from, const std::string& to, float unit) {
-    const OpRow row = op_row("unary");
-    auto op = std::make_unique<format::OpT>();
-    op->name = "unary";
-    op->code = row.number;
-    op->version = row.version;
-    op->inputs = {from};
-    op->outputs = {to};
     format::UnaryAttrsT attrs;
     attrs.kind = format::UnaryKind::scale;
     attrs.alpha = unit;
-    op->attrs.Set(attrs);
-    program_->ops.push_back(std::move(op));
+    program_->ops.push_back(new_op("unary", {from}, {to}));
+    set_attrs(*program_->ops.back(), attrs);
   }
 
   ModelBuilder& b_;

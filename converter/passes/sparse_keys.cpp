@@ -2,20 +2,17 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <map>
 
 #include "converter/program/graph.h"
 
 namespace runnel::convert {
 
-const char* const kSparseMethods =
-    "xattention[:threshold=0.9,stride=8,block=128,first=1,least=256]: blocks of keys that hold `threshold` of the "
-    "attention, as every stride-th antidiagonal estimates it, the `first` blocks always; calls of fewer than `least` "
-    "tokens see all";
-
 namespace {
 
 using Options = std::map<std::string, double>;
+const Options kXattention = {{"threshold", 0.9}, {"stride", 8}, {"block", 128}, {"first", 1}, {"least", 256}};
 
 [[noreturn]] void refuse(const std::string& method, const std::string& why) {
   fail("--sparse %s: %s", printable(method).c_str(), why.c_str());
@@ -38,7 +35,7 @@ Options options_of(const std::string& method, Options options) {
     const size_t equals = pair.find('=');
     const auto found = options.find(pair.substr(0, equals));
     if (equals == std::string::npos || found == options.end())
-      refuse(method, "\"" + printable(pair) + "\" is no option of it; " + kSparseMethods);
+      refuse(method, "\"" + printable(pair) + "\" is no option of it; there is " + sparse_methods());
     found->second = number_of(method, pair.substr(equals + 1));
     at = next;
   }
@@ -54,8 +51,7 @@ uint32_t whole(const std::string& method, const Options& options, const char* na
 }
 
 format::SelectBlocksAttrsT xattention(const std::string& method) {
-  const Options o =
-      options_of(method, {{"threshold", 0.9}, {"stride", 8}, {"block", 128}, {"first", 1}, {"least", 256}});
+  const Options o = options_of(method, kXattention);
   format::SelectBlocksAttrsT a;
   a.threshold = float(o.at("threshold"));
   if (!(a.threshold > 0 && a.threshold <= 1)) refuse(method, "threshold is not above 0 and at most 1");
@@ -97,45 +93,26 @@ class Chooser {
     format::AttentionAttrsT dense;
     if (const auto* a = op.attrs.AsAttentionAttrs()) dense = *a;
     const std::string ranges = op.outputs[0] + ".ranges", block = std::to_string(select_.block);
-    auto value = std::make_unique<format::ValueT>();
-    value->name = ranges;
-    value->dtype = format::DType::i32;
-    const auto& values = program.values;
-    const auto q = std::find_if(values.begin(), values.end(), [&](const auto& v) { return v->name == op.inputs[0]; });
-    if (q == values.end()) fail("value \"%s\" is not in the program", printable(op.inputs[0]).c_str());
-    const std::string tokens = (*q)->shape[0];
-    value->shape = {(*q)->shape[1],
-                    "floordiv(" + tokens + "+" + std::to_string(select_.block - 2) + "," + block + ")+1",
-                    "floordiv(ceildiv(context," + block + "),2)+1", "3"};
-    program.values.push_back(std::move(value));
+    const Names q = value_of(program, op.inputs[0]).shape;
+    add_value(program, ranges,
+              {q[1], "floordiv(" + q[0] + "+" + std::to_string(select_.block - 2) + "," + block + ")+1",
+               "floordiv(ceildiv(context," + block + "),2)+1", "3"},
+              format::DType::i32);
 
     format::SelectBlocksAttrsT select = select_;
     select.scale = dense.scale;
-    auto chooser = new_op("select_blocks", {op.inputs[0], op.inputs[1], op.inputs[3]}, ranges);
-    chooser->attrs.Set(select);
-    program.ops.push_back(std::move(chooser));
+    program.ops.push_back(new_op("select_blocks", {op.inputs[0], op.inputs[1], op.inputs[3]}, {ranges}));
+    set_attrs(*program.ops.back(), select);
 
     format::SparseAttentionAttrsT sparse;
     sparse.scale = dense.scale, sparse.softcap = dense.softcap, sparse.causal = dense.causal;
     sparse.range_block = select_.block;
-    const Names outputs = op.outputs;
     Names inputs = op.inputs;
     inputs.resize(9);
     inputs.push_back(ranges);
-    op = std::move(*new_op("sparse_attention", inputs, ""));
-    op.outputs = outputs;
-    op.attrs.Set(sparse);
+    op = std::move(*new_op("sparse_attention", inputs, op.outputs));
+    set_attrs(op, sparse);
     ++changed_;
-  }
-
-  static std::unique_ptr<format::OpT> new_op(const char* name, const Names& inputs, const std::string& y) {
-    auto op = std::make_unique<format::OpT>();
-    op->name = name;
-    op->code = op_row(name).number;
-    op->version = version_needed(*op);
-    op->inputs = inputs;
-    op->outputs = {y};
-    return op;
   }
 
   const format::SelectBlocksAttrsT select_;
@@ -145,9 +122,20 @@ class Chooser {
 
 }  // namespace
 
+std::string sparse_methods() {
+  std::string options;
+  for (const auto& [name, value] : kXattention) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%s%s=%g", options.empty() ? "" : ",", name.c_str(), value);
+    options += text;
+  }
+  return "xattention[:" + options +
+         "]: blocks of keys that hold `threshold` of the attention, as every stride-th antidiagonal estimates it, the "
+         "`first` blocks always; calls of fewer than `least` tokens see all";
+}
+
 std::string choose_keys(const std::string& method, ModelBuilder& b) {
-  if (method.substr(0, method.find(':')) != "xattention")
-    refuse(method, std::string("not a method; there is ") + kSparseMethods);
+  if (method.substr(0, method.find(':')) != "xattention") refuse(method, "not a method; there is " + sparse_methods());
   const size_t changed = Chooser(xattention(method), b).run();
   if (changed == 0) refuse(method, "no attention of this model sees all of a stream");
   return "sparse " + method + ": " + std::to_string(changed) + " attentions";

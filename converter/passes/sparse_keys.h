@@ -6,7 +6,7 @@
 namespace runnel::convert {
 
 // What --sparse takes, for --help.
-extern const char* const kSparseMethods;
+std::string sparse_methods();
 
 // METHOD[:name=value,...]. Every attention over a whole stream gets an operator before it that chooses the blocks of
 // keys which its queries see. What was changed, in words for a person. Throws Error for an unknown method or option,

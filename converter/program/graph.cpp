@@ -38,23 +38,34 @@ void GraphBuilder::add_input(const std::string& name, format::DType dtype, const
   program_->inputs.push_back(std::move(v));
 }
 
-std::string GraphBuilder::value(const std::string& name, const Names& shape, format::DType dtype) {
-  auto v = std::make_unique<format::ValueT>();
-  v->name = name;
-  v->shape = shape;
-  v->dtype = dtype;
-  program_->values.push_back(std::move(v));
-  return name;
-}
-
-void GraphBuilder::op(const std::string& name, const Names& inputs, const Names& outputs) {
+std::unique_ptr<format::OpT> new_op(const std::string& name, const Names& inputs, const Names& outputs) {
   auto o = std::make_unique<format::OpT>();
   o->name = name;
   o->code = op_row(name).number;
   o->version = version_needed(*o);
   o->inputs = inputs;
   o->outputs = outputs;
-  program_->ops.push_back(std::move(o));
+  return o;
+}
+
+const format::ValueT* find_value(const format::ProgramT& program, const std::string& name) {
+  for (const auto* list : {&program.values, &program.inputs})
+    for (const auto& v : *list)
+      if (v->name == name) return v.get();
+  return nullptr;
+}
+const format::ValueT& value_of(const format::ProgramT& program, const std::string& name) {
+  if (const format::ValueT* v = find_value(program, name)) return *v;
+  fail("value \"%s\" is not in program \"%s\"", printable(name).c_str(), printable(program.name).c_str());
+}
+
+std::string add_value(format::ProgramT& program, const std::string& name, const Names& shape, format::DType dtype) {
+  auto v = std::make_unique<format::ValueT>();
+  v->name = name;
+  v->shape = shape;
+  v->dtype = dtype;
+  program.values.push_back(std::move(v));
+  return name;
 }
 
 void GraphBuilder::move_to_end(const std::string& axis) {

@@ -9,6 +9,20 @@ using Names = std::vector<std::string>;
 
 // The lowest version of an operator that has all it uses.
 uint16_t version_needed(const format::OpT& op);
+// An operator of the registry; set_attrs() stamps it with the version that it then needs.
+std::unique_ptr<format::OpT> new_op(const std::string& name, const Names& inputs, const Names& outputs);
+template <class AttrsT>
+void set_attrs(format::OpT& op, AttrsT attrs) {
+  op.attrs.Set(std::move(attrs));
+  op.version = version_needed(op);
+}
+// A value or an input of the program; null: there is none of this name.
+const format::ValueT* find_value(const format::ProgramT& program, const std::string& name);
+// The same where there must be one.
+const format::ValueT& value_of(const format::ProgramT& program, const std::string& name);
+// Declares the value `name` and returns the name.
+std::string add_value(format::ProgramT& program, const std::string& name, const Names& shape,
+                      format::DType dtype = format::DType::f32);
 
 class GraphBuilder {
  public:
@@ -20,13 +34,16 @@ class GraphBuilder {
   void add_stream_symbols(bool is_whole = false);
   void add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role);
   // Declares the value `name` and returns the name.
-  std::string value(const std::string& name, const Names& shape, format::DType dtype = format::DType::f32);
-  void op(const std::string& name, const Names& inputs, const Names& outputs);
+  std::string value(const std::string& name, const Names& shape, format::DType dtype = format::DType::f32) {
+    return add_value(*program_, name, shape, dtype);
+  }
+  void op(const std::string& name, const Names& inputs, const Names& outputs) {
+    program_->ops.push_back(new_op(name, inputs, outputs));
+  }
   template <class AttrsT>
   void op(const std::string& name, const Names& inputs, const Names& outputs, AttrsT attrs) {
     op(name, inputs, outputs);
-    program_->ops.back()->attrs.Set(std::move(attrs));
-    program_->ops.back()->version = version_needed(*program_->ops.back());
+    set_attrs(*program_->ops.back(), std::move(attrs));
   }
   // Moves operators on axis `axis` behind all others, in their order: nothing else reads what they compute.
   void move_to_end(const std::string& axis);

@@ -1,5 +1,6 @@
 // Text calls of runnel.h: tokenizer, generation, chats.
 #include <cstring>
+#include <optional>
 
 #include "api/handles.h"
 #include "text/chat.h"
@@ -164,6 +165,24 @@ struct Given {
   }
 };
 
+// parts(&options): what the prompt is beside its ids.
+template <class PartsFn>
+rnl_status_code run_generate(rnl_session* session, const int32_t* ids, size_t count,
+                             const rnl_generate_options* options, rnl_token_fn token, void* user, int64_t* generated,
+                             PartsFn parts) {
+  int64_t n = 0;
+  const rnl_status_code code = run_session(session, [&](Session& s) {
+    if (!ids && count) return null_argument("ids");
+    Sink sink{token, user};
+    GenerateOptions o;
+    RNL_TRY(generate_options(options, &sink, &o));
+    RNL_TRY(parts(&o));
+    return generate(s, ids, count, o, deliver_token, &sink, &n);
+  });
+  if (generated) *generated = n;
+  return code;
+}
+
 }  // namespace
 
 extern "C" {
@@ -196,37 +215,22 @@ void rnl_grammar_destroy(rnl_grammar* grammar) { delete grammar; }
 rnl_status_code rnl_session_generate(rnl_session* session, const int32_t* ids, size_t count,
                                      const rnl_generate_options* options, rnl_token_fn token, void* user,
                                      int64_t* generated) {
-  int64_t n = 0;
-  const rnl_status_code code = run_session(session, [&](Session& s) {
-    if (!ids && count) return null_argument("ids");
-    Sink sink{token, user};
-    GenerateOptions o;
-    RNL_TRY(generate_options(options, &sink, &o));
-    return generate(s, ids, count, o, deliver_token, &sink, &n);
-  });
-  if (generated) *generated = n;
-  return code;
+  return run_generate(session, ids, count, options, token, user, generated,
+                      [](GenerateOptions*) { return Status::ok(); });
 }
 
 rnl_status_code rnl_session_generate_parts(rnl_session* session, const int32_t* ids, size_t count,
                                            const rnl_features* const* features, size_t feature_count,
                                            const rnl_generate_options* options, rnl_token_fn token, void* user,
                                            int64_t* generated) {
-  int64_t n = 0;
-  const rnl_status_code code = call_session(session, [&](Session& s) {
-    if (!ids && count) return null_argument("ids");
+  Vec<rnl_features> list;
+  std::optional<Features> given;
+  return run_generate(session, ids, count, options, token, user, generated, [&](GenerateOptions* o) {
     if (!features && feature_count) return null_argument("features");
-    Sink sink{token, user};
-    GenerateOptions o;
-    RNL_TRY(generate_options(options, &sink, &o));
-    Vec<rnl_features> list;
     for (size_t i = 0; i < feature_count; ++i) RNL_TRY(add_features(features[i], &list));
-    const Features parts(list.data(), list.size());
-    o.parts = &parts;
-    return generate(s, ids, count, o, deliver_token, &sink, &n);
+    o->parts = &given.emplace(list.data(), list.size());
+    return Status::ok();
   });
-  if (generated) *generated = n;
-  return code;
 }
 
 rnl_status_code rnl_chat_text(const rnl_model* model, const rnl_chat* chat, char* buffer, size_t capacity,

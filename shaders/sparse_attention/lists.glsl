@@ -21,7 +21,7 @@ struct Run {
 
 uint ranges_of(Query q) {
   const uint base = kSource != 0u ? call_word[kPosition] : 0u;
-  const uint list = q.position / kRangeBlock - base / kRangeBlock;
+  const uint list = min(q.position / kRangeBlock - base / kRangeBlock, p.lists - 1u);
   return p.ranges + (((kFlags >> 22 & 1u) * q.head) * p.lists + list) * p.range_count * 3u;
 }
 
@@ -113,7 +113,7 @@ bool sees(Query q, uint run, uint key) {
     const uint call = q.position - q.query;
     if (key >= call) {
       int t = int(q.query);
-      while (t > int(key - call)) t = int(heap_u[p.parents + uint(t)]);
+      while (t > int(key - call)) t = min(int(heap_u[p.parents + uint(t)]), t - 1);  // ends whatever it holds
       if (t != int(key - call)) return false;
     }
   }

@@ -57,7 +57,7 @@ __attribute__((noinline)) void finish_row(const Job<Seen>& j, const Work& w, int
   }
   f32x16 factor = splat(sum == 0 ? 0.0f : scale / sum);
   if constexpr (Seen::kLists)
-    if (j.seen.is_sigmoid) factor = splat(1);
+    if (j.seen.is_sigmoid()) factor = splat(1);
   float* y = j.y + ((w.item.begin + row / j.group) * j.heads + head) * j.kv.value;
   const float* acc = w.acc + r * j.value_padded;
   for (int64_t i = 0; i < j.kv.value; i += 16) {

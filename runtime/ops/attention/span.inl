@@ -92,7 +92,7 @@ void softmax_row(const Job<Seen>& j, Work& w, int r, int64_t base) {
     if constexpr (Seen::kLists) {
       const int seen = int(bits_at(w.bits[r], x, 16));
       if (seen != 0xffff) v = select((load_tile<i32x16>(kLaneBits) & seen) > 0, v, splat(-inf));
-      if (j.seen.is_sigmoid) v = splat(1) / (splat(1) + exp(splat(-j.seen.shift) - v));
+      if (j.seen.is_sigmoid()) v = splat(1) / (splat(1) + exp(splat(-j.seen.shift()) - v));
     } else {
       if (x < lo || x + 16 > hi) v = select((lanes >= lo - x) & (lanes < hi - x), v, splat(-inf));
     }
@@ -100,7 +100,7 @@ void softmax_row(const Job<Seen>& j, Work& w, int r, int64_t base) {
     store(s + x, v);
   }
   if constexpr (Seen::kLists) {
-    if (j.seen.is_sigmoid) {
+    if (j.seen.is_sigmoid()) {
       w.span_max[r] = w.span_sum[r] = 0;
       return;
     }

@@ -35,9 +35,9 @@ struct SelectBlocksParams {
   uint32_t block, stride, first, least;
 };
 
-// Sizes of a call: its first position, the blocks of its first and last query, and the columns up to its end.
+// Of a call: where it begins, its tokens, the block of its first one, and how many blocks it reaches into.
 struct SelectBlocksSizes {
-  int64_t position, tokens, first_block, blocks;  // blocks: lists in use
+  int64_t position, tokens, first_block, blocks;
 };
 SelectBlocksSizes select_blocks_sizes(const OpCall& call);
 

@@ -12,15 +12,12 @@ void run(const OpCall& c) {
   const FlatAttention flat(c);
   Lists seen{};
   seen.params = &p;
-  seen.is_sigmoid = p.sigmoid, seen.shift = p.shift;
   seen.before = input<float>(c, kBefore), seen.lse_before = input<float>(c, kLseBefore);
-  seen.chunk = p.chunk, seen.first = p.first, seen.window = p.window;
   seen.ranges = input<int32_t>(c, kRanges);
   if (seen.ranges) {
     const TensorView& r = c.in[kRanges];
     seen.range_heads = r.dims[0], seen.lists = r.dims[1], seen.range_count = r.dims[2];
   }
-  seen.range_block = p.range_block;
   seen.base = has_input(c, kKeyState) ? c.position : 0;
   seen.parents = input<int32_t>(c, kParents);
   for (int a = 0; a < p.axes; ++a) seen.sizes[a] = flat.sizes[a];

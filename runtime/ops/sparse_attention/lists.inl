@@ -24,18 +24,19 @@ RNL_INLINE void add_range(int64_t begin, int64_t end, int64_t step, int64_t base
 struct Lists {
   static constexpr bool kLists = true;
 
-  bool is_sigmoid;
-  float shift;
-  const float *before, *lse_before;
-  int64_t chunk, first, window;
-  const int32_t* ranges;                                       // [range_heads, lists, range_count, 3]
-  int64_t range_heads, lists, range_count, range_block, base;  // base: position of the call's first token
-  const int32_t* parents;
   const SparseAttentionParams* params;
+  const float *before, *lse_before;
+  const int32_t* ranges;                          // [range_heads, lists, range_count, 3]
+  int64_t range_heads, lists, range_count, base;  // base: position of the call's first token
+  const int32_t* parents;
   int64_t sizes[kMaxAxes];
 
+  bool is_sigmoid() const { return params->sigmoid; }
+  float shift() const { return params->shift; }
+  bool is_stored(int64_t position) const { return params->first == 0 || position < int64_t(params->first); }
+
   const int32_t* ranges_of(const Row& r) const {
-    const int64_t list = r.position / range_block - base / range_block;
+    const int64_t list = r.position / params->range_block - base / params->range_block;
     return ranges + ((range_heads == 1 ? 0 : r.head) * lists + list) * range_count * 3;
   }
 
@@ -44,6 +45,7 @@ struct Lists {
       if (begin > *low) *low = begin;
       if (end < *high) *high = end;
     };
+    const int64_t chunk = params->chunk, first = params->first, window = params->window;
     if (chunk > 0) cut(r.position / chunk * chunk, r.position / chunk * chunk + chunk);
     if (first > 0) cut(0, window > 0 && r.position - window + 1 < first ? r.position - window + 1 : first);
     if (ranges) {
@@ -68,16 +70,15 @@ struct Lists {
     }
   }
   void narrow_call(int64_t* low, int64_t* end) const {
-    if (first == 0) return;
+    if (params->first == 0) return;
     *low = 0;
-    if (*end > first) *end = first;
+    if (*end > int64_t(params->first)) *end = params->first;
   }
 
-  bool is_stored(int64_t position) const { return first == 0 || position < first; }
-
+  // Whether list() says the same of both.
   bool is_alike(const Row& a, const Row& b) const {
-    if (params->axes > 0) return a.query == b.query && (!ranges || ranges_of(a) == ranges_of(b));
-    return (!parents || a.query == b.query) && (!ranges || ranges_of(a) == ranges_of(b));
+    const bool by_query = parents || params->axes > 0;
+    return (!by_query || a.query == b.query) && (!ranges || ranges_of(a) == ranges_of(b));
   }
 
   void list(const Row& r, int64_t from, Bits* bits) const {

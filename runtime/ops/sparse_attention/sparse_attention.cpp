@@ -142,7 +142,7 @@ Status check(const OpCall& c) {
   return Status::ok();
 }
 
-// Position of query t, and of the call's first token.
+// Position of query t.
 int64_t position_of(const OpCall& c, int64_t t) {
   if (!has_input(c, kKeyState)) return t;
   return c.position + (has_input(c, kRows) ? static_cast<const int32_t*>(c.in[kRows].data)[t] : t);
