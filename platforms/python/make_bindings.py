@@ -8,13 +8,32 @@ a status that is appended to the header is in the binding too.
 import re
 import sys
 
-FILLED_IN = {"model_info": "ModelInfo", "program_info": "Program", "value_info": "Value", "symbol_info": "Symbol",
-             "state_info": "StateInfo", "memory": "Memory", "backend_info": "BackendInfo", "stats": "Stats",
-             "chat_result": "ChatResult"}
-OPTIONS = {"session_options": "SessionOptions", "sampling": "Sampling", "generate_options": "Generation",
-           "embed_options": "Embedding"}
-ENUMS = {"status_code": "Status", "dtype": "DType", "role": "Role", "symbol_kind": "SymbolKind", "state_kind": "StateKind",
-         "backend": "Backend", "pooling": "Pooling"}
+FILLED_IN = {
+    "model_info": "ModelInfo",
+    "program_info": "Program",
+    "value_info": "Value",
+    "symbol_info": "Symbol",
+    "state_info": "StateInfo",
+    "memory": "Memory",
+    "backend_info": "BackendInfo",
+    "stats": "Stats",
+    "chat_result": "ChatResult",
+}
+OPTIONS = {
+    "session_options": "SessionOptions",
+    "sampling": "Sampling",
+    "generate_options": "Generation",
+    "embed_options": "Embedding",
+}
+ENUMS = {
+    "status_code": "Status",
+    "dtype": "DType",
+    "role": "Role",
+    "symbol_kind": "SymbolKind",
+    "state_kind": "StateKind",
+    "backend": "Backend",
+    "pooling": "Pooling",
+}
 # Exceptions that are one of Python's own kinds as well.
 BUILTIN = {"INVALID_ARGUMENT": "ValueError", "OUT_OF_MEMORY": "MemoryError"}
 NUMBERS = {"int32_t": "int", "int64_t": "int", "uint32_t": "int", "uint64_t": "int", "float": "float"}
@@ -35,7 +54,8 @@ def parse_enums(header):
 
 
 def parse_structs(header, enums):
-    """{C name: [(field, C type, length or "", Python type, enum or None, comment)]}; pointers to other things are left out."""
+    """{C name: [(field, C type, length or "", Python type, enum or None, comment)]}; pointers to other things are left
+    out."""
     structs = {}
     for name, body in re.findall(r"typedef struct rnl_(\w+) \{(.*?)\n\} rnl_\1;", header, re.S):
         body = re.sub(r"^\s*/\*.*?\*/", "", body, flags=re.S | re.M)  # comments that stand before a field
@@ -75,30 +95,55 @@ def quoted(text):
 
 
 def python_code(enums, structs):
-    out = ['"""Made from runnel.h by make_bindings.py: enums, exceptions, structs, options."""', "", "from __future__ import annotations", "",
-           "import enum", "from dataclasses import dataclass", "from typing import TypedDict", ""]
+    out = [
+        '"""Made from runnel.h by make_bindings.py: enums, exceptions, structs, options."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "import enum",
+        "from dataclasses import dataclass",
+        "from typing import TypedDict",
+        "",
+    ]
     for name, python in ENUMS.items():
         out += ["", f"class {python}(enum.IntEnum):"]
         for member, value, comment in enums[name]:
             out.append(f"    {member} = {value}" + (f"  # {comment}" if comment else ""))
         out.append("")
-    out += ["", "class Error(Exception):", '    """A call that failed: `status` and the library\'s message."""', "",
-            "    status: Status = Status.INTERNAL", ""]
+    out += [
+        "",
+        "class Error(Exception):",
+        '    """A call that failed: `status` and the library\'s message."""',
+        "",
+        "    status: Status = Status.INTERNAL",
+        "",
+    ]
     for member, _, comment in enums["status_code"][1:]:
         base = "Error" + (", " + BUILTIN[member] if member in BUILTIN else "")
         out += ["", f"class {exception_name(member)}({base}):"]
         out += [f"    {quoted(comment)}", ""] if comment else []
         out += [f"    status = Status.{member}", ""]
-    out += ["", "class Busy(InvalidArgument):", '    """The session is in use: by a call on another thread, or by an answer that is neither at its end nor closed."""', ""]
+    out += [
+        "",
+        "class Busy(InvalidArgument):",
+        '    """The session is in use: by a call on another thread, or by an answer that is neither at its end nor closed."""',
+        "",
+    ]
     for name, python in FILLED_IN.items():
         out += ["", "@dataclass(frozen=True)", f"class {python}:", f"    {quoted('rnl_' + name)}", ""]
         for field, kind, length, kind_python, _, comment in structs[name]:
-            out.append(f"    {field}: " + (f"tuple[{kind_python}, ...]" if length else kind_python) + (f"  # {comment}" if comment else ""))
+            out.append(
+                f"    {field}: "
+                + (f"tuple[{kind_python}, ...]" if length else kind_python)
+                + (f"  # {comment}" if comment else "")
+            )
         out.append("")
     for name, python in OPTIONS.items():
         out += ["", f"class {python}(TypedDict, total=False):", f"    {quoted('rnl_' + name)}", ""]
         for field, _, _, kind_python, enum, comment in structs[name]:
-            out.append(f"    {field}: {kind_python}" + (" | str" if enum else "") + (f"  # {comment}" if comment else ""))
+            out.append(
+                f"    {field}: {kind_python}" + (" | str" if enum else "") + (f"  # {comment}" if comment else "")
+            )
         out.append("")
     errors = ", ".join(exception_name(member) for member, _, _ in enums["status_code"][1:])
     return "\n".join(out + ["", f"ERRORS: tuple[type[Error], ...] = ({errors})", ""])

@@ -8,8 +8,20 @@ import os
 import re
 import sys
 
-NUMBERS = {"float": "float", "double": "float", "bool": "bool", "string": "str", "byte": "int", "ubyte": "int", "short": "int",
-           "ushort": "int", "int": "int", "uint": "int", "long": "int", "ulong": "int"}
+NUMBERS = {
+    "float": "float",
+    "double": "float",
+    "bool": "bool",
+    "string": "str",
+    "byte": "int",
+    "ubyte": "int",
+    "short": "int",
+    "ushort": "int",
+    "int": "int",
+    "uint": "int",
+    "long": "int",
+    "ulong": "int",
+}
 ZERO = {"float": "0.0", "bool": "False", "str": '""', "int": "0"}
 
 
@@ -21,10 +33,14 @@ def read(*path):
 def parse_schema(text):
     """Enums {name: [value names]} and tables {name: [(field, type, default or None)]} of model.fbs."""
     text = re.sub(r"//.*", "", text)
-    enums = {name: [v.split("=")[0].strip() for v in body.split(",") if v.strip()]
-             for name, body in re.findall(r"enum (\w+)\s*:\s*\w+\s*\{(.*?)\}", text, re.S)}
-    tables = {name: re.findall(r"(\w+)\s*:\s*([\w\[\]]+)\s*(?:=\s*([\w.+-]+))?[^;]*;", body)
-              for name, body in re.findall(r"table (\w+)\s*\{(.*?)\}", text, re.S)}
+    enums = {
+        name: [v.split("=")[0].strip() for v in body.split(",") if v.strip()]
+        for name, body in re.findall(r"enum (\w+)\s*:\s*\w+\s*\{(.*?)\}", text, re.S)
+    }
+    tables = {
+        name: re.findall(r"(\w+)\s*:\s*([\w\[\]]+)\s*(?:=\s*([\w.+-]+))?[^;]*;", body)
+        for name, body in re.findall(r"table (\w+)\s*\{(.*?)\}", text, re.S)
+    }
     return enums, tables
 
 
@@ -59,23 +75,48 @@ def method(name, table, tables, enums, text):
     parameters = [parameter(*row, enums) for row in tables.get(table, [])]
     arguments = "".join(f", {field}: {kind} = {default}" for field, kind, default in parameters)
     given = "".join(f", {field}=({field}, {default})" for field, _, default in parameters)
-    return [f"    def {name}(self, *inputs: Operand, shape: Shape | None = None, more: Sequence[Shape | State] = (), name: str | None = None, dtype: str = \"f32\"{arguments}) -> Any:",
-            '        r"""' + text.replace('"""', "'''"), '        """',
-            f'        return self._add("{name.rstrip("_")}", inputs, shape, more, name, dtype, "{table}"{given})', ""]
+    return [
+        f'    def {name}(self, *inputs: Operand, shape: Shape | None = None, more: Sequence[Shape | State] = (), name: str | None = None, dtype: str = "f32"{arguments}) -> Any:',
+        '        r"""' + text.replace('"""', "'''"),
+        '        """',
+        f'        return self._add("{name.rstrip("_")}", inputs, shape, more, name, dtype, "{table}"{given})',
+        "",
+    ]
 
 
 def main(runtime, python_file):
     enums, tables = parse_schema(read(runtime, "format", "model.fbs"))
-    rows = re.findall(r"^RNL_OP\((\d+), (\d+), (\w+), (\w+), (\d+), (\d+), (\d+), (\d+)", read(runtime, "ops", "registry.inc"), re.M)
+    rows = re.findall(
+        r"^RNL_OP\((\d+), (\d+), (\w+), (\w+), (\d+), (\d+), (\d+), (\d+)", read(runtime, "ops", "registry.inc"), re.M
+    )
     controls = re.findall(r'\{"(\w+)", Control::k', read(runtime, "format", "control.h"))
-    out = ['"""Made from the schema, the registry of operators and their contracts by make_operators.py."""', "", "from __future__ import annotations", "",
-           "from typing import TYPE_CHECKING, Any, Literal, Mapping, Sequence", "", "if TYPE_CHECKING:", "    from .graph import Operand, Shape, State", ""]
+    out = [
+        '"""Made from the schema, the registry of operators and their contracts by make_operators.py."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import TYPE_CHECKING, Any, Literal, Mapping, Sequence",
+        "",
+        "if TYPE_CHECKING:",
+        "    from .graph import Operand, Shape, State",
+        "",
+    ]
     out += [f"{name} = {literal(values)}" for name, values in enums.items()]
-    out += ["", "# Most inputs and outputs of an operator.",
-            "ARITY = {" + ", ".join(f'"{r[2]}": (({r[4]}, {r[5]}), ({r[6]}, {r[7]}))' for r in rows) + "}", "", "",
-            "class Operators:", '    """One method an operator. inputs: values, arrays, states, None for one that is absent. shape: of the first output, by', "    default the first input's; more: shapes of further outputs, or the states that the operator replaces. A value, or a", '    tuple of them, comes back."""', "",
-            "    def _add(self, operator: str, inputs: Sequence[Operand], shape: Shape | None, more: Sequence[Shape | State], name: str | None, dtype: str, table: str, **attributes: tuple[Any, Any]) -> Any:",
-            "        raise NotImplementedError", ""]
+    out += [
+        "",
+        "# Most inputs and outputs of an operator.",
+        "ARITY = {" + ", ".join(f'"{r[2]}": (({r[4]}, {r[5]}), ({r[6]}, {r[7]}))' for r in rows) + "}",
+        "",
+        "",
+        "class Operators:",
+        '    """One method an operator. inputs: values, arrays, states, None for one that is absent. shape: of the first output, by',
+        "    default the first input's; more: shapes of further outputs, or the states that the operator replaces. A value, or a",
+        '    tuple of them, comes back."""',
+        "",
+        "    def _add(self, operator: str, inputs: Sequence[Operand], shape: Shape | None, more: Sequence[Shape | State], name: str | None, dtype: str, table: str, **attributes: tuple[Any, Any]) -> Any:",
+        "        raise NotImplementedError",
+        "",
+    ]
     for row in rows:
         out += method(row[2], row[3], tables, enums, contract(runtime, row[2]))
     text = "Runs other programs of the graph (runtime/format/control.h)."

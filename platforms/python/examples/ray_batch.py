@@ -45,10 +45,16 @@ def texts(count: int) -> list[dict[str, Any]]:
 
 
 def throughput(rows: list[dict[str, Any]], path: str, task: str, workers: int) -> tuple[float, list[Any]]:
-    """Texts a second from the first finished batch on, without the start of Ray and its workers; and the results in order."""
+    """Texts a second from the first finished batch on, without the start of Ray and its workers; and the results in
+    order."""
     data = ray.data.from_items(rows, override_num_blocks=max(4 * workers, len(rows) // 50))
-    done = data.map_batches(Worker, fn_constructor_args=(path, task), batch_size=max(1, len(rows) // 40), num_cpus=1,
-                            compute=ray.data.ActorPoolStrategy(size=workers))
+    done = data.map_batches(
+        Worker,
+        fn_constructor_args=(path, task),
+        batch_size=max(1, len(rows) // 40),
+        num_cpus=1,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
     results: list[dict[str, Any]] = []
     begin, before = 0.0, 0
     for batch in done.iter_batches(batch_size=None):
@@ -72,7 +78,9 @@ def main() -> None:
     second, two = throughput(rows, given.model, given.task, 2)
     same = all(np.array_equal(a, b) for a, b in zip(one, two))
     print(f"1 worker: {first:.1f} texts/s")
-    print(f"2 workers: {second:.1f} texts/s, {second / first:.2f} times as many; results are {'the same' if same else 'different'}")
+    print(
+        f"2 workers: {second:.1f} texts/s, {second / first:.2f} times as many; results are {'the same' if same else 'different'}"
+    )
     ray.shutdown()
 
 

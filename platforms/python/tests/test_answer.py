@@ -24,14 +24,20 @@ def test_text_is_that_of_the_command_line(chat_model, chat_path, session):
     assert session.position == len(chat_model.tokenize(PROMPT)) + 39  # the last one is pending
 
 
-@pytest.mark.parametrize("options, flags", [
-    (dict(temperature=0.9, seed=7), ["--temp", "0.9", "--seed", "7"]),
-    (dict(temperature=1.2, seed=3, top_k=20, top_p=0.9, min_p=0.01), ["--temp", "1.2", "--seed", "3", "--top-k", "20", "--top-p", "0.9", "--min-p", "0.01"]),
-    (dict(stop=["e", "zz"]), ["--stop", "e", "--stop", "zz"]),
-    (dict(stop="e"), ["--stop", "e"]),
-    (dict(json_schema=True), ["--json-output"]),
-    (dict(grammar='root ::= "yes" | "no"'), ["--grammar", 'root ::= "yes" | "no"']),
-])
+@pytest.mark.parametrize(
+    "options, flags",
+    [
+        (dict(temperature=0.9, seed=7), ["--temp", "0.9", "--seed", "7"]),
+        (
+            dict(temperature=1.2, seed=3, top_k=20, top_p=0.9, min_p=0.01),
+            ["--temp", "1.2", "--seed", "3", "--top-k", "20", "--top-p", "0.9", "--min-p", "0.01"],
+        ),
+        (dict(stop=["e", "zz"]), ["--stop", "e", "--stop", "zz"]),
+        (dict(stop="e"), ["--stop", "e"]),
+        (dict(json_schema=True), ["--json-output"]),
+        (dict(grammar='root ::= "yes" | "no"'), ["--grammar", 'root ::= "yes" | "no"']),
+    ],
+)
 def test_options(chat_path, session, options, flags):
     answer = session.generate(PROMPT, max_tokens=30, **options)
     assert "".join(answer) == by_cli(chat_path, "-n", "30", *flags)
@@ -46,7 +52,11 @@ def test_draws_differ_without_a_seed(session):
 
 
 def test_schema(session, chat_model):
-    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}, "ok": {"type": "boolean"}}, "required": ["n", "ok"]}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}, "ok": {"type": "boolean"}},
+        "required": ["n", "ok"],
+    }
     grammar = runnel.Grammar.from_json_schema(chat_model, schema)
     for given in (dict(json_schema=schema), dict(grammar=grammar), dict(json_schema=json.dumps(schema))):
         session.reset()
@@ -157,8 +167,13 @@ def test_chat_is_that_of_the_command_line(chat_model, chat_path):
     import subprocess
 
     import support
-    said = subprocess.run([os.path.join(support.BIN, "runnel"), "chat", chat_path, "-n", "6", "--system", "Be brief."],
-                          input=b"Hello\nAnd more?\n", stdout=subprocess.PIPE, timeout=120).stdout.decode()
+
+    said = subprocess.run(
+        [os.path.join(support.BIN, "runnel"), "chat", chat_path, "-n", "6", "--system", "Be brief."],
+        input=b"Hello\nAnd more?\n",
+        stdout=subprocess.PIPE,
+        timeout=120,
+    ).stdout.decode()
     messages = [{"role": "system", "content": "Be brief."}]
     text = ""
     with runnel.Session(chat_model) as session:

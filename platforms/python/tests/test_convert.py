@@ -36,8 +36,14 @@ def test_same_file_as_the_command_line(tmp_path):
 def test_progress(tmp_path):
     steps = []
     graph = big(tmp_path)
-    runnel.convert(graph, tmp_path / "m.rnl", weights_file=tmp_path / "weights.safetensors", weights="f32", threads=1,
-                   progress=lambda done, total: steps.append((done, total)))
+    runnel.convert(
+        graph,
+        tmp_path / "m.rnl",
+        weights_file=tmp_path / "weights.safetensors",
+        weights="f32",
+        threads=1,
+        progress=lambda done, total: steps.append((done, total)),
+    )
     assert steps == sorted(steps) and {total for _, total in steps} == {steps[-1][0]}
     assert abs(steps[-1][0] - os.path.getsize(tmp_path / "m.rnl")) < 1 << 20
 
@@ -87,7 +93,14 @@ def test_ended_midway(tmp_path, kind):
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(kind):
-        runnel.convert(graph, folder / "m.rnl", weights_file=tmp_path / "source" / "weights.safetensors", weights="f32", threads=1, progress=step)
+        runnel.convert(
+            graph,
+            folder / "m.rnl",
+            weights_file=tmp_path / "source" / "weights.safetensors",
+            weights="f32",
+            threads=1,
+            progress=step,
+        )
     assert not os.listdir(folder)
 
 

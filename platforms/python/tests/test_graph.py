@@ -65,12 +65,18 @@ def test_shapes_that_follow(tmp_path):
 def test_language_model_with_attention(tmp_path):
     """Keys and values are kept, rows are wanted, text-like streams go on."""
     vocabulary, width = 13, 16
-    table, q, k, v, head = draw(vocabulary, width), draw(width, width), draw(width, width), draw(width, width), draw(vocabulary, width)
+    table, q, k, v, head = (
+        draw(vocabulary, width),
+        draw(width, width),
+        draw(width, width),
+        draw(width, width),
+        draw(vocabulary, width),
+    )
     g = Graph("attention", context=64)
     x = g.embedding(g.tokens(), table)
     k_state, v_state = g.cache("kv", 2, 8, 8)
     heads = [g.linear(x, w, shape=["T", 2, 8]) for w in (q, k, v)]
-    y = g.add(x, g.attention(*heads, k_state, v_state, shape=["T", width], scale=8 ** -0.5))
+    y = g.add(x, g.attention(*heads, k_state, v_state, shape=["T", width], scale=8**-0.5))
     g.output(g.linear(g.gather_rows(y, g.wanted_rows()), head), "logits")
     ids = RANDOM.integers(0, vocabulary, 20).astype(np.int32)
 
@@ -78,7 +84,7 @@ def test_language_model_with_attention(tmp_path):
     want = e.copy()
     for h in range(2):
         part = slice(8 * h, 8 * h + 8)
-        scores = (e @ q.T)[:, part] @ (e @ k.T)[:, part].T * 8 ** -0.5
+        scores = (e @ q.T)[:, part] @ (e @ k.T)[:, part].T * 8**-0.5
         scores = np.where(np.tril(np.ones_like(scores)) > 0, scores, -np.inf)
         weights = np.exp(scores - scores.max(1, keepdims=True))
         want[:, part] += weights / weights.sum(1, keepdims=True) @ (e @ v.T)[:, part]
@@ -107,7 +113,12 @@ def test_recurrent_state(tmp_path):
     contract = runnel.graph.Graph.scan.__doc__
     assert "inputs" in contract and "states" in contract
     with session(g, tmp_path) as s:
-        close(np.concatenate([s.run({"x": given[:11]}, all_rows=True)["y"], s.run({"x": given[11:]}, all_rows=True)["y"]]), want)
+        close(
+            np.concatenate(
+                [s.run({"x": given[:11]}, all_rows=True)["y"], s.run({"x": given[11:]}, all_rows=True)["y"]]
+            ),
+            want,
+        )
 
 
 def test_programs_conditions_and_results(tmp_path):

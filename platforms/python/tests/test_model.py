@@ -23,9 +23,19 @@ def test_info_and_graph(chat_model, chat_path):
     assert (info.architecture, info.has_chat, info.vocabulary, info.context) == ("llama", True, 613, 8192)
     assert info.file_bytes == os.path.getsize(chat_path)
     main = chat_model.program()
-    assert main == chat_model.programs[0] and main.inputs == len(chat_model.inputs()) and main.outputs == len(chat_model.outputs())
+    assert (
+        main == chat_model.programs[0]
+        and main.inputs == len(chat_model.inputs())
+        and main.outputs == len(chat_model.outputs())
+    )
     ids = chat_model.inputs(main.name)[0]
-    assert (ids.name, ids.dtype, ids.sizes, ids.role, ids.optional) == ("ids", runnel.DType.I32, (main.stream,), runnel.Role.TOKENS, False)
+    assert (ids.name, ids.dtype, ids.sizes, ids.role, ids.optional) == (
+        "ids",
+        runnel.DType.I32,
+        (main.stream,),
+        runnel.Role.TOKENS,
+        False,
+    )
     assert [v.name for v in chat_model.outputs() if not v.optional] == ["logits"]
     assert {s.name: s.kind for s in chat_model.symbols}[main.stream] == runnel.SymbolKind.AXIS
     assert all(s.kind == runnel.StateKind.APPEND and len(s.sizes) == s.rank for s in chat_model.states)
@@ -37,7 +47,12 @@ def test_fields_are_the_header_s():
     """Every field of the structs of runnel.h that the library fills in, but for their size."""
     with open(os.path.join(REPOSITORY, "runtime", "include", "runnel", "runnel.h")) as f:
         header = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
-    for name, kind in (("model_info", _abi.ModelInfo), ("memory", _abi.Memory), ("value_info", _abi.Value), ("chat_result", _abi.ChatResult)):
+    for name, kind in (
+        ("model_info", _abi.ModelInfo),
+        ("memory", _abi.Memory),
+        ("value_info", _abi.Value),
+        ("chat_result", _abi.ChatResult),
+    ):
         body = re.search(rf"typedef struct rnl_{name} \{{(.*?)\}}", header, re.S).group(1)
         fields = re.findall(r"(\w+)(?:\[\d+\])?\s*[,;]", body)
         assert ["struct_size"] + [f.name for f in dataclasses.fields(kind)] == fields
@@ -62,7 +77,10 @@ def test_texts(models, chat_model, chat_path):
 def test_chats(chat_model):
     messages = [{"role": "system", "content": "Be brief."}, ("user", "Hi <|im_end|>")]
     text = chat_model.chat_text(messages, variables={"opening": "So: "})
-    assert text == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\nSo: "
+    assert (
+        text
+        == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\nSo: "
+    )
     assert text.startswith(chat_model.chat_text(messages, closed=True))
     assert chat_model.detokenize(chat_model.chat_ids(messages), special=True).startswith("<|im_start|>system")
     assert chat_model.chat_text("Hi") == chat_model.chat_text([("user", "Hi")])
@@ -99,8 +117,9 @@ def test_errors(tmp_path, chat_model, chat_path):
     model.close()
     with pytest.raises(runnel.InvalidArgument, match="the model is closed"):
         model.tokenize("x")
-    assert set(_abi.ERRORS) == {c for c in vars(runnel).values() if isinstance(c, type) and issubclass(c, runnel.Error)} - {
-        runnel.Error, runnel.Busy, runnel.ConversionFailed}
+    assert set(_abi.ERRORS) == {
+        c for c in vars(runnel).values() if isinstance(c, type) and issubclass(c, runnel.Error)
+    } - {runnel.Error, runnel.Busy, runnel.ConversionFailed}
     assert [c.status for c in _abi.ERRORS] == list(runnel.Status)[1:]
 
 
@@ -118,12 +137,14 @@ def test_from_memory(chat_path, chat_model):
     data = np.fromfile(chat_path, np.uint8)
     room = np.empty(len(data) + 64, np.uint8)
     begin = -room.ctypes.data % 64
-    room[begin:begin + len(data)] = data
-    model = runnel.Model.from_memory(room[begin:begin + len(data)])
+    room[begin : begin + len(data)] = data
+    model = runnel.Model.from_memory(room[begin : begin + len(data)])
     del room
     session = runnel.Session(model)
     del model
-    assert "".join(session.generate("Hello", max_tokens=8)) == "".join(runnel.Session(chat_model).generate("Hello", max_tokens=8))
+    assert "".join(session.generate("Hello", max_tokens=8)) == "".join(
+        runnel.Session(chat_model).generate("Hello", max_tokens=8)
+    )
 
 
 def test_copy_and_engines(chat_path):

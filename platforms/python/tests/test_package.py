@@ -16,8 +16,10 @@ from runnel import _native
 
 PYTHON = os.path.join(HERE, "..")
 # Functions of runnel.h that the binding does without.
-LEFT_OUT = {"rnl_session_run_blocks": "rnl_session_run_named_blocks with no names is the same",
-            "rnl_session_generate_parts": "features in the place of ids come with models that see or hear, none of which the library runs whole yet"}
+LEFT_OUT = {
+    "rnl_session_run_blocks": "rnl_session_run_named_blocks with no names is the same",
+    "rnl_session_generate_parts": "features in the place of ids come with models that see or hear, none of which the library runs whole yet",
+}
 
 
 def sources(pattern):
@@ -40,9 +42,16 @@ def test_every_function_is_bound():
 def test_every_bound_function_is_used():
     """What the native module gives is reached by the package's own code."""
     code = sources("src/runnel/*.py")
-    names = {n for c in (_native.Engine, _native.Model, _native.Session, _native.Answer, _native.Grammar, _native) for n in vars(c) if not n.startswith("_")}
+    names = {
+        n
+        for c in (_native.Engine, _native.Model, _native.Session, _native.Answer, _native.Grammar, _native)
+        for n in vars(c)
+        if not n.startswith("_")
+    }
     assert len(names) > 40
-    assert [n for n in sorted(names) if not re.search(rf"_native\b.*\.{n}\b|\bnative\.{n}\b|_native\.{n}\b", code)] == []
+    assert [
+        n for n in sorted(names) if not re.search(rf"_native\b.*\.{n}\b|\bnative\.{n}\b|_native\.{n}\b", code)
+    ] == []
 
 
 def test_only_public_headers():
@@ -56,7 +65,10 @@ def test_programs(chat_path):
 
     assert module("--version").stdout == cli("runnel", "--version").decode()
     assert module("convert", "--version").stdout == cli("runnel-convert", "--version").decode()
-    assert module("run", chat_path, "-p", "Hello", "-n", "9").stdout == cli("runnel", "run", chat_path, "-p", "Hello", "-n", "9").decode()
+    assert (
+        module("run", chat_path, "-p", "Hello", "-n", "9").stdout
+        == cli("runnel", "run", chat_path, "-p", "Hello", "-n", "9").decode()
+    )
     wrong = module("inspect", chat_path + "x")
     assert wrong.returncode == 1 and "runnel: " in wrong.stderr
     assert module("frobnicate").returncode == 2
@@ -75,8 +87,14 @@ def test_types_come_with_it():
 
 
 def run(code, folder, **environment):
-    done = subprocess.run([sys.executable, "-c", code] if "\n" in code else [sys.executable, code], cwd=folder, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", code] if "\n" in code else [sys.executable, code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -87,7 +105,8 @@ def readme(language):
 
 
 def test_readme(tmp_path, chat_path):
-    """Its Python blocks, one after the other, and what it types in the shell, with a small model in the place of the reader's."""
+    """Its Python blocks, one after the other, and what it types in the shell, with a small model in the place of the
+    reader's."""
     shutil.copy(chat_path, tmp_path / "model.rnl")
     shutil.copytree(os.path.join(REPOSITORY, "tests", "goldens", "tiny_llama"), tmp_path / "checkpoint")
     assert len(readme("python")) >= 6
@@ -95,7 +114,14 @@ def test_readme(tmp_path, chat_path):
     commands = [block for block in readme("bash") if "python -m runnel" in block]
     assert len(commands) == 1
     path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-    done = subprocess.run(["bash", "-e", "-c", commands[0]], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PATH": path})
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands[0]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PATH": path},
+    )
     assert done.returncode == 0 and "memory" in done.stdout, done.stdout + done.stderr
 
 
@@ -112,8 +138,14 @@ def test_ray(tmp_path, chat_path):
 
 
 def run_ray(folder, *arguments):
-    done = subprocess.run([sys.executable, os.path.join(PYTHON, "examples", "ray_batch.py"), *arguments], cwd=folder, capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"})
+    done = subprocess.run(
+        [sys.executable, os.path.join(PYTHON, "examples", "ray_batch.py"), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -121,6 +153,7 @@ def run_ray(folder, *arguments):
 @pytest.mark.slow
 def test_plain_install(tmp_path, chat_path):
     """`pip install ./platforms/python` in a fresh environment, which compiles everything."""
+
     def call(*command):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=3 * 3600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -130,7 +163,11 @@ def test_plain_install(tmp_path, chat_path):
     begin = time.monotonic()
     call("venv/bin/pip", "install", "--disable-pip-version-check", os.path.abspath(PYTHON))
     print(f"pip install took {(time.monotonic() - begin) / 60:.1f} minutes")
-    text = call("venv/bin/python", "-c", f"import runnel; print(''.join(runnel.Session(runnel.Model({chat_path!r})).generate('Hello', max_tokens=9)))")
+    text = call(
+        "venv/bin/python",
+        "-c",
+        f"import runnel; print(''.join(runnel.Session(runnel.Model({chat_path!r})).generate('Hello', max_tokens=9)))",
+    )
     assert text == cli("runnel", "run", chat_path, "-p", "Hello", "-n", "9").decode()
     goldens = os.path.abspath(os.path.join(REPOSITORY, "tests", "goldens", "tiny_llama"))
     call("venv/bin/python", "-c", f"import runnel; runnel.convert({goldens!r}, 'm.rnl')")
@@ -140,8 +177,35 @@ def test_plain_install(tmp_path, chat_path):
 def test_types_hold(tmp_path):
     """The package and what its users write, by mypy in its strict mode."""
     (tmp_path / "readme.py").write_text("\n".join(readme("python")))
-    done = subprocess.run([sys.executable, "-m", "mypy", "--config-file", os.path.join(PYTHON, "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"), "-p", "runnel"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--config-file",
+            os.path.join(PYTHON, "pyproject.toml"),
+            "--cache-dir",
+            str(tmp_path / "cache"),
+            "-p",
+            "runnel",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
-    done = subprocess.run([sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "readme.py"), os.path.join(PYTHON, "examples", "notebook.py")],
-                          cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--cache-dir",
+            str(tmp_path / "cache"),
+            str(tmp_path / "readme.py"),
+            os.path.join(PYTHON, "examples", "notebook.py"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout

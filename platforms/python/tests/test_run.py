@@ -10,7 +10,9 @@ import support
 
 def eval_logits(models, path, ids, *options):
     support.write_ids(models.path("in.safetensors"), ids)
-    cli("runnel", "eval", path, "--in", models.path("in.safetensors"), "--out", models.path("out.safetensors"), *options)
+    cli(
+        "runnel", "eval", path, "--in", models.path("in.safetensors"), "--out", models.path("out.safetensors"), *options
+    )
     shape, values = support.read_safetensors(models.path("out.safetensors"))["logits"]
     return np.array(values, np.float32).reshape(shape)
 
@@ -46,8 +48,12 @@ def test_blocks(models):
     want = eval_logits(models, path, ids)
     with runnel.Session(model, chunk=7, rows=3) as session:
         blocks, steps = [], []
-        session.run_blocks({"ids": ids}, lambda name, block, row: blocks.append((name, row, block.copy())), all_rows=True,
-                           progress=lambda done, total: steps.append((done, total)))
+        session.run_blocks(
+            {"ids": ids},
+            lambda name, block, row: blocks.append((name, row, block.copy())),
+            all_rows=True,
+            progress=lambda done, total: steps.append((done, total)),
+        )
         assert {name for name, _, _ in blocks} == {"logits"} and len(blocks) > 1
         assert [row for _, row, _ in blocks] == np.cumsum([0] + [len(b) for _, _, b in blocks])[:-1].tolist()
         np.testing.assert_array_equal(np.concatenate([b for _, _, b in blocks]), want)
@@ -75,13 +81,14 @@ def test_blocks(models):
 def fail_progress(kind):
     def step(done, total):
         raise kind(done)
+
     return step
 
 
 def aligned(size):
     room = np.empty(size + 256, np.uint8)
     begin = -room.ctypes.data % 256
-    return room[begin:begin + size]
+    return room[begin : begin + size]
 
 
 def test_outputs_are_written_in_place(models):
@@ -99,7 +106,10 @@ def test_outputs_are_written_in_place(models):
 
         # Blocks lie in the arena itself.
         def inside(name, block, row):
-            assert arena.ctypes.data <= block.ctypes.data and block.ctypes.data + block.nbytes <= arena.ctypes.data + arena.nbytes
+            assert (
+                arena.ctypes.data <= block.ctypes.data
+                and block.ctypes.data + block.nbytes <= arena.ctypes.data + arena.nbytes
+            )
             assert not block.flags.writeable
 
         session.run_blocks({"ids": ids}, inside)
@@ -141,7 +151,7 @@ def test_wrong_inputs(session):
     with pytest.raises(runnel.InvalidArgument):
         session.run({"ids": [1, 2]}, outputs=["other"])
     with pytest.raises(runnel.InvalidArgument):
-        session.run({"ids": [1, 10 ** 6]})
+        session.run({"ids": [1, 10**6]})
     with pytest.raises(runnel.ContextFull):
         session.run({"ids": np.zeros(2000, np.int32)})
     assert session.position == 0
@@ -155,7 +165,9 @@ def test_top_logits_and_trace(session):
         few = session.run({"ids": [1, 2, 3]})["logits"]
     kept = np.isfinite(few)
     np.testing.assert_array_equal(few[kept], full[kept])
-    assert {"matmul", "attention"} <= {e.op for e in events} and all(e.begin_ns <= e.end_ns and e.kernel for e in events)
+    assert {"matmul", "attention"} <= {e.op for e in events} and all(
+        e.begin_ns <= e.end_ns and e.kernel for e in events
+    )
 
 
 def test_embeddings_are_those_of_the_program(models):

@@ -88,7 +88,7 @@ def logits_after(model, n, at=(20, 25)):
     with runnel.Session(model) as session:
         for begin, end in zip((0, *at), at):
             logits(session, IDS[begin:end])
-        return logits(session, IDS[at[-1]:n])
+        return logits(session, IDS[at[-1] : n])
 
 
 def test_other_models_state(models, tmp_path):

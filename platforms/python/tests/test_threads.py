@@ -15,7 +15,7 @@ import pytest
 import runnel
 
 PROMPT = [3, 4, 5]
-ENDLESS = dict(ignore_end=True, max_tokens=10 ** 9)
+ENDLESS = dict(ignore_end=True, max_tokens=10**9)
 
 
 @pytest.fixture
@@ -92,8 +92,15 @@ def test_python_runs_meanwhile(endless):
 def test_in_use(endless):
     answer = endless.generate(PROMPT, **ENDLESS)
     next(answer)
-    for call in (endless.reset, endless.snapshot, endless.fork, lambda: endless.rollback(1), lambda: endless.run({"ids": PROMPT}),
-                 lambda: next(endless.generate(PROMPT)), lambda: endless.save("x")):
+    for call in (
+        endless.reset,
+        endless.snapshot,
+        endless.fork,
+        lambda: endless.rollback(1),
+        lambda: endless.run({"ids": PROMPT}),
+        lambda: next(endless.generate(PROMPT)),
+        lambda: endless.save("x"),
+    ):
         with pytest.raises(runnel.Busy, match="in use"):
             call()
     assert endless.position == endless.stats.position == len(PROMPT)  # these may be asked
@@ -101,7 +108,9 @@ def test_in_use(endless):
     endless.reset()
 
     # By a call on another thread.
-    thread = threading.Thread(target=lambda: pytest.raises(runnel.Cancelled, endless.run, {"ids": np.zeros(1 << 20, np.int32)}))
+    thread = threading.Thread(
+        target=lambda: pytest.raises(runnel.Cancelled, endless.run, {"ids": np.zeros(1 << 20, np.int32)})
+    )
     thread.start()
     while endless.stats.passes < 3:
         time.sleep(0.001)
@@ -123,8 +132,14 @@ def test_closed_by_another_thread(endless):
     endless.reset()
 
 
-@pytest.mark.parametrize("work", [lambda s: take_all(s.generate(PROMPT, **ENDLESS)), lambda s: s.run({"ids": np.zeros(1 << 20, np.int32)}),
-                                  lambda s: next(s.generate(np.zeros(1 << 20, np.int32)))])
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda s: take_all(s.generate(PROMPT, **ENDLESS)),
+        lambda s: s.run({"ids": np.zeros(1 << 20, np.int32)}),
+        lambda s: next(s.generate(np.zeros(1 << 20, np.int32))),
+    ],
+)
 def test_ctrl_c(endless, work):
     timer = later(lambda: os.kill(os.getpid(), signal.SIGINT), 0.5)
     begin = time.monotonic()
@@ -142,7 +157,7 @@ def test_any_order_of_ends(chat_path):
         engine = runnel.Engine(1)
         model = runnel.Model(chat_path, engine=engine)
         session = runnel.Session(model, context=64)
-        grammar = runnel.Grammar(model, 'root ::= [a-z ]*')
+        grammar = runnel.Grammar(model, "root ::= [a-z ]*")
         answer = session.generate("Hello", grammar=grammar)
         next(answer)
         objects = [engine, model, session, grammar, answer]
@@ -168,7 +183,12 @@ def test_closed_during_calls(mamba_path):
     """A model that one thread closes stays for the calls of others that run."""
     for _ in range(50):
         model = runnel.Model(mamba_path)
-        threads = [threading.Thread(target=lambda: [refused_or_done(model.verify), refused_or_done(lambda: runnel.Session(model))]) for _ in range(3)]
+        threads = [
+            threading.Thread(
+                target=lambda: [refused_or_done(model.verify), refused_or_done(lambda: runnel.Session(model))]
+            )
+            for _ in range(3)
+        ]
         for t in threads:
             t.start()
         model.close()

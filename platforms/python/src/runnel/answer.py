@@ -12,10 +12,14 @@ from .model import Grammar, Model
 
 
 class Options(Generation, Sampling, total=False):
-    """Keyword arguments of Session.generate and Session.chat. Those of the C interface's structs (runnel.h), and: stop, texts that
-    end the answer and are not delivered; bias, what is added to the logits of ids; grammar, which the answer follows (a Grammar
-    or GBNF text); json_schema, likewise (a schema, or True for any JSON value); progress(done, total), called while the prompt is fed. Without a seed
-    each answer with a temperature is drawn anew. logprobs_count, if only 0, asks for log-probabilities (Token.logprob)."""
+    """Keyword arguments of Session.generate and Session.chat. Those of the C interface's structs (runnel.h), and: stop,
+    texts that
+    end the answer and are not delivered; bias, what is added to the logits of ids; grammar, which the answer follows (a
+    Grammar
+    or GBNF text); json_schema, likewise (a schema, or True for any JSON value); progress(done, total), called while the
+    prompt is fed. Without a seed
+    each answer with a temperature is drawn anew. logprobs_count, if only 0, asks for log-probabilities
+    (Token.logprob)."""
 
     stop: Sequence[str]
     bias: Mapping[int, float]
@@ -35,11 +39,14 @@ class Token:
 class Answer(Iterator[str]):
     """Pieces of text, each computed when it is asked for, so the session's stream holds what was taken and no more.
 
-    The session belongs to the answer from its first piece until it has ended or is closed; other calls on the session raise Busy
-    meanwhile, but for position, stats and cancel. `break` and then close(), or a with statement, end an answer midway; the next call
+    The session belongs to the answer from its first piece until it has ended or is closed; other calls on the session
+    raise Busy
+    meanwhile, but for position, stats and cancel. `break` and then close(), or a with statement, end an answer midway;
+    the next call
     goes on from there. An answer that nothing refers to any more closes itself.
 
-    text: all pieces so far. tokens: the tokens so far. A model without a tokenizer gives an empty piece for each token."""
+    text: all pieces so far. tokens: the tokens so far. A model without a tokenizer gives an empty piece for each
+    token."""
 
     def __init__(self, native: _native.Answer, has_text: bool) -> None:
         self._native = native
@@ -88,7 +95,9 @@ class Answer(Iterator[str]):
         return ChatResult(**self._native.result())
 
 
-def answer_options(model: Model, given: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[int, int], object] | None]:
+def answer_options(
+    model: Model, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], Callable[[int, int], object] | None]:
     """What the native call takes, and the progress function."""
     options = {name: value for name, value in given.items() if value is not None}
     progress = options.pop("progress", None)
@@ -109,4 +118,3 @@ def answer_options(model: Model, given: Mapping[str, Any]) -> tuple[dict[str, An
     if "bias" in options:
         options["bias"] = dict(options["bias"])
     return options, progress
-

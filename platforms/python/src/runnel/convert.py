@@ -29,12 +29,20 @@ class Conversion:
     notes: tuple[str, ...]  # what one should know though it succeeded
 
 
-def convert(input: str | os.PathLike[str], output: str | os.PathLike[str] | None = None, *,
-            progress: Callable[[int, int], object] | None = None, **options: Argument) -> Conversion:
-    """Turns a checkpoint into a model: a .gguf file, a folder with config.json and safetensors, or graph.json with weights_file.
+def convert(
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+    **options: Argument,
+) -> Conversion:
+    """Turns a checkpoint into a model: a .gguf file, a folder with config.json and safetensors, or graph.json with
+    weights_file.
 
-    options: those of `runnel-convert --help` with _ for -, such as weights="q4", context=8192, lora=folder, dry_run=True. progress(done, total)
-    is called with bytes while the file is written; what it raises, and Ctrl-C, end the conversion and leave nothing behind."""
+    options: those of `runnel-convert --help` with _ for -, such as weights="q4", context=8192, lora=folder,
+    dry_run=True. progress(done, total)
+    is called with bytes while the file is written; what it raises, and Ctrl-C, end the conversion and leave nothing
+    behind."""
     arguments = [path_of("runnel-convert"), os.fspath(input), "--progress-lines"]
     if output is not None:
         arguments += ["--output", os.fspath(output)]
@@ -46,7 +54,9 @@ def convert(input: str | os.PathLike[str], output: str | os.PathLike[str] | None
             arguments.append(f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}")
     # Not a pipe, which would be full before the program's errors are read to their end.
     with tempfile.TemporaryFile("w+", errors="replace") as stdout:
-        with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace") as child:
+        with subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace"
+        ) as child:
             try:
                 said = _listen(child, progress)
                 code = child.wait()
@@ -68,7 +78,7 @@ def _listen(child: subprocess.Popen[str], progress: Callable[[int, int], object]
     assert child.stderr
     for line in child.stderr:
         if line.startswith(_PROGRESS):
-            done, total = map(int, line[len(_PROGRESS):].split())
+            done, total = map(int, line[len(_PROGRESS) :].split())
             if progress:
                 progress(done, total)
         else:

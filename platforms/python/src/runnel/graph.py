@@ -32,7 +32,17 @@ Shape = Sequence[Size]
 
 OPTIONS = ("context", "chunk", "rollback", "rows")  # symbols that a session's options bind
 STREAM, ROWS = "T", "R"
-_SAFETENSORS = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
+_SAFETENSORS = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 
 
 class Value:
@@ -63,7 +73,8 @@ class _Program:
 
 
 class Graph(Operators):
-    """fields: further fields of the schema's table Model (runtime/format/model.fbs), such as embedding={"pooling": "mean"}."""
+    """fields: further fields of the schema's table Model (runtime/format/model.fbs), such as embedding={"pooling":
+    "mean"}."""
 
     def __init__(self, name: str, *, context: int = 4096, **fields: Any) -> None:
         self.name, self.context, self.fields = name, context, fields
@@ -72,7 +83,9 @@ class Graph(Operators):
         self._states: list[dict[str, Any]] = []
         self._symbols: list[dict[str, str]] = []
         self._tensors: dict[str, Array] = {}
-        self._names: dict[int, tuple[str, Any]] = {}  # of arrays that were given as operands, which are kept so that ids stay theirs
+        self._names: dict[
+            int, tuple[str, Any]
+        ] = {}  # of arrays that were given as operands, which are kept so that ids stay theirs
         self._count = 0
 
     # Programs, sizes, inputs, outputs.
@@ -87,7 +100,8 @@ class Graph(Operators):
             self._now = before
 
     def axis(self, name: str, bound: Size) -> str:
-        """A size that each call's inputs bind, at most to the bound. T (the stream) and R (the wanted rows) are there already."""
+        """A size that each call's inputs bind, at most to the bound. T (the stream) and R (the wanted rows) are there
+        already."""
         self._symbols.append({"name": name, "kind": "axis", "bound": str(bound)})
         return name
 
@@ -100,7 +114,9 @@ class Graph(Operators):
         next(fields for v, fields in self._now.values if v is value)["binds"] = symbol
         return value
 
-    def input(self, name: str, shape: Shape, dtype: str = "f32", *, role: Role = "none", optional: bool = False) -> Value:
+    def input(
+        self, name: str, shape: Shape, dtype: str = "f32", *, role: Role = "none", optional: bool = False
+    ) -> Value:
         value = Value(name, shape, dtype)
         fields = ({} if role == "none" else {"role": role}) | ({"optional": True} if optional else {})
         self._now.inputs.append((value, fields))
@@ -115,7 +131,8 @@ class Graph(Operators):
         return self.input(name, [STREAM], "i32", role="positions")
 
     def wanted_rows(self, name: str = "rows") -> Value:
-        """The tokens whose outputs are wanted, by default the last one: gather_rows(x, g.wanted_rows()) stands before the output matrix."""
+        """The tokens whose outputs are wanted, by default the last one: gather_rows(x, g.wanted_rows()) stands before
+        the output matrix."""
         return self.input(name, [ROWS], "i32", role="rows")
 
     def output(self, value: Value, name: str | None = None, *, optional: bool = False) -> Value:
@@ -134,7 +151,8 @@ class Graph(Operators):
         return kept
 
     def state(self, name: str, shape: Shape, *, dtype: str = "f32", initial: npt.ArrayLike | None = None) -> State:
-        """A recurrent state: replaced as a whole by the operator that has it both as an input and in `more`. It starts as zeros or as `initial`."""
+        """A recurrent state: replaced as a whole by the operator that has it both as an input and in `more`. It starts
+        as zeros or as `initial`."""
         fields: dict[str, Any] = {"name": name, "kind": "recurrent", "dtype": dtype, "shape": _texts(shape)}
         if initial is not None:
             self._tensors[name + ".initial"] = np.asarray(initial, np.float32)
@@ -142,12 +160,17 @@ class Graph(Operators):
         self._states.append(fields)
         return State(name)
 
-    def cache(self, name: str, heads: int, key: int, value: int, *, window: int = 0, stride: int = 1, dtype: str = "f32") -> tuple[State, State]:
+    def cache(
+        self, name: str, heads: int, key: int, value: int, *, window: int = 0, stride: int = 1, dtype: str = "f32"
+    ) -> tuple[State, State]:
         """Keys and values of attention: its inputs k_state and v_state. With a window the newest positions alone."""
         slots = f"ceildiv(ceildiv(context,{stride}),64)*64"
         kind: dict[str, Any] = {"kind": "append"}
         if window:
-            slots, kind = f"min(ceildiv({window}+max(chunk,rollback),64)*64,{slots})", {"kind": "ring", "window": window}
+            slots, kind = (
+                f"min(ceildiv({window}+max(chunk,rollback),64)*64,{slots})",
+                {"kind": "ring", "window": window},
+            )
         common = kind | {"dtype": dtype, "block_axis": 2, "slots": slots}
         self._states.append({"name": name + ".k", "shape": _texts([heads, f"floordiv({slots},16)", key, 16])} | common)
         self._states.append({"name": name + ".v", "shape": _texts([heads, slots, value])} | common)
@@ -167,15 +190,26 @@ class Graph(Operators):
         y: Value = self.binary(a, b, kind="mul", **more)
         return y
 
-    def _add(self, operator: str, inputs: Sequence[Operand], shape: Shape | None, more: Sequence[Shape | State], name: str | None, dtype: str,
-             table: str, **attributes: tuple[Any, Any]) -> Any:
+    def _add(
+        self,
+        operator: str,
+        inputs: Sequence[Operand],
+        shape: Shape | None,
+        more: Sequence[Shape | State],
+        name: str | None,
+        dtype: str,
+        table: str,
+        **attributes: tuple[Any, Any],
+    ) -> Any:
         given = {field: value for field, (value, default) in attributes.items() if value != default}
         (least, most), (_, most_outputs) = ARITY.get(operator, ((0, 254), (0, 254)))
         operands = list(inputs)
         while operands and operands[-1] is None:
             operands.pop()
         if not least <= len(operands) <= most or len(more) >= most_outputs:
-            raise ValueError(f"{operator} takes {least} to {most} inputs and gives up to {most_outputs} outputs, not {len(operands)} and {1 + len(more)}")
+            raise ValueError(
+                f"{operator} takes {least} to {most} inputs and gives up to {most_outputs} outputs, not {len(operands)} and {1 + len(more)}"
+            )
         outputs: list[Value | State] = []
         for i, out in enumerate([_shape_of(operator, operands, given) if shape is None else shape, *more]):
             outputs.append(out if isinstance(out, State) else self._value(out, dtype, name if i == 0 else None))
@@ -204,8 +238,13 @@ class Graph(Operators):
     # What comes of it.
     def to_json(self) -> dict[str, Any]:
         """The model in the schema's own JSON form."""
-        return {"name": self.name, "context": self.context, "symbols": self._all_symbols(), "states": self._states,
-                "programs": [_program_json(p) for p in self._programs]} | self.fields
+        return {
+            "name": self.name,
+            "context": self.context,
+            "symbols": self._all_symbols(),
+            "states": self._states,
+            "programs": [_program_json(p) for p in self._programs],
+        } | self.fields
 
     def save(self, folder: str | os.PathLike[str]) -> str:
         """Writes graph.json and weights.safetensors into the folder; returns the path of the former."""
@@ -216,17 +255,29 @@ class Graph(Operators):
         write_safetensors(os.path.join(folder, "weights.safetensors"), self._tensors)
         return path
 
-    def convert(self, output: str | os.PathLike[str], *, progress: Callable[[int, int], object] | None = None, **options: Argument) -> Conversion:
+    def convert(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        **options: Argument,
+    ) -> Conversion:
         """Saves it to a scratch folder and converts that; options: those of runnel.convert."""
         with tempfile.TemporaryDirectory() as folder:
             path = self.save(folder)
-            return convert(path, output, weights_file=os.path.join(folder, "weights.safetensors"), progress=progress, **options)
+            return convert(
+                path, output, weights_file=os.path.join(folder, "weights.safetensors"), progress=progress, **options
+            )
 
     def _all_symbols(self) -> list[dict[str, str]]:
         sizes = " ".join(str(s) for p in self._programs for v, _ in p.inputs + p.values for s in v.shape)
         used = set(re.findall(r"[A-Za-z_]\w*", sizes))
         known = [{"name": name, "kind": "option"} for name in OPTIONS]
-        known += [{"name": name, "kind": "axis", "bound": bound} for name, bound in ((STREAM, "chunk"), (ROWS, "rows")) if name in used]
+        known += [
+            {"name": name, "kind": "axis", "bound": bound}
+            for name, bound in ((STREAM, "chunk"), (ROWS, "rows"))
+            if name in used
+        ]
         return known + self._symbols
 
 
@@ -235,7 +286,11 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Array]
     header, parts, offset = {}, [], 0
     for name, given in tensors.items():
         array = np.ascontiguousarray(given, np.float32 if given.dtype == np.float64 else given.dtype)
-        header[name] = {"dtype": _SAFETENSORS[array.dtype.name], "shape": list(given.shape), "data_offsets": [offset, offset + array.nbytes]}
+        header[name] = {
+            "dtype": _SAFETENSORS[array.dtype.name],
+            "shape": list(given.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
         parts.append(array)
         offset += array.nbytes
     text = json.dumps(header).encode()
@@ -251,12 +306,17 @@ def _texts(shape: Shape) -> list[str]:
 
 
 def _program_json(p: _Program) -> dict[str, Any]:
-    return {"name": p.name,
-            "inputs": [_value_json(v, fields) for v, fields in p.inputs],
-            "values": [_value_json(v, fields) for v, fields in p.values],
-            "ops": [op | {side: [x if isinstance(x, str) else x.name for x in op[side]] for side in ("inputs", "outputs")} for op in p.ops],
-            "outputs": [v.name for v in p.outputs],
-            "optional_outputs": [v.name for v in p.optional]}
+    return {
+        "name": p.name,
+        "inputs": [_value_json(v, fields) for v, fields in p.inputs],
+        "values": [_value_json(v, fields) for v, fields in p.values],
+        "ops": [
+            op | {side: [x if isinstance(x, str) else x.name for x in op[side]] for side in ("inputs", "outputs")}
+            for op in p.ops
+        ],
+        "outputs": [v.name for v in p.outputs],
+        "optional_outputs": [v.name for v in p.optional],
+    }
 
 
 def _value_json(v: Value, fields: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +324,8 @@ def _value_json(v: Value, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape_of(operator: str, operands: Sequence[Operand], given: Mapping[str, Any]) -> Shape:
-    """The first output's, where it follows from the operands; the first input's for operators that are not named here."""
+    """The first output's, where it follows from the operands; the first input's for operators that are not named
+    here."""
     shapes = [list(x.shape) if isinstance(x, (Value, np.ndarray)) else [] for x in operands]
     first = shapes[0] if shapes else []
     if operator == "embedding":
@@ -282,7 +343,18 @@ def _shape_of(operator: str, operands: Sequence[Operand], given: Mapping[str, An
         return first
     if operator == "reduce":
         axis = given.get("axis", 0)
-        return first[:axis] + first[axis + 1:]
-    if operator in ("reshape", "slice", "batch_matmul", "solve", "route", "routed_matmul", "select_tokens", "call", "if", "loop"):
+        return first[:axis] + first[axis + 1 :]
+    if operator in (
+        "reshape",
+        "slice",
+        "batch_matmul",
+        "solve",
+        "route",
+        "routed_matmul",
+        "select_tokens",
+        "call",
+        "if",
+        "loop",
+    ):
         raise ValueError(f"{operator}: shape= is needed, the size of what it gives")
     return first

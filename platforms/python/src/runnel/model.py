@@ -10,7 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._abi import Backend, DType, Memory, ModelInfo, NotFound, Pooling, Program, Role, SessionOptions, StateInfo, StateKind, Symbol, SymbolKind, Value
+from ._abi import (
+    Backend,
+    DType,
+    Memory,
+    ModelInfo,
+    NotFound,
+    Pooling,
+    Program,
+    Role,
+    SessionOptions,
+    StateInfo,
+    StateKind,
+    Symbol,
+    SymbolKind,
+    Value,
+)
 
 if TYPE_CHECKING:
     import sys
@@ -58,12 +73,19 @@ os.register_at_fork(after_in_child=Engine._forget_default)
 
 
 class Model:
-    """An opened file, to be used from any thread and by any number of sessions. Opening maps it and reads its header only.
+    """An opened file, to be used from any thread and by any number of sessions. Opening maps it and reads its header
+    only.
 
     copy: read the file into memory, so that it may change on disk. adapter: a file of `runnel-convert --adapter`."""
 
-    def __init__(self, path: str | os.PathLike[str], *, engine: Engine | None = None, copy: bool = False,
-                 adapter: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        engine: Engine | None = None,
+        copy: bool = False,
+        adapter: str | os.PathLike[str] | None = None,
+    ) -> None:
         native = (engine or Engine.default())._native
         self._take(_native.Model(native, os.fspath(path), copy, None if adapter is None else os.fspath(adapter)))
 
@@ -79,7 +101,9 @@ class Model:
         self.info = ModelInfo(**native.info())
         self.programs = [Program(**p) for p in native.programs()]
         self.symbols = [Symbol(**{**s, "kind": SymbolKind(s["kind"])}) for s in native.symbols()]
-        self.states = [StateInfo(**{**s, "kind": StateKind(s["kind"]), "dtype": DType(s["dtype"])}) for s in native.states()]
+        self.states = [
+            StateInfo(**{**s, "kind": StateKind(s["kind"]), "dtype": DType(s["dtype"])}) for s in native.states()
+        ]
 
     def close(self) -> None:
         """Sessions and grammars of the model keep it until they are gone too."""
@@ -113,18 +137,33 @@ class Model:
         return Memory(**self._native.plan(session_options(options)))
 
     def tokenize(self, text: str, *, special: bool = False, bos_eos: bool = True) -> npt.NDArray[np.int32]:
-        """special: special tokens that are written in the text count as tokens. bos_eos False: without the model's own."""
+        """special: special tokens that are written in the text count as tokens. bos_eos False: without the model's
+        own."""
         return np.array(self._native.tokenize(text, _flags(special, bos_eos)), np.int32)
 
     def detokenize(self, ids: Ids, *, special: bool = False) -> str:
         return self._native.detokenize(as_ids(ids), _flags(special, True))
 
-    def chat_text(self, messages: str | Iterable[Message], *, variables: Mapping[str, str | bool] = {}, closed: bool = False, now: int = 0) -> str:
-        """The conversation as the model's chat template writes it; closed: without the opening of the model's next message."""
+    def chat_text(
+        self,
+        messages: str | Iterable[Message],
+        *,
+        variables: Mapping[str, str | bool] = {},
+        closed: bool = False,
+        now: int = 0,
+    ) -> str:
+        """The conversation as the model's chat template writes it; closed: without the opening of the model's next
+        message."""
         return self._native.chat_text(as_messages(messages), dict(variables), closed, now)
 
-    def chat_ids(self, messages: str | Iterable[Message], *, variables: Mapping[str, str | bool] = {}, closed: bool = False,
-                 now: int = 0) -> npt.NDArray[np.int32]:
+    def chat_ids(
+        self,
+        messages: str | Iterable[Message],
+        *,
+        variables: Mapping[str, str | bool] = {},
+        closed: bool = False,
+        now: int = 0,
+    ) -> npt.NDArray[np.int32]:
         return np.array(self._native.chat_ids(as_messages(messages), dict(variables), closed, now), np.int32)
 
     def chat_turn(self, user: str, *, system: str | None = None, first: bool = True) -> npt.NDArray[np.int32]:
@@ -176,4 +215,7 @@ def as_messages(messages: str | Iterable[Message]) -> list[tuple[str, str]]:
 def session_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with members of enums in place of their names, such as kv="q8"."""
     kinds = {"kv": DType, "backend": Backend, "pooling": Pooling}
-    return {name: kinds[name][value.upper()] if isinstance(value, str) and name in kinds else value for name, value in options.items()}
+    return {
+        name: kinds[name][value.upper()] if isinstance(value, str) and name in kinds else value
+        for name, value in options.items()
+    }

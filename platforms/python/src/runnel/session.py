@@ -12,7 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._abi import BackendInfo, DType, Embedding, InvalidArgument, Memory, Role, SessionOptions, Stats, Unsupported, Value
+from ._abi import (
+    BackendInfo,
+    DType,
+    Embedding,
+    InvalidArgument,
+    Memory,
+    Role,
+    SessionOptions,
+    Stats,
+    Unsupported,
+    Value,
+)
 from .answer import Answer, Options, answer_options
 from .model import Ids, Message, Model, as_ids, as_messages, session_options
 
@@ -26,9 +37,14 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], object]
-# What a call takes by name: arrays (NumPy's and others that speak DLPack, such as PyTorch's on the CPU), numbers and lists.
+# What a call takes by name: arrays (NumPy's and others that speak DLPack, such as PyTorch's on the CPU), numbers and
+# lists.
 Inputs = Mapping[str, Any]
-_NUMPY = {dtype: np.dtype({"F": "float", "I": "int", "U": "uint"}[dtype.name[0]] + dtype.name[1:]) for dtype in DType if dtype.name[0] in "FIU"}
+_NUMPY = {
+    dtype: np.dtype({"F": "float", "I": "int", "U": "uint"}[dtype.name[0]] + dtype.name[1:])
+    for dtype in DType
+    if dtype.name[0] in "FIU"
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +79,25 @@ def saved(path: str | os.PathLike[str]) -> Saved:
 
 
 class Session:
-    """options: those of rnl_session_options in runnel.h, by name (context, chunk, rows, rollback_window, kv="q8", budget_bytes,
-    backend="vulkan", snapshot_every). state_memory, arena_memory: arrays of bytes, aligned to 256, that take the place of memory
+    """options: those of rnl_session_options in runnel.h, by name (context, chunk, rows, rollback_window, kv="q8",
+    budget_bytes,
+    backend="vulkan", snapshot_every). state_memory, arena_memory: arrays of bytes, aligned to 256, that take the place
+    of memory
     of the library's own; Model.plan tells how large.
 
-    One call at a time uses a session: a call that finds it in use, by another thread or by an answer under way, raises Busy.
-    position, stats and cancel may be called at any time from any thread. Ctrl-C ends a call between two of its passes."""
+    One call at a time uses a session: a call that finds it in use, by another thread or by an answer under way, raises
+    Busy.
+    position, stats and cancel may be called at any time from any thread. Ctrl-C ends a call between two of its
+    passes."""
 
-    def __init__(self, model: Model, *, state_memory: Array | None = None, arena_memory: Array | None = None, **options: Unpack[SessionOptions]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        state_memory: Array | None = None,
+        arena_memory: Array | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> None:
         self._take(model, _native.Session(model._native, session_options(options), state_memory, arena_memory))
 
     def _take(self, model: Model, native: _native.Session) -> None:
@@ -109,12 +136,22 @@ class Session:
         return Stats(**self._native.stats())
 
     # Tensors.
-    def run(self, inputs: Inputs, *, program: str | None = None, outputs: Sequence[str] | None = None, all_rows: bool = False,
-            out: Mapping[str, Array] | None = None, progress: Progress | None = None) -> dict[str, Array]:
+    def run(
+        self,
+        inputs: Inputs,
+        *,
+        program: str | None = None,
+        outputs: Sequence[str] | None = None,
+        all_rows: bool = False,
+        out: Mapping[str, Array] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Array]:
         """Runs a program, by default the first one, on a call of any length; see rnl_session_run.
 
-        Contiguous arrays of a type that the program takes are read where they are, and results are written into the arrays that come
-        back. outputs: which ones are wanted, by default all that are not optional. all_rows: those of every token, not of the last
+        Contiguous arrays of a type that the program takes are read where they are, and results are written into the
+        arrays that come
+        back. outputs: which ones are wanted, by default all that are not optional. all_rows: those of every token, not
+        of the last
         alone. out: arrays to write into, by name. progress(done, total) is called between passes."""
         name, given = self._inputs(inputs, program)
         if all_rows:
@@ -129,11 +166,21 @@ class Session:
         # An output of no rows is not delivered and has no type.
         return {n: _cut(array, shape) if dtype else array for (n, array), (dtype, shape) in zip(arrays.items(), done)}
 
-    def run_blocks(self, inputs: Inputs, function: Callable[[str, Array, int], object], *, program: str | None = None,
-                   outputs: Sequence[str] | None = None, all_rows: bool = False, progress: Progress | None = None) -> None:
-        """The same, with outputs handed over in blocks of rows: function(name, array, first_row). Memory does not grow with the call.
+    def run_blocks(
+        self,
+        inputs: Inputs,
+        function: Callable[[str, Array, int], object],
+        *,
+        program: str | None = None,
+        outputs: Sequence[str] | None = None,
+        all_rows: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """The same, with outputs handed over in blocks of rows: function(name, array, first_row). Memory does not grow
+        with the call.
 
-        array lies in the library's memory until function returns: copy what is to be kept. A block that is still used then ends
+        array lies in the library's memory until function returns: copy what is to be kept. A block that is still used
+        then ends
         the call with InvalidArgument, and what function raises ends it too; the pass at hand is taken back."""
         name, given = self._inputs(inputs, program)
 
@@ -142,8 +189,14 @@ class Session:
 
         self._native.run_blocks(name, given, list(outputs or ()), all_rows, deliver, progress)
 
-    def output_shapes(self, inputs: Inputs, *, program: str | None = None, outputs: Sequence[str] | None = None,
-                      all_rows: bool = False) -> dict[str, tuple[DType, tuple[int, ...]]]:
+    def output_shapes(
+        self,
+        inputs: Inputs,
+        *,
+        program: str | None = None,
+        outputs: Sequence[str] | None = None,
+        all_rows: bool = False,
+    ) -> dict[str, tuple[DType, tuple[int, ...]]]:
         """What a call with these inputs would give; nothing runs."""
         name, given = self._inputs(inputs, program)
         wanted = list(outputs) if outputs is not None else [v.name for v in self.model.outputs(name) if not v.optional]
@@ -154,8 +207,11 @@ class Session:
         """Of each row of logits only the k highest are wanted, 0: all; see rnl_session_set_top_logits."""
         self._native.set_top_logits(k)
 
-    def embed(self, text: str | Ids, *, progress: Progress | None = None, **options: Unpack[Embedding]) -> npt.NDArray[np.float32]:
-        """The embedding of a text or of its ids; empties the stream first. pooling: "last", "mean", "first"; normalise: 1, -1."""
+    def embed(
+        self, text: str | Ids, *, progress: Progress | None = None, **options: Unpack[Embedding]
+    ) -> npt.NDArray[np.float32]:
+        """The embedding of a text or of its ids; empties the stream first. pooling: "last", "mean", "first"; normalise:
+        1, -1."""
         ids = self.model.tokenize(text) if isinstance(text, str) else as_ids(text)
         if not self.model.info.embedding:
             raise Unsupported("the model gives no embeddings")
@@ -165,7 +221,8 @@ class Session:
 
     # Text.
     def generate(self, prompt: str | Ids | None = None, **options: Unpack[Options]) -> Answer:
-        """Feeds a prompt and goes on: an iterator of pieces of text. A text gets the model's bos at the stream's start alone. None: goes on
+        """Feeds a prompt and goes on: an iterator of pieces of text. A text gets the model's bos at the stream's start
+        alone. None: goes on
         with the answer that was cut off."""
         ids = None
         if isinstance(prompt, str):
@@ -175,8 +232,16 @@ class Session:
         given, progress = answer_options(self.model, options)
         return self._answer(_native.generate(self._native, ids, given, progress))
 
-    def chat(self, messages: str | Iterable[Message], *, variables: Mapping[str, str | bool] = {}, now: int = 0, **options: Unpack[Options]) -> Answer:
-        """Answers a conversation, the whole of it: what the stream holds of it already is not fed again (rnl_session_chat)."""
+    def chat(
+        self,
+        messages: str | Iterable[Message],
+        *,
+        variables: Mapping[str, str | bool] = {},
+        now: int = 0,
+        **options: Unpack[Options],
+    ) -> Answer:
+        """Answers a conversation, the whole of it: what the stream holds of it already is not fed again
+        (rnl_session_chat)."""
         given, progress = answer_options(self.model, options)
         return self._answer(_native.chat(self._native, as_messages(messages), dict(variables), now, given, progress))
 
@@ -222,7 +287,8 @@ class Session:
         self._native.recover()
 
     def cancel(self) -> None:
-        """From any thread: the running call ends with Cancelled. Without one it ends the next call, unless clear_cancel comes before."""
+        """From any thread: the running call ends with Cancelled. Without one it ends the next call, unless clear_cancel
+        comes before."""
         self._native.cancel()
 
     def clear_cancel(self) -> None:
@@ -269,7 +335,12 @@ def _array(name: str, value: Any, declared: Value | None) -> Any:
 
 
 def _checked(name: str, array: Array, dtype: int, size: int) -> Array:
-    if array.dtype != _numpy(name, dtype) or array.nbytes < size or not array.flags.c_contiguous or not array.flags.writeable:
+    if (
+        array.dtype != _numpy(name, dtype)
+        or array.nbytes < size
+        or not array.flags.c_contiguous
+        or not array.flags.writeable
+    ):
         raise InvalidArgument(f"{name}: {size} bytes of contiguous, writable {_numpy(name, dtype)} are needed")
     return array
 
@@ -281,7 +352,14 @@ def _cut(array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(-1)[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
 
 
-def _lend(function: Callable[[str, Array, int], object], name: str, dtype: np.dtype[Any], shape: tuple[int, ...], memory: memoryview, first_row: int) -> None:
+def _lend(
+    function: Callable[[str, Array, int], object],
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    memory: memoryview,
+    first_row: int,
+) -> None:
     flat: Any = np.frombuffer(memory, dtype) if memory.nbytes else np.empty(0, dtype)
     user = weakref.ref(flat)  # every view of the block refers to it
     function(name, flat.reshape(shape), first_row)

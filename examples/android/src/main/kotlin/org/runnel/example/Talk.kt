@@ -1,5 +1,6 @@
 package org.runnel.example
 
+import java.io.File
 import kotlinx.coroutines.CoroutineScope
 import org.json.JSONArray
 import org.json.JSONObject
@@ -12,16 +13,29 @@ import org.runnel.Sampling
 import org.runnel.Session
 import org.runnel.SessionKeeper
 import org.runnel.SessionOptions
-import java.io.File
 
-/** One conversation with one model: its messages and the stream that holds them, both kept in [folder]. */
-class Talk private constructor(val model: Model, private val session: Session, folder: File, scope: CoroutineScope, onFailure: (Exception) -> Unit) {
+/**
+ * One conversation with one model: its messages and the stream that holds them, both kept in
+ * [folder].
+ */
+class Talk
+private constructor(
+    val model: Model,
+    private val session: Session,
+    folder: File,
+    scope: CoroutineScope,
+    onFailure: (Exception) -> Unit,
+) {
     private val text = File(folder, "talk.json")
     private val keeper = SessionKeeper(session, File(folder, "talk.state"), scope, onFailure)
     val messages: MutableList<Message> = mutableListOf()
-    val memory: Memory get() = session.memory
+    val memory: Memory
+        get() = session.memory
 
-    /** Answers [said]; each new part of the answer comes to [onText] with the speed so far, in tokens a second. */
+    /**
+     * Answers [said]; each new part of the answer comes to [onText] with the speed so far, in
+     * tokens a second.
+     */
     suspend fun answer(said: String, onText: (part: String, speed: Double) -> Unit) {
         messages += Message("user", said)
         val answer = session.chat(messages, OPTIONS)
@@ -49,7 +63,10 @@ class Talk private constructor(val model: Model, private val session: Session, f
     }
 
     fun onStop() {
-        text.writeText(JSONArray(messages.map { JSONObject().put("role", it.role).put("content", it.content) }).toString())
+        text.writeText(
+            JSONArray(messages.map { JSONObject().put("role", it.role).put("content", it.content) })
+                .toString()
+        )
         keeper.onStop()
     }
 
@@ -58,17 +75,36 @@ class Talk private constructor(val model: Model, private val session: Session, f
     private suspend fun restore() {
         if (!text.exists()) return
         val all = JSONArray(text.readText())
-        for (i in 0 until all.length()) all.getJSONObject(i).let { messages += Message(it.getString("role"), it.getString("content")) }
+        for (i in 0 until all.length()) all.getJSONObject(i).let {
+            messages += Message(it.getString("role"), it.getString("content"))
+        }
         // Without the stream, or with an older one, the next answer feeds what it lacks.
         keeper.restore()
     }
 
     companion object {
-        private val OPTIONS = GenerateOptions(maxTokens = 512, sampling = Sampling(temperature = 0.7f, topP = 0.95f, seed = System.nanoTime()))
+        private val OPTIONS =
+            GenerateOptions(
+                maxTokens = 512,
+                sampling = Sampling(temperature = 0.7f, topP = 0.95f, seed = System.nanoTime()),
+            )
 
-        suspend fun open(engine: Engine, file: File, folder: File, scope: CoroutineScope, onFailure: (Exception) -> Unit): Talk {
+        suspend fun open(
+            engine: Engine,
+            file: File,
+            folder: File,
+            scope: CoroutineScope,
+            onFailure: (Exception) -> Unit,
+        ): Talk {
             val model = Model.open(engine, file)
-            return Talk(model, model.session(SessionOptions(context = minOf(model.info.context, 4096))), folder, scope, onFailure).apply { restore() }
+            return Talk(
+                    model,
+                    model.session(SessionOptions(context = minOf(model.info.context, 4096))),
+                    folder,
+                    scope,
+                    onFailure,
+                )
+                .apply { restore() }
         }
     }
 }

@@ -4,6 +4,9 @@ import android.app.Application
 import android.content.pm.PackageManager
 import android.system.Os
 import android.util.Log
+import java.io.File
+import java.io.IOException
+import java.net.URL
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.SupervisorJob
@@ -11,11 +14,11 @@ import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import org.runnel.Engine
 import org.runnel.ModelFile
-import java.io.File
-import java.io.IOException
-import java.net.URL
 
-/** Holds the conversation over activities that come and go. It is never unloaded while the process lives. */
+/**
+ * Holds the conversation over activities that come and go. It is never unloaded while the process
+ * lives.
+ */
 class TalkApplication : Application() {
     val scope = CoroutineScope(SupervisorJob() + Dispatchers.Main)
     private val mutex = Mutex()
@@ -23,21 +26,34 @@ class TalkApplication : Application() {
 
     override fun onCreate() {
         super.onCreate()
-        // Where the library keeps what it measured of this device's cores and its GPU's compiled programs.
+        // Where the library keeps what it measured of this device's cores and its GPU's compiled
+        // programs.
         Os.setenv("RUNNEL_CACHE_DIR", File(cacheDir, "runnel").path, true)
     }
 
     suspend fun talk(onProgress: (done: Long, total: Long) -> Unit): Talk = mutex.withLock {
-        talk ?: Talk.open(Engine(), modelFile(onProgress), filesDir, scope) { Log.w("runnel", it) }.also { talk = it }
+        talk
+            ?: Talk.open(Engine(), modelFile(onProgress), filesDir, scope) { Log.w("runnel", it) }
+                .also { talk = it }
     }
 
     /** model.rnl in the app's folder, pushed there by a developer or downloaded. */
     private suspend fun modelFile(onProgress: (Long, Long) -> Unit): File {
         val pushed = File(getExternalFilesDir(null), "model.rnl")
         if (pushed.exists()) return pushed
-        val from = packageManager.getApplicationInfo(packageName, PackageManager.GET_META_DATA).metaData?.getString("model").orEmpty().split(' ')
-        if (from.size != 3) throw IOException("There is no model. adb push MODEL.rnl $pushed, or name one in AndroidManifest.xml.")
-        return ModelFile(URL(from[0]), File(filesDir, "model.rnl"), from[1].toLong(), from[2]).fetch(onProgress = onProgress)
+        val from =
+            packageManager
+                .getApplicationInfo(packageName, PackageManager.GET_META_DATA)
+                .metaData
+                ?.getString("model")
+                .orEmpty()
+                .split(' ')
+        if (from.size != 3)
+            throw IOException(
+                "There is no model. adb push MODEL.rnl $pushed, or name one in AndroidManifest.xml."
+            )
+        return ModelFile(URL(from[0]), File(filesDir, "model.rnl"), from[1].toLong(), from[2])
+            .fetch(onProgress = onProgress)
     }
 
     override fun onTrimMemory(level: Int) {

@@ -6,6 +6,7 @@ import android.view.ViewGroup
 import android.widget.Button
 import android.widget.EditText
 import android.widget.TextView
+import java.io.File
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
@@ -17,22 +18,41 @@ import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
-import java.io.File
 
-/** The app as its user meets it: the framework is Robolectric's, the library and the model are real. */
+/**
+ * The app as its user meets it: the framework is Robolectric's, the library and the model are real.
+ */
 @RunWith(RobolectricTestRunner::class)
 @Config(sdk = [35], application = TalkApplication::class, manifest = Config.NONE)
 class MainActivityTest {
-    private val application get() = RuntimeEnvironment.getApplication() as TalkApplication
+    private val application
+        get() = RuntimeEnvironment.getApplication() as TalkApplication
+
     private lateinit var activity: ActivityController<MainActivity>
 
-    private fun views(v: View): List<View> = if (v is ViewGroup) (0 until v.childCount).flatMap { views(v.getChildAt(it)) } else listOf(v)
-    private val all get() = views(activity.get().window.decorView)
-    private fun button(text: String) = all.filterIsInstance<Button>().first { it.text.toString() == text }
-    private val input get() = all.filterIsInstance<EditText>().single()
-    private val texts get() = all.filter { it.javaClass == TextView::class.java }.map { (it as TextView).text.toString() }
-    private val transcript get() = texts[texts.size - 2]
-    private val status get() = texts.last()
+    private fun views(v: View): List<View> =
+        if (v is ViewGroup) (0 until v.childCount).flatMap { views(v.getChildAt(it)) }
+        else listOf(v)
+
+    private val all
+        get() = views(activity.get().window.decorView)
+
+    private fun button(text: String) =
+        all.filterIsInstance<Button>().first { it.text.toString() == text }
+
+    private val input
+        get() = all.filterIsInstance<EditText>().single()
+
+    private val texts
+        get() =
+            all.filter { it.javaClass == TextView::class.java }
+                .map { (it as TextView).text.toString() }
+
+    private val transcript
+        get() = texts[texts.size - 2]
+
+    private val status
+        get() = texts.last()
 
     private fun waitFor(what: String, condition: () -> Boolean) {
         repeat(6000) {
@@ -44,23 +64,28 @@ class MainActivityTest {
     }
 
     private fun start() {
-        activity = Robolectric.buildActivity(MainActivity::class.java).create().start().resume().visible()
+        activity =
+            Robolectric.buildActivity(MainActivity::class.java).create().start().resume().visible()
     }
 
-    private fun push(model: String) = File(System.getProperty("runnel.models"), "$model.rnl").copyTo(File(application.getExternalFilesDir(null), "model.rnl"), overwrite = true)
+    private fun push(model: String) =
+        File(System.getProperty("runnel.models"), "$model.rnl")
+            .copyTo(File(application.getExternalFilesDir(null), "model.rnl"), overwrite = true)
 
     private fun say(text: String) {
         input.setText(text)
         button("Send").performClick()
     }
 
-    @Test fun withoutAModelItSaysSo() {
+    @Test
+    fun withoutAModelItSaysSo() {
         start()
         waitFor("a message") { "There is no model" in status }
         assertFalse(button("Send").isEnabled)
     }
 
-    @Test fun talksAndKeepsTheConversation() {
+    @Test
+    fun talksAndKeepsTheConversation() {
         push("llama")
         start()
         waitFor("the model") { button("Send").isEnabled }
@@ -78,7 +103,11 @@ class MainActivityTest {
         waitFor("a saved state") { state.length() > 1000 }
         application.onTrimMemory(40)
         activity.destroy()
-        TalkApplication::class.java.getDeclaredField("talk").apply { isAccessible = true }.set(application, null)
+        TalkApplication::class
+            .java
+            .getDeclaredField("talk")
+            .apply { isAccessible = true }
+            .set(application, null)
         start()
         waitFor("the model") { button("Send").isEnabled }
         assertEquals(said.trim(), transcript.trim())
@@ -87,7 +116,8 @@ class MainActivityTest {
         assertTrue(transcript.length > said.length + 6)
     }
 
-    @Test fun stopsWhenAsked() {
+    @Test
+    fun stopsWhenAsked() {
         push("griffin")
         start()
         waitFor("the model") { button("Send").isEnabled }

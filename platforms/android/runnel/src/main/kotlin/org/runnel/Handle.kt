@@ -9,10 +9,16 @@ import kotlin.concurrent.thread
 import kotlin.concurrent.withLock
 
 /**
- * A native object and who uses it. It is freed once: when it is closed and no call uses it any more. After that, and from the close on,
- * [use] throws. [name] is for the message; [memory] is kept as long as the object, which reads it.
+ * A native object and who uses it. It is freed once: when it is closed and no call uses it any
+ * more. After that, and from the close on, [use] throws. [name] is for the message; [memory] is
+ * kept as long as the object, which reads it.
  */
-internal class Handle(private val name: String, private val pointer: Long, val memory: Any? = null, private val free: (Long) -> Unit) {
+internal class Handle(
+    private val name: String,
+    private val pointer: Long,
+    val memory: Any? = null,
+    private val free: (Long) -> Unit,
+) {
     private val lock = ReentrantLock()
     private val freed = lock.newCondition()
     private var users = 0
@@ -49,9 +55,13 @@ internal class Handle(private val name: String, private val pointer: Long, val m
     }
 }
 
-/** The net for objects that nobody closed: their handles are closed some time after they became unreachable. */
+/**
+ * The net for objects that nobody closed: their handles are closed some time after they became
+ * unreachable.
+ */
 internal object Net {
-    private class Watched(owner: Any, val handle: Handle) : PhantomReference<Any>(owner, unreachable)
+    private class Watched(owner: Any, val handle: Handle) :
+        PhantomReference<Any>(owner, unreachable)
 
     private val unreachable = ReferenceQueue<Any>()
     private val watched = Collections.newSetFromMap(ConcurrentHashMap<Watched, Boolean>())

@@ -1,5 +1,12 @@
 package org.runnel
 
+import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
+import java.net.HttpURLConnection
+import java.net.URL
+import java.security.MessageDigest
+import kotlin.coroutines.coroutineContext
 import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.awaitCancellation
@@ -8,50 +15,52 @@ import kotlinx.coroutines.delay
 import kotlinx.coroutines.ensureActive
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.withContext
-import java.io.File
-import java.io.FileOutputStream
-import java.io.IOException
-import java.net.HttpURLConnection
-import java.net.URL
-import java.security.MessageDigest
-import kotlin.coroutines.coroutineContext
 
 /**
- * A model file that an app downloads once. [file] exists only whole and proved: what has come so far lies beside it (`.part`) and is gone on from,
- * in this process or a later one; when its size and SHA-256 are right it gets the file's name.
+ * A model file that an app downloads once. [file] exists only whole and proved: what has come so
+ * far lies beside it (`.part`) and is gone on from, in this process or a later one; when its size
+ * and SHA-256 are right it gets the file's name.
  */
 class ModelFile(private val url: URL, val file: File, private val bytes: Long, sha256: String) {
     private val sha256 = sha256.lowercase()
     private val part = File(file.path + ".part")
 
     init {
-        require(this.sha256.matches(Regex("[0-9a-f]{64}"))) { "a SHA-256 has 64 hexadecimal digits" }
+        require(this.sha256.matches(Regex("[0-9a-f]{64}"))) {
+            "a SHA-256 has 64 hexadecimal digits"
+        }
     }
 
-    val isReady: Boolean get() = file.length() == bytes
+    val isReady: Boolean
+        get() = file.length() == bytes
 
     /**
-     * Gives the file, after downloading what is missing. A connection that breaks is tried again, [attempts] times in a row without a byte; then the
-     * IOException goes to the caller. A file with other bytes than it should have is removed and refused with an IOException.
+     * Gives the file, after downloading what is missing. A connection that breaks is tried again,
+     * [attempts] times in a row without a byte; then the IOException goes to the caller. A file
+     * with other bytes than it should have is removed and refused with an IOException.
      */
-    suspend fun fetch(attempts: Int = 3, onProgress: (done: Long, total: Long) -> Unit = { _, _ -> }): File = withContext(Dispatchers.IO) {
-        if (isReady) return@withContext file
-        if (part.length() > bytes) part.delete()
-        var left = attempts
-        while (part.length() < bytes) {
-            val before = part.length()
-            try {
-                download(onProgress)
-            } catch (e: IOException) {
-                coroutineContext.ensureActive()
-                left = if (part.length() > before) attempts else left - 1
-                if (e is Refused || left <= 0) throw e
-                delay(RETRY_MILLISECONDS)
+    suspend fun fetch(
+        attempts: Int = 3,
+        onProgress: (done: Long, total: Long) -> Unit = { _, _ -> },
+    ): File =
+        withContext(Dispatchers.IO) {
+            if (isReady) return@withContext file
+            if (part.length() > bytes) part.delete()
+            var left = attempts
+            while (part.length() < bytes) {
+                val before = part.length()
+                try {
+                    download(onProgress)
+                } catch (e: IOException) {
+                    coroutineContext.ensureActive()
+                    left = if (part.length() > before) attempts else left - 1
+                    if (e is Refused || left <= 0) throw e
+                    delay(RETRY_MILLISECONDS)
+                }
             }
+            prove()
+            file
         }
-        prove()
-        file
-    }
 
     /** The server will not change its mind. */
     private class Refused(message: String) : IOException(message)
@@ -61,19 +70,28 @@ class ModelFile(private val url: URL, val file: File, private val bytes: Long, s
         val begin = part.length()
         file.absoluteFile.parentFile?.let { folder ->
             folder.mkdirs()
-            if (folder.usableSpace in 1 until bytes - begin) throw Refused("$file: ${bytes - begin} bytes are missing and ${folder.usableSpace} are free")
+            if (folder.usableSpace in 1 until bytes - begin)
+                throw Refused(
+                    "$file: ${bytes - begin} bytes are missing and ${folder.usableSpace} are free"
+                )
         }
-        val connection = (url.openConnection() as HttpURLConnection).apply {
-            connectTimeout = TIMEOUT_MILLISECONDS
-            readTimeout = TIMEOUT_MILLISECONDS
-            setRequestProperty("Accept-Encoding", "identity")
-            if (begin > 0) setRequestProperty("Range", "bytes=$begin-")
-        }
+        val connection =
+            (url.openConnection() as HttpURLConnection).apply {
+                connectTimeout = TIMEOUT_MILLISECONDS
+                readTimeout = TIMEOUT_MILLISECONDS
+                setRequestProperty("Accept-Encoding", "identity")
+                if (begin > 0) setRequestProperty("Range", "bytes=$begin-")
+            }
         unlessCancelled({ connection.disconnect() }) {
             when (val code = connection.responseCode) {
                 HttpURLConnection.HTTP_PARTIAL ->
-                    if (connection.getHeaderField("Content-Range")?.startsWith("bytes $begin-") != true) throw Refused("$url: another range than was asked for")
-                HttpURLConnection.HTTP_OK -> part.delete()  // the server does not resume: from the beginning
+                    if (
+                        connection.getHeaderField("Content-Range")?.startsWith("bytes $begin-") !=
+                            true
+                    )
+                        throw Refused("$url: another range than was asked for")
+                HttpURLConnection.HTTP_OK ->
+                    part.delete() // the server does not resume: from the beginning
                 RANGE_NOT_SATISFIABLE -> {
                     part.delete()
                     throw IOException("$url: the server has no bytes from $begin on")
@@ -101,7 +119,8 @@ class ModelFile(private val url: URL, val file: File, private val bytes: Long, s
                 }
             }
             out.fd.sync()
-            if (done < bytes) throw IOException("$url: the connection ended after $done of $bytes bytes")
+            if (done < bytes)
+                throw IOException("$url: the connection ended after $done of $bytes bytes")
         }
     }
 
@@ -129,21 +148,26 @@ class ModelFile(private val url: URL, val file: File, private val bytes: Long, s
         if (!part.renameTo(file)) throw IOException("$part cannot be renamed to $file")
     }
 
-    /** A blocking read does not see a cancelled coroutine: [end] breaks it off (on Android; elsewhere it may wait for its timeout). */
-    private suspend fun unlessCancelled(end: () -> Unit, block: suspend () -> Unit) = coroutineScope {
-        val watch = launch(Dispatchers.IO, CoroutineStart.UNDISPATCHED) {
+    /**
+     * A blocking read does not see a cancelled coroutine: [end] breaks it off (on Android;
+     * elsewhere it may wait for its timeout).
+     */
+    private suspend fun unlessCancelled(end: () -> Unit, block: suspend () -> Unit) =
+        coroutineScope {
+            val watch =
+                launch(Dispatchers.IO, CoroutineStart.UNDISPATCHED) {
+                    try {
+                        awaitCancellation()
+                    } finally {
+                        end()
+                    }
+                }
             try {
-                awaitCancellation()
+                block()
             } finally {
-                end()
+                watch.cancel()
             }
         }
-        try {
-            block()
-        } finally {
-            watch.cancel()
-        }
-    }
 
     private companion object {
         const val BUFFER_BYTES = 1 shl 16

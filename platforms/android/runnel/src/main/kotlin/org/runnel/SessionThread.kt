@@ -1,11 +1,11 @@
 package org.runnel
 
-import kotlinx.coroutines.CoroutineDispatcher
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.locks.ReentrantLock
 import kotlin.concurrent.thread
 import kotlin.concurrent.withLock
 import kotlin.coroutines.CoroutineContext
+import kotlinx.coroutines.CoroutineDispatcher
 
 /** A session's thread. It starts with the first call and ends when none has come for a while. */
 internal class SessionThread : CoroutineDispatcher() {
@@ -15,7 +15,8 @@ internal class SessionThread : CoroutineDispatcher() {
     private var worker: Thread? = null
     private var isClosed = false
 
-    val isCurrent: Boolean get() = lock.withLock { worker === Thread.currentThread() }
+    val isCurrent: Boolean
+        get() = lock.withLock { worker === Thread.currentThread() }
 
     override fun dispatch(context: CoroutineContext, block: Runnable) = lock.withLock {
         tasks.addLast(block)
