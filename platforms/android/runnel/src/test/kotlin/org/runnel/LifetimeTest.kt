@@ -35,8 +35,8 @@ class LifetimeTest {
     fun `ten thousand models and sessions leave nothing behind`() {
         repeat(2000) { once(it) }
         val threads = Tests.proc("status", "Threads:")
-        // What is lost each time is lost in every round; the JVM's compilers take some megabytes in
-        // one of them.
+        // What is lost each time is lost in most rounds; the JVM's compilers take or give some
+        // megabytes in one of them.
         val grown =
             List(5) {
                 val before = Tests.proc("smaps_rollup", "Anonymous:")
