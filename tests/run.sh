@@ -74,7 +74,7 @@ emulated() {
 # CPUs of the cross builds, those with the most kernels first: max has all of them, a Cortex-A53 is Armv8.0, a Cortex-A9 lacks fused multiply-adds.
 cpus_of() {
   case $1 in
-    aarch64*) printf '%s\n' 'max neon_i8mm neon_dotprod neon scalar' 'cortex-a76 neon_dotprod neon scalar' 'cortex-a53 neon scalar' ;;
+    aarch64*) printf '%s\n' 'max neon_i8mm neon_dotprod neon' 'cortex-a76 neon_dotprod neon' 'cortex-a53 neon' ;;
     armv7*) printf '%s\n' 'max neon scalar' 'cortex-a7 neon scalar' 'cortex-a9 scalar' ;;
   esac
 }
