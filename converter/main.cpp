@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "converter/convert.h"
+#include "converter/passes/prune_tokens.h"
 #include "converter/passes/sparse_keys.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/output.h"
@@ -108,6 +109,8 @@ int main(int argc, char** argv) {
       ->needs(window);
   app.add_option("--sparse", options.sparse,
                  "attention over some of the keys, chosen as the stream runs: " + sparse_methods());
+  app.add_option("--prune", options.prune,
+                 "fewer tokens in the layers of a model whose tokens all see each other: " + prune_methods());
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 30));
   options.threads = int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));

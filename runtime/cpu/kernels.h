@@ -19,7 +19,8 @@ struct CpuTarget {
   bool available;  // this machine has the instructions
 };
 
-// All compiled-in targets, best first; the last one runs on every machine that the library is built for. `available` is found once, at the first call.
+// All compiled-in targets, best first; the last one runs on every machine that the library is built for. `available` is
+// found once, at the first call.
 const CpuTarget* cpu_targets(int* count);
 
 // The best kernel for the call: first available target (from `from` on, null = all) with a kernel that supports it.
