@@ -127,7 +127,7 @@ if build asan all_tests; then
 fi
 if build tsan thread_tests; then check tsan -L threads; fi
 if [ $all -eq 0 ]; then
-  if build aarch64 op_tests; then every_cpu aarch64 '-L ops' '-L ops -R Targets|RmsNorm|Rope'; fi
+  if build aarch64-ops op_tests; then every_cpu aarch64-ops '-L ops' '-L ops -R Targets|RmsNorm|Rope'; fi
 else
   for preset in aarch64 aarch64-gcc armv7 armv7-gcc; do
     if build $preset; then every_cpu $preset '' '-L ops'; fi
