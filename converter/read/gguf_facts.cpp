@@ -40,6 +40,7 @@ const std::map<std::string, std::string> kKeys = {
 
 // Sizes that are the number of a tensor's rows.
 constexpr std::pair<const char*, const char*> kRows[] = {{"vocab_size", "token_embd.weight"},
+                                                         {"type_vocab_size", "token_types.weight"},
                                                          {"vocab_size_per_layer_input", "per_layer_token_embd.weight"},
                                                          {"laurel_rank", "blk.0.laurel_l.weight"}};
 

@@ -72,6 +72,7 @@ constexpr HarmlessKey kHarmlessKeys[] = {
     // Training: how weights began, what was dropped, how losses were weighed.
     {"initializer_range"},
     {"initializer_factor"},
+    {"initializer_cutoff_factor"},
     {"*_initializer_range"},
     {"*init_variance_scale"},
     {"*_init_scheme"},

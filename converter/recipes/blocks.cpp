@@ -74,7 +74,7 @@ Var attention(Net& net, const Attention& a, const Var& x) {
     return a.norm_is_late ? head_norm(net, a, v, norm) : v;
   };
   const std::string sinks = a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads});
-  const Softmax softmax = {a.scale, a.softcap, a.window};
+  const Softmax softmax = {a.scale, a.softcap, a.window, a.bias};
   Var q = ready(qkv[0], a.q_norm);
   if (!a.query_scale.name.empty()) q = net.mul(q, a.query_scale);
   Var y;
@@ -105,8 +105,9 @@ Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v,
   attrs.causal = !net.is_whole();
   Names inputs = {q.name, k.name, v.name};
   if (!net.is_whole()) inputs.insert(inputs.end(), {net.state_name(name + ".k"), net.state_name(name + ".v")});
-  else if (!sinks.empty()) inputs.resize(5);
-  if (!sinks.empty()) inputs.push_back(sinks);
+  else if (!sinks.empty() || !s.bias.empty()) inputs.resize(5);
+  if (!sinks.empty() || !s.bias.empty()) inputs.push_back(sinks);
+  if (!s.bias.empty()) inputs.push_back(s.bias);
   return net.op("attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
 }
 
@@ -131,7 +132,8 @@ Var feed_forward(Net& net, const FeedForward& f, const Var& x) {
                       {f.prefix + f.down, {x.dims.back()}});
   std::vector<Product> products = {{f.prefix + f.gate, {f.width}}, {f.prefix + f.up, {f.width}}};
   if (!f.gate_up.empty() && net.has(f.prefix + f.gate_up + ".weight"))
-    for (size_t i = 0; i < 2; ++i) products[i] = {f.prefix + f.gate_up, {f.width}, int64_t(i) * f.width, 2 * f.width};
+    for (size_t i = 0; i < 2; ++i)
+      products[i] = {f.prefix + f.gate_up, {f.width}, int64_t(f.is_up_first ? 1 - i : i) * f.width, 2 * f.width};
   const std::vector<Var> h = net.linears(x, products);
   return net.linear(net.glu(f.activation, h[0], h[1]), {f.prefix + f.down, {x.dims.back()}});
 }

@@ -17,6 +17,7 @@ struct Attention {
   std::string rope;  // name of the frequencies' tensor; empty: no rotation
   bool is_interleaved = false;
   float rope_scale = 1;
+  std::string bias;            // name of a value that is added to the scores, [1 | heads, 1 | T, T]; empty: none
   Var query_scale;             // of the rotated queries; without a name: none
   std::string q_norm, k_norm;  // short names of norm weights; empty: none. norm_is_whole: over all heads at once
   bool norm_is_whole = false;
@@ -50,6 +51,7 @@ Var attention(Net& net, const Attention& a, const Var& x);
 struct Softmax {
   double scale = 1, softcap = 0;
   int64_t window = 0;
+  std::string bias = {};  // Attention's
 };
 Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks = "",
            const std::string& name = "kv");
@@ -64,6 +66,7 @@ struct FeedForward {
   format::UnaryKind activation = format::UnaryKind::silu;
   std::string gate_up;  // short name of one matrix with the rows of gate and up, where the source has it
   bool is_gated = true;
+  bool is_up_first = false;  // of gate_up
 };
 Var feed_forward(Net& net, const FeedForward& f, const Var& x);
 

@@ -148,15 +148,16 @@ bool are_equal(const SourceTensor& a, const SourceTensor& b) {
 
 }  // namespace
 
-std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden) {
-  const std::string head = "/lm_head.weight";
+std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden,
+                          const std::string& head) {
   if (is_tied && net.has(head)) {
     is_tied = are_equal(net.find(head), net.find(table + ".weight"));
     if (!is_tied)
       net.note(net.full_name(head) +
                " differs from the embedding that the configuration ties it to; the file's own is used");
   }
-  return is_tied || net.is_headless() ? table + ".weight" : net.matrix(head, net.take(head, {vocab, hidden}));
+  return is_tied || (net.is_headless() && !net.has(head)) ? table + ".weight"
+                                                          : net.matrix(head, net.take(head, {vocab, hidden}));
 }
 
 namespace {

@@ -80,6 +80,7 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& decoder, ModelBuilder&
 void read_biases(const Facts& facts, Naming& naming);
 // The output matrix: `table`, or lm_head when the model has one of its own; a tied model does when the source holds
 // another one.
-std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden);
+std::string output_matrix(Net& net, const std::string& table, bool is_tied, int64_t vocab, int64_t hidden,
+                          const std::string& head = "/lm_head.weight");
 
 }  // namespace runnel::convert

@@ -11,12 +11,15 @@ constexpr uint64_t kMaxSegment = uint64_t(2) << 30;
 
 // Features that follow from what the graph holds.
 void require_features(format::ModelT& model) {
-  bool has_optional = false;
+  const auto require = [&](const char* feature) {
+    if (std::find(model.features.begin(), model.features.end(), feature) == model.features.end())
+      model.features.push_back(feature);
+  };
   for (const auto& p : model.programs)
-    for (const auto& v : p->inputs) has_optional = has_optional || v->optional;
-  if (has_optional &&
-      std::find(model.features.begin(), model.features.end(), "optional_inputs") == model.features.end())
-    model.features.push_back("optional_inputs");
+    for (const auto& v : p->inputs) {
+      if (v->optional) require("optional_inputs");
+      if (v->filled) require("filled_inputs");
+    }
 }
 
 }  // namespace

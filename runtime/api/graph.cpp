@@ -57,7 +57,7 @@ rnl_status_code describe_value(const rnl_model* model, const char* program, size
     out.dtype = int32_t(v.dtype);
     describe_shape(m, v.shape, &out.rank, out.sizes);
     out.role = is_input ? int32_t(v.role) : RNL_ROLE_NONE;
-    out.optional = is_input ? p->is_optional(number) : index >= p->required_outputs;
+    out.optional = is_input ? p->is_optional(number) || p->values[number].is_filled : index >= p->required_outputs;
     return write_struct(info, out, "info");
   });
 }

@@ -41,26 +41,32 @@ Status Model::load_program(const format::Program& p, uint32_t number) {
                             int(v->role()));
       RNL_ASSIGN(shape, load_shape(v->shape(), name, false));
       // The session writes these by itself, as whole numbers one after the other.
-      const bool can_be_float = v->role() == format::Role::positions || v->role() == format::Role::context;
+      ValueInfo value{name, dtype, shape, v->role(), v->filled(), v->fill()};
+      const bool can_be_float =
+          v->filled() || v->role() == format::Role::positions || v->role() == format::Role::context;
       const int most_axes = v->role() == format::Role::positions && dtype == DType::kI32 ? 2 : 1;
-      if (is_filled_in(v->role()) && ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) ||
-                                      shape.rank < 1 || shape.rank > most_axes))
+      if (value.is_filled_in() && ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) ||
+                                   shape.rank < 1 || shape.rank > most_axes))
         return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32%s", name,
-                            format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
+                            v->filled() ? "filled" : format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
       RNL_TRY(index_name(name, Operand::Kind::kValue, uint32_t(program.values.size())));
+      if (v->optional() || v->filled()) {
+        const char *what = v->filled() ? "filled" : "optional",
+                   *feature = v->filled() ? "filled_inputs" : "optional_inputs";
+        if (list != p.inputs() || v->role() != format::Role::none || v->optional() == v->filled())
+          return Status::make(Code::kInvalidModel, "value \"%s\" is %s but no input without a role", name, what);
+        if (!requires_feature(feature))
+          return Status::make(Code::kInvalidModel,
+                              "input \"%s\" is %s, but the model does not require the feature \"%s\"", name, what,
+                              feature);
+      }
       if (v->optional()) {
-        if (list != p.inputs() || v->role() != format::Role::none)
-          return Status::make(Code::kInvalidModel, "value \"%s\" is optional but no input without a role", name);
-        if (!requires_feature("optional_inputs"))
-          return Status::make(
-              Code::kInvalidModel,
-              "input \"%s\" is optional, but the model does not require the feature \"optional_inputs\"", name);
         if (program.values.size() >= 64)
           return Status::make(Code::kUnsupported, "input \"%s\" is optional, but not among the first 64", name);
         program.optional_inputs |= uint64_t(1) << program.values.size();
       }
       if (v->binds()) RNL_TRY(load_result(*v, dtype, shape, list == p.inputs(), program));
-      RNL_TRY(program.values.push(ValueInfo{name, dtype, shape, v->role()}));
+      RNL_TRY(program.values.push(value));
     }
     return Status::ok();
   };

@@ -30,8 +30,8 @@ bool has_aligned_vectors(const format::Model& m) {
 
 }  // namespace
 
-const char* const kKnownFeatures[] = {"split", "adapter", "optional_inputs"};
-const int kKnownFeatureCount = 3;
+const char* const kKnownFeatures[] = {"split", "adapter", "optional_inputs", "filled_inputs"};
+const int kKnownFeatureCount = 4;
 
 Result<std::unique_ptr<Model>> Model::make(FileView file, std::unique_ptr<Model> base, const char* where) {
   std::unique_ptr<Model> model(new (std::nothrow) Model);

@@ -79,11 +79,13 @@ struct ValueInfo {
   DType dtype;
   ShapeExpr shape;
   format::Role role;
+  bool is_filled = false;  // without a role, and each element is `fill` where a call leaves it out
+  int32_t fill = 0;
+  // Whether the session can write such an input by itself.
+  bool is_filled_in() const {
+    return is_filled || role == format::Role::positions || role == format::Role::rows || role == format::Role::context;
+  }
 };
-// Whether the session can write such an input by itself.
-constexpr bool is_filled_in(format::Role role) {
-  return role == format::Role::positions || role == format::Role::rows || role == format::Role::context;
-}
 
 struct Operand {
   enum class Kind : uint8_t { kAbsent, kValue, kTensor, kState };

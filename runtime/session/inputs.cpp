@@ -55,7 +55,7 @@ Status Session::match_inputs(const PlannedProgram& p, const IoTensor* inputs, si
     matched_[i] = &t;
   }
   for (uint32_t i = 0; i < info.input_count; ++i)
-    RNL_CHECK_ARG(matched_[i] || is_filled_in(info.values[i].role) || info.is_optional(i), "input \"%s\" is missing",
+    RNL_CHECK_ARG(matched_[i] || info.values[i].is_filled_in() || info.is_optional(i), "input \"%s\" is missing",
                   info.values[i].name);
   // The same positions may be wanted as i32 and as f32: whoever gives one gives both.
   const IoTensor* positions = nullptr;
@@ -125,8 +125,9 @@ Status Session::check_input_sizes(const PlannedProgram& p, const CallBinding& sy
 
 Status Session::fill_by_role(const Pass& pass, uint32_t value, int64_t first) {
   const TensorView v = value_view(pass, value);
-  const bool counts = pass.program->info->values[value].role == format::Role::positions;
-  if (!counts) first = plan_.options.context;
+  const ValueInfo& info = pass.program->info->values[value];
+  const bool counts = info.role == format::Role::positions;
+  if (!counts) first = info.is_filled ? info.fill : plan_.options.context;
   if (counts && v.rank == 2) {
     const GivenPositions& newest = header()->given[kGivenPositions - 1];
     RNL_CHECK_ARG(newest.next >= 0, "positions are missing: a part of a call that gave them was taken back");

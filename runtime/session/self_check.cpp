@@ -84,7 +84,7 @@ Status Session::check_program(uint32_t number, int64_t most, uint64_t absent, bo
   for (uint32_t i = 0; i < p.info->input_count; ++i) {
     const ValueInfo& info = p.info->values[i];
     if (info.role == format::Role::rows) clear(value_view(pass, i));
-    else if (is_filled_in(info.role)) RNL_TRY(fill_by_role(pass, i, 0));
+    else if (info.is_filled_in()) RNL_TRY(fill_by_role(pass, i, 0));
     else if (const TensorView v = value_view(pass, i); v.dtype != DType::kNone) make_up(v, most);
   }
   const int from = pass.from = header()->buffer, to = pass.to = p.replaces_states ? free_buffer() : from;

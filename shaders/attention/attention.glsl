@@ -12,7 +12,7 @@ layout(constant_id = 3) const uint kDims = 1;  // dims of the values an invocati
 layout(constant_id = 4) const uint kSoftcap = 0;
 layout(push_constant) uniform Push {
   uint tokens, heads, kv_heads, value, keys, slots, window, stride;
-  uint q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, rows, y, lse;
+  uint q, k, v, k_state, v_state, sinks, bias, bias_head, bias_token, bounds, segments, rows, y, lse;
   float scale, softcap;
 #ifdef LISTS
   uint size_1, size_2;  // of the axes behind the first
@@ -104,7 +104,7 @@ void main() {
         for (uint d = 0; d < kKey; ++d) dot += query[d] * key_at(begin, j, kv, d);
         score = dot * p.scale;
         if (kSoftcap != 0u) score = p.softcap * tanh_exact(score / p.softcap);
-        if (p.bias != kAbsent) score += heap_f[p.bias + ((p.bias_heads == 1u ? 0u : head) * p.tokens + t) * p.bias_keys + (kSource != 0u ? j : begin + j)];
+        if (p.bias != kAbsent) score += heap_f[p.bias + head * p.bias_head + t * p.bias_token + (kSource != 0u ? j : begin + j)];
       }
       float fade = 1.0, own = 0.0;
 #ifdef LISTS

@@ -47,6 +47,27 @@ class Embed(Case):
     def ids(self, name):
         return list(golden(name, "ids.safetensors")["ids"][1])
 
+    def test_an_encoder_of_word_pieces(self):
+        folder = self.path("bert")
+        shutil.copytree(os.path.join(GOLDENS, "encoders/bert"), folder)
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "mat", "##s", "sits", "on", "."]
+        with open(os.path.join(folder, "vocab.txt"), "w") as f:
+            f.write("".join(p + "\n" for p in pieces + [f"[unused{i}]" for i in range(67 - len(pieces))]))
+        os.mkdir(os.path.join(folder, "1_Pooling"))
+        for name, value in (("modules.json", [{"idx": i, "path": p, "type": "sentence_transformers.models." + t} for i, (p, t) in enumerate((("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")))]),
+                            ("1_Pooling/config.json", {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True})):
+            with open(os.path.join(folder, name), "w") as f:
+                json.dump(value, f)
+        run("runnel-convert", folder, "-o", self.path("m.rnl"))
+        ids = [2, 4, 5, 7, 8, 9, 4, 6, 10, 3]  # [CLS] a cat ##s sits on a mat . [SEP]
+        write_ids(self.path("ids.safetensors"), ids)
+        run("runnel", "eval", self.path("m.rnl"), "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), "--backend", BACKEND)
+        shape, values = read_safetensors(self.path("out.safetensors"))["last_hidden_state"]
+        want = normalised(pooled([list(values[i * 24:(i + 1) * 24]) for i in range(shape[0])], "mean"))
+        self.close(self.embed(self.path("m.rnl"), [{"text": "A cats sits on a mat."}])[0], want)
+        got = json.loads(run("runnel", "embed", self.path("m.rnl"), "-p", "a CATS sits on a mat.", "--backend", BACKEND).stdout)
+        self.close(got, want)
+
     def test_hidden_states(self):
         for name in (*LANGUAGE_MODELS, ENCODER):
             want = [v for row in rows_of(name) for v in row]

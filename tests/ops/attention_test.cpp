@@ -146,6 +146,26 @@ TEST(Attention, SoftcapBiasAndSinks) {
   }
 }
 
+// One row of a bias stands for all queries, with states and without.
+TEST(Attention, BiasOfOneRow) {
+  for (const int64_t bias_heads : {1, 4}) {
+    Case t = stateless({4, 2, 32, 32}, 70, false, 30);
+    t.in.resize(7);
+    t.in[6] = Array::random({bias_heads, 1, 70}, 10, 2.0f);
+    t.in[6].data<float>()[3] = -INFINITY;
+    compare_all(t, 1e-5);
+    Case many = t;
+    many.in[6] = Array(DType::kF32, {bias_heads, 70, 70});
+    for (int64_t h = 0; h < bias_heads; ++h)
+      for (int64_t row = 0; row < 70; ++row)
+        std::memcpy(many.in[6].data<float>() + (h * 70 + row) * 70, t.in[6].data<float>() + h * 70, 70 * 4);
+    for_each_kernel(t, [&](const Kernel& kernel, const std::string&) {
+      const Ran one = run_kernel(t, kernel, nullptr), all = run_kernel(many, kernel, nullptr);
+      EXPECT_EQ(0, std::memcmp(one.out[0].data<float>(), all.out[0].data<float>(), one.out[0].bytes())) << kernel.name;
+    });
+  }
+}
+
 TEST(Attention, BiasOfMinusInfinityMasks) {
   Case t = stateless({1, 1, 16, 16}, 20, false, 0);
   t.in.resize(7);
@@ -489,6 +509,7 @@ TEST(Attention, RefusesWrongShapesByName) {
   refused([](Case& t) { t.in[3] = key_state(DType::kF16, 2, 128, 16); }, "k_state is");
   refused([](Case& t) { t.in[5] = Array::random({2}, 1); }, "sinks");
   refused([](Case& t) { t.in.resize(8), t.in[6] = Array::random({3, 20, 20}, 1); }, "bias");
+  refused([](Case& t) { t.in.resize(8), t.in[6] = Array::random({1, 2, 20}, 1); }, "bias");
   refused([](Case& t) { t.in.resize(8), t.in[7] = Array::i32({2}, {0, 20}); }, "segments");
   refused([](Case& t) { t.out[0] = Array(DType::kF32, {20, 63}); }, "y is");
   refused([](Case& t) { params_of<AttentionParams>(&t.params)->causal = false; }, "causal");

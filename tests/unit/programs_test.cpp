@@ -216,6 +216,60 @@ TEST_F(OptionalInputs, AForkAndASavedStateKnowWhichInputsWereThere) {
   }
 }
 
+// y = x + number: a filled input in the place of a number for each token.
+ModelBuilder filled_model(format::DType dtype = format::DType::f32) {
+  ModelBuilder b;
+  b.root.features = {"filled_inputs"};
+  b.add_input("x", {"T"});
+  b.add_input("number", {"T"}, dtype);
+  b.program().inputs[1]->filled = true;
+  b.program().inputs[1]->fill = -3;
+  b.add_value("y", {"T"});
+  b.add_op("binary", {"x", "number"}, {"y"}).attrs.Set(format::BinaryAttrsT{});
+  b.program().outputs = {"y"};
+  return b;
+}
+
+TEST(FilledInput, ACallThatLeavesItOutHasItsNumber) {
+  AlignedBytes bytes(filled_model().build());
+  auto model = Model::open_memory(bytes.data(), bytes.size());
+  ASSERT_TRUE(model.is_ok()) << model.take_status().message();
+  PlanOptions options = plan_options();
+  options.chunk = 4;
+  auto s = Session::create(*model.value(), nullptr, options, nullptr, nullptr);
+  ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+  float x[9], number[9], y[9];
+  for (int i = 0; i < 9; ++i) x[i] = float(i), number[i] = float(10 * i);
+  const IoTensor in[2] = {{"x", DType::kF32, 1, {9}, x, sizeof x},
+                          {"number", DType::kF32, 1, {9}, number, sizeof number}};
+  for (const size_t given : {size_t(1), size_t(2), size_t(1)}) {
+    IoTensor out{"y", DType::kF32, 0, {}, y, sizeof y};
+    ASSERT_TRUE(s.value()->run_into(nullptr, in, given, &out, 1).is_ok());
+    for (int i = 0; i < 9; ++i) EXPECT_EQ(y[i], given == 1 ? float(i - 3) : float(11 * i)) << i;
+  }
+}
+
+TEST(FilledInput, WhatItMayNotBeIsRefusedByName) {
+  const auto with = [](auto change) {
+    ModelBuilder b = filled_model();
+    change(b);
+    return refusal_of(b);
+  };
+  EXPECT_EQ(with([](ModelBuilder&) {}), "");
+  EXPECT_NE(with([](ModelBuilder& b) {
+              b.root.features.clear();
+            }).find("input \"number\" is filled, but the model does not require the feature \"filled_inputs\""),
+            std::string::npos);
+  EXPECT_NE(with([](ModelBuilder& b) {
+              b.program().inputs[1]->shape = {"T", "1"};
+            }).find("value \"number\" has role filled but is no vector"),
+            std::string::npos);
+  for (const auto& change : {+[](ModelBuilder& b) { b.program().inputs[1]->role = format::Role::positions; },
+                             +[](ModelBuilder& b) { b.program().inputs[1]->optional = true; },
+                             +[](ModelBuilder& b) { b.program().values[0]->filled = true; }})
+    EXPECT_NE(with(change).find("is filled but no input without a role"), std::string::npos) << with(change);
+}
+
 TEST(OptionalInput, WhatNeedsItIsRefusedByName) {
   const auto with = [](auto change) {
     ModelBuilder b = optional_model();

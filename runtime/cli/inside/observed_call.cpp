@@ -49,7 +49,7 @@ ObservedCall::ObservedCall(const Options& o, const std::vector<NamedTensor>& ten
     const ValueInfo& v = program_->values[i];
     const bool is_given =
         std::any_of(given_.begin(), given_.end(), [&](const NamedTensor& t) { return t.name == v.name; });
-    if (!is_given && !program_->is_optional(i) && (v.role == format::Role::none || v.role == format::Role::tokens))
+    if (!is_given && !program_->is_optional(i) && !v.is_filled_in())
       throw Failure(std::string("input \"") + v.name + "\" is missing");
   }
   for (const NamedTensor& t : given_) tensors_.push_back(to_tensor(t));

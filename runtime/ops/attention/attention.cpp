@@ -134,7 +134,7 @@ Status check_attention(const OpCall& c) {
     const TensorView& s = c.in[kBias];
     RNL_TRY(check_dense("attention", "bias", s));
     RNL_CHECK_ARG(s.dtype == DType::kF32 && s.rank == 3 && (s.dims[0] == 1 || s.dims[0] == heads) &&
-                      s.dims[1] == tokens && (states || s.dims[2] == keys),
+                      (s.dims[1] == 1 || s.dims[1] == tokens) && (states || s.dims[2] == keys),
                   "attention: bias is %s but q is %s", describe(s, a, sizeof a), describe(q, b, sizeof b));
   }
   if (has_input(c, kSegments)) {
@@ -322,7 +322,7 @@ __attribute__((noinline)) void attend(const OpCall& c, const KeyFilter* filter, 
     if (a.softcap > 0) s = a.softcap * std::tanh(s / a.softcap);
     if (has_input(c, kBias)) {
       const TensorView& b = c.in[kBias];
-      const int64_t row = (b.dims[0] == 1 ? 0 : h) * b.dims[1] + t;
+      const int64_t row = (b.dims[0] == 1 ? 0 : h) * b.dims[1] + (b.dims[1] == 1 ? 0 : t);
       s += double(static_cast<const float*>(b.data)[row * b.dims[2] + (has_input(c, kKeyState) ? j : begin + j)]);
     }
     return s;

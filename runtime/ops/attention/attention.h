@@ -12,9 +12,9 @@
 //          k_state  [kv_heads, slots / 16, key, 16] f32, f16 or q8 (format/states.h), optional together with v_state
 //          v_state  [kv_heads, slots, value], the type of k_state
 //          sinks    [heads] f32, optional: a learned logit that joins the denominator
-//          bias     [1 | heads, tokens, keys] f32, optional; -infinity masks. Without states keys = tokens; with states
-//                   key j is the
-//                   stream's position j and keys must reach position + tokens; not together with a stride
+//          bias     [1 | heads, 1 | tokens, keys] f32, optional; -infinity masks. One row stands for all queries.
+//                   Without states keys = tokens; with states key j is the stream's position j and keys must reach
+//                   position + tokens; not together with a stride
 //          segments [n + 1] i32, optional, without states only: bounds of independent sequences, 0 .. tokens, not
 //          decreasing
 //          rows     [tokens] i32, each >= 0, optional, only where k and v are absent: which tokens of the call the

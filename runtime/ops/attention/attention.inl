@@ -210,7 +210,11 @@ void run_attention(const OpCall& c, const Seen& seen) {
   j.bias = input<float>(c, kBias);
   j.bounds = input<int32_t>(c, kSegments);
   j.call_tokens = input<int32_t>(c, kQueryTokens);
-  if (j.bias) j.bias_heads = c.in[kBias].dims[0], j.bias_keys = c.in[kBias].dims[2];
+  if (j.bias) {
+    const TensorView& b = c.in[kBias];
+    j.bias_head = b.dims[0] == 1 ? 0 : b.dims[1] * b.dims[2];
+    j.bias_token = b.dims[1] == 1 ? 0 : b.dims[2];
+  }
   j.y = output<float>(c, 0);
   j.heads = c.in[kQ].dims[1];
   j.group = j.heads / j.kv.kv_heads;

@@ -50,7 +50,7 @@ struct Job {
   const int32_t* call_tokens;  // which token of the call a query is; null: the one of its index
   const int64_t* first_item;   // [sequences + 1], items of one kv head before each sequence
   int64_t sequences, items_per_head;
-  int64_t tokens, keys, heads, group, value_padded, bias_heads, bias_keys, position, window, stride;
+  int64_t tokens, keys, heads, group, value_padded, bias_head, bias_token, position, window, stride;
   float scale, softcap;
   bool causal, states;
   float* workers;  // worker_floats each

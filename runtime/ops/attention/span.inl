@@ -80,7 +80,7 @@ void softmax_row(const Job<Seen>& j, Work& w, int r, int64_t base) {
   if (j.bias) {
     const int64_t row = w.item.first + r, head = w.item.head * j.group + row % j.group,
                   token = w.item.begin + row / j.group;
-    bias = j.bias + ((j.bias_heads == 1 ? 0 : head) * j.tokens + token) * j.bias_keys + w.item.begin + base;
+    bias = j.bias + head * j.bias_head + token * j.bias_token + w.item.begin + base;
   }
   f32x16 top = splat(-inf);
   for (int x = lo & ~15; x < hi; x += 16) {

@@ -84,8 +84,11 @@ AttentionPush record_attention(Recorder& r, const OpCall& c) {
   }
   push.q = r.input(c, 0), push.k = r.input(c, kK), push.v = r.input(c, kV), push.sinks = r.input(c, kSinks),
   push.bias = r.input(c, kBias);
-  if (push.bias != kAbsent)
-    push.bias_heads = uint32_t(c.in[kBias].dims[0]), push.bias_keys = uint32_t(c.in[kBias].dims[2]);
+  if (push.bias != kAbsent) {
+    const TensorView& b = c.in[kBias];
+    push.bias_head = b.dims[0] == 1 ? 0 : uint32_t(b.dims[1] * b.dims[2]);
+    push.bias_token = b.dims[1] == 1 ? 0 : uint32_t(b.dims[2]);
+  }
   push.bounds = r.input(c, kSegments), push.segments = segments_of(c, kSegments);
   push.rows = r.input(c, kRows);
   push.y = r.output(c, 0), push.lse = r.output(c, 1);

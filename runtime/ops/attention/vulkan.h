@@ -8,7 +8,7 @@ namespace runnel::vulkan {
 
 struct AttentionPush {
   uint32_t tokens, heads, kv_heads, value, keys, slots, window, stride;
-  uint32_t q, k, v, k_state, v_state, sinks, bias, bias_heads, bias_keys, bounds, segments, rows, y, lse;
+  uint32_t q, k, v, k_state, v_state, sinks, bias, bias_head, bias_token, bounds, segments, rows, y, lse;
   float scale, softcap;
 };
 

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Converts encoders of random shapes and options that transformers saves, and compares all outputs: more than the kept goldens can show.
+
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_encoders.py build/release/bin [--rounds 3] [--seed 1] [--backend vulkan] [name ...]
+
+Packages and names are those of make_tiny_encoders.py, whose configurations are changed at random; every task of a family once a round. Prints one
+line a family and round; ends with 1 when an output is further from the float64 run than 1e-4 of its largest value (or ten times float32's own
+distance).
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import torch
+import transformers
+from make_tiny_encoders import FAMILIES, calls, compute, make
+from safetensors.torch import load_file, save_file
+
+SIZES = ({"hidden_size": 24, "num_attention_heads": 2}, {"hidden_size": 36, "num_attention_heads": 3}, {"hidden_size": 64, "num_attention_heads": 4}, {"hidden_size": 40, "num_attention_heads": 1})
+COMMON = {"vocab_size": (67, 131, 96), "intermediate_size": (28, 40, 96), "num_hidden_layers": (1, 2, 3), "max_position_embeddings": (48, 72), "type_vocab_size": (1, 2, 4),
+          "layer_norm_eps": (1e-12, 1e-5)}
+OPTIONS = {
+    "bert": {"hidden_act": ("gelu", "relu", "gelu_new", "silu")},
+    "electra": {"embedding_size": (16, 36, 24), "hidden_act": ("gelu", "relu")},
+    "albert": {"embedding_size": (16, 48), "num_hidden_layers": (2, 4), "num_hidden_groups": (1, 2), "hidden_act": ("gelu_new", "gelu")},
+    "distilbert": {"activation": ("gelu", "relu"), "type_vocab_size": (None,), "layer_norm_eps": (None,)},
+    "rembert": {"input_embedding_size": (16, 40), "output_embedding_size": (20, 64)},
+    "modernbert": {"num_hidden_layers": (2, 5), "local_attention": (4, 10), "attention_bias": (True, False), "mlp_bias": (True, False), "norm_bias": (True, False),
+                   "decoder_bias": (True, False), "classifier_bias": (True, False), "classifier_pooling": ("cls", "mean"), "classifier_activation": ("gelu", "silu"),
+                   "tie_word_embeddings": (True, False), "norm_eps": (1e-5, 1e-6), "layer_norm_eps": (None,), "type_vocab_size": (None,), "layer_types": (None,)},
+    "mpnet": {"hidden_act": ("gelu", "relu"), "type_vocab_size": (None,), "max_position_embeddings": (48, 300)},
+    "nystromformer": {"segment_means_seq_len": (40, 48), "num_landmarks": (2, 8, 4), "conv_kernel_size": (3, 9), "hidden_act": ("gelu_new", "gelu")},
+    "longformer": {"attention_window": (4, 6, 16), "layer_norm_eps": (1e-5,)},
+    "big_bird": {"attention_type": ("original_full", "block_sparse"), "block_size": (16,), "num_random_blocks": (1, 3), "rescale_embeddings": (True, False),
+                 "use_bias": (True, False), "hidden_act": ("gelu_new", "relu")},
+    "fnet": {"hidden_act": ("gelu_new", "gelu"), "layer_norm_eps": (1e-12,)},
+    "gte": {"type_vocab_size": (0, 1, 2)},
+    "nomic_bert": {"hidden_act": ("silu", "gelu")},
+    "eurobert": {"num_key_value_heads": (1,), "classifier_pooling": ("bos", "mean", "late"), "attention_bias": (True, False), "mlp_bias": (True, False),
+                 "tie_word_embeddings": (True, False), "layer_norm_eps": (None,), "type_vocab_size": (None,)},
+}
+
+
+def options_of(rng, family):
+    o = dict(rng.choice(SIZES))
+    for key, values in {**COMMON, **OPTIONS.get(family, {})}.items():
+        o[key] = rng.choice(values)
+    if family == "distilbert":
+        o.update(dim=o["hidden_size"], n_heads=o["num_attention_heads"], hidden_dim=o["intermediate_size"], n_layers=o["num_hidden_layers"])
+        for key in ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers"):
+            o[key] = None
+    return o
+
+
+def check(binaries, family, task, options, tokens, seed, backend, scratch):
+    generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
+    model = make(family, task, options, generator)
+    given = calls(model, tokens, generator, rng)
+    folder = os.path.join(scratch, "model")
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    wanted, difference = compute(model, given)
+    file, out, into = (os.path.join(scratch, name) for name in ("m.rnl", "out.safetensors", "in.safetensors"))
+    done = subprocess.run([f"{binaries}/runnel-convert", folder, "-o", file, "--weights", "f32"], capture_output=True, text=True)
+    if done.returncode:
+        return f"{task}: {done.stderr.strip()}"
+    worst = 0.0
+    for call, inputs in given.items():
+        save_file(inputs, into)
+        names = [k.split(".", 1)[1] for k in wanted if k.startswith(call + ".")]
+        if task != "base":
+            names = [n for n in names if n not in ("last_hidden_state", "pooler_output")]
+        done = subprocess.run([f"{binaries}/runnel", "eval", file, "--in", into, "--out", out, *(x for n in names for x in ("--output", n)), "--backend", backend],
+                              capture_output=True, text=True)
+        if done.returncode:
+            return f"{task} {call}: {done.stderr.strip()}"
+        got = load_file(out)
+        for name in names:
+            want = wanted[f"{call}.{name}"]
+            if got[name].shape != want.shape:
+                return f"{task} {call}: {name} is {tuple(got[name].shape)}, wanted {tuple(want.shape)}"
+            error = float((got[name].double() - want).abs().max() / want.abs().max())
+            if not error <= max(1e-4, 10 * difference):
+                return f"{task} {call}: {name} is off by {error:.1e} (float32 by {difference:.1e})"
+            worst = max(worst, error)
+    return worst
+
+
+def main():
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    p = argparse.ArgumentParser()
+    p.add_argument("binaries")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--backend", default="cpu")
+    p.add_argument("names", nargs="*")
+    o = p.parse_intermixed_args()
+    failed = False
+    with tempfile.TemporaryDirectory() as scratch:
+        for family in o.names or FAMILIES:
+            for r in range(o.rounds):
+                rng = random.Random(f"{family} {o.seed} {r}")
+                options, tokens, worst = options_of(rng, family), rng.choice((1, 2, 7, 19, 30, 40)), 0.0
+                for task in FAMILIES[family][2]:
+                    got = check(o.binaries, family, task, options, tokens, rng.randrange(1 << 30), o.backend, scratch)
+                    if isinstance(got, str):
+                        print(f"{family} {options} {tokens} tokens: {got}", flush=True)
+                        failed = True
+                    else:
+                        worst = max(worst, got)
+                print(f"{family} round {r}, {tokens} tokens: largest difference {worst:.1e}", flush=True)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
