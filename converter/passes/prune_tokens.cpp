@@ -30,7 +30,10 @@ struct Place {
 class Merger {
  public:
   Merger(const MethodOptions& options, ModelBuilder& builder, format::ProgramT& program)
-      : o_(options), merge_(options.whole("r", 1, 65536)), keep_(options.whole("keep", 0, 65536)), b_(builder),
+      : o_(options),
+        merge_(options.whole("r", 1, 65536)),
+        keep_(options.whole("keep", 0, 65536)),
+        b_(builder),
         program_(program) {}
 
   // Attentions behind which tokens are merged.
@@ -81,7 +84,8 @@ class Merger {
       if (!places.empty() && i <= places.back().cut) continue;  // beside another one: the tokens are merged once
       const std::string tokens = value_of(program_, op.inputs[0]).shape[0];
       if (!tokens_.empty() && tokens != tokens_) refuse(op, "has other tokens than those before");
-      if (op.attrs.AsAttentionAttrs()->window > 0) refuse(op, "sees a window of positions, which merged tokens have not");
+      if (op.attrs.AsAttentionAttrs()->window > 0)
+        refuse(op, "sees a window of positions, which merged tokens have not");
       tokens_ = tokens;
       Place place{i, i};
       while (place.cut < ops.size() && !is_cut(place.cut)) ++place.cut;
@@ -109,9 +113,8 @@ class Merger {
   }
 
   bool has_tokens(const format::ValueT& v) const {
-    return std::any_of(v.shape.begin(), v.shape.end(), [&](const std::string& size) {
-      return replaced(size, "") != size;
-    });
+    return std::any_of(v.shape.begin(), v.shape.end(),
+                       [&](const std::string& size) { return replaced(size, "") != size; });
   }
   // Whether a value comes from the mask and constants alone, one number for each token.
   bool is_of_mask(const std::string& name) const {
@@ -284,12 +287,12 @@ class Merger {
   ModelBuilder& b_;
   format::ProgramT& program_;
   std::map<std::string, size_t> last_use_, maker_;
-  std::vector<Names> made_by_;    // inputs of each operator
-  std::string tokens_;            // the symbol that counts tokens
+  std::vector<Names> made_by_;  // inputs of each operator
+  std::string tokens_;          // the symbol that counts tokens
 
   size_t merges_ = 0, names_ = 0;
-  std::string count_;                         // tokens behind the last merge
-  std::string size_, map_, bias_;             // how many each stands for; where the text's went; what scores get for it
+  std::string count_;              // tokens behind the last merge
+  std::string size_, map_, bias_;  // how many each stands for; where the text's went; what scores get for it
   std::string features_, mask_;
   std::map<std::string, std::string> now_;  // what stands for a value behind a merge
   std::set<std::string> shrunk_;            // values with a row for each merged token

@@ -8,9 +8,9 @@ namespace runnel::convert {
 // What --prune takes, for --help.
 std::string prune_methods();
 
-// METHOD[:name=value,...]. Behind each attention of a program whose tokens all see each other, tokens that are alike are
-// merged; attention weighs a merged token by the tokens that it stands for, and behind the last layer every token gets
-// back what its group has become. What was changed, in words for a person. Throws Error for an unknown method or
+// METHOD[:name=value,...]. Behind each attention of a program whose tokens all see each other, tokens that are alike
+// are merged; attention weighs a merged token by the tokens that it stands for, and behind the last layer every token
+// gets back what its group has become. What was changed, in words for a person. Throws Error for an unknown method or
 // option, and where it does not apply.
 std::string prune_tokens(const std::string& method, ModelBuilder& builder);
 

@@ -1,4 +1,5 @@
-// Encoders on tiny random checkpoints whose outputs were computed by transformers (tests/goldens/make_tiny_encoders.py).
+// Encoders on tiny random checkpoints whose outputs were computed by transformers
+// (tests/goldens/make_tiny_encoders.py).
 #include <map>
 
 #include "changed_checkpoint.h"
@@ -21,7 +22,8 @@ Outputs run_call(const Model& model, Checkpoint& calls, const std::string& prefi
     if (calls.has(prefix + name)) values.push_back(integers_of(calls, prefix + name)), given.push_back(name);
   std::vector<IoTensor> in;
   for (size_t i = 0; i < given.size(); ++i)
-    in.push_back({given[i].c_str(), DType::kI32, 1, {int64_t(values[i].size())}, values[i].data(), values[i].size() * 4});
+    in.push_back(
+        {given[i].c_str(), DType::kI32, 1, {int64_t(values[i].size())}, values[i].data(), values[i].size() * 4});
   const ProgramInfo& program = model.programs()[0];
   struct Sink {
     const ProgramInfo* program;
@@ -80,9 +82,9 @@ std::string name_of_case(const testing::TestParamInfo<const char*>& info) {
 
 INSTANTIATE_TEST_SUITE_P(All, TinyEncoders,
                          testing::Values("bert", "roberta", "electra", "distilbert", "albert", "rembert", "nomic_bert",
-                                         "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer", "big_bird",
-                                         "nystromformer", "bert/model-f32.gguf", "modernbert/model-f32.gguf",
-                                         "nomic_bert/model-f32.gguf"),
+                                         "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer",
+                                         "big_bird", "nystromformer", "bert/model-f32.gguf",
+                                         "modernbert/model-f32.gguf", "nomic_bert/model-f32.gguf"),
                          name_of_case);
 
 // What masks and types change, so that the cases above show something: an absent input is the one of its default.
@@ -104,6 +106,29 @@ TEST(Encoders, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint decoder("encoders/bert");
   decoder.config["is_decoder"] = true;
   expect_contains(decoder.convert_error(), "is_decoder");
+}
+
+// What BERT gives when alike tokens are merged behind each attention (tests/goldens/make_pruned_encoders.py).
+TEST(PrunedEncoders, C6_AlikeTokensAreMergedAsTheFormulaHasIt) {
+  const fs::path folder = kGoldens / "encoders" / "bert";
+  Checkpoint calls = load_safetensors(folder / "calls.safetensors"),
+             tome = load_safetensors(folder / "tome.safetensors");
+  TemporaryFolder tmp;
+  ConvertOptions options;
+  options.input = folder, options.output = tmp / "m.rnl";
+  options.weights = Weights::kF32, options.prune = "tome:r=3";
+  convert(options);
+  const auto model = open_model(tmp / "m.rnl");
+  for (const std::string prefix : {"plain.", "full.", "masked."}) {
+    Checkpoint& inputs = prefix == "masked." ? tome : calls;
+    const Outputs got = run_call(*model, inputs, prefix, {"last_hidden_state", "pooler_output"});
+    for (const auto& [name, values] : got) {
+      const std::vector<float> wanted = values_of(tome, prefix + name);
+      EXPECT_LE(largest_difference(values, wanted), 1e-4f * largest(wanted)) << prefix << name;
+      if (!calls.has(prefix + name)) continue;
+      EXPECT_GT(largest_difference(wanted, values_of(calls, prefix + name)), 1e-2f * largest(wanted)) << "none merged";
+    }
+  }
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes tests/goldens/encoders/bert/tome.safetensors: what the tiny BERT of make_tiny_encoders.py gives when tokens that are alike are merged behind each attention
 (ToMe, Bolya et al. 2023: bipartite soft matching by the keys' mean over heads, means weighted by size, attention weighted by size), in float64 by the paper's formulas
-around transformers' modules (5.23.0, torch 2.15.0, safetensors 0.8.0). Two calls as in calls.safetensors there: `plain.*` and `full.*`, whose attention_mask makes
-tokens of size 0.
+around transformers' modules (5.23.0, torch 2.15.0, safetensors 0.8.0). Two calls as in calls.safetensors there, `plain.*` and `full.*`, and `masked.*`: its inputs, with an
+attention_mask that makes tokens of size 0, stand beside its outputs.
 
   OMP_NUM_THREADS=1 python3 tests/goldens/make_pruned_encoders.py
 """
@@ -69,7 +69,10 @@ def main():
     model = transformers.AutoModel.from_pretrained(FOLDER, attn_implementation="eager").eval().double()
     given = load_file(os.path.join(FOLDER, "calls.safetensors"))
     tensors = {}
-    for call in ("plain", "full"):
+    masked = {"masked.ids": given["plain.ids"], "masked.attention_mask": (torch.arange(len(given["plain.ids"])) < 13).to(torch.int32)}
+    given.update(masked)
+    tensors.update(masked)
+    for call in ("plain", "full", "masked"):
         ids = given[f"{call}.ids"]
         types = given.get(f"{call}.token_type_ids", torch.zeros_like(ids))
         mask = given.get(f"{call}.attention_mask", torch.ones_like(ids))

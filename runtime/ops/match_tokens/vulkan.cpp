@@ -33,10 +33,9 @@ void record(Recorder& r, const OpCall& c) {
   const uint32_t first = uint32_t((uint64_t(p.keep) + 1) / 2 * 2), matches = r.scratch(),
                  chosen = matches + uint32_t(match_words(tokens));
   if (merged > 0) {
-    r.groups(
-        shader_match_tokens__best, {},
-        BestPush{tokens, last_axis(c.in[0]), first, p.keep / 2 * 2 + 1, r.input(c, 0), r.input(c, 1), matches},
-        (tokens - first + 1) / 2);
+    r.groups(shader_match_tokens__best, {},
+             BestPush{tokens, last_axis(c.in[0]), first, p.keep / 2 * 2 + 1, r.input(c, 0), r.input(c, 1), matches},
+             (tokens - first + 1) / 2);
     r.barrier();
   }
   const GroupPush push{tokens, merged > 0 ? first : tokens, merged, r.output(c, 0), matches, chosen};

@@ -28,9 +28,9 @@ Status check(const OpCall& c) {
                   "merge_tokens: weight is %s for x of %s", describe(c.in[kWeight], a, sizeof a),
                   describe(x, b, sizeof b));
   }
-  RNL_CHECK_ARG(
-      !wants_total(c) || (c.out[1].dtype == DType::kF32 && c.out[1].rank == 1 && c.out[1].dims[0] == y.dims[0]),
-      "merge_tokens: total is %s for y of %s", describe(c.out[1], a, sizeof a), describe(y, b, sizeof b));
+  RNL_CHECK_ARG(!wants_total(c) ||
+                    (c.out[1].dtype == DType::kF32 && c.out[1].rank == 1 && c.out[1].dims[0] == y.dims[0]),
+                "merge_tokens: total is %s for y of %s", describe(c.out[1], a, sizeof a), describe(y, b, sizeof b));
   return Status::ok();
 }
 

@@ -1,8 +1,8 @@
 // merge_tokens: the weighted mean of the rows of each group.
 //   total[g] = sum over the tokens t with groups[t] = g of weight[t]
 //   y[g, ...] = sum over the same of weight[t] * x[t, ...] / total[g]
-// A group whose total is 0, or to which no token belongs, gives 0. Sizes of merged tokens are weights of the next merge:
-// total says what they have become.
+// A group whose total is 0, or to which no token belongs, gives 0. Sizes of merged tokens are weights of the next
+// merge: total says what they have become.
 //
 // inputs   x       [tokens, ...] f32
 //          groups  [tokens] i32, each in [0, rows), checked before each run
