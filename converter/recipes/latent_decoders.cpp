@@ -5,6 +5,7 @@
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
+#include "converter/recipes/routed.h"
 
 namespace runnel::convert {
 namespace {
@@ -44,23 +45,8 @@ void build_deepseek(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = read_latent_basics(c, false, d);
   d.latent->is_interleaved = f.boolean("rope_interleave", true);
-  f.expect("scoring_func", "sigmoid");
-  f.expect("topk_method", "noaux_tc");
   f.expect("moe_layer_freq", 1);
-  Experts& e = d.experts;
-  e.count = f.integer(f.has("n_routed_experts") ? "n_routed_experts" : "num_local_experts", 1, 65536);
-  e.chosen = f.integer("num_experts_per_tok", 1, e.count);
-  e.width = f.integer("moe_intermediate_size");
-  e.choice_bias = "gate.e_score_correction_bias";
-  e.activation = d.ffn.activation;
-  read_sigmoid_route(f, e.route);
-  e.route.groups = uint32_t(f.integer("n_group", 1, 65536, 1));
-  e.route.top_groups = uint32_t(f.integer("topk_group", 1, 65536, 1));
-  d.shared = d.ffn;
-  d.shared.prefix = "mlp.shared_experts.";
-  d.shared.width = e.width * f.integer("n_shared_experts", 0, 65536, 1);
-  const int64_t dense = f.integer("first_k_dense_replace", 0, 4096, 3);
-  for (size_t i = 0; i < d.layers.size(); ++i) d.layers[i].has_experts = int64_t(i) >= dense;
+  read_sigmoid_experts(f, 3, d);
   build_decoder(c, d, b);
 }
 

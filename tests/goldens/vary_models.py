@@ -31,7 +31,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from make_tiny_models import ATTENTION, COMMON, DECODERS, LATENT, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
+from make_tiny_models import ATTENTION, COMMON, DECODERS, EXPERTS, LATENT, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
 
 BOTH = (True, False)
 PLAIN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}
@@ -51,11 +51,25 @@ MORE = {
     "granite_swa": ("granite_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}),
     "granite_moe_swa": ("granitemoe_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hyperclovax": ("hyperclovax", PLAIN), "cwm": ("cwm", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}), "jais2": ("jais2", PLAIN), "nanochat": ("nanochat", PLAIN),
+    "diffllama": ("diffllama", PLAIN), "gpt_neo": ("gpt_neo", {"hidden_size": 36, "num_heads": 3, "num_layers": 4, "max_position_embeddings": 64, "attention_types": [[["global", "local"], 2]],
+        "window_size": WINDOW}),
+    "llama4": ("llama4_text", {**PLAIN, "head_dim": 12, "intermediate_size": 20, "intermediate_size_mlp": 36, "num_hidden_layers": 4, "num_local_experts": 4, "attention_chunk_size": WINDOW,
+        "floor_scale": 5}),
+    **{name: (name, {**PLAIN, **EXPERTS, "head_dim": 12, "num_hidden_layers": 5, "sliding_window": WINDOW}) for name in ("exaone_moe", "afmoe", "mellum", "laguna", "flint")},
+    "mimo_v2_flash": ("mimo_v2_flash", {**PLAIN, "head_dim": 12, "v_head_dim": 8, "num_hidden_layers": 5, "sliding_window": WINDOW, "n_routed_experts": 6, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 20}),
+    **{name: (name, {**PLAIN, **EXPERTS, "n_routed_experts": 6, "head_dim": 12, "num_hidden_layers": 3}) for name in ("dots1", "glm4_moe", "solar_open", "hy_v3")},
+    "minimax_m2": ("minimax_m2", {**PLAIN, "head_dim": 12, "num_local_experts": 6, "num_experts_per_tok": 2}),
+    "ernie4_5_moe": ("ernie4_5_moe", {**PLAIN, "num_hidden_layers": 3, "moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 20}),
+    "hunyuan_moe": ("hunyuan_v1_moe", {**PLAIN, "num_experts": 4}), "flex_olmo": ("flex_olmo", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}),
+    "cohere2_moe": ("cohere2_moe", {**PLAIN, "head_dim": 12, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2, "prefix_dense_intermediate_size": 28}),
     "youtu": ("youtu", {**PLAIN, **LATENT}), "minicpm3": ("minicpm3", {**PLAIN, **LATENT}), "deepseek": ("deepseek_v3", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8,
         "moe_intermediate_size": 20}),
 }
 GRANITE = {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)}
 LATENTS = {"attention_bias": BOTH, "q_lora_rank": (None, 10, 17), "kv_lora_rank": (8, 12, 33), "qk_nope_head_dim": (4, 12, 16), "qk_rope_head_dim": (4, 8), "v_head_dim": (8, 12, 20)}
+SIGMOID = {"n_group": (1, 2, 3), "topk_group": (1,), "norm_topk_prob": BOTH, "routed_scaling_factor": (1.0, 2.5), "first_k_dense_replace": (0, 1, 2)}
+TYPES = (None, ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"])
 BASES = (None, [0, 5000.0, 9000.0, 5000.0, 0])
 # name -> option -> values to choose from.
 OPTIONS = {
@@ -131,6 +145,27 @@ OPTIONS = {
     "hyperclovax": {**GRANITE, "attention_multiplier": (None, 0.3), "mlp_bias": BOTH, "use_post_norm": BOTH},
     "cwm": {"layer_types": (None, ["sliding_attention", "full_attention", "full_attention", "sliding_attention", "sliding_attention"])},
     "jais2": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "diffllama": {"attention_bias": BOTH},
+    "gpt_neo": {"intermediate_size": (None, 50), "attention_types": ([[["global", "local"], 2]], [[["local"], 3], [["global"], 1]])},
+    "llama4": {"attention_bias": BOTH, "num_experts_per_tok": (1, 2), "interleave_moe_layer_step": (1, 2), "no_rope_layer_interval": (2, 4), "use_qk_norm": BOTH, "attn_temperature_tuning": BOTH,
+               "attention_chunk_size": (5, WINDOW, 16), "attn_scale": (0.1, 0.4)},
+    "exaone_moe": {**SIGMOID, "num_shared_experts": (1, 2), "sliding_window_pattern": (2, 4)},
+    "afmoe": {"attention_bias": BOTH, "num_dense_layers": (0, 1, 2), "num_shared_experts": (1, 2), "route_scale": (1.0, 2.5), "global_attn_every_n_layers": (2, 4), "mup_enabled": BOTH},
+    "mimo_v2_flash": {**SIGMOID, "attention_bias": BOTH, "v_head_dim": (8, 12, 20), "attention_value_scale": (None, 0.707), "layer_types": TYPES, "n_group": (1, 2, 3)},
+    "laguna": {"attention_bias": BOTH, "gating": (True, "per-head", "per-element"), "moe_routed_scaling_factor": (1.0, 2.5), "moe_router_logit_softcapping": (0.0, 2.0), "layer_types": TYPES,
+               "mlp_layer_types": (None, ["sparse", "dense", "sparse", "sparse", "dense"]), "shared_expert_intermediate_size": (12, 20)},
+    "mellum": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "layer_types": TYPES, "mlp_layer_types": (None, ["sparse", "dense", "sparse", "sparse", "dense"])},
+    "flint": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "layer_types": TYPES, "mlp_only_layers": (None, [], [1]), "decoder_sparse_step": (1, 2), "shared_expert_intermediate_size": (12, 20)},
+    "dots1": {**SIGMOID, "attention_bias": BOTH, "n_shared_experts": (1, 2), "sliding_window": (None, WINDOW), "max_window_layers": (0, 1, 3)},
+    "glm4_moe": {**SIGMOID, "attention_bias": BOTH, "n_shared_experts": (1, 2), "use_qk_norm": BOTH},
+    "solar_open": {**SIGMOID, "first_k_dense_replace": (0,), "attention_bias": BOTH, "n_shared_experts": (1, 2)},
+    "hy_v3": {"attention_bias": BOTH, "mlp_bias": BOTH, "num_shared_experts": (1, 2), "router_scaling_factor": (1.0, 2.5), "mlp_layer_types": (None, ["sparse", "dense", "sparse"])},
+    "minimax_m2": {},
+    "ernie4_5_moe": {"use_bias": BOTH, "moe_num_shared_experts": (0, 1, 2), "moe_layer_start_index": (0, 1), "moe_layer_end_index": (-1, 1), "moe_layer_interval": (1, 2)},
+    "hunyuan_moe": {"attention_bias": BOTH, "moe_topk": (1, 2)},
+    "flex_olmo": {"attention_bias": BOTH, "norm_topk_prob": BOTH},
+    "cohere2_moe": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "num_shared_experts": (0, 1, 2), "shared_expert_combination_strategy": ("average", "sum"), "expert_selection_fn": ("softmax", "sigmoid"),
+                    "rms_norm_eps": (None, 1e-5), "first_k_dense_replace": (0, 2), "prefix_dense_sliding_window_pattern": (1, 2), "sliding_window_pattern": (2, 4), "logit_scale": (0.1, 1.0)},
     "youtu": {**LATENTS, "rope_interleave": BOTH},
     "minicpm3": {**LATENTS, "mlp_bias": BOTH, "scale_emb": (1, 2.5), "scale_depth": (None, 0.9), "dim_model_base": (None, 16)},
     "deepseek": {**LATENTS, "rope_interleave": BOTH, "first_k_dense_replace": (0, 1, 2), "n_group": (1, 2, 4), "topk_group": (1,), "norm_topk_prob": BOTH, "routed_scaling_factor": (1.0, 2.5),
@@ -148,7 +183,9 @@ OPTIONS = {
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
-                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4", "hyperclovax", "cwm", "jais2")
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4", "hyperclovax", "cwm", "jais2",
+                 "llama4", "exaone_moe", "afmoe", "mimo_v2_flash", "laguna", "mellum", "flint",
+                 "dots1", "glm4_moe", "solar_open", "hy_v3", "minimax_m2", "cohere2_moe", "hunyuan_moe", "ernie4_5_moe")
 # What llama.cpp's converter leaves out of a family's GGUF, or has one value for.
 LOST_IN_GGUF = {
     "granite_swa": {"layer_rope_theta": None}, "granite_moe_swa": {"layer_rope_theta": None},
@@ -166,8 +203,8 @@ NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2")
 WANTED_FOR_GGUF = {"gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
-OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
-PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5)}
+OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "gpt_neo", "phi3", "mimo_v2_flash", "laguna", "mellum")
+PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5), "glm4_moe": (0.5, 1.0), "minimax_m2": (0.5, 1.0)}
 
 
 def scaling(rng, channels, kinds):
@@ -254,6 +291,14 @@ def varied(rng, name, gguf):
         o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
     if name == "gpt2":
         del o["hidden_size"]
+    if name == "diffllama":
+        o["num_key_value_heads"] *= 2
+        o["num_attention_heads"] *= 2
+        o["hidden_size"] *= 2
+    if name == "mimo_v2_flash":
+        o["num_attention_heads"] *= 2  # layers with a window have twice the heads of keys
+    if name == "laguna":
+        o["num_attention_heads_per_layer"] = rng.choice((None, [o["num_key_value_heads"] * rng.choice((1, 2, 4)) for _ in range(o["num_hidden_layers"])]))
     if name == "gpt_neox":
         o["hidden_size"] = o["num_attention_heads"] * rng.choice((8, 24))
     o.update({option: rng.choice(values) for option, values in OPTIONS[name].items()})
