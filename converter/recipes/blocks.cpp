@@ -33,6 +33,8 @@ Var part_of_heads(Net& net, const Attention& a, const Var& x, int64_t part) {
   return net.times(x, matrix, bias, {a.heads, a.head_dim});
 }
 
+int64_t value_dim(const Attention& a) { return a.value_dim ? a.value_dim : a.head_dim; }
+
 // q, k, v and, where there is one, the gate.
 std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
   const bool is_joined = !a.qkv.empty() && net.has(a.prefix + a.qkv + ".weight");
@@ -41,16 +43,17 @@ std::vector<Var> projections(Net& net, const Attention& a, const Var& x) {
       fail("%s: heads that share keys cannot stand one by one in %s", net.checkpoint().path.c_str(), a.qkv.c_str());
     return {part_of_heads(net, a, x, 0), part_of_heads(net, a, x, 1), part_of_heads(net, a, x, 2)};
   }
+  const int64_t value = value_dim(a);
   std::vector<Product> products = {{a.prefix + a.q, {a.heads, a.head_dim}}};
   if (a.shared.empty()) products.push_back({a.prefix + a.k, {a.kv_heads, a.head_dim}});
-  if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, a.head_dim}});
+  if (a.shared.empty() && !a.k_is_v) products.push_back({a.prefix + a.v, {a.kv_heads, value}});
   if (is_joined) {
     const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
     for (size_t i = 0; i < 3; ++i)
       products[i].source = a.prefix + a.qkv, products[i].first = i == 0 ? 0 : q + int64_t(i - 1) * kv,
       products[i].rows_in_all = q + 2 * kv;
   }
-  if (!a.gate.empty()) products.push_back({a.prefix + a.gate, {a.gate_is_per_head ? a.heads : a.heads * a.head_dim}});
+  if (!a.gate.empty()) products.push_back({a.prefix + a.gate, {a.gate_is_per_head ? a.heads : a.heads * value}});
   return net.linears(x, products);
 }
 
@@ -74,7 +77,8 @@ Var attention(Net& net, const Attention& a, const Var& x) {
     return a.norm_is_late ? head_norm(net, a, v, norm) : v;
   };
   const std::string sinks = a.sinks.empty() ? "" : net.plain(a.prefix + a.sinks, {a.heads});
-  const Softmax softmax = {a.scale, a.softcap, a.window, a.bias};
+  const Softmax softmax = {a.scale, a.softcap, a.window, a.chunk, a.bias};
+  const int64_t value = value_dim(a);
   Var q = ready(qkv[0], a.q_norm);
   if (!a.query_scale.name.empty()) q = net.mul(q, a.query_scale);
   Var y;
@@ -82,21 +86,42 @@ Var attention(Net& net, const Attention& a, const Var& x) {
     const Var k = ready(qkv[1], a.k_norm);
     Var v = qkv[a.k_is_v ? 1 : 2];
     if (a.clip > 0) v = within(net, v, a.clip);
+    v = net.scale(v, a.value_scale);
     y = attend(net, softmax, q, k, a.v_norm ? net.rms_norm(v, "", a.eps) : v, sinks);
   } else {
-    y = attend_shared(net, softmax, q, a.shared, a.head_dim, sinks);
+    y = attend_shared(net, softmax, q, a.shared, value, sinks);
   }
   Var out = net.wanted(y);
   if (!a.gate.empty()) {
-    Var gate = net.unary(format::UnaryKind::sigmoid, net.wanted(qkv.back()));
-    if (a.gate_is_per_head) gate = net.reshape(gate, {a.heads, 1}), out = net.reshape(out, {a.heads, a.head_dim});
-    out = net.reshape(net.mul(out, gate), {a.heads * a.head_dim});
+    Var gate = net.unary(a.gate_activation, net.wanted(qkv.back()));
+    if (a.gate_is_per_head) gate = net.reshape(gate, {a.heads, 1}), out = net.reshape(out, {a.heads, value});
+    out = net.reshape(net.mul(out, gate), {a.heads * value});
   }
   return net.linear(out, {a.prefix + a.o, {x.dims.back()}});
 }
 
+namespace {
+
+// A window as wide as a chunk hides nothing of it, and the states hold no more than that.
+Var attend_chunk(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks,
+                 const std::string& name) {
+  if (net.is_whole() || s.window)
+    fail("%s: chunks of attention are causal and without a window", net.checkpoint().path.c_str());
+  net.attention_states(name, s.chunk, k.dims[0], k.dims[1], v.dims[1]);
+  format::SparseAttentionAttrsT attrs;
+  attrs.scale = float(s.scale);
+  attrs.softcap = float(s.softcap);
+  attrs.window = attrs.chunk = uint32_t(s.chunk);
+  Names inputs = {q.name, k.name, v.name, net.state_name(name + ".k"), net.state_name(name + ".v")};
+  if (!sinks.empty()) inputs.push_back(sinks);
+  return net.op("sparse_attention", inputs, "T", {q.dims[0] * v.dims[1]}, {}, attrs);
+}
+
+}  // namespace
+
 Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks,
            const std::string& name) {
+  if (s.chunk) return attend_chunk(net, s, q, k, v, sinks, name);
   if (!net.is_whole()) net.attention_states(name, s.window, k.dims[0], k.dims[1], v.dims[1]);
   format::AttentionAttrsT attrs;
   attrs.scale = float(s.scale);
@@ -202,8 +227,8 @@ Var clamped_glu(Net& net, const Experts& e, Var gate, Var up) {
   return net.scale(h, 1 / e.clamp_alpha);
 }
 
-// What the chosen experts make of x: [chosen, width].
-Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids) {
+// What the chosen experts make of x: [chosen, width]. shares [chosen, 1].
+Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids, const Var& shares) {
   const int64_t columns = in.dims.back(), w = e.width;
   const bool is_joined = !e.gate_up.empty() && has_stack(net, e.prefix + e.gate_up);
   const bool is_gated = !e.gate.empty() || is_joined;
@@ -222,8 +247,9 @@ Var expert_hidden(Net& net, const Experts& e, const Var& in, const Var& ids) {
   }
   inputs.insert(inputs.end(), biases.begin(), biases.end());
   if (!is_gated) return net.unary(e.activation, net.op("routed_matmul", inputs, in.axis, {e.chosen, w}));
-  const Var up = net.make(e.prefix + "up", in.axis, {e.chosen, w}, true);
-  const Var gate = net.op("routed_matmul", inputs, in.axis, {e.chosen, w}, {up.name});
+  Var up = net.make(e.prefix + "up", in.axis, {e.chosen, w}, true);
+  Var gate = net.op("routed_matmul", inputs, in.axis, {e.chosen, w}, {up.name});
+  if (e.weighs_input) gate = net.mul(gate, shares), up = net.mul(up, shares);
   return e.is_clamped ? clamped_glu(net, e, gate, up) : net.glu(e.activation, gate, up);
 }
 
@@ -240,17 +266,21 @@ void read_sigmoid_route(const Facts& f, format::RouteAttrsT& route) {
 Var experts(Net& net, const Experts& e, const Var& x, const Var* scored) {
   const Var in = e.latent ? net.linear(x, {e.prefix + e.latent_in, {e.latent}}) : x;
   const int64_t hidden = in.dims.back();
-  const Var logits = net.linear(scored ? *scored : x, {e.prefix + e.router, {e.count}});
+  Var logits = net.linear(scored ? *scored : x, {e.prefix + e.router, {e.count}});
+  if (e.router_softcap > 0) logits = net.unary(format::UnaryKind::softcap, logits, float(e.router_softcap));
   const Var ids = net.make(e.prefix + "ids", x.axis, {e.chosen}, true, format::DType::i32);
   Names route_inputs = {logits.name};
-  if (!e.choice_bias.empty()) route_inputs.push_back(net.plain(e.prefix + e.choice_bias, {e.count}));
+  if (!e.choice_bias.empty()) {
+    const std::string bias = e.prefix + e.choice_bias;
+    route_inputs.push_back(net.constant(bias, net.numbers(bias, e.count), {e.count}));
+  }
   const Var weights = net.op("route", route_inputs, x.axis, {e.chosen}, {ids.name}, e.route);
-  const Var h = expert_hidden(net, e, in, ids);
+  Var shares = net.reshape(weights, {e.chosen, 1});
+  const Var h = expert_hidden(net, e, in, ids, shares);
   const ExpertRows all = {0, hidden, hidden};
   Names down = {h.name, ids.name, expert_matrix(net, e, e.down, all, e.width, "down")};
   if (e.is_clamped) down.push_back(expert_bias(net, e, e.down, all, "down"));
   const Var each = net.op("routed_matmul", down, x.axis, {e.chosen, hidden});
-  Var shares = net.reshape(weights, {e.chosen, 1});
   if (!e.factors.empty())
     shares =
         net.mul(shares, net.op("embedding", {ids.name, net.plain_as(e.prefix + e.factors, {e.count}, {e.count, 1})},
@@ -258,7 +288,7 @@ Var experts(Net& net, const Experts& e, const Var& x, const Var* scored) {
   format::ReduceAttrsT sum;
   sum.kind = format::ReduceKind::sum;
   sum.axis = 1;
-  const Var y = net.op("reduce", {net.mul(each, shares).name}, x.axis, {hidden}, {}, sum);
+  const Var y = net.op("reduce", {e.weighs_input ? each.name : net.mul(each, shares).name}, x.axis, {hidden}, {}, sum);
   return e.latent ? net.linear(y, {e.prefix + e.latent_out, {x.dims.back()}}) : y;
 }
 

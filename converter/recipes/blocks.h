@@ -11,7 +11,10 @@ struct Attention {
   std::string prefix = "self_attn.";
   const char *q = "q_proj", *k = "k_proj", *v = "v_proj", *o = "o_proj";
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t window = 0;  // newest positions that are seen, the own one included; 0: all
+  int64_t value_dim = 0;   // of a head's values; 0: head_dim
+  double value_scale = 1;  // of the values
+  int64_t window = 0;      // newest positions that are seen, the own one included; 0: all
+  int64_t chunk = 0;       // what is seen lies in the own one of the chunks of as many positions; 0: not in chunks
   double scale = 0;
   double softcap = 0;
   std::string rope;  // name of the frequencies' tensor; empty: no rotation
@@ -27,13 +30,14 @@ struct Attention {
   double clip = 0;  // q, k and v are kept within -clip .. clip; 0: not
   double eps = 1e-6;
   float norm_offset = 0;
-  std::string gate;               // short name of a projection whose sigmoid multiplies the heads' output; empty: none
+  std::string gate;               // short name of a projection that multiplies the heads' output; empty: none
   bool gate_is_per_head = false;  // one value a head instead of one a channel
-  std::string qkv;                // short name of one matrix with the rows of q, k and v, where the source has it
-  bool qkv_is_by_head = false;    // those rows head by head: of its q, its k and its v
-  std::string sinks;              // short name of a learned logit for each head; empty: none
-  bool k_is_v = false;            // values are the keys' product, before norm and rotation
-  bool v_norm = false;            // values go through a norm without a weight
+  format::UnaryKind gate_activation = format::UnaryKind::sigmoid;
+  std::string qkv;              // short name of one matrix with the rows of q, k and v, where the source has it
+  bool qkv_is_by_head = false;  // those rows head by head: of its q, its k and its v
+  std::string sinks;            // short name of a learned logit for each head; empty: none
+  bool k_is_v = false;          // values are the keys' product, before norm and rotation
+  bool v_norm = false;          // values go through a norm without a weight
   std::string shared;  // keys and values are those that another layer wrote into states of this name; empty: own ones
 };
 // Puts the frequencies into the file as `name`, with the operators that choose among them where they depend on the
@@ -41,17 +45,17 @@ struct Attention {
 std::string rope_table(Net& net, const Rope& rope, const std::string& name);
 // Puts the frequencies into the file and lets the attention use them.
 void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name = "rope");
-// A factor for the queries of each token, [T, 1, 1]: 1 + beta log(1 + floor(position / original)), as Llama 4 and
-// Ministral 3 have it.
-Var query_scale(Net& net, double beta, int64_t original);
+// A factor for the queries of each token, [T, 1, 1]: 1 + beta log(1 + floor((position + first) / original)), as Llama 4
+// (first 1) and Ministral 3 (first 0) have it.
+Var query_scale(Net& net, double beta, int64_t original, int64_t first = 0);
 Var attention(Net& net, const Attention& a, const Var& x);
 
 // The attention operator with states of its own, called `name` within the layer: q [heads, key], k [kv_heads, key], v
 // [kv_heads, value] to [heads * value]. sinks: name of a tensor in the file, empty for none.
 struct Softmax {
   double scale = 1, softcap = 0;
-  int64_t window = 0;
-  std::string bias = {};  // Attention's
+  int64_t window = 0, chunk = 0;  // chunk: with states only
+  std::string bias = {};          // Attention's
 };
 Var attend(Net& net, const Softmax& s, const Var& q, const Var& k, const Var& v, const std::string& sinks = "",
            const std::string& name = "kv");
@@ -79,8 +83,10 @@ struct Experts {
   std::string factors;                       // whole short name of a factor for what each expert gives; empty: none
   std::string gate = "experts.{}.gate_proj", up = "experts.{}.up_proj", down = "experts.{}.down_proj", gate_up;
   int64_t count = 0, chosen = 0, width = 0;
-  bool is_turned = false;  // the one tensor of all experts is [experts, columns, rows]
-  int64_t latent = 0;      // width of the space in which the experts work; 0: that of x
+  bool is_turned = false;     // the one tensor of all experts is [experts, columns, rows]
+  bool weighs_input = false;  // experts see x times their weight, instead of being weighed themselves
+  double router_softcap = 0;  // of the router's logits; 0: none
+  int64_t latent = 0;         // width of the space in which the experts work; 0: that of x
   std::string latent_in, latent_out;
   format::RouteAttrsT route;
   format::UnaryKind activation = format::UnaryKind::silu;

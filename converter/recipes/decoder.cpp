@@ -228,7 +228,7 @@ class Builder {
     Var shared = feed_forward(net_, d_.shared, x);
     if (!d_.shared_gate.empty())
       shared = net_.mul(shared, net_.unary(format::UnaryKind::sigmoid, net_.linear(x, {d_.shared_gate, {1}})));
-    return net_.add(y, shared);
+    return net_.scale(net_.add(y, shared), d_.experts_factor);
   }
   Var mixed(const Attention& a, const Var& x) {
     if (!d_.latent) return attention(net_, a, x);
@@ -267,7 +267,7 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
   std::vector<std::string> ropes;
   for (size_t i = 0; i < d.ropes.size(); ++i) ropes.push_back(rope_table(net, d.ropes[i], "rope" + std::to_string(i)));
   Attention shared = d.attention;
-  if (d.query_beta != 0) shared.query_scale = query_scale(net, d.query_beta, d.query_original);
+  if (d.query_beta != 0) shared.query_scale = query_scale(net, d.query_beta, d.query_original, d.query_first);
   for (size_t i = 0; i < d.layers.size(); ++i) {
     net.layer(i, d.layers.size());
     Attention a = shared;
@@ -275,6 +275,7 @@ void build_decoder(Checkpoint& checkpoint, const Decoder& d, ModelBuilder& build
     if (is_encoder && a.window) ++a.window;  // the distance that is still seen
     if (const int rope = d.layers[i].rope; rope >= 0)
       a.rope = ropes[size_t(rope)], a.rope_scale = d.ropes[size_t(rope)].scale;
+    if (d.own_attention) d.own_attention(i, a);
     x = make.layer(d.layers[i], a, x);
   }
   net.leave_layers();

@@ -2,6 +2,7 @@
 // the description; build_decoder turns it into the graph.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "converter/recipes/blocks.h"
@@ -38,16 +39,18 @@ struct Decoder {
   float output_softcap = 0;
   bool is_tied = true;    // output matrix = embedding
   double query_beta = 0;  // queries are scaled by their position (query_scale in blocks.h); 0: not
-  int64_t query_original = 0;
+  int64_t query_original = 0, query_first = 0;
   Attention attention;           // window and rope are set layer by layer
   std::optional<Latent> latent;  // in its place; rope is set layer by layer
   FeedForward ffn;
   Experts experts;
-  FeedForward shared;       // beside the experts, for every token; width 0: none
-  std::string shared_gate;  // short name of a projection whose sigmoid multiplies what that gives; empty: none
+  FeedForward shared;        // beside the experts, for every token; width 0: none
+  float experts_factor = 1;  // of what both give together
+  std::string shared_gate;   // short name of a projection whose sigmoid multiplies what that gives; empty: none
   std::vector<Rope> ropes;
   const char* position_table = nullptr;  // short name of an embedding of positions, `context` rows
   std::vector<Layer> layers;
+  std::function<void(size_t layer, Attention&)> own_attention;  // what else one layer's attention has of its own
 };
 
 // Norms behind attention and feed-forward too, as Gemma names them.

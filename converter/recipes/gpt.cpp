@@ -1,5 +1,6 @@
-// The GPT line: GPT-2 with an embedding of positions and matrices stored as [inputs, outputs], GPT-NeoX (Pythia) with
-// rotary positions, both halves of a layer beside each other and q, k and v head by head.
+// The GPT line: GPT-2 with an embedding of positions and matrices stored as [inputs, outputs], GPT-Neo with layers that
+// see a window, GPT-NeoX (Pythia) with rotary positions, both halves of a layer beside each other and q, k and v head
+// by head.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -9,20 +10,38 @@
 namespace runnel::convert {
 namespace {
 
+// Names of GPT-2, which GPT-Neo took over but for its attention's. The first releases lack the root and have masks as
+// tensors.
+void name_gpt(Checkpoint& c, const char* attention, Decoder& d) {
+  d.position_table = "wpe";
+  for (Layer& layer : d.layers) layer.rope = -1;
+  d.naming.root = c.has("wte.weight") ? "" : "transformer.";
+  d.naming.layer = "h.";
+  d.naming.renamed = {{"embed_tokens", "wte"},     {"norm", "ln_f"},
+                      {"input_layernorm", "ln_1"}, {"post_attention_layernorm", "ln_2"},
+                      {"mlp.up_proj", "mlp.c_fc"}, {"mlp.down_proj", "mlp.c_proj"}};
+  for (const char* mask : {"bias", "masked_bias"}) c.ignore_containing("." + std::string(attention) + "." + mask);
+}
+
+// A configuration whose keys are also there under the names that others have.
+Json renamed(const Facts& f, const std::map<std::string, std::string>& others) {
+  Json out = f.tree();
+  for (const auto& [name, other] : others)
+    if (f.has(name)) out[other] = *f.find(name);
+  return out;
+}
+
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts own = source_facts(c);
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     if (own.boolean(option, false)) own.refuse(option, "is true, which is not supported");
-  Json plain = own.tree();  // under the names that others have
-  static const std::map<std::string, std::string> kOthers = {{"n_embd", "hidden_size"},
-                                                             {"n_head", "num_attention_heads"},
-                                                             {"n_layer", "num_hidden_layers"},
-                                                             {"n_positions", "max_position_embeddings"},
-                                                             {"activation_function", "hidden_act"},
-                                                             {"n_inner", "intermediate_size"}};
-  for (const auto& [name, other] : kOthers)
-    if (own.has(name)) plain[other] = *own.find(name);
+  Json plain = renamed(own, {{"n_embd", "hidden_size"},
+                             {"n_head", "num_attention_heads"},
+                             {"n_layer", "num_hidden_layers"},
+                             {"n_positions", "max_position_embeddings"},
+                             {"activation_function", "hidden_act"},
+                             {"n_inner", "intermediate_size"}});
   if (!plain.contains("intermediate_size")) plain["intermediate_size"] = 4 * own.integer("n_embd");
   const Facts f = own.with(plain);
   read_basics(f, d);
@@ -32,22 +51,54 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   d.ffn.is_gated = false;
   d.ffn.activation = activation_named(f, "hidden_act", "gelu_new");
   d.is_tied = f.boolean("tie_word_embeddings", true);
-  d.position_table = "wpe";
-  for (Layer& layer : d.layers) layer.rope = -1;
-  // The first releases lack the root and have masks as tensors; in a GGUF matrices stand as everywhere.
-  d.naming.root = c.has("wte.weight") ? "" : "transformer.";
-  d.naming.layer = "h.";
+  // In a GGUF matrices stand as everywhere.
   d.naming.is_turned = true;
   d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"wpe", "position_embd"}});
-  d.naming.renamed = {{"embed_tokens", "wte"},
-                      {"norm", "ln_f"},
-                      {"input_layernorm", "ln_1"},
-                      {"post_attention_layernorm", "ln_2"},
-                      {"self_attn.qkv_proj", "attn.c_attn"},
-                      {"self_attn.o_proj", "attn.c_proj"},
-                      {"mlp.up_proj", "mlp.c_fc"},
-                      {"mlp.down_proj", "mlp.c_proj"}};
-  for (const char* mask : {".attn.bias", ".attn.masked_bias"}) c.ignore_containing(mask);
+  name_gpt(c, "attn", d);
+  d.naming.renamed.insert({{"self_attn.qkv_proj", "attn.c_attn"}, {"self_attn.o_proj", "attn.c_proj"}});
+  build_decoder(c, d, b);
+}
+
+// attention_layers names each layer's kind; attention_types says the same by repetition: [[["global", "local"], 6]].
+void read_local_layers(const Facts& f, Decoder& d) {
+  std::vector<Json> kinds;
+  if (const Json* list = f.find("attention_layers"); list && list->is_array()) kinds.assign(list->begin(), list->end());
+  const Json* types = f.find("attention_types");
+  if (types && kinds.empty() && types->is_array())
+    for (const Json& part : *types) {
+      if (!part.is_array() || part.size() != 2 || !part[0].is_array() || !part[1].is_number_unsigned() ||
+          part[1].get<size_t>() > d.layers.size())
+        f.refuse("attention_types", "is no list of kinds and how often they come");
+      for (size_t i = 0; i < part[1].get<size_t>(); ++i) kinds.insert(kinds.end(), part[0].begin(), part[0].end());
+    }
+  if (kinds.size() != d.layers.size()) f.refuse("attention_layers", "does not name one kind for each layer");
+  const int64_t window = f.integer("window_size", 1, 1 << 30, 256);
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    if (kinds[i] != "global" && kinds[i] != "local")
+      f.refuse("attention_layers", "holds " + printable(kinds[i].dump()));
+    d.layers[i].window = kinds[i] == "local" ? window : 0;
+  }
+}
+
+// Layers that see everything and layers with a window in turn; scores are not scaled.
+void build_gpt_neo(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts own = config_facts(c);
+  Json plain = renamed(own, {{"num_heads", "num_attention_heads"},
+                             {"num_layers", "num_hidden_layers"},
+                             {"activation_function", "hidden_act"}});
+  if (!own.has("intermediate_size")) plain["intermediate_size"] = 4 * own.integer("hidden_size");
+  const Facts f = own.with(plain);
+  read_basics(f, d);
+  d.is_layer_norm = true;
+  d.attention.prefix = "attn.attention.";
+  d.attention.o = "out_proj";
+  d.attention.scale = 1;
+  d.ffn.is_gated = false;
+  d.ffn.activation = activation_named(f, "hidden_act", "gelu_new");
+  d.is_tied = f.boolean("tie_word_embeddings", true);
+  name_gpt(c, "attn.attention", d);
+  read_local_layers(f, d);
   build_decoder(c, d, b);
 }
 
@@ -84,8 +135,9 @@ void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-extern const Recipe gpt2_recipe, gpt_neox_recipe;
+extern const Recipe gpt2_recipe, gpt_neo_recipe, gpt_neox_recipe;
 const Recipe gpt2_recipe = {"gpt2", {"gpt2"}, {"gpt2"}, build_gpt2};
+const Recipe gpt_neo_recipe = {"gpt_neo", {}, {"gpt_neo"}, build_gpt_neo};
 const Recipe gpt_neox_recipe = {"gpt_neox", {"gptneox"}, {"gpt_neox"}, build_gpt_neox};
 
 }  // namespace runnel::convert

@@ -1,6 +1,7 @@
 #include "converter/recipes/latent.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "converter/recipes/blocks.h"
 
@@ -17,6 +18,32 @@ Latent read_latent(const Facts& f) {
   l.scale = 1 / std::sqrt(double(l.still + l.turning));
   return l;
 }
+
+namespace {
+
+// What unfolds keys and values, where a GGUF has two tensors for it: keys [heads, rank, still], values [heads, value,
+// rank].
+std::string split_keys(Net& net, const Latent& l) {
+  const std::string name = "self_attn.k_b_proj.weight";
+  const std::vector<float> given = net.values(name, {l.heads, l.kv_rank, l.still});
+  std::vector<float> turned(given.size());
+  for (int64_t h = 0, at = 0; h < l.heads; ++h)
+    for (int64_t r = 0; r < l.kv_rank; ++r)
+      for (int64_t i = 0; i < l.still; ++i) turned[size_t((h * l.still + i) * l.kv_rank + r)] = given[size_t(at++)];
+  std::vector<uint8_t> bytes(turned.size() * sizeof(float));
+  std::memcpy(bytes.data(), turned.data(), bytes.size());
+  SourceTensor t{net.own_name(name), SourceType::kF32, as_shape({l.heads * l.still, l.kv_rank}), nullptr, 0};
+  return net.matrix(name, net.derived(std::move(t), std::move(bytes)));
+}
+
+std::string split_values(Net& net, const Latent& l) {
+  const std::string name = "self_attn.v_b_proj.weight";
+  SourceTensor t = net.take(name, {l.heads, l.value, l.kv_rank});
+  t.shape = as_shape({l.heads * l.value, l.kv_rank});
+  return net.matrix(name, net.rows_of(t, 0, l.heads * l.value));
+}
+
+}  // namespace
 
 Var latent_attention(Net& net, const Latent& l, const Var& x) {
   const std::string p = "self_attn.";
@@ -50,8 +77,12 @@ Var latent_attention(Net& net, const Latent& l, const Var& x) {
                                               {down, {l.turning}, l.kv_rank, l.kv_rank + l.turning}});
   const Var row = net.rms_norm(kv[0], net.plain(p + "kv_a_layernorm.weight", {l.kv_rank}), l.eps);
   const std::string both = p + "kv_b_proj";
-  const std::vector<Var> up = net.products(row, {part(both, l.kv_rank, l.still + l.value, "[k]", 0, l.still),
-                                                 part(both, l.kv_rank, l.still + l.value, "[v]", l.still, l.value)});
+  const std::vector<Var> up = net.products(
+      row, net.has(p + "k_b_proj.weight")
+               ? std::vector<Net::Weight>{{split_keys(net, l), {l.heads, l.still}},
+                                          {split_values(net, l), {l.heads, l.value}}}
+               : std::vector<Net::Weight>{part(both, l.kv_rank, l.still + l.value, "[k]", 0, l.still),
+                                          part(both, l.kv_rank, l.still + l.value, "[v]", l.still, l.value)});
   Var shared = net.reshape(kv[1], {1, l.turning});
   if (!l.rope.empty()) shared = turned(shared);
   const Var k = net.concat({up[0], net.concat(std::vector<Var>(size_t(l.heads), shared), 1)}, 2);

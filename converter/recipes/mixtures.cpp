@@ -1,11 +1,11 @@
 // Decoders whose feed-forward is a mixture of experts: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, and gpt-oss with
 // learned sinks, biases everywhere, a clamped gated unit and every other layer with a window.
-#include <algorithm>
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
+#include "converter/recipes/routed.h"
 
 namespace runnel::convert {
 namespace {
@@ -22,17 +22,6 @@ void build_mixtral(Checkpoint& c, ModelBuilder& b) {
   d.ropes.push_back(config_rope(f, "", 1000000, d.attention.head_dim));
   set_window_layers(f, 0, d.layers);
   build_decoder(c, d, b);
-}
-
-// Which layers of a mixture have experts: each decoder_sparse_step'th, but none of mlp_only_layers.
-void set_expert_layers(const Facts& f, Decoder& d) {
-  const int64_t step = f.integer("decoder_sparse_step", 1, 4096, 1);
-  const Json* dense = f.find("mlp_only_layers");
-  for (size_t i = 0; i < d.layers.size(); ++i) {
-    const bool is_dense =
-        dense && dense->is_array() && std::find(dense->begin(), dense->end(), Json(i)) != dense->end();
-    d.layers[i].has_experts = d.experts.count > 0 && !is_dense && (int64_t(i) + 1) % step == 0;
-  }
 }
 
 // Qwen2-MoE and Qwen3-MoE: the older one has an expert that every token sees, the newer one norms on queries and keys.

@@ -49,8 +49,9 @@ void set_rope(Net& net, Attention& a, const Rope& rope, const std::string& name)
   a.rope_scale = rope.scale;
 }
 
-Var query_scale(Net& net, double beta, int64_t original) {
-  const Var position = net.reshape(net.float_positions(), {1, 1});
+Var query_scale(Net& net, double beta, int64_t original, int64_t first) {
+  Var position = net.reshape(net.float_positions(), {1, 1});
+  if (first) position = with(net, BinaryKind::add, position, "query_scale.first", double(first));
   const Var turn =
       net.unary(UnaryKind::floor, with(net, BinaryKind::div, position, "query_scale.original", double(original)));
   return with(net, BinaryKind::add,

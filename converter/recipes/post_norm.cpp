@@ -1,6 +1,6 @@
-// OLMo 2 and 3 and EXAONE 4: no norm before the halves of a layer but one behind each, and norms on queries and keys:
-// over all heads at once in OLMo, head by head in EXAONE. OLMo 3 and EXAONE 4 alternate layers with and without a
-// window.
+// OLMo 2 and 3, FlexOlmo with experts, and EXAONE 4: no norm before the halves of a layer but one behind each, and
+// norms on queries and keys: over all heads at once in OLMo, head by head in EXAONE. OLMo 3 and EXAONE 4 alternate
+// layers with and without a window.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -23,11 +23,15 @@ void build_olmo(Checkpoint& c, ModelBuilder& b) {
   d.attention.norm_is_whole = true;
   const Facts f = source_facts(c, {{}, {{"gguf.may_be_olmo3", true}}});
   read_basics(f, d);
+  if (f.text("model_type", "") == "flex_olmo") {
+    read_experts(f, d);
+    d.experts.route.renormalise = f.boolean("norm_topk_prob", false);
+  }
   // Layers with a window are not scaled. A GGUF calls OLMo 3 olmo2 too, and describes windows where there are none.
   const bool is_3 =
       f.text("model_type", "") == "olmo3" || (f.boolean("gguf.may_be_olmo3", false) && f.has("sliding_window"));
   f.pass_over({"sliding_window_pattern", "rope.freq_base_swa"});
-  const double base = is_3 ? 500000 : 10000;
+  const double base = is_3 || d.experts.count ? 500000 : 10000;
   d.ropes.push_back(read_rope(c, f, is_3 ? "full_attention" : "", base, d.attention.head_dim));
   if (is_3) {
     d.ropes.push_back(read_rope(c, f, "sliding_attention", f.number("rope_theta", base), d.attention.head_dim));
@@ -65,7 +69,7 @@ void build_exaone4(Checkpoint& c, ModelBuilder& b) {
 }  // namespace
 
 extern const Recipe olmo_recipe, exaone4_recipe;
-const Recipe olmo_recipe = {"olmo", {"olmo2"}, {"olmo2", "olmo3"}, build_olmo};
+const Recipe olmo_recipe = {"olmo", {"olmo2"}, {"olmo2", "olmo3", "flex_olmo"}, build_olmo};
 const Recipe exaone4_recipe = {"exaone4", {"exaone4"}, {"exaone4"}, build_exaone4};
 
 }  // namespace runnel::convert

@@ -100,6 +100,24 @@ void build_arcee(Checkpoint& c, ModelBuilder& b) {
   build_plain(c, f, {}, d, b);
 }
 
+// HunYuan-A13B: experts in every layer, beside a feed-forward for every token.
+void read_hunyuan_experts(const Facts& f, Decoder& d) {
+  if (f.text("model_type", "") != "hunyuan_v1_moe") return;
+  f.expect("use_mixed_mlp_moe", true);
+  f.pass_over({"moe_drop_tokens", "moe_layer_num_skipped", "moe_random_routing_dropped_token", "num_shared_expert"});
+  Experts& e = d.experts;
+  e.count = f.integer("num_experts", 1, 65536);
+  e.chosen = f.integers("moe_topk", d.layers.size(), 1, e.count)[0];
+  e.width =
+      f.integers(f.has("moe_intermediate_size") ? "moe_intermediate_size" : "intermediate_size", d.layers.size())[0];
+  e.router = "gate.wg";
+  e.activation = d.ffn.activation;
+  e.route.renormalise = true;
+  d.shared = d.ffn;
+  d.shared.prefix = "mlp.shared_mlp.";
+  for (Layer& layer : d.layers) layer.has_experts = true;
+}
+
 // Norms of queries and keys behind the rotation.
 void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
@@ -112,6 +130,7 @@ void build_hunyuan(Checkpoint& c, ModelBuilder& b) {
   f.expect("norm_type", "rms");
   f.pass_over({"add_classification_head", "attention_head_dim", "cla_share_factor", "class_num", "dense_list",
                "enable_lm_head_fp32", "org_vocab_size", "pool_type", "use_rotary_pos_emb"});
+  read_hunyuan_experts(f, d);
   d.naming.gguf.insert({{"self_attn.query_layernorm", "attn_q_norm"}, {"self_attn.key_layernorm", "attn_k_norm"}});
   build_plain(c, f, {}, d, b);
 }
@@ -228,7 +247,7 @@ const Recipe helium_recipe = {"helium", {}, {"helium"}, build_helium};
 const Recipe ernie_recipe = {"ernie4_5", {"ernie4_5"}, {"ernie4_5"}, build_ernie};
 const Recipe seed_oss_recipe = {"seed_oss", {"seed_oss"}, {"seed_oss", "internlm3"}, build_seed_oss};
 const Recipe arcee_recipe = {"arcee", {"arcee"}, {"arcee"}, build_arcee};
-const Recipe hunyuan_recipe = {"hunyuan", {"hunyuan-dense"}, {"hunyuan_v1_dense"}, build_hunyuan};
+const Recipe hunyuan_recipe = {"hunyuan", {"hunyuan-dense"}, {"hunyuan_v1_dense", "hunyuan_v1_moe"}, build_hunyuan};
 const Recipe olmo1_recipe = {"olmo1", {"olmo"}, {"olmo"}, build_olmo1};
 const Recipe nemotron_recipe = {"nemotron", {"nemotron"}, {"nemotron"}, build_nemotron};
 const Recipe stablelm_recipe = {"stablelm", {"stablelm"}, {"stablelm"}, build_stablelm};

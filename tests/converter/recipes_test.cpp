@@ -107,7 +107,9 @@ INSTANTIATE_TEST_SUITE_P(
                     "tiny_gpt_oss_mxfp4/model-f32.gguf", "tiny_qwen3/model-f32.gguf", "tiny_gpt2", "tiny_gpt_neox",
                     "tiny_olmo", "tiny_cohere", "tiny_qwen2_moe", "tiny_hunyuan", "tiny_granite_moe_swa",
                     "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3", "tiny_qwen2_vl",
-                    "tiny_qwen2_5_vl", "tiny_qwen3_vl", "tiny_glm4v", "tiny_qwen3_5_axes"),
+                    "tiny_qwen2_5_vl", "tiny_qwen3_vl", "tiny_glm4v", "tiny_qwen3_5_axes", "tiny_diffllama",
+                    "tiny_gpt_neo", "tiny_llama4", "tiny_exaone_moe", "tiny_afmoe", "tiny_mimo_v2_flash", "tiny_laguna",
+                    "tiny_mellum", "tiny_flint"),
     test_name);
 
 // Text parts of models that see: positions on three axes, those of a picture among text.

@@ -119,6 +119,27 @@ DECODERS.update({
                                       "topk_group": 2, "first_k_dense_replace": 1, "attention_bias": True, "rope_parameters": {
                                           "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 0.8}}),
     "tiny_minicpm3": ("minicpm3", {**SMALL, **LATENT, "q_lora_rank": None, "tie_word_embeddings": False, "scale_emb": 0.7, "scale_depth": 2.0, "dim_model_base": 16}),
+    # Pairs of heads, one taken from the other.
+    "tiny_diffllama": ("diffllama", {**SMALL, "num_attention_heads": 4, "head_dim": 8, "attention_bias": True}),
+    "tiny_gpt_neo": ("gpt_neo", {"vocab_size": 67, "hidden_size": 24, "num_heads": 2, "num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": WINDOW,
+                                 "max_position_embeddings": 80, "intermediate_size": 28}),
+    # Chunks shorter than the input, then a layer without positions whose queries grow; experts in every second layer.
+    "tiny_llama4": ("llama4_text", {**SMALL, "num_key_value_heads": 1, "head_dim": 12, "intermediate_size": 12, "intermediate_size_mlp": 28, "num_local_experts": 3, "num_experts_per_tok": 2,
+                                    "interleave_moe_layer_step": 2, "no_rope_layer_interval": 2, "attention_chunk_size": 9, "floor_scale": 5}),
+    "tiny_exaone_moe": ("exaone_moe", {**SMALL, "num_key_value_heads": 1, "head_dim": 12, "sliding_window": WINDOW, "sliding_window_pattern": 2, "num_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
+                                       "topk_group": 1, "moe_intermediate_size": 12}),
+    "tiny_afmoe": ("afmoe", {**SMALL, "num_key_value_heads": 1, "head_dim": 12, "sliding_window": WINDOW, "global_attn_every_n_layers": 2, "num_experts": 4, "num_experts_per_tok": 2,
+                             "num_shared_experts": 1, "moe_intermediate_size": 12, "route_scale": 1.5, "mup_enabled": True}),
+    # Values narrower than keys, twice the heads of keys in layers with a window.
+    "tiny_mimo_v2_flash": ("mimo_v2_flash", {**SMALL, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 12, "v_head_dim": 8, "sliding_window": WINDOW, "n_routed_experts": 4,
+                                             "num_experts_per_tok": 2, "moe_intermediate_size": 12, "layer_types": ["full_attention", "sliding_attention"]}),
+    # Layers with different numbers of heads.
+    "tiny_laguna": ("laguna", {**SMALL, "num_key_value_heads": 1, "head_dim": 8, "num_attention_heads_per_layer": [2, 3], "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2,
+                               "moe_intermediate_size": 12, "shared_expert_intermediate_size": 12, "moe_router_logit_softcapping": 2.0, "layer_types": ["full_attention", "sliding_attention"]}),
+    "tiny_mellum": ("mellum", {**SMALL, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+                               "layer_types": ["full_attention", "sliding_attention"]}),
+    "tiny_flint": ("flint", {**SMALL, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+                             "shared_expert_intermediate_size": 12, "mlp_only_layers": [0], "layer_types": ["full_attention", "sliding_attention"]}),
     "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
 })
 

@@ -31,7 +31,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from make_tiny_models import ATTENTION, COMMON, DECODERS, LATENT, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
+from make_tiny_models import ATTENTION, COMMON, DECODERS, EXPERTS, LATENT, LINEAR, PER_LAYER, WINDOW, greedy, logits_of, redraw_linear
 
 BOTH = (True, False)
 PLAIN = {**ATTENTION, "intermediate_size": 40, "num_hidden_layers": 2}
@@ -51,11 +51,25 @@ MORE = {
     "granite_swa": ("granite_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}),
     "granite_moe_swa": ("granitemoe_swa", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hyperclovax": ("hyperclovax", PLAIN), "cwm": ("cwm", {**PLAIN, "num_hidden_layers": 5, "sliding_window": WINDOW}), "jais2": ("jais2", PLAIN), "nanochat": ("nanochat", PLAIN),
-    "youtu": ("youtu", {**PLAIN, **LATENT}), "minicpm3": ("minicpm3", {**PLAIN, **LATENT}), "deepseek": ("deepseek_v3", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8,
+    "diffllama": ("diffllama", PLAIN), "gpt_neo": ("gpt_neo", {"hidden_size": 36, "num_heads": 3, "num_layers": 4, "max_position_embeddings": 64, "attention_types": [[["global", "local"], 2]],
+        "window_size": WINDOW}),
+    "llama4": ("llama4_text", {**PLAIN, "head_dim": 12, "intermediate_size": 20, "intermediate_size_mlp": 36, "num_hidden_layers": 4, "num_local_experts": 4, "attention_chunk_size": WINDOW,
+        "floor_scale": 5}),
+    **{name: (name, {**PLAIN, **EXPERTS, "head_dim": 12, "num_hidden_layers": 5, "sliding_window": WINDOW}) for name in ("exaone_moe", "afmoe", "mellum", "laguna", "flint")},
+    "mimo_v2_flash": ("mimo_v2_flash", {**PLAIN, "head_dim": 12, "v_head_dim": 8, "num_hidden_layers": 5, "sliding_window": WINDOW, "n_routed_experts": 6, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 20}),
+    **{name: (name, {**PLAIN, **EXPERTS, "n_routed_experts": 6, "head_dim": 12, "num_hidden_layers": 3}) for name in ("dots1", "glm4_moe", "solar_open", "hy_v3")},
+    "minimax_m2": ("minimax_m2", {**PLAIN, "head_dim": 12, "num_local_experts": 6, "num_experts_per_tok": 2}),
+    "ernie4_5_moe": ("ernie4_5_moe", {**PLAIN, "num_hidden_layers": 3, "moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 20}),
+    "hunyuan_moe": ("hunyuan_v1_moe", {**PLAIN, "num_experts": 4}), "flex_olmo": ("flex_olmo", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}),
+    "cohere2_moe": ("cohere2_moe", {**PLAIN, "head_dim": 12, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2, "prefix_dense_intermediate_size": 28}),
+    "youtu": ("youtu", {**PLAIN, **LATENT}), "minicpm3": ("minicpm3", {**PLAIN, **LATENT}), "deepseek_v2": ("deepseek_v2", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8, "moe_intermediate_size": 20}), "deepseek": ("deepseek_v3", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8,
         "moe_intermediate_size": 20}),
 }
 GRANITE = {"attention_bias": BOTH, "attention_multiplier": (0.1, 0.3), "logits_scaling": (1.0, 3.0), "embedding_multiplier": (1.0, 2.5), "residual_multiplier": (1.0, 0.6)}
 LATENTS = {"attention_bias": BOTH, "q_lora_rank": (None, 10, 17), "kv_lora_rank": (8, 12, 33), "qk_nope_head_dim": (4, 12, 16), "qk_rope_head_dim": (4, 8), "v_head_dim": (8, 12, 20)}
+SIGMOID = {"n_group": (1, 2, 3), "topk_group": (1,), "norm_topk_prob": BOTH, "routed_scaling_factor": (1.0, 2.5), "first_k_dense_replace": (0, 1, 2)}
+TYPES = (None, ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"])
 BASES = (None, [0, 5000.0, 9000.0, 5000.0, 0])
 # name -> option -> values to choose from.
 OPTIONS = {
@@ -131,10 +145,33 @@ OPTIONS = {
     "hyperclovax": {**GRANITE, "attention_multiplier": (None, 0.3), "mlp_bias": BOTH, "use_post_norm": BOTH},
     "cwm": {"layer_types": (None, ["sliding_attention", "full_attention", "full_attention", "sliding_attention", "sliding_attention"])},
     "jais2": {"attention_bias": BOTH, "mlp_bias": BOTH},
+    "diffllama": {"attention_bias": BOTH},
+    "gpt_neo": {"intermediate_size": (None, 50), "attention_types": ([[["global", "local"], 2]], [[["local"], 3], [["global"], 1]])},
+    "llama4": {"attention_bias": BOTH, "num_experts_per_tok": (1, 2), "interleave_moe_layer_step": (1, 2), "no_rope_layer_interval": (2, 4), "use_qk_norm": BOTH, "attn_temperature_tuning": BOTH,
+               "attention_chunk_size": (5, WINDOW, 16), "attn_scale": (0.1, 0.4)},
+    "exaone_moe": {**SIGMOID, "num_shared_experts": (1, 2), "sliding_window_pattern": (2, 4)},
+    "afmoe": {"attention_bias": BOTH, "num_dense_layers": (0, 1, 2), "num_shared_experts": (1, 2), "route_scale": (1.0, 2.5), "global_attn_every_n_layers": (2, 4), "mup_enabled": BOTH},
+    "mimo_v2_flash": {**SIGMOID, "attention_bias": BOTH, "v_head_dim": (8, 12, 20), "attention_value_scale": (None, 0.707), "layer_types": TYPES, "n_group": (1, 2, 3)},
+    "laguna": {"attention_bias": BOTH, "gating": (True, "per-head", "per-element"), "moe_routed_scaling_factor": (1.0, 2.5), "moe_router_logit_softcapping": (0.0, 2.0), "layer_types": TYPES,
+               "mlp_layer_types": (None, ["sparse", "dense", "sparse", "sparse", "dense"]), "shared_expert_intermediate_size": (12, 20)},
+    "mellum": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "layer_types": TYPES, "mlp_layer_types": (None, ["sparse", "dense", "sparse", "sparse", "dense"])},
+    "flint": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "layer_types": TYPES, "mlp_only_layers": (None, [], [1]), "decoder_sparse_step": (1, 2), "shared_expert_intermediate_size": (12, 20)},
+    "dots1": {**SIGMOID, "attention_bias": BOTH, "n_shared_experts": (1, 2), "sliding_window": (None, WINDOW), "max_window_layers": (0, 1, 3)},
+    "glm4_moe": {**SIGMOID, "attention_bias": BOTH, "n_shared_experts": (1, 2), "use_qk_norm": BOTH},
+    "solar_open": {**SIGMOID, "first_k_dense_replace": (0,), "attention_bias": BOTH, "n_shared_experts": (1, 2)},
+    "hy_v3": {"attention_bias": BOTH, "mlp_bias": BOTH, "num_shared_experts": (1, 2), "router_scaling_factor": (1.0, 2.5), "mlp_layer_types": (None, ["sparse", "dense", "sparse"])},
+    "minimax_m2": {},
+    "ernie4_5_moe": {"use_bias": BOTH, "moe_num_shared_experts": (0, 1, 2), "moe_layer_start_index": (0, 1), "moe_layer_end_index": (-1, 1), "moe_layer_interval": (1, 2)},
+    "hunyuan_moe": {"attention_bias": BOTH, "moe_topk": (1, 2)},
+    "flex_olmo": {"attention_bias": BOTH, "norm_topk_prob": BOTH},
+    "cohere2_moe": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "num_shared_experts": (0, 1, 2), "shared_expert_combination_strategy": ("average", "sum"), "expert_selection_fn": ("softmax", "sigmoid"),
+                    "rms_norm_eps": (None, 1e-5), "first_k_dense_replace": (0, 2), "prefix_dense_sliding_window_pattern": (1, 2), "sliding_window_pattern": (2, 4), "logit_scale": (0.1, 1.0)},
     "youtu": {**LATENTS, "rope_interleave": BOTH},
     "minicpm3": {**LATENTS, "mlp_bias": BOTH, "scale_emb": (1, 2.5), "scale_depth": (None, 0.9), "dim_model_base": (None, 16)},
     "deepseek": {**LATENTS, "rope_interleave": BOTH, "first_k_dense_replace": (0, 1, 2), "n_group": (1, 2, 4), "topk_group": (1,), "norm_topk_prob": BOTH, "routed_scaling_factor": (1.0, 2.5),
                  "n_shared_experts": (1, 2), "num_experts_per_tok": (1, 2)},
+    "deepseek_v2": {**LATENTS, "kv_lora_rank": (8, 12, 32), "first_k_dense_replace": (0, 1, 2), "topk_method": ("greedy", "group_limited_greedy"), "n_group": (1, 2, 4), "topk_group": (1, 2), "routed_scaling_factor": (1.0, 2.5),
+                    "n_shared_experts": (1, 2), "num_experts_per_tok": (1, 2)},
     "nanochat": {"attention_bias": BOTH, "final_logit_softcapping": (None, 12.0)},
     "gemma3n": {"altup_num_inputs": (1, 2, 4), "laurel_rank": (3, 8), "altup_correct_scale": BOTH, "vocab_size_per_layer_input": (60, 97), "hidden_size_per_layer_input": (4, 6, 17),
                 "final_logit_softcapping": (12.0, 30.0), "attention_bias": BOTH, "hidden_activation": ("gelu_pytorch_tanh", "silu"), "rope_parameters": (None, {
@@ -148,29 +185,32 @@ OPTIONS = {
     "xlstm": {"num_heads": (2, 4), "use_bias": BOTH, "qk_dim_factor": (0.5, 1.0), "gate_soft_cap": (15.0, 5.0), "output_logit_soft_cap": (30.0, 10.0)},
 }
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
-                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4", "hyperclovax", "cwm", "jais2")
+                 "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4", "hyperclovax", "cwm", "jais2",
+                 "llama4", "exaone_moe", "afmoe", "mimo_v2_flash", "laguna", "mellum", "flint",
+                 "dots1", "glm4_moe", "solar_open", "hy_v3", "minimax_m2", "cohere2_moe", "hunyuan_moe", "ernie4_5_moe")
 # What llama.cpp's converter leaves out of a family's GGUF, or has one value for.
 LOST_IN_GGUF = {
     "granite_swa": {"layer_rope_theta": None}, "granite_moe_swa": {"layer_rope_theta": None},
     "qwen2": {"use_sliding_window": False}, "mistral": {"sliding_window": None}, "mixtral": {"sliding_window": None}, "starcoder2": {"sliding_window": None},
     "smollm3": {"use_sliding_window": False, "no_rope_layers": None}, "gpt_oss": {"swiglu_limit": 7.0}, "cohere2": {"tie_word_embeddings": True, "attention_bias": False},
+    **{name: {"attention_bias": False, "rope_interleave": True} for name in ("deepseek", "deepseek_v2", "youtu")}, "minicpm3": {"attention_bias": False, "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "q_lora_rank": 10},
     "cohere": {"tie_word_embeddings": True}, "gemma": {"tie_word_embeddings": True}, "gpt2": {"n_inner": None, "scale_attn_weights": True}, "olmoe": {"norm_topk_prob": False, "clip_qkv": None},
     "qwen2_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": False}, "qwen3_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
     "granite_moe": {"attention_bias": False}, "glm": {"rms_norm_eps": 1e-5}, "olmo": {"attention_bias": False}, "olmo3": {"rope_parameters": None},
     "bamba": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}, "mlp_bias": False},
     "gemma3": {"tie_word_embeddings": True}, "gemma2": {"tie_word_embeddings": True, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 12.0},
 }
-NO_ROPE_IN_GGUF = ("gemma", "gemma2", "glm", "stablelm", "phi", "gpt_neox")  # but for how many channels turn
-NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2")
+NO_ROPE_IN_GGUF = ("minicpm3", "gemma", "gemma2", "glm", "stablelm", "phi", "gpt_neox")  # but for how many channels turn
+NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2", "minicpm3")
 # And what it wants to find in config.json beyond what transformers writes.
-WANTED_FOR_GGUF = {"gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
+WANTED_FOR_GGUF = {"deepseek": {"scoring_func": "sigmoid"}, "gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
-OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "phi3")
-PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5)}
+OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "gpt_neo", "phi3", "mimo_v2_flash", "laguna", "mellum")
+PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5), "glm4_moe": (0.5, 1.0), "minimax_m2": (0.5, 1.0)}
 
 
-def scaling(rng, channels, kinds):
+def scaling(rng, channels, kinds, gguf):
     """Rotary parameters and the longest text that the model was made for."""
     kind = rng.choice(kinds)
     o = {"rope_type": kind, "rope_theta": rng.choice((1e4, 5e3, 1e6))}
@@ -183,7 +223,7 @@ def scaling(rng, channels, kinds):
         o.update(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
     elif kind == "yarn":
         o.update(factor=4.0, original_max_position_embeddings=16)
-        o.update(rng.choice(({}, {"mscale": 0.7, "mscale_all_dim": 1.2}, {"truncate": False}, {"attention_factor": 1.2, "beta_fast": 8.0, "beta_slow": 2.0})))
+        o.update({"mscale": 0.7, "mscale_all_dim": 0.7} if gguf else rng.choice(({}, {"mscale": 0.7, "mscale_all_dim": 1.2}, {"truncate": False}, {"attention_factor": 1.2, "beta_fast": 8.0, "beta_slow": 2.0})))
     elif kind == "longrope":
         half = channels // 2
         o.update(original_max_position_embeddings=rng.choice((16, 60)), short_factor=[1 + 0.1 * i for i in range(half)], long_factor=[2 + 0.7 * i for i in range(half)])
@@ -204,11 +244,11 @@ def with_rope(rng, name, o, gguf):
         partial, channels = 1.0, head_dim
     kinds = ("default", "longrope") if name == "phi3" else ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
     if gguf:
-        lasting = ("default",) if name in NO_SCALING_IN_GGUF else ("default", "linear", "llama3") if name == "llama" else ("default", "longrope") if name == "phi3" else ("default", "linear")
+        lasting = ("default",) if name in NO_SCALING_IN_GGUF else ("default", "linear", "llama3") if name == "llama" else ("default", "longrope") if name == "phi3" else ("default", "linear", "yarn") if "kv_lora_rank" in o else ("default", "linear")
         kinds = tuple(kind for kind in kinds if kind in lasting)
     if channels == 2:
         kinds = tuple(kind for kind in kinds if kind != "dynamic")  # transformers divides by channels - 2
-    o["rope_parameters"], o["max_position_embeddings"] = scaling(rng, channels, kinds)
+    o["rope_parameters"], o["max_position_embeddings"] = scaling(rng, channels, kinds, gguf)
     if gguf and name in NO_ROPE_IN_GGUF:
         o["rope_parameters"]["rope_theta"] = 1e4
     if name == "phi3" and gguf and o["rope_parameters"]["rope_type"] == "longrope":
@@ -254,9 +294,21 @@ def varied(rng, name, gguf):
         o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
     if name == "gpt2":
         del o["hidden_size"]
+    if name == "diffllama":
+        o["num_key_value_heads"] *= 2
+        o["num_attention_heads"] *= 2
+        o["hidden_size"] *= 2
+    if name == "mimo_v2_flash":
+        o["num_attention_heads"] *= 2  # layers with a window have twice the heads of keys
+    if name == "laguna":
+        o["num_attention_heads_per_layer"] = rng.choice((None, [o["num_key_value_heads"] * rng.choice((1, 2, 4)) for _ in range(o["num_hidden_layers"])]))
     if name == "gpt_neox":
         o["hidden_size"] = o["num_attention_heads"] * rng.choice((8, 24))
     o.update({option: rng.choice(values) for option, values in OPTIONS[name].items()})
+    if name == "deepseek_v2":
+        if gguf and o["topk_method"] == "greedy":
+            o["n_group"] = 1  # such files do not tell the method
+        o["topk_group"] = min(o["topk_group"], o["n_group"])
     if gguf:
         o.update(LOST_IN_GGUF.get(name, {}))
         if name == "phi":
