@@ -53,8 +53,8 @@ void build_albert(Checkpoint& c, ModelBuilder& b) {
   e.ffn.prefix = "albert_layers.0.";
   e.ffn.up = "ffn", e.ffn.down = "ffn_output";
   e.pooler.dense = e.sequence.dense = "pooler";
-  e.masked_lm = {"/predictions.dense", "/predictions.LayerNorm", "/predictions.decoder",
-                 e.ffn.activation,     Pool::kNone,              "/predictions.bias"};
+  e.masked_lm = {"/predictions.dense", "/predictions.LayerNorm", "/predictions.decoder", e.ffn.activation,
+                 Pool::kNone,          "/predictions.bias"};
   build_encoder(c, e, b);
 }
 

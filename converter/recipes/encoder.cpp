@@ -46,17 +46,28 @@ Encoder bert_like(const Facts& f, const std::string& root) {
   Attention& a = e.attention;
   a.heads = a.kv_heads = f.integer("num_attention_heads", 1, 65536);
   a.head_dim = f.integer("head_dim", 2, 65536, e.hidden / a.heads);
+  f.expect("attention.value_length", a.head_dim);
   if (a.head_dim < 2) f.refuse("num_attention_heads", "gives heads of less than 2 channels");
   a.scale = 1 / std::sqrt(double(a.head_dim));
   a.prefix = "attention.";
   a.q = "self.query", a.k = "self.key", a.v = "self.value", a.o = "output.dense";
-  e.ffn = {"", "", "intermediate.dense", "output.dense", f.integer("intermediate_size"),
-           activation_named(f, "hidden_act", "gelu"), "", false};
+  e.ffn = {"",
+           "",
+           "intermediate.dense",
+           "output.dense",
+           f.integer("intermediate_size"),
+           activation_named(f, "hidden_act", "gelu"),
+           "",
+           false};
   e.layers.resize(size_t(f.integer("num_hidden_layers", 1, 4096)));
   for (size_t i = 0; i < e.layers.size(); ++i) e.layers[i].number = i;
   e.pooler = {"pooler.dense", "", "", format::UnaryKind::tanh, Pool::kFirst};
-  e.masked_lm = {"/cls.predictions.transform.dense", "/cls.predictions.transform.LayerNorm",
-                 "/cls.predictions.decoder", e.ffn.activation, Pool::kNone, "/cls.predictions.bias"};
+  e.masked_lm = {"/cls.predictions.transform.dense",
+                 "/cls.predictions.transform.LayerNorm",
+                 "/cls.predictions.decoder",
+                 e.ffn.activation,
+                 Pool::kNone,
+                 "/cls.predictions.bias"};
   e.sequence = e.pooler;
   e.sequence.out = e.tokens.out = "/classifier";
   e.answers.out = "/qa_outputs";
@@ -83,8 +94,7 @@ Var encoder_norm(Net& net, const Encoder& e, const Var& x, const std::string& na
   return net.layer_norm(x, weight, net.has(bias) ? net.plain(bias, {x.dims.back()}) : "", e.eps);
 }
 
-Var numbers_of(Net& net, const Var& input, const std::string& name, const std::vector<float>& table,
-               int outside) {
+Var numbers_of(Net& net, const Var& input, const std::string& name, const std::vector<float>& table, int outside) {
   format::EmbeddingAttrsT attrs;
   attrs.outside = outside;
   return net.op("embedding", {input.name, net.constant("/" + name, table, {int64_t(table.size()), 1})}, input.axis, {1},
@@ -192,8 +202,7 @@ class EncoderBuilder {
     const auto at = [&](int64_t row) { return all.begin() + row * e_.embedding; };
     return net_.constant(table, {at(first), at(first + count)}, {count, e_.embedding});
   }
-  Var looked_up(const Var& ids, const std::string& table, int64_t rows, int64_t first, int64_t count,
-                float scale = 1) {
+  Var looked_up(const Var& ids, const std::string& table, int64_t rows, int64_t first, int64_t count, float scale = 1) {
     const SourceTensor& all = net_.take(table + ".weight", {rows, e_.embedding});
     format::EmbeddingAttrsT attrs;
     attrs.scale = scale;
@@ -276,8 +285,9 @@ void build_encoder(Checkpoint& c, const Encoder& e, ModelBuilder& b) {
     const Var y = make.head(h, x);
     const auto column = [&](int64_t i) { return net.reshape(net.slice(y, 1, i, 1), {}); };
     if (task == Task::kAnswers) {
-      if (y.dims.back() != 2) fail("%s: the head for questions gives %lld values a token, not 2", c.path.c_str(),
-                                   static_cast<long long>(y.dims.back()));
+      if (y.dims.back() != 2)
+        fail("%s: the head for questions gives %lld values a token, not 2", c.path.c_str(),
+             static_cast<long long>(y.dims.back()));
       for (int64_t i = 0; i < 2; ++i) graph.add_output(make.named(column(i), i ? "end_logits" : "start_logits"));
     } else {
       graph.add_output(make.named(task == Task::kDiscriminator ? net.reshape(y, {}) : y, "logits"));

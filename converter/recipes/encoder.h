@@ -45,13 +45,13 @@ struct Encoder {
   Naming naming;
   std::string words = "embeddings.word_embeddings", positions = "embeddings.position_embeddings",
               types = "embeddings.token_type_embeddings", embedding_norm = "embeddings.LayerNorm";
-  std::string projection;  // from the embedding to the layers' width
+  std::string projection;      // from the embedding to the layers' width
   int64_t first_position = 0;  // the row of the first token in the table of positions, which has context rows behind it
   int64_t type_count = 0;      // 0: no table of types
   // Texts are filled up to this length with tokens of this id that nobody sees; 0: not.
   int64_t padded_to = 0;
   int32_t padding = 0;
-  int64_t context_limit = 0;   // texts are shorter than the table of positions; 0: not
+  int64_t context_limit = 0;  // texts are shorter than the table of positions; 0: not
   int64_t context = 0, vocab = 0, embedding = 0, hidden = 0;
   double eps = 1e-12;
   bool is_rms = false;
@@ -81,8 +81,7 @@ void as_roberta(const Facts& facts, Encoder& encoder);
 // A norm over the last axis as the encoder has it.
 Var encoder_norm(Net& net, const Encoder& encoder, const Var& x, const std::string& name);
 // Numbers by the i32 of `input`, one of the table's rows for each token, [T, 1].
-Var numbers_of(Net& net, const Var& input, const std::string& name, const std::vector<float>& table,
-               int outside);
+Var numbers_of(Net& net, const Var& input, const std::string& name, const std::vector<float>& table, int outside);
 // Arithmetic over any axes, whose sizes the result names.
 Var arithmetic(Net& net, format::BinaryKind kind, const Var& x, const Var& y, const std::string& axis,
                const std::vector<int64_t>& dims = {});

@@ -27,9 +27,9 @@ Var global_tokens(Net& net, Task task) {
 }
 
 struct Masks {
-  Var is_global, is_local;     // [T, 1, 1]
-  Var all, locals, globals;    // added to the scores of keys, [1, 1, T]
-  Var is_seen;                 // [T, 1, 1]
+  Var is_global, is_local;   // [T, 1, 1]
+  Var all, locals, globals;  // added to the scores of keys, [1, 1, T]
+  Var is_seen;               // [T, 1, 1]
 };
 
 Masks masks_of(Net& net, Task task, const Var& unseen) {
@@ -70,10 +70,10 @@ Var mix(Net& net, const Attention& a, int64_t window, const Masks& m, const Var&
   format::SparseAttentionAttrsT sparse;
   sparse.scale = float(a.scale);
   sparse.causal = false;
-  const Var local = net.op("sparse_attention",
-                           {own[0].name, own[1].name, own[2].name, "", "", "", m.globals.name, "", "", "", "",
-                            near.name, lse.name},
-                           "T", dims, {}, sparse);
+  const Var local =
+      net.op("sparse_attention",
+             {own[0].name, own[1].name, own[2].name, "", "", "", m.globals.name, "", "", "", "", near.name, lse.name},
+             "T", dims, {}, sparse);
   attrs.window = 0;
   const Var far = net.op("attention", {global[0].name, global[1].name, global[2].name, "", "", "", m.all.name}, "T",
                          dims, {}, attrs);

@@ -30,8 +30,8 @@ std::pair<Var, Var> tables_of_tokens(Net& net) {
   const Var product = arithmetic(net, BinaryKind::mul, rows, columns, "T T");
   const auto per_count = [&](const Var& x) { return arithmetic(net, BinaryKind::div, x, count, "T T"); };
   const Var whole = net.unary(UnaryKind::floor, per_count(product));  // one too many or too few does no harm
-  const Var rest = arithmetic(net, BinaryKind::sub, product,
-                              arithmetic(net, BinaryKind::mul, whole, count, "T T"), "T T");
+  const Var rest =
+      arithmetic(net, BinaryKind::sub, product, arithmetic(net, BinaryKind::mul, whole, count, "T T"), "T T");
   // Half of the angle less pi: cos a = 1 - 2 cos^2 h, sin a = -2 sin h cos h for h = (a - pi) / 2.
   const Var half = net.scale(with_constant(net, BinaryKind::sub, per_count(rest), 0.5), M_PI);
   const Var square = net.mul(half, half), cosine = series(net, square, true),
@@ -86,8 +86,8 @@ Var above_diagonal(Net& net, const std::string& table, int64_t heads) {
   // As many times below each other as there are tokens, and cut anew into rows that are shorter by one: each begins one
   // element earlier in its copy.
   const Var zeros = net.op("reshape", {net.scale(net.float_positions(), 0).name}, "1 T 1", {});
-  const Var copies = arithmetic(net, BinaryKind::add, net.op("reshape", {padded.name}, h + " 1 2*T", {}), zeros,
-                                h + " T 2*T");
+  const Var copies =
+      arithmetic(net, BinaryKind::add, net.op("reshape", {padded.name}, h + " 1 2*T", {}), zeros, h + " T 2*T");
   const Var all = net.op("reshape", {copies.name}, h + " 2*T*T", {});
   format::SliceAttrsT first;
   first.axis = 1;
@@ -111,8 +111,8 @@ Var relative_bias(Net& net, const std::vector<float>& later, const std::vector<f
 int64_t bucket_of(int64_t distance, int64_t buckets) {
   const int64_t exact = buckets / 2;
   if (distance < exact) return distance;
-  const float far = std::log(float(distance) / float(exact)) / float(std::log(128.0 / double(exact))) *
-                    float(buckets - exact);
+  const float far =
+      std::log(float(distance) / float(exact)) / float(std::log(128.0 / double(exact))) * float(buckets - exact);
   return std::min(exact + int64_t(far), buckets - 1);
 }
 
@@ -153,7 +153,8 @@ void build_big_bird(Checkpoint& c, ModelBuilder& b) {
   const Facts f = own.with(plain);
   Encoder e = bert_like(f, "bert.");
   const std::string type = f.text("attention_type", "block_sparse");
-  const int64_t whole = (5 + 2 * f.integer("num_random_blocks", 0, 1 << 20, 3)) * f.integer("block_size", 1, 1 << 20, 64);
+  const int64_t whole =
+      (5 + 2 * f.integer("num_random_blocks", 0, 1 << 20, 3)) * f.integer("block_size", 1, 1 << 20, 64);
   if (type == "block_sparse" && whole < e.context) {
     c.notices.push_back("texts of more than " + std::to_string(whole) +
                         " tokens, of which BigBird sees blocks, are not supported; the context is as long");

@@ -44,7 +44,9 @@ Var inverse(Net& net, const Var& m) {
   std::vector<float> ones(size_t(n * n));
   for (int64_t i = 0; i < n; ++i) ones[size_t(i * n + i)] = 1;
   const Var identity = {net.constant("/identity", ones, {1, n, n}), "", {1, n, n}};
-  const auto less = [&](double times, const Var& x) { return net.binary(BinaryKind::sub, net.scale(identity, times), x); };
+  const auto less = [&](double times, const Var& x) {
+    return net.binary(BinaryKind::sub, net.scale(identity, times), x);
+  };
   Var largest = reduced(net, m, format::ReduceKind::sum, 1);
   for (int i = 0; i < 2; ++i) largest = reduced(net, largest, format::ReduceKind::max, 0);
   Var z = net.binary(BinaryKind::div, turned(net, m, {0, 2, 1}), net.reshape(largest, {1, 1, 1}));
@@ -58,8 +60,8 @@ Var inverse(Net& net, const Var& m) {
 // q, k, v [heads, tokens, dim], q and k scaled; unseen [1, 1, tokens].
 Var by_landmarks(Net& net, const Nystrom& a, const Var& q, const Var& k, const Var& v, const Var& unseen) {
   const auto means = [&](const Var& x) {
-    return reduced(net, net.reshape(x, {a.heads, a.landmarks, a.tokens / a.landmarks, a.dim}),
-                   format::ReduceKind::mean, 2);
+    return reduced(net, net.reshape(x, {a.heads, a.landmarks, a.tokens / a.landmarks, a.dim}), format::ReduceKind::mean,
+                   2);
   };
   const auto scores = [&](const Var& x, const Var& y) { return product(net, x, y, true); };
   if (a.landmarks == a.tokens) return product(net, softmax(net, net.add(scores(q, k), unseen)), v);
@@ -76,7 +78,8 @@ Var convolved(Net& net, const Nystrom& a, const Var& v) {
   std::vector<float> weight;
   for (int64_t i = 0; i < width; ++i)
     weight.insert(weight.end(), taps.begin() + i / a.dim * a.taps, taps.begin() + (i / a.dim + 1) * a.taps);
-  const Var zeros = {net.constant("/behind", std::vector<float>(size_t(half * width)), {half, width}), "", {half, width}};
+  const Var zeros = {
+      net.constant("/behind", std::vector<float>(size_t(half * width)), {half, width}), "", {half, width}};
   const Var padded = half > 0 ? net.concat({v, zeros}, 0) : v;
   const Var y = net.op("causal_conv", {padded.name, net.constant("attention.self.conv.taps", weight, {width, a.taps})},
                        "", padded.dims, {}, format::ConvAttrsT());
@@ -92,8 +95,8 @@ Var mix(Net& net, const Attention& names, const Nystrom& a, const Var& x, const 
   };
   const double scale = 1 / std::sqrt(std::sqrt(double(a.dim)));
   const Var mask = net.op("reshape", {unseen.name}, "", {1, 1, a.tokens});
-  const Var y = by_landmarks(net, a, net.scale(by_head(all[0]), scale), net.scale(by_head(all[1]), scale),
-                             by_head(all[2]), mask);
+  const Var y =
+      by_landmarks(net, a, net.scale(by_head(all[0]), scale), net.scale(by_head(all[1]), scale), by_head(all[2]), mask);
   const std::vector<int64_t> flat = {a.tokens, a.heads * a.dim};
   Var sum = net.reshape(turned(net, y, {1, 0, 2}), flat);
   if (a.taps) sum = net.add(sum, convolved(net, a, net.op("reshape", {all[2].name}, "", flat)));
