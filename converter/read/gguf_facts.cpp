@@ -111,8 +111,6 @@ Facts gguf_facts(const Checkpoint& c, const GgufForm& form) {
 
   Facts out(c.meta, c.path.string(), prefix, c.asked);
   out.spelling_ = std::make_shared<const Facts::Spelling>(std::move(spelling));
-  if (config.contains("sliding_window") && config.value("is_causal", Json()) == false)
-    out.refuse("is_causal", "is false, which is not supported beside a window");
   return out.with(std::move(config));
 }
 

@@ -262,6 +262,7 @@ constexpr HarmlessKey kHarmlessKeys[] = {
     {"feed_forward_length", "0"},
     {"dense_*"},
     {"pooling_type"},
+    {"classifier.*"},
     {"time_mix_extra_dim"},
     {"time_decay_extra_dim"},
     {"attention.decay_lora_rank"},

@@ -197,6 +197,7 @@ namespace {
 bool is_causal(Checkpoint& c, const Decoder& d) {
   const Facts f = source_facts(c);
   if (f.boolean("is_causal", true)) return true;
+  if (c.is_gguf() && f.has("sliding_window")) f.refuse("is_causal", "is false, which is not supported beside a window");
   if (c.has("lm_head.weight") || c.has("output.weight") || (d.is_tied && !names_base_class(c)))
     f.refuse("is_causal", "is false, which is supported for models without an output matrix alone");
   return false;

@@ -46,6 +46,7 @@ Encoder bert_like(const Facts& f, const std::string& root) {
   Attention& a = e.attention;
   a.heads = a.kv_heads = f.integer("num_attention_heads", 1, 65536);
   a.head_dim = f.integer("head_dim", 2, 65536, e.hidden / a.heads);
+  f.expect("attention.value_length", a.head_dim);
   if (a.head_dim < 2) f.refuse("num_attention_heads", "gives heads of less than 2 channels");
   a.scale = 1 / std::sqrt(double(a.head_dim));
   a.prefix = "attention.";

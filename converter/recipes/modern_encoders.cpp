@@ -51,7 +51,7 @@ Facts modern_facts(const Facts& own) {
       types.push_back(i % every ? "sliding_attention" : "full_attention");
     plain["layer_types"] = types;
   }
-  plain["layer_norm_eps"] = own.number("norm_eps", 1e-5);
+  plain["layer_norm_eps"] = own.number("norm_eps", own.number("rms_norm_eps", 1e-5));  // of a GGUF one of both
   plain["type_vocab_size"] = 0;
   plain["hidden_act"] = own.text("hidden_activation", "gelu");
   return own.with(plain);

@@ -61,7 +61,8 @@ TEST_P(TinyEncoders, EveryOutputIsThatOfTheOriginal) {
   for (const std::string prefix : {"plain.", "full."}) {
     std::vector<std::string> names;
     for (const char* name : {"last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits"})
-      if (calls.has(prefix + name)) names.push_back(name);
+      if (calls.has(prefix + name) && (input.extension() != ".gguf" || name != std::string("pooler_output")))
+        names.push_back(name);  // llama.cpp's converter leaves the pooler out
     ASSERT_FALSE(names.empty());
     const Outputs got = run_call(*model, calls, prefix, names);
     ASSERT_EQ(got.size(), names.size());
