@@ -9,6 +9,7 @@
 #include "converter/passes/name_values.h"
 #include "converter/passes/prune_tokens.h"
 #include "converter/passes/scale_products.h"
+#include "converter/passes/kv_policy.h"
 #include "converter/passes/sparse_keys.h"
 #include "converter/read/facts.h"
 #include "converter/read/read.h"
@@ -90,6 +91,7 @@ ConvertReport convert(const ConvertOptions& options) {
   std::string passes;
   const auto note_pass = [&](const std::string& text) { passes += (passes.empty() ? "" : "; ") + text; };
   if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));
+  if (!options.kv_policy.empty()) note_pass(impose_policy(options.kv_policy, builder));
   if (!options.sparse.empty()) note_pass(choose_keys(options.sparse, builder));
   if (!options.prune.empty()) note_pass(prune_tokens(options.prune, builder));
   if (options.features) add_features(builder.model), note_pass("features");

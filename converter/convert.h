@@ -23,6 +23,7 @@ struct ConvertOptions {
   ImposedWindow imposed;
   std::string sparse;     // a method of sparse_keys.h; empty: none
   std::string prune;      // of prune_tokens.h; empty: none
+  std::string kv_policy;  // of kv_policy.h; empty: none
   bool features = false;  // a program that takes rows of features in the place of ids
   int64_t context = 0;    // tokens that the file states; 0: the source's
   int threads = 1;

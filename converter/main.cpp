@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "converter/convert.h"
+#include "converter/passes/kv_policy.h"
 #include "converter/passes/prune_tokens.h"
 #include "converter/passes/sparse_keys.h"
 #include "converter/recipes/recipe.h"
@@ -107,8 +108,15 @@ int main(int argc, char** argv) {
                  "with --window: the stream's first tokens that stay in sight, usually 4 (StreamingLLM)")
       ->check(CLI::Range(int64_t(0), int64_t(65536)))
       ->needs(window);
-  app.add_option("--sparse", options.sparse,
-                 "attention over some of the keys, chosen as the stream runs: " + sparse_methods());
+  app.add_option(
+      "--sparse", options.sparse,
+      "attention over some of the keys, chosen in units of `block` for `queries` queries together, the `first` "
+      "units always; calls of fewer than `least` tokens see all, and the first `exact` layers; a choice serves "
+      "`layers` layers: " +
+          sparse_methods());
+  app.add_option("--kv-policy", options.kv_policy,
+                 "constant memory of keys and values for streams of any length: " + kv_policies())
+      ->excludes(window);
   app.add_option("--prune", options.prune,
                  "fewer tokens in the layers of a model whose tokens all see each other: " + prune_methods());
   app.add_option("--context", options.context, "longest stream in tokens that the file states; default the source's")

@@ -110,7 +110,11 @@ uint16_t version_needed(const format::OpT& op) {
   const auto* embedding = op.attrs.AsEmbeddingAttrs();
   const auto* rope = op.attrs.AsRopeAttrs();
   const bool is_newer_rope = rope && (rope->exact || rope->limit || !rope->sections.empty());
-  return (embedding && embedding->outside >= 0) || is_newer_rope ? 2 : 1;
+  const auto* select = op.attrs.AsSelectBlocksAttrs();
+  const bool is_newer_select =
+      select && (select->estimate != format::KeyEstimate::antidiagonal || select->choice != format::KeyChoice::share ||
+                 select->queries || select->count);
+  return (embedding && embedding->outside >= 0) || is_newer_rope || is_newer_select ? 2 : 1;
 }
 
 OpRow op_row(const std::string& name) {
