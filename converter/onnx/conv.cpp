@@ -57,20 +57,25 @@ Sizes window(const Node& n, const Image& image, std::vector<uint32_t> kernel, fo
     int64_t before = 0, behind = 0;
     if (automatic == "SAME_UPPER" || automatic == "SAME_LOWER") {
       if (!size.is_constant() && stride != 1) fail("%s of an axis of the call", automatic.c_str());
-      const int64_t all = size.is_constant() ? std::max<int64_t>(((size.constant() + stride - 1) / stride - 1) * stride + reach - size.constant(), 0) : reach - 1;
+      const int64_t all =
+          size.is_constant()
+              ? std::max<int64_t>(((size.constant() + stride - 1) / stride - 1) * stride + reach - size.constant(), 0)
+              : reach - 1;
       before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
       behind = all - before;
     } else if (!image.is_line || i == 1) {
       const size_t at = image.is_line ? 0 : i;
       before = pads[at], behind = pads[at + axes];
     }
-    if (before < 0 || behind < 0 || before > 65536 || behind > 65536) fail("pads of %lld and %lld", static_cast<long long>(before), static_cast<long long>(behind));
+    if (before < 0 || behind < 0 || before > 65536 || behind > 65536)
+      fail("pads of %lld and %lld", static_cast<long long>(before), static_cast<long long>(behind));
     attrs->pad[i] = uint32_t(before), attrs->pad[i + 2] = uint32_t(behind);
     Size rest = size + Size(before + behind - reach);
     if (n.integer("ceil_mode", 0)) {
       // A window that begins in the padding behind is left out.
       Size count = rest.ceildiv(stride) + 1;
-      if (count.is_constant() && size.is_constant() && (count.constant() - 1) * stride >= size.constant() + before) count = count - 1;
+      if (count.is_constant() && size.is_constant() && (count.constant() - 1) * stride >= size.constant() + before)
+        count = count - 1;
       else if (!count.is_constant() && !(count == rest.floordiv(stride) + 1)) fail("ceil_mode of an axis of the call");
       sizes.push_back(count);
       // The operator has to know how far the windows reach.
@@ -81,14 +86,16 @@ Sizes window(const Node& n, const Image& image, std::vector<uint32_t> kernel, fo
       }
       continue;
     }
-    if (rest.is_constant() && rest.constant() < 0) fail("a window of %lld over an axis of %s", static_cast<long long>(reach), size.text().c_str());
+    if (rest.is_constant() && rest.constant() < 0)
+      fail("a window of %lld over an axis of %s", static_cast<long long>(reach), size.text().c_str());
     sizes.push_back(rest.floordiv(stride) + 1);
   }
   return sizes;
 }
 
 // Weights [out, in / groups, height, width] as rows [height, width, in / groups].
-std::vector<float> turned(const std::vector<float>& w, int64_t out, int64_t in, int64_t places, const std::vector<float>& factor) {
+std::vector<float> turned(const std::vector<float>& w, int64_t out, int64_t in, int64_t places,
+                          const std::vector<float>& factor) {
   std::vector<float> to(w.size());
   size_t at = 0;
   for (int64_t o = 0; o < out; ++o)
@@ -99,14 +106,17 @@ std::vector<float> turned(const std::vector<float>& w, int64_t out, int64_t in, 
 }
 
 // A batch norm that alone reads the convolution goes into its weights.
-const OnnxNode* fold_norm(Lowering& l, const Node& n, size_t out, std::vector<float>* factor, std::vector<float>* bias) {
+const OnnxNode* fold_norm(Lowering& l, const Node& n, size_t out, std::vector<float>* factor,
+                          std::vector<float>* bias) {
   const OnnxNode* norm = l.only_reader(n.raw().outputs[0], "BatchNormalization");
   if (!norm || norm->inputs.size() < 5) return nullptr;
   const Node b(l, *norm, n.opset());
   if (b.integer("training_mode", 0)) return nullptr;
   for (size_t i = 1; i < 5; ++i)
-    if (const Value* v = l.find(norm->inputs[i]); !v || !v->is_constant() || l.numbers(*v).size() != out) return nullptr;
-  const auto &scale = b.known_floats(1, ""), &shift = b.known_floats(2, ""), &mean = b.known_floats(3, ""), &variance = b.known_floats(4, "");
+    if (const Value* v = l.find(norm->inputs[i]); !v || !v->is_constant() || l.numbers(*v).size() != out)
+      return nullptr;
+  const auto &scale = b.known_floats(1, ""), &shift = b.known_floats(2, ""), &mean = b.known_floats(3, ""),
+             &variance = b.known_floats(4, "");
   if (bias->empty()) bias->assign(out, 0);
   factor->resize(out);
   for (size_t i = 0; i < out; ++i) {
@@ -128,7 +138,9 @@ void lower_conv(Lowering& l, const Node& n) {
   if (dims.size() != (image.is_line ? 3u : 4u)) fail("weights of %zu axes", dims.size());
   const Size channels = image.value.shape[3];
   const int64_t out = dims[0], in = dims[1], groups = n.integer("group", 1);
-  if (groups < 1 || out < 1 || in < 1 || !channels.is(in * groups) || out % groups) fail("weights %s, %lld groups, and %s channels", text(w.shape).c_str(), static_cast<long long>(groups), channels.text().c_str());
+  if (groups < 1 || out < 1 || in < 1 || !channels.is(in * groups) || out % groups)
+    fail("weights %s, %lld groups, and %s channels", text(w.shape).c_str(), static_cast<long long>(groups),
+         channels.text().c_str());
   std::vector<uint32_t> kernel = {1};
   if (!image.is_line) kernel.clear();
   for (size_t i = 2; i < dims.size(); ++i) {
@@ -157,7 +169,8 @@ void lower_conv(Lowering& l, const Node& n) {
   }
   std::vector<Value> list = {image.value, weights};
   if (!bias.empty()) list.push_back(Lowering::floats(std::move(bias), {out}));
-  const Value y = from_image(l, l.emit("conv", list, {image.value.shape[0], sizes[0], sizes[1], out}, attrs), image.is_line);
+  const Value y =
+      from_image(l, l.emit("conv", list, {image.value.shape[0], sizes[0], sizes[1], out}, attrs), image.is_line);
   if (norm) l.define(norm->outputs[0], y);
   n.set(y);
 }
@@ -171,7 +184,9 @@ void lower_pool(Lowering& l, const Node& n) {
   attrs.count_padding = n.integer("count_include_pad", 0) != 0;
   if (!n.has_attribute("kernel_shape")) fail("attribute \"kernel_shape\" is missing");
   const Sizes sizes = window(n, image, pair_of(n, "kernel_shape", image.is_line, 1), &attrs);
-  n.set(from_image(l, l.emit("pool", {image.value}, {image.value.shape[0], sizes[0], sizes[1], image.value.shape[3]}, attrs), image.is_line));
+  n.set(from_image(
+      l, l.emit("pool", {image.value}, {image.value.shape[0], sizes[0], sizes[1], image.value.shape[3]}, attrs),
+      image.is_line));
 }
 
 }  // namespace runnel::convert

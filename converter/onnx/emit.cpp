@@ -20,9 +20,7 @@ T at(const uint8_t* p, uint64_t i) {
   return v;
 }
 
-int32_t saturated(const Size& s) {
-  return int32_t(std::clamp<int64_t>(s.constant(), INT32_MIN, INT32_MAX));
-}
+int32_t saturated(const Size& s) { return int32_t(std::clamp<int64_t>(s.constant(), INT32_MIN, INT32_MAX)); }
 
 int64_t count_of(const Sizes& shape) { return product(shape).constant(); }
 
@@ -113,9 +111,12 @@ std::vector<int64_t> Lowering::known_shape(const Value& v, const char* what) con
 }
 
 std::string Lowering::tensor_of(const Value& v) {
-  const void* place = v.source ? static_cast<const void*>(v.source) : v.floats ? static_cast<const void*>(v.floats.get()) : v.ints.get();
+  const void* place = v.source   ? static_cast<const void*>(v.source)
+                      : v.floats ? static_cast<const void*>(v.floats.get())
+                                 : v.ints.get();
   const bool is_float_tensor = v.elem == Elem::kFloat;
-  const std::string key = std::to_string(reinterpret_cast<uintptr_t>(place)) + text(v.shape) + (is_float_tensor ? "f" : "i");
+  const std::string key =
+      std::to_string(reinterpret_cast<uintptr_t>(place)) + text(v.shape) + (is_float_tensor ? "f" : "i");
   if (const auto it = tensors_.find(key); it != tensors_.end()) return it->second;
   std::vector<uint64_t> shape;
   for (const Size& s : v.shape) shape.push_back(uint64_t(s.constant()));
@@ -157,7 +158,8 @@ std::string Lowering::name_of(const Value& v) {
   return v.is_constant() ? tensor_of(v) : integers_of_call(v);
 }
 
-bool Lowering::fold(const format::OpT& op, const std::vector<Value>& in, const std::vector<Result>& results, std::vector<Value>* out) {
+bool Lowering::fold(const format::OpT& op, const std::vector<Value>& in, const std::vector<Result>& results,
+                    std::vector<Value>* out) {
   for (const Value& v : in)
     if (!v.is_absent() && !v.is_constant()) return false;
   for (const Result& r : results)
@@ -213,10 +215,12 @@ bool Lowering::fold(const format::OpT& op, const std::vector<Value>& in, const s
   return true;
 }
 
-std::vector<Value> Lowering::finish(std::unique_ptr<format::OpT> op, const std::vector<Value>& in, const std::vector<Result>& results) {
+std::vector<Value> Lowering::finish(std::unique_ptr<format::OpT> op, const std::vector<Value>& in,
+                                    const std::vector<Result>& results) {
   std::vector<Value> out;
   for (const Result& r : results)
-    if (r.shape.size() > size_t(kMaxRank)) fail("%s would make %zu axes, the limit is %d", op->name.c_str(), r.shape.size(), kMaxRank);
+    if (r.shape.size() > size_t(kMaxRank))
+      fail("%s would make %zu axes, the limit is %d", op->name.c_str(), r.shape.size(), kMaxRank);
   if (!in.empty() && fold(*op, in, results, &out)) return out;
   for (const Value& v : in) op->inputs.push_back(v.is_absent() ? "" : name_of(v));
   while (!op->inputs.empty() && op->inputs.back().empty()) op->inputs.pop_back();
@@ -228,7 +232,8 @@ std::vector<Value> Lowering::finish(std::unique_ptr<format::OpT> op, const std::
     v.name = unique(now_ ? now_->name : op->name);
     Names shape;
     for (const Size& s : r.shape) shape.push_back(s.text());
-    op->outputs.push_back(add_value(program_, v.name, shape, r.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32));
+    op->outputs.push_back(
+        add_value(program_, v.name, shape, r.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32));
     out.push_back(std::move(v));
   }
   if (now_) ++lowered_[(now_->domain.empty() ? "" : now_->domain + ".") + now_->op].operators[op->name];
@@ -244,7 +249,8 @@ format::OpT* Lowering::maker(const Value& v) {
   return nullptr;
 }
 
-std::string Lowering::matrix(const Value& v, int64_t rows, int64_t columns, int64_t row_step, int64_t column_step, bool is_delicate) {
+std::string Lowering::matrix(const Value& v, int64_t rows, int64_t columns, int64_t row_step, int64_t column_step,
+                             bool is_delicate) {
   const void* place = v.source ? static_cast<const void*>(v.source) : v.floats.get();
   std::string key = std::to_string(reinterpret_cast<uintptr_t>(place));
   for (int64_t n : {rows, columns, row_step, column_step}) key += "," + std::to_string(n);

@@ -40,7 +40,8 @@ bool match(const Sizes& from, const Sizes& to, std::vector<Group>* groups) {
     Group g{i, i + 1, j, j + 1};
     Size x = from[i], y = to[j];
     while (!(x == y)) {
-      const bool grow_from = x.is_constant() && y.is_constant() ? x.constant() < y.constant() : y.divided_by(x).has_value();
+      const bool grow_from =
+          x.is_constant() && y.is_constant() ? x.constant() < y.constant() : y.divided_by(x).has_value();
       if (!grow_from && !(x.is_constant() && y.is_constant()) && !x.divided_by(y)) return false;
       if (grow_from ? g.b == from.size() : g.d == to.size()) return false;
       if (grow_from) x = x * from[g.b++];
@@ -64,7 +65,8 @@ Sizes broadcast(const Sizes& a, const Sizes& b) {
   const size_t rank = std::max(a.size(), b.size());
   Sizes out;
   for (size_t i = 0; i < rank; ++i) {
-    const Size m = i + a.size() < rank ? Size(1) : a[i + a.size() - rank], n = i + b.size() < rank ? Size(1) : b[i + b.size() - rank];
+    const Size m = i + a.size() < rank ? Size(1) : a[i + a.size() - rank],
+               n = i + b.size() < rank ? Size(1) : b[i + b.size() - rank];
     if (m.is(1) || m == n) out.push_back(n);
     else if (n.is(1)) out.push_back(m);
     else fail("shapes %s and %s do not meet", text(a).c_str(), text(b).c_str());
@@ -127,7 +129,8 @@ Value Lowering::transpose(const Value& v, const Perm& perm) {
 
 Value Lowering::reshape(const Value& v, const Sizes& shape) {
   if (v.shape == shape) return v;
-  if (!(product(v.shape) == product(shape))) fail("%s cannot take the shape %s", text(v.shape).c_str(), text(shape).c_str());
+  if (!(product(v.shape) == product(shape)))
+    fail("%s cannot take the shape %s", text(v.shape).c_str(), text(shape).c_str());
   if (v.is_known()) {
     Value out = v;
     out.shape = shape;
@@ -181,15 +184,19 @@ Lowering::Aligned Lowering::align(const std::vector<Value>& values) {
     most = wide;
     out.perm = v.perm;
   }
+  // A number alone needs no axes where something else has them.
+  const auto is_number = [](const Value& v) { return v.is_known() && product(v.shape).is(1); };
+  const bool has_axes =
+      std::any_of(values.begin(), values.end(), [&](const Value& v) { return !is_number(v) && v.rank() == rank; });
   for (const Value& v : values) {
     Sizes shape(size_t(rank - v.rank()), Size(1));
     shape.insert(shape.end(), v.shape.begin(), v.shape.end());
-    const bool is_single = product(shape).is(1) && v.is_known();
-    Value s = is_single ? reshape(v, {}) : is_identity(out.perm) ? plain(v) : stored_in(reshape(v, shape), out.perm);
+    Value s = has_axes && is_number(v)            ? reshape(v, {})
+              : is_identity(out.perm) && has_axes ? plain(v)
+                                                  : stored_in(reshape(v, shape), out.perm);
     out.shape = broadcast(out.shape, s.shape);
     out.values.push_back(std::move(s));
   }
-  while (int(out.shape.size()) < rank) out.shape.insert(out.shape.begin(), Size(1));
   return out;
 }
 

@@ -91,8 +91,8 @@ std::string Lowering::symbol(const OnnxDim& dim, const OnnxValueInfo& input, siz
     bound = std::to_string(it->second);
   } else if (is_batch) {
     bound = "1";
-    notices.push_back("axis \"" + printable(name) + "\" is 1, the number of inputs side by side; --axis " + printable(name) +
-                      "=N for up to N");
+    notices.push_back("axis \"" + printable(name) + "\" is 1, the number of inputs side by side; --axis " +
+                      printable(name) + "=N for up to N");
   }
   std::string made = bound == "1" ? bound : symbol_name(name);
   if (bound != "1") {
@@ -142,7 +142,8 @@ void Lowering::add_inputs() {
     }
     value.name = v.name;
     names_.insert(v.name);
-    graph_.add_input(v.name, value.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32, shape, format::Role::none);
+    graph_.add_input(v.name, value.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32, shape,
+                     format::Role::none);
     define(v.name, std::move(value));
   }
   for (const auto& [name, used] : options_.axes)
@@ -154,7 +155,8 @@ void Lowering::lower(const OnnxNode& node) {
   Lowered& row = lowered_[kind_of(node)];
   ++row.nodes;
   for (const std::string& name : node.inputs)
-    if (!name.empty() && !values_.count(name)) fail("it reads \"%s\", which nothing before it makes", printable(name).c_str());
+    if (!name.empty() && !values_.count(name))
+      fail("it reads \"%s\", which nothing before it makes", printable(name).c_str());
   function_of(node)(*this, Node(*this, node, model_.opset()));
   for (const std::string& name : node.outputs)
     if (!name.empty() && !values_.count(name) && readers_.count(name))
@@ -179,7 +181,8 @@ void Lowering::run() {
   std::vector<std::string> problems;
   for (const OnnxNode& n : g.nodes) {
     if (done_.count(&n)) continue;
-    const bool is_poisoned = std::any_of(n.inputs.begin(), n.inputs.end(), [&](const auto& i) { return poisoned_.count(i); });
+    const bool is_poisoned =
+        std::any_of(n.inputs.begin(), n.inputs.end(), [&](const auto& i) { return poisoned_.count(i); });
     std::string problem;
     if (!function_of(n)) {
       problem = "is not supported";
@@ -191,16 +194,17 @@ void Lowering::run() {
       }
     }
     if (!problem.empty() && problems.size() < kMostProblems)
-      problems.push_back(printable(kind_of(n)) + " (opset " + std::to_string(model_.opset()) + "), node \"" + printable(n.name) +
-                         "\": " + problem);
+      problems.push_back(printable(kind_of(n)) + " (opset " + std::to_string(model_.opset()) + "), node \"" +
+                         printable(n.name) + "\": " + problem);
     if (!problem.empty() || is_poisoned)
       for (const std::string& name : n.outputs)
         if (!values_.count(name)) poisoned_.insert(name);
   }
   now_ = nullptr;
   if (problems.empty()) return add_outputs();
-  std::string all = where_ + ": " + std::to_string(problems.size()) + (problems.size() == kMostProblems ? " or more" : "") +
-                    (problems.size() == 1 ? " node" : " nodes") + " cannot be converted:";
+  std::string all = where_ + ": " + std::to_string(problems.size()) +
+                    (problems.size() == kMostProblems ? " or more" : "") + (problems.size() == 1 ? " node" : " nodes") +
+                    " cannot be converted:";
   for (const std::string& p : problems) all += "\n  " + p;
   throw Error(all);
 }

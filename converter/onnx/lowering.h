@@ -1,10 +1,10 @@
 // From the nodes of an ONNX graph to operators of a program. A node's operator is a small function (operators.inc names
 // them all): it reads the node's values and attributes and sets its outputs, mostly through the helpers here.
 //
-// Shapes are sizes over symbols, so that what a graph computes about its own shapes is known here and leaves no operator
-// behind. What hangs on numbers of the file alone is computed here too, by the operators' own reference. Values may
-// stand in the program in another order of axes than in the graph (images as [batch, height, width, channels]): a
-// transposition is a note until an operator needs the axes in order.
+// Shapes are sizes over symbols, so that what a graph computes about its own shapes is known here and leaves no
+// operator behind. What hangs on numbers of the file alone is computed here too, by the operators' own reference.
+// Values may stand in the program in another order of axes than in the graph (images as [batch, height, width,
+// channels]): a transposition is a note until an operator needs the axes in order.
 #pragma once
 
 #include <deque>
@@ -27,7 +27,8 @@ using Perm = std::vector<int>;
 struct Value {
   Elem elem = Elem::kFloat;
   Sizes shape;
-  // One of these three. Of a value, input or tensor of the program: its name; axis i of the graph is axis perm[i] there.
+  // One of these three. Of a value, input or tensor of the program: its name; axis i of the graph is axis perm[i]
+  // there.
   std::string name;
   Perm perm;
   // Numbers that are known, in the graph's order of axes. Sizes may be known but for the call, also as real numbers.
@@ -111,7 +112,8 @@ class Lowering {
   bool is_sole_reader(const std::string& value) const;
   // Numbers that are whole, or sizes of a call; null: others, or not known.
   std::shared_ptr<const Sizes> sizes_of(const Value& v);
-  // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the symbol.
+  // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
+  // symbol.
   void limit(const Size& size, int64_t most);
   static Value packed(std::string name);
   // Its work is done by the function that runs now.
@@ -150,7 +152,8 @@ class Lowering {
     return finish(new_op(op, {}, {}), in, {{elem, shape}})[0];
   }
   template <class AttrsT>
-  Value emit(const std::string& op, const std::vector<Value>& in, const Sizes& shape, AttrsT attrs, Elem elem = Elem::kFloat) {
+  Value emit(const std::string& op, const std::vector<Value>& in, const Sizes& shape, AttrsT attrs,
+             Elem elem = Elem::kFloat) {
     return emit_all(op, in, {{elem, shape}}, std::move(attrs))[0];
   }
   struct Result {
@@ -158,7 +161,8 @@ class Lowering {
     Sizes shape;
   };
   template <class AttrsT>
-  std::vector<Value> emit_all(const std::string& op, const std::vector<Value>& in, const std::vector<Result>& results, AttrsT attrs) {
+  std::vector<Value> emit_all(const std::string& op, const std::vector<Value>& in, const std::vector<Result>& results,
+                              AttrsT attrs) {
     auto o = new_op(op, {}, {});
     set_attrs(*o, std::move(attrs));
     return finish(std::move(o), in, results);
@@ -169,14 +173,17 @@ class Lowering {
 
   // A matrix of the file for products: `rows` rows of `columns`, value (r, c) at r * row_step + c * column_step of a
   // known value. Stored once for each use of that kind.
-  std::string matrix(const Value& v, int64_t rows, int64_t columns, int64_t row_step, int64_t column_step, bool is_delicate = false);
+  std::string matrix(const Value& v, int64_t rows, int64_t columns, int64_t row_step, int64_t column_step,
+                     bool is_delicate = false);
   std::string matrix(std::vector<float> values, int64_t rows, int64_t columns, bool is_delicate = false);
   // The operator that made a value that nothing else reads so far; null: none.
   format::OpT* maker(const Value& v);
 
  private:
-  std::vector<Value> finish(std::unique_ptr<format::OpT> op, const std::vector<Value>& in, const std::vector<Result>& results);
-  bool fold(const format::OpT& op, const std::vector<Value>& in, const std::vector<Result>& results, std::vector<Value>* out);
+  std::vector<Value> finish(std::unique_ptr<format::OpT> op, const std::vector<Value>& in,
+                            const std::vector<Result>& results);
+  bool fold(const format::OpT& op, const std::vector<Value>& in, const std::vector<Result>& results,
+            std::vector<Value>* out);
   void add_inputs();
   void add_outputs();
   void lower(const OnnxNode& node);

@@ -19,7 +19,8 @@ Value math(Lowering& l, MathKind kind, const Value& v, double alpha = 0, double 
   attrs.kind = kind;
   attrs.alpha = float(alpha);
   attrs.beta = float(beta);
-  return l.labelled(l.emit("math", {l.stored(v)}, l.stored(v).shape, attrs), v.is_known() ? identity(v.rank()) : v.perm);
+  return l.labelled(l.emit("math", {l.stored(v)}, l.stored(v).shape, attrs),
+                    v.is_known() ? identity(v.rank()) : v.perm);
 }
 
 // Element i of a broadcast value.
@@ -108,10 +109,11 @@ struct UnaryRow {
   const char* op;
   UnaryKind kind;
 };
-constexpr UnaryRow kUnary[] = {{"Abs", UnaryKind::abs},   {"Exp", UnaryKind::exp},         {"Floor", UnaryKind::floor},
-                               {"Log", UnaryKind::log},   {"Neg", UnaryKind::neg},         {"Relu", UnaryKind::relu},
-                               {"Sqrt", UnaryKind::sqrt}, {"Sigmoid", UnaryKind::sigmoid}, {"Softplus", UnaryKind::softplus},
-                               {"Tanh", UnaryKind::tanh}};
+constexpr UnaryRow kUnary[] = {{"Abs", UnaryKind::abs},           {"Exp", UnaryKind::exp},
+                               {"Floor", UnaryKind::floor},       {"Log", UnaryKind::log},
+                               {"Neg", UnaryKind::neg},           {"Relu", UnaryKind::relu},
+                               {"Sqrt", UnaryKind::sqrt},         {"Sigmoid", UnaryKind::sigmoid},
+                               {"Softplus", UnaryKind::softplus}, {"Tanh", UnaryKind::tanh}};
 
 struct MathRow {
   const char* op;
@@ -171,7 +173,8 @@ Value Lowering::cast(const Value& v, Elem to) {
     return out;
   }
   if (to == Elem::kBool)
-    return arithmetic(*this, ArithmeticKind::unequal, v, v.elem == Elem::kFloat ? scalar(0) : ints({0}, {}), Elem::kBool);
+    return arithmetic(*this, ArithmeticKind::unequal, v, v.elem == Elem::kFloat ? scalar(0) : ints({0}, {}),
+                      Elem::kBool);
   if (v.ints) {  // sizes stay known
     Value out = v;
     out.elem = to;
@@ -241,16 +244,16 @@ void lower_compare(Lowering& l, const Node& n) {
   Value a = n.in(0), b = n.in(1), out;
   if (of_sizes(l, n.op(), a, b, &out, Elem::kBool)) return n.set(out);
   if (n.op()[0] == 'G') std::swap(a, b);
-  const ArithmeticKind kind = n.op() == "Equal"                            ? ArithmeticKind::equal
+  const ArithmeticKind kind = n.op() == "Equal"                         ? ArithmeticKind::equal
                               : n.op() == "Less" || n.op() == "Greater" ? ArithmeticKind::less
-                                                                           : ArithmeticKind::at_most;
+                                                                        : ArithmeticKind::at_most;
   n.set(arithmetic(l, kind, a, b, Elem::kBool));
 }
 
 void lower_logic(Lowering& l, const Node& n) {
-  const ArithmeticKind kind = n.op().find("Xor") != std::string::npos ? ArithmeticKind::bit_xor
+  const ArithmeticKind kind = n.op().find("Xor") != std::string::npos  ? ArithmeticKind::bit_xor
                               : n.op().find("Or") != std::string::npos ? ArithmeticKind::bit_or
-                                                                        : ArithmeticKind::bit_and;
+                                                                       : ArithmeticKind::bit_and;
   n.set(arithmetic(l, kind, n.in(0), n.in(1), n.in(0).elem));
 }
 
@@ -278,11 +281,14 @@ void lower_pow(Lowering& l, const Node& n) {
     if (a.elem == Elem::kFloat && e == 1) return n.set(a);
     if (a.elem == Elem::kFloat && e == 3) return n.set(l.binary(BinaryKind::mul, a, l.unary(UnaryKind::square, a)));
   }
-  n.set(l.cast(arithmetic(l, ArithmeticKind::pow, l.cast(a, Elem::kFloat), l.cast(b, Elem::kFloat), Elem::kFloat), a.elem));
+  n.set(l.cast(arithmetic(l, ArithmeticKind::pow, l.cast(a, Elem::kFloat), l.cast(b, Elem::kFloat), Elem::kFloat),
+               a.elem));
 }
 
 void lower_cast(Lowering& l, const Node& n) {
-  switch (n.op() == "CastLike" ? (n.in(1).elem == Elem::kFloat ? kOnnxFloat : n.in(1).elem == Elem::kBool ? kOnnxBool : kOnnxI32)
+  switch (n.op() == "CastLike" ? (n.in(1).elem == Elem::kFloat  ? kOnnxFloat
+                                  : n.in(1).elem == Elem::kBool ? kOnnxBool
+                                                                : kOnnxI32)
                                : n.integer("to", 0)) {
     case kOnnxFloat:
     case kOnnxF16:
@@ -303,7 +309,7 @@ void lower_where(Lowering& l, const Node& n) {
     Sizes list;
     for (size_t i = 0; i < size_t(product(shape).constant()); ++i)
       list.push_back((*p)[source_of(i, shape, c.shape)].is(0) ? (*r)[source_of(i, shape, y.shape)]
-                                                               : (*q)[source_of(i, shape, x.shape)]);
+                                                              : (*q)[source_of(i, shape, x.shape)]);
     return n.set(Lowering::ints(std::move(list), shape, x.elem));
   }
   const auto a = l.align({c, x, y});
@@ -316,8 +322,12 @@ void lower_clip(Lowering& l, const Node& n) {
   if (v.elem != Elem::kFloat || (n.has(1) && !n.in(1).is_constant()) || (n.has(2) && !n.in(2).is_constant())) {
     Value out = v;
     const bool is_float = v.elem == Elem::kFloat;
-    if (n.has(1)) out = is_float ? l.binary(BinaryKind::max, out, n.in(1)) : arithmetic(l, ArithmeticKind::max, out, n.in(1), v.elem);
-    if (n.has(2)) out = is_float ? l.binary(BinaryKind::min, out, n.in(2)) : arithmetic(l, ArithmeticKind::min, out, n.in(2), v.elem);
+    if (n.has(1))
+      out =
+          is_float ? l.binary(BinaryKind::max, out, n.in(1)) : arithmetic(l, ArithmeticKind::max, out, n.in(1), v.elem);
+    if (n.has(2))
+      out =
+          is_float ? l.binary(BinaryKind::min, out, n.in(2)) : arithmetic(l, ArithmeticKind::min, out, n.in(2), v.elem);
     return n.set(out);
   }
   if (n.has(1)) low = double(n.known_floats(1, "min").at(0));
@@ -347,11 +357,13 @@ void lower_composed(Lowering& l, const Node& n) {
     return n.set(l.unary(UnaryKind::scale, inner, alpha));
   }
   if (n.op() == "Softsign")
-    return n.set(l.binary(BinaryKind::div, x, l.binary(BinaryKind::add, l.unary(UnaryKind::abs, x), Lowering::scalar(1))));
+    return n.set(
+        l.binary(BinaryKind::div, x, l.binary(BinaryKind::add, l.unary(UnaryKind::abs, x), Lowering::scalar(1))));
   if (n.op() == "Mish") return n.set(mul(x, l.unary(UnaryKind::tanh, l.unary(UnaryKind::softplus, x))));
   if (n.op() == "Swish") {
     const float alpha = float(n.real("alpha", 1));
-    return n.set(alpha == 1 ? l.unary(UnaryKind::silu, x) : mul(x, l.unary(UnaryKind::sigmoid, l.unary(UnaryKind::scale, x, alpha))));
+    return n.set(alpha == 1 ? l.unary(UnaryKind::silu, x)
+                            : mul(x, l.unary(UnaryKind::sigmoid, l.unary(UnaryKind::scale, x, alpha))));
   }
   if (n.op() == "ThresholdedRelu") {
     const Value seen = arithmetic(l, ArithmeticKind::less, Lowering::scalar(float(n.real("alpha", 1))), x, Elem::kBool);
@@ -360,7 +372,8 @@ void lower_composed(Lowering& l, const Node& n) {
   }
   if (n.op() == "PRelu") {
     const Value zero = Lowering::scalar(0);
-    return n.set(l.binary(BinaryKind::add, l.binary(BinaryKind::max, x, zero), mul(n.in(1), l.binary(BinaryKind::min, x, zero))));
+    return n.set(l.binary(BinaryKind::add, l.binary(BinaryKind::max, x, zero),
+                          mul(n.in(1), l.binary(BinaryKind::min, x, zero))));
   }
   if (n.op() == "IsNaN") return n.set(arithmetic(l, ArithmeticKind::unequal, x, x, Elem::kBool));
   // IsInf

@@ -11,7 +11,8 @@ const OnnxNode* bias_of(Lowering& l, const Node& n, int64_t width, Value* bias) 
   if (!add || add->inputs.size() != 2) return nullptr;
   const std::string& other = add->inputs[add->inputs[0] == n.raw().outputs[0]];
   const Value* v = l.find(other);
-  if (other == n.raw().outputs[0] || !v || !v->is_constant() || v->elem != Elem::kFloat || v->rank() == 0) return nullptr;
+  if (other == n.raw().outputs[0] || !v || !v->is_constant() || v->elem != Elem::kFloat || v->rank() == 0)
+    return nullptr;
   if (!product(v->shape).is(width) || !v->shape.back().is(width)) return nullptr;
   *bias = l.reshape(*v, {width});
   l.take_over(add);
@@ -19,8 +20,8 @@ const OnnxNode* bias_of(Lowering& l, const Node& n, int64_t width, Value* bias) 
 }
 
 // x times a matrix of the file [K, N], value (k, n) at k * k_step + n * n_step.
-void times_matrix(Lowering& l, const Node& n, const Value& x, const Value& w, int64_t rows, int64_t columns, int64_t k_step, int64_t n_step,
-                  Value bias) {
+void times_matrix(Lowering& l, const Node& n, const Value& x, const Value& w, int64_t rows, int64_t columns,
+                  int64_t k_step, int64_t n_step, Value bias) {
   if (x.rank() == 0 || !x.shape.back().is(rows)) fail("%s times %s", text(x.shape).c_str(), text(w.shape).c_str());
   const OnnxNode* add = bias.is_absent() ? bias_of(l, n, columns, &bias) : nullptr;
   const bool is_last = x.is_known() || x.perm.back() == x.rank() - 1;
@@ -28,7 +29,8 @@ void times_matrix(Lowering& l, const Node& n, const Value& x, const Value& w, in
   const Perm perm = is_last && !x.is_known() ? x.perm : identity(x.rank());
   Sizes shape = in.shape;
   shape.back() = columns;
-  const Value y = l.labelled(l.emit("matmul", {in, Lowering::packed(l.matrix(w, columns, rows, n_step, k_step)), bias}, shape), perm);
+  const Value y = l.labelled(
+      l.emit("matmul", {in, Lowering::packed(l.matrix(w, columns, rows, n_step, k_step)), bias}, shape), perm);
   if (add) l.define(add->outputs[0], y);
   n.set(y);
 }
@@ -65,7 +67,8 @@ void lower_matmul(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
   if (a.elem != Elem::kFloat || b.elem != Elem::kFloat) fail("of integers");
   if (a.rank() == 0 || b.rank() == 0) fail("of a number without axes");
-  if (b.is_constant() && b.rank() >= 2 && !a.is_constant() && product(Sizes(b.shape.begin(), b.shape.end() - 2)).is(1) && a.rank() >= b.rank()) {
+  if (b.is_constant() && b.rank() >= 2 && !a.is_constant() &&
+      product(Sizes(b.shape.begin(), b.shape.end() - 2)).is(1) && a.rank() >= b.rank()) {
     const std::vector<int64_t> dims = l.known_shape(b, "the matrix");
     const int64_t rows = dims[dims.size() - 2], columns = dims.back();
     if (rows > 0 && columns > 0) return times_matrix(l, n, a, b, rows, columns, columns, 1, {});

@@ -24,7 +24,8 @@ Value channels_last(Lowering& l, const Value& v, Perm* perm) {
 
 void lower_groups(Lowering& l, const Node& n, int64_t groups, double eps) {
   const Value& x = n.in(0);
-  if (x.rank() < 2 || !x.shape[1].is_constant() || groups < 1 || x.shape[1].constant() % groups) fail("%lld groups of %s", static_cast<long long>(groups), text(x.shape).c_str());
+  if (x.rank() < 2 || !x.shape[1].is_constant() || groups < 1 || x.shape[1].constant() % groups)
+    fail("%lld groups of %s", static_cast<long long>(groups), text(x.shape).c_str());
   const int64_t channels = x.shape[1].constant();
   std::vector<Value> more;
   for (size_t i = 1; i < 3; ++i) {
@@ -35,7 +36,8 @@ void lower_groups(Lowering& l, const Node& n, int64_t groups, double eps) {
       for (float f : list) all.insert(all.end(), size_t(channels / groups), f);
       list = std::move(all);
     }
-    if (int64_t(list.size()) != channels) fail("%zu factors for %lld channels", list.size(), static_cast<long long>(channels));
+    if (int64_t(list.size()) != channels)
+      fail("%zu factors for %lld channels", list.size(), static_cast<long long>(channels));
     more.push_back(Lowering::floats(std::move(list), {channels}));
   }
   Perm perm;
@@ -57,7 +59,8 @@ void lower_batch_norm(Lowering& l, const Node& n) {
   const auto &scale = n.known_floats(1, "scale"), &bias = n.known_floats(2, "bias"), &mean = n.known_floats(3, "mean"),
              &variance = n.known_floats(4, "variance");
   const double eps = n.real("epsilon", 1e-5);
-  if (bias.size() != scale.size() || mean.size() != scale.size() || variance.size() != scale.size() || !x.shape[1].is(int64_t(scale.size())))
+  if (bias.size() != scale.size() || mean.size() != scale.size() || variance.size() != scale.size() ||
+      !x.shape[1].is(int64_t(scale.size())))
     fail("its numbers do not fit %s", text(x.shape).c_str());
   std::vector<float> factor(scale.size()), shift(scale.size());
   for (size_t i = 0; i < factor.size(); ++i) {
@@ -87,7 +90,8 @@ void lower_layer_norm(Lowering& l, const Node& n) {
   std::vector<Value> list = {in};
   const bool is_rms = n.op() == "RMSNormalization";
   for (size_t i = 1; i < (is_rms ? 2 : 3); ++i)
-    if (n.has(i)) list.push_back(l.reshape(Lowering::floats(n.known_floats(i, "scale and bias"), n.in(i).shape), {width}));
+    if (n.has(i))
+      list.push_back(l.reshape(Lowering::floats(n.known_floats(i, "scale and bias"), n.in(i).shape), {width}));
   const Value y = l.emit(is_rms ? "rms_norm" : "layer_norm", list, in.shape, attrs);
   n.set(l.reshape(l.labelled(y, perm), x.shape));
 }
@@ -96,6 +100,8 @@ void lower_instance_norm(Lowering& l, const Node& n) {
   if (n.in(0).rank() < 2 || !n.in(0).shape[1].is_constant()) fail("of %s", text(n.in(0).shape).c_str());
   lower_groups(l, n, n.in(0).shape[1].constant(), n.real("epsilon", 1e-5));
 }
-void lower_group_norm(Lowering& l, const Node& n) { lower_groups(l, n, n.integer("num_groups", 1), n.real("epsilon", 1e-5)); }
+void lower_group_norm(Lowering& l, const Node& n) {
+  lower_groups(l, n, n.integer("num_groups", 1), n.real("epsilon", 1e-5));
+}
 
 }  // namespace runnel::convert

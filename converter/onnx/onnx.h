@@ -12,7 +12,8 @@ struct OnnxReport {
 // Throws Error that names every node that cannot be lowered. The model must outlive what the builder writes.
 class OnnxImport {
  public:
-  OnnxImport(const std::filesystem::path& file, Checkpoint& checkpoint) : model_(file, checkpoint), where_(file.string()) {}
+  OnnxImport(const std::filesystem::path& file, Checkpoint& checkpoint)
+      : model_(file, checkpoint), where_(file.string()) {}
   OnnxReport build(const LowerOptions& options, ModelBuilder& builder);
 
  private:

@@ -52,7 +52,8 @@ void lower_reduce(Lowering& l, const Node& n) {
   if (axes.empty() && n.integer("noop_with_empty_axes", 0)) return n.set(given);
   if (axes.empty()) gone.assign(gone.size(), true);
   for (int64_t a : axes) {
-    if (a < -given.rank() || a >= given.rank()) fail("axis %lld of %s", static_cast<long long>(a), text(given.shape).c_str());
+    if (a < -given.rank() || a >= given.rank())
+      fail("axis %lld of %s", static_cast<long long>(a), text(given.shape).c_str());
     gone[size_t(a < 0 ? a + given.rank() : a)] = true;
   }
   Sizes kept;
@@ -60,7 +61,8 @@ void lower_reduce(Lowering& l, const Node& n) {
     if (!gone[i]) kept.push_back(given.shape[i]);
     else if (n.integer("keepdims", 1)) kept.push_back(1);
   if (n.op() == "ReduceProd") {
-    if (!given.ints || !std::all_of(gone.begin(), gone.end(), [](bool b) { return b; })) fail("of numbers that the graph computes");
+    if (!given.ints || !std::all_of(gone.begin(), gone.end(), [](bool b) { return b; }))
+      fail("of numbers that the graph computes");
     return n.set(Lowering::ints({product(*given.ints)}, kept, given.elem));
   }
   if (std::none_of(gone.begin(), gone.end(), [](bool b) { return b; })) return n.set(given);
@@ -106,7 +108,9 @@ void lower_softmax(Lowering& l, const Node& n) {
   Value v = x;
   // Before opset 13 all axes from this one on are one.
   if (is_old && axis != x.rank() - 1)
-    v = l.reshape(x, {product(Sizes(x.shape.begin(), x.shape.begin() + axis)), product(Sizes(x.shape.begin() + axis, x.shape.end()))}), axis = 1;
+    v = l.reshape(x, {product(Sizes(x.shape.begin(), x.shape.begin() + axis)),
+                      product(Sizes(x.shape.begin() + axis, x.shape.end()))}),
+    axis = 1;
   Perm perm = v.is_known() ? identity(v.rank()) : v.perm;
   if (perm[size_t(axis)] != v.rank() - 1) {
     perm = identity(v.rank());

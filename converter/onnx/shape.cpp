@@ -32,7 +32,8 @@ Value picked(const Value& v, int axis, const std::vector<int64_t>& rows, const S
   Sizes list;
   for (int64_t o = 0; o < s.outer; ++o)
     for (int64_t r : rows) {
-      if (r < 0 || r >= s.size) fail("index %lld of an axis of %lld", static_cast<long long>(r), static_cast<long long>(s.size));
+      if (r < 0 || r >= s.size)
+        fail("index %lld of an axis of %lld", static_cast<long long>(r), static_cast<long long>(s.size));
       for (int64_t i = 0; i < s.inner; ++i) list.push_back((*v.ints)[size_t((o * s.size + r) * s.inner + i)]);
     }
   return Lowering::ints(std::move(list), shape, v.elem);
@@ -48,8 +49,9 @@ format::AxisAttrsT axis_attrs(int axis) {
 Value sliced(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count) {
   const Size& all = v.shape[size_t(axis)];
   if (begin.is(0) && count == all) return v;
-  if (v.ints) {
-    if (!begin.is_constant() || !count.is_constant()) fail("a piece of sizes hangs on the call");
+  const bool is_fixed = begin.is_constant() && count.is_constant();
+  if (v.ints && !is_fixed && !v.is_constant()) fail("a piece of sizes hangs on the call");
+  if (v.ints && is_fixed) {
     std::vector<int64_t> rows;
     for (int64_t i = 0; i < count.constant(); ++i) rows.push_back(begin.constant() + i);
     Sizes shape = v.shape;
@@ -96,9 +98,7 @@ void lower_constant(Lowering& l, const Node& n) {
   n.set(l.tensor_value(*a->tensor));
 }
 
-void lower_identity(Lowering&, const Node& n) {
-  n.set(n.in(0));
-}
+void lower_identity(Lowering&, const Node& n) { n.set(n.in(0)); }
 
 void lower_shape(Lowering&, const Node& n) {
   const Value& v = n.in(0);
@@ -139,7 +139,8 @@ void lower_flatten(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
   const int64_t given = n.integer("axis", 1), axis = given < 0 ? given + v.rank() : given;
   if (axis < 0 || axis > v.rank()) fail("axis %lld of a value of %d axes", static_cast<long long>(given), v.rank());
-  n.set(l.reshape(v, {product(Sizes(v.shape.begin(), v.shape.begin() + axis)), product(Sizes(v.shape.begin() + axis, v.shape.end()))}));
+  n.set(l.reshape(v, {product(Sizes(v.shape.begin(), v.shape.begin() + axis)),
+                      product(Sizes(v.shape.begin() + axis, v.shape.end()))}));
 }
 
 void lower_squeeze(Lowering& l, const Node& n) {
@@ -198,7 +199,8 @@ void lower_concat(Lowering& l, const Node& n) {
   Sizes shape = parts[0].shape;
   bool all_sizes = true;
   for (size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i].rank() != int(shape.size())) fail("shapes %s and %s are joined", text(shape).c_str(), text(parts[i].shape).c_str());
+    if (parts[i].rank() != int(shape.size()))
+      fail("shapes %s and %s are joined", text(shape).c_str(), text(parts[i].shape).c_str());
     if (i) shape[size_t(axis)] = shape[size_t(axis)] + parts[i].shape[size_t(axis)];
     all_sizes = all_sizes && parts[i].ints;
   }
@@ -289,7 +291,8 @@ void lower_slice(Lowering& l, const Node& n) {
   if (axes.empty())
     for (size_t i = 0; i < starts.size(); ++i) axes.push_back(int64_t(i));
   if (steps.empty()) steps.assign(axes.size(), 1);
-  if (starts.size() != axes.size() || ends.size() != axes.size() || steps.size() != axes.size()) fail("its lists have different lengths");
+  if (starts.size() != axes.size() || ends.size() != axes.size() || steps.size() != axes.size())
+    fail("its lists have different lengths");
   for (size_t i = 0; i < axes.size(); ++i) {
     const int axis = axis_of(axes[i], v.rank());
     const Size all = v.shape[size_t(axis)];
@@ -298,14 +301,16 @@ void lower_slice(Lowering& l, const Node& n) {
     const Size begin = place(starts[i], all, step < 0);
     Size end = place(ends[i], all, step < 0);
     if (step == 1) {
-      if (!all.is_constant() && end.is_constant() && !begin.is_constant()) fail("a piece from %s to %s", begin.text().c_str(), end.text().c_str());
+      if (!all.is_constant() && end.is_constant() && !begin.is_constant())
+        fail("a piece from %s to %s", begin.text().c_str(), end.text().c_str());
       if (!all.is_constant() && end.is_constant()) end = end.min(all);
       Size count = end - begin;
       if (count.is_constant()) count = std::max<int64_t>(count.constant(), 0);
       v = sliced(l, v, axis, count.is(0) ? Size(0) : begin, count);
       continue;
     }
-    if (!all.is_constant() || !begin.is_constant() || !end.is_constant()) fail("steps of %lld along an axis of the call", static_cast<long long>(step));
+    if (!all.is_constant() || !begin.is_constant() || !end.is_constant())
+      fail("steps of %lld along an axis of the call", static_cast<long long>(step));
     std::vector<int64_t> rows;
     for (int64_t r = begin.constant(); step > 0 ? r < end.constant() : r > end.constant(); r += step) rows.push_back(r);
     Sizes shape = v.shape;
@@ -335,13 +340,14 @@ void lower_gather(Lowering& l, const Node& n) {
     if (v.ints) return n.set(picked(v, axis, list, shape));
     return n.set(l.reshape(sliced(l, v, axis, list[0] < 0 ? size + Size(list[0]) : Size(list[0]), 1), shape));
   }
-  if (axis == 0 && v.rank() == 2 && v.is_constant() && v.elem == Elem::kFloat && rows.elem == Elem::kInt && !rows.is_known() &&
-      size.constant() > 1) {
+  if (axis == 0 && v.rank() == 2 && v.is_constant() && v.elem == Elem::kFloat && rows.elem == Elem::kInt &&
+      !rows.is_known() && size.constant() > 1) {
     // A table that ids look up, stored as other matrices are.
     const std::vector<int64_t> dims = l.known_shape(v, "the table");
     Sizes shape = rows.shape;
     shape.push_back(dims[1]);
-    return n.set(l.emit("embedding", {l.plain(rows), Lowering::packed(l.matrix(v, dims[0], dims[1], dims[1], 1))}, shape, format::EmbeddingAttrsT()));
+    return n.set(l.emit("embedding", {l.plain(rows), Lowering::packed(l.matrix(v, dims[0], dims[1], dims[1], 1))},
+                        shape, format::EmbeddingAttrsT()));
   }
   n.set(gathered(l, v, axis, rows));
 }
@@ -355,7 +361,8 @@ void lower_tile(Lowering& l, const Node& n) {
   for (size_t i = 0; i < times.size(); ++i) {
     if (times[i].is(1)) continue;
     const Sizes whole = v.shape;
-    const Size outer = product(Sizes(whole.begin(), whole.begin() + long(i))), inner = product(Sizes(whole.begin() + long(i), whole.end()));
+    const Size outer = product(Sizes(whole.begin(), whole.begin() + long(i))),
+               inner = product(Sizes(whole.begin() + long(i), whole.end()));
     const Value wide = l.expand(l.reshape(v, {outer, 1, inner}), {outer, times[i], inner});
     Sizes shape = whole;
     shape[i] = shape[i] * times[i];
@@ -376,7 +383,8 @@ void lower_constant_of_shape(Lowering& l, const Node& n) {
 void lower_range(Lowering& l, const Node& n) {
   const Value &first = n.in(0), &limit = n.in(1), &step = n.in(2);
   const auto a = l.sizes_of(first), b = l.sizes_of(limit), c = l.sizes_of(step);
-  if (!a || !b || !c || !(*c)[0].is_constant() || (*c)[0].is(0)) fail("its bounds hang on what the graph computes, or are not whole");
+  if (!a || !b || !c || !(*c)[0].is_constant() || (*c)[0].is(0))
+    fail("its bounds hang on what the graph computes, or are not whole");
   const int64_t by = (*c)[0].constant();
   const Size begin = (*a)[0], end = (*b)[0], count = by > 0 ? (end - begin).ceildiv(by) : (begin - end).ceildiv(-by);
   if (count.is_constant() && count.constant() <= 65536) {
@@ -402,8 +410,10 @@ void lower_pad(Lowering& l, const Node& n) {
     for (int i = 0; i < v.rank(); ++i) axes.push_back(i);
   if (pads.size() != 2 * axes.size()) fail("%zu pads of %zu axes", pads.size(), axes.size());
   format::PadAttrsT attrs;
-  attrs.kind = mode == "constant" ? format::PadKind::constant : mode == "edge" ? format::PadKind::edge
-               : mode == "reflect" ? format::PadKind::reflect : format::PadKind::wrap;
+  attrs.kind = mode == "constant"  ? format::PadKind::constant
+               : mode == "edge"    ? format::PadKind::edge
+               : mode == "reflect" ? format::PadKind::reflect
+                                   : format::PadKind::wrap;
   attrs.value = float(n.real("value", 0));
   if (n.has(2)) attrs.value = n.known_floats(2, "the value").at(0);
   const Value s = l.stored(v);
@@ -415,7 +425,8 @@ void lower_pad(Lowering& l, const Node& n) {
     attrs.begin[at] = int32_t(pads[i]);
     shape[at] = shape[at] + Size(pads[i]) + Size(pads[i + axes.size()]);
   }
-  if (shape == s.shape && std::all_of(attrs.begin.begin(), attrs.begin.end(), [](int32_t b) { return b == 0; })) return n.set(v);
+  if (shape == s.shape && std::all_of(attrs.begin.begin(), attrs.begin.end(), [](int32_t b) { return b == 0; }))
+    return n.set(v);
   n.set(l.labelled(l.emit("pad", {s}, shape, attrs, v.elem), perm));
 }
 

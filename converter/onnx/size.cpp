@@ -133,7 +133,8 @@ std::string Size::text() const {
     if (n > 0) plus += (plus.empty() ? "" : "+") + term;
     else minus += "-" + term;
   }
-  if (constant_ > 0 || terms_.empty()) plus += (plus.empty() ? "" : "+") + (constant_ < 0 ? "0" : std::to_string(constant_));
+  if (constant_ > 0 || terms_.empty())
+    plus += (plus.empty() ? "" : "+") + (constant_ < 0 ? "0" : std::to_string(constant_));
   if (constant_ < 0) minus += std::to_string(constant_);
   return (plus.empty() ? "0" : plus) + minus;
 }

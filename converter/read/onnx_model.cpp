@@ -6,7 +6,6 @@
 #include "converter/read/onnx.pb.h"
 #include "converter/read/source_file.h"
 
-
 namespace runnel::convert {
 namespace fs = std::filesystem;
 namespace pb = runnel::onnx_file;
@@ -90,13 +89,14 @@ class OnnxReader {
     n.domain = from.domain() == "ai.onnx" ? "" : from.domain();
     for (const auto& name : from.input()) n.inputs.push_back(named(name, call));
     for (const auto& name : from.output()) n.outputs.push_back(named(name, call));
-    n.name = !from.name().empty()    ? (call ? call->prefix : "") + from.name()
-             : n.outputs.empty() ? n.op
-                                 : n.op + " of " + n.outputs[0];
+    n.name = !from.name().empty() ? (call ? call->prefix : "") + from.name()
+             : n.outputs.empty()  ? n.op
+                                  : n.op + " of " + n.outputs[0];
     for (const pb::Attribute& a : from.attribute()) {
       const pb::Attribute* given = &a;
       if (!a.ref_attr_name().empty()) {
-        if (!call) fail("%s: node \"%s\" refers to an attribute of no function", where_.c_str(), printable(n.name).c_str());
+        if (!call)
+          fail("%s: node \"%s\" refers to an attribute of no function", where_.c_str(), printable(n.name).c_str());
         const auto it = call->attributes.find(a.ref_attr_name());
         if (it == call->attributes.end()) continue;  // left out by the caller: the operator's default
         given = it->second;
@@ -110,11 +110,13 @@ class OnnxReader {
   void write_out(const pb::Function& f, const pb::Node& node, OnnxGraph& to, const Call* outer) {
     Call call;
     call.depth = outer ? outer->depth + 1 : 1;
-    if (call.depth > kMaxCalls) fail("%s: function \"%s\" is nested too deeply", where_.c_str(), printable(f.name()).c_str());
+    if (call.depth > kMaxCalls)
+      fail("%s: function \"%s\" is nested too deeply", where_.c_str(), printable(f.name()).c_str());
     if (node.input_size() > f.input_size() || node.output_size() > f.output_size())
       fail("%s: node \"%s\" gives function \"%s\" more values than it takes", where_.c_str(),
            printable(node.name()).c_str(), printable(f.name()).c_str());
-    call.prefix = (outer ? outer->prefix : "") + (node.name().empty() ? f.name() + "#" + std::to_string(nodes_) : node.name()) + "/";
+    call.prefix = (outer ? outer->prefix : "") +
+                  (node.name().empty() ? f.name() + "#" + std::to_string(nodes_) : node.name()) + "/";
     for (int i = 0; i < f.input_size(); ++i)
       call.names[f.input(i)] = i < node.input_size() ? named(node.input(i), outer) : "";
     for (int i = 0; i < node.output_size(); ++i)
@@ -136,10 +138,17 @@ class OnnxReader {
     OnnxAttribute out;
     int kind = a.type();
     if (kind == 0)  // files of the first versions do not say
-      kind = a.has_f() ? 1 : a.has_i() ? 2 : a.has_s() ? 3 : a.has_t() ? 4 : a.has_g() ? 5 : a.floats_size() ? 6 : a.ints_size() ? 7 : 8;
+      kind = a.has_f()         ? 1
+             : a.has_i()       ? 2
+             : a.has_s()       ? 3
+             : a.has_t()       ? 4
+             : a.has_g()       ? 5
+             : a.floats_size() ? 6
+             : a.ints_size()   ? 7
+                               : 8;
     if (kind > 8)
-      fail("%s: attribute \"%s\" of node \"%s\" is of a kind that is not read", where_.c_str(), printable(a.name()).c_str(),
-           printable(node).c_str());
+      fail("%s: attribute \"%s\" of node \"%s\" is of a kind that is not read", where_.c_str(),
+           printable(a.name()).c_str(), printable(node).c_str());
     out.kind = OnnxKind(kind);
     out.i = a.i(), out.f = a.f(), out.s = a.s();
     out.ints.assign(a.ints().begin(), a.ints().end());
@@ -160,12 +169,13 @@ class OnnxReader {
     size_t bytes;  // in raw data
   };
   static const TypeRow* find_type(int number) {
-    static constexpr TypeRow kRows[] = {
-        {kOnnxFloat, SourceType::kF32, 4}, {kOnnxU8, SourceType::kU8, 1},    {kOnnxI8, SourceType::kI8, 1},
-        {kOnnxU16, SourceType::kI32, 2},   {kOnnxI16, SourceType::kI16, 2},  {kOnnxI32, SourceType::kI32, 4},
-        {kOnnxI64, SourceType::kI64, 8},   {kOnnxBool, SourceType::kBool, 1}, {kOnnxF16, SourceType::kF16, 2},
-        {kOnnxF64, SourceType::kF64, 8},   {kOnnxU32, SourceType::kI64, 4},  {kOnnxU64, SourceType::kI64, 8},
-        {kOnnxBF16, SourceType::kBF16, 2}};
+    static constexpr TypeRow kRows[] = {{kOnnxFloat, SourceType::kF32, 4}, {kOnnxU8, SourceType::kU8, 1},
+                                        {kOnnxI8, SourceType::kI8, 1},     {kOnnxU16, SourceType::kI32, 2},
+                                        {kOnnxI16, SourceType::kI16, 2},   {kOnnxI32, SourceType::kI32, 4},
+                                        {kOnnxI64, SourceType::kI64, 8},   {kOnnxBool, SourceType::kBool, 1},
+                                        {kOnnxF16, SourceType::kF16, 2},   {kOnnxF64, SourceType::kF64, 8},
+                                        {kOnnxU32, SourceType::kI64, 4},   {kOnnxU64, SourceType::kI64, 8},
+                                        {kOnnxBF16, SourceType::kBF16, 2}};
     for (const TypeRow& r : kRows)
       if (r.number == number) return &r;
     return nullptr;
@@ -220,15 +230,18 @@ class OnnxReader {
     if (!row) return nullptr;
     SourceTensor s{t.name(), row->type, {}, nullptr, 0};
     uint64_t count = 1;
-    if (t.dims_size() > 32) fail("%s: tensor \"%s\" has %d axes", where_.c_str(), printable(t.name()).c_str(), t.dims_size());
+    if (t.dims_size() > 32)
+      fail("%s: tensor \"%s\" has %d axes", where_.c_str(), printable(t.name()).c_str(), t.dims_size());
     for (int64_t d : t.dims()) {
       if (d < 0 || (d > 0 && count > (uint64_t(1) << 40) / uint64_t(d)))
-        fail("%s: tensor \"%s\" has an axis of %lld", where_.c_str(), printable(t.name()).c_str(), static_cast<long long>(d));
+        fail("%s: tensor \"%s\" has an axis of %lld", where_.c_str(), printable(t.name()).c_str(),
+             static_cast<long long>(d));
       count *= uint64_t(d);
       s.shape.push_back(uint64_t(d));
     }
     if (t.data_location() == 1) read_external(t, count * row->bytes, s);
-    else if (t.has_raw_data()) s.data = reinterpret_cast<const uint8_t*>(t.raw_data().data()), s.bytes = t.raw_data().size();
+    else if (t.has_raw_data())
+      s.data = reinterpret_cast<const uint8_t*>(t.raw_data().data()), s.bytes = t.raw_data().size();
     else own(s, listed(t));
     if (s.bytes != count * row->bytes)
       fail("%s: tensor \"%s\" %s has %llu bytes, want %llu", where_.c_str(), printable(t.name()).c_str(),
@@ -265,8 +278,10 @@ class OnnxReader {
 
   // Files of the model's folder and below it alone, also where links lead.
   std::span<const uint8_t> open_external(const std::string& location) {
-    const fs::path relative = fs::path(location), folder = file_.has_parent_path() ? file_.parent_path() : fs::path(".");
-    bool leaves = location.empty() || location.size() > 4096 || location.find('\0') != location.npos || relative.is_absolute();
+    const fs::path relative = fs::path(location),
+                   folder = file_.has_parent_path() ? file_.parent_path() : fs::path(".");
+    bool leaves =
+        location.empty() || location.size() > 4096 || location.find('\0') != location.npos || relative.is_absolute();
     for (const fs::path& part : relative) leaves = leaves || part == "..";
     std::error_code error;
     const fs::path real = leaves ? fs::path() : fs::canonical(folder / relative, error);
@@ -275,7 +290,8 @@ class OnnxReader {
     const fs::path root = fs::canonical(folder, error);
     const auto [end, unused] = std::mismatch(root.begin(), root.end(), real.begin(), real.end());
     if (leaves || error || end != root.end())
-      fail("%s: its external data \"%s\" lies outside of the model's folder", where_.c_str(), printable(location).c_str());
+      fail("%s: its external data \"%s\" lies outside of the model's folder", where_.c_str(),
+           printable(location).c_str());
     checkpoint_.weight_files.push_back(real);
     return checkpoint_.map(real);
   }
@@ -297,10 +313,12 @@ OnnxModel::OnnxModel(const fs::path& file, Checkpoint& c) {
   c.weight_files = {file};
   const std::span<const uint8_t> bytes = c.map(file);
   refuse_stand_in({reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 512)}, file.string());
-  if (bytes.size() > size_t(INT32_MAX)) fail("%s: above 2 GiB; larger models keep their tensors in files beside them", file.c_str());
+  if (bytes.size() > size_t(INT32_MAX))
+    fail("%s: above 2 GiB; larger models keep their tensors in files beside them", file.c_str());
   auto message = std::make_shared<pb::Model>();
   message_ = message;
-  if (!message->ParseFromArray(bytes.data(), int(bytes.size()))) fail("%s: not an ONNX model, or cut off", file.c_str());
+  if (!message->ParseFromArray(bytes.data(), int(bytes.size())))
+    fail("%s: not an ONNX model, or cut off", file.c_str());
   OnnxReader(*this, c, file, *message).read();
 }
 

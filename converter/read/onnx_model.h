@@ -13,7 +13,16 @@ namespace runnel::convert {
 struct OnnxGraph;
 
 // Kinds of AttributeProto.
-enum class OnnxKind : uint8_t { kFloat = 1, kInt = 2, kString = 3, kTensor = 4, kGraph = 5, kFloats = 6, kInts = 7, kStrings = 8 };
+enum class OnnxKind : uint8_t {
+  kFloat = 1,
+  kInt = 2,
+  kString = 3,
+  kTensor = 4,
+  kGraph = 5,
+  kFloats = 6,
+  kInts = 7,
+  kStrings = 8
+};
 
 struct OnnxAttribute {
   OnnxKind kind;
@@ -40,8 +49,20 @@ struct OnnxDim {
 };
 // Element types by their numbers in TensorProto.
 enum OnnxType : int {
-  kOnnxFloat = 1, kOnnxU8 = 2, kOnnxI8 = 3, kOnnxU16 = 4, kOnnxI16 = 5, kOnnxI32 = 6, kOnnxI64 = 7, kOnnxString = 8,
-  kOnnxBool = 9, kOnnxF16 = 10, kOnnxF64 = 11, kOnnxU32 = 12, kOnnxU64 = 13, kOnnxBF16 = 16
+  kOnnxFloat = 1,
+  kOnnxU8 = 2,
+  kOnnxI8 = 3,
+  kOnnxU16 = 4,
+  kOnnxI16 = 5,
+  kOnnxI32 = 6,
+  kOnnxI64 = 7,
+  kOnnxString = 8,
+  kOnnxBool = 9,
+  kOnnxF16 = 10,
+  kOnnxF64 = 11,
+  kOnnxU32 = 12,
+  kOnnxU64 = 13,
+  kOnnxBF16 = 16
 };
 struct OnnxValueInfo {
   std::string name;
@@ -58,8 +79,8 @@ struct OnnxGraph {
 
 class OnnxModel {
  public:
-  // Throws Error. Files are mapped by the checkpoint, whose weight_files they become; initialisers are counted among its
-  // tensors.
+  // Throws Error. Files are mapped by the checkpoint, whose weight_files they become; initialisers are counted among
+  // its tensors.
   OnnxModel(const std::filesystem::path& file, Checkpoint& checkpoint);
   const OnnxGraph& graph() const { return graph_; }
   int64_t opset() const { return opset_; }

@@ -8,7 +8,8 @@
 namespace runnel {
 namespace {
 
-static_assert(int(format::ArithmeticKind::MAX) == int(ArithmeticKind::kXor) && int(format::ArithmeticKind::equal) == int(ArithmeticKind::kEqual));
+static_assert(int(format::ArithmeticKind::MAX) == int(ArithmeticKind::kXor) &&
+              int(format::ArithmeticKind::equal) == int(ArithmeticKind::kEqual));
 
 Status parse(const void* attrs, OpParams* out) {
   const int kind = int(static_cast<const format::ArithmeticAttrs*>(attrs)->kind());
@@ -26,9 +27,11 @@ Status check(const OpCall& c) {
   describe(c.in[0], a, sizeof a), describe(c.in[1], b, sizeof b), describe(c.out[0], d, sizeof d);
   const DType type = c.in[0].dtype;
   const bool is_float = type == DType::kF32, is_bits = kind >= ArithmeticKind::kAnd;
-  RNL_CHECK_ARG((is_float || type == DType::kI32) && c.in[1].dtype == type && c.out[0].dtype == (is_comparison(kind) ? DType::kI32 : type),
+  RNL_CHECK_ARG((is_float || type == DType::kI32) && c.in[1].dtype == type &&
+                    c.out[0].dtype == (is_comparison(kind) ? DType::kI32 : type),
                 "arithmetic: a is %s, b is %s, y is %s, want f32 or i32", a, b, d);
-  RNL_CHECK_ARG(!(is_bits && is_float) && !(kind == ArithmeticKind::kPow && !is_float), "arithmetic: kind %d of %s", int(kind), a);
+  RNL_CHECK_ARG(!(is_bits && is_float) && !(kind == ArithmeticKind::kPow && !is_float), "arithmetic: kind %d of %s",
+                int(kind), a);
   RNL_CHECK_ARG(is_broadcast_of(c.in, 2, c.out[0]), "arithmetic: %s and %s do not broadcast to %s", a, b, d);
   return Status::ok();
 }
@@ -69,7 +72,10 @@ int32_t of_integers(ArithmeticKind kind, int32_t u, int32_t v) {
 
 template <class T>
 int32_t compared(ArithmeticKind kind, T u, T v) {
-  return kind == ArithmeticKind::kEqual ? u == v : kind == ArithmeticKind::kUnequal ? !(u == v) : kind == ArithmeticKind::kLess ? u < v : u <= v;
+  return kind == ArithmeticKind::kEqual     ? u == v
+         : kind == ArithmeticKind::kUnequal ? !(u == v)
+         : kind == ArithmeticKind::kLess    ? u < v
+                                            : u <= v;
 }
 
 void reference(const OpCall& c) {
@@ -88,7 +94,8 @@ void reference(const OpCall& c) {
       else static_cast<float*>(y.data)[i] = of_floats(kind, u, v);
       continue;
     }
-    const int32_t u = static_cast<const int32_t*>(c.in[0].data)[at_a], v = static_cast<const int32_t*>(c.in[1].data)[at_b];
+    const int32_t u = static_cast<const int32_t*>(c.in[0].data)[at_a],
+                  v = static_cast<const int32_t*>(c.in[1].data)[at_b];
     static_cast<int32_t*>(y.data)[i] = is_comparison(kind) ? compared(kind, u, v) : of_integers(kind, u, v);
   }
 }

@@ -19,10 +19,26 @@ namespace runnel {
 
 // Numbers of ArithmeticKind in model.fbs.
 enum class ArithmeticKind : uint8_t {
-  kAdd = 0, kSub = 1, kMul = 2, kDiv = 3, kMax = 4, kMin = 5, kMod = 6, kFmod = 7, kPow = 8, kEqual = 9, kUnequal = 10,
-  kLess = 11, kAtMost = 12, kAnd = 13, kOr = 14, kXor = 15
+  kAdd = 0,
+  kSub = 1,
+  kMul = 2,
+  kDiv = 3,
+  kMax = 4,
+  kMin = 5,
+  kMod = 6,
+  kFmod = 7,
+  kPow = 8,
+  kEqual = 9,
+  kUnequal = 10,
+  kLess = 11,
+  kAtMost = 12,
+  kAnd = 13,
+  kOr = 14,
+  kXor = 15
 };
-inline constexpr bool is_comparison(ArithmeticKind k) { return k >= ArithmeticKind::kEqual && k <= ArithmeticKind::kAtMost; }
+inline constexpr bool is_comparison(ArithmeticKind k) {
+  return k >= ArithmeticKind::kEqual && k <= ArithmeticKind::kAtMost;
+}
 
 struct ArithmeticParams {
   ArithmeticKind kind;

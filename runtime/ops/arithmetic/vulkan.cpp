@@ -14,7 +14,8 @@ struct Push {
 const char* refuses(const OpCall& c) {
   const ArithmeticKind kind = params_of<ArithmeticParams>(c).kind;
   const bool is_rest = kind == ArithmeticKind::kMod || kind == ArithmeticKind::kFmod;
-  return kind == ArithmeticKind::kPow || (is_rest && c.in[0].dtype == DType::kF32) ? "the CPU computes this kind" : nullptr;
+  return kind == ArithmeticKind::kPow || (is_rest && c.in[0].dtype == DType::kF32) ? "the CPU computes this kind"
+                                                                                   : nullptr;
 }
 
 void record(Recorder& r, const OpCall& c) {
@@ -23,7 +24,8 @@ void record(Recorder& r, const OpCall& c) {
   axis_words(y, push.dims);
   broadcast_words(c.in[0], y, push.stride_a);
   broadcast_words(c.in[1], y, push.stride_b);
-  r.items(shader_arithmetic, {uint32_t(params_of<ArithmeticParams>(c).kind), c.in[0].dtype == DType::kF32}, push, push.n);
+  r.items(shader_arithmetic, {uint32_t(params_of<ArithmeticParams>(c).kind), c.in[0].dtype == DType::kF32}, push,
+          push.n);
 }
 
 }  // namespace

@@ -17,19 +17,23 @@ Status check(const OpCall& c) {
   const TensorView &x = c.in[0], &w = c.in[1], &y = c.out[0];
   RNL_TRY(check_window("conv", p, x, y));
   const int64_t channels = x.dims[3], out = y.dims[3], places = int64_t(p.kernel[0]) * p.kernel[1];
-  RNL_CHECK_ARG(channels % p.groups == 0 && out % p.groups == 0, "conv: %s to %s in %d groups", describe(x, a, sizeof a), describe(y, b, sizeof b), int(p.groups));
+  RNL_CHECK_ARG(channels % p.groups == 0 && out % p.groups == 0, "conv: %s to %s in %d groups",
+                describe(x, a, sizeof a), describe(y, b, sizeof b), int(p.groups));
   describe(w, a, sizeof a);
   if (is_channelwise(w)) {
     RNL_TRY(check_dense("conv", "weight", w));
-    RNL_CHECK_ARG(p.groups == channels && out == channels && w.rank == 2 && w.dims[0] == places && w.dims[1] == channels,
+    RNL_CHECK_ARG(p.groups == channels && out == channels && w.rank == 2 && w.dims[0] == places &&
+                      w.dims[1] == channels,
                   "conv: weight is %s, want [%" PRId64 ", %" PRId64 "] and as many groups", a, places, channels);
   } else {
-    RNL_CHECK_ARG(w.dtype == DType::kPacked && w.packed->is_float() && w.rank == 2 && w.dims[0] == out && w.dims[1] == places * (channels / p.groups),
-                  "conv: weight is %s, want [%" PRId64 ", %" PRId64 "] of packed floats", a, out, places * (channels / p.groups));
+    RNL_CHECK_ARG(w.dtype == DType::kPacked && w.packed->is_float() && w.rank == 2 && w.dims[0] == out &&
+                      w.dims[1] == places * (channels / p.groups),
+                  "conv: weight is %s, want [%" PRId64 ", %" PRId64 "] of packed floats", a, out,
+                  places * (channels / p.groups));
   }
   if (has_input(c, 2))
-    RNL_CHECK_ARG(c.in[2].dtype == DType::kF32 && c.in[2].rank == 1 && c.in[2].dims[0] == out, "conv: bias is %s, want f32 [%" PRId64 "]",
-                  describe(c.in[2], a, sizeof a), out);
+    RNL_CHECK_ARG(c.in[2].dtype == DType::kF32 && c.in[2].rank == 1 && c.in[2].dims[0] == out,
+                  "conv: bias is %s, want f32 [%" PRId64 "]", describe(c.in[2], a, sizeof a), out);
   return Status::ok();
 }
 

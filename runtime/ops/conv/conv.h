@@ -7,7 +7,8 @@
 //                  or, with one filter for each channel (groups = channels = out), [kernel height x kernel width,
 //                  channels] f32
 //          bias    [out] f32, optional (0)
-// outputs  y       [batch, (height + before + behind - reach) / stride + 1, ..., out] f32, reach = (kernel - 1) dilation
+// outputs  y       [batch, (height + before + behind - reach) / stride + 1, ..., out] f32, reach = (kernel - 1)
+// dilation
 //                  + 1; shares no memory with x
 // attrs    kernel, stride, dilation, pad (before and behind), groups; activation (of unary), then results are held
 //          within least and most

@@ -76,7 +76,8 @@ void multiply(const Job& j, const Strip& s, const uint8_t* w, int64_t channel, f
 }
 
 using MultiplyFn = void (*)(const Job&, const Strip&, const uint8_t*, int64_t, float*);
-constexpr MultiplyFn kMultiply[3] = {multiply<PackedKind::kF32>, multiply<PackedKind::kF16>, multiply<PackedKind::kBF16>};
+constexpr MultiplyFn kMultiply[3] = {multiply<PackedKind::kF32>, multiply<PackedKind::kF16>,
+                                     multiply<PackedKind::kBF16>};
 
 // Bias, activation and limits of `lanes` results from output `o` on, for each pixel of a strip.
 RNL_INLINE void finish(const Job& j, float* sums, int64_t first, int64_t o, int begin, int end) {
@@ -108,7 +109,8 @@ RNL_INLINE void finish(const Job& j, float* sums, int64_t first, int64_t o, int 
 
 void run_task(void* context, int64_t task, int) {
   const Job& j = *static_cast<const Job*>(context);
-  const int64_t begin = task * j.pixels_per_task, next = begin + j.pixels_per_task, end = next < j.pixels ? next : j.pixels;
+  const int64_t begin = task * j.pixels_per_task, next = begin + j.pixels_per_task,
+                end = next < j.pixels ? next : j.pixels;
   const int64_t each = j.out / j.p->groups;
   const MultiplyFn fn = kMultiply[int(j.kind) - int(PackedKind::kF32)];
   alignas(64) float sums[kStrip * 16];
@@ -131,7 +133,8 @@ void run_task(void* context, int64_t task, int) {
 // One filter a channel: 16 channels of a strip of pixels.
 void run_channels(void* context, int64_t task, int) {
   const Job& j = *static_cast<const Job*>(context);
-  const int64_t begin = task * j.pixels_per_task, next = begin + j.pixels_per_task, end = next < j.pixels ? next : j.pixels;
+  const int64_t begin = task * j.pixels_per_task, next = begin + j.pixels_per_task,
+                end = next < j.pixels ? next : j.pixels;
   const float* weights = reinterpret_cast<const float*>(j.weights);
   alignas(64) float sums[kStrip * 16];
   Strip strip;

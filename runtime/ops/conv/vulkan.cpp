@@ -29,7 +29,8 @@ void record(Recorder& r, const OpCall& c) {
   push.height = uint32_t(x.dims[1]), push.width = uint32_t(x.dims[2]), push.channels = uint32_t(x.dims[3]);
   push.out_height = uint32_t(y.dims[1]), push.out_width = uint32_t(y.dims[2]), push.out = uint32_t(y.dims[3]);
   for (int i = 0; i < 2; ++i)
-    push.kernel[i] = p.kernel[i], push.stride[i] = p.stride[i], push.dilation[i] = p.dilation[i], push.before[i] = p.before[i];
+    push.kernel[i] = p.kernel[i], push.stride[i] = p.stride[i], push.dilation[i] = p.dilation[i],
+    push.before[i] = p.before[i];
   push.in = push.channels / uint32_t(p.groups), push.group_out = push.out / uint32_t(p.groups);
   push.least = p.least, push.most = p.most;
   if (is_channelwise(w)) {

@@ -12,7 +12,8 @@ Status check(const OpCall& c) {
   RNL_TRY(check_dense("expand", "x", x));
   RNL_TRY(check_dense("expand", "y", y));
   int64_t steps[kMaxRank];
-  RNL_CHECK_ARG((x.dtype == DType::kF32 || x.dtype == DType::kI32) && x.dtype == y.dtype && broadcast_steps(x, y, steps),
+  RNL_CHECK_ARG((x.dtype == DType::kF32 || x.dtype == DType::kI32) && x.dtype == y.dtype &&
+                    broadcast_steps(x, y, steps),
                 "expand: x is %s and y is %s", describe(x, a, sizeof a), describe(y, b, sizeof b));
   return Status::ok();
 }

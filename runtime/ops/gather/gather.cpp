@@ -9,7 +9,8 @@ namespace {
 
 Status parse(const void* attrs, OpParams* out) {
   const auto& a = *static_cast<const format::AxisAttrs*>(attrs);
-  RNL_CHECK_ARG(a.axis() < kMaxRank && !a.reverse() && !a.exclusive(), "gather: axis %u, and options of others", unsigned(a.axis()));
+  RNL_CHECK_ARG(a.axis() < kMaxRank && !a.reverse() && !a.exclusive(), "gather: axis %u, and options of others",
+                unsigned(a.axis()));
   params_of<GatherParams>(out)->axis = a.axis();
   return Status::ok();
 }
@@ -34,7 +35,8 @@ Status check_data(const OpCall& c) {
   const int32_t* ids = static_cast<const int32_t*>(c.in[1].data);
   const int64_t n = element_count(c.in[1]), size = c.in[0].dims[params_of<GatherParams>(c).axis];
   for (int64_t i = 0; i < n; ++i)
-    RNL_CHECK_ARG(ids[i] >= -size && ids[i] < size, "gather: id %d (index %" PRId64 ") of an axis of %" PRId64, int(ids[i]), i, size);
+    RNL_CHECK_ARG(ids[i] >= -size && ids[i] < size, "gather: id %d (index %" PRId64 ") of an axis of %" PRId64,
+                  int(ids[i]), i, size);
   return Status::ok();
 }
 
@@ -51,7 +53,9 @@ void reference(const OpCall& c) {
   if (bytes == 0) return;
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t i = 0; i < n; ++i, to += bytes)
-      std::memcpy(to, static_cast<const char*>(x.data) + size_t(o * size + (ids[i] < 0 ? ids[i] + size : ids[i])) * bytes, bytes);
+      std::memcpy(to,
+                  static_cast<const char*>(x.data) + size_t(o * size + (ids[i] < 0 ? ids[i] + size : ids[i])) * bytes,
+                  bytes);
 }
 
 }  // namespace

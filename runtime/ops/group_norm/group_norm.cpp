@@ -21,14 +21,15 @@ Status check(const OpCall& c) {
   const TensorView &x = c.in[0], &y = c.out[0];
   const int64_t groups = params_of<GroupNormParams>(c).groups;
   RNL_TRY(check_dense("group_norm", "x", x));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 2 && y.dtype == DType::kF32 && same_shape(x, y), "group_norm: x is %s and y is %s, want f32 [batch, ..., channels]",
-                describe(x, a, sizeof a), describe(y, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 2 && y.dtype == DType::kF32 && same_shape(x, y),
+                "group_norm: x is %s and y is %s, want f32 [batch, ..., channels]", describe(x, a, sizeof a),
+                describe(y, b, sizeof b));
   const int64_t channels = x.dims[x.rank - 1];
   RNL_CHECK_ARG(channels % groups == 0, "group_norm: %" PRId64 " groups of %s", groups, a);
   for (int i = 1; i < 3; ++i)
     if (has_input(c, i))
-      RNL_CHECK_ARG(c.in[i].dtype == DType::kF32 && c.in[i].rank == 1 && c.in[i].dims[0] == channels, "group_norm: %s is %s but x is %s", i == 1 ? "weight" : "bias",
-                    describe(c.in[i], b, sizeof b), a);
+      RNL_CHECK_ARG(c.in[i].dtype == DType::kF32 && c.in[i].rank == 1 && c.in[i].dims[0] == channels,
+                    "group_norm: %s is %s but x is %s", i == 1 ? "weight" : "bias", describe(c.in[i], b, sizeof b), a);
   return Status::ok();
 }
 
@@ -54,7 +55,8 @@ void reference(const OpCall& c) {
       for_all([&](int64_t at, int64_t) { square += (double(in[at]) - mean) * (double(in[at]) - mean); });
       const double inverse = 1 / std::sqrt(square / double(places * each) + double(p.eps));
       for_all([&](int64_t at, int64_t ch) {
-        out[at] = float((double(in[at]) - mean) * inverse * (weight ? double(weight[ch]) : 1.0) + (bias ? double(bias[ch]) : 0.0));
+        out[at] = float((double(in[at]) - mean) * inverse * (weight ? double(weight[ch]) : 1.0) +
+                        (bias ? double(bias[ch]) : 0.0));
       });
     }
 }

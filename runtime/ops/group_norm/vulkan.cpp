@@ -24,7 +24,9 @@ void record(Recorder& r, const OpCall& c) {
   if (n == 0) return;
   const uint32_t batch = uint32_t(c.in[0].dims[0]), groups = uint32_t(p.groups);
   r.groups(shader_group_norm, {},
-           Push{batch * groups, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), n / batch / channels, channels, groups, p.eps}, batch * groups);
+           Push{batch * groups, r.input(c, 0), r.input(c, 1), r.input(c, 2), r.output(c, 0), n / batch / channels,
+                channels, groups, p.eps},
+           batch * groups);
 }
 
 }  // namespace

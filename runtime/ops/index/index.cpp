@@ -20,8 +20,8 @@ Status check(const OpCall& c) {
   const TensorView& y = c.out[0];
   const IndexParams& p = params_of<IndexParams>(c);
   RNL_TRY(check_dense("index", "y", y));
-  RNL_CHECK_ARG((y.dtype == DType::kF32 || y.dtype == DType::kI32) && y.rank == 1, "index: y is %s, want [n] f32 or i32",
-                describe(y, a, sizeof a));
+  RNL_CHECK_ARG((y.dtype == DType::kF32 || y.dtype == DType::kI32) && y.rank == 1,
+                "index: y is %s, want [n] f32 or i32", describe(y, a, sizeof a));
   RNL_CHECK_ARG(y.dtype == DType::kF32 || (p.begin == std::floor(p.begin) && p.step == std::floor(p.step)),
                 "index: begin %g and step %g of integers", double(p.begin), double(p.step));
   return Status::ok();
@@ -32,7 +32,10 @@ void reference(const OpCall& c) {
   for (int64_t i = 0; i < c.out[0].dims[0]; ++i) {
     const double v = double(p.begin) + double(p.step) * double(i);
     if (c.out[0].dtype == DType::kF32) static_cast<float*>(c.out[0].data)[i] = float(v);
-    else static_cast<int32_t*>(c.out[0].data)[i] = v >= 2147483647.0 ? INT32_MAX : v <= -2147483648.0 ? INT32_MIN : int32_t(v);
+    else
+      static_cast<int32_t*>(c.out[0].data)[i] = v >= 2147483647.0    ? INT32_MAX
+                                                : v <= -2147483648.0 ? INT32_MIN
+                                                                     : int32_t(v);
   }
 }
 

@@ -24,8 +24,8 @@ Status check(const OpCall& c) {
   char a[96], b[96];
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("math", "x", x));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && y.dtype == DType::kF32 && same_shape(x, y), "math: x is %s and y is %s, want f32 of one shape",
-                describe(x, a, sizeof a), describe(y, b, sizeof b));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && y.dtype == DType::kF32 && same_shape(x, y),
+                "math: x is %s and y is %s, want f32 of one shape", describe(x, a, sizeof a), describe(y, b, sizeof b));
   return Status::ok();
 }
 

@@ -17,8 +17,26 @@ namespace runnel {
 
 // Numbers of MathKind in model.fbs; math.cpp asserts that they agree.
 enum class MathKind : uint8_t {
-  kCeil = 0, kRound = 1, kSign = 2, kErf = 3, kSin = 4, kCos = 5, kTan = 6, kAsin = 7, kAcos = 8, kAtan = 9, kSinh = 10,
-  kCosh = 11, kAsinh = 12, kAcosh = 13, kAtanh = 14, kElu = 15, kLeakyRelu = 16, kHardSigmoid = 17, kHardSwish = 18, kClip = 19
+  kCeil = 0,
+  kRound = 1,
+  kSign = 2,
+  kErf = 3,
+  kSin = 4,
+  kCos = 5,
+  kTan = 6,
+  kAsin = 7,
+  kAcos = 8,
+  kAtan = 9,
+  kSinh = 10,
+  kCosh = 11,
+  kAsinh = 12,
+  kAcosh = 13,
+  kAtanh = 14,
+  kElu = 15,
+  kLeakyRelu = 16,
+  kHardSigmoid = 17,
+  kHardSwish = 18,
+  kClip = 19
 };
 inline constexpr int kMathKinds = 20;
 

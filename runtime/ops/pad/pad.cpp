@@ -16,7 +16,8 @@ Status parse(const void* attrs, OpParams* out) {
   RNL_CHECK_ARG(p.rank >= 1 && p.rank <= kMaxRank, "pad: begin has %d axes", int(p.rank));
   for (int i = 0; i < p.rank; ++i) {
     p.begin[i] = a.begin()->Get(unsigned(i));
-    RNL_CHECK_ARG(std::abs(int64_t(p.begin[i])) < (int64_t(1) << 30), "pad: %d places before axis %d", int(p.begin[i]), i);
+    RNL_CHECK_ARG(std::abs(int64_t(p.begin[i])) < (int64_t(1) << 30), "pad: %d places before axis %d", int(p.begin[i]),
+                  i);
   }
   const float value = a.value();
   RNL_CHECK_ARG(int(a.kind()) <= int(PadKind::kWrap), "pad: kind %d is not known", int(a.kind()));
@@ -31,13 +32,15 @@ Status check(const OpCall& c) {
   const TensorView &x = c.in[0], &y = c.out[0];
   RNL_TRY(check_dense("pad", "x", x));
   RNL_TRY(check_dense("pad", "y", y));
-  RNL_CHECK_ARG((x.dtype == DType::kF32 || x.dtype == DType::kI32) && x.dtype == y.dtype && x.rank == p.rank && y.rank == p.rank,
+  RNL_CHECK_ARG((x.dtype == DType::kF32 || x.dtype == DType::kI32) && x.dtype == y.dtype && x.rank == p.rank &&
+                    y.rank == p.rank,
                 "pad: x is %s and y is %s", describe(x, a, sizeof a), describe(y, b, sizeof b));
   for (int i = 0; i < p.rank; ++i) {
     RNL_CHECK_ARG(p.kind == PadKind::kConstant || x.dims[i] > 0 || y.dims[i] == 0, "pad: axis %d of x is empty", i);
     RNL_CHECK_ARG(x.dims[i] < (int64_t(1) << 30) && y.dims[i] < (int64_t(1) << 30), "pad: axis %d is too long", i);
   }
-  RNL_CHECK_ARG(x.dtype == DType::kF32 || std::fabs(p.value) < 2147483648.0f, "pad: value %g of integers", double(p.value));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 || std::fabs(p.value) < 2147483648.0f, "pad: value %g of integers",
+                double(p.value));
   return Status::ok();
 }
 
@@ -65,7 +68,8 @@ void reference(const OpCall& c) {
       from += at * step;
       step *= x.dims[d];
     }
-    if (x.dtype == DType::kF32) static_cast<float*>(y.data)[i] = is_inside ? static_cast<const float*>(x.data)[from] : p.value;
+    if (x.dtype == DType::kF32)
+      static_cast<float*>(y.data)[i] = is_inside ? static_cast<const float*>(x.data)[from] : p.value;
     else static_cast<int32_t*>(y.data)[i] = is_inside ? static_cast<const int32_t*>(x.data)[from] : int32_t(p.value);
   }
 }

@@ -1,6 +1,6 @@
 // pad: x with places around it. The axes of the output say how many there are behind; negative numbers of places cut x.
-// kinds: constant (the value), edge (the nearest place of x), reflect (mirrored at the edge, which is not repeated), wrap
-// (x again).
+// kinds: constant (the value), edge (the nearest place of x), reflect (mirrored at the edge, which is not repeated),
+// wrap (x again).
 //
 // inputs   x  f32 or i32, rank 1 or more
 // outputs  y  x's type and rank

@@ -50,11 +50,15 @@ void run_task(void* context, int64_t task, int) {
 void run(const OpCall& c) {
   const TensorView &x = c.in[0], &y = c.out[0];
   const WindowParams& p = params_of<WindowParams>(c);
-  Job j{&p, input<float>(c, 0), output<float>(c, 0), x.dims[1], x.dims[2], x.dims[3], y.dims[1], y.dims[2], y.dims[0] * y.dims[1] * y.dims[2], 0};
+  Job j{&p,        input<float>(c, 0), output<float>(c, 0),
+        x.dims[1], x.dims[2],          x.dims[3],
+        y.dims[1], y.dims[2],          y.dims[0] * y.dims[1] * y.dims[2],
+        0};
   if (j.channels == 0) return;
   j.pixels_per_task = 1 + 65536 / (j.channels * p.kernel[0] * p.kernel[1]);
   const int64_t tasks = (j.pixels + j.pixels_per_task - 1) / j.pixels_per_task;
-  parallel_for(tasks > 1 ? c.pool : nullptr, tasks, PoolKind(p.pool) == PoolKind::kMax ? run_task<true> : run_task<false>, &j);
+  parallel_for(tasks > 1 ? c.pool : nullptr, tasks,
+               PoolKind(p.pool) == PoolKind::kMax ? run_task<true> : run_task<false>, &j);
 }
 
 constexpr Kernel kRows[] = {{"pool_f32__" RNL_ISA_NAME, nullptr, nullptr, run}};

@@ -1,7 +1,8 @@
 // pool: the largest value, or the average, of each channel within windows over an image.
 //
 // inputs   x  [batch, height, width, channels] f32
-// outputs  y  [batch, (height + before + behind - reach) / stride + 1, ..., channels] f32, reach = (kernel - 1) dilation
+// outputs  y  [batch, (height + before + behind - reach) / stride + 1, ..., channels] f32, reach = (kernel - 1)
+// dilation
 //             + 1; shares no memory with x
 // attrs    kernel, stride, dilation, pad; pool (max, average); count_padding: the average is over all places of the
 //          window, those in the padding among them, else over those within x

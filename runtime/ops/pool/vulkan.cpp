@@ -20,10 +20,22 @@ uint64_t rounds(const OpCall& c) {
 void record(Recorder& r, const OpCall& c) {
   const WindowParams& p = params_of<WindowParams>(c);
   const TensorView &x = c.in[0], &y = c.out[0];
-  Push push{elements(y), r.input(c, 0), r.output(c, 0), uint32_t(x.dims[1]), uint32_t(x.dims[2]), uint32_t(x.dims[3]), uint32_t(y.dims[1]), uint32_t(y.dims[2]),
-            {}, {}, {}, {}, p.count_padding};
+  Push push{elements(y),
+            r.input(c, 0),
+            r.output(c, 0),
+            uint32_t(x.dims[1]),
+            uint32_t(x.dims[2]),
+            uint32_t(x.dims[3]),
+            uint32_t(y.dims[1]),
+            uint32_t(y.dims[2]),
+            {},
+            {},
+            {},
+            {},
+            p.count_padding};
   for (int i = 0; i < 2; ++i)
-    push.kernel[i] = p.kernel[i], push.stride[i] = p.stride[i], push.dilation[i] = p.dilation[i], push.before[i] = p.before[i];
+    push.kernel[i] = p.kernel[i], push.stride[i] = p.stride[i], push.dilation[i] = p.dilation[i],
+    push.before[i] = p.before[i];
   r.items(shader_pool, {uint32_t(p.pool)}, push, push.n);
 }
 
