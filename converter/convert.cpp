@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "converter/onnx/onnx.h"
 #include "converter/passes/adapt_graph.h"
 #include "converter/passes/add_features.h"
 #include "converter/passes/half_states.h"
@@ -55,7 +56,10 @@ ConvertReport convert(const ConvertOptions& options) {
   Checkpoint c;
   std::string graph;
   std::optional<Lora> lora;
-  if (is_graph) {
+  std::optional<OnnxImport> onnx;
+  if (options.input.extension() == ".onnx") {
+    onnx.emplace(options.input, c);
+  } else if (is_graph) {
     c.kind = Checkpoint::Kind::kGraph;
     c.path = options.weights_file;
     graph = read_text(options.input, kMaxGraph);
@@ -73,7 +77,12 @@ ConvertReport convert(const ConvertOptions& options) {
     refuse_own_source(options.output, sources);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
-  if (is_graph) {
+  if (onnx) {
+    report.architecture = "onnx";
+    const OnnxReport lowered = onnx->build({options.axes}, builder);
+    report.notices = lowered.notices;
+    report.plan = lowered.lowered;
+  } else if (is_graph) {
     report.architecture = "graph";
     read_graph_json(graph, options.input.string(), builder);
     add_graph_tensors(c, builder);
@@ -99,13 +108,13 @@ ConvertReport convert(const ConvertOptions& options) {
   split_heads(options.head, builder);
   if (options.half_states) halve_states(builder);
   c.refuse_unused();
-  if (!is_graph) refuse_unasked(c);
+  if (!is_graph && !onnx) refuse_unasked(c);
   if (builder.model.name.empty()) builder.model.name = c.name;
   if (options.context) builder.model.context = uint64_t(options.context);
   state_provenance(c, options, report.architecture, builder, &report.source_tensor_bytes);
   builder.model.provenance->passes = passes;
   if (options.is_dry) {
-    report.plan = (passes.empty() ? "" : "changed: " + passes + "\n") + describe_plan(builder, options.context);
+    report.plan += (passes.empty() ? "" : "changed: " + passes + "\n") + describe_plan(builder, options.context);
     return report;
   }
   if (options.adapter.empty()) {

@@ -1,6 +1,8 @@
 // The whole conversion, as the program and the tests call it.
 #pragma once
 
+#include <map>
+
 #include "converter/passes/impose_window.h"
 #include "converter/passes/split_head.h"
 #include "converter/text/tokenizer.h"
@@ -21,11 +23,12 @@ struct ConvertOptions {
   Head head = Head::kAuto;
   bool half_states = false;  // large recurrent states as f16
   ImposedWindow imposed;
-  std::string sparse;     // a method of sparse_keys.h; empty: none
-  std::string prune;      // of prune_tokens.h; empty: none
-  std::string kv_policy;  // of kv_policy.h; empty: none
-  bool features = false;  // a program that takes rows of features in the place of ids
-  int64_t context = 0;    // tokens that the file states; 0: the source's
+  std::string sparse;                   // a method of sparse_keys.h; empty: none
+  std::string prune;                    // of prune_tokens.h; empty: none
+  std::string kv_policy;                // of kv_policy.h; empty: none
+  bool features = false;                // a program that takes rows of features in the place of ids
+  std::map<std::string, int64_t> axes;  // of an ONNX graph: largest sizes of axes that a call gives
+  int64_t context = 0;                  // tokens that the file states; 0: the source's
   int threads = 1;
   bool is_dry = false;  // only the plan is made, nothing is written
 };

@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
   std::string input, output, weights_file, lora, adapter, tokenizer, weights = "keep", head = "auto", state = "f32";
   app.add_option("INPUT", input,
                  "a .gguf file, a directory with config.json and *.safetensors, an RWKV .safetensors in its authors' "
-                 "names, or a graph in JSON with --weights-file")
+                 "names, an .onnx file, or a graph in JSON with --weights-file")
       ->required();
   CLI::Option* to = app.add_option("-o,--output", output, "the file to write, for example model.rnl");
   app.add_flag("--dry-run", options.is_dry,
@@ -81,6 +81,17 @@ int main(int argc, char** argv) {
   app.add_flag("--features", options.features,
                "adds a program that takes rows as wide as an embedding in the place of ids, for pictures and sounds");
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
+  std::vector<std::string> axes;
+  app.add_option("--axis", axes,
+                 "NAME=SIZE: of an .onnx file, the largest size of an axis that each call gives; default: the context, "
+                 "and 1 for what counts inputs side by side")
+      ->check([](const std::string& text) {
+        const size_t at = text.rfind('=');
+        const std::string digits = at == text.npos ? "" : text.substr(at + 1);
+        const bool is_size = !digits.empty() && digits.size() < 10 &&
+                             digits.find_first_not_of("0123456789") == digits.npos && digits[0] != '0';
+        return is_size && at > 0 ? std::string() : "\"" + text + "\" is not NAME=SIZE";
+      });
   app.add_option("--lora", lora,
                  "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into "
                  "the weights")
@@ -137,6 +148,7 @@ int main(int argc, char** argv) {
   options.input = input;
   options.output = output;
   options.weights_file = weights_file;
+  for (const std::string& a : axes) options.axes[a.substr(0, a.rfind('='))] = std::stoll(a.substr(a.rfind('=') + 1));
   options.lora = lora;
   options.adapter = adapter;
   options.tokenizer.file = tokenizer;

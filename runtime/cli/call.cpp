@@ -1,6 +1,7 @@
 #include "cli/call.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace runnel::cli {
 
@@ -16,10 +17,12 @@ rnl_tensor to_tensor(const NamedTensor& t) {
   return r;
 }
 
-int64_t longest_axis(const std::vector<NamedTensor>& tensors) {
+int64_t longest_axis(const rnl::Model& model, const char* program, const std::vector<NamedTensor>& tensors) {
   int64_t n = 1;
-  for (const NamedTensor& t : tensors)
-    if (!t.dims.empty()) n = std::max(n, t.dims[0]);
+  for (const rnl_value_info& v : model.inputs(program))
+    for (const NamedTensor& t : tensors)
+      for (size_t i = 0; t.name == v.name && i < t.dims.size() && i < size_t(v.rank); ++i)
+        if (!std::isdigit(static_cast<unsigned char>(v.sizes[i][0]))) n = std::max(n, t.dims[i]);
   return n;
 }
 

@@ -10,7 +10,7 @@ namespace runnel::cli {
 inline constexpr int64_t kRowsPerBlock = 16;
 
 rnl_tensor to_tensor(const NamedTensor& t);
-// Length of the longest input axis: the context that the call needs.
-int64_t longest_axis(const std::vector<NamedTensor>& tensors);
+// Length of the longest axis whose size a call of the program gives: the context that it needs.
+int64_t longest_axis(const rnl::Model& model, const char* program, const std::vector<NamedTensor>& tensors);
 
 }  // namespace runnel::cli

@@ -79,7 +79,7 @@ int cmd_eval(const Options& o) {
   Opened opened;
   open(o, &opened);
   const rnl_program_info program = find_program(opened.model, o.program);
-  rnl_session_options so = session_options(o, longest_axis(given));
+  rnl_session_options so = session_options(o, longest_axis(opened.model, program.name, given));
   so.rows = kRowsPerBlock;
   rnl::Session session;
   check(session.create(opened.model, so));

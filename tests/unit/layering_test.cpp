@@ -25,8 +25,9 @@ const std::map<std::string, int> kLevels = {
 
 // A folder of the converter may include itself and lower levels: folders of the same level know nothing of each other.
 // What stands in none is the program itself.
-const std::map<std::string, int> kConverterLevels = {{"base", 0},    {"weights", 1}, {"read", 2},   {"program", 2},
-                                                     {"recipes", 3}, {"text", 3},    {"passes", 4}, {"write", 5}};
+const std::map<std::string, int> kConverterLevels = {{"base", 0},    {"weights", 1}, {"read", 2},
+                                                     {"program", 2}, {"onnx", 3},    {"recipes", 3},
+                                                     {"text", 3},    {"passes", 4},  {"write", 5}};
 const int kConverterTop = 6;
 
 struct Source {

@@ -53,7 +53,7 @@ ObservedCall::ObservedCall(const Options& o, const std::vector<NamedTensor>& ten
       throw Failure(std::string("input \"") + v.name + "\" is missing");
   }
   for (const NamedTensor& t : given_) tensors_.push_back(to_tensor(t));
-  rnl_session_options so = session_options(o, longest_axis(given_));
+  rnl_session_options so = session_options(o, longest_axis(opened_.model, program_->name, given_));
   so.rows = kRowsPerBlock;
   check(session_.create(opened_.model, so));
   planned_ = &plan().programs[size_t(program_ - &model().programs()[0])];

@@ -1,0 +1,192 @@
+// Windows over images: convolutions and pools. Inside, an image is [batch, height, width, channels]; one with a single
+// axis of places has height 1.
+#include <algorithm>
+#include <cmath>
+
+#include "converter/onnx/lowering.h"
+
+namespace runnel::convert {
+namespace {
+
+struct Image {
+  Value value;  // [batch, height, width, channels] as the program has it
+  bool is_line;
+};
+
+Image image_of(Lowering& l, const Value& v) {
+  if (v.rank() != 3 && v.rank() != 4) fail("of %d axes; images and lines are supported", v.rank());
+  if (v.rank() == 4) return {l.stored_in(v, {0, 3, 1, 2}), false};
+  const Value s = l.stored_in(v, {0, 2, 1});
+  return {l.reshape(s, {s.shape[0], 1, s.shape[1], s.shape[2]}), true};
+}
+
+Value from_image(Lowering& l, const Value& v, bool is_line) {
+  if (!is_line) return l.labelled(v, {0, 3, 1, 2});
+  return l.labelled(l.reshape(v, {v.shape[0], v.shape[2], v.shape[3]}), {0, 2, 1});
+}
+
+// Two numbers of an attribute, of which a line has one.
+std::vector<uint32_t> pair_of(const Node& n, const char* name, bool is_line, int64_t otherwise) {
+  std::vector<int64_t> list = n.integers(name);
+  if (list.empty()) list.assign(is_line ? 1 : 2, otherwise);
+  if (list.size() != (is_line ? 1u : 2u)) fail("attribute \"%s\" has %zu numbers", name, list.size());
+  std::vector<uint32_t> out;
+  if (is_line) out.push_back(name == std::string("pads") ? 0 : 1);
+  for (int64_t v : list) {
+    if (v < 1 || v > 65536) fail("attribute \"%s\" has the number %lld", name, static_cast<long long>(v));
+    out.push_back(uint32_t(v));
+  }
+  return out;
+}
+
+// Fills in the attributes of a window; gives height and width of the result.
+Sizes window(const Node& n, const Image& image, std::vector<uint32_t> kernel, format::WindowAttrsT* attrs) {
+  attrs->kernel = std::move(kernel);
+  attrs->stride = pair_of(n, "strides", image.is_line, 1);
+  attrs->dilation = pair_of(n, "dilations", image.is_line, 1);
+  std::vector<int64_t> pads = n.integers("pads");
+  const size_t axes = image.is_line ? 1 : 2;
+  if (pads.empty()) pads.assign(axes * 2, 0);
+  if (pads.size() != axes * 2) fail("%zu pads", pads.size());
+  const std::string automatic = n.text("auto_pad", "NOTSET");
+  Sizes sizes;
+  attrs->pad.assign(4, 0);
+  for (size_t i = 0; i < 2; ++i) {
+    const Size& size = image.value.shape[1 + i];
+    const int64_t reach = int64_t(attrs->kernel[i] - 1) * attrs->dilation[i] + 1, stride = attrs->stride[i];
+    int64_t before = 0, behind = 0;
+    if (automatic == "SAME_UPPER" || automatic == "SAME_LOWER") {
+      if (!size.is_constant() && stride != 1) fail("%s of an axis of the call", automatic.c_str());
+      const int64_t all =
+          size.is_constant()
+              ? std::max<int64_t>(((size.constant() + stride - 1) / stride - 1) * stride + reach - size.constant(), 0)
+              : reach - 1;
+      before = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
+      behind = all - before;
+    } else if (!image.is_line || i == 1) {
+      const size_t at = image.is_line ? 0 : i;
+      before = pads[at], behind = pads[at + axes];
+    }
+    if (before < 0 || behind < 0 || before > 65536 || behind > 65536)
+      fail("pads of %lld and %lld", static_cast<long long>(before), static_cast<long long>(behind));
+    attrs->pad[i] = uint32_t(before), attrs->pad[i + 2] = uint32_t(behind);
+    Size rest = size + Size(before + behind - reach);
+    if (n.integer("ceil_mode", 0)) {
+      // A window that begins in the padding behind is left out.
+      Size count = rest.ceildiv(stride) + 1;
+      if (count.is_constant() && size.is_constant() && (count.constant() - 1) * stride >= size.constant() + before)
+        count = count - 1;
+      else if (!count.is_constant() && !(count == rest.floordiv(stride) + 1)) fail("ceil_mode of an axis of the call");
+      sizes.push_back(count);
+      // The operator has to know how far the windows reach.
+      if (count.is_constant() && size.is_constant()) {
+        const int64_t wanted = (count.constant() - 1) * stride + reach - size.constant() - before;
+        if (wanted > behind && n.integer("count_include_pad", 0)) fail("ceil_mode with count_include_pad");
+        attrs->pad[i + 2] = uint32_t(std::max(wanted, behind));
+      }
+      continue;
+    }
+    if (rest.is_constant() && rest.constant() < 0)
+      fail("a window of %lld over an axis of %s", static_cast<long long>(reach), size.text().c_str());
+    sizes.push_back(rest.floordiv(stride) + 1);
+  }
+  return sizes;
+}
+
+// Weights [out, in / groups, height, width] as rows [height, width, in / groups].
+std::vector<float> turned(const std::vector<float>& w, int64_t out, int64_t in, int64_t places,
+                          const std::vector<float>& factor) {
+  std::vector<float> to(w.size());
+  size_t at = 0;
+  for (int64_t o = 0; o < out; ++o)
+    for (int64_t p = 0; p < places; ++p)
+      for (int64_t i = 0; i < in; ++i)
+        to[at++] = w[size_t((o * in + i) * places + p)] * (factor.empty() ? 1 : factor[size_t(o)]);
+  return to;
+}
+
+// A batch norm that alone reads the convolution goes into its weights.
+const OnnxNode* fold_norm(Lowering& l, const Node& n, size_t out, std::vector<float>* factor,
+                          std::vector<float>* bias) {
+  const OnnxNode* norm = l.only_reader(n.raw().outputs[0], "BatchNormalization");
+  if (!norm || norm->inputs.size() < 5) return nullptr;
+  const Node b(l, *norm, n.opset());
+  if (b.integer("training_mode", 0)) return nullptr;
+  for (size_t i = 1; i < 5; ++i)
+    if (const Value* v = l.find(norm->inputs[i]); !v || !v->is_constant() || l.numbers(*v).size() != out)
+      return nullptr;
+  const auto &scale = b.known_floats(1, ""), &shift = b.known_floats(2, ""), &mean = b.known_floats(3, ""),
+             &variance = b.known_floats(4, "");
+  if (bias->empty()) bias->assign(out, 0);
+  factor->resize(out);
+  for (size_t i = 0; i < out; ++i) {
+    const double f = double(scale[i]) / std::sqrt(double(variance[i]) + b.real("epsilon", 1e-5));
+    (*factor)[i] = float(f);
+    (*bias)[i] = float((double((*bias)[i]) - double(mean[i])) * f + double(shift[i]));
+  }
+  l.take_over(norm);
+  return norm;
+}
+
+}  // namespace
+
+void lower_conv(Lowering& l, const Node& n) {
+  const Image image = image_of(l, n.in(0));
+  const Value& w = n.in(1);
+  if (!w.is_constant()) fail("weights that the graph computes");
+  const std::vector<int64_t> dims = l.known_shape(w, "the weights");
+  if (dims.size() != (image.is_line ? 3u : 4u)) fail("weights of %zu axes", dims.size());
+  const Size channels = image.value.shape[3];
+  const int64_t out = dims[0], in = dims[1], groups = n.integer("group", 1);
+  if (groups < 1 || out < 1 || in < 1 || !channels.is(in * groups) || out % groups)
+    fail("weights %s, %lld groups, and %s channels", text(w.shape).c_str(), static_cast<long long>(groups),
+         channels.text().c_str());
+  std::vector<uint32_t> kernel = {1};
+  if (!image.is_line) kernel.clear();
+  for (size_t i = 2; i < dims.size(); ++i) {
+    if (dims[i] < 1 || dims[i] > 65536) fail("weights %s", text(w.shape).c_str());
+    kernel.push_back(uint32_t(dims[i]));
+  }
+  format::WindowAttrsT attrs;
+  const int64_t places = int64_t(kernel[0]) * kernel[1];
+  const Sizes sizes = window(n, image, kernel, &attrs);
+  attrs.groups = uint32_t(groups);
+  std::vector<float> bias, factor;
+  if (n.has(2)) bias = n.known_floats(2, "bias");
+  if (!bias.empty() && int64_t(bias.size()) != out) fail("a bias of %zu", bias.size());
+  const OnnxNode* norm = fold_norm(l, n, size_t(out), &factor, &bias);
+  Value weights;
+  if (in == 1 && out == groups) {  // one filter a channel: [places, channels]
+    const std::vector<float> rows = turned(l.numbers(w), out, 1, places, factor);
+    std::vector<float> columns(rows.size());
+    for (int64_t o = 0; o < out; ++o)
+      for (int64_t p = 0; p < places; ++p) columns[size_t(p * out + o)] = rows[size_t(o * places + p)];
+    weights = Lowering::floats(std::move(columns), {places, out});
+  } else if (places == 1 && factor.empty()) {
+    weights = Lowering::packed(l.matrix(w, out, in, in, 1, true));
+  } else {
+    weights = Lowering::packed(l.matrix(turned(l.numbers(w), out, in, places, factor), out, places * in, true));
+  }
+  std::vector<Value> list = {image.value, weights};
+  if (!bias.empty()) list.push_back(Lowering::floats(std::move(bias), {out}));
+  const Value y =
+      from_image(l, l.emit("conv", list, {image.value.shape[0], sizes[0], sizes[1], out}, attrs), image.is_line);
+  if (norm) l.define(norm->outputs[0], y);
+  n.set(y);
+}
+
+void lower_pool(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
+  if (n.wants(1)) fail("indices of the largest are wanted");
+  const Image image = image_of(l, v);
+  format::WindowAttrsT attrs;
+  attrs.pool = n.op() == "MaxPool" ? format::PoolKind::max : format::PoolKind::average;
+  attrs.count_padding = n.integer("count_include_pad", 0) != 0;
+  if (!n.has_attribute("kernel_shape")) fail("attribute \"kernel_shape\" is missing");
+  const Sizes sizes = window(n, image, pair_of(n, "kernel_shape", image.is_line, 1), &attrs);
+  n.set(from_image(
+      l, l.emit("pool", {image.value}, {image.value.shape[0], sizes[0], sizes[1], image.value.shape[3]}, attrs),
+      image.is_line));
+}
+
+}  // namespace runnel::convert

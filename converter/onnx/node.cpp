@@ -1,0 +1,60 @@
+// What a node's function reads.
+#include "converter/onnx/lowering.h"
+
+namespace runnel::convert {
+
+const Value& Node::in(size_t i) const {
+  if (!has(i)) fail("input %zu is missing", i);
+  return *l_.find(node_.inputs[i]);
+}
+void Node::set(size_t i, Value v) const {
+  if (v.rank() > kMaxRank) fail("its output has %d axes, the limit is %d", v.rank(), kMaxRank);
+  if (wants(i)) l_.define(node_.outputs[i], std::move(v));
+}
+
+const OnnxAttribute* Node::attribute(const char* name, OnnxKind kind) const {
+  const auto it = node_.attributes.find(name);
+  if (it == node_.attributes.end()) return nullptr;
+  if (it->second.kind != kind) fail("attribute \"%s\" is of another kind", name);
+  return &it->second;
+}
+int64_t Node::integer(const char* name, int64_t otherwise) const {
+  const OnnxAttribute* a = attribute(name, OnnxKind::kInt);
+  return a ? a->i : otherwise;
+}
+double Node::real(const char* name, double otherwise) const {
+  const OnnxAttribute* a = attribute(name, OnnxKind::kFloat);
+  return a ? double(a->f) : otherwise;
+}
+std::string Node::text(const char* name, const char* otherwise) const {
+  const OnnxAttribute* a = attribute(name, OnnxKind::kString);
+  return a ? a->s : otherwise;
+}
+std::vector<int64_t> Node::integers(const char* name, std::vector<int64_t> otherwise) const {
+  const OnnxAttribute* a = attribute(name, OnnxKind::kInts);
+  return a ? a->ints : otherwise;
+}
+
+const Sizes& Node::known_sizes(size_t i, const char* what) const {
+  const Value& v = in(i);
+  if (!v.ints) fail("%s (input %zu) hang on what the graph computes", what, i);
+  return *v.ints;
+}
+std::vector<int64_t> Node::known_integers(size_t i, const char* what) const {
+  std::vector<int64_t> out;
+  for (const Size& s : known_sizes(i, what)) {
+    if (!s.is_constant()) fail("%s (input %zu) hang on the sizes of a call: %s", what, i, s.text().c_str());
+    out.push_back(s.constant());
+  }
+  return out;
+}
+const std::vector<float>& Node::known_floats(size_t i, const char* what) const {
+  const Value& v = in(i);
+  if (!v.is_constant()) fail("%s (input %zu) are no numbers of the file", what, i);
+  return l_.numbers(v);
+}
+std::vector<int64_t> Node::integers_of(const char* name, size_t i) const {
+  return has_attribute(name) ? integers(name) : has(i) ? known_integers(i, name) : std::vector<int64_t>();
+}
+
+}  // namespace runnel::convert
