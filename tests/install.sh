@@ -12,7 +12,7 @@
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
 
-build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev libgtest-dev libicu-dev libvulkan-dev glslang-tools spirv-tools python3)
+build=(ca-certificates cmake ninja-build clang g++ flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev libgtest-dev libicu-dev libprotobuf-dev protobuf-compiler libvulkan-dev glslang-tools spirv-tools python3)
 fetch=(ca-certificates python3 python3-pip)
 plots=(python3-venv)
 peer=(glslc spirv-headers libvulkan-dev)
