@@ -43,7 +43,7 @@ install(FILES ${PROJECT_BINARY_DIR}/runnel-config.cmake ${PROJECT_BINARY_DIR}/ru
 
 # Third parties' terms, as the system's packages state them: FlatBuffers is in the library, the others in the programs alone.
 set(notices "")
-foreach(package libflatbuffers-dev nlohmann-json3-dev libcli11-dev)
+foreach(package libflatbuffers-dev nlohmann-json3-dev libcli11-dev libprotobuf-dev)
   set(file /usr/share/doc/${package}/copyright)
   if(EXISTS ${file})
     file(READ ${file} text)
