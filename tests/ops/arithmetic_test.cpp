@@ -42,14 +42,23 @@ TEST(Arithmetic, ReferenceHoldsTheFormulas) {
   const struct {
     ArithmeticKind kind;
     int32_t a, b, y;
-  } kRows[] = {{ArithmeticKind::kDiv, -7, 2, -3},  {ArithmeticKind::kDiv, 7, 0, 0},    {ArithmeticKind::kDiv, INT32_MIN, -1, INT32_MIN},
-               {ArithmeticKind::kMod, -7, 3, 2},   {ArithmeticKind::kMod, 7, -3, -2},  {ArithmeticKind::kFmod, -7, 3, -1},
-               {ArithmeticKind::kMax, -2, 5, 5},   {ArithmeticKind::kXor, 6, 3, 5},    {ArithmeticKind::kAtMost, 3, 3, 1},
-               {ArithmeticKind::kLess, 3, 3, 0},   {ArithmeticKind::kUnequal, 1, 2, 1}, {ArithmeticKind::kMul, 65536, 65536, 0}};
+  } kRows[] = {{ArithmeticKind::kDiv, -7, 2, -3},
+               {ArithmeticKind::kDiv, 7, 0, 0},
+               {ArithmeticKind::kDiv, INT32_MIN, -1, INT32_MIN},
+               {ArithmeticKind::kMod, -7, 3, 2},
+               {ArithmeticKind::kMod, 7, -3, -2},
+               {ArithmeticKind::kFmod, -7, 3, -1},
+               {ArithmeticKind::kMax, -2, 5, 5},
+               {ArithmeticKind::kXor, 6, 3, 5},
+               {ArithmeticKind::kAtMost, 3, 3, 1},
+               {ArithmeticKind::kLess, 3, 3, 0},
+               {ArithmeticKind::kUnequal, 1, 2, 1},
+               {ArithmeticKind::kMul, 65536, 65536, 0}};
   for (const auto& row : kRows) {
     Case t = make(row.kind, false, {1}, {1}, {1});
     t.in = {Array::i32({1}, {row.a}), Array::i32({1}, {row.b})};
-    EXPECT_EQ(run_reference(t).out[0].data<int32_t>()[0], row.y) << int(row.kind) << " of " << row.a << " and " << row.b;
+    EXPECT_EQ(run_reference(t).out[0].data<int32_t>()[0], row.y)
+        << int(row.kind) << " of " << row.a << " and " << row.b;
   }
   Case t = make(ArithmeticKind::kMod, true, {2}, {2}, {2});
   t.in = {Array::f32({2}, {-7.5f, 7.5f}), Array::f32({2}, {2, -2})};

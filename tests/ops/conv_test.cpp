@@ -25,8 +25,17 @@ struct Conv {
 void make(Conv& c, const Shape& s, PackedKind kind, bool bias, UnaryKind activation = UnaryKind::kNone) {
   c.call = Case();
   c.call.op = "conv";
-  WindowParams p{{s.kernel[0], s.kernel[1]}, {s.stride[0], s.stride[1]}, {s.dilation[0], s.dilation[1]}, {s.before[0], s.before[1]},
-                 {s.behind[0], s.behind[1]}, s.groups, -kInfinity, kInfinity, uint8_t(activation), 0, false};
+  WindowParams p{{s.kernel[0], s.kernel[1]},
+                 {s.stride[0], s.stride[1]},
+                 {s.dilation[0], s.dilation[1]},
+                 {s.before[0], s.before[1]},
+                 {s.behind[0], s.behind[1]},
+                 s.groups,
+                 -kInfinity,
+                 kInfinity,
+                 uint8_t(activation),
+                 0,
+                 false};
   *params_of<WindowParams>(&c.call.params) = p;
   const int64_t places = int64_t(s.kernel[0]) * s.kernel[1];
   int64_t out[2];
@@ -50,14 +59,14 @@ void make(Conv& c, const Shape& s, PackedKind kind, bool bias, UnaryKind activat
 }
 
 constexpr Shape kShapes[] = {
-    {1, 5, 7, 3, 16, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},    // an image as it comes
-    {2, 6, 5, 4, 37, 1, {3, 2}, {2, 1}, {1, 2}, {0, 2}, {2, 0}},    // uneven everywhere
-    {1, 1, 19, 8, 5, 1, {1, 4}, {1, 3}, {1, 2}, {0, 3}, {0, 1}},    // a line
-    {1, 4, 4, 24, 36, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},   // groups that end within tiles
-    {1, 4, 3, 6, 12, 6, {2, 2}, {1, 1}, {1, 1}, {1, 0}, {0, 1}},    // two filters a channel
-    {3, 1, 1, 33, 18, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},   // a point
-    {1, 2, 2, 2, 3, 1, {5, 5}, {3, 3}, {1, 1}, {3, 3}, {3, 3}},     // windows larger than the image
-    {0, 4, 4, 2, 3, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},     // no image
+    {1, 5, 7, 3, 16, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},   // an image as it comes
+    {2, 6, 5, 4, 37, 1, {3, 2}, {2, 1}, {1, 2}, {0, 2}, {2, 0}},   // uneven everywhere
+    {1, 1, 19, 8, 5, 1, {1, 4}, {1, 3}, {1, 2}, {0, 3}, {0, 1}},   // a line
+    {1, 4, 4, 24, 36, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},  // groups that end within tiles
+    {1, 4, 3, 6, 12, 6, {2, 2}, {1, 1}, {1, 1}, {1, 0}, {0, 1}},   // two filters a channel
+    {3, 1, 1, 33, 18, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},  // a point
+    {1, 2, 2, 2, 3, 1, {5, 5}, {3, 3}, {1, 1}, {3, 3}, {3, 3}},    // windows larger than the image
+    {0, 4, 4, 2, 3, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},    // no image
 };
 
 TEST(Conv, MatchesReferenceAtTheEdges) {
@@ -74,7 +83,8 @@ TEST(Conv, OneFilterAChannel) {
   Conv c;
   for (const int64_t channels : {1, 5, 16, 40})
     for (const int32_t stride : {1, 2}) {
-      make(c, {2, 7, 6, channels, channels, int32_t(channels), {3, 3}, {stride, stride}, {1, 1}, {1, 1}, {1, 1}}, PackedKind::kInteger, true);
+      make(c, {2, 7, 6, channels, channels, int32_t(channels), {3, 3}, {stride, stride}, {1, 1}, {1, 1}, {1, 1}},
+           PackedKind::kInteger, true);
       compare_all(c.call, 1e-5);
     }
 }

@@ -29,7 +29,8 @@ TEST(GroupNorm, ReferenceHoldsTheFormula) {
         const double n = double(6 * each), mean = sum / n, deviation = std::sqrt(square / n - mean * mean + 1e-5);
         for (int64_t i = 0; i < 6 * each; ++i) {
           const int64_t channel = g * each + i % each, at = (b * 6 + i / each) * 6 + channel;
-          const double want = (t.in[0].data<float>()[at] - mean) / deviation * t.in[1].data<float>()[channel] + t.in[2].data<float>()[channel];
+          const double want = (t.in[0].data<float>()[at] - mean) / deviation * t.in[1].data<float>()[channel] +
+                              t.in[2].data<float>()[channel];
           EXPECT_NEAR(r.out[0].data<float>()[at], want, 1e-5);
         }
       }

@@ -15,7 +15,8 @@ Case make(MathKind kind, int64_t n, float alpha = 0.3f, float beta = 0.6f) {
 }
 
 TEST(Math, KernelsMatchTheReferenceAtTheEdges) {
-  for (const MathKind kind : {MathKind::kErf, MathKind::kElu, MathKind::kLeakyRelu, MathKind::kHardSigmoid, MathKind::kHardSwish, MathKind::kClip})
+  for (const MathKind kind : {MathKind::kErf, MathKind::kElu, MathKind::kLeakyRelu, MathKind::kHardSigmoid,
+                              MathKind::kHardSwish, MathKind::kClip})
     for (const int64_t n : {0, 1, 15, 16, 17, 100, 40000}) compare_all(make(kind, n), 2e-6);
 }
 
@@ -34,9 +35,10 @@ TEST(Math, ReferenceHoldsTheFormulas) {
   const struct {
     MathKind kind;
     double (*f)(double);
-  } kFunctions[] = {{MathKind::kCeil, std::ceil},   {MathKind::kRound, std::nearbyint}, {MathKind::kErf, std::erf},   {MathKind::kSin, std::sin},
-                    {MathKind::kCos, std::cos},     {MathKind::kTan, std::tan},         {MathKind::kAsin, std::asin}, {MathKind::kAcos, std::acos},
-                    {MathKind::kAtan, std::atan},   {MathKind::kSinh, std::sinh},       {MathKind::kCosh, std::cosh}, {MathKind::kAsinh, std::asinh},
+  } kFunctions[] = {{MathKind::kCeil, std::ceil},   {MathKind::kRound, std::nearbyint}, {MathKind::kErf, std::erf},
+                    {MathKind::kSin, std::sin},     {MathKind::kCos, std::cos},         {MathKind::kTan, std::tan},
+                    {MathKind::kAsin, std::asin},   {MathKind::kAcos, std::acos},       {MathKind::kAtan, std::atan},
+                    {MathKind::kSinh, std::sinh},   {MathKind::kCosh, std::cosh},       {MathKind::kAsinh, std::asinh},
                     {MathKind::kAcosh, std::acosh}, {MathKind::kAtanh, std::atanh}};
   for (const auto& row : kFunctions) {
     const Case t = make(row.kind, 50);

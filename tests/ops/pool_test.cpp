@@ -9,10 +9,12 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-Case make(PoolKind kind, int64_t channels, int32_t kernel, int32_t stride, int32_t pad, bool count_padding, int32_t dilation = 1) {
+Case make(PoolKind kind, int64_t channels, int32_t kernel, int32_t stride, int32_t pad, bool count_padding,
+          int32_t dilation = 1) {
   Case t;
   t.op = "pool";
-  *params_of<WindowParams>(&t.params) = {{kernel, 2}, {stride, 1}, {dilation, 1}, {pad, 0}, {pad, 1}, 1, -kInfinity, kInfinity, 0, uint8_t(kind), count_padding};
+  *params_of<WindowParams>(&t.params) = {{kernel, 2}, {stride, 1}, {dilation, 1}, {pad, 0},     {pad, 1}, 1, -kInfinity,
+                                         kInfinity,   0,           uint8_t(kind), count_padding};
   t.in = {Array::random({2, 7, 5, channels}, 1)};
   t.out = {Array(DType::kF32, {2, (7 + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1, 5, channels})};
   return t;
