@@ -1,0 +1,193 @@
+// ONNX files against onnxruntime's answers (tests/goldens/onnx), and files that cannot be converted.
+#include <deque>
+#include <map>
+
+#include "contract/view.h"
+#include "kit.h"
+
+namespace runnel::convert {
+namespace {
+
+struct Output {
+  std::vector<int64_t> shape;
+  std::vector<double> values;
+};
+
+std::vector<double> numbers_of(const SourceTensor& t) {
+  std::vector<double> out;
+  for (uint64_t i = 0; i < t.count(); ++i) {
+    if (t.type == SourceType::kI64) out.push_back(double(reinterpret_cast<const int64_t*>(t.data)[i]));
+    else if (t.type == SourceType::kI32) out.push_back(double(reinterpret_cast<const int32_t*>(t.data)[i]));
+    else out.push_back(double(reinterpret_cast<const float*>(t.data)[i]));
+  }
+  return out;
+}
+
+// The outputs of a call with the golden's inputs, by name.
+std::map<std::string, Output> run(const Model& model, const Checkpoint& golden) {
+  PlanOptions options = test::plan_options();
+  options.context = 1;
+  std::deque<std::string> names;
+  std::vector<IoTensor> inputs;
+  for (const SourceTensor& t : golden.tensors()) {
+    if (t.name.rfind("in.", 0) != 0) continue;
+    IoTensor in{names.emplace_back(t.name.substr(3)).c_str(),
+                t.type == SourceType::kI64 ? DType::kI64 : DType::kF32,
+                int32_t(t.shape.size()),
+                {},
+                const_cast<uint8_t*>(t.data),
+                size_t(t.bytes)};
+    for (size_t i = 0; i < t.shape.size(); ++i) {
+      in.dims[i] = int64_t(t.shape[i]);
+      options.context = std::max(options.context, in.dims[i]);
+    }
+    inputs.push_back(in);
+  }
+  auto session = Session::create(model, nullptr, options, nullptr, nullptr);
+  if (!session.is_ok()) throw std::runtime_error(session.take_status().message());
+  struct Sink {
+    const ProgramInfo* program;
+    std::map<std::string, Output> outputs;
+  } sink{&model.programs()[0], {}};
+  Session::RunOptions o;
+  o.sink_context = &sink;
+  o.sink = [](void* context, uint32_t index, const TensorView& block, int64_t) {
+    auto& s = *static_cast<Sink*>(context);
+    Output& out = s.outputs[s.program->values[s.program->outputs[index]].name];
+    out.shape.assign(block.dims, block.dims + block.rank);
+    for (int64_t i = 0; i < element_count(block); ++i)
+      out.values.push_back(block.dtype == DType::kF32 ? double(static_cast<const float*>(block.data)[i])
+                                                      : double(static_cast<const int32_t*>(block.data)[i]));
+    return Status::ok();
+  };
+  const Status s = session.value()->run(inputs.data(), inputs.size(), o);
+  if (!s.is_ok()) throw std::runtime_error(s.message());
+  return sink.outputs;
+}
+
+void compare(const fs::path& file) {
+  SCOPED_TRACE(file.filename().string());
+  TemporaryFolder tmp;
+  const Checkpoint golden = load_safetensors(fs::path(file).replace_extension(".safetensors"));
+  std::map<std::string, Output> got;
+  ASSERT_EQ(error_of([&] {
+              convert_to(file, tmp / "m.rnl");
+              got = run(*open_model(tmp / "m.rnl"), golden);
+            }),
+            "");
+  for (const SourceTensor& t : golden.tensors()) {
+    if (t.name.rfind("out.", 0) != 0) continue;
+    const Output& out = got[t.name.substr(4)];
+    ASSERT_EQ(out.shape, std::vector<int64_t>(t.shape.begin(), t.shape.end())) << t.name;
+    const std::vector<double> want = numbers_of(t);
+    double most = 0;
+    for (double v : want) most = std::max(most, std::fabs(v));
+    for (size_t i = 0; i < want.size(); ++i)
+      ASSERT_NEAR(out.values[i], want[i], 1e-4 * most) << t.name << " element " << i;
+  }
+}
+
+void compare_folder(const char* name, int least) {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator(kGoldens / "onnx" / name))
+    if (entry.path().extension() == ".onnx") compare(entry.path()), ++count;
+  EXPECT_GE(count, least);
+}
+
+TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 114); }
+TEST(Onnx, ExportedNetworksGiveTheirAnswers) { compare_folder("models", 8); }
+
+// Messages of a protobuf file.
+std::string varint(uint64_t n) {
+  std::string out;
+  for (; n >= 128; n >>= 7) out += char(n | 128);
+  return out + char(n);
+}
+std::string number(int field, uint64_t n) { return varint(uint64_t(field) << 3) + varint(n); }
+std::string bytes(int field, const std::string& s) { return varint(uint64_t(field) << 3 | 2) + varint(s.size()) + s; }
+
+std::string node(const std::string& op, const std::vector<std::string>& in, const std::vector<std::string>& out) {
+  std::string n;
+  for (const auto& i : in) n += bytes(1, i);
+  for (const auto& o : out) n += bytes(2, o);
+  return bytes(1, n + bytes(4, op));
+}
+std::string value(int field, const std::string& name) {
+  return bytes(field, bytes(1, name) + bytes(2, bytes(1, number(1, 1) + bytes(2, bytes(1, number(1, 2))))));
+}
+std::string model(const std::string& graph, int opset = 17) {
+  return number(1, 8) + bytes(7, graph) + bytes(8, number(2, uint64_t(opset)));
+}
+
+std::string refusal(const std::string& text) {
+  TemporaryFolder tmp;
+  write_file(tmp / "m.onnx", text);
+  return error_of([&] { convert_to(tmp / "m.onnx", tmp / "m.rnl"); });
+}
+
+TEST(Onnx, EveryUnsupportedNodeIsNamed) {
+  const std::string why =
+      refusal(model(node("Relu", {"x"}, {"a"}) + node("Foo", {"a"}, {"b"}) + node("Relu", {"b"}, {"c"}) +
+                    node("Bar", {"c"}, {"y"}) + value(11, "x") + value(12, "y")));
+  EXPECT_NE(why.find("2 nodes cannot be converted"), std::string::npos) << why;
+  EXPECT_NE(why.find("Foo (opset 17), node \"Foo of b\": is not supported"), std::string::npos) << why;
+  EXPECT_NE(why.find("Bar (opset 17), node \"Bar of y\""), std::string::npos) << why;
+}
+
+TEST(Onnx, BrokenGraphsAreRefused) {
+  const std::string good = model(node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "y"));
+  EXPECT_EQ(refusal(good), "");
+  EXPECT_NE(refusal(good.substr(0, good.size() / 2)).find("not an ONNX model, or cut off"), std::string::npos);
+  EXPECT_NE(refusal("").find("the file is empty"), std::string::npos);
+  EXPECT_NE(refusal(model(node("Relu", {"y"}, {"y"}) + value(11, "x") + value(12, "y")))
+                .find("\"y\", which nothing before it makes"),
+            std::string::npos);
+  EXPECT_NE(refusal(model(node("Relu", {"b"}, {"a"}) + node("Relu", {"a"}, {"b"}) + value(11, "x") + value(12, "b")))
+                .find("which nothing before it makes"),
+            std::string::npos);
+  EXPECT_NE(refusal(model(node("Relu", {"x"}, {"y"}) + node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "y")))
+                .find("made twice"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(model(node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "z"))).find("\"z\" is made by no node"),
+      std::string::npos);
+  EXPECT_NE(refusal(model(value(11, "x"), 3)).find("opset 3"), std::string::npos);
+}
+
+TEST(Onnx, TensorsHoldWhatTheySay) {
+  const auto with = [](const std::string& tensor) {
+    return model(node("Add", {"x", "w"}, {"y"}) + bytes(5, tensor + bytes(8, "w")) + value(11, "x") + value(12, "y"));
+  };
+  EXPECT_EQ(refusal(with(number(1, 2) + number(2, 1) + bytes(9, std::string(8, '\0')))), "");
+  EXPECT_NE(refusal(with(number(1, 2) + number(2, 1) + bytes(9, "1234567"))).find("has 7 bytes, want 8"),
+            std::string::npos);
+  EXPECT_NE(refusal(with(number(1, uint64_t(-1)) + number(2, 1))).find("has an axis of -1"), std::string::npos);
+  for (const char* place : {"../w.bin", "/etc/hostname", "a/../../w.bin", ""}) {
+    const std::string external =
+        number(1, 2) + number(2, 1) + bytes(13, bytes(1, "location") + bytes(2, place)) + number(14, 1);
+    EXPECT_NE(refusal(with(external)).find("lies outside of the model's folder"), std::string::npos) << place;
+  }
+}
+
+TEST(Onnx, ExternalDataIsRead) {
+  TemporaryFolder tmp;
+  const std::string external = number(1, 2) + number(2, 1) + bytes(8, "w") +
+                               bytes(13, bytes(1, "location") + bytes(2, "w.bin")) +
+                               bytes(13, bytes(1, "offset") + bytes(2, "4")) + number(14, 1);
+  write_file(tmp / "m.onnx",
+             model(node("Add", {"x", "w"}, {"y"}) + bytes(5, external) + value(11, "x") + value(12, "y")));
+  write_file(tmp / "w.bin", std::string(12, '\0'));
+  EXPECT_EQ(error_of([&] { convert_to(tmp / "m.onnx", tmp / "m.rnl"); }), "");
+  write_file(tmp / "w.bin", std::string(11, '\0'));
+  EXPECT_NE(error_of([&] {
+              convert_to(tmp / "m.onnx", tmp / "m.rnl");
+            }).find("lies outside of \"w.bin\", which has 11 bytes"),
+            std::string::npos);
+  fs::remove(tmp / "w.bin");
+  fs::create_symlink("/etc/hostname", tmp / "w.bin");
+  EXPECT_NE(error_of([&] { convert_to(tmp / "m.onnx", tmp / "m.rnl"); }).find("lies outside of the model's folder"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace runnel::convert
