@@ -94,7 +94,7 @@ void compare_folder(const char* name, int least) {
   EXPECT_GE(count, least);
 }
 
-TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 114); }
+TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 115); }
 TEST(Onnx, ExportedNetworksGiveTheirAnswers) { compare_folder("models", 8); }
 
 // Messages of a protobuf file.

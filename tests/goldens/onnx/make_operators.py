@@ -93,6 +93,7 @@ def moved():
     one("gather", "Gather", {"x": normal(3, 5), "i": ids(2, 2, most=5) - 2}, axis=1)
     one("gather_table", "Gather", {"i": ids(2, 3, most=9)}, {"t": normal(9, 16)}, order=["t", "i"])
     one("gather_one", "Gather", {"x": normal(3, 5)}, {"i": np.int64(-1)}, axis=1)
+    one("gather_elements", "GatherElements", {"x": normal(1, 6), "i": ids(1, 4, most=6) - 3}, axis=1)
     one("expand", "Expand", {"x": normal(3, 1)}, {"s": np.array([2, 1, 4], np.int64)})
     one("tile", "Tile", {"x": normal(2, 3)}, {"r": np.array([2, 3], np.int64)})
     for mode in ("constant", "edge", "reflect", "wrap"):
