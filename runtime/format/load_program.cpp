@@ -40,33 +40,29 @@ Status Model::load_program(const format::Program& p, uint32_t number) {
         return Status::make(Code::kUnsupported, "value \"%s\" has role %d, unknown to this runtime", name,
                             int(v->role()));
       RNL_ASSIGN(shape, load_shape(v->shape(), name, false));
-      // The session writes these by itself, as whole numbers one after the other.
-      ValueInfo value{name, dtype, shape, v->role(), v->filled(), v->fill()};
-      const bool can_be_float =
-          v->filled() || v->role() == format::Role::positions || v->role() == format::Role::context;
-      const int most_axes = v->role() == format::Role::positions && dtype == DType::kI32 ? 2 : 1;
-      if (value.is_filled_in() && ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) ||
-                                   shape.rank < 1 || shape.rank > most_axes))
+      // Those behind `tokens` and what is filled the session writes by itself, as whole numbers.
+      const format::Role role = v->role();
+      const bool is_filled = v->filled();
+      const bool can_be_float = role != format::Role::rows;
+      const int most_axes = role == format::Role::positions && dtype == DType::kI32 ? 2 : 1;
+      if ((is_filled || role > format::Role::tokens) &&
+          ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) || shape.rank < 1 ||
+           shape.rank > most_axes))
         return Status::make(Code::kInvalidModel, "value \"%s\" has role %s but is no vector of i32%s", name,
-                            v->filled() ? "filled" : format::EnumNameRole(v->role()), can_be_float ? " or f32" : "");
+                            format::EnumNameRole(role), can_be_float ? " or f32" : "");
       RNL_TRY(index_name(name, Operand::Kind::kValue, uint32_t(program.values.size())));
-      if (v->optional() || v->filled()) {
-        const char *what = v->filled() ? "filled" : "optional",
-                   *feature = v->filled() ? "filled_inputs" : "optional_inputs";
-        if (list != p.inputs() || v->role() != format::Role::none || v->optional() == v->filled())
-          return Status::make(Code::kInvalidModel, "value \"%s\" is %s but no input without a role", name, what);
-        if (!requires_feature(feature))
-          return Status::make(Code::kInvalidModel,
-                              "input \"%s\" is %s, but the model does not require the feature \"%s\"", name, what,
-                              feature);
+      if (v->optional() || is_filled) {
+        const char* feature = is_filled ? "filled_inputs" : "optional_inputs";
+        if (list != p.inputs() || role != format::Role::none || !requires_feature(feature))
+          return Status::make(Code::kInvalidModel, "value \"%s\" has a role or is no input of a model with \"%s\"",
+                              name, feature);
       }
       if (v->optional()) {
-        if (program.values.size() >= 64)
-          return Status::make(Code::kUnsupported, "input \"%s\" is optional, but not among the first 64", name);
+        if (program.values.size() >= 64) return bad("more than 64 inputs or outputs, some of them optional");
         program.optional_inputs |= uint64_t(1) << program.values.size();
       }
       if (v->binds()) RNL_TRY(load_result(*v, dtype, shape, list == p.inputs(), program));
-      RNL_TRY(program.values.push(value));
+      RNL_TRY(program.values.push(ValueInfo{name, dtype, shape, role, is_filled, v->fill()}));
     }
     return Status::ok();
   };
@@ -105,7 +101,7 @@ Status Model::load_program(const format::Program& p, uint32_t number) {
       RNL_TRY(program.outputs.push(o.index));
     }
   if (program.outputs.size() > program.required_outputs && program.outputs.size() > 64)
-    return bad("more than 64 outputs, some of them optional");
+    return bad("more than 64 inputs or outputs, some of them optional");
   return Status::ok();
 }
 
