@@ -1,6 +1,6 @@
 // The GPT line: GPT-2 with an embedding of positions and matrices stored as [inputs, outputs], GPT-Neo with layers that
-// see a window, GPT-NeoX (Pythia) with rotary positions, both halves of a layer beside each other and q, k and v head
-// by head.
+// see a window, GPT-J, StarCoder 1, GPT-NeoX (Pythia) with rotary positions, both halves of a layer beside each other
+// and q, k and v head by head.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -31,19 +31,24 @@ Json renamed(const Facts& f, const std::map<std::string, std::string>& others) {
   return out;
 }
 
+const std::map<std::string, std::string> kGpt2Keys = {{"n_embd", "hidden_size"},
+                                                      {"n_head", "num_attention_heads"},
+                                                      {"n_layer", "num_hidden_layers"},
+                                                      {"n_positions", "max_position_embeddings"},
+                                                      {"activation_function", "hidden_act"},
+                                                      {"n_inner", "intermediate_size"}};
+Facts plain_facts(const Facts& own) {
+  Json plain = renamed(own, kGpt2Keys);
+  if (!plain.contains("intermediate_size")) plain["intermediate_size"] = 4 * own.integer("n_embd");
+  return own.with(plain);
+}
+
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts own = source_facts(c);
   for (const char* option : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     if (own.boolean(option, false)) own.refuse(option, "is true, which is not supported");
-  Json plain = renamed(own, {{"n_embd", "hidden_size"},
-                             {"n_head", "num_attention_heads"},
-                             {"n_layer", "num_hidden_layers"},
-                             {"n_positions", "max_position_embeddings"},
-                             {"activation_function", "hidden_act"},
-                             {"n_inner", "intermediate_size"}});
-  if (!plain.contains("intermediate_size")) plain["intermediate_size"] = 4 * own.integer("n_embd");
-  const Facts f = own.with(plain);
+  const Facts f = plain_facts(own);
   read_basics(f, d);
   d.is_layer_norm = true;
   d.attention.qkv = "qkv_proj";
@@ -54,6 +59,47 @@ void build_gpt2(Checkpoint& c, ModelBuilder& b) {
   // In a GGUF matrices stand as everywhere.
   d.naming.is_turned = true;
   d.naming.gguf.insert({{"self_attn.qkv_proj", "attn_qkv"}, {"wpe", "position_embd"}});
+  name_gpt(c, "attn", d);
+  d.naming.renamed.insert({{"self_attn.qkv_proj", "attn.c_attn"}, {"self_attn.o_proj", "attn.c_proj"}});
+  build_decoder(c, d, b);
+}
+
+// GPT-J: neighbouring channels of a head's first rotary_dim turn, both halves of a layer see the same normed input.
+void build_gptj(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = plain_facts(config_facts(c));
+  read_basics(f, d);
+  d.is_layer_norm = d.is_parallel = true;
+  d.ffn_norm = nullptr;
+  d.attention.prefix = "attn.";
+  d.attention.o = "out_proj";
+  d.attention.is_interleaved = true;
+  d.ffn.is_gated = false;
+  d.ffn.activation = activation_named(f, "hidden_act", "gelu_new");
+  d.ffn.up = "fc_in", d.ffn.down = "fc_out";
+  name_gpt(c, "attn", d);
+  d.position_table = nullptr;
+  for (Layer& layer : d.layers) layer.rope = 0;
+  const int64_t dims = f.integer("rotary_dim", 2, d.attention.head_dim, d.attention.head_dim);
+  d.ropes.push_back({rope_frequencies(10000, dims)});
+  build_decoder(c, d, b);
+}
+
+// StarCoder 1 and SantaCoder: GPT-2 whose heads share one of keys and values.
+void build_gpt_bigcode(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts f = plain_facts(config_facts(c));
+  read_basics(f, d);
+  if (f.boolean("add_cross_attention", false)) f.refuse("add_cross_attention", "is true, which is not supported");
+  if (!f.boolean("multi_query", true)) f.refuse("multi_query", "is false: q, k and v head by head are not supported");
+  f.pass_over({"scale_attention_softmax_in_fp32", "attention_softmax_in_fp32", "num_key_value_heads"});
+  d.is_layer_norm = true;
+  d.attention.qkv = "qkv_proj";
+  d.attention.kv_heads = 1;
+  if (!f.boolean("scale_attn_weights", true)) d.attention.scale = 1;
+  d.ffn.is_gated = false;
+  d.ffn.activation = activation_named(f, "hidden_act", "gelu_pytorch_tanh");
+  d.is_tied = f.boolean("tie_word_embeddings", true);
   name_gpt(c, "attn", d);
   d.naming.renamed.insert({{"self_attn.qkv_proj", "attn.c_attn"}, {"self_attn.o_proj", "attn.c_proj"}});
   build_decoder(c, d, b);
@@ -135,8 +181,10 @@ void build_gpt_neox(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-extern const Recipe gpt2_recipe, gpt_neo_recipe, gpt_neox_recipe;
+extern const Recipe gpt2_recipe, gptj_recipe, gpt_bigcode_recipe, gpt_neo_recipe, gpt_neox_recipe;
 const Recipe gpt2_recipe = {"gpt2", {"gpt2"}, {"gpt2"}, build_gpt2};
+const Recipe gptj_recipe = {"gptj", {}, {"gptj"}, build_gptj};
+const Recipe gpt_bigcode_recipe = {"gpt_bigcode", {}, {"gpt_bigcode"}, build_gpt_bigcode};
 const Recipe gpt_neo_recipe = {"gpt_neo", {}, {"gpt_neo"}, build_gpt_neo};
 const Recipe gpt_neox_recipe = {"gpt_neox", {"gptneox"}, {"gpt_neox"}, build_gpt_neox};
 

@@ -1,5 +1,5 @@
-// Decoders with latent attention in every layer: DeepSeek-V2 and V3 with experts behind the first layers, Youtu-LLM
-// without, MiniCPM 3 with constant factors.
+// Decoders with latent attention in every layer: DeepSeek-V2 and V3 and GLM 4.7 Flash with experts behind the first
+// layers, Youtu-LLM without, MiniCPM 3 with constant factors.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -144,7 +144,8 @@ void build_minicpm3(Checkpoint& c, ModelBuilder& b) {
 
 extern const Recipe youtu_recipe, deepseek_recipe, minicpm3_recipe;
 const Recipe youtu_recipe = {"youtu", {}, {"youtu"}, build_youtu};
-const Recipe deepseek_recipe = {"deepseek", {"deepseek2"}, {"deepseek_v2", "deepseek_v3"}, build_deepseek};
+const Recipe deepseek_recipe = {
+    "deepseek", {"deepseek2"}, {"deepseek_v2", "deepseek_v3", "glm4_moe_lite"}, build_deepseek};
 const Recipe minicpm3_recipe = {"minicpm3", {"minicpm3"}, {"minicpm3"}, build_minicpm3};
 
 }  // namespace runnel::convert

@@ -111,8 +111,10 @@ void build_phi3(Checkpoint& c, ModelBuilder& b) {
 }  // namespace
 
 extern const Recipe llama_recipe, qwen_recipe, smollm3_recipe, phi3_recipe;
-const Recipe llama_recipe = {
-    "llama", {"llama", "mistral3"}, {"llama", "mistral", "ministral", "ministral3", "mistral3", "cwm"}, build_llama};
+const Recipe llama_recipe = {"llama",
+                             {"llama", "mistral3"},
+                             {"llama", "mistral", "ministral", "ministral3", "mistral3", "cwm", "iquestcoder"},
+                             build_llama};
 const Recipe qwen_recipe = {"qwen",
                             {"qwen2", "qwen3", "qwen2vl", "qwen3vl"},
                             {"qwen2", "qwen3", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl",

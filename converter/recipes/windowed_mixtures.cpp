@@ -1,6 +1,7 @@
 // Mixtures of experts in which most layers see a window: EXAONE-MoE, AFMoE (Trinity), MiMo-V2-Flash, Laguna, Mellum 2
 // and Flint. All but MiMo norm queries and keys.
 #include <cmath>
+#include <map>
 
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/layer_types.h"
@@ -11,6 +12,16 @@ namespace runnel::convert {
 namespace {
 
 void norm_heads(Decoder& d) { d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm"; }
+
+const GgufForm kGguf = {{{"num_shared_experts", "expert_shared_count"},
+                         {"first_k_dense_replace", "leading_dense_block_count"},
+                         {"num_dense_layers", "leading_dense_block_count"},
+                         {"routed_scaling_factor", "expert_weights_scale"},
+                         {"route_scale", "expert_weights_scale"},
+                         {"norm_topk_prob", "expert_weights_norm"},
+                         {"n_group", "expert_group_count"},
+                         {"topk_group", "expert_group_used_count"}},
+                        {{"mup_enabled", true}}};
 
 // Only layers with a window have positions.
 void turn_in_windows(Decoder& d) {
@@ -30,9 +41,12 @@ void read_both_ropes(Checkpoint& c, const Facts& f, const Base& full, const Base
 
 void build_exaone_moe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
+  const Facts f = source_facts(c, kGguf);
   read_basics(f, d);
   norm_heads(d);
+  name_routed_gguf(d.naming);
+  d.naming.gguf["mlp.e_score_correction_bias"] = "exp_probs_b.bias";
+  f.pass_over({"expert_shared_feed_forward_length"});  // the experts' width times their number
   read_sigmoid_experts(f, 1, d);
   d.experts.choice_bias = "e_score_correction_bias";
   d.ropes.push_back(read_rope(c, f, "", 10000, d.attention.head_dim));
@@ -44,7 +58,16 @@ void build_exaone_moe(Checkpoint& c, ModelBuilder& b) {
 // Norms behind both halves of a layer too, and a gate for what the heads give.
 void build_afmoe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
-  const Facts f = config_facts(c);
+  const Facts f = source_facts(c, kGguf);
+  name_routed_gguf(d.naming);
+  for (const auto& [name, other] :
+       std::map<std::string, std::string>{{"self_attn.gate_proj", "attn_gate"},
+                                          {"post_attention_layernorm", "post_attention_norm"},
+                                          {"pre_mlp_layernorm", "ffn_norm"},
+                                          {"post_mlp_layernorm", "post_ffw_norm"},
+                                          {"mlp.router.gate", "ffn_gate_inp"},
+                                          {"mlp.expert_bias", "exp_probs_b.bias"}})
+    d.naming.gguf[name] = other;
   read_basics(f, d);
   norm_heads(d);
   d.attn_post_norm = "post_attention_layernorm";
@@ -158,11 +181,38 @@ void build_flint(Checkpoint& c, ModelBuilder& b) {
   build_decoder(c, d, b);
 }
 
+// Norms behind both halves of a layer too; experts chosen by their logits and a bias, weighed by sigmoids.
+void build_kolibri(Checkpoint& c, ModelBuilder& b) {
+  Decoder d;
+  const Facts given = config_facts(c);
+  Json plain = given.tree();
+  plain.emplace("intermediate_size", given.integer("shared_expert_intermediate_size"));  // of layers that it lacks
+  const Facts f = given.with(plain);
+  read_basics(f, d);
+  norm_heads(d);
+  d.attn_post_norm = "post_attn_norm", d.ffn_post_norm = "post_ffn_norm";
+  d.naming.renamed["mlp.gate.e_score_correction_bias"] = "moe.router.expert_bias";
+  read_experts(f, d);
+  Experts& e = d.experts;
+  e.choice_bias = "gate.e_score_correction_bias";
+  e.route.scoring = format::RouteScoring::sigmoid;
+  e.route.select_first = true;
+  e.route.renormalise = f.boolean("norm_topk_prob", false);
+  add_shared_experts(d.ffn.width, d);
+  d.ropes.push_back(config_rope(f, "", 10000, d.attention.head_dim));
+  set_window_layers(f, 5, d.layers);
+  if (f.has("sliding_window")) turn_in_windows(d);
+  build_decoder(c, d, b);
+}
+
 }  // namespace
 
+extern const Recipe kolibri_recipe;
+const Recipe kolibri_recipe = {"kolibri1", {}, {"kolibri1"}, build_kolibri};
+
 extern const Recipe exaone_moe_recipe, afmoe_recipe, mimo_recipe, laguna_recipe, mellum_recipe, flint_recipe;
-const Recipe exaone_moe_recipe = {"exaone_moe", {}, {"exaone_moe"}, build_exaone_moe};
-const Recipe afmoe_recipe = {"afmoe", {}, {"afmoe"}, build_afmoe};
+const Recipe exaone_moe_recipe = {"exaone_moe", {"exaone-moe"}, {"exaone_moe"}, build_exaone_moe};
+const Recipe afmoe_recipe = {"afmoe", {"afmoe"}, {"afmoe"}, build_afmoe};
 const Recipe mimo_recipe = {"mimo_v2_flash", {}, {"mimo_v2_flash"}, build_mimo};
 const Recipe laguna_recipe = {"laguna", {}, {"laguna"}, build_laguna};
 const Recipe mellum_recipe = {"mellum", {}, {"mellum"}, build_mellum};

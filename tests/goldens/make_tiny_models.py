@@ -140,6 +140,8 @@ DECODERS.update({
                                "layer_types": ["full_attention", "sliding_attention"]}),
     "tiny_flint": ("flint", {**SMALL, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
                              "shared_expert_intermediate_size": 12, "mlp_only_layers": [0], "layer_types": ["full_attention", "sliding_attention"]}),
+    "tiny_zaya": ("zaya", {"vocab_size": 67, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128,
+                           "num_experts": 3, "moe_intermediate_size": 12, "router_hidden_size": 10, "cca_time0": 3, "sliding_window": WINDOW, "layer_types": ["hybrid_sliding", "hybrid"]}),
     "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
 })
 

@@ -63,6 +63,11 @@ MORE = {
     "ernie4_5_moe": ("ernie4_5_moe", {**PLAIN, "num_hidden_layers": 3, "moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 20}),
     "hunyuan_moe": ("hunyuan_v1_moe", {**PLAIN, "num_experts": 4}), "flex_olmo": ("flex_olmo", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}),
     "cohere2_moe": ("cohere2_moe", {**PLAIN, "head_dim": 12, "num_hidden_layers": 5, "sliding_window": WINDOW, "num_experts": 4, "num_experts_per_tok": 2, "prefix_dense_intermediate_size": 28}),
+    "iquestcoder": ("iquestcoder", PLAIN), "gptj": ("gptj", {"n_embd": 36, "n_head": 3, "n_layer": 2, "n_positions": 64, "rotary_dim": 8}),
+    "gpt_bigcode": ("gpt_bigcode", {"n_embd": 36, "n_head": 3, "n_layer": 2, "n_positions": 64}),
+    "kolibri1": ("kolibri1", {**ATTENTION, **EXPERTS, "head_dim": 12, "num_hidden_layers": 5, "sliding_window": WINDOW, "shared_expert_intermediate_size": 12}),
+    "glm4_moe_lite": ("glm4_moe_lite", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8, "moe_intermediate_size": 20}),
+    "zaya": ("zaya", {**ATTENTION, "head_dim": 8, "num_hidden_layers": 3, "sliding_window": WINDOW, "num_experts": 4, "moe_intermediate_size": 20, "router_hidden_size": 12}),
     "youtu": ("youtu", {**PLAIN, **LATENT}), "minicpm3": ("minicpm3", {**PLAIN, **LATENT}), "deepseek_v2": ("deepseek_v2", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8, "moe_intermediate_size": 20}), "deepseek": ("deepseek_v3", {**PLAIN, **LATENT, "num_hidden_layers": 3, "n_routed_experts": 8,
         "moe_intermediate_size": 20}),
 }
@@ -166,6 +171,10 @@ OPTIONS = {
     "flex_olmo": {"attention_bias": BOTH, "norm_topk_prob": BOTH},
     "cohere2_moe": {"attention_bias": BOTH, "norm_topk_prob": BOTH, "num_shared_experts": (0, 1, 2), "shared_expert_combination_strategy": ("average", "sum"), "expert_selection_fn": ("softmax", "sigmoid"),
                     "rms_norm_eps": (None, 1e-5), "first_k_dense_replace": (0, 2), "prefix_dense_sliding_window_pattern": (1, 2), "sliding_window_pattern": (2, 4), "logit_scale": (0.1, 1.0)},
+    "iquestcoder": {"attention_bias": BOTH, "mlp_bias": BOTH}, "gptj": {"n_inner": (None, 50), "rotary_dim": (4, 8, 12)}, "gpt_bigcode": {"n_inner": (None, 50), "scale_attn_weights": BOTH},
+    "kolibri1": {"norm_topk_prob": BOTH, "layer_types": TYPES},
+    "glm4_moe_lite": {**LATENTS, "rope_interleave": BOTH, "n_group": (1, 2, 4), "topk_group": (1,), "norm_topk_prob": BOTH, "num_experts_per_tok": (1, 2)},
+    "zaya": {"attention_bias": BOTH, "cca_time0": (2, 3), "cca_time1": (2, 3), "layer_types": (None, ["hybrid", "hybrid_sliding", "hybrid"])},
     "youtu": {**LATENTS, "rope_interleave": BOTH},
     "minicpm3": {**LATENTS, "mlp_bias": BOTH, "scale_emb": (1, 2.5), "scale_depth": (None, 0.9), "dim_model_base": (None, 16)},
     "deepseek": {**LATENTS, "rope_interleave": BOTH, "first_k_dense_replace": (0, 1, 2), "n_group": (1, 2, 4), "topk_group": (1,), "norm_topk_prob": BOTH, "routed_scaling_factor": (1.0, 2.5),
@@ -187,13 +196,14 @@ OPTIONS = {
 OWN_HEAD_SIZE = ("qwen3", "qwen3_moe", "ministral", "gpt_oss", "qwen3_next", "qwen3_5", "lfm3", "minimax", "falcon_h1", "nemotron_h",
                  "llama", "mistral", "ministral3", "gemma2", "gemma3", "gemma", "glm", "glm4", "ernie4_5", "seed_oss", "internlm3", "arcee", "hunyuan", "nemotron", "mixtral", "vaultgemma", "gemma3n", "gemma4", "hyperclovax", "cwm", "jais2",
                  "llama4", "exaone_moe", "afmoe", "mimo_v2_flash", "laguna", "mellum", "flint",
-                 "dots1", "glm4_moe", "solar_open", "hy_v3", "minimax_m2", "cohere2_moe", "hunyuan_moe", "ernie4_5_moe")
+                 "dots1", "glm4_moe", "solar_open", "hy_v3", "minimax_m2", "cohere2_moe", "hunyuan_moe", "ernie4_5_moe", "zaya", "iquestcoder", "kolibri1")
 # What llama.cpp's converter leaves out of a family's GGUF, or has one value for.
 LOST_IN_GGUF = {
     "granite_swa": {"layer_rope_theta": None}, "granite_moe_swa": {"layer_rope_theta": None},
     "qwen2": {"use_sliding_window": False}, "mistral": {"sliding_window": None}, "mixtral": {"sliding_window": None}, "starcoder2": {"sliding_window": None},
     "smollm3": {"use_sliding_window": False, "no_rope_layers": None}, "gpt_oss": {"swiglu_limit": 7.0}, "cohere2": {"tie_word_embeddings": True, "attention_bias": False},
     **{name: {"attention_bias": False, "rope_interleave": True} for name in ("deepseek", "deepseek_v2", "youtu")}, "minicpm3": {"attention_bias": False, "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "q_lora_rank": 10},
+    "exaone_moe": {"first_k_dense_replace": 1, "n_group": 1}, "afmoe": {"attention_bias": False, "global_attn_every_n_layers": 4, "mup_enabled": True},
     "cohere": {"tie_word_embeddings": True}, "gemma": {"tie_word_embeddings": True}, "gpt2": {"n_inner": None, "scale_attn_weights": True}, "olmoe": {"norm_topk_prob": False, "clip_qkv": None},
     "qwen2_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": False}, "qwen3_moe": {"decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True},
     "granite_moe": {"attention_bias": False}, "glm": {"rms_norm_eps": 1e-5}, "olmo": {"attention_bias": False}, "olmo3": {"rope_parameters": None},
@@ -201,12 +211,12 @@ LOST_IN_GGUF = {
     "gemma3": {"tie_word_embeddings": True}, "gemma2": {"tie_word_embeddings": True, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 12.0},
 }
 NO_ROPE_IN_GGUF = ("minicpm3", "gemma", "gemma2", "glm", "stablelm", "phi", "gpt_neox")  # but for how many channels turn
-NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2", "minicpm3")
+NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2", "minicpm3", "exaone_moe", "afmoe")
 # And what it wants to find in config.json beyond what transformers writes.
-WANTED_FOR_GGUF = {"deepseek": {"scoring_func": "sigmoid"}, "gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
+WANTED_FOR_GGUF = {**{name: {"scoring_func": "sigmoid", "score_func": "sigmoid", "route_norm": True} for name in ("exaone_moe", "afmoe")}, "deepseek": {"scoring_func": "sigmoid"}, "gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
-OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "gpt_neo", "phi3", "mimo_v2_flash", "laguna", "mellum")
+OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "gpt_neo", "gptj", "gpt_bigcode", "phi3", "mimo_v2_flash", "laguna", "mellum", "zaya")
 PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5), "glm4_moe": (0.5, 1.0), "minimax_m2": (0.5, 1.0)}
 
 
@@ -292,7 +302,7 @@ def varied(rng, name, gguf):
         o["num_key_value_heads"] = o["num_attention_heads"]
     if name == "helium":
         o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
-    if name == "gpt2":
+    if name in ("gpt2", "gptj", "gpt_bigcode"):
         del o["hidden_size"]
     if name == "diffllama":
         o["num_key_value_heads"] *= 2
