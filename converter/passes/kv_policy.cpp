@@ -13,7 +13,8 @@ const std::vector<MethodRow>& rows() {
   static const std::vector<MethodRow> kRows = {
       {"h2o",
        {{"budget", 1024}, {"recent", 512}, {"block", 64}, {"exact", 0}},
-       "after each `block` tokens stay the `recent` newest positions and those that drew most attention so far, `budget` "
+       "after each `block` tokens stay the `recent` newest positions and those that drew most attention so far, "
+       "`budget` "
        "in all"},
       {"snapkv",
        {{"budget", 1024}, {"window", 32}, {"pool", 7}, {"block", 64}, {"exact", 0}},
@@ -71,9 +72,7 @@ class Imposer {
   void change(format::OpT& op) {
     format::AttentionAttrsT dense;
     if (const auto* a = op.attrs.AsAttentionAttrs()) dense = *a;
-    const auto refuse = [&](const char* why) {
-      o_.refuse("attention \"" + printable(op.outputs[0]) + "\" " + why);
-    };
+    const auto refuse = [&](const char* why) { o_.refuse("attention \"" + printable(op.outputs[0]) + "\" " + why); };
     if (input(op, 1).empty()) refuse("reads keys that another one stores");
     if (dense.softcap > 0) refuse("caps its scores");
     if (!input(op, 5).empty()) refuse("has sinks");
@@ -120,9 +119,7 @@ class Imposer {
 
 }  // namespace
 
-std::string kv_policies() {
-  return list_methods(rows()) + "; the first `exact` layers keep everything";
-}
+std::string kv_policies() { return list_methods(rows()) + "; the first `exact` layers keep everything"; }
 
 std::string impose_policy(const std::string& policy, ModelBuilder& b) {
   const MethodOptions options("--kv-policy", rows(), policy);

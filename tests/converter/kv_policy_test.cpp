@@ -49,7 +49,8 @@ TEST(C4, ABudgetThatIsNeverReachedIsTheModelItself) {
 TEST(C4, TheCutIntoCallsChangesNothing) {
   TemporaryFolder tmp;
   const std::vector<int32_t> ids = long_ids("tiny_llama", 150);
-  const std::vector<float> plain = all_logits(*kept_by("tiny_llama", "h2o:budget=150,recent=8", tmp / "a.rnl"), ids, 150);
+  const std::vector<float> plain =
+      all_logits(*kept_by("tiny_llama", "h2o:budget=150,recent=8", tmp / "a.rnl"), ids, 150);
   for (const char* policy : kPolicies) {
     const auto model = kept_by("tiny_llama", policy, tmp / "b.rnl");
     const std::vector<float> whole = all_logits(*model, ids, 150);

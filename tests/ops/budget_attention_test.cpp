@@ -14,9 +14,12 @@ Case make(const Sizes& s, const BudgetAttentionParams& p, DType type = DType::kF
   t.op = "budget_attention";
   *params_of<BudgetAttentionParams>(&t.params) = p;
   const int64_t tiles = (p.budget + p.block + 15) / 16;
-  t.in = {Array::random({s.tokens, s.heads, s.key}, seed, 2.0f), Array::random({s.tokens, s.kv_heads, s.key}, seed + 1, 2.0f),
-          Array::random({s.tokens, s.kv_heads, s.value}, seed + 2), Array(type, {s.kv_heads, tiles, s.key, 16}),
-          Array(type, {s.kv_heads, tiles * 16, s.value}), Array(DType::kF32, {s.kv_heads, tiles * 16})};
+  t.in = {Array::random({s.tokens, s.heads, s.key}, seed, 2.0f),
+          Array::random({s.tokens, s.kv_heads, s.key}, seed + 1, 2.0f),
+          Array::random({s.tokens, s.kv_heads, s.value}, seed + 2),
+          Array(type, {s.kv_heads, tiles, s.key, 16}),
+          Array(type, {s.kv_heads, tiles * 16, s.value}),
+          Array(DType::kF32, {s.kv_heads, tiles * 16})};
   t.out = {Array(DType::kF32, {s.tokens, s.heads, s.value}), t.in[3], t.in[4], t.in[5]};
   return t;
 }

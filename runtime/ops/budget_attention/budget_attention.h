@@ -1,5 +1,5 @@
-// budget_attention: attention over a stream in constant memory. Some of the keys and values stay, and how much attention
-// they drew decides which.
+// budget_attention: attention over a stream in constant memory. Some of the keys and values stay, and how much
+// attention they drew decides which.
 //
 // Positions are cut into blocks of P = block. A query at position p of block b = floor(p / P) sees the kept positions
 // K_b and b P .. p:

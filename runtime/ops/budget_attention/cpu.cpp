@@ -79,16 +79,15 @@ void attend(const Job& j, int64_t t, int64_t g, int64_t first, int rows, int64_t
   for (int r = 0; r < rows; ++r) normalise(scores + r * kScoreStride, n, span_stride);
   float* weights = j.weights + g * kv.slots;
   for (int r = 0; is_counted && r < rows; ++r)
-    for (int64_t s = 0; s < n; ++s)
-      weights[s] += scores[s / kSpan * span_stride + r * kScoreStride + s % kSpan];
+    for (int64_t s = 0; s < n; ++s) weights[s] += scores[s / kSpan * span_stride + r * kScoreStride + s % kSpan];
   for (int64_t i = 0; i < R * kv.value; ++i) acc[i] = 0;
   const E* values = reinterpret_cast<const E*>(kv.v_state) + g * kv.slots * kv.value;
   for (int64_t x = 0; x < n; x += kSpan) {
     const int64_t count = n - x < kSpan ? n - x : kSpan;
     for (int64_t col = 0; col < kv.value;) {
       const bool is_wide = col + 16 * products.wide <= kv.value;
-      (is_wide ? products.values_wide : products.values_one)(scores + x / kSpan * span_stride, values + x * kv.value + col,
-                                                             kv.value, count, acc + col, kv.value);
+      (is_wide ? products.values_wide : products.values_one)(
+          scores + x / kSpan * span_stride, values + x * kv.value + col, kv.value, count, acc + col, kv.value);
       col += is_wide ? 16 * products.wide : 16;
     }
   }

@@ -215,9 +215,8 @@ void score_anchored(const Task& t) {
     for_keys(t, t.w.queries, t.row_blocks(), all, [&](int64_t row, int64_t x, const f32x16& v) RNL_LAMBDA {
       if (row >= rows) return;
       float* important = t.w.pooled + row / samples * j.units;
-      for_units(t, x, t.query(row) + 1, scaled(row, v), [&](int64_t u, float best) RNL_LAMBDA {
-        important[u] = most(best - anchors[row], important[u]);
-      });
+      for_units(t, x, t.query(row) + 1, scaled(row, v),
+                [&](int64_t u, float best) RNL_LAMBDA { important[u] = most(best - anchors[row], important[u]); });
     });
     return;
   }
@@ -228,18 +227,16 @@ void score_anchored(const Task& t) {
            [&](int64_t g, int64_t x, const f32x16& v) RNL_LAMBDA {
              if (g >= j.group) return;
              float* important = t.w.pooled + g * j.units;
-             for_units(t, x, j.end(), v, [&](int64_t u, float best) RNL_LAMBDA {
-               important[u] = most(best - anchors[g], important[u]);
-             });
+             for_units(t, x, j.end(), v,
+                       [&](int64_t u, float best) RNL_LAMBDA { important[u] = most(best - anchors[g], important[u]); });
            });
 }
 
 // Of one head: its rows stand together in the packed samples of that head alone.
 void descend(const Task& t, int64_t g) {
   const int64_t key = t.j.kv.key, samples = t.sizes.samples, blocks = (samples + kBlockRows - 1) / kBlockRows;
-  pack_rows(samples, blocks, key, t.p.scale, t.w.queries, [&](int64_t row) RNL_LAMBDA {
-    return query_of(t.j, t.kv_head * t.j.group + g, t.query(row));
-  });
+  pack_rows(samples, blocks, key, t.p.scale, t.w.queries,
+            [&](int64_t row) RNL_LAMBDA { return query_of(t.j, t.kv_head * t.j.group + g, t.query(row)); });
   Nodes tree{t.w.nodes, 1};
   tree.at[0] = 0, tree.at[1] = int32_t(t.sizes.units);
   float* best = t.w.pooled;

@@ -178,8 +178,7 @@ void Estimator::descend() {
   while (split_nodes(&tree)) {
     for (int64_t n = 0; n < tree.count; ++n) {
       double best = -INFINITY;
-      for (int64_t i = 0; i < list.samples; ++i)
-        best = most(score(query(i), middle_of(p, tree, n, list.last)), best);
+      for (int64_t i = 0; i < list.samples; ++i) best = most(score(query(i), middle_of(p, tree, n, list.last)), best);
       important[n] = float(best);
     }
     keep_nodes(&tree, important, p.count, order);
@@ -238,8 +237,19 @@ void select_blocks_reference(const OpCall& c) {
       }
       auto* nodes = reinterpret_cast<int32_t*>(memory + 2 * units);
       auto* marks = reinterpret_cast<uint8_t*>(nodes + 6 * units);
-      Estimator e{c,     p,      s,     h, h / group, c.in[kQ].dims[2], s.first_list + l, list, memory, memory + units,
-                  marks, nodes, nodes + 4 * units};
+      Estimator e{c,
+                  p,
+                  s,
+                  h,
+                  h / group,
+                  c.in[kQ].dims[2],
+                  s.first_list + l,
+                  list,
+                  memory,
+                  memory + units,
+                  marks,
+                  nodes,
+                  nodes + 4 * units};
       e.choose(marks + units);
       write_ranges(p, marks + units, list.units, ranges, n);
       delete[] memory;
