@@ -154,8 +154,9 @@ class Merger {
     std::vector<std::string> all;
     for (size_t i = 0; i <= merges && merges - i < 40; ++i) {
       const int64_t halves = int64_t(1) << (merges - i);
-      all.push_back("ceildiv(" + tokens_ + "+" + std::to_string((halves - 1) * keep_ - int64_t(i) * merge_) + "," +
-                    std::to_string(halves) + ")");
+      const int64_t more = (halves - 1) * keep_ - int64_t(i) * merge_;
+      all.push_back("ceildiv(" + tokens_ + (more < 0 ? "" : "+") + std::to_string(more) + "," + std::to_string(halves) +
+                    ")");
     }
     while (all.size() > 1) {  // a tree, which is not deep
       std::vector<std::string> half;

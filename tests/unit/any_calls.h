@@ -115,7 +115,7 @@ class AnyInputs {
     size_t total = 0;
     for (uint32_t i = 0; i < p.input_count; ++i) {
       const ValueInfo& info = p.values[i];
-      if (is_filled_in(info.role) && (info.role == format::Role::rows ? call.rows < 0 : !call.gives_roles)) continue;
+      if (info.is_filled_in() && (info.role == format::Role::rows ? call.rows < 0 : !call.gives_roles)) continue;
       if (p.is_optional(i) && (call.absent >> i & 1)) continue;
       rnl_tensor t{};
       t.name = info.name, t.dtype = int32_t(info.dtype), t.rank = info.shape.rank;

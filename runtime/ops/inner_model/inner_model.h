@@ -49,8 +49,8 @@ struct InnerModelParams {
   float loss_power, loss_delta, map_power, scale, eps;
 };
 
-// Of one plane.
-inline int64_t parameters_of(const InnerModelParams& p, int64_t dim) {
+// Of one plane. Kernels call it, so that no copy of it may be left to the linker.
+[[gnu::always_inline]] inline int64_t parameters_of(const InnerModelParams& p, int64_t dim) {
   const int64_t h = p.hidden;
   return h == 0 ? dim * dim + (p.bias ? dim : 0) : 2 * dim * h + (p.bias ? h + dim : 0);
 }

@@ -53,7 +53,8 @@ inline std::vector<Kind> all_kinds() {
   for (const char* name : {"tiny_llama", "tiny_gemma3", "tiny_granite_hybrid", "tiny_mamba2"})
     kinds.push_back({"chat_" + std::string(name), name, W::kF32, false, false, true});
   // Positions are rows of a table.
-  for (Kind& k : kinds) k.longest = k.golden == "tiny_gpt2" ? 80 : k.golden == "ttt_linear" ? 128 : k.longest;
+  for (Kind& k : kinds)
+    k.longest = k.golden == "tiny_gpt2" || k.golden == "tiny_gpt_neo" ? 80 : k.golden == "ttt_linear" ? 128 : k.longest;
   kinds.push_back({"chat_split", "tiny_llama", W::kQ8, true, false, true});
   kinds.push_back({"adapted", "tiny_llama", W::kF32, false, false, false, "tiny_lora"});
   return kinds;
