@@ -110,7 +110,7 @@ TEST(Encoders, WhatIsNotKnownIsRefusedByName) {
 }
 
 // What BERT gives when alike tokens are merged behind each attention (tests/goldens/make_pruned_encoders.py).
-TEST(PrunedEncoders, C6_AlikeTokensAreMergedAsTheFormulaHasIt) {
+TEST(C6, AlikeTokensOfBertAreMergedAsTheFormulaHasIt) {
   const fs::path folder = kGoldens / "encoders" / "bert";
   Checkpoint calls = load_safetensors(folder / "calls.safetensors"),
              tome = load_safetensors(folder / "tome.safetensors");

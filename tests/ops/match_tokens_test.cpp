@@ -66,7 +66,7 @@ std::vector<int32_t> bipartite(const Array& features, uint32_t merge, uint32_t k
   return groups;
 }
 
-TEST(MatchTokens, C6_AreThoseOfBipartiteMatching) {
+TEST(C6, MatchesAreThoseOfBipartiteMatching) {
   for (const int64_t tokens : {0, 1, 2, 3, 4, 5, 17, 64, 131})
     for (const int64_t width : {1, 7, 16, 33})
       for (const uint32_t merge : {0u, 1u, 2u, 9u, 1000u})

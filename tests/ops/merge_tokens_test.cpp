@@ -23,7 +23,7 @@ Case make(int64_t tokens, std::vector<int64_t> inner, int64_t rows, bool has_wei
   return t;
 }
 
-TEST(MergeTokens, C6_AreWeightedMeans) {
+TEST(C6, MergedTokensAreWeightedMeans) {
   for (const int64_t tokens : {0, 1, 5, 40})
     for (const int64_t rows : {1, 3, 40})
       for (const int64_t inner : {1, 6})
