@@ -1,6 +1,7 @@
 """Models that the tests share: those of tests/goldens, made by the package's own converter."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -11,6 +12,10 @@ sys.path.insert(0, os.path.join(REPOSITORY, "tests", "e2e"))
 
 import runnel  # noqa: E402
 import support  # noqa: E402
+
+
+# A shell that starts the tests in the background leaves the signal ignored, and Python then takes no note of it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Models(support.Case):
