@@ -1,7 +1,6 @@
 // Windows over images: convolutions and pools. Inside, an image is [batch, height, width, channels]; one with a single
 // axis of places has height 1.
 #include <algorithm>
-#include <cmath>
 
 #include "converter/onnx/lowering.h"
 
@@ -115,15 +114,10 @@ const OnnxNode* fold_norm(Lowering& l, const Node& n, size_t out, std::vector<fl
   for (size_t i = 1; i < 5; ++i)
     if (const Value* v = l.find(norm->inputs[i]); !v || !v->is_constant() || l.numbers(*v).size() != out)
       return nullptr;
-  const auto &scale = b.known_floats(1, ""), &shift = b.known_floats(2, ""), &mean = b.known_floats(3, ""),
-             &variance = b.known_floats(4, "");
+  const BatchNorm given = batch_norm_of(b);
   if (bias->empty()) bias->assign(out, 0);
-  factor->resize(out);
-  for (size_t i = 0; i < out; ++i) {
-    const double f = double(scale[i]) / std::sqrt(double(variance[i]) + b.real("epsilon", 1e-5));
-    (*factor)[i] = float(f);
-    (*bias)[i] = float((double((*bias)[i]) - double(mean[i])) * f + double(shift[i]));
-  }
+  factor->assign(given.factor.begin(), given.factor.end());
+  for (size_t i = 0; i < out; ++i) (*bias)[i] = float(double((*bias)[i]) * given.factor[i] + given.shift[i]);
   l.take_over(norm);
   return norm;
 }

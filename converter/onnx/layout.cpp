@@ -55,6 +55,8 @@ bool match(const Sizes& from, const Sizes& to, std::vector<Group>* groups) {
 
 }  // namespace
 
+Perm Value::order() const { return is_known() ? identity(rank()) : perm; }
+
 Perm identity(int rank) {
   Perm p(size_t(rank), 0);
   std::iota(p.begin(), p.end(), 0);

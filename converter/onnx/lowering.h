@@ -38,6 +38,8 @@ struct Value {
   const SourceTensor* source = nullptr;
 
   int rank() const { return int(shape.size()); }
+  // perm, or the order that known numbers are in.
+  Perm order() const;
   bool is_known() const { return floats || ints || source; }
   // Numbers, whatever the call.
   bool is_constant() const;
@@ -71,7 +73,8 @@ class Node {
   std::vector<int64_t> integers(const char* name, std::vector<int64_t> otherwise = {}) const;
   const OnnxAttribute* attribute(const char* name, OnnxKind kind) const;
 
-  // Input i, which must be known numbers: integers, integers but for the call, real numbers.
+  // Input i, which must be known numbers: one, integers, integers but for the call, real numbers.
+  float known_number(size_t i, const char* what) const;
   std::vector<int64_t> known_integers(size_t i, const char* what) const;
   const Sizes& known_sizes(size_t i, const char* what) const;
   const std::vector<float>& known_floats(size_t i, const char* what) const;
@@ -213,6 +216,11 @@ class Lowering {
   const OnnxNode* now_ = nullptr;
 };
 
+// What a BatchNormalization does to each channel: x * factor + shift.
+struct BatchNorm {
+  std::vector<double> factor, shift;
+};
+BatchNorm batch_norm_of(const Node& norm);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);
 Perm identity(int rank);

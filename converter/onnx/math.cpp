@@ -19,8 +19,8 @@ Value math(Lowering& l, MathKind kind, const Value& v, double alpha = 0, double 
   attrs.kind = kind;
   attrs.alpha = float(alpha);
   attrs.beta = float(beta);
-  return l.labelled(l.emit("math", {l.stored(v)}, l.stored(v).shape, attrs),
-                    v.is_known() ? identity(v.rank()) : v.perm);
+  const Value s = l.stored(v);
+  return l.labelled(l.emit("math", {s}, s.shape, attrs), v.order());
 }
 
 // Element i of a broadcast value.
@@ -156,7 +156,7 @@ Value Lowering::unary(UnaryKind kind, const Value& v, float alpha) {
   attrs.kind = kind;
   attrs.alpha = alpha;
   const Value s = stored(v);
-  return labelled(emit("unary", {s}, s.shape, attrs), v.is_known() ? identity(v.rank()) : v.perm);
+  return labelled(emit("unary", {s}, s.shape, attrs), v.order());
 }
 
 Value Lowering::binary(BinaryKind kind, const Value& a, const Value& b) {
@@ -181,7 +181,7 @@ Value Lowering::cast(const Value& v, Elem to) {
     return out;
   }
   const Value s = stored(v);
-  return labelled(emit("cast", {s}, s.shape, to), v.is_known() ? identity(v.rank()) : v.perm);
+  return labelled(emit("cast", {s}, s.shape, to), v.order());
 }
 
 void lower_unary(Lowering& l, const Node& n) {
@@ -330,8 +330,8 @@ void lower_clip(Lowering& l, const Node& n) {
           is_float ? l.binary(BinaryKind::min, out, n.in(2)) : arithmetic(l, ArithmeticKind::min, out, n.in(2), v.elem);
     return n.set(out);
   }
-  if (n.has(1)) low = double(n.known_floats(1, "min").at(0));
-  if (n.has(2)) high = double(n.known_floats(2, "max").at(0));
+  if (n.has(1)) low = double(n.known_number(1, "min"));
+  if (n.has(2)) high = double(n.known_number(2, "max"));
   if (auto* conv = convolution(l, n)) {
     conv->least = float(low);
     conv->most = float(high);

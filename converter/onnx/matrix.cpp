@@ -24,9 +24,8 @@ void times_matrix(Lowering& l, const Node& n, const Value& x, const Value& w, in
                   int64_t k_step, int64_t n_step, Value bias) {
   if (x.rank() == 0 || !x.shape.back().is(rows)) fail("%s times %s", text(x.shape).c_str(), text(w.shape).c_str());
   const OnnxNode* add = bias.is_absent() ? bias_of(l, n, columns, &bias) : nullptr;
-  const bool is_last = x.is_known() || x.perm.back() == x.rank() - 1;
-  const Value in = is_last ? l.stored(x) : l.plain(x);
-  const Perm perm = is_last && !x.is_known() ? x.perm : identity(x.rank());
+  const Perm perm = x.order().back() == x.rank() - 1 ? x.order() : identity(x.rank());
+  const Value in = l.stored_in(x, perm);
   Sizes shape = in.shape;
   shape.back() = columns;
   const Value y = l.labelled(

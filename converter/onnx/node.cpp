@@ -53,6 +53,11 @@ const std::vector<float>& Node::known_floats(size_t i, const char* what) const {
   if (!v.is_constant()) fail("%s (input %zu) are no numbers of the file", what, i);
   return l_.numbers(v);
 }
+float Node::known_number(size_t i, const char* what) const {
+  const std::vector<float>& list = known_floats(i, what);
+  if (list.size() != 1) fail("%s (input %zu): %zu numbers instead of one", what, i, list.size());
+  return list[0];
+}
 std::vector<int64_t> Node::integers_of(const char* name, size_t i) const {
   return has_attribute(name) ? integers(name) : has(i) ? known_integers(i, name) : std::vector<int64_t>();
 }

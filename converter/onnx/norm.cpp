@@ -52,24 +52,30 @@ void lower_groups(Lowering& l, const Node& n, int64_t groups, double eps) {
 
 }  // namespace
 
+BatchNorm batch_norm_of(const Node& n) {
+  const auto &scale = n.known_floats(1, "scale"), &bias = n.known_floats(2, "bias"), &mean = n.known_floats(3, "mean"),
+             &variance = n.known_floats(4, "variance");
+  if (bias.size() != scale.size() || mean.size() != scale.size() || variance.size() != scale.size())
+    fail("its numbers are for different channels");
+  BatchNorm out;
+  for (size_t i = 0; i < scale.size(); ++i) {
+    out.factor.push_back(double(scale[i]) / std::sqrt(double(variance[i]) + n.real("epsilon", 1e-5)));
+    out.shift.push_back(double(bias[i]) - double(mean[i]) * out.factor[i]);
+  }
+  return out;
+}
+
 void lower_batch_norm(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
   if (n.integer("training_mode", 0)) fail("in training mode");
   if (x.rank() < 2) fail("of %s", text(x.shape).c_str());
-  const auto &scale = n.known_floats(1, "scale"), &bias = n.known_floats(2, "bias"), &mean = n.known_floats(3, "mean"),
-             &variance = n.known_floats(4, "variance");
-  const double eps = n.real("epsilon", 1e-5);
-  if (bias.size() != scale.size() || mean.size() != scale.size() || variance.size() != scale.size() ||
-      !x.shape[1].is(int64_t(scale.size())))
-    fail("its numbers do not fit %s", text(x.shape).c_str());
-  std::vector<float> factor(scale.size()), shift(scale.size());
-  for (size_t i = 0; i < factor.size(); ++i) {
-    const double f = double(scale[i]) / std::sqrt(double(variance[i]) + eps);
-    factor[i] = float(f);
-    shift[i] = float(double(bias[i]) - double(mean[i]) * f);
-  }
-  const Value y = l.binary(format::BinaryKind::mul, x, Lowering::floats(factor, channel_shape(x)));
-  n.set(l.binary(format::BinaryKind::add, y, Lowering::floats(shift, channel_shape(x))));
+  const BatchNorm norm = batch_norm_of(n);
+  if (!x.shape[1].is(int64_t(norm.factor.size()))) fail("its numbers do not fit %s", text(x.shape).c_str());
+  const auto channels = [&](const std::vector<double>& list) {
+    return Lowering::floats({list.begin(), list.end()}, channel_shape(x));
+  };
+  const Value y = l.binary(format::BinaryKind::mul, x, channels(norm.factor));
+  n.set(l.binary(format::BinaryKind::add, y, channels(norm.shift)));
 }
 
 void lower_layer_norm(Lowering& l, const Node& n) {
@@ -82,9 +88,8 @@ void lower_layer_norm(Lowering& l, const Node& n) {
   Sizes shape(x.shape.begin(), x.shape.begin() + axis);
   shape.push_back(width);
   const Value flat = l.reshape(x, shape);
-  const bool is_last = flat.is_known() || flat.perm.back() == flat.rank() - 1;
-  const Value in = is_last ? l.stored(flat) : l.plain(flat);
-  const Perm perm = is_last && !flat.is_known() ? flat.perm : identity(flat.rank());
+  const Perm perm = flat.order().back() == flat.rank() - 1 ? flat.order() : identity(flat.rank());
+  const Value in = l.stored_in(flat, perm);
   format::NormAttrsT attrs;
   attrs.eps = float(n.real("epsilon", 1e-5));
   std::vector<Value> list = {in};

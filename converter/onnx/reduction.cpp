@@ -13,8 +13,9 @@ using format::UnaryKind;
 // Axes that stand together in the program become one, which is then taken.
 Value reduce(Lowering& l, ReduceKind kind, const Value& v, const std::vector<bool>& gone) {
   Value s = l.stored(v);
+  const Perm order = v.order();
   std::vector<bool> taken(gone.size());
-  for (size_t i = 0; i < gone.size(); ++i) taken[v.is_known() ? i : size_t(v.perm[i])] = gone[i];
+  for (size_t i = 0; i < gone.size(); ++i) taken[size_t(order[i])] = gone[i];
   Sizes merged;
   std::vector<size_t> axes;
   for (size_t i = 0; i < taken.size(); ++i) {
@@ -37,8 +38,7 @@ Value reduce(Lowering& l, ReduceKind kind, const Value& v, const std::vector<boo
   Perm perm;
   for (size_t i = 0; i < gone.size(); ++i) {
     if (gone[i]) continue;
-    const int at = v.is_known() ? int(i) : v.perm[i];
-    perm.push_back(at - int(std::count(taken.begin(), taken.begin() + at, true)));
+    perm.push_back(order[i] - int(std::count(taken.begin(), taken.begin() + order[i], true)));
   }
   return l.labelled(s, perm);
 }
@@ -111,7 +111,7 @@ void lower_softmax(Lowering& l, const Node& n) {
     v = l.reshape(x, {product(Sizes(x.shape.begin(), x.shape.begin() + axis)),
                       product(Sizes(x.shape.begin() + axis, x.shape.end()))}),
     axis = 1;
-  Perm perm = v.is_known() ? identity(v.rank()) : v.perm;
+  Perm perm = v.order();
   if (perm[size_t(axis)] != v.rank() - 1) {
     perm = identity(v.rank());
     for (int i = int(axis) + 1; i < v.rank(); ++i) perm[size_t(i)] = i - 1;

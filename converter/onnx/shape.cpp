@@ -39,12 +39,6 @@ Value picked(const Value& v, int axis, const std::vector<int64_t>& rows, const S
   return Lowering::ints(std::move(list), shape, v.elem);
 }
 
-format::AxisAttrsT axis_attrs(int axis) {
-  format::AxisAttrsT attrs;
-  attrs.axis = uint8_t(axis);
-  return attrs;
-}
-
 // One axis from `begin` on, `count` of it. begin may hang on the call where the rest behind the piece does not.
 Value sliced(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count) {
   const Size& all = v.shape[size_t(axis)];
@@ -69,7 +63,7 @@ Value sliced(Lowering& l, const Value& v, int axis, const Size& begin, const Siz
   else fail("a piece begins where the call says: %s of %s", begin.text().c_str(), all.text().c_str());
   Sizes shape = s.shape;
   shape[size_t(at)] = count;
-  return l.labelled(l.emit("slice", {s}, shape, attrs, v.elem), v.is_known() ? identity(v.rank()) : v.perm);
+  return l.labelled(l.emit("slice", {s}, shape, attrs, v.elem), v.order());
 }
 
 // Rows of an axis by numbers that are known.
@@ -77,7 +71,9 @@ Value gathered(Lowering& l, const Value& v, int axis, const Value& rows) {
   Sizes shape(v.shape.begin(), v.shape.begin() + axis);
   shape.insert(shape.end(), rows.shape.begin(), rows.shape.end());
   shape.insert(shape.end(), v.shape.begin() + axis + 1, v.shape.end());
-  return l.emit("gather", {l.plain(v), l.plain(rows)}, shape, axis_attrs(axis), v.elem);
+  format::GatherAttrsT attrs;
+  attrs.axis = uint8_t(axis);
+  return l.emit("gather", {l.plain(v), l.plain(rows)}, shape, attrs, v.elem);
 }
 
 }  // namespace
@@ -424,10 +420,11 @@ void lower_pad(Lowering& l, const Node& n) {
                : mode == "edge"    ? format::PadKind::edge
                : mode == "reflect" ? format::PadKind::reflect
                                    : format::PadKind::wrap;
+  if (attrs.kind == format::PadKind::wrap && mode != "wrap") fail("mode \"%s\"", printable(mode).c_str());
   attrs.value = float(n.real("value", 0));
-  if (n.has(2)) attrs.value = n.known_floats(2, "the value").at(0);
+  if (n.has(2)) attrs.value = n.known_number(2, "the value");
   const Value s = l.stored(v);
-  const Perm perm = v.is_known() ? identity(v.rank()) : v.perm;
+  const Perm perm = v.order();
   Sizes shape = s.shape;
   attrs.begin.assign(size_t(v.rank()), 0);
   for (size_t i = 0; i < axes.size(); ++i) {

@@ -43,6 +43,26 @@ Facts Facts::with(Json tree) const {
   return out;
 }
 
+Facts Facts::with_values(const Json& values) const {
+  Json all = tree();
+  all.update(values);
+  return with(std::move(all));
+}
+
+Facts Facts::with_defaults(const Json& values) const {
+  Json all = tree();
+  for (const auto& [key, value] : values.items())
+    if (!has(key)) all[key] = value;
+  return with(std::move(all));
+}
+
+Facts Facts::renamed(const std::map<std::string, std::string>& names) const {
+  Json all = tree();
+  for (const auto& [name, other] : names)
+    if (const Json* value = find(name)) all[other] = *value;
+  return with(std::move(all));
+}
+
 void Facts::stated_in_gguf(std::initializer_list<const char*> keys) const {
   if (!is_gguf()) return;
   for (const char* key : keys)

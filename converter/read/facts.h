@@ -51,8 +51,12 @@ class Facts {
   std::optional<Facts> inside(const std::string& key) const;
   // Facts of entry i of a list of objects under `key`.
   Facts inside(const std::string& key, size_t i) const;
-  // The same place with other values: defaults filled in, keys renamed.
+  // The same place with another tree; with these values; with them where keys are not there; with keys under other
+  // names too.
   Facts with(Json tree) const;
+  Facts with_values(const Json& values) const;
+  Facts with_defaults(const Json& values) const;
+  Facts renamed(const std::map<std::string, std::string>& names) const;
   // All that stands here.
   const Json& tree() const { return *tree_; }
   // A GGUF: keys are asked for by a configuration's names and written as the file has them.

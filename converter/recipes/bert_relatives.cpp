@@ -5,25 +5,15 @@
 namespace runnel::convert {
 namespace {
 
-// The configuration under the names that BERT has.
-Facts with_names(const Facts& f, const std::map<std::string, std::string>& names) {
-  Json plain = f.tree();
-  for (const auto& [own, other] : names)
-    if (const Json* value = f.find(own)) plain[other] = *value;
-  return f.with(plain);
-}
-
 void build_distilbert(Checkpoint& c, ModelBuilder& b) {
   const Facts own = source_facts(c);
   own.pass_over({"sinusoidal_pos_embds"});  // how the table of positions began
-  Json plain = with_names(own, {{"dim", "hidden_size"},
-                                {"hidden_dim", "intermediate_size"},
-                                {"n_layers", "num_hidden_layers"},
-                                {"n_heads", "num_attention_heads"},
-                                {"activation", "hidden_act"}})
-                   .tree();
-  plain["type_vocab_size"] = 0;
-  const Facts f = own.with(plain);
+  const Facts f = own.renamed({{"dim", "hidden_size"},
+                               {"hidden_dim", "intermediate_size"},
+                               {"n_layers", "num_hidden_layers"},
+                               {"n_heads", "num_attention_heads"},
+                               {"activation", "hidden_act"}})
+                      .with_values({{"type_vocab_size", 0}});
   Encoder e = bert_like(f, "distilbert.");
   e.naming.layer = "transformer.layer.";
   Attention& a = e.attention;

@@ -65,10 +65,16 @@ void read_experts(const Facts& f, Decoder& d) {
   for (Layer& layer : d.layers) layer.has_experts = true;
 }
 
-void add_shared_expert(int64_t width, Decoder& d) {
+void norm_heads(Decoder& d) { d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm"; }
+
+void add_shared_experts(int64_t width, Decoder& d, const char* prefix) {
   d.shared = d.ffn;
-  d.shared.prefix = "mlp.shared_expert.";
+  d.shared.prefix = prefix;
   d.shared.width = width;
+}
+
+void add_gated_expert(int64_t width, Decoder& d) {
+  add_shared_experts(width, d, "mlp.shared_expert.");
   d.shared_gate = "mlp.shared_expert_gate";
 }
 

@@ -59,10 +59,13 @@ void add_post_norms(Decoder& decoder);
 void read_sizes(const Facts& facts, Decoder& decoder);
 // The size of a head where the configuration does not say it; the scores' scale follows.
 void set_head_dim(const Facts& facts, int64_t head_dim, Decoder& decoder);
+// Norms of queries and keys, under the names that most files give them.
+void norm_heads(Decoder& decoder);
 // The usual keys of a mixture of experts in every layer, when there is one.
 void read_experts(const Facts& facts, Decoder& decoder);
-// Qwen2-MoE's feed-forward beside the experts.
-void add_shared_expert(int64_t width, Decoder& decoder);
+// A feed-forward of this width beside the experts; Qwen2-MoE's has a gate.
+void add_shared_experts(int64_t width, Decoder& decoder, const char* prefix = "mlp.shared_experts.");
+void add_gated_expert(int64_t width, Decoder& decoder);
 // Gemma's, which older files call hidden_act.
 format::UnaryKind gemma_activation(const Facts& facts);
 // Of its scores, by query_pre_attn_scalar.

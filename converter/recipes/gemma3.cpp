@@ -29,7 +29,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   d.is_bidirectional = f.boolean("use_bidirectional_attention", f.text("model_type", "") == "gemma-embedding");
   d.norm_offset = d.attention.norm_offset = 1;
   d.embedding_scale = float(std::sqrt(double(d.hidden)));
-  d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  norm_heads(d);
   d.attention.scale = gemma_scale(f, 62, d);
   d.attention.softcap = float(f.number("attn_logit_softcapping", 0));
   d.output_softcap = float(f.number("final_logit_softcapping", 0));

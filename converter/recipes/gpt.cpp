@@ -23,14 +23,6 @@ void name_gpt(Checkpoint& c, const char* attention, Decoder& d) {
   for (const char* mask : {"bias", "masked_bias"}) c.ignore_containing("." + std::string(attention) + "." + mask);
 }
 
-// A configuration whose keys are also there under the names that others have.
-Json renamed(const Facts& f, const std::map<std::string, std::string>& others) {
-  Json out = f.tree();
-  for (const auto& [name, other] : others)
-    if (f.has(name)) out[other] = *f.find(name);
-  return out;
-}
-
 const std::map<std::string, std::string> kGpt2Keys = {{"n_embd", "hidden_size"},
                                                       {"n_head", "num_attention_heads"},
                                                       {"n_layer", "num_hidden_layers"},
@@ -38,9 +30,7 @@ const std::map<std::string, std::string> kGpt2Keys = {{"n_embd", "hidden_size"},
                                                       {"activation_function", "hidden_act"},
                                                       {"n_inner", "intermediate_size"}};
 Facts plain_facts(const Facts& own) {
-  Json plain = renamed(own, kGpt2Keys);
-  if (!plain.contains("intermediate_size")) plain["intermediate_size"] = 4 * own.integer("n_embd");
-  return own.with(plain);
+  return own.renamed(kGpt2Keys).with_defaults({{"intermediate_size", 4 * own.integer("n_embd")}});
 }
 
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {
@@ -130,11 +120,10 @@ void read_local_layers(const Facts& f, Decoder& d) {
 void build_gpt_neo(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts own = config_facts(c);
-  Json plain = renamed(own, {{"num_heads", "num_attention_heads"},
-                             {"num_layers", "num_hidden_layers"},
-                             {"activation_function", "hidden_act"}});
-  if (!own.has("intermediate_size")) plain["intermediate_size"] = 4 * own.integer("hidden_size");
-  const Facts f = own.with(plain);
+  const Facts f = own.renamed({{"num_heads", "num_attention_heads"},
+                               {"num_layers", "num_hidden_layers"},
+                               {"activation_function", "hidden_act"}})
+                      .with_defaults({{"intermediate_size", 4 * own.integer("hidden_size")}});
   read_basics(f, d);
   d.is_layer_norm = true;
   d.attention.prefix = "attn.attention.";

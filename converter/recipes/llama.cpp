@@ -62,7 +62,7 @@ void build_qwen(Checkpoint& c, ModelBuilder& b) {
   if (is_second(f)) {
     d.naming.biases.clear();  // q, k and v have them, whatever a configuration says
   } else {
-    d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+    norm_heads(d);
     set_head_dim(f, 128, d);
   }
   d.ropes.push_back(read_rope(c, f, "", 10000, d.attention.head_dim));

@@ -51,10 +51,7 @@ std::string table_of_channels(Net& net, int64_t width, bool is_cosine) {
 }
 
 void build_fnet(Checkpoint& c, ModelBuilder& b) {
-  const Facts own = source_facts(c);
-  Json plain = own.tree();
-  plain["num_attention_heads"] = 1;
-  const Facts f = own.with(plain);
+  const Facts f = source_facts(c).with_values({{"num_attention_heads", 1}});
   f.pass_over({"use_tpu_fourier_optimizations", "tpu_short_seq_length"});
   Encoder e = bert_like(f, "fnet.");
   e.projection = "embeddings.projection";
@@ -117,11 +114,8 @@ int64_t bucket_of(int64_t distance, int64_t buckets) {
 }
 
 void build_mpnet(Checkpoint& c, ModelBuilder& b) {
-  const Facts own = source_facts(c);
-  Json plain = own.tree();
-  plain["type_vocab_size"] = 0;
-  plain["pad_token_id"] = 1;  // positions begin behind it, whatever the configuration says
-  const Facts f = own.with(plain);
+  // Positions begin behind that of padding, whatever the configuration says.
+  const Facts f = source_facts(c).with_values({{"type_vocab_size", 0}, {"pad_token_id", 1}});
   f.expect("relative_attention_num_buckets", 32);
   Encoder e = bert_like(f, "mpnet.");
   as_roberta(f, e);
@@ -147,10 +141,7 @@ void build_mpnet(Checkpoint& c, ModelBuilder& b) {
 
 // Attention to all tokens. Texts beyond what block sparse attention of so many random blocks sees whole are refused.
 void build_big_bird(Checkpoint& c, ModelBuilder& b) {
-  const Facts own = source_facts(c);
-  Json plain = own.tree();
-  if (!own.has("hidden_act")) plain["hidden_act"] = "gelu_new";
-  const Facts f = own.with(plain);
+  const Facts f = source_facts(c).with_defaults({{"hidden_act", "gelu_new"}});
   Encoder e = bert_like(f, "bert.");
   const std::string type = f.text("attention_type", "block_sparse");
   const int64_t whole =

@@ -34,9 +34,9 @@ void build_qwen_moe(Checkpoint& c, ModelBuilder& b) {
   const bool is_3 = architecture_of(c).starts_with("qwen3");
   const Facts f = source_facts(c, {{{"sliding_window", ""}}, {{"norm_topk_prob", is_3}}});
   read_basics(f, d);
-  if (is_3) d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  if (is_3) norm_heads(d);
   else
-    add_shared_expert(f.integer("shared_expert_intermediate_size"), d),
+    add_gated_expert(f.integer("shared_expert_intermediate_size"), d),
         expect_biases(f, "qkv_bias", {"q_proj", "k_proj", "v_proj"}, d.naming);
   read_experts(f, d);
   d.experts.route.renormalise = f.boolean("norm_topk_prob", false);
@@ -50,7 +50,7 @@ void build_olmoe(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts f = source_facts(c);
   read_basics(f, d);
-  d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  norm_heads(d);
   d.attention.norm_is_whole = true;
   d.attention.clip = f.number("clip_qkv", 0);
   read_experts(f, d);

@@ -94,12 +94,8 @@ void build_modernbert(Checkpoint& c, ModelBuilder& b) {
 
 void build_eurobert(Checkpoint& c, ModelBuilder& b) {
   const Facts own = source_facts(c);
-  Json plain = own.tree();
-  plain["layer_norm_eps"] = own.number("rms_norm_eps", 1e-5);
-  plain["type_vocab_size"] = 0;
-  if (!own.has("hidden_act")) plain["hidden_act"] = "silu";
-  if (!own.has("tie_word_embeddings")) plain["tie_word_embeddings"] = false;
-  const Facts f = own.with(plain);
+  const Facts f = own.with_values({{"layer_norm_eps", own.number("rms_norm_eps", 1e-5)}, {"type_vocab_size", 0}})
+                      .with_defaults({{"hidden_act", "silu"}, {"tie_word_embeddings", false}});
   Encoder e = bert_like(f, "model.");
   e.naming = {"model.", "layers.", {}};
   read_biases(f, e.naming);

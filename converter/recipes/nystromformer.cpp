@@ -104,11 +104,7 @@ Var mix(Net& net, const Attention& names, const Nystrom& a, const Var& x, const 
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
-  const Facts own = source_facts(c);
-  Json plain = own.tree();
-  if (!own.has("hidden_act")) plain["hidden_act"] = "gelu_new";
-  if (!own.has("layer_norm_eps")) plain["layer_norm_eps"] = 1e-5;
-  const Facts f = own.with(plain);
+  const Facts f = source_facts(c).with_defaults({{"hidden_act", "gelu_new"}, {"layer_norm_eps", 1e-5}});
   f.expect("inv_coeff_init_option", false);
   Encoder e = bert_like(f, "nystromformer.");
   e.first_position = 2;

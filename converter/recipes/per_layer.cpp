@@ -60,7 +60,7 @@ void add_per_layer_names(Decoder& d) {
                         {"per_layer_input_gate", "inp_gate"},
                         {"per_layer_projection", "proj"},
                         {"post_per_layer_input_norm", "post_norm"}});
-  d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  norm_heads(d);
   d.attention.v_norm = true;
   d.attention.scale = 1;
 }

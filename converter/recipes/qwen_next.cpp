@@ -7,6 +7,7 @@
 #include "converter/recipes/delta.h"
 #include "converter/recipes/layer_types.h"
 #include "converter/recipes/recipe.h"
+#include "converter/recipes/routed.h"
 #include "converter/recipes/rope.h"
 
 namespace runnel::convert {
@@ -125,20 +126,15 @@ const GgufForm kGguf = {
      {"linear_conv_kernel_dim", "ssm.conv_kernel"}},
     {{"gguf.value_heads_go_round", true}, {"rope_theta", 10000000}, {"partial_rotary_factor", 0.25}}};
 
-// Which layers have experts: each decoder_sparse_step'th, but none of mlp_only_layers.
 void read_mixture(const Facts& f, Decoder& d) {
-  const int64_t step = f.integer("decoder_sparse_step", 1, 4096, 1);
   Experts& e = d.experts;
   e.count = f.integer("num_experts", 0, 65536, 0);
-  for (size_t i = 0; i < d.layers.size(); ++i) d.layers[i].has_experts = e.count > 0 && (int64_t(i) + 1) % step == 0;
-  if (const Json* list = f.find("mlp_only_layers"))
-    for (const Json& i : *list)
-      if (i.is_number_unsigned() && i.get<size_t>() < d.layers.size()) d.layers[i.get<size_t>()].has_experts = false;
+  set_expert_layers(f, d);
   e.chosen = f.integer("num_experts_per_tok", 0, 65536, 0);
   e.width = f.integer("moe_intermediate_size", 0, 1 << 30, 0);
   e.route.renormalise = f.boolean("norm_topk_prob", true);
   e.activation = d.ffn.activation;
-  add_shared_expert(f.integer("shared_expert_intermediate_size", 0, 1 << 30, 0), d);
+  add_gated_expert(f.integer("shared_expert_intermediate_size", 0, 1 << 30, 0), d);
 }
 
 void build_qwen(Checkpoint& c, ModelBuilder& b) {

@@ -154,7 +154,7 @@ void build_nanochat(Checkpoint& c, ModelBuilder& b) {
   read_basics(f, d);
   d.norms_have_weights = d.attention.norms_have_weights = false;
   d.has_embedding_norm = true;
-  d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm";
+  norm_heads(d);
   d.attention.norm_is_late = true;
   drop_gate(f, "relu2", d);
   d.ffn.up = "fc1", d.ffn.down = "fc2";

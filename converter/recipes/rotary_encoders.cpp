@@ -24,13 +24,6 @@ Encoder rotary(Checkpoint& c, const Facts& f, const std::string& root, double ba
   return e;
 }
 
-// The configuration with an activation, where it leaves that to its class.
-Facts with_activation(const Facts& own, const char* activation) {
-  Json plain = own.tree();
-  if (!own.has("hidden_act")) plain["hidden_act"] = activation;
-  return own.with(plain);
-}
-
 const std::map<std::string, std::string> kNomicNames = {{"embeddings.word_embeddings", "token_embd"},
                                                         {"embeddings.token_type_embeddings", "token_types"},
                                                         {"emb_ln", "token_embd_norm"},
@@ -43,7 +36,7 @@ const std::map<std::string, std::string> kNomicNames = {{"embeddings.word_embedd
                                                         {"norm2", "layer_output_norm"}};
 
 void build_nomic(Checkpoint& c, ModelBuilder& b) {
-  const Facts f = with_activation(source_facts(c), "silu");
+  const Facts f = source_facts(c).with_defaults({{"hidden_act", "silu"}});
   Encoder e = rotary(c, f, "nomic_bert.", 1000);
   e.naming.gguf = kNomicNames;
   e.attention.prefix = "attn.";

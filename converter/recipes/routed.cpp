@@ -27,12 +27,6 @@ void set_sparse_layers(const Facts& f, int64_t dense, Decoder& d) {
   }
 }
 
-void add_shared_experts(int64_t width, Decoder& d, const char* prefix) {
-  d.shared = d.ffn;
-  d.shared.prefix = prefix;
-  d.shared.width = width;
-}
-
 void read_sigmoid_experts(const Facts& f, int64_t dense, Decoder& d) {
   const auto either = [&](const char* key, const char* other) { return f.has(key) ? key : other; };
   f.expect("scoring_func", "sigmoid");

@@ -12,8 +12,6 @@ void set_sparse_layers(const Facts& facts, int64_t dense, Decoder& decoder);
 // Experts chosen by sigmoid scores and a bias, in groups, beside a feed-forward that every token sees where there is
 // one; in the layers of set_sparse_layers. The keys have two spellings each.
 void read_sigmoid_experts(const Facts& facts, int64_t dense, Decoder& decoder);
-// A feed-forward of this width beside the experts.
-void add_shared_experts(int64_t width, Decoder& decoder, const char* prefix = "mlp.shared_experts.");
 // Names that GGUFs give to these parts.
 void name_routed_gguf(Naming& naming);
 

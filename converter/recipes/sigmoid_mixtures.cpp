@@ -10,8 +10,6 @@
 namespace runnel::convert {
 namespace {
 
-void norm_heads(Decoder& d) { d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm"; }
-
 void build_with_rope(Checkpoint& c, const Facts& f, double base, double partial, Decoder& d, ModelBuilder& b) {
   d.ropes.push_back(read_rope(c, f, "", base, d.attention.head_dim, partial));
   build_decoder(c, d, b);

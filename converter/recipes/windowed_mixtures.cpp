@@ -11,8 +11,6 @@
 namespace runnel::convert {
 namespace {
 
-void norm_heads(Decoder& d) { d.attention.q_norm = "q_norm", d.attention.k_norm = "k_norm"; }
-
 const GgufForm kGguf = {{{"num_shared_experts", "expert_shared_count"},
                          {"first_k_dense_replace", "leading_dense_block_count"},
                          {"num_dense_layers", "leading_dense_block_count"},
@@ -185,9 +183,8 @@ void build_flint(Checkpoint& c, ModelBuilder& b) {
 void build_kolibri(Checkpoint& c, ModelBuilder& b) {
   Decoder d;
   const Facts given = config_facts(c);
-  Json plain = given.tree();
-  plain.emplace("intermediate_size", given.integer("shared_expert_intermediate_size"));  // of layers that it lacks
-  const Facts f = given.with(plain);
+  const int64_t lacking = given.integer("shared_expert_intermediate_size");  // of layers that it does not have
+  const Facts f = given.with_defaults({{"intermediate_size", lacking}});
   read_basics(f, d);
   norm_heads(d);
   d.attn_post_norm = "post_attn_norm", d.ffn_post_norm = "post_ffn_norm";

@@ -141,9 +141,7 @@ Var routed(Net& net, const Zaya& z, const Var& x, Var& before) {
 Zaya read(const Facts& f) {
   Zaya z;
   Decoder& d = z.d;
-  Json plain = f.tree();
-  plain.emplace("intermediate_size", 1);  // of layers that it does not have
-  read_basics(f.with(plain), d);
+  read_basics(f.with_defaults({{"intermediate_size", 1}}), d);  // of layers that it does not have
   d.is_tied = f.boolean("tie_word_embeddings", true);
   z.taps = f.integer("cca_time0", 1, 64, 2);
   z.group_taps = f.integer("cca_time1", 1, 64, 2);

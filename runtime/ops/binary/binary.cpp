@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "ops/broadcast.h"
 #include "ops/define.h"
 
 namespace runnel {
@@ -18,12 +19,6 @@ Status parse(const void* attrs, OpParams* out) {
   return Status::ok();
 }
 
-// Size of axis i of the output's shape in t, 1 where t has no such axis.
-int64_t aligned_dim(const TensorView& t, const TensorView& y, int i) {
-  const int at = i - (y.rank - t.rank);
-  return at < 0 ? 1 : t.dims[at];
-}
-
 Status check(const OpCall& c) {
   char da[96], db[96], dy[96];
   const TensorView &a = c.in[0], &b = c.in[1], &y = c.out[0];
@@ -33,30 +28,20 @@ Status check(const OpCall& c) {
   describe(a, da, sizeof da), describe(b, db, sizeof db), describe(y, dy, sizeof dy);
   RNL_CHECK_ARG(a.dtype == DType::kF32 && b.dtype == DType::kF32 && y.dtype == DType::kF32,
                 "binary: a is %s, b is %s, y is %s, want f32", da, db, dy);
-  bool fits = y.rank == (a.rank > b.rank ? a.rank : b.rank);
-  for (int i = 0; fits && i < y.rank; ++i) {
-    const int64_t m = aligned_dim(a, y, i), n = aligned_dim(b, y, i);
-    fits = (m == n || m == 1 || n == 1) && y.dims[i] == (m == 1 ? n : m);
-  }
-  RNL_CHECK_ARG(fits, "binary: %s and %s do not broadcast to %s", da, db, dy);
+  RNL_CHECK_ARG(is_broadcast_of(c.in, 2, y), "binary: %s and %s do not broadcast to %s", da, db, dy);
   return Status::ok();
 }
 
 void reference(const OpCall& c) {
   const TensorView &a = c.in[0], &b = c.in[1], &y = c.out[0];
   const BinaryKind kind = params_of<BinaryParams>(c).kind;
+  int64_t steps_a[kMaxRank], steps_b[kMaxRank];
+  broadcast_steps(a, y, steps_a);
+  broadcast_steps(b, y, steps_b);
   const int64_t n = element_count(y);
   for (int64_t at = 0; at < n; ++at) {
-    int64_t rest = at, ia = 0, ib = 0, step_a = 1, step_b = 1;
-    for (int i = y.rank - 1; i >= 0; --i) {
-      const int64_t index = rest % y.dims[i], m = aligned_dim(a, y, i), k = aligned_dim(b, y, i);
-      rest /= y.dims[i];
-      ia += m == 1 ? 0 : index * step_a;
-      ib += k == 1 ? 0 : index * step_b;
-      step_a *= m;
-      step_b *= k;
-    }
-    const float u = static_cast<const float*>(a.data)[ia], v = static_cast<const float*>(b.data)[ib];
+    const float u = static_cast<const float*>(a.data)[broadcast_at(at, y, steps_a)],
+                v = static_cast<const float*>(b.data)[broadcast_at(at, y, steps_b)];
     float r = 0;
     switch (kind) {
       case BinaryKind::kAdd: r = u + v; break;

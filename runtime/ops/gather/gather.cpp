@@ -8,9 +8,8 @@ namespace runnel {
 namespace {
 
 Status parse(const void* attrs, OpParams* out) {
-  const auto& a = *static_cast<const format::AxisAttrs*>(attrs);
-  RNL_CHECK_ARG(a.axis() < kMaxRank && !a.reverse() && !a.exclusive(), "gather: axis %u, and options of others",
-                unsigned(a.axis()));
+  const auto& a = *static_cast<const format::GatherAttrs*>(attrs);
+  RNL_CHECK_ARG(a.axis() < kMaxRank, "gather: axis %u", unsigned(a.axis()));
   params_of<GatherParams>(out)->axis = a.axis();
   return Status::ok();
 }

@@ -6,7 +6,6 @@ namespace {
 
 enum Input { kQ, kK, kKeyState };
 
-int64_t queries_of(const SelectBlocksParams& p) { return p.queries ? p.queries : p.block; }
 bool has_sums(const SelectBlocksParams& p) {
   return p.estimate == KeyEstimate::kPooled || p.estimate == KeyEstimate::kFlexible ||
          p.estimate == KeyEstimate::kChunks;
@@ -14,14 +13,15 @@ bool has_sums(const SelectBlocksParams& p) {
 // Rows of a task, in whole blocks of those that one pass keeps in registers.
 int64_t row_blocks(const OpCall& c) {
   const auto& p = params_of<SelectBlocksParams>(c);
-  int64_t rows = (queries_of(p) + p.stride - 1) / p.stride;
+  int64_t rows = (select_blocks_sizes(c).queries + p.stride - 1) / p.stride;
   if (p.rows > 0 && rows > int64_t(p.rows) && p.estimate != KeyEstimate::kAntidiagonal) rows = p.rows;
   return (rows * (c.in[kQ].dims[1] / c.in[kK].dims[1]) + kBlockRows - 1) / kBlockRows;
 }
 // Positions up to the end of the last list, at the largest position that the call may have.
 int64_t most_positions(const OpCall& c) {
   const auto& p = params_of<SelectBlocksParams>(c);
-  const int64_t before = has_input(c, kKeyState) ? c.in[kKeyState].dims[1] * 16 : 0, Q = queries_of(p), B = p.block;
+  const int64_t before = has_input(c, kKeyState) ? c.in[kKeyState].dims[1] * 16 : 0, Q = select_blocks_sizes(c).queries,
+                B = p.block;
   return ((before + c.in[kQ].dims[0] + Q - 1) / Q * Q + B - 1) / B * B;
 }
 int64_t most_columns(const OpCall& c) {

@@ -210,8 +210,8 @@ void score_anchored(const Task& t) {
       if (t.is_kept(u)) anchors[row] = most(best, anchors[row]);
     });
   });
+  const auto all = [](int64_t) RNL_LAMBDA { return true; };
   if (is_quantised) {
-    const auto all = [](int64_t) RNL_LAMBDA { return true; };
     for_keys(t, t.w.queries, t.row_blocks(), all, [&](int64_t row, int64_t x, const f32x16& v) RNL_LAMBDA {
       if (row >= rows) return;
       float* important = t.w.pooled + row / samples * j.units;
@@ -222,7 +222,6 @@ void score_anchored(const Task& t) {
   }
   for (int64_t g = 0; g < j.group; ++g) anchors[g] = sum_of(anchors, g * samples, (g + 1) * samples) / float(samples);
   pack_means(t, 1);
-  const auto all = [](int64_t) RNL_LAMBDA { return true; };
   for_keys(t, t.w.means, (j.group + kBlockRows - 1) / kBlockRows, all,
            [&](int64_t g, int64_t x, const f32x16& v) RNL_LAMBDA {
              if (g >= j.group) return;

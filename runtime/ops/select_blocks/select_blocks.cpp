@@ -13,18 +13,19 @@ Status parse(const void* attrs, OpParams* out) {
   const auto& a = *static_cast<const format::SelectBlocksAttrs*>(attrs);
   SelectBlocksParams p{a.scale(), a.threshold(), a.block(), a.stride(), a.first(), a.least()};
   p.estimate = KeyEstimate(a.estimate()), p.choice = KeyChoice(a.choice());
-  p.queries = a.queries() ? a.queries() : a.block();
+  p.queries = a.queries();
   p.rows = a.rows(), p.count = a.count(), p.lines = a.lines(), p.chunk = a.chunk();
   p.similarity = a.similarity(), p.divergence = a.divergence();
   for (const float v : {p.scale, p.threshold, p.similarity, p.divergence})
     RNL_CHECK_ARG(std::isfinite(v), "select_blocks: scale, threshold, similarity or divergence is not finite");
   RNL_CHECK_ARG(p.estimate <= KeyEstimate::kTree && p.choice <= KeyChoice::kDifference,
                 "select_blocks: estimate %u with choice %u is not known", unsigned(p.estimate), unsigned(p.choice));
-  RNL_CHECK_ARG(p.block >= 1 && p.block <= 65536 && p.queries >= 1 && p.queries <= 65536 && p.stride >= 1 &&
-                    p.stride <= 65536 && p.chunk >= 1,
+  RNL_CHECK_ARG(p.block >= 1 && p.block <= 65536 && p.queries <= 65536 && p.stride >= 1 && p.stride <= 65536 &&
+                    p.chunk >= 1,
                 "select_blocks: blocks of %u positions, %u queries, strides of %u, chunks of %u", p.block, p.queries,
                 p.stride, p.chunk);
-  RNL_CHECK_ARG(p.estimate != KeyEstimate::kAntidiagonal || (p.block % p.stride == 0 && p.queries == p.block),
+  RNL_CHECK_ARG(p.estimate != KeyEstimate::kAntidiagonal ||
+                    (p.block % p.stride == 0 && (p.queries == 0 || p.queries == p.block)),
                 "select_blocks: antidiagonals in blocks of %u positions, %u queries, in strides of %u", p.block,
                 p.queries, p.stride);
   const bool is_relative = p.estimate == KeyEstimate::kAnchor || p.estimate == KeyEstimate::kQuantised;
@@ -49,7 +50,7 @@ Status check(const OpCall& c) {
                     q.dims[2] <= 65536,
                 "select_blocks: q is %s", describe(q, a, sizeof a));
   RNL_CHECK_ARG(y.dtype == DType::kI32 && y.rank == 4 && y.dims[0] == q.dims[1] && y.dims[2] >= 1 && y.dims[3] == 3 &&
-                    (q.dims[0] == 0 || y.dims[1] > (q.dims[0] - 1) / int64_t(p.queries ? p.queries : p.block)),
+                    (q.dims[0] == 0 || y.dims[1] > (q.dims[0] - 1) / select_blocks_sizes(c).queries),
                 "select_blocks: ranges is %s for q of %s", describe(y, a, sizeof a), describe(q, b, sizeof b));
   if (!has_input(c, kKeyState)) return Status::ok();
   const TensorView& s = c.in[kKeyState];

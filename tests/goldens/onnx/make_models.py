@@ -101,6 +101,16 @@ class Encoder(nn.Module):
         return nn.functional.normalize(pooled, dim=-1), x
 
 
+def bare(message):
+    """Without what an exporter notes beside the graph, such as places in the source files of the machine that ran it."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for item in value if field.is_repeated else [value]:
+                bare(item)
+
+
 def export(name, network, inputs, outputs, dynamic):
     torch.manual_seed(27)
     for m in network.modules():
@@ -114,6 +124,9 @@ def export(name, network, inputs, outputs, dynamic):
             shapes = [{i: torch.export.Dim(a) for i, a in (dynamic or {}).get(n, {}).items() if a != "batch"} for n in inputs]
             options = {"dynamo": True, "dynamic_shapes": tuple(shapes), "external_data": False}
         torch.onnx.export(network, tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs, verbose=False, **options)
+        model = onnx.load(path)
+        bare(model)
+        onnx.save(model, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         given = {n: v.numpy() for n, v in inputs.items()}
         answers = session.run(outputs, given)
