@@ -14,8 +14,7 @@ const std::vector<MethodRow>& rows() {
       {"h2o",
        {{"budget", 1024}, {"recent", 512}, {"block", 64}, {"exact", 0}},
        "after each `block` tokens stay the `recent` newest positions and those that drew most attention so far, "
-       "`budget` "
-       "in all"},
+       "`budget` in all"},
       {"snapkv",
        {{"budget", 1024}, {"window", 32}, {"pool", 7}, {"block", 64}, {"exact", 0}},
        "after each `block` tokens stay the newest `window` positions and those that drew most attention of these, in "
@@ -45,7 +44,7 @@ class Imposer {
     for (auto& program : b_.model.programs) {
       size_t seen = 0;
       for (auto& op : program->ops)
-        if (op->name == "attention" && state_of(*op) && seen++ >= exact_) change(*op);
+        if (whole_stream_keys(b_.model, *op) && seen++ >= exact_) change(*op);
     }
     for (const auto& program : b_.model.programs)
       for (const auto& op : program->ops)
@@ -62,13 +61,6 @@ class Imposer {
       if (s->name == name) return s.get();
     return nullptr;
   }
-  // The state of an attention over all of a stream.
-  const format::StateT* state_of(const format::OpT& op) const {
-    const format::StateT* s = input(op, 3).empty() ? nullptr : find_state(op.inputs[3]);
-    const auto* a = op.attrs.AsAttentionAttrs();
-    return s && s->kind == format::StateKind::append && !(a && (a->window > 0 || a->stride > 1)) ? s : nullptr;
-  }
-
   void change(format::OpT& op) {
     format::AttentionAttrsT dense;
     if (const auto* a = op.attrs.AsAttentionAttrs()) dense = *a;

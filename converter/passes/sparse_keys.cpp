@@ -1,6 +1,5 @@
 #include "converter/passes/sparse_keys.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "converter/passes/method_options.h"
@@ -53,8 +52,7 @@ const std::vector<MethodRow>& rows() {
         {"exact", 0},
         {"layers", 1}},
        "blocks by pooled queries and keys where these are close to what the last `rows` see, else columns and "
-       "diagonals, "
-       "up to `threshold` of the attention"},
+       "diagonals, up to `threshold` of the attention"},
       {"anchor",
        {{"threshold", 5},
         {"stride", 4},
@@ -152,13 +150,7 @@ class Chooser {
 
  private:
   // Attention over all of a stream, that writes the call's own keys.
-  bool applies(const format::OpT& op) const {
-    if (op.name != "attention" || op.inputs.size() < 5 || op.inputs[1].empty() || op.inputs[3].empty()) return false;
-    const auto* a = op.attrs.AsAttentionAttrs();
-    if (a && (a->window > 0 || a->stride > 1)) return false;
-    return std::any_of(b_.model.states.begin(), b_.model.states.end(),
-                       [&](const auto& s) { return s->name == op.inputs[3] && s->kind == format::StateKind::append; });
-  }
+  bool applies(const format::OpT& op) const { return whole_stream_keys(b_.model, op) && !op.inputs[1].empty(); }
 
   void change(format::ProgramT& program, format::OpT& op) {
     format::AttentionAttrsT dense;

@@ -65,6 +65,15 @@ const format::ValueT& value_of(const format::ProgramT& program, const std::strin
   fail("value \"%s\" is not in program \"%s\"", printable(name).c_str(), printable(program.name).c_str());
 }
 
+const format::StateT* whole_stream_keys(const format::ModelT& model, const format::OpT& op) {
+  if (op.name != "attention" || op.inputs.size() < 5 || op.inputs[3].empty()) return nullptr;
+  const auto* a = op.attrs.AsAttentionAttrs();
+  if (a && (a->window > 0 || a->stride > 1)) return nullptr;
+  for (const auto& s : model.states)
+    if (s->name == op.inputs[3]) return s->kind == format::StateKind::append ? s.get() : nullptr;
+  return nullptr;
+}
+
 std::string add_value(format::ProgramT& program, const std::string& name, const Names& shape, format::DType dtype) {
   auto v = std::make_unique<format::ValueT>();
   v->name = name;

@@ -20,6 +20,8 @@ void set_attrs(format::OpT& op, AttrsT attrs) {
 const format::ValueT* find_value(const format::ProgramT& program, const std::string& name);
 // The same where there must be one.
 const format::ValueT& value_of(const format::ProgramT& program, const std::string& name);
+// The state of keys of an attention over all of a stream; null: the operator is another one.
+const format::StateT* whole_stream_keys(const format::ModelT& model, const format::OpT& op);
 // Declares the value `name` and returns the name.
 std::string add_value(format::ProgramT& program, const std::string& name, const Names& shape,
                       format::DType dtype = format::DType::f32);

@@ -105,19 +105,7 @@ class SlidingLlama {
 };
 
 std::unique_ptr<Model> imposed(const std::string& golden, int64_t window, int64_t sinks, const fs::path& to) {
-  ConvertOptions o;
-  o.input = kGoldens / golden;
-  o.output = to;
-  o.imposed = {window, sinks};
-  convert(o);
-  return open_model(to);
-}
-
-std::vector<int32_t> long_ids(const std::string& golden, size_t count) {
-  const std::vector<int32_t> ids = ids_of(kGoldens / golden);
-  std::vector<int32_t> out(count);
-  for (size_t i = 0; i < count; ++i) out[i] = ids[(i * 7 + i / 13) % ids.size()];
-  return out;
+  return converted_with(golden, to, [&](ConvertOptions* o) { o->imposed = {window, sinks}; });
 }
 
 std::unique_ptr<Session> session_of(const Model& model, int64_t chunk, int64_t rollback = 64) {

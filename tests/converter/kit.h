@@ -129,6 +129,14 @@ inline std::vector<int32_t> ids_of(const fs::path& folder) {
   return integers_of(c, "ids");
 }
 
+// The same ids in another order, `count` of them.
+inline std::vector<int32_t> long_ids(const std::string& golden, size_t count) {
+  const std::vector<int32_t> ids = ids_of(kGoldens / golden);
+  std::vector<int32_t> out(count);
+  for (size_t i = 0; i < count; ++i) out[i] = ids[(i * 7 + i / 13) % ids.size()];
+  return out;
+}
+
 inline ConvertReport convert_to(const fs::path& input, const fs::path& output, Weights weights = Weights::kKeep,
                                 const fs::path& weights_file = {}) {
   ConvertOptions o;
@@ -144,6 +152,17 @@ inline std::unique_ptr<Model> open_model(const fs::path& path) {
   auto model = Model::open(path.c_str(), {});
   if (!model.is_ok()) throw std::runtime_error(model.take_status().message());
   return std::move(model.value());
+}
+
+// A golden's model, converted with options that `set` sets.
+inline std::unique_ptr<Model> converted_with(const std::string& golden, const fs::path& to,
+                                             const std::function<void(ConvertOptions*)>& set) {
+  ConvertOptions o;
+  o.input = kGoldens / golden;
+  o.output = to;
+  set(&o);
+  convert(o);
+  return open_model(to);
 }
 
 // Logits of every token of a language model, ids fed in passes of `chunk`. kv: of keys and values, kNone: as the file

@@ -5,19 +5,7 @@ namespace runnel::convert {
 namespace {
 
 std::unique_ptr<Model> kept_by(const std::string& golden, const std::string& policy, const fs::path& to) {
-  ConvertOptions o;
-  o.input = kGoldens / golden;
-  o.output = to;
-  o.kv_policy = policy;
-  convert(o);
-  return open_model(to);
-}
-
-std::vector<int32_t> long_ids(const std::string& golden, size_t count) {
-  const std::vector<int32_t> ids = ids_of(kGoldens / golden);
-  std::vector<int32_t> out(count);
-  for (size_t i = 0; i < count; ++i) out[i] = ids[(i * 7 + i / 13) % ids.size()];
-  return out;
+  return converted_with(golden, to, [&](ConvertOptions* o) { o->kv_policy = policy; });
 }
 
 std::unique_ptr<Session> session_of(const Model& model, int64_t context = 128) {

@@ -5,25 +5,12 @@ namespace runnel::convert {
 namespace {
 
 std::unique_ptr<Model> converted(const std::string& golden, const std::string& sparse, const fs::path& to) {
-  ConvertOptions o;
-  o.input = kGoldens / golden;
-  o.output = to;
-  o.sparse = sparse;
-  convert(o);
-  return open_model(to);
-}
-
-// The golden's ids, until there are `count`.
-std::vector<int32_t> long_ids(size_t count) {
-  const std::vector<int32_t> ids = ids_of(kGoldens / "tiny_llama");
-  std::vector<int32_t> out(count);
-  for (size_t i = 0; i < count; ++i) out[i] = ids[(i * 5 + i / 11) % ids.size()];
-  return out;
+  return converted_with(golden, to, [&](ConvertOptions* o) { o->sparse = sparse; });
 }
 
 TEST(C3, AllBlocksAreTheModelItself) {
   TemporaryFolder tmp;
-  const std::vector<int32_t> ids = long_ids(120);
+  const std::vector<int32_t> ids = long_ids("tiny_llama", 120);
   const std::vector<float> plain = all_logits(*converted("tiny_llama", "", tmp / "plain.rnl"), ids, 120);
   // Blocks of 16, of which one needs all up to the first one to hold the whole; and calls too short to choose.
   for (const char* method : {"xattention:threshold=1,block=16,stride=1,first=8,least=0", "xattention:least=121"}) {
@@ -42,7 +29,7 @@ TEST(C3, AllBlocksAreTheModelItself) {
 // Every method with a budget or a bound that everything meets, and one that changes what is seen.
 TEST(C3, MethodsThatTakeAllAreTheModelItself) {
   TemporaryFolder tmp;
-  const std::vector<int32_t> ids = long_ids(120);
+  const std::vector<int32_t> ids = long_ids("tiny_llama", 120);
   const std::vector<float> plain = all_logits(*converted("tiny_llama", "", tmp / "plain.rnl"), ids, 120);
   const std::pair<std::string, const char*> methods[] = {{"minference:least=0,queries=16,count=", "64|0,lines=0"},
                                                          {"flexprefill:least=0,block=16,queries=32,threshold=",
@@ -67,7 +54,7 @@ TEST(C3, MethodsThatTakeAllAreTheModelItself) {
 // Lists of one query each, or of as many as divide the calls: where a stream is cut changes nothing.
 TEST(C3, CallsOfWholeListsChooseAlike) {
   TemporaryFolder tmp;
-  const std::vector<int32_t> ids = long_ids(128);
+  const std::vector<int32_t> ids = long_ids("tiny_llama", 128);
   for (const char* method : {"moba:least=0,block=16,count=2", "hip:queries=16,count=2,stride=1", "dhsa:count=2",
                              "minference:least=0,queries=16,count=2,lines=1",
                              "sale:least=0,block=16,queries=16,threshold=0", "anchor:least=0,queries=16,threshold=0"}) {
@@ -94,7 +81,7 @@ TEST(C4, LayersShareAChoice) {
     int choices = 0;
     for (const auto* op : *model->root().programs()->Get(0)->ops()) choices += op->name()->str() == "select_blocks";
     EXPECT_EQ(choices, (3 + layers - 1) / layers);
-    EXPECT_EQ(all_logits(*model, long_ids(64), 64).size() % 64, 0u);
+    EXPECT_EQ(all_logits(*model, long_ids("tiny_llama", 64), 64).size() % 64, 0u);
   }
 }
 
