@@ -87,6 +87,25 @@ void Signal::optional_output(const Var& x, const std::string& name) {
   graph().add_optional_output(name);
 }
 
+void Signal::keep(const Var& x, const std::string& name) {
+  auto state = std::make_unique<format::StateT>();
+  state->name = name;
+  state->kind = format::StateKind::kept;
+  state->dtype = format::DType::f32;
+  state->shape = sizes(x);
+  builder().model.states.push_back(std::move(state));
+  graph().op("reshape", {x.name}, {name});
+}
+
+Var Signal::stream() {
+  axis("T", "chunk");
+  axis("R", "rows");
+  Program::input("ids", "T", {}, format::DType::i32, format::Role::tokens);
+  Program::input("positions", "T", {}, format::DType::i32, format::Role::positions);
+  Program::input("rows", "R", {}, format::DType::i32, format::Role::rows);
+  return {"positions", "T", {}};
+}
+
 Var Signal::tensor(const std::string& name, const std::vector<int64_t>& shape) { return tensor(name, shape, shape); }
 Var Signal::tensor(const std::string& name, const std::vector<int64_t>& source_shape,
                    const std::vector<int64_t>& shape) {

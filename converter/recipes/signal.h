@@ -47,6 +47,10 @@ class Signal : public Program, public Source {
   // A view under the name that the original gives it, as an output of the program.
   void output(const Var& x, const std::string& name, format::DType dtype = format::DType::f32);
   void optional_output(const Var& x, const std::string& name);
+  // A state that this program writes and others read under this name.
+  void keep(const Var& x, const std::string& name);
+  // Of a program along a stream of tokens: inputs ids [T], positions [T] and rows [R], as Net has them; gives positions.
+  Var stream();
 
   // Tensors of the file.
   Var tensor(const std::string& name, const std::vector<int64_t>& shape);

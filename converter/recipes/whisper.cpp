@@ -1,7 +1,8 @@
 // Whisper (arXiv 2212.04356): an encoder of spectra, a decoder that sees what it gives.
 //
-// Inputs: input_features [batch, mel bins, 2 * max_source_positions]; decoder_input_ids [batch, tokens] of those with a
-// decoder.
+// Program "main": input_features [batch, mel bins, 2 * max_source_positions] and, of those with a decoder,
+// decoder_input_ids [batch, tokens]. To write a text down token by token: "encode" keeps what the decoder attends to of
+// one sound, "decode" takes a stream of ids.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -76,8 +77,8 @@ Var half(Signal& net, const Var& x, const std::string& norm, auto part) {
   return net.plus(x, part(net.norm(x, norm, kEps)));
 }
 
-Encoded encode(Signal& net, const Sizes& s) {
-  const Names shape = {"batch", std::to_string(s.bins), std::to_string(2 * s.sources)};
+Encoded encode(Signal& net, const Sizes& s, const std::string& batch) {
+  const Names shape = {batch, std::to_string(s.bins), std::to_string(2 * s.sources)};
   Var x = net.turned(net.given("input_features", shape), {0, 2, 1});
   x = net.unary(UnaryKind::gelu, net.conv(x, "encoder.conv1", s.width, {3, 1, 1, 1, 1}));
   x = net.unary(UnaryKind::gelu, net.conv(x, "encoder.conv2", s.width, {3, 2, 1, 1, 1}));
@@ -120,6 +121,64 @@ Var decode(Signal& net, const Sizes& s, const Var& encoded) {
   return net.norm(x, "decoder.layer_norm", kEps);
 }
 
+// The matrix of the logits.
+std::string head(Signal& net, const Sizes& s) {
+  const std::string name = net.has("/proj_out.weight") ? "/proj_out.weight" : "decoder.embed_tokens.weight";
+  return net.matrix(name, net.take(name, {s.vocab, s.width}));
+}
+
+std::string kept(int64_t layer, const char* part) { return "encoded." + std::to_string(layer) + "." + part; }
+
+// One sound's keys and values for each layer of the decoder.
+void keep_encoded(Signal& net, const Sizes& s) {
+  const Names shape = {std::to_string(s.sources), std::to_string(s.decoder_heads),
+                       std::to_string(s.width / s.decoder_heads)};
+  const Encoded encoded = encode(net, s, "1");
+  for (int64_t i = 0; i < s.decoder_layers; ++i) {
+    const std::string p = "decoder.layers." + std::to_string(i) + ".encoder_attn.";
+    net.keep(net.view(net.linear(encoded.last, p + "k_proj", s.width), shape), kept(i, "k"));
+    net.keep(net.view(net.linear(encoded.last, p + "v_proj", s.width), shape), kept(i, "v"));
+  }
+  net.output(encoded.last, "encoder_last_hidden_state");
+}
+
+// Ids one after the other, which see those before them and what was kept: logits of the wanted rows.
+void decode_stream(Signal& net, const Sizes& s) {
+  const Var positions = net.stream();
+  const Names heads = {"T", std::to_string(s.decoder_heads), std::to_string(s.width / s.decoder_heads)};
+  const std::string words = "decoder.embed_tokens.weight", places = "decoder.embed_positions.weight";
+  const auto row_of = [&](const char* ids, const std::string& table) {
+    return net.apply("embedding", {ids, table}, {"T", std::to_string(s.width)}, format::EmbeddingAttrsT());
+  };
+  Var x = net.plus(row_of("ids", net.matrix(words, net.take(words, {s.vocab, s.width}))),
+                   row_of(positions.name.c_str(), net.tensor(places, {s.targets, s.width}).name));
+  format::AttentionAttrsT own, cross;
+  own.scale = cross.scale = float(1 / std::sqrt(double(s.width / s.decoder_heads)));
+  cross.causal = false;
+  for (int64_t i = 0; i < s.decoder_layers; ++i) {
+    const std::string p = "decoder.layers." + std::to_string(i) + ".", states = p + "self_attn.kv";
+    net.attention_states(states, 0, s.decoder_heads, s.width / s.decoder_heads, s.width / s.decoder_heads);
+    const auto part = [&](const Var& v, const std::string& name) {
+      return net.view(net.linear(v, p + name, s.width), heads).name;
+    };
+    const auto attended = [&](const Names& inputs, const format::AttentionAttrsT& attrs, const std::string& out) {
+      return net.linear(net.apply("attention", inputs, {"T", std::to_string(s.width)}, attrs), p + out, s.width);
+    };
+    x = half(net, x, p + "self_attn_layer_norm", [&](const Var& v) {
+      return attended({part(v, "self_attn.q_proj"), part(v, "self_attn.k_proj"), part(v, "self_attn.v_proj"),
+                       states + ".k", states + ".v"},
+                      own, "self_attn.out_proj");
+    });
+    x = half(net, x, p + "encoder_attn_layer_norm", [&](const Var& v) {
+      return attended({part(v, "encoder_attn.q_proj"), kept(i, "k"), kept(i, "v")}, cross, "encoder_attn.out_proj");
+    });
+    x = half(net, x, p + "final_layer_norm",
+             [&](const Var& v) { return speech_mlp(net, v, p + "fc1", p + "fc2", s.decoder_ffn, s.activation); });
+  }
+  x = net.norm(net.apply("gather_rows", {x.name, "rows"}, {"R", std::to_string(s.width)}), "decoder.layer_norm", kEps);
+  net.output(net.times(x, head(net, s), "", {s.vocab}), "logits");
+}
+
 void classify(Signal& net, const Facts& f, const Encoded& encoded) {
   Var x = encoded.last;
   if (f.boolean("use_weighted_layer_sum", false)) {
@@ -140,7 +199,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   const Sizes s = sizes_of(f);
   const std::string task = class_of(f, "WhisperModel");
   Signal net(c, b, {"model.", "", {}}, s.targets, kSoundsAtOnce);
-  const Encoded encoded = encode(net, s);
+  const Encoded encoded = encode(net, s, "batch");
   if (task == "WhisperForAudioClassification") return classify(net, f, encoded);
   if (task != "WhisperForConditionalGeneration" && task != "WhisperModel")
     f.refuse("architectures", "names " + printable(task) + ", which is not supported");
@@ -148,10 +207,14 @@ void build(Checkpoint& c, ModelBuilder& b) {
   if (task == "WhisperModel") {
     net.output(x, "last_hidden_state");
   } else {
-    const std::string head = net.has("/proj_out.weight") ? "/proj_out.weight" : "decoder.embed_tokens.weight";
-    net.output(net.times(x, net.matrix(head, net.take(head, {s.vocab, s.width})), "", {s.vocab}), "logits");
+    net.output(net.times(x, head(net, s), "", {s.vocab}), "logits");
   }
   net.optional_output(encoded.last, "encoder_last_hidden_state");
+  if (task == "WhisperModel") return;
+  Signal front(c, b, {"model.", "", {}}, 0, 0, "encode");
+  keep_encoded(front, s);
+  Signal back(c, b, {"model.", "", {}}, 0, 0, "decode");
+  decode_stream(back, s);
 }
 
 }  // namespace

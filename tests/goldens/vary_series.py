@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Converts models of time series with random shapes and options that transformers saves, and compares all outputs.
+"""Converts models of time series and of sound with random shapes and options that transformers saves, and compares all
+outputs.
 
-  OMP_NUM_THREADS=1 python3 tests/goldens/vary_series.py build/release/bin [--rounds 3] [--seed 1] [--backend vulkan] [name ...]
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_series.py build/release/bin [--rounds 3] [--backend vulkan] [name ...]
 
-Every class of a family once a round, with one series and with two side by side. Prints one line a family and round; ends with 1 when an output is
-further from the float64 run than 1e-4 of its largest value (or ten times float32's own distance).
+Packages and names are those of make_tiny_series.py. Every class of a family once a round, with one input and with two
+side by side. Prints one line a family and round; ends with 1 when an output is further from the float64 run than 1e-4
+of its largest value (or ten times float32's own distance).
 """
 
 import torch
