@@ -37,7 +37,8 @@ class Builder {
     f.pass_over({"feed_forward_proj", "dropout_rate", "classifier_dropout", "initializer_factor", "n_positions",
                  "output_past", "task_specific_params", "vocab_size", "reg_token_id", "decoder_start_token_id",
                  "is_encoder_decoder", "num_decoder_layers", "relative_attention_max_distance",
-                 "relative_attention_num_buckets", "tie_word_embeddings", "scale_decoder_outputs"});
+                 "relative_attention_num_buckets", "tie_word_embeddings", "scale_decoder_outputs",
+                 "chronos_pipeline_class"});
     const Var encoded = encode(series.boolean("use_reg_token", false));
     const int64_t count = int64_t(quantiles->size());
     const Var y = residual_block(decode(encoded), "output_patch_embedding", count * length);

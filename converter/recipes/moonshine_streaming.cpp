@@ -67,9 +67,7 @@ class Encoder {
     return net.layer_norm(x, net.constant(name + ".gamma", weight, {width}), "", 1e-5);
   }
   // 1 in the first `count` places, [batch, places].
-  Var first_places(const std::string& places) {
-    return is_below(net.view(net.counted(places), {"1", places}), count);
-  }
+  Var first_places(const std::string& places) { return is_below(net.view(net.counted(places), {"1", places}), count); }
   Var embedded() {
     const std::string frames = "floordiv(samples," + std::to_string(frame) + ")", p = "encoder.embedder.";
     const Var samples = net.given("input_values", {"batch", "samples"});

@@ -34,6 +34,7 @@ Sizes sizes_of(const Facts& f) {
   s.patches = patches_of(f);
   f.expect("num_patches", s.patches.count());
   f.pass_over({"positional_encoding_type",
+               "post_init",
                "init_std",
                "dropout",
                "head_dropout",
