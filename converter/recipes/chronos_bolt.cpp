@@ -61,32 +61,19 @@ class Builder {
     const Var one = net.numbers("token" + std::to_string(number), {at, at + width}, {1, 1, width});
     return net.expanded(one, {"batch", "1", std::to_string(width)});
   }
-  // What is 0 / 0 becomes `otherwise`.
-  Var mean(const Var& sum, const Var& count, double otherwise) {
-    const Var some = net.with(BinaryKind::max, count, net.number(1));
-    return net.chosen(net.compared(ArithmeticKind::less, net.number(0), count), net.over(sum, some),
-                      net.number(otherwise));
-  }
-
   Var encode(bool has_register) {
-    const Var given = net.given("context", {"batch", "T"});
-    const Var is_there = net.compared(ArithmeticKind::equal, given, given);  // NaN is not
-    const Var there = net.of_type(is_there, format::DType::f32), x = net.chosen(is_there, given, net.number(0));
-    const Var mask = net.by(net.filled("mask", {"batch", "T"}, 1), there);
-    const auto sum = [&](const Var& v) { return net.reduced(ReduceKind::sum, v, 1, true); };
-    const Var count = sum(there);
-    loc = mean(sum(x), count, 0);
-    const Var centred = net.by(net.less(x, loc), there);
-    const Var spread = mean(sum(net.unary(UnaryKind::square, centred)), count, 1);
-    const Var deviation = net.unary(UnaryKind::sqrt, spread);
-    scale = net.chosen(net.compared(ArithmeticKind::equal, deviation, net.number(0)), net.number(1e-5), deviation);
+    const Observed given = observed(net, net.given("context", {"batch", "T"}));
+    const Var mask = net.by(net.filled("mask", {"batch", "T"}, 1), given.there);
+    loc = given.loc;
+    const Var is_flat = net.compared(ArithmeticKind::equal, given.deviation, net.number(0));
+    scale = net.chosen(is_flat, net.number(1e-5), given.deviation);
     std::string patches = "ceildiv(T," + std::to_string(patch) + ")";
     const InFront room = room_in_front(net, "T", multiple(patches, patch));
     const Var inside =
         net.of_type(net.compared(ArithmeticKind::at_most, net.number(0), room.number), format::DType::f32);
     const Names shape = {"batch", patches, std::to_string(patch)};
     const Var seen = net.view(net.by(moved(net, room, mask), inside), shape);
-    const Var values = net.by(net.view(moved(net, room, net.over(centred, scale)), shape), seen);
+    const Var values = net.by(net.view(moved(net, room, net.over(given.centred, scale)), shape), seen);
     Var h = residual_block(net.joined({values, seen}, 2), "input_patch_embedding", width);
     Var visible = net.of_type(net.compared(ArithmeticKind::less, net.number(0), net.reduced(ReduceKind::sum, seen, 2)),
                               format::DType::f32);

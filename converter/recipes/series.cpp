@@ -98,6 +98,17 @@ Var moved(Signal& net, const InFront& room, const Var& series) {
   return net.apply("gather", {series.name, room.source.name}, {Signal::sizes(series)[0], room.whole}, attrs);
 }
 
+Observed observed(Signal& net, const Var& series) {
+  const Var is_there = net.compared(format::ArithmeticKind::equal, series, series);  // NaN is not
+  const Var there = net.of_type(is_there, format::DType::f32), x = net.chosen(is_there, series, net.number(0));
+  const auto sum = [&](const Var& v) { return net.reduced(ReduceKind::sum, v, 1, true); };
+  const Var count = sum(there), some = net.with(BinaryKind::max, count, net.number(1));
+  const Var loc = net.over(sum(x), some), centred = net.by(net.less(x, loc), there);
+  const Var deviation = net.unary(UnaryKind::sqrt, net.over(sum(net.unary(UnaryKind::square, centred)), some));
+  const Var has_any = net.compared(format::ArithmeticKind::less, net.number(0), count);
+  return {there, loc, net.chosen(has_any, deviation, net.number(1)), centred};
+}
+
 Distribution distribution_of(const Facts& f) {
   const std::string loss = f.text("loss", "mse"), name = f.text("distribution_output", "student_t");
   if (loss == "mse") return {};

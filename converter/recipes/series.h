@@ -40,6 +40,13 @@ Var moved(Signal& net, const InFront& room, const Var& series);
 // The number of the last place on an axis, [1].
 Var last_place(Signal& net, const std::string& size);
 
+// What was observed of series [batch, length], NaN where nothing was: 1 or 0 for each value, mean and deviation [batch,
+// 1] (0 and 1 of a series without values), and the values less the mean, 0 where there are none.
+struct Observed {
+  Var there, loc, deviation, centred;
+};
+Observed observed(Signal& net, const Var& series);
+
 // The parameters of a distribution, by the heads "{name}.proj.{i}", each as wide as `out`, and their names.
 struct Distribution {
   std::vector<const char*> parameters;

@@ -429,7 +429,6 @@ Var Signal::rotated(const Var& x, const std::string& frequencies, bool interleav
 
 Var Signal::unseen(const Var& mask) { return by(less(mask, number(1)), number(-kUnseen)); }
 
-// [groups + 1] i32: 0, size, 2 size ..
 std::string Signal::segments(const std::string& groups, const std::string& size) {
   std::string& name = segments_[groups + " " + size];
   if (!name.empty()) return name;

@@ -109,6 +109,8 @@ class Signal : public Program, public Source {
                       const std::string& size);
   // q [.., queries, heads, key], k and v [.., keys, kv heads, ..] to [.., queries, heads * value].
   Var attend(const Attending& how, const Var& q, const Var& k, const Var& v);
+  // Bounds of `groups` sequences that stand one behind the other, each `size` long: [groups + 1] of i32.
+  std::string segments(const std::string& groups, const std::string& size);
   // Added to the scores of the places whose mask [batch, keys] is 0.
   Var unseen(const Var& mask);
 
@@ -117,7 +119,6 @@ class Signal : public Program, public Source {
   Var convolved(const Var& x, const std::string& name, int64_t out, const Window& window, bool is_line,
                 const std::vector<float>* weights);
   Var attend_by_segments(const Attending& how, const Var& q, const Var& k, const Var& v);
-  std::string segments(const std::string& groups, const std::string& size);
   std::map<std::string, std::string> segments_, positions_;
 };
 
