@@ -1,5 +1,6 @@
 // Models of time series and of sound on tiny random checkpoints whose outputs were computed by transformers
 // (tests/goldens/make_tiny_series.py).
+#include <cstring>
 #include <map>
 
 #include "changed_checkpoint.h"
@@ -42,7 +43,7 @@ Arrays arrays_of(Checkpoint& c, const std::string& prefix) {
     a.dims.assign(t.shape.begin(), t.shape.end());
     a.dtype = t.type == SourceType::kI32 ? DType::kI32 : DType::kF32;
     if (a.dtype == DType::kI32) a.integers = integers_of(c, t.name);
-    else a.floats = values_of(c, t.name);
+    else a.floats.resize(t.bytes / 4), std::memcpy(a.floats.data(), t.data, t.bytes);  // NaN among them
   }
   return out;
 }
