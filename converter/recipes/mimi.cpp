@@ -3,6 +3,7 @@
 //
 // Program "main": input_values [batch, channels, samples] to audio_codes [batch, quantisers, codes] and audio_values as
 // the input; "encode" and "decode" are its halves.
+#include <algorithm>
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -71,7 +72,7 @@ Sizes sizes_of(const Facts& f, Checkpoint& c) {
   f.expect("use_causal_conv", true);
   if (s.quantisers < s.semantic) f.refuse("num_semantic_quantizers", "is more than num_quantizers");
   if (const SourceTensor* t = c.peek("downsample.conv.weight"); t && t->shape.size() == 3)
-    s.latent_stride = int64_t(t->shape[2]) / 2;
+    s.latent_stride = std::max<int64_t>(int64_t(t->shape[2]) / 2, 1);
   f.pass_over({"upsample_groups", "sampling_rate", "frame_rate", "_frame_rate", "max_position_embeddings",
                "initializer_range", "use_streaming", "attention_dropout", "layer_scale_initial_scale", "attention_bias",
                "tie_word_embeddings", "frame_size", "encodec_frame_rate", "num_codebooks", "normalize",

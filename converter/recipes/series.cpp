@@ -43,6 +43,7 @@ Patches patches_of(const Facts& f) {
   p.length = f.integer("patch_length", 1, 1 << 20, f.text("model_type", "") == "patchtst" ? 1 : 8);
   p.stride = f.integer("patch_stride", 1, 1 << 20, f.text("model_type", "") == "patchtst" ? 1 : 8);
   if (p.context <= p.length) f.refuse("context_length", "is not larger than patch_length");
+  if (p.count() * p.length > int64_t(1) << 24) f.refuse("context_length", "makes too many patches");
   return p;
 }
 

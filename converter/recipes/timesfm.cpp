@@ -28,7 +28,7 @@ struct Sizes {
 Sizes sizes_of(const Facts& f, int64_t context, int64_t layers, const std::string& base) {
   Sizes s;
   s.patch = f.integer("patch_length", 1, 65536, 32);
-  s.context = f.integer("context_length", 1, 1 << 24, context);
+  s.context = f.integer("context_length", 2, 1 << 20, context);
   s.horizon = f.integer("horizon_length", 1, 1 << 20, 128);
   s.width = f.integer("hidden_size", 1, 1 << 20, 1280);
   s.ffn = f.integer("intermediate_size", 1, 1 << 20, 1280);

@@ -310,6 +310,8 @@ class Builder {
     const std::vector<int64_t> width = list("tdnn_dim", {512, 512, 512, 512, 1500}),
                                kernel = list("tdnn_kernel", {5, 3, 3, 1, 1}),
                                dilation = list("tdnn_dilation", {1, 2, 3, 1, 1});
+    if (width.empty() || kernel.size() != width.size() || dilation.size() != width.size())
+      f.refuse("tdnn_kernel", "has another length than tdnn_dim");
     Var x = net.linear(hidden_states, "/projector", width[0]), count = lengths;
     for (size_t i = 0; i < width.size(); ++i) {
       const int64_t in = x.dims.back(), k = kernel[i];
