@@ -49,7 +49,8 @@ class Signal : public Program, public Source {
   void optional_output(const Var& x, const std::string& name);
   // A state that this program writes and others read under this name.
   void keep(const Var& x, const std::string& name);
-  // Of a program along a stream of tokens: inputs ids [T], positions [T] and rows [R], as Net has them; gives positions.
+  // Of a program along a stream of tokens: inputs ids [T], positions [T] and rows [R], as Net has them; gives
+  // positions.
   Var stream();
 
   // Tensors of the file.
