@@ -48,6 +48,20 @@ void state_provenance(const Checkpoint& c, const ConvertOptions& options, const 
   *tensor_bytes = p.source_tensor_bytes;
 }
 
+// Largest sizes of axes that a recipe leaves to each call.
+void bound_axes(const std::map<std::string, int64_t>& axes, format::ModelT& model) {
+  for (const auto& [name, size] : axes) {
+    bool found = false;
+    std::string known;
+    for (const auto& s : model.symbols) {
+      if (s->kind != format::SymbolKind::axis) continue;
+      if (s->name == name) s->bound = std::to_string(size), found = true;
+      known += (known.empty() ? "" : ", ") + s->name;
+    }
+    if (!found) fail("no axis is called \"%s\"; each call gives %s", printable(name).c_str(), known.c_str());
+  }
+}
+
 }  // namespace
 
 ConvertReport convert(const ConvertOptions& options) {
@@ -90,6 +104,7 @@ ConvertReport convert(const ConvertOptions& options) {
     report.architecture = architecture_of(c);
     leave_out_further_layers(c);
     find_recipe(c).build(c, builder);
+    bound_axes(options.axes, builder.model);
     if (lora) check_head(*lora, builder);
     pass_over_harmless_tensors(c);
     name_values(builder.model);

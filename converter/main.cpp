@@ -82,9 +82,10 @@ int main(int argc, char** argv) {
                "adds a program that takes rows as wide as an embedding in the place of ids, for pictures and sounds");
   app.add_option("--weights-file", weights_file, "safetensors with the weights of a graph in JSON");
   std::vector<std::string> axes;
-  app.add_option("--axis", axes,
-                 "NAME=SIZE: of an .onnx file, the largest size of an axis that each call gives; default: the context, "
-                 "and 1 for what counts inputs side by side")
+  app.add_option(
+         "--axis", axes,
+         "NAME=SIZE: the largest size of an axis that each call gives, where the default is too small or too large "
+         "(of an .onnx file: the context, and 1 for what counts inputs side by side)")
       ->check([](const std::string& text) {
         const size_t at = text.rfind('=');
         const std::string digits = at == text.npos ? "" : text.substr(at + 1);

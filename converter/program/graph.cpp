@@ -38,10 +38,14 @@ void GraphBuilder::add_input(const std::string& name, format::DType dtype, const
   program_->inputs.push_back(std::move(v));
 }
 
-void GraphBuilder::add_filled_input(const std::string& name, const std::string& axis, int32_t fill) {
-  add_input(name, format::DType::i32, {axis}, format::Role::none);
+void GraphBuilder::add_filled_input(const std::string& name, const Names& shape, int32_t fill) {
+  add_input(name, format::DType::i32, shape, format::Role::none);
   program_->inputs.back()->filled = true;
   program_->inputs.back()->fill = fill;
+}
+
+void GraphBuilder::add_filled_input(const std::string& name, const std::string& axis, int32_t fill) {
+  add_filled_input(name, Names{axis}, fill);
 }
 
 std::unique_ptr<format::OpT> new_op(const std::string& name, const Names& inputs, const Names& outputs) {

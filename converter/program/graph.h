@@ -35,7 +35,8 @@ class GraphBuilder {
   // most rows). is_whole: a text is one call of at most context tokens, and there are no rows to choose.
   void add_stream_symbols(bool is_whole = false);
   void add_input(const std::string& name, format::DType dtype, const Names& shape, format::Role role);
-  // Of i32, one axis; where a call leaves it out, each element is `fill`.
+  // Of i32; where a call leaves it out, each element is `fill`.
+  void add_filled_input(const std::string& name, const Names& shape, int32_t fill);
   void add_filled_input(const std::string& name, const std::string& axis, int32_t fill);
   // Declares the value `name` and returns the name.
   std::string value(const std::string& name, const Names& shape, format::DType dtype = format::DType::f32) {

@@ -52,7 +52,7 @@ Var Program::op(const std::string& name, const Names& inputs, const std::string&
 std::string Program::constant(const std::string& name, const std::vector<float>& values,
                               const std::vector<int64_t>& shape) {
   const std::string to = own_name(name);
-  if (is_new(to))
+  if (is_new(to) && !builder_.has_tensor(to))
     builder_.add_floats(to, values,
                         shape == std::vector<int64_t>{-1} ? std::vector<uint64_t>{values.size()} : as_shape(shape));
   return to;
@@ -60,7 +60,7 @@ std::string Program::constant(const std::string& name, const std::vector<float>&
 
 std::string Program::matrix(const std::string& name, const SourceTensor& source, bool is_delicate) {
   const std::string to = own_name(name);
-  if (is_new(to)) builder_.add_matrix(to, source, is_delicate);
+  if (is_new(to) && !builder_.has_tensor(to)) builder_.add_matrix(to, source, is_delicate);
   return to;
 }
 

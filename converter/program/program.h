@@ -52,7 +52,7 @@ class Program {
     return y;
   }
 
-  // Tensors of the file, each put there once.
+  // Tensors of the file, each put there once, whichever program asks first.
   // Numbers. shape {-1}: one axis, as long as there are values.
   std::string constant(const std::string& name, const std::vector<float>& values, const std::vector<int64_t>& shape);
   // is_delicate: floats even where other matrices are quantised to q8 or q4.

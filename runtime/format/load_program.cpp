@@ -44,7 +44,7 @@ Status Model::load_program(const format::Program& p, uint32_t number) {
       const format::Role role = v->role();
       const bool is_filled = v->filled();
       const bool can_be_float = role != format::Role::rows;
-      const int most_axes = role == format::Role::positions && dtype == DType::kI32 ? 2 : 1;
+      const int most_axes = is_filled ? kMaxRank : role == format::Role::positions && dtype == DType::kI32 ? 2 : 1;
       if ((is_filled || role > format::Role::tokens) &&
           ((dtype != DType::kI32 && !(can_be_float && dtype == DType::kF32)) || shape.rank < 1 ||
            shape.rank > most_axes))

@@ -134,7 +134,8 @@ Status Session::fill_by_role(const Pass& pass, uint32_t value, int64_t first) {
     first += newest.next - newest.end;
   }
   RNL_CHECK_ARG(first + (counts ? pass.tokens : 0) <= INT32_MAX, "the stream is longer than positions can count");
-  const int64_t axes = v.rank == 2 ? v.dims[1] : 1;
+  int64_t axes = 1;
+  for (int d = 1; d < v.rank; ++d) axes *= v.dims[d];
   for (int64_t i = 0; i < v.dims[0] * axes; ++i) {
     const int32_t n = int32_t(counts ? first + i / axes : first);
     if (v.dtype == DType::kF32) static_cast<float*>(v.data)[i] = float(n);

@@ -217,14 +217,14 @@ TEST_F(OptionalInputs, AForkAndASavedStateKnowWhichInputsWereThere) {
 }
 
 // y = x + number: a filled input in the place of a number for each token.
-ModelBuilder filled_model(format::DType dtype = format::DType::f32) {
+ModelBuilder filled_model(const std::vector<std::string>& shape = {"T"}, format::DType dtype = format::DType::f32) {
   ModelBuilder b;
   b.root.features = {"filled_inputs"};
-  b.add_input("x", {"T"});
-  b.add_input("number", {"T"}, dtype);
+  b.add_input("x", shape);
+  b.add_input("number", shape, dtype);
   b.program().inputs[1]->filled = true;
   b.program().inputs[1]->fill = -3;
-  b.add_value("y", {"T"});
+  b.add_value("y", shape);
   b.add_op("binary", {"x", "number"}, {"y"}).attrs.Set(format::BinaryAttrsT{});
   b.program().outputs = {"y"};
   return b;
@@ -249,6 +249,19 @@ TEST(FilledInput, ACallThatLeavesItOutHasItsNumber) {
   }
 }
 
+TEST(FilledInput, ItsNumberStandsOnAllAxes) {
+  AlignedBytes bytes(filled_model({"T", "2", "3"}).build());
+  auto model = Model::open_memory(bytes.data(), bytes.size());
+  ASSERT_TRUE(model.is_ok()) << model.take_status().message();
+  auto s = Session::create(*model.value(), nullptr, plan_options(), nullptr, nullptr);
+  ASSERT_TRUE(s.is_ok()) << s.take_status().message();
+  float x[24] = {}, y[24] = {};
+  const IoTensor in{"x", DType::kF32, 3, {4, 2, 3}, x, sizeof x};
+  IoTensor out{"y", DType::kF32, 0, {}, y, sizeof y};
+  ASSERT_TRUE(s.value()->run_into(nullptr, &in, 1, &out, 1).is_ok());
+  for (const float v : y) EXPECT_EQ(v, -3);
+}
+
 TEST(FilledInput, WhatItMayNotBeIsRefusedByName) {
   const auto with = [](auto change) {
     ModelBuilder b = filled_model();
@@ -261,7 +274,7 @@ TEST(FilledInput, WhatItMayNotBeIsRefusedByName) {
             }).find("value \"number\" has a role or is no input of a model with \"filled_inputs\""),
             std::string::npos);
   EXPECT_NE(with([](ModelBuilder& b) {
-              b.program().inputs[1]->shape = {"T", "1"};
+              b.program().inputs[1]->shape.clear();
             }).find("value \"number\" has role none but is no vector"),
             std::string::npos);
   for (const auto& change : {+[](ModelBuilder& b) { b.program().inputs[1]->role = format::Role::positions; },
