@@ -208,8 +208,7 @@ class Grower {
               stride = 1 + int(in_.below(2)), kind = int(in_.below(3));
     if (side + 2 < size) return;
     const int result = (side + 2 - size) / stride + 1;
-    const std::string plain = add({2, 2, channels}, x.by_rows).name,
-                      wide = add({side, side, channels}, x.by_rows).name;
+    const std::string plain = add({2, 2, channels}, x.by_rows).name, wide = add({side, side, channels}, x.by_rows).name;
     b_.add_op("reshape", {x.name}, {plain});
     b_.pad(plain, wide, format::PadKind(in_.below(4)), {0, before, before, 0});
     const uint64_t places = uint64_t(size) * uint64_t(size);

@@ -1,6 +1,6 @@
-// Any bytes as an ONNX file, and kept files whose messages are changed one by one: imported as far as a model in memory,
-// with all the bytes of its weights, and planned. Input: a file (its first byte is that of its first field), or which of
-// the kept ones, then changes of 4 bytes.
+// Any bytes as an ONNX file, and kept files whose messages are changed one by one: imported as far as a model in
+// memory, with all the bytes of its weights, and planned. Input: a file (its first byte is that of its first field), or
+// which of the kept ones, then changes of 4 bytes.
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -43,7 +43,8 @@ const char* const kOperators[] = {
 };
 
 int64_t number(uint8_t x) {
-  const int64_t large[] = {INT64_MAX, INT64_MIN, int64_t(1) << 31, int64_t(1) << 40, -(int64_t(1) << 31), 65536, 1000, -9};
+  const int64_t large[] = {INT64_MAX, INT64_MIN, int64_t(1) << 31, int64_t(1) << 40, -(int64_t(1) << 31), 65536,
+                           1000,      -9};
   return x < 8 ? large[x] : int64_t(x % 16) - 4;
 }
 
@@ -92,7 +93,10 @@ void change_node(pb::Graph& g, pb::Node& node, uint8_t what, uint8_t a, uint8_t 
     case 0: change_names(g, node.mutable_input(), a, b); break;
     case 1: change_names(g, node.mutable_output(), a, b); break;
     case 2: node.set_op_type(kOperators[a % std::size(kOperators)]); break;
-    case 3: *node.add_attribute() = pb::Attribute(); node.mutable_attribute(node.attribute_size() - 1)->set_name("axis"); break;
+    case 3:
+      *node.add_attribute() = pb::Attribute();
+      node.mutable_attribute(node.attribute_size() - 1)->set_name("axis");
+      break;
     default:
       if (pb::Attribute* at = any_of(node.mutable_attribute(), what / 6)) change_attribute(*at, a, b);
       break;
@@ -116,7 +120,8 @@ void change(pb::Model& m, runnel::test::Bytes& in) {
       if (pb::Tensor* t = any_of(g.mutable_initializer(), which)) change_tensor(*t, a, b);
       break;
     case 1:
-      if (pb::ValueInfo* v = any_of(which % 2 ? g.mutable_input() : g.mutable_output(), which / 2)) change_value(*v, a, b);
+      if (pb::ValueInfo* v = any_of(which % 2 ? g.mutable_input() : g.mutable_output(), which / 2))
+        change_value(*v, a, b);
       break;
     case 2:
       if (a % 4 == 0 && m.opset_import_size()) m.mutable_opset_import(0)->set_version(7 + b % 20);

@@ -512,6 +512,14 @@ inline std::vector<KeptGraph> kept_operators() {
              b.reduce("back", "mean", format::ReduceKind::mean, 0), b.binary("x", "mean", "y");
          b.program().outputs = {"y"};
        }},
+      {"merged_stream",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "4"}), b.add_ints("groups", {"T"}),
+             b.add_value("m", {"T-min(2,floordiv(max(T-1,0),2))", "4"}), b.add_value("y", {"T", "4"});
+         b.merge_tokens("x", "groups", "m", 2), b.add_op("gather_rows", {"m", "groups"}, {"y"});
+         b.program().outputs = {"y"};
+       },
+       KeptGraph::kCall},
       {"image_of_a_token",
        [](GraphBuilder& b) {
          b.add_input("x", {"T", "36"}), b.add_value("i", {"T", "3", "4", "3"}), b.add_value("p", {"T", "6", "6", "3"}),
