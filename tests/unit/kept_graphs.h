@@ -360,6 +360,12 @@ inline std::vector<KeptGraph> kept_states() {
              b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v", 8);
          b.program().outputs = {"y"};
        }},
+      {"window_beyond_slots",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::ring, "1", "4", "64", 500),
+             b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v", 4);
+         b.program().outputs = {"y"};
+       }},
       {"ring_and_recurrent",
        [](GraphBuilder& b) {
          b.add_ids(), b.add_matrix("t", 32, 16, ramp(512)), b.add_recurrent("s", {"16"}),

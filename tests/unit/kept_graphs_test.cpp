@@ -224,6 +224,14 @@ TEST(KeptGraph, AWindowThatLiesIsRefused) {
   EXPECT_NE(p.error.find("says a window of 1"), std::string::npos) << p.error;
 }
 
+// A window of the state's that is longer than the state: each pass still takes a token.
+TEST(KeptGraph, AWindowBeyondTheSlotsDoesNotStopTheStream) {
+  Way whole;
+  whole.calls = {150}, whole.window = 0;
+  const WayResult got = run_way(file_of(graph("window_beyond_slots")), whole, 200, 3);
+  EXPECT_TRUE(got.ran) << got.error;
+}
+
 // Rings and recurrences together: a call that fails late leaves both as they were.
 TEST(KeptGraph, AFailedCallTakesBothBack) {
   const OpenModel model(file_of(graph("ring_and_recurrent")), 1);
