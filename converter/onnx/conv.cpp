@@ -132,7 +132,7 @@ void lower_conv(Lowering& l, const Node& n) {
   if (dims.size() != (image.is_line ? 3u : 4u)) fail("weights of %zu axes", dims.size());
   const Size channels = image.value.shape[3];
   const int64_t out = dims[0], in = dims[1], groups = n.integer("group", 1);
-  if (groups < 1 || out < 1 || in < 1 || !channels.is(in * groups) || out % groups)
+  if (groups < 1 || groups > out || in < 1 || !channels.is(in * groups) || out % groups)
     fail("weights %s, %lld groups, and %s channels", text(w.shape).c_str(), static_cast<long long>(groups),
          channels.text().c_str());
   std::vector<uint32_t> kernel = {1};

@@ -162,8 +162,12 @@ bool Lowering::fold(const format::OpT& op, const std::vector<Value>& in, const s
                     std::vector<Value>* out) {
   for (const Value& v : in)
     if (!v.is_absent() && !v.is_constant()) return false;
-  for (const Result& r : results)
-    if (!has_constant_shape(r.shape) || count_of(r.shape) > kMostFolded) return false;
+  for (const Result& r : results) {
+    if (!has_constant_shape(r.shape)) return false;
+    for (const Size& s : r.shape)
+      if (s.constant() < 0) fail("a result with an axis of %lld", static_cast<long long>(s.constant()));
+    if (count_of(r.shape) > kMostFolded) return false;
+  }
   std::deque<std::vector<int32_t>> integers;
   std::vector<TensorView> views;
   const auto view_of = [](const Sizes& shape, DType type, void* data) {

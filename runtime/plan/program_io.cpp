@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "ops/define.h"
+
 namespace runnel {
 namespace {
 
@@ -61,6 +63,24 @@ int64_t multiple_of_stream(const Model& model, ExprId dim, int stream, SymbolVal
   return per_token;
 }
 
+// Operators that go along axis 0 of these inputs, by bits: where all of them depend on a call's tokens and no state
+// tells of earlier ones, what they make of a token depends on others of the pass.
+constexpr struct {
+  uint16_t op;
+  uint16_t inputs;
+} kAlongTokens[] = {{registry_row::attention.number, 2},         {registry_row::gather_rows.number, 3},
+                    {registry_row::causal_conv.number, 1},       {registry_row::scan.number, 2},
+                    {registry_row::selective_scan.number, 1},    {registry_row::cell_recurrence.number, 1},
+                    {registry_row::matrix_recurrence.number, 2}, {registry_row::inner_model.number, 1},
+                    {registry_row::sparse_attention.number, 2},  {registry_row::match_tokens.number, 1},
+                    {registry_row::merge_tokens.number, 2},      {registry_row::gather.number, 3}};
+
+uint32_t inputs_along_tokens(uint16_t op) {
+  for (const auto& row : kAlongTokens)
+    if (row.op == op) return row.inputs;
+  return 0;
+}
+
 // Of each value: whether it depends on the stream's tokens, and whether on all tokens of a pass together.
 struct Dependence {
   Vec<uint8_t> on_stream, on_whole_pass;
@@ -102,12 +122,16 @@ Status find_dependence(const Model& model, const PlannedProgram& program, Depend
       deciding[next] = find_deciding(info, info.regions[next], *d);
     const OpInfo& op = info.ops[i];
     bool on_stream = false, on_whole = false;
+    uint32_t off_stream = inputs_along_tokens(op.def->number), along = off_stream;
     for (uint32_t k = 0; k < op.in_count; ++k) {
       const Operand& o = info.operands[op.first_operand + k];
-      if (o.kind != Operand::Kind::kValue) continue;
-      on_stream = on_stream || d->on_stream[o.index];
+      if (o.kind == Operand::Kind::kState) along = 0;
+      if (o.kind != Operand::Kind::kValue || !d->on_stream[o.index]) continue;
+      on_stream = true;
       on_whole = on_whole || d->on_whole_pass[o.index];
+      off_stream &= ~(1u << k);
     }
+    on_whole = on_whole || (along && !off_stream);
     for (size_t r = 0; r < next; ++r)
       if (i < info.regions[r].end)
         on_stream = on_stream || deciding[r].on_stream, on_whole = on_whole || deciding[r].on_whole_pass;

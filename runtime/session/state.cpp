@@ -26,7 +26,7 @@ int64_t Session::tokens_that_fit(int64_t tokens) const {
     const StateInfo& s = model().states()[i];
     const int64_t slots = plan_.states[i].slots;
     if (s.kind == format::StateKind::ring && position + tokens > slots)
-      tokens = std::min(tokens, std::max(slots - position, slots - int64_t(s.window) + 1));
+      tokens = std::min(tokens, std::max(std::max<int64_t>(1, slots - position), slots - int64_t(s.window) + 1));
   }
   return tokens;
 }

@@ -169,6 +169,19 @@ TEST(Onnx, TensorsHoldWhatTheySay) {
   }
 }
 
+TEST(Onnx, MoreGroupsThanOutputsAreRefused) {
+  const auto axis = [](uint64_t n) { return bytes(1, number(1, n)); };
+  const std::string x =
+      bytes(11, bytes(1, "x") + bytes(2, bytes(1, number(1, 1) + bytes(2, axis(1) + axis(3) + axis(4)))));
+  const std::string w = bytes(5, number(1, 1) + number(1, 3) + number(1, 1) + number(2, 1) + bytes(8, "w") +
+                                     bytes(9, std::string(12, '\0')));
+  for (const uint64_t groups : {uint64_t(2), uint64_t(INT64_MAX)}) {
+    const std::string conv = bytes(1, bytes(1, "x") + bytes(1, "w") + bytes(2, "y") + bytes(4, "Conv") +
+                                          bytes(5, bytes(1, "group") + number(3, groups) + number(20, 2)));
+    EXPECT_NE(refusal(model(conv + w + x + value(12, "y"))).find("groups"), std::string::npos) << groups;
+  }
+}
+
 TEST(Onnx, ExternalDataIsRead) {
   TemporaryFolder tmp;
   const std::string external = number(1, 2) + number(2, 1) + bytes(8, "w") +

@@ -1,6 +1,8 @@
 // A small model whose objects are changed one by one, sealed again, planned with any options and run: calls cut
 // anywhere, tokens taken back, forks, saved states. What the planner takes must stay inside its memory. Input: which
 // model, options, a count of changes, then 6 bytes for each.
+#include <cmath>
+
 #include "fuzz/bytes.h"
 #include "unit/any_calls.h"
 #include "unit/kept_graphs.h"
@@ -79,6 +81,7 @@ void change_shape(std::vector<std::string>& shape, uint8_t where, uint8_t what) 
 void change_value(format::ValueT& v, Bytes& in) {
   const uint8_t what = in.byte(), a = in.byte(), b = in.byte();
   if (what % 16 == 15) v.optional = !v.optional;
+  else if (what % 16 == 13) v.filled = !v.filled, v.fill = int8_t(b);
   else if (what % 16 == 14) v.binds = a % 2 ? "K" : a % 4 ? "N" : "";
   else if (what % 4 == 0) v.role = format::Role(a % 5);
   else if (what % 4 == 1) v.dtype = format::DType(b % 10);
@@ -97,39 +100,61 @@ void change_state(format::StateT& s, Bytes& in) {
   }
 }
 
+void set(bool& field, uint8_t x) { field = x % 2; }
+void set(uint8_t& field, uint8_t x) { field = x; }
+template <class T>
+requires std::is_enum_v<T>
+void set(T& field, uint8_t x) { field = T(x % 24); }
+template <class T>
+requires std::is_integral_v<T>
+void set(T& field, uint8_t x) { field = x % 4 ? T(x / 4) : x % 8 ? T(x) << 16 : T(int64_t(x) - 128); }
+void set(float& field, uint8_t x) {
+  const float some[] = {0, 1, -1, 0.5f, 1e-6f, 1e30f, -1e30f, INFINITY, -INFINITY, NAN};
+  field = x < std::size(some) ? some[x] : (float(x) - 128) / 8;
+}
+template <class T>
+void set(std::vector<T>& field, uint8_t x) {
+  if (x >= 248) field.push_back(T(x));
+  else if (x >= 240 && !field.empty()) field.pop_back();
+  else if (!field.empty()) set(field[x % field.size()], uint8_t(x / field.size() % 16));
+}
+template <class... Fields>
+void set_one(uint8_t which, uint8_t x, Fields&... fields) {
+  uint8_t i = which % sizeof...(fields);
+  ((i-- == 0 ? set(fields, x) : void()), ...);
+}
+
 // The attribute that the number chooses, whatever the operator.
 void change_attributes(format::ModelT& m, format::AttrsUnion& u, uint8_t what, uint8_t x) {
-  if (auto* c = u.AsControlAttrs()) {
-    (what % 2 ? c->program : c->otherwise) = m.programs[x % m.programs.size()]->name;
-  } else if (auto* k = u.AsSelectTokensAttrs()) {
-    if (what % 2) k->least = x;
-    else k->threshold = float(x) - 100;
-  } else if (auto* a = u.AsAttentionAttrs()) {
-    switch (what % 5) {
-      case 0: a->window = x; break;
-      case 1: a->stride = x; break;
-      case 2: a->causal = x % 2; break;
-      case 3: a->softcap = float(x) - 1; break;
-      default: a->window = uint32_t(x) << 23; break;
-    }
-  } else if (auto* s = u.AsSliceAttrs()) {
-    if (what % 2) s->axis = x % 6;
-    else s->begin = int64_t(x) - 100;
-  } else if (auto* scan = u.AsScanAttrs()) {
-    scan->kind = format::ScanKind(x % 4), scan->log_decay = what & 1, scan->reverse = what & 2;
-  } else if (auto* r = u.AsReduceAttrs()) {
-    r->axis = x % 5, r->kind = format::ReduceKind(what % 4);
-  } else if (auto* t = u.AsTransposeAttrs()) {
-    if (!t->perm.empty()) t->perm[what % t->perm.size()] = x % 6;
-  } else if (auto* unary = u.AsUnaryAttrs()) {
-    unary->kind = format::UnaryKind(x % 20);
-  } else if (auto* binary = u.AsBinaryAttrs()) {
-    binary->kind = format::BinaryKind(x % 7);
-  } else if (auto* e = u.AsEmbeddingAttrs()) {
-    e->outside = int32_t(x) - 2;
-  } else if (auto* rope = u.AsRopeAttrs()) {
-    rope->interleaved = x % 2;
-  }
+  const auto one = [&](auto&... fields) { set_one(what, x, fields...); };
+  if (auto* c = u.AsControlAttrs()) (what % 2 ? c->program : c->otherwise) = m.programs[x % m.programs.size()]->name;
+  else if (auto* a = u.AsAttentionAttrs()) one(a->window, a->stride, a->causal, a->softcap, a->scale);
+  else if (auto* a = u.AsSparseAttentionAttrs())
+    one(a->window, a->stride, a->causal, a->range_block, a->kernel, a->dilation, a->step, a->causal_axes, a->chunk,
+        a->first, a->sigmoid, a->shift);
+  else if (auto* a = u.AsSelectBlocksAttrs())
+    one(a->scale, a->threshold, a->block, a->stride, a->first, a->least, a->estimate, a->choice, a->queries, a->rows,
+        a->count, a->lines, a->chunk, a->similarity, a->divergence);
+  else if (auto* a = u.AsBudgetAttentionAttrs()) one(a->scale, a->budget, a->recent, a->block, a->window, a->pool);
+  else if (auto* a = u.AsSelectTokensAttrs()) one(a->least, a->threshold);
+  else if (auto* a = u.AsMatchTokensAttrs()) one(a->merge, a->keep);
+  else if (auto* a = u.AsWindowAttrs())
+    one(a->kernel, a->stride, a->dilation, a->pad, a->groups, a->activation, a->least, a->most, a->pool,
+        a->count_padding);
+  else if (auto* a = u.AsPadAttrs()) one(a->kind, a->begin, a->value);
+  else if (auto* a = u.AsGatherAttrs()) one(a->axis);
+  else if (auto* a = u.AsMathAttrs()) one(a->kind, a->alpha, a->beta);
+  else if (auto* a = u.AsArithmeticAttrs()) one(a->kind);
+  else if (auto* a = u.AsGroupNormAttrs()) one(a->groups, a->eps);
+  else if (auto* a = u.AsIndexAttrs()) one(a->begin, a->step);
+  else if (auto* a = u.AsSliceAttrs()) one(a->axis, a->begin);
+  else if (auto* a = u.AsScanAttrs()) one(a->kind, a->log_decay, a->reverse);
+  else if (auto* a = u.AsReduceAttrs()) one(a->axis, a->kind);
+  else if (auto* a = u.AsTransposeAttrs()) one(a->perm);
+  else if (auto* a = u.AsUnaryAttrs()) one(a->kind, a->alpha);
+  else if (auto* a = u.AsBinaryAttrs()) one(a->kind);
+  else if (auto* a = u.AsEmbeddingAttrs()) one(a->outside, a->scale);
+  else if (auto* a = u.AsRopeAttrs()) one(a->interleaved, a->scale, a->limit, a->exact);
 }
 
 void change_op(format::ModelT& m, format::ProgramT& p, Bytes& in) {
@@ -149,7 +174,7 @@ void change_op(format::ModelT& m, format::ProgramT& p, Bytes& in) {
     case 3: std::swap(p.ops[i], p.ops[a % p.ops.size()]); break;
     case 4: p.ops.push_back(std::make_unique<format::OpT>(op)); break;
     case 5:
-      if (const OpDef* def = find_op(a % 28)) op.code = def->number, op.version = def->version, op.name = def->name;
+      if (const OpDef* def = find_op(a % 48)) op.code = def->number, op.version = def->version, op.name = def->name;
       if (a >= 250) op.code = uint16_t(kControls[a % 3].control), op.version = 1, op.name = kControls[a % 3].name;
       break;
     default: change_attributes(m, op.attrs, a, b); break;
@@ -254,7 +279,7 @@ struct Run {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Bytes in{data, size};
   GraphBuilder b = base_model(in.byte());
-  b.root.features.push_back("optional_inputs");
+  b.root.features = {"optional_inputs", "filled_inputs"};
   const uint8_t a = in.byte(), c = in.byte();
   rnl_session_options o{};
   o.context = one_of({16, 64, 100, 256}, a % 4);

@@ -39,7 +39,8 @@ void talker(GraphBuilder& b) {
 World& world_of(uint8_t n) {
   static std::vector<World> all;
   if (all.empty()) {
-    const auto states = kept_states();
+    auto states = kept_states();
+    for (const KeptGraph& g : kept_operators()) states.push_back(g);
     for (const int64_t window : {-1, 1, 8, 64})
       for (size_t i = 0; i <= states.size(); ++i) {
         GraphBuilder b;

@@ -173,9 +173,9 @@ class AnyInputs {
       const int64_t id = info.role == format::Role::rows ? (n > 1 ? i * (call.tokens - 1) / (n - 1) : call.tokens - 1)
                          : info.role == format::Role::positions ? call.first + i
                                                                 : int64_t(x % uint64_t(call.ids));
-      if (info.dtype == DType::kF32)
+      if (info.dtype == runnel::DType::kF32)
         static_cast<float*>(t.data)[i] = info.role == format::Role::none ? float(x % 2001) / 1000 - 1 : float(id);
-      else if (info.dtype == DType::kI32) static_cast<int32_t*>(t.data)[i] = int32_t(id);
+      else if (info.dtype == runnel::DType::kI32) static_cast<int32_t*>(t.data)[i] = int32_t(id);
       else
         for (size_t k = 0; k < dtype_bytes(info.dtype); ++k)
           static_cast<uint8_t*>(t.data)[size_t(i) * dtype_bytes(info.dtype) + k] = uint8_t(k ? 0 : id);

@@ -2,6 +2,7 @@
 // with them.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 
 #include "unit/model_builder.h"
@@ -68,6 +69,87 @@ class GraphBuilder : public ModelBuilder {
               const std::string& slots, uint32_t window) {
     add_state(name + "k", kind, {heads, "floordiv(" + slots + ",16)", width, "16"}, slots, window);
     add_state(name + "v", kind, {heads, slots, width}, slots, window);
+  }
+  void add_ints(const std::string& name, std::vector<std::string> shape) {
+    add_value(name, std::move(shape)), program().values.back()->dtype = DType::i32;
+  }
+  // A vector that a call may leave out.
+  void add_filled(const std::string& name, const std::string& size, DType dtype, int fill) {
+    add_input(name, {size}, dtype);
+    program().inputs.back()->filled = true, program().inputs.back()->fill = fill;
+    if (std::find(root.features.begin(), root.features.end(), "filled_inputs") == root.features.end())
+      root.features.push_back("filled_inputs");
+  }
+  void arithmetic(const std::string& a, const std::string& b, const std::string& y, format::ArithmeticKind kind) {
+    format::ArithmeticAttrsT attrs;
+    attrs.kind = kind;
+    add_op("arithmetic", {a, b}, {y}).attrs.Set(std::move(attrs));
+  }
+  void math(const std::string& x, const std::string& y, format::MathKind kind, float alpha = 0, float beta = 0) {
+    format::MathAttrsT attrs;
+    attrs.kind = kind, attrs.alpha = alpha, attrs.beta = beta;
+    add_op("math", {x}, {y}).attrs.Set(std::move(attrs));
+  }
+  void index(const std::string& y, float begin, float step) {
+    format::IndexAttrsT attrs;
+    attrs.begin = begin, attrs.step = step;
+    add_op("index", {}, {y}).attrs.Set(std::move(attrs));
+  }
+  void gather(const std::string& x, const std::string& ids, const std::string& y, uint8_t axis) {
+    format::GatherAttrsT attrs;
+    attrs.axis = axis;
+    add_op("gather", {x, ids}, {y}).attrs.Set(std::move(attrs));
+  }
+  void pad(const std::string& x, const std::string& y, format::PadKind kind, std::vector<int32_t> begin) {
+    format::PadAttrsT attrs;
+    attrs.kind = kind, attrs.begin = std::move(begin), attrs.value = 0.5f;
+    add_op("pad", {x}, {y}).attrs.Set(std::move(attrs));
+  }
+  void group_norm(const std::string& x, const std::string& y, uint32_t groups) {
+    format::GroupNormAttrsT attrs;
+    attrs.groups = groups, attrs.eps = 0.1f;
+    add_op("group_norm", {x}, {y}).attrs.Set(std::move(attrs));
+  }
+  // A window of size x size, moved by `stride`; as many places of padding on all sides. weight "": the average.
+  void window(const std::string& x, const std::string& weight, const std::string& y, uint32_t size, uint32_t stride,
+              uint32_t padding, uint32_t groups = 1) {
+    format::WindowAttrsT attrs;
+    attrs.kernel = {size, size}, attrs.stride = {stride, stride}, attrs.groups = groups;
+    attrs.pad.assign(4, padding), attrs.pool = format::PoolKind::average;
+    if (weight.empty()) add_op("pool", {x}, {y}).attrs.Set(std::move(attrs));
+    else add_op("conv", {x, weight}, {y}).attrs.Set(std::move(attrs));
+  }
+  // Attention of one head over the newest and the first of the units of 16 keys, chosen for four queries together.
+  void chosen_attention(const std::string& x, const std::string& y, const std::string& k, const std::string& v,
+                        format::KeyEstimate estimate) {
+    format::SelectBlocksAttrsT choose;
+    choose.estimate = estimate, choose.choice = format::KeyChoice::top;
+    choose.block = 16, choose.queries = estimate == format::KeyEstimate::antidiagonal ? 16 : 4, choose.stride = 2;
+    const std::string ranges = y + ".ranges", queries = std::to_string(choose.queries);
+    add_ints(ranges, {"1", "floordiv(T+" + std::to_string(choose.queries - 2) + "," + queries + ")+1",
+                      "floordiv(ceildiv(context,16),2)+1", "3"});
+    format::SparseAttentionAttrsT attend;
+    attend.range_block = choose.queries;
+    add_op("select_blocks", {x, x, k}, {ranges}).attrs.Set(std::move(choose));
+    add_op("sparse_attention", {x, x, x, k, v, "", "", "", "", ranges}, {y}).attrs.Set(std::move(attend));
+  }
+  // Attention of one head over the `budget` newest keys, given up in blocks of 8.
+  void budget_attention(const std::string& x, const std::string& y, const std::string& name, const std::string& width,
+                        uint32_t budget) {
+    const std::string slots = std::to_string((budget + 8 + 15) / 16 * 16);
+    add_recurrent(name + "k", {"1", "floordiv(" + slots + ",16)", width, "16"});
+    add_recurrent(name + "v", {"1", slots, width}), add_recurrent(name + "w", {"1", slots});
+    format::BudgetAttentionAttrsT attrs;
+    attrs.budget = attrs.recent = budget, attrs.block = 8;
+    add_op("budget_attention", {x, x, x, name + "k", name + "v", name + "w"}, {y, name + "k", name + "v", name + "w"})
+        .attrs.Set(std::move(attrs));
+  }
+  // [n, width] -> groups [n] and the means of those that were merged, [n - merge, width].
+  void merge_tokens(const std::string& x, const std::string& groups, const std::string& y, uint32_t merge) {
+    format::MatchTokensAttrsT attrs;
+    attrs.merge = merge, attrs.keep = 1;
+    add_op("match_tokens", {x}, {groups}).attrs.Set(std::move(attrs));
+    add_op("merge_tokens", {x, groups}, {y});
   }
   void add_rows() { add_input("rows", {"R"}, DType::i32, Role::rows); }
   void add_ids() { add_input("ids", {"T"}, DType::i32, Role::tokens); }
@@ -278,6 +360,12 @@ inline std::vector<KeptGraph> kept_states() {
              b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v", 8);
          b.program().outputs = {"y"};
        }},
+      {"window_beyond_slots",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "1", "4"}), b.add_kv("", StateKind::ring, "1", "4", "64", 500),
+             b.add_value("y", {"T", "4"}), b.attention("x", "y", "k", "v", 4);
+         b.program().outputs = {"y"};
+       }},
       {"ring_and_recurrent",
        [](GraphBuilder& b) {
          b.add_ids(), b.add_matrix("t", 32, 16, ramp(512)), b.add_recurrent("s", {"16"}),
@@ -406,9 +494,78 @@ inline std::vector<KeptGraph> kept_links() {
   };
 }
 
+// Sound ones, of operators that choose keys and tokens and of those that graphs from elsewhere use.
+inline std::vector<KeptGraph> kept_operators() {
+  return {
+      {"chosen_keys",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "1", "16"}), b.add_kv("", StateKind::append, "1", "16", kAllSlots, 0),
+             b.add_value("h", {"T", "1", "16"}), b.add_value("y", {"T", "1", "16"});
+         b.chosen_attention("x", "h", "k", "v", format::KeyEstimate::pooled), b.unary("h", "y");
+         b.program().outputs = {"y"};
+       }},
+      {"keys_within_a_budget",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "1", "4"}), b.add_value("y", {"T", "4"});
+         b.budget_attention("x", "y", "s", "4", 20), b.program().outputs = {"y"};
+       }},
+      {"merged_tokens",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "4"}), b.add_input("n", {"6", "4"}), b.add_ints("groups", {"6"}),
+             b.add_value("m", {"4", "4"}), b.add_value("back", {"6", "4"}), b.add_value("mean", {"4"}),
+             b.add_value("y", {"T", "4"});
+         b.merge_tokens("n", "groups", "m", 2), b.add_op("gather_rows", {"m", "groups"}, {"back"}),
+             b.reduce("back", "mean", format::ReduceKind::mean, 0), b.binary("x", "mean", "y");
+         b.program().outputs = {"y"};
+       }},
+      {"merged_stream",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "4"}), b.add_ints("groups", {"T"}),
+             b.add_value("m", {"T-min(2,floordiv(max(T-1,0),2))", "4"}), b.add_value("y", {"T", "4"});
+         b.merge_tokens("x", "groups", "m", 2), b.add_op("gather_rows", {"m", "groups"}, {"y"});
+         b.program().outputs = {"y"};
+       },
+       KeptGraph::kCall},
+      {"image_of_a_token",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "36"}), b.add_value("i", {"T", "3", "4", "3"}), b.add_value("p", {"T", "6", "6", "3"}),
+             b.add_value("c", {"T", "4", "4", "8"}), b.add_value("d", {"T", "4", "4", "8"}),
+             b.add_value("n", {"T", "4", "4", "8"}), b.add_value("a", {"T", "2", "2", "8"}),
+             b.add_value("y", {"T", "32"});
+         b.add_matrix("w", 8, 27, ramp(216, -0.4f, 0.03f)), b.add_tensor("e", {9, 8}, ramp(72));
+         b.add_op("reshape", {"x"}, {"i"}), b.pad("i", "p", format::PadKind::reflect, {0, 1, 1, 0});
+         b.window("p", "w", "c", 3, 1, 0), b.window("c", "e", "d", 3, 1, 1, 8), b.group_norm("d", "n", 2);
+         b.window("n", "", "a", 2, 2, 0), b.add_op("reshape", {"a"}, {"y"});
+         b.program().outputs = {"y"};
+       }},
+      {"numbers_and_truths",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "4"}), b.add_ints("i", {"4"}), b.add_ints("j", {"4"}), b.add_ints("less", {"4"}),
+             b.add_value("one", {"T", "1", "4"}), b.add_value("e", {"T", "2", "4"});
+         for (const char* v : {"g", "m", "w", "y"}) b.add_value(v, {"T", "4"});
+         b.add_value("f", {"4"}), b.add_value("r", {"T", "4"});
+         b.index("i", 0, 1), b.index("j", 3, -1), b.arithmetic("i", "j", "less", format::ArithmeticKind::less);
+         b.gather("x", "j", "g", 1), b.math("g", "m", format::MathKind::erf);
+         b.add_op("where", {"less", "x", "m"}, {"w"}), b.add_op("reshape", {"w"}, {"one"}),
+             b.add_op("expand", {"one"}, {"e"}), b.reduce("e", "r", format::ReduceKind::sum, 1);
+         b.add_op("cast", {"less"}, {"f"}), b.arithmetic("r", "f", "y", format::ArithmeticKind::add);
+         b.program().outputs = {"y"};
+       }},
+      {"filled",
+       [](GraphBuilder& b) {
+         b.add_input("x", {"T", "4"}), b.add_filled("f", "T", DType::f32, 3), b.add_filled("i", "2", DType::i32, -1),
+             b.add_value("c", {"T", "1"}), b.add_value("g", {"T", "2"}), b.add_value("y", {"T", "2"});
+         b.add_op("reshape", {"f"}, {"c"}), b.gather("x", "i", "g", 1),
+             b.arithmetic("g", "c", "y", format::ArithmeticKind::mul);
+         b.program().outputs = {"y"};
+       }},
+  };
+}
+
 inline std::vector<KeptGraph> kept_graphs() {
   std::vector<KeptGraph> all = kept_inputs();
-  for (const auto& list : {kept_heads(), kept_states(), kept_links()}) all.insert(all.end(), list.begin(), list.end());
+  for (const auto& list : {kept_heads(), kept_states(), kept_links(), kept_operators()})
+    all.insert(all.end(), list.begin(), list.end());
   return all;
 }
 
