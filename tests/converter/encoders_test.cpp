@@ -1,53 +1,10 @@
 // Encoders on tiny random checkpoints whose outputs were computed by transformers
 // (tests/goldens/make_tiny_encoders.py).
-#include <map>
-
+#include "calls.h"
 #include "changed_checkpoint.h"
 
 namespace runnel::convert {
 namespace {
-
-using Outputs = std::map<std::string, std::vector<float>>;
-
-// One call with the inputs under this prefix; all outputs of these names.
-Outputs run_call(const Model& model, Checkpoint& calls, const std::string& prefix,
-                 const std::vector<std::string>& names) {
-  PlanOptions options = test::plan_options();
-  options.context = 19;
-  auto session = Session::create(model, nullptr, options, nullptr, nullptr);
-  if (!session.is_ok()) throw std::runtime_error(session.take_status().message());
-  std::vector<std::vector<int32_t>> values;
-  std::vector<std::string> given;
-  for (const char* name : {"ids", "token_type_ids", "attention_mask", "global_attention_mask"})
-    if (calls.has(prefix + name)) values.push_back(integers_of(calls, prefix + name)), given.push_back(name);
-  std::vector<IoTensor> in;
-  for (size_t i = 0; i < given.size(); ++i)
-    in.push_back(
-        {given[i].c_str(), DType::kI32, 1, {int64_t(values[i].size())}, values[i].data(), values[i].size() * 4});
-  const ProgramInfo& program = model.programs()[0];
-  struct Sink {
-    const ProgramInfo* program;
-    Outputs out;
-  } sink{&program, {}};
-  Session::RunOptions run;
-  run.wanted_outputs = 0;
-  for (const std::string& name : names)
-    for (size_t k = 0; k < program.outputs.size(); ++k)
-      if (name == program.values[program.outputs[k]].name) run.wanted_outputs |= uint64_t(1) << k;
-  run.sink_context = &sink;
-  run.sink = [](void* context, uint32_t number, const TensorView& block, int64_t) {
-    auto& s = *static_cast<Sink*>(context);
-    int64_t n = 1;
-    for (int d = 0; d < block.rank; ++d) n *= block.dims[d];
-    const auto* p = static_cast<const float*>(block.data);
-    std::vector<float>& all = s.out[s.program->values[s.program->outputs[number]].name];
-    all.insert(all.end(), p, p + n);
-    return Status::ok();
-  };
-  const Status s = session.value()->run(in.data(), in.size(), run);
-  if (!s.is_ok()) throw std::runtime_error(s.message());
-  return sink.out;
-}
 
 class TinyEncoders : public testing::TestWithParam<const char*> {};
 
@@ -59,18 +16,14 @@ TEST_P(TinyEncoders, EveryOutputIsThatOfTheOriginal) {
   const auto model = open_model(tmp / "m.rnl");
   const float difference = values_of(calls, "difference")[0];
   for (const std::string prefix : {"plain.", "full."}) {
-    std::vector<std::string> names;
+    const auto session = session_of(*model, 19);
+    Arrays inputs = arrays_of(calls, prefix), outputs;
     for (const char* name : {"last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits"})
-      if (calls.has(prefix + name) && (input.extension() != ".gguf" || name != std::string("pooler_output")))
-        names.push_back(name);  // llama.cpp's converter leaves the pooler out
-    ASSERT_FALSE(names.empty());
-    const Outputs got = run_call(*model, calls, prefix, names);
-    ASSERT_EQ(got.size(), names.size());
-    for (const auto& [name, values] : got) {
-      const std::vector<float> wanted = values_of(calls, prefix + name);
-      EXPECT_LE(largest_difference(values, wanted), std::max(1e-4f, 10 * difference) * largest(wanted))
-          << prefix << name;
-    }
+      if (auto output = inputs.extract(name);
+          output && (input.extension() != ".gguf" || name != std::string("pooler_output")))
+        outputs.insert(std::move(output));  // llama.cpp's converter leaves the pooler out
+    ASSERT_FALSE(outputs.empty());
+    expect_like(run(*session, "main", inputs, outputs), outputs, difference);
   }
 }
 
@@ -122,13 +75,15 @@ TEST(C6, AlikeTokensOfBertAreMergedAsTheFormulaHasIt) {
   const auto model = open_model(tmp / "m.rnl");
   for (const std::string prefix : {"plain.", "full.", "masked."}) {
     Checkpoint& inputs = prefix == "masked." ? tome : calls;
-    const Outputs got = run_call(*model, inputs, prefix, {"last_hidden_state", "pooler_output"});
-    for (const auto& [name, values] : got) {
-      const std::vector<float> wanted = values_of(tome, prefix + name);
-      EXPECT_LE(largest_difference(values, wanted), 1e-4f * largest(wanted)) << prefix << name;
+    Arrays given = arrays_of(inputs, prefix), wanted = arrays_of(tome, prefix), outputs;
+    for (const char* name : {"last_hidden_state", "pooler_output"}) {
+      given.erase(name);
+      outputs.insert(wanted.extract(name));
       if (!calls.has(prefix + name)) continue;
-      EXPECT_GT(largest_difference(wanted, values_of(calls, prefix + name)), 1e-3f * largest(wanted)) << "none merged";
+      const std::vector<float> whole = values_of(calls, prefix + name);
+      EXPECT_GT(largest_difference(outputs[name].floats, whole), 1e-3f * largest(whole)) << "none merged";
     }
+    expect_like(run(*session_of(*model, 19), "main", given, outputs), outputs, 0);
   }
 }
 
