@@ -17,23 +17,17 @@ struct Axis { int from, to; float scale, begin, end; };
 // Places from low to high meet the sum, divided by `sum`. Nearest: one of them.
 struct Taps { int low, high; float at, reach, sum; };
 
-// A device's division may miss the last bit, which decides between two pixels.
-float quotient(float a, float b) {
-  const float q = a / b;
-  return q + fma(-q, b, a) / b;
-}
-
 float place_of(Axis a, int j) {
   const float at = float(j), size = float(a.from);
   if (a.scale == 1.0 && a.from == a.to && kPlace != 6u) return at;
-  if (kPlace == 0u || (kPlace == 2u && a.to > 1)) return quotient(at + 0.5, a.scale) - 0.5;
-  if (kPlace == 1u) return size / 2.0 * (1.0 - float(a.to) / (a.scale * size)) + quotient(at + 0.5, a.scale) - 0.5;
+  if (kPlace == 0u || (kPlace == 2u && a.to > 1)) return (at + 0.5) / a.scale - 0.5;
+  if (kPlace == 1u) return size / 2.0 * (1.0 - float(a.to) / (a.scale * size)) + (at + 0.5) / a.scale - 0.5;
   if (kPlace == 2u) return 0.0;
-  if (kPlace == 3u) return a.to > 1 ? quotient(at * (size - 1.0), float(a.to - 1)) : 0.0;
-  if (kPlace == 4u) return quotient(at, a.scale);
-  if (kPlace == 5u) return quotient(at + 0.5, a.scale);
+  if (kPlace == 3u) return a.to > 1 ? at * (size - 1.0) / float(a.to - 1) : 0.0;
+  if (kPlace == 4u) return at / a.scale;
+  if (kPlace == 5u) return (at + 0.5) / a.scale;
   if (a.to == 1) return 0.5 * (a.begin + a.end) * (size - 1.0);
-  return a.begin * (size - 1.0) + quotient(at * (a.end - a.begin) * (size - 1.0), float(a.to - 1));
+  return a.begin * (size - 1.0) + at * (a.end - a.begin) * (size - 1.0) / float(a.to - 1);
 }
 
 float weight_of(Taps t, int i) {
