@@ -43,7 +43,8 @@ Value stacked(Lowering& l, std::vector<Value> rows) {
       const std::vector<Value> some(rows.begin() + long(i), rows.begin() + long(std::min(rows.size(), i + kMost)));
       Sizes shape = some[0].shape;
       for (size_t k = 1; k < some.size(); ++k) shape[0] = shape[0] + some[k].shape[0];
-      joined.push_back(some.size() == 1 ? some[0] : l.emit("concat", some, shape, format::ConcatAttrsT(), some[0].elem));
+      joined.push_back(some.size() == 1 ? some[0]
+                                        : l.emit("concat", some, shape, format::ConcatAttrsT(), some[0].elem));
     }
     rows = std::move(joined);
   }
@@ -57,9 +58,9 @@ Value zeros(Lowering& l, Elem elem, const Sizes& shape) {
 // --- rounds over values that are carried from one to the next, with rows that are stacked
 struct Rounds {
   Size count;
-  Value number;                 // of rounds, where `count` is not known
-  bool has_count = true;        // the count is known but for the call
-  Value first;                  // condition; absent: it holds
+  Value number;           // of rounds, where `count` is not known
+  bool has_count = true;  // the count is known but for the call
+  Value first;            // condition; absent: it holds
   std::vector<Value> carried;
   size_t stacks;
   // What a round gives: the condition for the next (absent: it holds), carried values, rows.
@@ -99,15 +100,18 @@ std::vector<Value> loop(Lowering& l, const Rounds& r) {
   std::vector<Lowering::Result> kinds;
   if (r.stacks) {
     const Lowering::Mark mark = l.mark();
-    l.separate("shapes", [&](std::vector<Value> in) {
-      const std::vector<Value> carried(in.begin() + 1, in.end());
-      for (const Value& v : r.body(l.reshape(in[0], {}), carried)) kinds.push_back(result_of(v));
-      return std::vector<Value>{in[0]};
-    }, [&] {
-      std::vector<Value> in = {Lowering::ints({0}, {1})};
-      in.insert(in.end(), r.carried.begin(), r.carried.end());
-      return in;
-    }());
+    l.separate(
+        "shapes",
+        [&](std::vector<Value> in) {
+          const std::vector<Value> carried(in.begin() + 1, in.end());
+          for (const Value& v : r.body(l.reshape(in[0], {}), carried)) kinds.push_back(result_of(v));
+          return std::vector<Value>{in[0]};
+        },
+        [&] {
+          std::vector<Value> in = {Lowering::ints({0}, {1})};
+          in.insert(in.end(), r.carried.begin(), r.carried.end());
+          return in;
+        }());
     l.take_back(mark);
   }
   std::vector<Value> carried = r.carried;
@@ -121,28 +125,32 @@ std::vector<Value> loop(Lowering& l, const Rounds& r) {
   bool has_condition = false;
   std::vector<Value> inputs = {Lowering::ints({0}, {1})};
   inputs.insert(inputs.end(), carried.begin(), carried.end());
-  const Lowering::Part part = l.separate("round", [&](std::vector<Value> in) {
-    const size_t n = r.carried.size();
-    const std::vector<Value> own(in.begin() + 1, in.begin() + 1 + long(n));
-    std::vector<Value> given = r.body(l.reshape(in[0], {}), own), out;
-    for (size_t k = 0; k < n; ++k) {
-      if (!(given[1 + k].shape == own[k].shape) || given[1 + k].elem != own[k].elem)
-        fail("a value comes into a round as %s and leaves it as %s", text(own[k].shape).c_str(),
-             text(given[1 + k].shape).c_str());
-      out.push_back(given[1 + k]);
-    }
-    for (size_t k = 0; k < r.stacks; ++k) {
-      const Value& row = given[1 + n + k];
-      Sizes one = {1};
-      one.insert(one.end(), row.shape.begin(), row.shape.end());
-      out.push_back(l.emit("put_rows", {in[1 + n + k], in[0], l.reshape(l.plain(row), one)}, in[1 + n + k].shape, row.elem));
-    }
-    has_condition = !is_true(given[0]);
-    if (has_condition) out.push_back(as_vector(l, given[0]));
-    return out;
-  }, inputs);
+  const Lowering::Part part = l.separate(
+      "round",
+      [&](std::vector<Value> in) {
+        const size_t n = r.carried.size();
+        const std::vector<Value> own(in.begin() + 1, in.begin() + 1 + long(n));
+        std::vector<Value> given = r.body(l.reshape(in[0], {}), own), out;
+        for (size_t k = 0; k < n; ++k) {
+          if (!(given[1 + k].shape == own[k].shape) || given[1 + k].elem != own[k].elem)
+            fail("a value comes into a round as %s and leaves it as %s", text(own[k].shape).c_str(),
+                 text(given[1 + k].shape).c_str());
+          out.push_back(given[1 + k]);
+        }
+        for (size_t k = 0; k < r.stacks; ++k) {
+          const Value& row = given[1 + n + k];
+          Sizes one = {1};
+          one.insert(one.end(), row.shape.begin(), row.shape.end());
+          out.push_back(l.emit("scatter", {in[1 + n + k], in[0], l.reshape(l.plain(row), one)}, in[1 + n + k].shape,
+                               format::ScatterAttrsT(), row.elem));
+        }
+        has_condition = !is_true(given[0]);
+        if (has_condition) out.push_back(as_vector(l, given[0]));
+        return out;
+      },
+      inputs);
   if (has_condition && r.stacks) fail("it gives rows, and how many its condition decides");
-  Names names = {r.has_count ? l.local_name(Lowering::ints({r.count}, {1}))
+  Names names = {r.has_count            ? l.local_name(Lowering::ints({r.count}, {1}))
                  : r.number.is_absent() ? ""
                                         : l.local_name(as_vector(l, r.number)),
                  r.first.is_absent() ? "" : l.local_name(as_vector(l, r.first))};
@@ -245,12 +253,14 @@ void lower_scan(Lowering& l, const Node& n) {
   for (size_t k = 0; k < size_t(scanned); ++k) {
     Value v = n.in(states + k);
     const int64_t given = item(in_axes, k), axis = given < 0 ? given + v.rank() : given;
-    if (axis < 0 || axis >= v.rank()) fail("it runs along axis %lld of %s", static_cast<long long>(given), text(v.shape).c_str());
+    if (axis < 0 || axis >= v.rank())
+      fail("it runs along axis %lld of %s", static_cast<long long>(given), text(v.shape).c_str());
     Perm perm = {int(axis)};
     for (int i = 0; i < v.rank(); ++i)
       if (i != axis) perm.push_back(i);
     v = l.plain(l.transpose(v, perm));
-    if (k && !(v.shape[0] == r.count)) fail("it runs along %s and %s rows", r.count.text().c_str(), v.shape[0].text().c_str());
+    if (k && !(v.shape[0] == r.count))
+      fail("it runs along %s and %s rows", r.count.text().c_str(), v.shape[0].text().c_str());
     r.count = v.shape[0];
     sources.push_back(v);
   }
@@ -263,8 +273,9 @@ void lower_scan(Lowering& l, const Node& n) {
         format::ArithmeticAttrsT attrs;
         attrs.kind = format::ArithmeticKind::sub;
         const Value last = Lowering::ints({r.count - 1}, {});
-        at = round.is_constant() ? Lowering::ints({(*last.ints)[0] - (*round.ints)[0]}, {})
-                                 : l.emit("arithmetic", {l.reshape(last, {1}), l.reshape(round, {1})}, {1}, attrs, Elem::kInt);
+        at = round.is_constant()
+                 ? Lowering::ints({(*last.ints)[0] - (*round.ints)[0]}, {})
+                 : l.emit("arithmetic", {l.reshape(last, {1}), l.reshape(round, {1})}, {1}, attrs, Elem::kInt);
       }
       Sizes shape = v.shape;
       shape[0] = 1;

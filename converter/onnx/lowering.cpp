@@ -210,7 +210,8 @@ static void for_each_read(const OnnxNode& node, const std::function<void(const s
 
 void Lowering::enter(const OnnxGraph& g) {
   Scope& scope = scopes_.emplace_back();
-  for (const OnnxNode& n : g.nodes) for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
+  for (const OnnxNode& n : g.nodes)
+    for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
   for (const OnnxValueInfo& v : g.outputs) scope.outputs.insert(v.name);
 }
 

@@ -112,7 +112,8 @@ class Layer {
     const std::vector<float>& all = n_.known_floats(input, "the weights");
     const std::vector<int64_t>& gates = order ? *order : cell_.order;
     if (int64_t(all.size()) != directions_ * of_direction)
-      fail("input %zu has %zu numbers, want %lld", input, all.size(), static_cast<long long>(directions_ * of_direction));
+      fail("input %zu has %zu numbers, want %lld", input, all.size(),
+           static_cast<long long>(directions_ * of_direction));
     std::vector<float> out;
     for (int64_t g : gates) {
       const auto from = all.begin() + long(d * of_direction + first + g * rest);

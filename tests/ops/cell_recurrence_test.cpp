@@ -121,7 +121,8 @@ TEST(CellRecurrence, FurtherOptions) {
         p.reset_first = kind == CellKind::kGru && n % 2;
         p.clip = n < 3 ? INFINITY : 0.4f;
         p.gate = functions[n % 3], p.candidate = functions[(n + 1) % 3];
-        if (kind == CellKind::kLstm) p.read = functions[(n + 2) % 3], t.in.push_back(Array::random({3, n % 2 ? 1 : 3, dim}, 5));
+        if (kind == CellKind::kLstm)
+          p.read = functions[(n + 2) % 3], t.in.push_back(Array::random({3, n % 2 ? 1 : 3, dim}, 5));
         if (n % 2) {
           t.in[1] = Array::random({gates, 1, dim, dim}, 2, 0.5f / std::sqrt(float(dim)));
           t.in[2] = Array::random({gates, 1, dim}, 3);

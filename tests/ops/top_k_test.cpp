@@ -53,7 +53,8 @@ TEST(TopK, IdsMayBeAbsent) {
 }
 
 TEST(TopK, Refuses) {
-  EXPECT_NE(refusal(make(Array::random({2, 4}, 1), {2, 5})).find("values are f32[2, 5] of x f32[2, 4]"), std::string::npos);
+  EXPECT_NE(refusal(make(Array::random({2, 4}, 1), {2, 5})).find("values are f32[2, 5] of x f32[2, 4]"),
+            std::string::npos);
   EXPECT_NE(refusal(make(Array::random({2, 4}, 1), {3, 4})).find("values are"), std::string::npos);
   EXPECT_NE(refusal(make(Array::i32({4}, {1, 2, 3, 4}), {2})).find("want f32 [..., n]"), std::string::npos);
   Case t = make(Array::random({2, 4}, 1), {2, 3});

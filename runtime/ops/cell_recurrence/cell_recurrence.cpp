@@ -39,11 +39,10 @@ Status parse(const void* attrs, OpParams* out) {
     RNL_CHECK_ARG(f == UnaryKind::kSigmoid || f == UnaryKind::kTanh || f == UnaryKind::kRelu,
                   "cell_recurrence: function %d is not sigmoid, tanh or relu", int(f));
   const bool is_slstm = p.kind == CellKind::kSlstm;
-  RNL_CHECK_ARG(
-      !is_slstm || (p.gate == UnaryKind::kSigmoid && p.candidate == UnaryKind::kTanh && p.clip == INFINITY),
-      "cell_recurrence: slstm has its own functions");
-  RNL_CHECK_ARG(p.kind == CellKind::kLstm || p.read == UnaryKind::kTanh, "cell_recurrence: read is of lstm, the kind is %s",
-                kNames[int(p.kind)]);
+  RNL_CHECK_ARG(!is_slstm || (p.gate == UnaryKind::kSigmoid && p.candidate == UnaryKind::kTanh && p.clip == INFINITY),
+                "cell_recurrence: slstm has its own functions");
+  RNL_CHECK_ARG(p.kind == CellKind::kLstm || p.read == UnaryKind::kTanh,
+                "cell_recurrence: read is of lstm, the kind is %s", kNames[int(p.kind)]);
   RNL_CHECK_ARG(!p.forget_exp || p.kind == CellKind::kSlstm, "cell_recurrence: forget_exp is of slstm, the kind is %s",
                 kNames[int(p.kind)]);
   *params_of<CellParams>(out) = p;
@@ -59,8 +58,7 @@ Status check(const OpCall& c) {
   const auto heads_of = [heads](const TensorView& t) { return t.rank > 1 && t.dims[1] == 1 ? int64_t(1) : heads; };
   RNL_TRY(check_shape("cell_recurrence", "R", c.in[kR], DType::kF32, {gates, heads_of(c.in[kR]), dim, dim}));
   if (has_input(c, kRBias))
-    RNL_TRY(
-        check_shape("cell_recurrence", "r_bias", c.in[kRBias], DType::kF32, {gates, heads_of(c.in[kRBias]), dim}));
+    RNL_TRY(check_shape("cell_recurrence", "r_bias", c.in[kRBias], DType::kF32, {gates, heads_of(c.in[kRBias]), dim}));
   if (has_input(c, kPeepholes)) {
     RNL_CHECK_ARG(kind == int(CellKind::kLstm), "cell_recurrence: %s has no peepholes", kNames[kind]);
     RNL_TRY(check_shape("cell_recurrence", "peepholes", c.in[kPeepholes], DType::kF32,
@@ -142,7 +140,8 @@ void reference(const OpCall& c) {
   Vec<Cell> cells;
   Vec<double> before, reset;
   // Every target has a kernel; only tests and the converter come here.
-  if (!cells.assign(size_t(width)).is_ok() || !before.assign(size_t(width)).is_ok() || !reset.assign(size_t(width)).is_ok())
+  if (!cells.assign(size_t(width)).is_ok() || !before.assign(size_t(width)).is_ok() ||
+      !reset.assign(size_t(width)).is_ok())
     return;
   for_each_segment(c, kSegments, x.dims[0], [&](int64_t first, int64_t count) {
     for (int64_t ch = 0; ch < width; ++ch) {

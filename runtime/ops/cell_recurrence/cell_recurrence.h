@@ -7,8 +7,8 @@
 //   slstm  (i, f, z, o)   l = log sigmoid(f), or f itself with forget_exp;  m' = max(l + m, i), or i while n = 0;
 //                         c = e^{l + m - m'} c + e^{i - m'} tanh(z);  n = e^{l + m - m'} n + e^{i - m'};  h =
 //                         sigmoid(o) c / n
-// With reset_first a gru's candidate is tanh(x_t[n] + R[n] (sigmoid(r) h) + r_bias[n]). With peepholes w an lstm's gates
-// see its cell: i and f add w[i] c and w[f] c of the token before, o adds w[o] c of its own. clip bounds what the
+// With reset_first a gru's candidate is tanh(x_t[n] + R[n] (sigmoid(r) h) + r_bias[n]). With peepholes w an lstm's
+// gates see its cell: i and f add w[i] c and w[f] c of the token before, o adds w[o] c of its own. clip bounds what the
 // functions of rnn, lstm and gru take to [-clip, clip]. gate stands in the place of sigmoid, candidate in that of the
 // tanh over a candidate (rnn: over its gate), read in that of an lstm's tanh(c).
 //
@@ -22,11 +22,13 @@
 //          peepholes [3, heads or 1, dim] f32, optional, of lstm alone: i, f, o
 // outputs  y        [tokens, heads * dim] f32: h of each token; shares no memory with x
 //          h, c, n, m  optional: after the call; may be the same memory as those that come in
-// attrs    kind; forget_exp (slstm only); reverse: from the last token to the first; reset_first (gru only); clip, 0: none;
+// attrs    kind; forget_exp (slstm only); reverse: from the last token to the first; reset_first (gru only); clip, 0:
+// none;
 //          gate, candidate (not of slstm), read (lstm only): sigmoid, tanh or relu
 //
 // tolerance 1e-5 of the largest |y|; bits depend neither on the cut into calls (f32 states) nor on threads
-// source   torch.nn.RNN, LSTM, GRU (gate orders as theirs); sLSTM of Beck et al. 2024, "xLSTM"; ONNX's RNN, LSTM and GRU
+// source   torch.nn.RNN, LSTM, GRU (gate orders as theirs); sLSTM of Beck et al. 2024, "xLSTM"; ONNX's RNN, LSTM and
+// GRU
 #pragma once
 
 #include <cmath>

@@ -20,8 +20,8 @@ Status check(const OpCall& c) {
   const TensorView &x = c.in[0], &values = c.out[0];
   RNL_TRY(check_dense("top_k", "x", x));
   RNL_TRY(check_dense("top_k", "values", values));
-  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1 && x.dims[x.rank - 1] <= INT32_MAX, "top_k: x is %s, want f32 [..., n]",
-                describe(x, a, sizeof a));
+  RNL_CHECK_ARG(x.dtype == DType::kF32 && x.rank >= 1 && x.dims[x.rank - 1] <= INT32_MAX,
+                "top_k: x is %s, want f32 [..., n]", describe(x, a, sizeof a));
   const auto fits = [&x](const TensorView& t, DType type) {
     bool same = t.dtype == type && t.rank == x.rank && t.dims[x.rank - 1] <= x.dims[x.rank - 1];
     for (int i = 0; same && i + 1 < x.rank; ++i) same = t.dims[i] == x.dims[i];

@@ -1,6 +1,6 @@
 // top_k: the k highest elements of each row, from the highest down, and where they stand; with smallest the k lowest
-// from the lowest up. Of equal ones the one that stands first comes first, with last the one that stands last. NaN comes
-// behind all numbers.
+// from the lowest up. Of equal ones the one that stands first comes first, with last the one that stands last. NaN
+// comes behind all numbers.
 //
 // inputs   x       [..., n] f32
 // outputs  values  [..., k] f32, k <= n; shares no memory with x
