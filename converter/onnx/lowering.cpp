@@ -1,6 +1,7 @@
 #include "converter/onnx/lowering.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <functional>
 #include <set>
@@ -9,6 +10,13 @@ namespace runnel::convert {
 namespace {
 
 constexpr size_t kMostProblems = 100;
+
+// Whether the name of an axis says that it runs along a sequence.
+bool counts_steps(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  const char* const words[] = {"seq", "time", "token", "length", "frame", "step"};
+  return std::any_of(std::begin(words), std::end(words), [&](const char* w) { return name.find(w) != name.npos; });
+}
 
 LowerFn function_of(const OnnxNode& node) {
   static const std::map<std::string, LowerFn> kFunctions = {
@@ -147,7 +155,8 @@ void Lowering::add_inputs() {
     Names shape;
     for (size_t i = 0; i < v.shape.size(); ++i) {
       const OnnxDim& d = v.shape[i];
-      const bool is_batch = i == 0 && v.shape.size() > 1 && !d.name.empty() && !inner.count(d.name);
+      const bool is_batch =
+          i == 0 && v.shape.size() > 1 && !d.name.empty() && !inner.count(d.name) && !counts_steps(d.name);
       if (d.size >= 0) {
         value.shape.push_back(d.size);
       } else {
