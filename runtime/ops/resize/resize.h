@@ -19,8 +19,8 @@
 // states   none
 // limits   antialias: no crop, and a scale that is given is that of the sizes but for the rounding of y's; the weights
 //          and places are f32
-// tolerance 1e-6 of the largest |x|; nearest exact. A device whose division is not exact may miss a place's last bit:
-// then
+// tolerance 4e-6 of the largest |x|, for terms of up to 12 in cubic weights cancel; nearest exact. A device whose
+// division is not exact may miss a place's last bit: then
 //           a weight differs by 1e-7 of the place, and nearest takes the other of two that are as near
 // source   ONNX Resize-19 as onnxruntime computes it; torch.nn.functional.interpolate
 #pragma once
