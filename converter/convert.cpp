@@ -93,7 +93,7 @@ ConvertReport convert(const ConvertOptions& options) {
   ModelBuilder builder(effective_weights(c, options.weights));
   if (onnx) {
     report.architecture = "onnx";
-    const OnnxReport lowered = onnx->build({options.axes}, builder);
+    const OnnxReport lowered = onnx->build({options.axes, options.known}, builder);
     report.notices = lowered.notices;
     report.plan = lowered.lowered;
   } else if (is_graph) {

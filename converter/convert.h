@@ -28,7 +28,9 @@ struct ConvertOptions {
   std::string kv_policy;                // of kv_policy.h; empty: none
   bool features = false;                // a program that takes rows of features in the place of ids
   std::map<std::string, int64_t> axes;  // largest sizes of axes that a call gives
-  int64_t context = 0;                  // tokens that the file states; 0: the source's
+  // Of an ONNX graph: inputs of one number, and axes, with one value in every call.
+  std::map<std::string, double> known;
+  int64_t context = 0;  // tokens that the file states; 0: the source's
   int threads = 1;
   bool is_dry = false;  // only the plan is made, nothing is written
 };

@@ -1,7 +1,9 @@
 // runnel-convert: exit codes 0 done, 1 a failure that the message explains, 2 wrong usage.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "converter/convert.h"
@@ -93,6 +95,19 @@ int main(int argc, char** argv) {
                              digits.find_first_not_of("0123456789") == digits.npos && digits[0] != '0';
         return is_size && at > 0 ? std::string() : "\"" + text + "\" is not NAME=SIZE";
       });
+  std::vector<std::string> known;
+  app.add_option(
+         "--set", known,
+         "NAME=NUMBER: of an .onnx file, an input of one number, or an axis, that has this value in every call: "
+         "the input is gone, and what hangs on it is computed now")
+      ->check([](const std::string& text) {
+        const size_t at = text.rfind('=');
+        const char* begin = text.c_str() + (at == text.npos ? 0 : at + 1);
+        char* end = nullptr;
+        const double value = std::strtod(begin, &end);
+        const bool is_number = end != begin && *end == 0 && std::isfinite(value);
+        return at != text.npos && at > 0 && is_number ? std::string() : "\"" + text + "\" is not NAME=NUMBER";
+      });
   app.add_option("--lora", lora,
                  "folder of a low-rank adapter (adapter_config.json, adapter_model.safetensors) that is merged into "
                  "the weights")
@@ -150,6 +165,7 @@ int main(int argc, char** argv) {
   options.output = output;
   options.weights_file = weights_file;
   for (const std::string& a : axes) options.axes[a.substr(0, a.rfind('='))] = std::stoll(a.substr(a.rfind('=') + 1));
+  for (const std::string& a : known) options.known[a.substr(0, a.rfind('='))] = std::stod(a.substr(a.rfind('=') + 1));
   options.lora = lora;
   options.adapter = adapter;
   options.tokenizer.file = tokenizer;

@@ -169,6 +169,126 @@ void lower_conv(Lowering& l, const Node& n) {
   n.set(y);
 }
 
+namespace {
+
+// One axis of a transposed convolution. Place f of its full result takes weight k of value i where f = i stride + k
+// dilation: results whose f leaves the same rest share their weights, so that a plain window of `taps` values makes
+// `stride` results side by side.
+struct Spread {
+  int64_t kernel, stride, dilation, taps;
+  int64_t before, behind;  // padding of that window
+  int64_t cut;             // results before the first that is wanted
+  Size windows, size;
+
+  // The weight that tap `tap` gives to results of rest `rest`; below 0: none.
+  int64_t weight(int64_t tap, int64_t rest) const {
+    const int64_t at = (taps - 1 - tap) * stride + rest;
+    return at % dilation == 0 && at / dilation < kernel ? at / dilation : -1;
+  }
+};
+
+Spread spread_of(const Node& n, const Image& image, size_t i, int64_t kernel) {
+  Spread out{kernel, 1, 1, 1, 0, 0, 0, 0, 0};
+  const size_t axes = image.is_line ? 1 : 2;
+  int64_t begin = 0, end = 0, more = 0;
+  const Size& size = image.value.shape[1 + i];
+  out.stride = pair_of(n, "strides", image.is_line, 1)[i], out.dilation = pair_of(n, "dilations", image.is_line, 1)[i];
+  const int64_t reach = (kernel - 1) * out.dilation + 1;
+  if (!image.is_line || i == 1) {
+    const size_t at = image.is_line ? 0 : i;
+    const auto list = [&](const char* name, size_t count) {
+      std::vector<int64_t> given = n.integers(name);
+      if (given.empty()) given.assign(count, 0);
+      if (given.size() != count) fail("attribute \"%s\" has %zu numbers", name, given.size());
+      return given;
+    };
+    more = list("output_padding", axes)[at];
+    begin = list("pads", 2 * axes)[at], end = list("pads", 2 * axes)[at + axes];
+    const std::string automatic = n.text("auto_pad", "NOTSET");
+    const bool is_same = automatic == "SAME_UPPER" || automatic == "SAME_LOWER";
+    if (is_same || n.has_attribute("output_shape")) {
+      const Size full = (size - 1) * Size(out.stride) + Size(more + reach);
+      const Size all =
+          full - (n.has_attribute("output_shape") ? Size(list("output_shape", axes)[at]) : size * Size(out.stride));
+      if (!all.is_constant() || all.constant() < 0) fail("padding of %s", all.text().c_str());
+      begin = automatic == "SAME_UPPER" ? all.constant() / 2 : all.constant() - all.constant() / 2;
+      end = all.constant() - begin;
+    }
+  }
+  out.size = (size - 1) * Size(out.stride) + Size(more + reach - begin - end);
+  out.taps = (reach - 1) / out.stride + 1;
+  const int64_t first = begin / out.stride;
+  const Size behind = (out.size + Size(begin - 1)).floordiv(out.stride) + 1 - size;
+  out.before = out.taps - 1 - first, out.cut = begin - first * out.stride;
+  if (begin < 0 || more < 0 || out.before < 0 || !behind.is_constant())
+    fail("padding from %lld to %lld", static_cast<long long>(begin), static_cast<long long>(end));
+  out.behind = std::max<int64_t>(behind.constant(), 0);
+  out.windows = size + Size(out.before + out.behind - out.taps + 1);
+  return out;
+}
+
+// Rows [groups, rest down, rest right, out] of [tap down, tap right, in]; given: [groups, in, out, kernel].
+std::vector<float> spread_weights(const std::vector<float>& w, const Spread* s, int64_t groups, int64_t in,
+                                  int64_t out) {
+  std::vector<float> rows;
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t rest = 0; rest < s[0].stride * s[1].stride; ++rest)
+      for (int64_t o = 0; o < out; ++o)
+        for (int64_t tap = 0; tap < s[0].taps * s[1].taps; ++tap) {
+          const int64_t down = s[0].weight(tap / s[1].taps, rest / s[1].stride),
+                        right = s[1].weight(tap % s[1].taps, rest % s[1].stride);
+          for (int64_t i = 0; i < in; ++i)
+            rows.push_back(down < 0 || right < 0
+                               ? 0
+                               : w[size_t((((g * in + i) * out + o) * s[0].kernel + down) * s[1].kernel + right)]);
+        }
+  return rows;
+}
+
+}  // namespace
+
+void lower_conv_transpose(Lowering& l, const Node& n) {
+  const Image image = image_of(l, n.in(0));
+  const std::vector<int64_t> dims = l.known_shape(n.in(1), "the weights");
+  const int64_t groups = n.integer("group", 1);
+  if (dims.size() != (image.is_line ? 3u : 4u) || groups < 1 || dims[0] % groups || dims[0] < 1 || dims[1] < 1 ||
+      !image.value.shape[3].is(dims[0]) || dims[2] < 1 || dims.back() < 1)
+    fail("weights %s in %lld groups of %s", text(n.in(1).shape).c_str(), static_cast<long long>(groups),
+         text(n.in(0).shape).c_str());
+  const Spread s[2] = {spread_of(n, image, 0, image.is_line ? 1 : dims[2]), spread_of(n, image, 1, dims.back())};
+  const int64_t in = dims[0] / groups, each = dims[1], rests = s[0].stride * s[1].stride, out = groups * each * rests,
+                taps = s[0].taps * s[1].taps;
+  format::WindowAttrsT attrs;
+  attrs.kernel = {uint32_t(s[0].taps), uint32_t(s[1].taps)};
+  attrs.pad = {uint32_t(s[0].before), uint32_t(s[1].before), uint32_t(s[0].behind), uint32_t(s[1].behind)};
+  attrs.groups = uint32_t(groups);
+  const std::vector<float> rows = spread_weights(n.known_floats(1, "the weights"), s, groups, in, each);
+  std::vector<Value> list = {image.value, Lowering::packed(l.matrix(rows, out, taps * in, true))};
+  if (n.has(2)) {
+    const std::vector<float>& given = n.known_floats(2, "bias");
+    if (int64_t(given.size()) != groups * each) fail("a bias of %zu", given.size());
+    std::vector<float> bias;
+    for (int64_t o = 0; o < out; ++o) bias.push_back(given[size_t(o / (rests * each) * each + o % each)]);
+    list.push_back(Lowering::floats(std::move(bias), {out}));
+  }
+  const Size batch = image.value.shape[0];
+  Value y = l.emit("conv", list, {batch, s[0].windows, s[1].windows, out}, attrs);
+  const Size height = s[0].windows * Size(s[0].stride), width = s[1].windows * Size(s[1].stride);
+  if (rests > 1) {
+    y = l.reshape(y, {batch * s[0].windows, s[1].windows, groups, s[0].stride, s[1].stride, each});
+    y = l.reshape(l.plain(l.transpose(y, {0, 3, 1, 4, 2, 5})), {batch, height, width, groups * each});
+  }
+  for (uint8_t i = 0; i < 2; ++i) {
+    if (s[i].cut == 0 && s[i].size == y.shape[size_t(1 + i)]) continue;
+    format::SliceAttrsT slice;
+    slice.axis = uint8_t(1 + i), slice.begin = s[i].cut;
+    Sizes shape = y.shape;
+    shape[size_t(1 + i)] = s[i].size;
+    y = l.emit("slice", {y}, shape, slice);
+  }
+  n.set(from_image(l, y, image.is_line));
+}
+
 void lower_pool(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
   if (n.wants(1)) fail("indices of the largest are wanted");

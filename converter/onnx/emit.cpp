@@ -226,28 +226,35 @@ std::vector<Value> Lowering::finish(std::unique_ptr<format::OpT> op, const std::
     if (r.shape.size() > size_t(kMaxRank))
       fail("%s would make %zu axes, the limit is %d", op->name.c_str(), r.shape.size(), kMaxRank);
   if (!in.empty() && fold(*op, in, results, &out)) return out;
-  for (const Value& v : in) op->inputs.push_back(v.is_absent() ? "" : name_of(v));
+  for (const Value& v : in) op->inputs.push_back(v.is_absent() ? "" : local_name(v));
   while (!op->inputs.empty() && op->inputs.back().empty()) op->inputs.pop_back();
+  op->version = version_needed(*op);
+  return append(std::move(op), results);
+}
+
+std::vector<Value> Lowering::append(std::unique_ptr<format::OpT> op, const std::vector<Result>& results) {
+  std::vector<Value> out;
   for (const Result& r : results) {
     Value v;
     v.elem = r.elem;
     v.shape = r.shape;
     v.perm = identity(int(r.shape.size()));
     v.name = unique(now_ ? now_->name : op->name);
+    if (levels_.size() > 1) level_of_[v.name] = levels_.size() - 1;
     Names shape;
     for (const Size& s : r.shape) shape.push_back(s.text());
     op->outputs.push_back(
-        add_value(program_, v.name, shape, r.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32));
+        add_value(*program_, v.name, shape, r.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32));
     out.push_back(std::move(v));
   }
   if (now_) ++lowered_[(now_->domain.empty() ? "" : now_->domain + ".") + now_->op].operators[op->name];
-  program_.ops.push_back(std::move(op));
+  program_->ops.push_back(std::move(op));
   return out;
 }
 
 format::OpT* Lowering::maker(const Value& v) {
   if (v.is_known()) return nullptr;
-  for (auto it = program_.ops.rbegin(); it != program_.ops.rend(); ++it)
+  for (auto it = program_->ops.rbegin(); it != program_->ops.rend(); ++it)
     for (const std::string& name : (*it)->outputs)
       if (name == v.name) return it->get();
   return nullptr;

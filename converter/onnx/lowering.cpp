@@ -1,10 +1,22 @@
 #include "converter/onnx/lowering.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <functional>
 #include <set>
 
 namespace runnel::convert {
 namespace {
+
+constexpr size_t kMostProblems = 100;
+
+// Whether the name of an axis says that it runs along a sequence.
+bool counts_steps(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  const char* const words[] = {"seq", "time", "token", "length", "frame", "step"};
+  return std::any_of(std::begin(words), std::end(words), [&](const char* w) { return name.find(w) != name.npos; });
+}
 
 LowerFn function_of(const OnnxNode& node) {
   static const std::map<std::string, LowerFn> kFunctions = {
@@ -40,26 +52,37 @@ Lowering::Lowering(const OnnxModel& model, const std::string& where, const Lower
       options_(options),
       builder_(builder),
       graph_(builder, "main"),
-      program_(*builder.model.programs.back()) {}
+      program_(builder.model.programs.back().get()) {
+  levels_.push_back({program_, {}});
+}
 
 Value* Lowering::find(const std::string& name) {
-  const auto it = values_.find(name);
-  return it == values_.end() ? nullptr : &it->second;
+  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
+    if (const auto it = scope->values.find(name); it != scope->values.end()) return &it->second;
+  return nullptr;
 }
 void Lowering::define(const std::string& name, Value v) {
-  if (!values_.emplace(name, std::move(v)).second) fail("value \"%s\" is made twice", printable(name).c_str());
+  if (!scopes_.back().values.emplace(name, std::move(v)).second)
+    fail("value \"%s\" is made twice", printable(name).c_str());
+}
+
+const Lowering::Scope* Lowering::scope_of(const std::string& value) const {
+  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
+    if (scope->readers.count(value)) return &*scope;
+  return nullptr;
 }
 
 const OnnxNode* Lowering::only_reader(const std::string& value, const char* op) const {
-  const auto it = readers_.find(value);
-  if (it == readers_.end() || it->second.size() != 1 || outputs_.count(value)) return nullptr;
-  const OnnxNode* reader = it->second[0];
-  return reader->op == op && reader->domain.empty() && !done_.count(reader) ? reader : nullptr;
+  if (!is_sole_reader(value)) return nullptr;
+  const Scope* scope = scope_of(value);
+  const OnnxNode* reader = scope->readers.at(value)[0];
+  return scope == &scopes_.back() && reader->op == op && reader->domain.empty() && !scope->done.count(reader) ? reader
+                                                                                                              : nullptr;
 }
 
 bool Lowering::is_sole_reader(const std::string& value) const {
-  const auto it = readers_.find(value);
-  return it != readers_.end() && it->second.size() == 1 && !outputs_.count(value);
+  const Scope* scope = scope_of(value);
+  return scope && scope->readers.at(value).size() == 1 && !scope->outputs.count(value);
 }
 
 Value Lowering::packed(std::string name) {
@@ -86,6 +109,8 @@ std::string Lowering::unique(const std::string& name) {
 std::string Lowering::symbol(const OnnxDim& dim, const OnnxValueInfo& input, size_t axis, bool is_batch) {
   const std::string name = dim.name.empty() ? input.name + "_" + std::to_string(axis) : dim.name;
   if (const auto it = symbols_.find(name); it != symbols_.end()) return it->second;
+  if (const auto it = options_.known.find(name); it != options_.known.end())
+    return symbols_[name] = std::to_string(int64_t(it->second));
   std::string bound = "context";
   if (const auto it = options_.axes.find(name); it != options_.axes.end()) {
     bound = std::to_string(it->second);
@@ -130,15 +155,24 @@ void Lowering::add_inputs() {
     Names shape;
     for (size_t i = 0; i < v.shape.size(); ++i) {
       const OnnxDim& d = v.shape[i];
-      const bool is_batch = i == 0 && v.shape.size() > 1 && !d.name.empty() && !inner.count(d.name);
+      const bool is_batch =
+          i == 0 && v.shape.size() > 1 && !d.name.empty() && !inner.count(d.name) && !counts_steps(d.name);
       if (d.size >= 0) {
         value.shape.push_back(d.size);
       } else {
         const std::string s = symbol(d, v, i, is_batch);
-        value.shape.push_back(s == "1" ? Size(1) : Size::symbol(s));
+        value.shape.push_back(std::isdigit(static_cast<unsigned char>(s[0])) ? Size(std::stoll(s)) : Size::symbol(s));
       }
       shape.push_back(value.shape.back().text());
       value.perm.push_back(int(i));
+    }
+    if (const auto it = options_.known.find(v.name); it != options_.known.end()) {
+      if (!product(value.shape).is(1)) fail("--set %s: the input holds more than a number", printable(v.name).c_str());
+      if (value.elem != Elem::kFloat && it->second != std::floor(it->second))
+        fail("--set %s: the input holds an integer", printable(v.name).c_str());
+      define(v.name, value.elem == Elem::kFloat ? floats({float(it->second)}, value.shape)
+                                                : ints({int64_t(it->second)}, value.shape, value.elem));
+      continue;
     }
     value.name = v.name;
     names_.insert(v.name);
@@ -148,6 +182,12 @@ void Lowering::add_inputs() {
   }
   for (const auto& [name, used] : options_.axes)
     if (!symbols_.count(name)) fail("--axis %s: the graph's inputs have no axis of this name", printable(name).c_str());
+  for (const auto& [name, used] : options_.known) {
+    if (!symbols_.count(name) && !find(name))
+      fail("--set %s: the graph has no input and no axis of this name", printable(name).c_str());
+    if (symbols_.count(name) && (used < 1 || used != std::floor(used) || used > 1e9))
+      fail("--set %s: %g is no size of an axis", printable(name).c_str(), used);
+  }
 }
 
 void Lowering::lower(const OnnxNode& node) {
@@ -155,89 +195,114 @@ void Lowering::lower(const OnnxNode& node) {
   Lowered& row = lowered_[kind_of(node)];
   ++row.nodes;
   for (const std::string& name : node.inputs)
-    if (!name.empty() && !values_.count(name))
-      fail("it reads \"%s\", which nothing before it makes", printable(name).c_str());
+    if (!name.empty() && !find(name)) fail("it reads \"%s\", which nothing before it makes", printable(name).c_str());
   function_of(node)(*this, Node(*this, node, model_.opset()));
+  const Scope& scope = scopes_.back();
   for (const std::string& name : node.outputs)
-    if (!name.empty() && !values_.count(name) && readers_.count(name))
+    if (!name.empty() && !scope.values.count(name) && scope.readers.count(name))
       fail("its output \"%s\" is not supported", printable(name).c_str());
+}
+
+bool Lowering::is_poisoned(const std::string& value) const {
+  return std::any_of(scopes_.begin(), scopes_.end(), [&](const Scope& s) { return s.poisoned.count(value); });
+}
+
+// Names that a node reads, those of graphs within it too.
+static void for_each_read(const OnnxNode& node, const std::function<void(const std::string&)>& fn) {
+  for (const std::string& name : node.inputs) fn(name);
+  for (const auto& [unused, attribute] : node.attributes) {
+    if (!attribute.graph) continue;
+    for (const OnnxNode& n : attribute.graph->nodes) for_each_read(n, fn);
+    for (const OnnxValueInfo& o : attribute.graph->outputs) fn(o.name);
+  }
+}
+
+void Lowering::enter(const OnnxGraph& g) {
+  Scope& scope = scopes_.emplace_back();
+  for (const OnnxNode& n : g.nodes)
+    for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
+  for (const OnnxValueInfo& v : g.outputs) scope.outputs.insert(v.name);
+}
+
+void Lowering::lower_nodes(const OnnxGraph& g) {
+  for (const auto& [name, tensor] : g.initialisers)
+    if (tensor) define(name, tensor_value(*tensor));
+    else scopes_.back().poisoned.insert(name);
+  // What cannot be lowered is collected; what hangs on it is passed over.
+  for (const OnnxNode& n : g.nodes) {
+    if (scopes_.back().done.count(&n)) continue;
+    bool is_behind = false;
+    for_each_read(n, [&](const std::string& name) { is_behind = is_behind || is_poisoned(name); });
+    const size_t before = problems_.size();
+    std::string problem;
+    if (!function_of(n)) {
+      problem = "is not supported";
+    } else if (!is_behind) {
+      try {
+        lower(n);
+      } catch (const Error& e) {
+        // Where nodes within it were named, they are what is in the way.
+        if (problems_.size() == before) problem = e.what();
+        is_behind = true;
+      }
+    }
+    if (!problem.empty() && problems_.size() < kMostProblems)
+      problems_.push_back(printable(kind_of(n)) + " (opset " + std::to_string(model_.opset()) + "), node \"" +
+                          printable(n.name) + "\": " + problem);
+    if (!problem.empty() || is_behind)
+      for (const std::string& name : n.outputs)
+        if (!scopes_.back().values.count(name)) scopes_.back().poisoned.insert(name);
+  }
 }
 
 void Lowering::run() {
   const OnnxGraph& g = model_.graph();
-  for (const OnnxNode& n : g.nodes)
-    for (const std::string& name : n.inputs) readers_[name].push_back(&n);
-  for (const OnnxValueInfo& v : g.outputs) outputs_.insert(v.name), names_.insert(v.name);
+  enter(g);
+  for (const OnnxValueInfo& v : g.outputs) names_.insert(v.name);
   add_inputs();
-  for (const auto& [name, tensor] : g.initialisers) {
-    if (!tensor) {
-      poisoned_.insert(name);
-      continue;
-    }
-    define(name, tensor_value(*tensor));
-  }
-  // What cannot be lowered is collected; what hangs on it is passed over.
-  constexpr size_t kMostProblems = 100;
-  std::vector<std::string> problems;
-  for (const OnnxNode& n : g.nodes) {
-    if (done_.count(&n)) continue;
-    const bool is_poisoned =
-        std::any_of(n.inputs.begin(), n.inputs.end(), [&](const auto& i) { return poisoned_.count(i); });
-    std::string problem;
-    if (!function_of(n)) {
-      problem = "is not supported";
-    } else if (!is_poisoned) {
-      try {
-        lower(n);
-      } catch (const Error& e) {
-        problem = e.what();
-      }
-    }
-    if (!problem.empty() && problems.size() < kMostProblems)
-      problems.push_back(printable(kind_of(n)) + " (opset " + std::to_string(model_.opset()) + "), node \"" +
-                         printable(n.name) + "\": " + problem);
-    if (!problem.empty() || is_poisoned)
-      for (const std::string& name : n.outputs)
-        if (!values_.count(name)) poisoned_.insert(name);
-  }
+  lower_nodes(g);
   now_ = nullptr;
-  if (problems.empty()) return add_outputs();
-  std::string all = where_ + ": " + std::to_string(problems.size()) +
-                    (problems.size() == kMostProblems ? " or more" : "") + (problems.size() == 1 ? " node" : " nodes") +
-                    " cannot be converted:";
-  for (const std::string& p : problems) all += "\n  " + p;
+  if (problems_.empty()) return add_outputs();
+  std::string all = where_ + ": " + std::to_string(problems_.size()) +
+                    (problems_.size() == kMostProblems ? " or more" : "") +
+                    (problems_.size() == 1 ? " node" : " nodes") + " cannot be converted:";
+  for (const std::string& p : problems_) all += "\n  " + p;
   throw Error(all);
 }
 
 void Lowering::add_outputs() {
   std::set<std::string> given;
-  for (const auto& v : program_.inputs) given.insert(v->name);
+  for (const auto& v : program_->inputs) given.insert(v->name);
   for (const OnnxValueInfo& o : model_.graph().outputs) {
     Value* found = find(o.name);
     if (!found) fail("output \"%s\" is made by no node", printable(o.name).c_str());
-    const Value v = plain(*found);
-    const std::string from = name_of(v);
+    if (found->parts) fail("output \"%s\" is a sequence", printable(o.name).c_str());
     if (given.count(o.name)) fail("output \"%s\" is an input of that name", printable(o.name).c_str());
-    // What an operator makes gets the output's name; another name for a value, input or tensor is a view of it.
-    const bool is_made = !given.count(from) && find_value(program_, from);
-    if (is_made) {
-      for (auto& value : program_.values)
-        if (value->name == from) value->name = o.name;
-      for (auto& op : program_.ops) {
-        std::replace(op->inputs.begin(), op->inputs.end(), from, o.name);
-        std::replace(op->outputs.begin(), op->outputs.end(), from, o.name);
-      }
-      for (auto& [name, value] : values_)
-        if (value.name == from) value.name = o.name;
-    } else {
-      Names shape;
-      for (const Size& s : v.shape) shape.push_back(s.text());
-      add_value(program_, o.name, shape, v.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32);
-      graph_.op("reshape", {from}, {o.name});
-    }
-    given.insert(o.name);
-    graph_.add_output(o.name);
+    add_output(plain(*found), o.name, &given);
   }
+}
+
+// What an operator makes gets the output's name; another name for a value, input or tensor is a view of it.
+void Lowering::add_output(const Value& v, const std::string& name, std::set<std::string>* given) {
+  const std::string from = name_of(v);
+  const bool is_made = !given->count(from) && find_value(*program_, from);
+  if (is_made) {
+    for (auto& value : program_->values)
+      if (value->name == from) value->name = name;
+    for (auto& op : program_->ops) {
+      std::replace(op->inputs.begin(), op->inputs.end(), from, name);
+      std::replace(op->outputs.begin(), op->outputs.end(), from, name);
+    }
+    for (auto& [unused, value] : scopes_.front().values)
+      if (value.name == from) value.name = name;
+  } else {
+    Names shape;
+    for (const Size& s : v.shape) shape.push_back(s.text());
+    add_value(*program_, name, shape, v.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32);
+    graph_.op("reshape", {from}, {name});
+  }
+  given->insert(name);
+  graph_.add_output(name);
 }
 
 std::string Lowering::report() const {

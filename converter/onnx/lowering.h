@@ -8,6 +8,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -36,6 +37,8 @@ struct Value {
   std::shared_ptr<const Sizes> ints;
   // Real numbers that are a tensor of the source as it stands; they are read when somebody asks for them.
   const SourceTensor* source = nullptr;
+  // Of a sequence, which is none of the three: its values.
+  std::shared_ptr<const std::vector<Value>> parts;
 
   int rank() const { return int(shape.size()); }
   // perm, or the order that known numbers are in.
@@ -43,7 +46,7 @@ struct Value {
   bool is_known() const { return floats || ints || source; }
   // Numbers, whatever the call.
   bool is_constant() const;
-  bool is_absent() const { return name.empty() && !is_known(); }
+  bool is_absent() const { return name.empty() && !is_known() && !parts; }
 };
 
 class Lowering;
@@ -90,6 +93,7 @@ class Node {
 
 struct LowerOptions {
   std::map<std::string, int64_t> axes;  // largest sizes of named axes
+  std::map<std::string, double> known;  // inputs of one number, and axes, that have this value in every call
 };
 
 // What became of the nodes of one kind.
@@ -106,6 +110,11 @@ class Lowering {
   std::string report() const;
   std::vector<std::string> notices;
 
+  struct Result {
+    Elem elem;
+    Sizes shape;
+  };
+
   // --- what operators' functions use
   Value* find(const std::string& name);
   void define(const std::string& name, Value v);
@@ -120,7 +129,31 @@ class Lowering {
   void limit(const Size& size, int64_t most);
   static Value packed(std::string name);
   // Its work is done by the function that runs now.
-  void take_over(const OnnxNode* node) { done_.insert(node); }
+  void take_over(const OnnxNode* node) { scopes_.back().done.insert(node); }
+
+  // --- graphs within nodes
+  // The outputs of a graph that sees all values of this place, with values for its inputs.
+  std::vector<Value> inline_graph(const OnnxGraph& g, const std::vector<Value>& inputs);
+  // A program of its own while `write` runs, which gives its outputs: values that the program's operators make. It
+  // takes `inputs` and, behind them, whatever it sees of this place.
+  struct Part {
+    format::ProgramT* program;
+    std::vector<Value> outputs;
+    Names seen;
+  };
+  Part separate(const std::string& what, const std::function<std::vector<Value>(std::vector<Value>)>& write,
+                const std::vector<Value>& inputs);
+  // An operator of control.h; results stand for the outputs of the program.
+  std::vector<Value> control(const char* op, const Names& inputs, const std::vector<Result>& results,
+                             const std::string& program, const std::string& otherwise);
+  // Name of a value for an operator of this program.
+  std::string local_name(const Value& v);
+  // Undoes what was written since.
+  struct Mark {
+    size_t ops, values, programs;
+  };
+  Mark mark() const { return {program_->ops.size(), program_->values.size(), builder_.model.programs.size()}; }
+  void take_back(const Mark& m);
 
   static Value floats(std::vector<float> values, Sizes shape);
   static Value ints(Sizes values, Sizes shape, Elem elem = Elem::kInt);
@@ -159,10 +192,6 @@ class Lowering {
              Elem elem = Elem::kFloat) {
     return emit_all(op, in, {{elem, shape}}, std::move(attrs))[0];
   }
-  struct Result {
-    Elem elem;
-    Sizes shape;
-  };
   template <class AttrsT>
   std::vector<Value> emit_all(const std::string& op, const std::vector<Value>& in, const std::vector<Result>& results,
                               AttrsT attrs) {
@@ -185,10 +214,14 @@ class Lowering {
  private:
   std::vector<Value> finish(std::unique_ptr<format::OpT> op, const std::vector<Value>& in,
                             const std::vector<Result>& results);
+  std::vector<Value> append(std::unique_ptr<format::OpT> op, const std::vector<Result>& results);
   bool fold(const format::OpT& op, const std::vector<Value>& in, const std::vector<Result>& results,
             std::vector<Value>* out);
   void add_inputs();
   void add_outputs();
+  void add_output(const Value& v, const std::string& name, std::set<std::string>* given);
+  void enter(const OnnxGraph& g);
+  void lower_nodes(const OnnxGraph& g);
   void lower(const OnnxNode& node);
   std::string unique(const std::string& name);
   std::string symbol(const OnnxDim& dim, const OnnxValueInfo& input, size_t axis, bool is_batch);
@@ -200,11 +233,26 @@ class Lowering {
   LowerOptions options_;
   ModelBuilder& builder_;
   GraphBuilder graph_;
-  format::ProgramT& program_;
-  std::map<std::string, Value> values_;
-  std::map<std::string, std::vector<const OnnxNode*>> readers_;
-  std::set<std::string> outputs_, names_, poisoned_;
-  std::set<const OnnxNode*> done_;
+  format::ProgramT* program_;
+  // A graph's values: of the model's, then of those within nodes, which see all of those around them.
+  struct Scope {
+    std::map<std::string, Value> values;
+    std::map<std::string, std::vector<const OnnxNode*>> readers;
+    std::set<std::string> outputs, poisoned;
+    std::set<const OnnxNode*> done;
+  };
+  const Scope* scope_of(const std::string& value) const;
+  bool is_poisoned(const std::string& value) const;
+  std::deque<Scope> scopes_;
+  // Programs around this one, the model's first, and what this and they see of those around them.
+  struct Level {
+    format::ProgramT* program;
+    Names seen;
+  };
+  std::vector<Level> levels_;
+  std::map<std::string, size_t> level_of_;  // of values, behind those of the model's program
+  std::set<std::string> names_;
+  std::vector<std::string> problems_;
   std::map<std::string, std::string> symbols_;
   std::map<std::string, std::string> matrices_;
   std::map<std::string, std::string> tensors_;  // of the file, by place of their numbers and shape

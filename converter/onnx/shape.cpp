@@ -348,16 +348,6 @@ void lower_gather(Lowering& l, const Node& n) {
   n.set(gathered(l, v, axis, rows));
 }
 
-// Where the other axes of the value are 1, which all ids share, this is a look-up along the one axis.
-void lower_gather_elements(Lowering& l, const Node& n) {
-  const Value &v = n.in(0), &rows = n.in(1);
-  const int axis = axis_of(n.integer("axis", 0), v.rank());
-  const Size size = v.shape[size_t(axis)];
-  if (rows.rank() != v.rank() || !(product(v.shape) == size) || size.is(1))
-    fail("of %s with ids %s: axes beside the one that is looked up", text(v.shape).c_str(), text(rows.shape).c_str());
-  n.set(gathered(l, l.reshape(v, {size}), 0, rows));
-}
-
 void lower_expand(Lowering& l, const Node& n) { n.set(l.expand(n.in(0), n.known_sizes(1, "the axes of the shape"))); }
 
 void lower_tile(Lowering& l, const Node& n) {

@@ -127,7 +127,11 @@ uint16_t version_needed(const format::OpT& op) {
   const bool is_newer_select =
       select && (select->estimate != format::KeyEstimate::antidiagonal || select->choice != format::KeyChoice::share ||
                  select->queries || select->count);
-  return (embedding && embedding->outside >= 0) || is_newer_rope || is_newer_select ? 2 : 1;
+  const auto* cell = op.attrs.AsCellAttrs();
+  const bool is_newer_cell = cell && (cell->reset_first || cell->clip != 0 || cell->gate != format::UnaryKind::none ||
+                                      cell->candidate != format::UnaryKind::none ||
+                                      cell->read != format::UnaryKind::none || op.inputs.size() > 8);
+  return (embedding && embedding->outside >= 0) || is_newer_rope || is_newer_select || is_newer_cell ? 2 : 1;
 }
 
 OpRow op_row(const std::string& name) {

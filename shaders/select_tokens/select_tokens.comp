@@ -3,17 +3,12 @@
 // One workgroup. The rank of the last score that is taken is found bit by bit; then each round of tokens gets its places
 // from the sums over those before.
 #include "../common/common.glsl"
+#include "../common/rank.glsl"
 #include "../common/reduce.glsl"
 
 layout(push_constant) uniform Push { uint n, capacity, threshold, least, scores, ids, count; } p;
 
 shared uint higher[LOCAL], equal[LOCAL];  // tokens of the round up to an invocation's: above the last rank, at it
-
-// Numbers that rise with the scores, 0 for NaN.
-uint rank_of(uint bits) {
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0u;
-  return (bits & 0x7fffffffu) == 0u ? 0x80000000u : (bits >> 31) != 0u ? ~bits : bits | 0x80000000u;
-}
 
 uint count_from(uint rank) {
   float own = 0.0;

@@ -109,6 +109,54 @@ TEST(CellRecurrence, Options) {
   compare_all(make(CellKind::kSlstm, 30, 2, 20, o), 1e-5);
 }
 
+// Of ONNX: a reset before the product, peepholes, bounds, other functions, one matrix for sequences side by side.
+TEST(CellRecurrence, FurtherOptions) {
+  const UnaryKind functions[] = {UnaryKind::kSigmoid, UnaryKind::kTanh, UnaryKind::kRelu};
+  for (CellKind kind : {CellKind::kRnn, CellKind::kLstm, CellKind::kGru})
+    for (int64_t dim : {1, 16, 21, 200})
+      for (int n = 0; n < 6; ++n) {
+        const int64_t gates = kGates[int(kind)];
+        Case t = make(kind, 5, 3, dim);
+        auto& p = *params_of<CellParams>(&t.params);
+        p.reset_first = kind == CellKind::kGru && n % 2;
+        p.clip = n < 3 ? INFINITY : 0.4f;
+        p.gate = functions[n % 3], p.candidate = functions[(n + 1) % 3];
+        if (kind == CellKind::kLstm)
+          p.read = functions[(n + 2) % 3], t.in.push_back(Array::random({3, n % 2 ? 1 : 3, dim}, 5));
+        if (n % 2) {
+          t.in[1] = Array::random({gates, 1, dim, dim}, 2, 0.5f / std::sqrt(float(dim)));
+          t.in[2] = Array::random({gates, 1, dim}, 3);
+        }
+        compare_all(t, 1e-5);
+        if (dim == 21) expect_cuts_keep_bits(t, 5, {0}, states_of(kind), {{1}, {2, 4}});
+      }
+}
+
+TEST(CellRecurrence, OneWideHeadWithAReset) {
+  Case t = make(CellKind::kGru, 3, 1, 200);
+  params_of<CellParams>(&t.params)->reset_first = true;
+  compare_all(t, 1e-5);
+  expect_cuts_keep_bits(t, 3, {0}, states_of(CellKind::kGru), {{1}});
+}
+
+// With a reset of 1 both forms of a gru are the same but for the bias; with one of 0 only the bias is left.
+TEST(CellRecurrence, AResetFollowsItsFormula) {
+  Case t = make(CellKind::kGru, 1, 1, 2);
+  params_of<CellParams>(&t.params)->reset_first = true;
+  t.in[0] = Array::f32({1, 3, 1, 2}, {0.1f, -0.2f, 0.3f, 0.4f, -0.5f, 0.6f});
+  t.in[1] = Array::f32({3, 1, 2, 2}, {1, 2, 3, 4, -1, 0.5f, 2, 1, 0.3f, 0.2f, -0.4f, 0.7f});
+  t.in[2] = Array::f32({3, 1, 2}, {0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f});
+  t.in[3] = Array::f32({1, 2}, {0.5f, -0.25f});
+  const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
+  const double h[2] = {0.5, -0.25};
+  const double r[2] = {sigmoid(0.1 + 0.1 + 0.5 - 0.5), sigmoid(-0.2 + 0.2 + 1.5 - 1)},
+               z[2] = {sigmoid(0.3 + 0.3 - 0.5 - 0.125), sigmoid(0.4 + 0.4 + 1 - 0.25)};
+  const double n[2] = {std::tanh(-0.5 + 0.5 + 0.3 * r[0] * h[0] + 0.2 * r[1] * h[1]),
+                       std::tanh(0.6 + 0.6 - 0.4 * r[0] * h[0] + 0.7 * r[1] * h[1])};
+  const Ran got = run_reference(t);
+  for (int i = 0; i < 2; ++i) EXPECT_NEAR(got.out[0].data<float>()[i], (1 - z[i]) * n[i] + z[i] * h[i], 1e-6);
+}
+
 // Wide enough that the threads share the blocks of a token.
 TEST(CellRecurrence, OneWideHead) {
   for (CellKind kind : kKinds) compare_all(make(kind, 3, 1, 200), 1e-5);
@@ -159,6 +207,12 @@ TEST(CellRecurrence, RefusesWrongShapesByName) {
   t = make(CellKind::kGru, 4, 2, 8);
   t.in[4] = Array::random({2, 8}, 1);
   EXPECT_NE(refusal(t).find("gru has no state c"), std::string::npos) << refusal(t);
+  t = make(CellKind::kGru, 4, 2, 8);
+  t.in.push_back(Array::random({3, 2, 8}, 1));
+  EXPECT_NE(refusal(t).find("gru has no peepholes"), std::string::npos) << refusal(t);
+  t = make(CellKind::kLstm, 4, 3, 8);
+  t.in[1] = Array::random({4, 2, 8, 8}, 1);
+  EXPECT_NE(refusal(t).find("R is f32[4, 2, 8, 8], want f32[4, 3, 8, 8]"), std::string::npos) << refusal(t);
   t = make(CellKind::kLstm, 4, 2, 8);
   *params_of<CellParams>(&t.params) = {CellKind::kGru, false, false};
   EXPECT_NE(refusal(t).find("x is f32[4, 4, 2, 8], want f32[*, 3, *, *]"), std::string::npos) << refusal(t);
@@ -182,6 +236,27 @@ TEST(CellRecurrence, RefusesUnknownKindsAndStrayAttributes) {
   EXPECT_TRUE(parse(format::CellKind::slstm, true).is_ok());
   EXPECT_EQ(parse(format::CellKind::lstm, true).code(), Code::kInvalidArgument);
   EXPECT_EQ(parse(format::CellKind(9), false).code(), Code::kInvalidArgument);
+  const auto further = [](format::CellAttrsT a) {
+    flatbuffers::FlatBufferBuilder b;
+    b.Finish(format::CreateCellAttrs(b, &a));
+    OpParams p{};
+    return find_op_by_name("cell_recurrence")->parse(flatbuffers::GetRoot<format::CellAttrs>(b.GetBufferPointer()), &p);
+  };
+  format::CellAttrsT a;
+  a.kind = format::CellKind::lstm, a.gate = a.read = format::UnaryKind::relu, a.clip = 3;
+  EXPECT_TRUE(further(a).is_ok());
+  for (const float clip : {-1.0f, NAN}) {
+    a.clip = clip;
+    EXPECT_EQ(further(a).code(), Code::kInvalidArgument);
+  }
+  a.clip = 0, a.candidate = format::UnaryKind::gelu;
+  EXPECT_EQ(further(a).code(), Code::kInvalidArgument);
+  a.candidate = format::UnaryKind::none, a.reset_first = true;
+  EXPECT_EQ(further(a).code(), Code::kInvalidArgument);
+  a.kind = format::CellKind::gru;
+  EXPECT_EQ(further(a).code(), Code::kInvalidArgument) << "read is of lstm";
+  a.read = format::UnaryKind::none;
+  EXPECT_TRUE(further(a).is_ok());
 }
 
 }  // namespace

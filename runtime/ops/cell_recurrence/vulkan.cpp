@@ -9,9 +9,13 @@ namespace {
 struct Push {
   uint32_t tokens, heads, x, r, r_bias, bounds, segments, y;
   uint32_t state[kCellStates], out_state[kCellStates];
+  uint32_t peepholes, r_heads, bias_heads, peephole_heads;
+  float clip;
 };
 
-constexpr int kStates = 3, kSegments = kStates + kCellStates;
+constexpr int kStates = 3, kSegments = kStates + kCellStates, kPeepholes = kSegments + 1;
+
+uint32_t heads_of(const OpCall& c, int i) { return has_input(c, i) ? uint32_t(c.in[i].dims[1]) : 1; }
 
 const char* refuses(const OpCall& c) { return c.in[0].dims[3] > 2048 ? "more than 2048 dims a head" : nullptr; }
 
@@ -35,12 +39,19 @@ void record(Recorder& r, const OpCall& c) {
             segments_of(c, kSegments),
             r.output(c, 0),
             {},
-            {}};
+            {},
+            r.input(c, kPeepholes),
+            heads_of(c, 1),
+            heads_of(c, 2),
+            heads_of(c, kPeepholes),
+            p.clip};
   for (int i = 0; i < kCellStates; ++i)
     push.state[i] = r.state_input(c, kStates + i), push.out_state[i] = r.state_output(c, 1 + i);
   const uint32_t dim = uint32_t(x.dims[3]);
-  r.grid(shader_cell_recurrence, {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim}, push, push.heads,
-         1, 1);
+  r.grid(shader_cell_recurrence,
+         {uint32_t(p.kind), p.forget_exp, p.reverse, (dim + 127) / 128, dim, p.reset_first, uint32_t(p.gate),
+          uint32_t(p.candidate), uint32_t(p.read)},
+         push, push.heads, 1, 1);
 }
 
 }  // namespace

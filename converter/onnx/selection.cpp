@@ -1,0 +1,76 @@
+// The best along an axis, and running sums.
+#include <algorithm>
+
+#include "converter/onnx/lowering.h"
+
+namespace runnel::convert {
+namespace {
+
+size_t axis_of(int64_t given, const Value& v) {
+  const int64_t axis = given < 0 ? given + v.rank() : given;
+  if (axis < 0 || axis >= v.rank()) fail("axis %lld of %s", static_cast<long long>(given), text(v.shape).c_str());
+  return size_t(axis);
+}
+
+// Two axes in each other's place.
+Perm swapped(size_t a, size_t b, int rank) {
+  Perm p = identity(rank);
+  std::swap(p[a], p[b]);
+  return p;
+}
+
+// Values and places of the k best along an axis.
+std::vector<Value> best(Lowering& l, const Value& given, size_t axis, const Size& k, bool is_smallest, bool is_last) {
+  const Perm perm = swapped(axis, size_t(given.rank()) - 1, given.rank());
+  const Value v = l.plain(l.transpose(l.cast(given, Elem::kFloat), perm));
+  Sizes shape = v.shape;
+  shape.back() = k;
+  format::TopKAttrsT attrs;
+  attrs.smallest = is_smallest, attrs.last = is_last;
+  std::vector<Value> out = l.emit_all("top_k", {v}, {{Elem::kFloat, shape}, {Elem::kInt, shape}}, attrs);
+  for (Value& o : out) o = l.transpose(o, perm);
+  out[0] = l.cast(out[0], given.elem);
+  return out;
+}
+
+}  // namespace
+
+void lower_top_k(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
+  const size_t axis = axis_of(n.integer("axis", -1), v);
+  const Sizes& k = n.known_sizes(1, "how many are taken");
+  if (k.size() != 1) fail("k has %zu numbers", k.size());
+  if (k[0].is_constant() && v.shape[axis].is_constant() &&
+      (k[0].constant() < 0 || k[0].constant() > v.shape[axis].constant()))
+    fail("the best %s of %s", k[0].text().c_str(), v.shape[axis].text().c_str());
+  const std::vector<Value> out = best(l, v, axis, k[0], n.integer("largest", 1) == 0, false);
+  for (size_t i = 0; i < 2; ++i)
+    if (n.wants(i)) n.set(i, out[i]);
+}
+
+void lower_arg(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
+  const size_t axis = axis_of(n.integer("axis", 0), v);
+  const Value ids = best(l, v, axis, 1, n.op() == "ArgMin", n.integer("select_last_index", 0) != 0)[1];
+  Sizes shape = v.shape;
+  if (n.integer("keepdims", 1)) shape[axis] = 1;
+  else shape.erase(shape.begin() + long(axis));
+  n.set(l.reshape(ids, shape));
+}
+
+void lower_cum_sum(Lowering& l, const Node& n) {
+  const Value& given = n.in(0);
+  const std::vector<int64_t> axes = n.known_integers(1, "the axis");
+  if (axes.size() != 1) fail("%zu axes", axes.size());
+  // The axis in front, all others as channels.
+  const Perm perm = swapped(0, axis_of(axes[0], given), given.rank());
+  const Value v = l.plain(l.transpose(l.cast(given, Elem::kFloat), perm));
+  const Value flat = l.reshape(v, {v.shape[0], product(Sizes(v.shape.begin() + 1, v.shape.end()))});
+  format::ScanAttrsT attrs;
+  attrs.reverse = n.integer("reverse", 0) != 0;
+  Value y = l.emit("scan", {Value(), flat}, flat.shape, attrs);
+  if (n.integer("exclusive", 0)) y = l.binary(format::BinaryKind::sub, y, flat);
+  n.set(l.cast(l.transpose(l.reshape(y, v.shape), perm), given.elem));
+}
+
+}  // namespace runnel::convert
