@@ -13,7 +13,7 @@
 #include <set>
 
 #include "contract/op.h"
-#include "converter/onnx/size.h"
+#include "converter/program/size.h"
 #include "converter/program/graph.h"
 #include "converter/read/onnx_model.h"
 

@@ -41,11 +41,12 @@ Window square(int64_t kernel, int64_t stride, int64_t pad, int64_t groups) {
   return {{kernel, kernel}, {stride, stride}, pad, groups};
 }
 
-VisionNet::VisionNet(Checkpoint& c, ModelBuilder& b, Naming naming) : Program(b, "main"), Source(c, std::move(naming)) {
+VisionNet::VisionNet(Checkpoint& c, ModelBuilder& b, Naming naming, const char* most_images)
+    : Program(b, "main"), Source(c, std::move(naming)) {
   builder().model.context = 1;
   for (const char* option : {"context", "chunk", "rollback", "rows"})
     graph().add_symbol(option, format::SymbolKind::option, "");
-  graph().add_symbol("batch", format::SymbolKind::axis, "context");
+  graph().add_symbol("batch", format::SymbolKind::axis, most_images);
 }
 
 Var VisionNet::pixels(const Image& image) {
@@ -117,7 +118,8 @@ Var VisionNet::conv_norm(const Var& x, const std::string& name, const std::strin
   std::vector<float> weight = values(name + ".weight", {out, in, w.kernel[0], w.kernel[1]});
   std::vector<float> bias = has(name + ".bias") ? values(name + ".bias", {out}) : std::vector<float>(size_t(out));
   const std::vector<float> factor = values(norm + ".weight", {out}), shift = values(norm + ".bias", {out}),
-                           mean = values(norm + ".running_mean", {out}), variance = values(norm + ".running_var", {out});
+                           mean = values(norm + ".running_mean", {out}),
+                           variance = values(norm + ".running_var", {out});
   if (has(norm + ".num_batches_tracked")) find(norm + ".num_batches_tracked");
   const size_t each = weight.size() / size_t(out);
   for (size_t o = 0; o < size_t(out); ++o) {
@@ -212,7 +214,8 @@ Var VisionNet::attend(const Var& q, const Var& k, const Var& v, double scale, co
     format::AttentionAttrsT attrs;
     attrs.scale = float(scale);
     attrs.causal = is_causal;
-    const Var y = op("attention", {flat(q), flat(k), flat(v), "", "", "", "", segments.name}, tokens, {width}, {}, attrs);
+    const Var y =
+        op("attention", {flat(q), flat(k), flat(v), "", "", "", "", segments.name}, tokens, {width}, {}, attrs);
     return shaped(y, q.axis, {n, width});
   }
   format::BatchMatmulAttrsT product;

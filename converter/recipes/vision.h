@@ -37,7 +37,7 @@ struct Rows {
 
 class VisionNet : public Program, public Source {
  public:
-  VisionNet(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming = {});
+  VisionNet(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming = {}, const char* most_images = "context");
 
   Var pixels(const Image& image);
   // The same elements under another shape.
