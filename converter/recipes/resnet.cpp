@@ -9,7 +9,8 @@ struct Residual {
   Activation activation;
 
   Conv layer(const std::string& name, int64_t stride, bool is_active, int64_t groups = 1) const {
-    return {name + ".convolution", name + ".normalization", stride, is_active ? activation : Activation(), 1e-5, groups};
+    return {
+        name + ".convolution", name + ".normalization", stride, is_active ? activation : Activation(), 1e-5, groups};
   }
   // x may go through a convolution of its own.
   Var joined(const std::string& name, const Var& x, const Var& y, int64_t stride) const {
@@ -48,18 +49,20 @@ void build_resnet(Checkpoint& c, ModelBuilder& b) {
   const std::string type = f.text("layer_type", "bottleneck");
   const bool halves_early = f.boolean("downsample_in_bottleneck", false);
   if (type != "bottleneck" && type != "basic") f.refuse("layer_type", "is \"" + printable(type) + "\"");
-  f.pass_over({"embedding_size", "hidden_sizes"});
+  f.pass_over({"embedding_size", "hidden_sizes", "out_features", "out_indices", "stage_names"});
+  // Within a layer it is relu whatever the configuration says.
+  const Residual inner{net, {format::UnaryKind::relu}};
   Var x = net.conv(net.pixels(), r.layer("embedder.embedder", 2, true));
   x = net.pool(format::PoolKind::max, x, {3, 2, 1});
   x = stages(f, x, false, [&](const std::string& name, const Var& in, int64_t stride) {
     Var y;
     if (type == "basic") {
-      y = net.conv(in, r.layer(name + "layer.0", stride, true));
-      y = net.conv(y, r.layer(name + "layer.1", 1, false));
+      y = net.conv(in, inner.layer(name + "layer.0", stride, true));
+      y = net.conv(y, inner.layer(name + "layer.1", 1, false));
     } else {
-      y = net.conv(in, r.layer(name + "layer.0", halves_early ? stride : 1, true));
-      y = net.conv(y, r.layer(name + "layer.1", halves_early ? 1 : stride, true));
-      y = net.conv(y, r.layer(name + "layer.2", 1, false));
+      y = net.conv(in, inner.layer(name + "layer.0", halves_early ? stride : 1, true));
+      y = net.conv(y, inner.layer(name + "layer.1", halves_early ? 1 : stride, true));
+      y = net.conv(y, inner.layer(name + "layer.2", 1, false));
     }
     return r.joined(name, in, y, stride);
   });

@@ -30,6 +30,13 @@ MOBILE = {
     "tf_padding": (True, False),
     "num_channels": (1, 3),
 }
+NEXT = {
+    "hidden_sizes": ([8, 16], [12, 12, 24]),
+    "hidden_act": ("relu", "gelu"),
+    "num_channels": (1, 3),
+    "patch_size": (2, 4, 5),
+    "layer_norm_eps": (1e-12, 1e-5),
+}
 # Model type, what the names of its classes begin with, their endings, options.
 FAMILIES = {
     "resnet": ("resnet", "ResNet", PLAIN, {**STAGES, "layer_type": ("basic", "bottleneck"), "downsample_in_bottleneck": (True, False)}),
@@ -60,6 +67,8 @@ FAMILIES = {
             "kernel_sizes": ([3, 3, 5, 3, 5, 5, 3],),
         },
     ),
+    "convnext": ("convnext", "ConvNext", PLAIN, {**NEXT, "layer_scale_init_value": (1e-6, 0.0)}),
+    "convnextv2": ("convnextv2", "ConvNextV2", PLAIN, NEXT),
 }
 SIDES = ((32, 32), (37, 50), (64, 41), (45, 45))
 
@@ -70,6 +79,8 @@ def one_round(kit, family, rng, _):
     options, worst = draw(rng, table), 0.0
     if "hidden_sizes" in options:
         options["depths"] = [rng.choice((1, 2)) for _ in options["hidden_sizes"]]
+        if "next" in family:
+            options["num_stages"] = len(options["depths"])
     if family == "efficientnet":
         options["hidden_dim"] = {0.25: 320, 0.5: 640}[options["width_coefficient"]]
     for ending in endings:
