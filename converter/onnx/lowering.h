@@ -14,6 +14,7 @@
 
 #include "contract/op.h"
 #include "converter/program/size.h"
+#include "converter/program/filters.h"
 #include "converter/program/graph.h"
 #include "converter/read/onnx_model.h"
 
@@ -216,10 +217,6 @@ class Lowering {
   const OnnxNode* now_ = nullptr;
 };
 
-// What a BatchNormalization does to each channel: x * factor + shift.
-struct BatchNorm {
-  std::vector<double> factor, shift;
-};
 BatchNorm batch_norm_of(const Node& norm);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);

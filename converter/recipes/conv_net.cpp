@@ -230,6 +230,8 @@ void ConvNet::give_pooled(const Var& x, const std::string& name, int axes) {
   give(shaped(x, x.axis, dims), name);
 }
 
-void ConvNet::classify(const Var& x, const std::string& name) { give(has(name + ".weight") ? linear(x, name) : x, "logits"); }
+void ConvNet::classify(const Var& x, const std::string& name) {
+  give(has(name + ".weight") ? linear(x, name) : x, "logits");
+}
 
 }  // namespace runnel::convert

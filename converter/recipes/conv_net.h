@@ -61,7 +61,9 @@ class ConvNet : public VisionNet {
   Var tokens(const Var& x);
   Var image(const Var& tokens, const Var& like) { return shaped(tokens, like.axis, tokens.dims); }
   Var along(format::ReduceKind kind, const Var& x, int axis, const std::string& axis_left);
-  std::string as_numbers(const std::string& name, int64_t count) { return constant(name, numbers(name, count), {count}); }
+  std::string as_numbers(const std::string& name, int64_t count) {
+    return constant(name, numbers(name, count), {count});
+  }
 
   // Outputs: images as [batch, channels, height, width]; [batch, channels] as such, with this many axes of 1 behind.
   void give_image(const Var& x, const std::string& name);

@@ -12,7 +12,9 @@ void build(Checkpoint& c, ModelBuilder& b) {
   ConvNet net(c, b, {"efficientnet.", "", {}}, f);
   const Activation act = image_activation(f, "hidden_act", "swish");
   const double eps = f.number("batch_norm_eps", 1e-3), depth = f.number("depth_coefficient", 3.1);
-  const Facts known = f.with_defaults({{"strides", {1, 2, 2, 2, 1, 2, 1}}, {"num_block_repeats", {1, 2, 2, 3, 3, 4, 1}}, {"depthwise_padding", Json::array()}});
+  const Facts known = f.with_defaults({{"strides", {1, 2, 2, 2, 1, 2, 1}},
+                                       {"num_block_repeats", {1, 2, 2, 3, 3, 4, 1}},
+                                       {"depthwise_padding", Json::array()}});
   const size_t count = known.tree().at("strides").size();
   const std::vector<int64_t> strides = known.integers("strides", count, 1, 2),
                              repeats = known.integers("num_block_repeats", count, 1, 1024);
