@@ -8,18 +8,11 @@ line a family and round; ends with 1 when an output is further from the float64 
 distance).
 """
 
-import argparse
-import os
 import random
-import shutil
-import subprocess
-import sys
-import tempfile
 
 import torch
-import transformers
 from make_tiny_encoders import FAMILIES, calls, compute, make
-from safetensors.torch import load_file, save_file
+from vary_kit import draw, vary
 
 SIZES = ({"hidden_size": 24, "num_attention_heads": 2}, {"hidden_size": 36, "num_attention_heads": 3}, {"hidden_size": 64, "num_attention_heads": 4}, {"hidden_size": 40, "num_attention_heads": 1})
 COMMON = {"vocab_size": (67, 131, 96), "intermediate_size": (28, 40, 96), "num_hidden_layers": (1, 2, 3), "max_position_embeddings": (48, 72), "type_vocab_size": (1, 2, 4),
@@ -47,76 +40,42 @@ OPTIONS = {
 
 
 def options_of(rng, family):
-    o = dict(rng.choice(SIZES))
-    for key, values in {**COMMON, **OPTIONS.get(family, {})}.items():
-        o[key] = rng.choice(values)
+    o = {**rng.choice(SIZES), **draw(rng, {**COMMON, **OPTIONS.get(family, {})})}
     if family == "distilbert":
-        o.update(dim=o["hidden_size"], n_heads=o["num_attention_heads"], hidden_dim=o["intermediate_size"], n_layers=o["num_hidden_layers"])
+        o.update(
+            dim=o["hidden_size"],
+            n_heads=o["num_attention_heads"],
+            hidden_dim=o["intermediate_size"],
+            n_layers=o["num_hidden_layers"],
+        )
         for key in ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers"):
             o[key] = None
     return o
 
 
-def check(binaries, family, task, options, tokens, seed, backend, scratch):
+def check(kit, family, task, options, tokens, seed):
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
     model = make(family, task, options, generator)
     given = calls(model, tokens, generator, rng)
-    folder = os.path.join(scratch, "model")
-    shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder)
+    kit.convert(model)
     wanted, difference = compute(model, given)
-    file, out, into = (os.path.join(scratch, name) for name in ("m.rnl", "out.safetensors", "in.safetensors"))
-    done = subprocess.run([f"{binaries}/runnel-convert", folder, "-o", file, "--weights", "f32"], capture_output=True, text=True)
-    if done.returncode:
-        return f"{task}: {done.stderr.strip()}"
     worst = 0.0
     for call, inputs in given.items():
-        save_file(inputs, into)
-        names = [k.split(".", 1)[1] for k in wanted if k.startswith(call + ".")]
+        outputs = {k.split(".", 1)[1]: v for k, v in wanted.items() if k.startswith(call + ".")}
         if task != "base":
-            names = [n for n in names if n not in ("last_hidden_state", "pooler_output")]
-        done = subprocess.run([f"{binaries}/runnel", "eval", file, "--in", into, "--out", out, *(x for n in names for x in ("--output", n)), "--backend", backend],
-                              capture_output=True, text=True)
-        if done.returncode:
-            return f"{task} {call}: {done.stderr.strip()}"
-        got = load_file(out)
-        for name in names:
-            want = wanted[f"{call}.{name}"]
-            if got[name].shape != want.shape:
-                return f"{task} {call}: {name} is {tuple(got[name].shape)}, wanted {tuple(want.shape)}"
-            error = float((got[name].double() - want).abs().max() / want.abs().max())
-            if not error <= max(1e-4, 10 * difference):
-                return f"{task} {call}: {name} is off by {error:.1e} (float32 by {difference:.1e})"
-            worst = max(worst, error)
+            outputs = {k: v for k, v in outputs.items() if k not in ("last_hidden_state", "pooler_output")}
+        worst = max(worst, kit.check(inputs, outputs, difference))
     return worst
 
 
-def main():
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    p = argparse.ArgumentParser()
-    p.add_argument("binaries")
-    p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--backend", default="cpu")
-    p.add_argument("names", nargs="*")
-    o = p.parse_intermixed_args()
-    failed = False
-    with tempfile.TemporaryDirectory() as scratch:
-        for family in o.names or FAMILIES:
-            for r in range(o.rounds):
-                rng = random.Random(f"{family} {o.seed} {r}")
-                options, tokens, worst = options_of(rng, family), rng.choice((1, 2, 7, 19, 30, 40)), 0.0
-                for task in FAMILIES[family][2]:
-                    got = check(o.binaries, family, task, options, tokens, rng.randrange(1 << 30), o.backend, scratch)
-                    if isinstance(got, str):
-                        print(f"{family} {options} {tokens} tokens: {got}", flush=True)
-                        failed = True
-                    else:
-                        worst = max(worst, got)
-                print(f"{family} round {r}, {tokens} tokens: largest difference {worst:.1e}", flush=True)
-    sys.exit(failed)
+def one_round(kit, family, rng, _):
+    """Every task of the family."""
+    options, tokens, worst = options_of(rng, family), rng.choice((1, 2, 7, 19, 30, 40)), 0.0
+    for task in FAMILIES[family][2]:
+        kit.tried = f"{task} {options} {tokens} tokens"
+        worst = max(worst, check(kit, family, task, options, tokens, rng.randrange(1 << 30)))
+    return worst, f"{tokens} tokens"
 
 
 if __name__ == "__main__":
-    main()
+    vary(__doc__, FAMILIES, one_round)
