@@ -1,0 +1,245 @@
+#include "converter/recipes/vision.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "converter/weights/encode.h"
+
+namespace runnel::convert {
+
+Image image_of(const Facts& f) {
+  const std::vector<int64_t> sides = f.integers("image_size", 2, 1, 1 << 14);
+  return {sides[0], sides[1], f.integer("num_channels", 1, 4096, 3)};
+}
+
+std::string class_of(const Checkpoint& c, const std::string& family) {
+  const Facts f = outer_facts(c);
+  const Json* classes = f.find("architectures");
+  if (!classes || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return "Model";
+  const std::string name = (*classes)[0].get<std::string>();
+  if (!name.starts_with(family)) f.refuse("architectures", "names " + printable(name) + ", not a class of " + family);
+  return name.substr(family.size());
+}
+
+void rename_tensors(Checkpoint& c, const std::vector<std::pair<std::string, std::string>>& names) {
+  std::vector<std::pair<std::string, std::string>> renamed;
+  for (const SourceTensor& t : c.tensors()) {
+    std::string name = t.name;
+    for (const auto& [from, to] : names)
+      if (const size_t at = name.find(from); at != name.npos) name.replace(at, from.size(), to);
+    if (name != t.name && !c.has(name)) renamed.push_back({t.name, name});
+  }
+  for (const auto& [from, to] : renamed) {
+    SourceTensor t = *c.find(from);
+    t.name = to;
+    c.add(t, c.path.string());
+  }
+}
+
+Window square(int64_t kernel, int64_t stride, int64_t pad, int64_t groups) {
+  return {{kernel, kernel}, {stride, stride}, pad, groups};
+}
+
+VisionNet::VisionNet(Checkpoint& c, ModelBuilder& b, Naming naming) : Program(b, "main"), Source(c, std::move(naming)) {
+  builder().model.context = 1;
+  for (const char* option : {"context", "chunk", "rollback", "rows"})
+    graph().add_symbol(option, format::SymbolKind::option, "");
+  graph().add_symbol("batch", format::SymbolKind::axis, "context");
+}
+
+Var VisionNet::pixels(const Image& image) {
+  const Var x = input("pixel_values", "batch", {image.channels, image.height, image.width});
+  return transposed(x, {0, 2, 3, 1});
+}
+
+Var VisionNet::shaped(const Var& x, const std::string& axis, const std::vector<int64_t>& dims) {
+  return op("reshape", {x.name}, axis, dims);
+}
+
+Var VisionNet::transposed(const Var& x, const std::vector<uint8_t>& perm) {
+  format::TransposeAttrsT attrs;
+  attrs.perm = perm;
+  std::vector<int64_t> dims;
+  for (size_t i = 1; i < perm.size(); ++i) dims.push_back(x.dims.at(size_t(perm[i] - 1)));
+  return op("transpose", {x.name}, x.axis, dims, {}, attrs);
+}
+
+std::vector<Var> VisionNet::linears(const Var& x, const std::vector<std::string>& names) {
+  Names inputs = {x.name}, biases, outputs;
+  std::vector<Var> vars;
+  bool any = false;
+  for (const std::string& name : names) {
+    const SourceTensor& source = find(name + ".weight");
+    const int64_t rows = source.shape.empty() ? 0 : int64_t(source.shape[0]);
+    inputs.push_back(matrix(name + ".weight", take(name + ".weight", {rows, x.dims.back()})));
+    biases.push_back(has(name + ".bias") ? constant(name + ".bias", values(name + ".bias", {rows}), {rows}) : "");
+    any = any || !biases.back().empty();
+    std::vector<int64_t> dims = x.dims;
+    dims.back() = rows;
+    vars.push_back(make(name, x.axis, dims));
+    outputs.push_back(vars.back().name);
+  }
+  if (any) inputs.insert(inputs.end(), biases.begin(), biases.end());
+  graph().op("matmul", inputs, outputs);
+  return vars;
+}
+
+std::vector<Var> VisionNet::parts(const Var& x, const std::string& weight, const std::string& bias,
+                                  const std::vector<int64_t>& rows) {
+  int64_t all = 0;
+  for (int64_t n : rows) all += n;
+  const SourceTensor& whole = take(weight, {all, x.dims.back()});
+  const std::vector<float> shift = has(bias) ? values(bias, {all}) : std::vector<float>();
+  std::vector<Var> out;
+  int64_t first = 0;
+  for (int64_t n : rows) {
+    const std::string part = "[" + std::to_string(first) + "]";
+    const std::string own = matrix(weight + part, rows_of(whole, first, n));
+    std::string added;
+    if (!shift.empty())
+      added = constant(bias + part, std::vector<float>(shift.begin() + first, shift.begin() + first + n), {n});
+    out.push_back(times(x, own, added, {n}));
+    first += n;
+  }
+  return out;
+}
+
+Var VisionNet::conv(const Var& x, const std::string& name, const Window& w) {
+  const int64_t out = int64_t(find(name + ".weight").shape.at(0));
+  const std::vector<float> bias = has(name + ".bias") ? values(name + ".bias", {out}) : std::vector<float>();
+  return conv_with(x, name, values(name + ".weight", {out, x.dims.back() / w.groups, w.kernel[0], w.kernel[1]}), bias,
+                   out, w);
+}
+
+Var VisionNet::conv_norm(const Var& x, const std::string& name, const std::string& norm, double eps, const Window& w) {
+  const int64_t out = int64_t(find(name + ".weight").shape.at(0)), in = x.dims.back() / w.groups;
+  std::vector<float> weight = values(name + ".weight", {out, in, w.kernel[0], w.kernel[1]});
+  std::vector<float> bias = has(name + ".bias") ? values(name + ".bias", {out}) : std::vector<float>(size_t(out));
+  const std::vector<float> factor = values(norm + ".weight", {out}), shift = values(norm + ".bias", {out}),
+                           mean = values(norm + ".running_mean", {out}), variance = values(norm + ".running_var", {out});
+  if (has(norm + ".num_batches_tracked")) find(norm + ".num_batches_tracked");
+  const size_t each = weight.size() / size_t(out);
+  for (size_t o = 0; o < size_t(out); ++o) {
+    const double f = double(factor[o]) / std::sqrt(double(variance[o]) + eps);
+    for (size_t i = 0; i < each; ++i) weight[o * each + i] = float(double(weight[o * each + i]) * f);
+    bias[o] = float((double(bias[o]) - double(mean[o])) * f + double(shift[o]));
+  }
+  return conv_with(x, name, weight, bias, out, w);
+}
+
+Var VisionNet::conv_with(const Var& x, const std::string& name, const std::vector<float>& weight,
+                         const std::vector<float>& bias, int64_t out, const Window& w) {
+  const int64_t in = x.dims.back() / w.groups, places = w.kernel[0] * w.kernel[1];
+  const bool is_single = w.groups == out && w.groups == x.dims.back();
+  // [out, in, places] as [out, places, in], or one filter a channel as [places, out].
+  std::vector<float> turned(weight.size());
+  for (int64_t o = 0; o < out; ++o)
+    for (int64_t c = 0; c < in; ++c)
+      for (int64_t p = 0; p < places; ++p)
+        turned[size_t(is_single ? p * out + o : (o * places + p) * in + c)] = weight[size_t((o * in + c) * places + p)];
+  Names inputs = {x.name};
+  if (is_single) {
+    inputs.push_back(constant(name + ".weight", turned, {places, out}));
+  } else {
+    SourceTensor t{own_name(name), SourceType::kF32, {uint64_t(out), uint64_t(places * in)}, nullptr, 0};
+    std::vector<uint8_t> bytes(turned.size() * 4);
+    std::memcpy(bytes.data(), turned.data(), bytes.size());
+    inputs.push_back(matrix(name + ".weight", derived(std::move(t), std::move(bytes)), true));
+  }
+  if (!bias.empty()) inputs.push_back(constant(name + ".bias", bias, {out}));
+  format::WindowAttrsT attrs;
+  std::vector<int64_t> dims;
+  for (size_t i = 0; i < 2; ++i) {
+    attrs.kernel.push_back(uint32_t(w.kernel[i]));
+    attrs.stride.push_back(uint32_t(w.stride[i]));
+    if (x.dims[i] + 2 * w.pad < w.kernel[i])
+      fail("%s: images are too small for \"%s\"", checkpoint().path.c_str(), full_name(name).c_str());
+    dims.push_back((x.dims[i] + 2 * w.pad - w.kernel[i]) / w.stride[i] + 1);
+  }
+  attrs.pad.assign(4, uint32_t(w.pad));
+  attrs.groups = uint32_t(w.groups);
+  attrs.activation = w.activation;
+  dims.push_back(out);
+  return op("conv", inputs, x.axis, dims, {}, attrs);
+}
+
+Var VisionNet::norm(const Var& x, const std::string& name, double eps) {
+  const int64_t n = x.dims.back();
+  return layer_norm(x, constant(name + ".weight", values(name + ".weight", {n}), {n}),
+                    has(name + ".bias") ? constant(name + ".bias", values(name + ".bias", {n}), {n}) : "", eps);
+}
+
+Var VisionNet::times_numbers(const Var& x, const std::string& name, const std::vector<float>& numbers,
+                             const std::vector<int64_t>& shape) {
+  return binary(format::BinaryKind::mul, x, constant(name, numbers, shape));
+}
+
+Var VisionNet::plus_numbers(const Var& x, const std::string& name, const std::vector<float>& numbers,
+                            const std::vector<int64_t>& shape) {
+  return binary(format::BinaryKind::add, x, constant(name, numbers, shape));
+}
+
+Var VisionNet::with_tokens(const Var& x, const std::string& name, const std::vector<float>& numbers) {
+  const int64_t width = x.dims.back(), count = int64_t(numbers.size()) / width;
+  if (count == 0) return x;
+  const Var first = op("expand", {constant(name, numbers, {1, count, width})}, x.axis, {count, width});
+  return concat({first, x}, 1);
+}
+
+Var VisionNet::mean(const Var& x, int axis) {
+  format::ReduceAttrsT attrs;
+  attrs.kind = format::ReduceKind::mean;
+  attrs.axis = uint8_t(axis);
+  std::vector<int64_t> dims = x.dims;
+  dims.erase(dims.begin() + (axis - 1));
+  return op("reduce", {x.name}, x.axis, dims, {}, attrs);
+}
+
+Var VisionNet::token(const Var& x, int64_t i) { return reshape(slice(x, 1, i, 1), {x.dims.back()}); }
+
+Var VisionNet::attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases,
+                      bool is_causal) {
+  const int64_t n = q.dims[0], m = k.dims[0], heads = q.dims[1], width = heads * v.dims[2];
+  if (biases.empty() && n == m) {
+    // One sequence for each image, one behind the other.
+    const std::string tokens = "(" + q.axis + ")*" + std::to_string(n);
+    format::IndexAttrsT starts;
+    starts.step = float(n);
+    const Var segments = make("index", "(" + q.axis + ")+1", {}, false, format::DType::i32);
+    graph().op("index", {}, {segments.name}, starts);
+    const auto flat = [&](const Var& x) { return shaped(x, tokens, {heads, x.dims[2]}).name; };
+    format::AttentionAttrsT attrs;
+    attrs.scale = float(scale);
+    attrs.causal = is_causal;
+    const Var y = op("attention", {flat(q), flat(k), flat(v), "", "", "", "", segments.name}, tokens, {width}, {}, attrs);
+    return shaped(y, q.axis, {n, width});
+  }
+  format::BatchMatmulAttrsT product;
+  product.transpose_b = true;
+  product.scale = float(scale);
+  const auto by_head = [&](const Var& x) { return transposed(x, {0, 2, 1, 3}); };
+  const Var keys = by_head(k), values_of = by_head(v);
+  Var scores = op("batch_matmul", {by_head(q).name, keys.name}, q.axis, {heads, n, m}, {}, product);
+  for (const Bias& b : biases) {
+    if (b.windows == 0) {
+      scores = binary(format::BinaryKind::add, scores, b.name);
+      continue;
+    }
+    const Var by_window = shaped(scores, "batch", {b.windows, heads, n, m});
+    scores = shaped(binary(format::BinaryKind::add, by_window, b.name), q.axis, {heads, n, m});
+  }
+  const Var weights = op("softmax", {scores.name}, q.axis, scores.dims, {}, format::SoftmaxAttrsT());
+  const Var y = op("batch_matmul", {weights.name, values_of.name}, q.axis, {heads, n, v.dims[2]}, {},
+                   format::BatchMatmulAttrsT());
+  return reshape(by_head(y), {n, width});
+}
+
+void VisionNet::give(const Var& x, const std::string& name, bool is_optional) {
+  // A view under the name that the original gives it.
+  graph().op("reshape", {x.name}, {graph().value(name, shape_of(x.axis, x.dims))});
+  if (is_optional) graph().add_optional_output(name);
+  else graph().add_output(name);
+}
+
+}  // namespace runnel::convert

@@ -1,0 +1,82 @@
+// What models of images share: a program over a batch of images, whose tensors have the names of the original code.
+//
+// Input: pixel_values [batch, channels, height, width] f32 of the size that the configuration states. Inside, images
+// are [batch, height, width, channels] and tokens [batch, n, channels]. The symbol batch is bound by the session's
+// option `context`: the model's own is one image, a call of eval takes as many as its input has.
+#pragma once
+
+#include "converter/program/program.h"
+#include "converter/read/facts.h"
+#include "converter/recipes/recipe.h"
+#include "converter/recipes/source.h"
+
+namespace runnel::convert {
+
+struct Image {
+  int64_t height = 0, width = 0, channels = 3;
+};
+// image_size and num_channels.
+Image image_of(const Facts& facts);
+// Class names in config.json, without what they begin with: "ForImageClassification"; "Model" where none is named.
+std::string class_of(const Checkpoint& checkpoint, const std::string& family);
+// Tensors under names that other releases give them: what the first text is in a name becomes the second.
+void rename_tensors(Checkpoint& checkpoint, const std::vector<std::pair<std::string, std::string>>& names);
+
+// A window that moves over an image; numbers of rows and columns.
+struct Window {
+  int64_t kernel[2], stride[2], pad = 0, groups = 1;
+  format::UnaryKind activation = format::UnaryKind::none;
+};
+Window square(int64_t kernel, int64_t stride, int64_t pad = 0, int64_t groups = 1);
+
+// Rows [first, first + count) of a matrix and its bias.
+struct Rows {
+  std::string source;
+  int64_t first = 0, count = 0;
+};
+
+class VisionNet : public Program, public Source {
+ public:
+  VisionNet(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming = {});
+
+  Var pixels(const Image& image);
+  // The same elements under another shape.
+  Var shaped(const Var& x, const std::string& axis, const std::vector<int64_t>& dims);
+  // Axis i of the result is axis perm[i] of x, whose first axis is one of the batch.
+  Var transposed(const Var& x, const std::vector<uint8_t>& perm);
+
+  // By "{name}.weight" and "{name}.bias", where that is there.
+  Var linear(const Var& x, const std::string& name) { return linears(x, {name})[0]; }
+  std::vector<Var> linears(const Var& x, const std::vector<std::string>& names);
+  // The same for parts of matrices; weight and bias are named in full.
+  std::vector<Var> parts(const Var& x, const std::string& weight, const std::string& bias,
+                         const std::vector<int64_t>& rows);
+  Var conv(const Var& x, const std::string& name, const Window& window);
+  // A convolution and the batch norm behind it, folded.
+  Var conv_norm(const Var& x, const std::string& name, const std::string& norm, double eps, const Window& window);
+  Var conv_with(const Var& x, const std::string& name, const std::vector<float>& weight, const std::vector<float>& bias,
+                int64_t out, const Window& window);
+  Var norm(const Var& x, const std::string& name, double eps);
+  // x times, or plus, numbers that stand on its last axes.
+  Var times_numbers(const Var& x, const std::string& name, const std::vector<float>& values,
+                    const std::vector<int64_t>& shape);
+  Var plus_numbers(const Var& x, const std::string& name, const std::vector<float>& values,
+                   const std::vector<int64_t>& shape);
+  // The same tokens [k, channels] before those of each image.
+  Var with_tokens(const Var& x, const std::string& name, const std::vector<float>& values);
+  Var mean(const Var& x, int axis);
+  Var token(const Var& x, int64_t i);  // [batch, channels]
+
+  // Softmax attention of q [n, heads, d] to k and v [m, heads, d]. biases: names of numbers [heads | 1, n, m], or
+  // [windows, 1, n, m] where x's axis holds so many windows of an image, added to the scores. Gives [n, heads * d].
+  struct Bias {
+    std::string name;
+    int64_t windows = 0;
+  };
+  Var attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases = {},
+             bool is_causal = false);
+
+  void give(const Var& x, const std::string& name, bool is_optional = false);
+};
+
+}  // namespace runnel::convert

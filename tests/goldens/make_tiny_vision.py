@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Writes the tiny random checkpoints of models of images, tests/goldens/vision/NAME, saved by the original modelling code (transformers 5.23.0, torch
+2.15.0, safetensors 0.8.0):
+
+  config.json, model.safetensors   as save_pretrained writes them, float32
+  calls.safetensors                one call: inputs `in.pixel_values` (two images) and what else the model takes; outputs `out.logits` ... from a
+                                   float64 run with eager attention; `difference` float32 [1]: largest |float32 run - float64 run| over the outputs,
+                                   relative to the largest value
+
+  OMP_NUM_THREADS=1 python3 tests/goldens/make_tiny_vision.py [name ...]
+"""
+
+import os
+import sys
+
+import torch
+import transformers
+from make_tiny_models import PINNED, SEED
+from safetensors.torch import save_file
+from transformers import AutoConfig
+from vary_kit import narrow, outputs_of, reference
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OUTPUTS = (
+    "last_hidden_state",
+    "pooler_output",
+    "logits",
+    "cls_logits",
+    "distillation_logits",
+    "reconstruction",
+    "image_embeds",
+    "text_embeds",
+    "logits_per_image",
+    "logits_per_text",
+    "predicted_depth",
+    "heatmaps",
+)
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "image_size": 16,
+    "patch_size": 8,
+}
+PLAIN = ("Model", "ForImageClassification")
+
+# Model type, what the names of its classes begin with, their endings, configuration. The first class is kept.
+FAMILIES = {
+    "vit": ("vit", "ViT", ("ForImageClassification", "Model", "ForMaskedImageModeling"), {**SMALL, "encoder_stride": 8}),
+    "deit": ("deit", "DeiT", ("ForImageClassificationWithTeacher", "ForImageClassification", "Model"), SMALL),
+    "vit_msn": ("vit_msn", "ViTMSN", PLAIN, SMALL),
+    "ijepa": ("ijepa", "IJepa", PLAIN, SMALL),
+    "dinov2": ("dinov2", "Dinov2", PLAIN, {**SMALL, "mlp_ratio": 2, "use_swiglu_ffn": True}),
+    "dinov2_with_registers": (
+        "dinov2_with_registers",
+        "Dinov2WithRegisters",
+        ("ForImageClassification", "Model"),
+        {**SMALL, "mlp_ratio": 2, "num_register_tokens": 3},
+    ),
+    "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
+}
+
+
+def make(family, ending, options, generator):
+    """A model with parameters drawn wide, in float32."""
+    model_type, prefix, _, own = FAMILIES[family]
+    config = {k: v for k, v in {**own, **options, "num_labels": 3}.items() if v is not None}
+    transformers.set_seed(SEED)
+    config = AutoConfig.for_model(model_type, **config)
+    config._attn_implementation = "eager"
+    model = getattr(transformers, prefix + ending)(config).eval()
+    redraw(model, generator)
+    return model
+
+
+def redraw(model, generator):
+    """Wide random parameters: matrices at 1.2 / sqrt(inputs), norms around 1, batch norms with statistics of their own."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            if p.dim() == 1:
+                start = 1.0 if name.endswith("weight") or "scale" in name or "lambda" in name else 0.0
+                p.copy_(start + 0.3 * noise)
+            elif "token" in name or "position" in name or "embedding" in name.rsplit(".", 2)[-2]:
+                p.copy_(0.5 * noise)
+            else:
+                p.copy_(1.2 * noise / (p.numel() / p.shape[0]) ** 0.5)
+        for name, b in model.named_buffers():
+            if name.endswith("running_mean"):
+                b.copy_(0.3 * torch.randn(b.shape, generator=generator))
+            if name.endswith("running_var"):
+                b.copy_(0.5 + torch.rand(b.shape, generator=generator))
+
+
+def sides(config):
+    """Height and width of the model's images, and their channels."""
+    config = getattr(config, "vision_config", config)
+    size = getattr(config, "image_size", None) or 64
+    return (*(size if isinstance(size, (list, tuple)) else (size, size)), config.num_channels)
+
+
+def inputs_of(model, batch, generator):
+    height, width, channels = sides(model.config)
+    return {"pixel_values": torch.randn(batch, channels, height, width, generator=generator)}
+
+
+def main():
+    for package, version in PINNED.items():
+        have = {"transformers": transformers, "torch": torch}[package].__version__.split("+")[0]
+        if have != version:
+            sys.exit(f"{package} {version} makes these files, found {have}")
+    for family in sys.argv[1:] or FAMILIES:
+        folder = os.path.join(HERE, "vision", family)
+        generator = torch.Generator().manual_seed(SEED)
+        model = make(family, FAMILIES[family][2][0], {}, generator)
+        inputs = inputs_of(model, 2, generator)
+        wanted, difference = reference(model, lambda m, given=inputs: outputs_of(m, OUTPUTS, **given))
+        model.save_pretrained(folder)
+        tensors = {f"in.{k}": narrow(v) for k, v in inputs.items()}
+        tensors.update({f"out.{k}": v.float().clone() for k, v in wanted.items()})
+        save_file({**tensors, "difference": torch.tensor([difference])}, os.path.join(folder, "calls.safetensors"))
+        print(family, f"{difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()

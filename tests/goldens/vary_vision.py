@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Converts models of images of random shapes and options that transformers saves, and compares all outputs for one image and for two.
+
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_vision.py build/release/bin [--rounds 3] [--seed 1] [--backend vulkan] [name ...]
+
+Packages and names are those of make_tiny_vision.py, whose configurations are changed at random; every class of a family once a round. Images have
+sides that patches do not fill too. Prints one line a family and round; ends with 1 when an output is further from the float64 run than 1e-4 of its
+largest value (or ten times float32's own distance).
+"""
+
+import torch
+from make_tiny_vision import FAMILIES, OUTPUTS, inputs_of, make
+from vary_kit import draw, outputs_of, reference, vary
+
+ODD = {"image_size": (16, 21, [17, 30], [32, 19]), "patch_size": (8, 5, [4, 6])}
+SQUARE = {"image_size": (16, 21, 35), "patch_size": (8, 5, 4)}
+PLAIN = {
+    "num_hidden_layers": (1, 2, 3),
+    "intermediate_size": (20, 33, 64),
+    "num_channels": (1, 3, 4),
+    "hidden_act": ("gelu", "relu", "gelu_new"),
+    "layer_norm_eps": (1e-12, 1e-5),
+}
+WIDTHS = ({"hidden_size": 24, "num_attention_heads": 2}, {"hidden_size": 40, "num_attention_heads": 5})
+OPTIONS = {
+    "vit": {**PLAIN, **SQUARE, "qkv_bias": (True, False)},
+    "deit": {**PLAIN, **ODD, "qkv_bias": (True, False)},
+    "vit_msn": {**PLAIN, **ODD},
+    "ijepa": {**PLAIN, **ODD},
+    "dinov2": {**PLAIN, **SQUARE, "use_swiglu_ffn": (True, False), "mlp_ratio": (2, 3), "use_mask_token": (True, False)},
+    "dinov2_with_registers": {**PLAIN, **SQUARE, "use_swiglu_ffn": (True, False), "num_register_tokens": (1, 4)},
+    "dinov3_vit": {
+        **PLAIN,
+        **ODD,
+        "use_gated_mlp": (True, False),
+        "num_register_tokens": (0, 4),
+        "key_bias": (True, False),
+        "rope_theta": (100.0, 1000.0),
+    },
+}
+WIDTHS_OF = {"dinov3_vit": ({"hidden_size": 16, "num_attention_heads": 2}, {"hidden_size": 60, "num_attention_heads": 5})}
+
+
+def one_round(kit, family, rng, _):
+    """Every class of the family."""
+    options, worst = {**rng.choice(WIDTHS_OF.get(family, WIDTHS)), **draw(rng, OPTIONS.get(family, {}))}, 0.0
+    for ending in FAMILIES[family][2]:
+        if family == "vit" and ending == "ForMaskedImageModeling":
+            options = {**options, "encoder_stride": options["patch_size"]}
+        kit.tried = f"{ending} {options}"
+        generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
+        model = make(family, ending, options, generator)
+        kit.convert(model)
+        for batch in (1, 2):
+            inputs = inputs_of(model, batch, generator)
+            wanted, difference = reference(model, lambda m, given=inputs: outputs_of(m, OUTPUTS, **given))
+            worst = max(worst, kit.check(inputs, wanted, difference))
+    return worst, f"{options.get('image_size')} in {options.get('patch_size')}"
+
+
+if __name__ == "__main__":
+    vary(__doc__, FAMILIES, one_round)
