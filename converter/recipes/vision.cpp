@@ -85,22 +85,20 @@ std::vector<Var> VisionNet::linears(const Var& x, const std::vector<std::string>
   return vars;
 }
 
-std::vector<Var> VisionNet::parts(const Var& x, const std::string& weight, const std::string& bias,
-                                  const std::vector<int64_t>& rows) {
-  int64_t all = 0;
-  for (int64_t n : rows) all += n;
+std::vector<Var> VisionNet::parts(const Var& x, const std::string& weight, const std::string& bias, int64_t all,
+                                  const std::vector<Rows>& rows) {
   const SourceTensor& whole = take(weight, {all, x.dims.back()});
   const std::vector<float> shift = has(bias) ? values(bias, {all}) : std::vector<float>();
   std::vector<Var> out;
-  int64_t first = 0;
-  for (int64_t n : rows) {
-    const std::string part = "[" + std::to_string(first) + "]";
-    const std::string own = matrix(weight + part, rows_of(whole, first, n));
+  for (const Rows& r : rows) {
+    const std::string part = "[" + std::to_string(r.first) + "]";
+    const std::string own = matrix(weight + part, rows_of(whole, r.first, r.count));
     std::string added;
-    if (!shift.empty())
-      added = constant(bias + part, std::vector<float>(shift.begin() + first, shift.begin() + first + n), {n});
-    out.push_back(times(x, own, added, {n}));
-    first += n;
+    if (!shift.empty()) {
+      const auto begin = shift.begin() + r.first;
+      added = constant(bias + part, std::vector<float>(begin, begin + r.count), {r.count});
+    }
+    out.push_back(times(x, own, added, {r.count}));
   }
   return out;
 }
@@ -117,7 +115,8 @@ Var VisionNet::conv_norm(const Var& x, const std::string& name, const std::strin
   std::vector<float> weight = values(name + ".weight", {out, in, w.kernel[0], w.kernel[1]});
   std::vector<float> bias = has(name + ".bias") ? values(name + ".bias", {out}) : std::vector<float>(size_t(out));
   const std::vector<float> factor = values(norm + ".weight", {out}), shift = values(norm + ".bias", {out}),
-                           mean = values(norm + ".running_mean", {out}), variance = values(norm + ".running_var", {out});
+                           mean = values(norm + ".running_mean", {out}),
+                           variance = values(norm + ".running_var", {out});
   if (has(norm + ".num_batches_tracked")) find(norm + ".num_batches_tracked");
   const size_t each = weight.size() / size_t(out);
   for (size_t o = 0; o < size_t(out); ++o) {
@@ -198,8 +197,15 @@ Var VisionNet::mean(const Var& x, int axis) {
 
 Var VisionNet::token(const Var& x, int64_t i) { return reshape(slice(x, 1, i, 1), {x.dims.back()}); }
 
-Var VisionNet::attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases,
-                      bool is_causal) {
+Var VisionNet::unit(const Var& x) {
+  format::ReduceAttrsT sum;
+  sum.kind = format::ReduceKind::sum;
+  sum.axis = 1;
+  const Var squares = op("reduce", {unary(format::UnaryKind::square, x).name}, x.axis, {}, {}, sum);
+  return binary(format::BinaryKind::div, x, reshape(unary(format::UnaryKind::sqrt, squares), {1}));
+}
+
+Var VisionNet::attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases) {
   const int64_t n = q.dims[0], m = k.dims[0], heads = q.dims[1], width = heads * v.dims[2];
   if (biases.empty() && n == m) {
     // One sequence for each image, one behind the other.
@@ -211,8 +217,9 @@ Var VisionNet::attend(const Var& q, const Var& k, const Var& v, double scale, co
     const auto flat = [&](const Var& x) { return shaped(x, tokens, {heads, x.dims[2]}).name; };
     format::AttentionAttrsT attrs;
     attrs.scale = float(scale);
-    attrs.causal = is_causal;
-    const Var y = op("attention", {flat(q), flat(k), flat(v), "", "", "", "", segments.name}, tokens, {width}, {}, attrs);
+    attrs.causal = false;
+    const Var y =
+        op("attention", {flat(q), flat(k), flat(v), "", "", "", "", segments.name}, tokens, {width}, {}, attrs);
     return shaped(y, q.axis, {n, width});
   }
   format::BatchMatmulAttrsT product;

@@ -29,9 +29,8 @@ struct Window {
 };
 Window square(int64_t kernel, int64_t stride, int64_t pad = 0, int64_t groups = 1);
 
-// Rows [first, first + count) of a matrix and its bias.
+// Rows of a matrix.
 struct Rows {
-  std::string source;
   int64_t first = 0, count = 0;
 };
 
@@ -48,9 +47,9 @@ class VisionNet : public Program, public Source {
   // By "{name}.weight" and "{name}.bias", where that is there.
   Var linear(const Var& x, const std::string& name) { return linears(x, {name})[0]; }
   std::vector<Var> linears(const Var& x, const std::vector<std::string>& names);
-  // The same for parts of matrices; weight and bias are named in full.
-  std::vector<Var> parts(const Var& x, const std::string& weight, const std::string& bias,
-                         const std::vector<int64_t>& rows);
+  // The same for parts of a matrix of `all` rows; weight and bias are named in full.
+  std::vector<Var> parts(const Var& x, const std::string& weight, const std::string& bias, int64_t all,
+                         const std::vector<Rows>& rows);
   Var conv(const Var& x, const std::string& name, const Window& window);
   // A convolution and the batch norm behind it, folded.
   Var conv_norm(const Var& x, const std::string& name, const std::string& norm, double eps, const Window& window);
@@ -66,6 +65,7 @@ class VisionNet : public Program, public Source {
   Var with_tokens(const Var& x, const std::string& name, const std::vector<float>& values);
   Var mean(const Var& x, int axis);
   Var token(const Var& x, int64_t i);  // [batch, channels]
+  Var unit(const Var& x);              // [batch, channels], each row of length 1
 
   // Softmax attention of q [n, heads, d] to k and v [m, heads, d]. biases: names of numbers [heads | 1, n, m], or
   // [windows, 1, n, m] where x's axis holds so many windows of an image, added to the scores. Gives [n, heads * d].
@@ -73,8 +73,7 @@ class VisionNet : public Program, public Source {
     std::string name;
     int64_t windows = 0;
   };
-  Var attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases = {},
-             bool is_causal = false);
+  Var attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases = {});
 
   void give(const Var& x, const std::string& name, bool is_optional = false);
 };

@@ -20,8 +20,8 @@ Var patches_of(VisionNet& net, const VisionEncoder& e, const Var& x) {
 
 // The image that a head for masked patches gives, [batch, channels, height, width]: a pixel shuffle.
 void give_reconstruction(VisionNet& net, const VisionEncoder& e, const Facts& f, const Var& x) {
-  const int64_t side = int64_t(std::floor(std::sqrt(double(e.rows() * e.columns())))), step = f.integer("encoder_stride", 1, 4096, 16),
-                channels = e.image.channels;
+  const int64_t side = int64_t(std::floor(std::sqrt(double(e.rows() * e.columns())))),
+                step = f.integer("encoder_stride", 1, 4096, 16), channels = e.image.channels;
   if (side * side != e.rows() * e.columns()) f.refuse("image_size", "is not square, as this head needs it");
   const Var image = net.reshape(patches_of(net, e, x), {side, side, e.hidden});
   const Var y = net.reshape(net.conv(image, "/decoder.0", square(1, 1)), {side, side, channels, step, step});
@@ -135,12 +135,15 @@ Var rotated(VisionNet& net, const VisionEncoder& e, const Facts& f, const Var& x
     const auto* bytes = reinterpret_cast<const uint8_t*>(all.data());
     net.builder().add_bytes(format::SegmentKind::weights, places, format::DType::i32, {1, uint64_t(n), 2},
                             {bytes, bytes + all.size() * 4});
-    net.graph().op("expand", {places}, {net.graph().value("places_of_batch", shape_of("batch", {n, 2}), format::DType::i32)});
-    net.graph().op("reshape", {"places_of_batch"},
-                   {net.graph().value("places_of_tokens", shape_of("batch*" + std::to_string(n), {2}), format::DType::i32)});
+    net.graph().op("expand", {places},
+                   {net.graph().value("places_of_batch", shape_of("batch", {n, 2}), format::DType::i32)});
+    net.graph().op(
+        "reshape", {"places_of_batch"},
+        {net.graph().value("places_of_tokens", shape_of("batch*" + std::to_string(n), {2}), format::DType::i32)});
   }
   const Var flat = net.shaped(x, "batch*" + std::to_string(n), {x.dims[1], x.dims[2]});
-  return net.shaped(net.op("rope", {flat.name, "places_of_tokens", table}, flat.axis, flat.dims, {}, attrs), x.axis, x.dims);
+  return net.shaped(net.op("rope", {flat.name, "places_of_tokens", table}, flat.axis, flat.dims, {}, attrs), x.axis,
+                    x.dims);
 }
 
 void build_dinov3(Checkpoint& c, ModelBuilder& b) {
@@ -186,8 +189,8 @@ VisionEncoder dinov2_encoder(const Facts& f, const std::string& root) {
     e.tokens.push_back("embeddings.register_tokens");
   }
   e.attn_scale = "layer_scale1.lambda1", e.ffn_scale = "layer_scale2.lambda1";
-  f.pass_over({"mlp_ratio", "layerscale_value", "apply_layernorm", "reshape_hidden_states", "out_features", "out_indices",
-               "stage_names", "use_mask_token"});
+  f.pass_over({"mlp_ratio", "layerscale_value", "apply_layernorm", "reshape_hidden_states", "out_features",
+               "out_indices", "stage_names", "use_mask_token"});
   return e;
 }
 
