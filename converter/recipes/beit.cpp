@@ -26,10 +26,11 @@ std::string relative_bias(VisionNet& net, const VisionEncoder& e, const std::str
 void build_beit(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   const bool is_beit = f.text("model_type", "beit") == "beit";
-  VisionEncoder e = vit_like(f, is_beit ? "beit." : "data2vec_vision.");
+  VisionEncoder e = vit_like(c, f, is_beit ? "beit." : "data2vec_vision.");
   e.tokens = {"embeddings.cls_token"};
   if (!f.boolean("use_absolute_position_embeddings", false)) e.positions.clear();
-  const bool is_mean = f.boolean("use_mean_pooling", true), is_shared = f.boolean("use_shared_relative_position_bias", false),
+  const bool is_mean = f.boolean("use_mean_pooling", true),
+             is_shared = f.boolean("use_shared_relative_position_bias", false),
              is_own = f.boolean("use_relative_position_bias", false);
   if ((is_shared || is_own) && e.rows() != e.columns())
     f.refuse("image_size", "is not square, for which the biases of relative places would have to be stretched");
@@ -45,8 +46,8 @@ void build_beit(Checkpoint& c, ModelBuilder& b) {
       return out;
     };
   f.pass_over({"use_mask_token", "pool_scales", "use_auxiliary_head", "auxiliary_channels", "auxiliary_num_convs",
-               "auxiliary_concat_input", "auxiliary_loss_weight", "out_features", "out_indices", "stage_names", "add_fpn",
-               "reshape_hidden_states", "semantic_loss_ignore_index"});
+               "auxiliary_concat_input", "auxiliary_loss_weight", "out_features", "out_indices", "stage_names",
+               "add_fpn", "reshape_hidden_states", "semantic_loss_ignore_index"});
   const std::string name = class_of(c, is_beit ? "Beit" : "Data2VecVision");
   e.naming.renamed["masked_norm"] = "/layernorm";
   VisionNet net(c, b, e.naming);

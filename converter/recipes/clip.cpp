@@ -21,13 +21,15 @@ VisionEncoder with_tower_names(VisionEncoder e, const std::string& prefix) {
   return e;
 }
 
-VisionEncoder image_tower(const Facts& own, bool is_clip, const std::string& prefix) {
-  const Facts f = own.with_defaults(
-      {{"hidden_act", is_clip ? "quick_gelu" : "gelu_pytorch_tanh"},
-       {"layer_norm_eps", is_clip ? 1e-5 : 1e-6},
-       {"hidden_size", 768}, {"num_hidden_layers", 12}, {"num_attention_heads", 12}, {"image_size", 224},
-       {"patch_size", is_clip ? 32 : 16}});
-  VisionEncoder e = with_tower_names(vit_like(f, "vision_model."), prefix);
+VisionEncoder image_tower(const Checkpoint& c, const Facts& own, bool is_clip, const std::string& prefix) {
+  const Facts f = own.with_defaults({{"hidden_act", is_clip ? "quick_gelu" : "gelu_pytorch_tanh"},
+                                     {"layer_norm_eps", is_clip ? 1e-5 : 1e-6},
+                                     {"hidden_size", 768},
+                                     {"num_hidden_layers", 12},
+                                     {"num_attention_heads", 12},
+                                     {"image_size", 224},
+                                     {"patch_size", is_clip ? 32 : 16}});
+  VisionEncoder e = with_tower_names(vit_like(c, f, "vision_model."), prefix);
   e.patches = prefix + "embeddings.patch_embedding", e.positions = prefix + "embeddings.position_embedding.weight";
   e.tokens_with_position = is_clip;
   if (is_clip) e.tokens = {prefix + "embeddings.class_embedding"}, e.first_norm = prefix + "pre_layrnorm";
@@ -71,8 +73,9 @@ std::string bounds_of_texts(VisionNet& net) {
   const Var places = net.op("index", {}, "T", {}, {}, format::IndexAttrsT());
   format::ReduceAttrsT last;
   last.kind = format::ReduceKind::max;
-  const Var length = net.op("binary", {net.op("reduce", {places.name}, "", {}, {}, last).name, net.constant("/one", {1}, {1})},
-                            "1", {}, {}, format::BinaryAttrsT());
+  const Var length =
+      net.op("binary", {net.op("reduce", {places.name}, "", {}, {}, last).name, net.constant("/one", {1}, {1})}, "1",
+             {}, {}, format::BinaryAttrsT());
   const Var texts = net.op("index", {}, "texts+1", {}, {}, format::IndexAttrsT());
   format::BinaryAttrsT times;
   times.kind = BinaryKind::mul;
@@ -93,7 +96,8 @@ Var chosen(VisionNet& net, const Var& rank, const Var& tokens) {
   const Var is_it = net.make("arithmetic", "texts T", {}, false, format::DType::i32);
   net.graph().op("arithmetic", {rank.name, column.name}, {is_it.name}, equal);
   const Var weight = net.op("reshape", {net.op("cast", {is_it.name}, "texts T", {}).name}, "texts 1 T", {});
-  const Var y = net.op("batch_matmul", {weight.name, tokens.name}, "texts 1", tokens.dims, {}, format::BatchMatmulAttrsT());
+  const Var y =
+      net.op("batch_matmul", {weight.name, tokens.name}, "texts 1", tokens.dims, {}, format::BatchMatmulAttrsT());
   return net.shaped(y, "texts", tokens.dims);
 }
 
@@ -124,10 +128,12 @@ Var end_of_text(VisionNet& net, const Facts& f, const Var& ids, const Var& token
 }
 
 Tower read(VisionNet& net, const Facts& own, bool is_clip, const std::string& prefix) {
-  const Facts f = own.with_defaults(
-      {{"hidden_act", is_clip ? "quick_gelu" : "gelu_pytorch_tanh"},
-       {"layer_norm_eps", is_clip ? 1e-5 : 1e-6}, {"hidden_size", is_clip ? 512 : 768}, {"num_hidden_layers", 12},
-       {"num_attention_heads", is_clip ? 8 : 12}, {"max_position_embeddings", is_clip ? 77 : 64}});
+  const Facts f = own.with_defaults({{"hidden_act", is_clip ? "quick_gelu" : "gelu_pytorch_tanh"},
+                                     {"layer_norm_eps", is_clip ? 1e-5 : 1e-6},
+                                     {"hidden_size", is_clip ? 512 : 768},
+                                     {"num_hidden_layers", 12},
+                                     {"num_attention_heads", is_clip ? 8 : 12},
+                                     {"max_position_embeddings", is_clip ? 77 : 64}});
   VisionEncoder e;
   e.hidden = f.integer("hidden_size"), e.heads = f.integer("num_attention_heads", 1, 65536);
   if (e.hidden % e.heads) f.refuse("num_attention_heads", "does not divide hidden_size");
@@ -142,17 +148,20 @@ Tower read(VisionNet& net, const Facts& own, bool is_clip, const std::string& pr
   net.graph().add_symbol("T", format::SymbolKind::axis, "min(context," + std::to_string(length) + ")");
   net.graph().add_input("input_ids", format::DType::i32, {"texts", "T"}, format::Role::none);
   const Var ids = {"input_ids", "texts T", {}};
-  const std::string words = prefix + "embeddings.token_embedding.weight", table = prefix + "embeddings.position_embedding.weight";
-  const std::string all = net.constant(table, net.values(table, {length, e.hidden}), {length, e.hidden}), bounds = bounds_of_texts(net);
+  const std::string words = prefix + "embeddings.token_embedding.weight",
+                    table = prefix + "embeddings.position_embedding.weight";
+  const std::string all = net.constant(table, net.values(table, {length, e.hidden}), {length, e.hidden}),
+                    bounds = bounds_of_texts(net);
   const Var places = net.op("slice", {all}, "T", {e.hidden}, {}, format::SliceAttrsT());
-  Var x = net.op("embedding", {ids.name, net.matrix(words, net.take(words, {vocab, e.hidden}))}, ids.axis, {e.hidden}, {},
-                 format::EmbeddingAttrsT());
+  Var x = net.op("embedding", {ids.name, net.matrix(words, net.take(words, {vocab, e.hidden}))}, ids.axis, {e.hidden},
+                 {}, format::EmbeddingAttrsT());
   x = net.shaped(net.binary(BinaryKind::add, x, places.name), "texts*T", {e.hidden});
   e.attend = [&](VisionNet&, const std::vector<Var>& qkv, double scale) {
     format::AttentionAttrsT attrs;
     attrs.scale = float(scale);
     attrs.causal = is_clip;
-    return net.op("attention", {qkv[0].name, qkv[1].name, qkv[2].name, "", "", "", "", bounds}, x.axis, {e.hidden}, {}, attrs);
+    return net.op("attention", {qkv[0].name, qkv[1].name, qkv[2].name, "", "", "", "", bounds}, x.axis, {e.hidden}, {},
+                  attrs);
   };
   for (int64_t i = 0; i < layers; ++i) x = encoder_layer(net, e, i, e.layer + std::to_string(i) + ".", x);
   x = net.shaped(net.norm(x, prefix + "final_layer_norm", e.eps), ids.axis, {e.hidden});
@@ -195,9 +204,11 @@ void build_both(Checkpoint& c, ModelBuilder& b, const Facts& f, bool is_clip) {
   const Facts images = *f.inside("vision_config"), texts = *f.inside("text_config");
   VisionNet net(c, b, {"", "", {}});
   const std::string image = "vision_model.", text = "text_model.";
-  const Tower seen = see(net, image_tower(images, is_clip, image), is_clip, image), told = read(net, texts, is_clip, text);
+  const Tower seen = see(net, image_tower(c, images, is_clip, image), is_clip, image),
+              told = read(net, texts, is_clip, text);
   if (seen.pooled.name.empty()) f.refuse("vision_config", "has no head, so that images have no embedding");
-  if (is_clip) give_scores(net, net.linear(seen.pooled, "visual_projection"), net.linear(told.pooled, "text_projection"));
+  if (is_clip)
+    give_scores(net, net.linear(seen.pooled, "visual_projection"), net.linear(told.pooled, "text_projection"));
   else give_scores(net, seen.pooled, told.pooled);
 }
 
@@ -218,7 +229,7 @@ void build_clip(Checkpoint& c, ModelBuilder& b) {
   }
   const Facts images = facts_of("vision_config");
   VisionNet net(c, b, {"vision_model.", "", {}});
-  const VisionEncoder e = image_tower(images, is_clip, "");
+  const VisionEncoder e = image_tower(c, images, is_clip, "");
   if (name == "ForImageClassification") {
     const Var x = encode_image(net, e);
     net.give(net.linear(net.mean(is_clip ? net.slice(x, 1, 1, x.dims[0] - 1) : x, 1), "/classifier"), "logits");
@@ -237,7 +248,8 @@ void build_clip(Checkpoint& c, ModelBuilder& b) {
 extern const Recipe clip_recipe;
 const Recipe clip_recipe = {"clip",
                             {},
-                            {"clip", "clip_vision_model", "clip_text_model", "siglip", "siglip_vision_model", "siglip_text_model"},
+                            {"clip", "clip_vision_model", "clip_text_model", "siglip", "siglip_vision_model",
+                             "siglip_text_model"},
                             build_clip};
 
 }  // namespace runnel::convert

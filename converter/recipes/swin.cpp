@@ -21,13 +21,6 @@ struct Stage {
   int64_t side = 0, shift = 0;  // of a window, and of every second layer's
 };
 
-Var padded(VisionNet& net, const Var& x, int64_t rows, int64_t columns) {
-  if (x.dims[0] == rows && x.dims[1] == columns) return x;
-  format::PadAttrsT attrs;
-  attrs.begin.assign(4, 0);
-  return net.op("pad", {x.name}, x.axis, {rows, columns, x.dims[2]}, {}, attrs);
-}
-
 int64_t filled(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 // Rows and columns begin `by` places later, those before stand at the end.
@@ -73,7 +66,8 @@ std::vector<float> continuous_table(VisionNet& net, const Swin& s, const Stage& 
   const double unit = trained > 0 ? double(trained - 1) : side > 1 ? double(side - 1) : 1;
   constexpr int64_t kHidden = 512;
   const std::string mlp = p + "continuous_position_bias_mlp.";
-  const std::vector<float> in = net.values(mlp + "0.weight", {kHidden, 2}), shift = net.values(mlp + "0.bias", {kHidden}),
+  const std::vector<float> in = net.values(mlp + "0.weight", {kHidden, 2}),
+                           shift = net.values(mlp + "0.bias", {kHidden}),
                            out = net.values(mlp + "2.weight", {stage.heads, kHidden});
   const auto place = [&](int64_t i) {
     const double x = double(i - (side - 1)) / unit * 8;
@@ -84,7 +78,8 @@ std::vector<float> continuous_table(VisionNet& net, const Swin& s, const Stage& 
     for (int64_t h = 0; h < stage.heads; ++h) {
       double sum = 0;
       for (size_t k = 0; k < size_t(kHidden); ++k) {
-        const double y = double(in[2 * k]) * place(r / rows) + double(in[2 * k + 1]) * place(r % rows) + double(shift[k]);
+        const double y =
+            double(in[2 * k]) * place(r / rows) + double(in[2 * k + 1]) * place(r % rows) + double(shift[k]);
         if (y > 0) sum += double(out[size_t(h * kHidden) + k]) * y;
       }
       table.push_back(float(16 / (1 + std::exp(-sum))));
@@ -116,10 +111,11 @@ void normalise(VisionNet& net, const Stage& stage, const std::string& p, std::ve
   qkv[0] = net.times_numbers(qkv[0], p + "logit_scale", factors, {stage.heads, 1});
 }
 
-Var attended(VisionNet& net, const Swin& s, const Stage& stage, const std::string& p, const Var& image, bool is_shifted) {
+Var attended(VisionNet& net, const Swin& s, const Stage& stage, const std::string& p, const Var& image,
+             bool is_shifted) {
   const int64_t side = stage.side, rows = filled(image.dims[0], side), columns = filled(image.dims[1], side),
                 width = image.dims[2], shift = is_shifted ? stage.shift : 0;
-  const Var x = as_windows(net, rolled(net, padded(net, image, rows, columns), shift), side);
+  const Var x = as_windows(net, rolled(net, net.padded(image, rows, columns), shift), side);
   const std::string self = p + "attention.self.";
   std::vector<Var> qkv = net.linears(x, {self + "query", self + "key", self + "value"});
   for (Var& part : qkv) part = net.reshape(part, {side * side, stage.heads, width / stage.heads});
@@ -129,8 +125,7 @@ Var attended(VisionNet& net, const Swin& s, const Stage& stage, const std::strin
   const double scale = s.is_second ? 1 : 1 / std::sqrt(double(width / stage.heads));
   Var y = net.linear(net.attend(qkv[0], qkv[1], qkv[2], scale, biases), p + "attention.output.dense");
   y = rolled(net, from_windows(net, y, side, rows, columns), -shift);
-  if (rows != image.dims[0]) y = net.slice(y, 1, 0, image.dims[0]);
-  return columns == image.dims[1] ? y : net.slice(y, 2, 0, image.dims[1]);
+  return net.cropped(y, image.dims[0], image.dims[1]);
 }
 
 Var layer(VisionNet& net, const Swin& s, const Stage& stage, const std::string& p, const Var& x, bool is_shifted) {
@@ -150,7 +145,7 @@ Var layer(VisionNet& net, const Swin& s, const Stage& stage, const std::string& 
 Var merged(VisionNet& net, const Swin& s, const std::string& p, const Var& x) {
   constexpr double kEps = 1e-5;
   const int64_t rows = filled(x.dims[0], 2), columns = filled(x.dims[1], 2), width = x.dims[2];
-  const Var four = net.reshape(padded(net, x, rows, columns), {rows / 2, 2, columns / 2, 2, width});
+  const Var four = net.reshape(net.padded(x, rows, columns), {rows / 2, 2, columns / 2, 2, width});
   const Var y = net.reshape(net.transposed(four, {0, 1, 3, 4, 2, 5}), {rows / 2, columns / 2, 4 * width});
   if (s.is_second) return net.norm(net.linear(y, p + "reduction"), p + "norm", kEps);
   return net.linear(net.norm(y, p + "norm", kEps), p + "reduction");
@@ -158,7 +153,7 @@ Var merged(VisionNet& net, const Swin& s, const std::string& p, const Var& x) {
 
 Var embedded(VisionNet& net, const Facts& f, const Image& image, const std::vector<int64_t>& patch) {
   const Window window = {{patch[0], patch[1]}, {patch[0], patch[1]}};
-  const Var pixels = padded(net, net.pixels(image), filled(image.height, patch[0]), filled(image.width, patch[1]));
+  const Var pixels = net.padded(net.pixels(image), filled(image.height, patch[0]), filled(image.width, patch[1]));
   Var x = net.norm(net.conv(pixels, "embeddings.patch_embeddings.projection", window), "embeddings.norm", 1e-5);
   if (!f.boolean("use_absolute_embeddings", false)) return x;
   const std::string table = "embeddings.position_embeddings";
@@ -175,7 +170,8 @@ void build_swin(Checkpoint& c, ModelBuilder& b) {
   const Json* depths = f.find("depths");
   const size_t stages = depths && depths->is_array() ? depths->size() : 0;
   if (stages == 0 || stages > 16) f.refuse("depths", "is not a list of the stages' layers");
-  const std::vector<int64_t> layers = f.integers("depths", stages, 1, 4096), heads = f.integers("num_heads", stages, 1, 65536),
+  const std::vector<int64_t> layers = f.integers("depths", stages, 1, 4096),
+                             heads = f.integers("num_heads", stages, 1, 65536),
                              patch = f.integers("patch_size", 2, 1, 4096);
   s.pretrained_windows.assign(stages, 0);
   if (f.has("pretrained_window_sizes")) s.pretrained_windows = f.integers("pretrained_window_sizes", stages, 0, 4096);
@@ -184,7 +180,7 @@ void build_swin(Checkpoint& c, ModelBuilder& b) {
                "out_features", "out_indices", "stage_names"});
   const std::string name = class_of(c, s.is_second ? "Swinv2" : "Swin");
   VisionNet net(c, b, {s.is_second ? "swinv2." : "swin.", "", {}});
-  const Image image = image_of(f);
+  const Image image = image_of(c, f);
   Var x = embedded(net, f, image, patch);
   for (size_t i = 0; i < stages; ++i) {
     // The second version takes its windows from the image's sides without what is filled up.

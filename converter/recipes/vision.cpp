@@ -4,13 +4,44 @@
 #include <cmath>
 #include <cstring>
 
+#include "converter/read/source_file.h"
 #include "converter/weights/encode.h"
 
 namespace runnel::convert {
 
-Image image_of(const Facts& f) {
-  const std::vector<int64_t> sides = f.integers("image_size", 2, 1, 1 << 14);
-  return {sides[0], sides[1], f.integer("num_channels", 1, 4096, 3)};
+namespace {
+
+// Height and width that images are brought to: an integer, or an object with both, or with one length for both.
+bool read_sides(const Json& size, Image* image) {
+  if (size.is_number_integer()) {
+    image->height = image->width = size.get<int64_t>();
+    return true;
+  }
+  if (!size.is_object()) return false;
+  const auto length = [&](const char* key) {
+    return size.value(key, Json()).is_number_integer() ? size[key].get<int64_t>() : 0;
+  };
+  image->height = length("height"), image->width = length("width");
+  if (!image->height) image->height = image->width = length("shortest_edge");
+  return image->height > 0;
+}
+
+}  // namespace
+
+Image image_of(const Checkpoint& c, const Facts& f) {
+  Image image = {0, 0, f.integer("num_channels", 1, 4096, 3)};
+  constexpr int64_t kMostSide = 1 << 14;
+  const std::filesystem::path file = c.path / "preprocessor_config.json";
+  if (f.has("image_size")) {
+    const std::vector<int64_t> sides = f.integers("image_size", 2, 1, kMostSide);
+    image.height = sides[0], image.width = sides[1];
+  } else if (std::filesystem::exists(file)) {
+    const Json prepared = parse_json(read_text(file, 1 << 20), file.string());
+    if (!read_sides(prepared.value("crop_size", Json()), &image)) read_sides(prepared.value("size", Json()), &image);
+  }
+  if (image.height < 1 || image.width < 1 || image.height > kMostSide || image.width > kMostSide)
+    f.refuse("image_size", "is missing, and no preprocessor_config.json says a size; write the size of images into it");
+  return image;
 }
 
 std::string class_of(const Checkpoint& c, const std::string& family) {
@@ -152,9 +183,11 @@ Var VisionNet::conv_with(const Var& x, const std::string& name, const std::vecto
   for (size_t i = 0; i < 2; ++i) {
     attrs.kernel.push_back(uint32_t(w.kernel[i]));
     attrs.stride.push_back(uint32_t(w.stride[i]));
-    if (x.dims[i] + 2 * w.pad < w.kernel[i])
+    attrs.dilation.push_back(uint32_t(w.dilation));
+    const int64_t reach = (w.kernel[i] - 1) * w.dilation + 1;
+    if (x.dims[i] + 2 * w.pad < reach)
       fail("%s: images are too small for \"%s\"", checkpoint().path.c_str(), full_name(name).c_str());
-    dims.push_back((x.dims[i] + 2 * w.pad - w.kernel[i]) / w.stride[i] + 1);
+    dims.push_back((x.dims[i] + 2 * w.pad - reach) / w.stride[i] + 1);
   }
   attrs.pad.assign(4, uint32_t(w.pad));
   attrs.groups = uint32_t(w.groups);
@@ -196,6 +229,63 @@ Var VisionNet::mean(const Var& x, int axis) {
 }
 
 Var VisionNet::token(const Var& x, int64_t i) { return reshape(slice(x, 1, i, 1), {x.dims.back()}); }
+
+Var VisionNet::padded(const Var& x, int64_t rows, int64_t columns) {
+  if (x.dims[0] == rows && x.dims[1] == columns) return x;
+  format::PadAttrsT attrs;
+  attrs.begin.assign(4, 0);
+  return op("pad", {x.name}, x.axis, {rows, columns, x.dims[2]}, {}, attrs);
+}
+
+Var VisionNet::cropped(Var x, int64_t rows, int64_t columns) {
+  if (x.dims[0] != rows) x = slice(x, 1, 0, rows);
+  return x.dims[1] == columns ? x : slice(x, 2, 0, columns);
+}
+
+std::vector<float> linear_weights(int64_t to, int64_t from, bool aligns_corners) {
+  std::vector<float> weights(size_t(to * from));
+  for (int64_t i = 0; i < to; ++i) {
+    const double place = aligns_corners ? (to > 1 ? double(i) * double(from - 1) / double(to - 1) : 0)
+                                        : std::max((double(i) + 0.5) * double(from) / double(to) - 0.5, 0.0);
+    const int64_t first = std::min(int64_t(place), from - 1), second = std::min(first + 1, from - 1);
+    const double part = std::min(place - double(first), 1.0);
+    weights[size_t(i * from + first)] += float(1 - part);
+    weights[size_t(i * from + second)] += float(part);
+  }
+  return weights;
+}
+
+std::vector<float> mean_weights(int64_t to, int64_t from) {
+  std::vector<float> weights(size_t(to * from));
+  for (int64_t i = 0; i < to; ++i) {
+    const int64_t begin = i * from / to, end = ((i + 1) * from + to - 1) / to;
+    for (int64_t k = begin; k < end; ++k) weights[size_t(i * from + k)] = 1 / float(end - begin);
+  }
+  return weights;
+}
+
+Var VisionNet::resampled(const Var& x, const Mixing& rows, const Mixing& columns) {
+  const int64_t width = x.dims[2];
+  const auto named = [&](const char* what, const Mixing& m) {
+    const std::string sizes = std::to_string(m.from) + "_" + std::to_string(m.to);
+    // The sum of squares tells apart what has the same sizes.
+    double kind = 0;
+    for (float w : m.weights) kind += double(w) * double(w);
+    return constant("/" + std::string(what) + sizes + "_" + std::to_string(kind), m.weights, {m.to, m.from});
+  };
+  Var y = reshape(x, {x.dims[0], x.dims[1] * width});
+  y = op("batch_matmul", {named("mixing_", rows), y.name}, x.axis, {rows.to, x.dims[1] * width}, {},
+         format::BatchMatmulAttrsT());
+  y = reshape(y, {rows.to, x.dims[1], width});
+  return op("batch_matmul", {named("mixing_", columns), y.name}, x.axis, {rows.to, columns.to, width}, {},
+            format::BatchMatmulAttrsT());
+}
+
+Var VisionNet::stretched(const Var& x, int64_t rows, int64_t columns, bool aligns_corners) {
+  if (x.dims[0] == rows && x.dims[1] == columns) return x;
+  return resampled(x, {rows, x.dims[0], linear_weights(rows, x.dims[0], aligns_corners)},
+                   {columns, x.dims[1], linear_weights(columns, x.dims[1], aligns_corners)});
+}
 
 Var VisionNet::unit(const Var& x) {
   format::ReduceAttrsT sum;

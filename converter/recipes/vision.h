@@ -15,8 +15,8 @@ namespace runnel::convert {
 struct Image {
   int64_t height = 0, width = 0, channels = 3;
 };
-// image_size and num_channels.
-Image image_of(const Facts& facts);
+// num_channels, and image_size, or of models for any size what preprocessor_config.json says.
+Image image_of(const Checkpoint& checkpoint, const Facts& facts);
 // Class names in config.json, without what they begin with: "ForImageClassification"; "Model" where none is named.
 std::string class_of(const Checkpoint& checkpoint, const std::string& family);
 // Tensors under names that other releases give them: what the first text is in a name becomes the second.
@@ -24,9 +24,12 @@ void rename_tensors(Checkpoint& checkpoint, const std::vector<std::pair<std::str
 
 // A window that moves over an image; numbers of rows and columns.
 struct Window {
-  int64_t kernel[2], stride[2], pad = 0, groups = 1;
+  int64_t kernel[2], stride[2], pad = 0, groups = 1, dilation = 1;
   format::UnaryKind activation = format::UnaryKind::none;
 };
+// What torch's interpolation takes for each new place: bilinear. And the means of adaptive average pooling.
+std::vector<float> linear_weights(int64_t to, int64_t from, bool aligns_corners);
+std::vector<float> mean_weights(int64_t to, int64_t from);
 Window square(int64_t kernel, int64_t stride, int64_t pad = 0, int64_t groups = 1);
 
 // Rows of a matrix.
@@ -65,7 +68,17 @@ class VisionNet : public Program, public Source {
   Var with_tokens(const Var& x, const std::string& name, const std::vector<float>& values);
   Var mean(const Var& x, int axis);
   Var token(const Var& x, int64_t i);  // [batch, channels]
-  Var unit(const Var& x);              // [batch, channels], each row of length 1
+  // An image [height, width, channels] with zeros behind its rows and columns, or without the last of them.
+  Var padded(const Var& x, int64_t rows, int64_t columns);
+  Var cropped(Var x, int64_t rows, int64_t columns);
+  // The same with rows and columns made of others: each matrix has a row for each new one.
+  struct Mixing {
+    int64_t to = 0, from = 0;
+    std::vector<float> weights;
+  };
+  Var resampled(const Var& x, const Mixing& rows, const Mixing& columns);
+  Var stretched(const Var& x, int64_t rows, int64_t columns, bool aligns_corners = false);  // bilinear
+  Var unit(const Var& x);  // [batch, channels], each row of length 1
 
   // Softmax attention of q [n, heads, d] to k and v [m, heads, d]. biases: names of numbers [heads | 1, n, m], or
   // [windows, 1, n, m] where x's axis holds so many windows of an image, added to the scores. Gives [n, heads * d].
@@ -75,6 +88,8 @@ class VisionNet : public Program, public Source {
   };
   Var attend(const Var& q, const Var& k, const Var& v, double scale, const std::vector<Bias>& biases = {});
 
+  // An image as transformers gives it, [batch, channels, height, width].
+  void give_image(const Var& x, const std::string& name) { give(transposed(x, {0, 3, 1, 2}), name); }
   void give(const Var& x, const std::string& name, bool is_optional = false);
 };
 

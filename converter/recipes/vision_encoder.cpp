@@ -6,10 +6,10 @@
 
 namespace runnel::convert {
 
-VisionEncoder vit_like(const Facts& f, const std::string& root) {
+VisionEncoder vit_like(const Checkpoint& c, const Facts& f, const std::string& root) {
   VisionEncoder e;
   e.naming = {root, "", {}};
-  e.image = image_of(f);
+  e.image = image_of(c, f);
   const std::vector<int64_t> patch = f.integers("patch_size", 2, 1, 1 << 14);
   e.patch[0] = patch[0], e.patch[1] = patch[1];
   if (e.rows() < 1 || e.columns() < 1) f.refuse("patch_size", "is larger than the image");

@@ -36,9 +36,9 @@ struct VisionEncoder {
 };
 
 // Sizes and names as ViT has them.
-VisionEncoder vit_like(const Facts& facts, const std::string& root);
+VisionEncoder vit_like(const Checkpoint& checkpoint, const Facts& facts, const std::string& root);
 // DINOv2, with registers or without.
-VisionEncoder dinov2_encoder(const Facts& facts, const std::string& root);
+VisionEncoder dinov2_encoder(const Checkpoint& checkpoint, const Facts& facts, const std::string& root);
 // The last layer's tokens [n, hidden]; taps: those behind these layers' numbers, counted from 1, before any norm.
 Var encode_image(VisionNet& net, const VisionEncoder& encoder, const std::vector<int64_t>& taps = {},
                  std::vector<Var>* tapped = nullptr);

@@ -44,6 +44,19 @@ SMALL = {
     "patch_size": 8,
 }
 PLAIN = ("Model", "ForImageClassification")
+PYRAMID = {
+    "image_size": 32,
+    "num_encoder_blocks": 2,
+    "depths": [1, 1],
+    "sr_ratios": [2, 1],
+    "hidden_sizes": [8, 12],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "num_attention_heads": [1, 2],
+    "mlp_ratios": [2, 2],
+    "decoder_hidden_size": 8,
+    "drop_path_rate": 0.0,
+}
 SWIN = {
     "image_size": 21,
     "patch_size": 3,
@@ -112,6 +125,36 @@ FAMILIES = {
     "siglip": ("siglip", "Siglip", ("Model", "ForImageClassification"), {"vision_config": SMALL, "text_config": TEXT}),
     "siglip_vision": ("siglip_vision_model", "SiglipVision", ("Model",), SMALL),
     "siglip_text": ("siglip_text_model", "SiglipText", ("Model",), TEXT),
+    "segformer": ("segformer", "Segformer", ("ForSemanticSegmentation", "ForImageClassification", "Model"), PYRAMID),
+    "pvt_v2": ("pvt_v2", "PvtV2", ("ForImageClassification", "Model"), PYRAMID),
+    "mobilevit": (
+        "mobilevit",
+        "MobileViT",
+        ("ForImageClassification", "Model", "ForSemanticSegmentation"),
+        {
+            "image_size": 64,
+            "hidden_sizes": [8, 12, 8],
+            "neck_hidden_sizes": [4, 4, 8, 8, 12, 8, 16],
+            "num_attention_heads": 2,
+            "expand_ratio": 1.0,
+            "mlp_ratio": 1.0,
+            "aspp_out_channels": 8,
+        },
+    ),
+    "mobilevitv2": (
+        "mobilevitv2",
+        "MobileViTV2",
+        ("ForImageClassification", "Model", "ForSemanticSegmentation"),
+        {
+            "image_size": 64,
+            "width_multiplier": 0.125,
+            "n_attn_blocks": [1, 1, 1],
+            "base_attn_unit_dims": [64, 128, 64],
+            "expand_ratio": 1.0,
+            "ffn_multiplier": 2,
+            "aspp_out_channels": 8,
+        },
+    ),
     "swin": ("swin", "Swin", ("ForImageClassification", "Model"), SWIN),
     "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model"), SWIN),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),

@@ -30,7 +30,7 @@ TEXTS = {
 WIDTHS = ({"hidden_size": 24, "num_attention_heads": 2}, {"hidden_size": 40, "num_attention_heads": 5})
 SWIN = {
     "image_size": (64, 67, [71, 51], [64, 80]),
-    "patch_size": (4, 2, 8),
+    "patch_size": (4, 2, 6),
     "depths": ([2, 2], [1, 3], [2, 1, 2]),
     "embed_dim": (12, 24),
     "qkv_bias": (True, False),
@@ -40,7 +40,20 @@ SWIN = {
     "window_size": (2, 3),
     "num_heads": ([2, 3, 4],),
 }
+PYRAMID = {
+    "image_size": (32, 45, [37, 64], [64, 43]),
+    "depths": ([1, 2], [2, 1]),
+    "sr_ratios": ([4, 1], [3, 2]),
+    "hidden_sizes": ([8, 20], [16, 24]),
+    "num_channels": (1, 3),
+    "hidden_act": ("gelu", "relu"),
+}
+MOBILE = {"image_size": (64, 97, [71, 130], 256), "num_channels": (1, 3), "output_stride": (32, 16, 8)}
 OPTIONS = {
+    "segformer": PYRAMID,
+    "pvt_v2": {**PYRAMID, "linear_attention": (True, False), "qkv_bias": (True, False)},
+    "mobilevit": {**MOBILE, "patch_size": (2, 4), "qkv_bias": (True, False), "conv_kernel_size": (3, 5)},
+    "mobilevitv2": {**MOBILE, "width_multiplier": (0.125, 0.25)},
     "swin": {**SWIN, "use_absolute_embeddings": (True, False)},
     "swinv2": {**SWIN, "pretrained_window_sizes": ([0, 0, 0], [4, 3, 0]), "window_size": (2, 3, 8)},
     "vit": {**PLAIN, **SQUARE, "qkv_bias": (True, False)},
@@ -84,6 +97,10 @@ OPTIONS["data2vec_vision"] = {k: v for k, v in OPTIONS["beit"].items() if k != "
 WIDTHS_OF = {
     "swin": ({},),
     "swinv2": ({},),
+    "segformer": ({},),
+    "pvt_v2": ({},),
+    "mobilevit": ({},),
+    "mobilevitv2": ({},),
     "siglip": ({"hidden_size": 16, "num_attention_heads": 4},),
     "dinov3_vit": ({"hidden_size": 16, "num_attention_heads": 2}, {"hidden_size": 60, "num_attention_heads": 5}),
 }
