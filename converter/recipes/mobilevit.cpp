@@ -25,11 +25,13 @@ Var step(VisionNet& net, const Var& x, const std::string& name, Window w, UnaryK
   return net.conv_norm(x, name + ".convolution", name + ".normalization", 1e-5, w);
 }
 
-Var residual(VisionNet& net, const MobileVit& m, const std::string& p, const Var& x, int64_t stride, int64_t dilation = 1) {
+Var residual(VisionNet& net, const MobileVit& m, const std::string& p, const Var& x, int64_t stride,
+             int64_t dilation = 1) {
   const Var wide = step(net, x, p + "expand_1x1", square(1, 1), m.activation);
   Window w = square(3, stride, 0, wide.dims[2]);
   w.dilation = dilation;
-  const Var y = step(net, step(net, wide, p + "conv_3x3", w, m.activation), p + "reduce_1x1", square(1, 1), UnaryKind::none);
+  const Var y =
+      step(net, step(net, wide, p + "conv_3x3", w, m.activation), p + "reduce_1x1", square(1, 1), UnaryKind::none);
   return stride == 1 && x.dims[2] == y.dims[2] ? net.add(x, y) : y;
 }
 
@@ -39,8 +41,10 @@ Var transformer(VisionNet& net, const MobileVit& m, const std::string& p, const 
       net.linears(net.norm(x, p + "layernorm_before", m.eps),
                   {p + "attention.attention.query", p + "attention.attention.key", p + "attention.attention.value"});
   for (Var& part : qkv) part = net.reshape(part, {n, m.heads, head});
-  const Var y = net.add(net.linear(net.attend(qkv[0], qkv[1], qkv[2], 1 / std::sqrt(double(head))), p + "attention.output.dense"), x);
-  const Var z = net.unary(m.activation, net.linear(net.norm(y, p + "layernorm_after", m.eps), p + "intermediate.dense"));
+  const Var y = net.add(
+      net.linear(net.attend(qkv[0], qkv[1], qkv[2], 1 / std::sqrt(double(head))), p + "attention.output.dense"), x);
+  const Var z =
+      net.unary(m.activation, net.linear(net.norm(y, p + "layernorm_after", m.eps), p + "intermediate.dense"));
   return net.add(net.linear(z, p + "output.dense"), y);
 }
 
@@ -55,8 +59,8 @@ Var norm_of_image(VisionNet& net, const MobileVit& m, const std::string& name, c
                 x.axis, x.dims, {}, attrs);
 }
 
-// [places in a patch, patches, width]: one query a pixel, its softmax over patches weighs the keys, whose sum multiplies
-// the values.
+// [places in a patch, patches, width]: one query a pixel, its softmax over patches weighs the keys, whose sum
+// multiplies the values.
 Var linear_transformer(VisionNet& net, const MobileVit& m, const std::string& p, const Var& x) {
   const int64_t width = x.dims[2], places = x.dims[0], patches = x.dims[1];
   const Var normed = norm_of_image(net, m, p + "layernorm_before", x);
@@ -64,20 +68,25 @@ Var linear_transformer(VisionNet& net, const MobileVit& m, const std::string& p,
   SourceTensor weight = net.take(name + "weight", {1 + 2 * width, width, 1, 1});
   weight.shape = {uint64_t(1 + 2 * width), uint64_t(width)};
   std::vector<Var> qkv;
-  const std::vector<float> bias = net.has(name + "bias") ? net.values(name + "bias", {1 + 2 * width}) : std::vector<float>();
+  const std::vector<float> bias =
+      net.has(name + "bias") ? net.values(name + "bias", {1 + 2 * width}) : std::vector<float>();
   int64_t first = 0;
   for (int64_t rows : {int64_t(1), width, width}) {
     const std::string part = "[" + std::to_string(first) + "]";
     std::string own;
-    if (!bias.empty()) own = net.constant(name + "bias" + part, {bias.begin() + first, bias.begin() + first + rows}, {rows});
+    if (!bias.empty())
+      own = net.constant(name + "bias" + part, {bias.begin() + first, bias.begin() + first + rows}, {rows});
     qkv.push_back(net.times(normed, net.matrix(name + "weight" + part, net.rows_of(weight, first, rows)), own, {rows}));
     first += rows;
   }
   const Var scores = net.reshape(qkv[0], {places, 1, patches});
   const Var weights = net.op("softmax", {scores.name}, x.axis, scores.dims, {}, format::SoftmaxAttrsT());
-  const Var context = net.op("batch_matmul", {weights.name, qkv[1].name}, x.axis, {places, 1, width}, {}, format::BatchMatmulAttrsT());
+  const Var context =
+      net.op("batch_matmul", {weights.name, qkv[1].name}, x.axis, {places, 1, width}, {}, format::BatchMatmulAttrsT());
   const Var seen = net.mul(net.unary(UnaryKind::relu, qkv[2]), context);
-  const auto dense = [&](const Var& y, const std::string& at) { return net.conv(y, at + ".convolution", square(1, 1)); };
+  const auto dense = [&](const Var& y, const std::string& at) {
+    return net.conv(y, at + ".convolution", square(1, 1));
+  };
   const Var y = net.add(x, dense(seen, p + "attention.out_proj"));
   const Var z = net.unary(m.activation, dense(norm_of_image(net, m, p + "layernorm_after", y), p + "ffn.conv1"));
   return net.add(y, dense(z, p + "ffn.conv2"));
@@ -91,9 +100,11 @@ void each_layer(VisionNet& net, const std::string& p, const std::string& tensor,
 
 Var mixed(VisionNet& net, const MobileVit& m, const std::string& p, const Var& x) {
   // What patches do not fill: the first version stretches the image, the second leaves the last pixels out, as zeros.
-  const int64_t more = m.is_second ? 0 : m.patch - 1, rows = (x.dims[0] + more) / m.patch, columns = (x.dims[1] + more) / m.patch,
-                width = x.dims[2], places = m.patch * m.patch, n = rows * columns;
-  const Var whole = m.is_second ? net.cropped(x, rows * m.patch, columns * m.patch) : net.stretched(x, rows * m.patch, columns * m.patch);
+  const int64_t more = m.is_second ? 0 : m.patch - 1, rows = (x.dims[0] + more) / m.patch,
+                columns = (x.dims[1] + more) / m.patch, width = x.dims[2], places = m.patch * m.patch,
+                n = rows * columns;
+  const Var whole = m.is_second ? net.cropped(x, rows * m.patch, columns * m.patch)
+                                : net.stretched(x, rows * m.patch, columns * m.patch);
   Var y = net.transposed(net.reshape(whole, {rows, m.patch, columns, m.patch, width}), {0, 2, 4, 1, 3, 5});
   if (m.is_second) {
     y = net.reshape(y, {places, n, width});

@@ -1,4 +1,5 @@
-// Pyramids of stages whose keys and values come from an image made smaller: SegFormer with its head for segments, PVT v2.
+// Pyramids of stages whose keys and values come from an image made smaller: SegFormer with its head for segments, PVT
+// v2.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -12,12 +13,18 @@ struct PyramidNames {
   std::string q, k, v, o, smaller, smaller_norm;
 };
 
-const PyramidNames kSegformer = {"encoder.patch_embeddings.{}.", "encoder.block.{}.", "encoder.layer_norm.{}",
-                                 "attention.self.query", "attention.self.key", "attention.self.value",
-                                 "attention.output.dense", "attention.self.sr", "attention.self.layer_norm"};
-const PyramidNames kPvt = {"encoder.layers.{}.patch_embedding.", "encoder.layers.{}.blocks.", "encoder.layers.{}.layer_norm",
-                           "attention.query", "attention.key", "attention.value",
-                           "attention.proj", "attention.spatial_reduction", "attention.layer_norm"};
+const PyramidNames kSegformer = {"encoder.patch_embeddings.{}.", "encoder.block.{}.",  "encoder.layer_norm.{}",
+                                 "attention.self.query",         "attention.self.key", "attention.self.value",
+                                 "attention.output.dense",       "attention.self.sr",  "attention.self.layer_norm"};
+const PyramidNames kPvt = {"encoder.layers.{}.patch_embedding.",
+                           "encoder.layers.{}.blocks.",
+                           "encoder.layers.{}.layer_norm",
+                           "attention.query",
+                           "attention.key",
+                           "attention.value",
+                           "attention.proj",
+                           "attention.spatial_reduction",
+                           "attention.layer_norm"};
 
 struct Pyramid {
   PyramidNames names;
@@ -85,7 +92,8 @@ std::vector<Var> stages_of(VisionNet& net, const Pyramid& p, const Facts& f, con
     const std::string patches = of_stage(p.names.patches, i);
     x = net.conv(x, patches + "proj", square(p.kernels[i], p.strides[i], p.kernels[i] / 2));
     x = net.norm(x, patches + "layer_norm", p.eps);
-    if (x.dims[2] % p.heads[i]) f.refuse("num_attention_heads", "does not divide the width of stage " + std::to_string(i + 1));
+    if (x.dims[2] % p.heads[i])
+      f.refuse("num_attention_heads", "does not divide the width of stage " + std::to_string(i + 1));
     for (int64_t k = 0; k < p.depths[i]; ++k)
       x = block(net, p, i, of_stage(p.names.block, i) + std::to_string(k) + ".", x);
     x = net.norm(x, of_stage(p.names.norm, i), p.eps);
@@ -102,7 +110,8 @@ Var segments(VisionNet& net, const std::vector<Var>& stages) {
                                   stages[0].dims[0], stages[0].dims[1]));
   Window window = square(1, 1);
   window.activation = format::UnaryKind::relu;
-  const Var y = net.conv_norm(net.concat(parts, 3), "/decode_head.linear_fuse", "/decode_head.batch_norm", 1e-5, window);
+  const Var y =
+      net.conv_norm(net.concat(parts, 3), "/decode_head.linear_fuse", "/decode_head.batch_norm", 1e-5, window);
   return net.conv(y, "/decode_head.classifier", square(1, 1));
 }
 

@@ -141,21 +141,54 @@ Var VisionNet::conv(const Var& x, const std::string& name, const Window& w) {
                    out, w);
 }
 
+VisionNet::Affine VisionNet::batch_norm(const std::string& norm, int64_t channels, double eps) {
+  Affine a = {values(norm + ".weight", {channels}), values(norm + ".bias", {channels})};
+  const std::vector<float> mean = values(norm + ".running_mean", {channels}),
+                           variance = values(norm + ".running_var", {channels});
+  if (has(norm + ".num_batches_tracked")) find(norm + ".num_batches_tracked");
+  for (size_t i = 0; i < size_t(channels); ++i) {
+    const double factor = double(a.factor[i]) / std::sqrt(double(variance[i]) + eps);
+    a.shift[i] = float(double(a.shift[i]) - double(mean[i]) * factor), a.factor[i] = float(factor);
+  }
+  return a;
+}
+
+namespace {
+
+// Rows of weights and what is added to them, then an affine.
+void fold(const VisionNet::Affine& a, std::vector<float>& weight, std::vector<float>& bias) {
+  const size_t rows = a.factor.size(), each = weight.size() / rows;
+  bias.resize(rows);
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < each; ++i) weight[r * each + i] *= a.factor[r];
+    bias[r] = bias[r] * a.factor[r] + a.shift[r];
+  }
+}
+
+}  // namespace
+
 Var VisionNet::conv_norm(const Var& x, const std::string& name, const std::string& norm, double eps, const Window& w) {
   const int64_t out = int64_t(find(name + ".weight").shape.at(0)), in = x.dims.back() / w.groups;
-  std::vector<float> weight = values(name + ".weight", {out, in, w.kernel[0], w.kernel[1]});
-  std::vector<float> bias = has(name + ".bias") ? values(name + ".bias", {out}) : std::vector<float>(size_t(out));
-  const std::vector<float> factor = values(norm + ".weight", {out}), shift = values(norm + ".bias", {out}),
-                           mean = values(norm + ".running_mean", {out}),
-                           variance = values(norm + ".running_var", {out});
-  if (has(norm + ".num_batches_tracked")) find(norm + ".num_batches_tracked");
-  const size_t each = weight.size() / size_t(out);
-  for (size_t o = 0; o < size_t(out); ++o) {
-    const double f = double(factor[o]) / std::sqrt(double(variance[o]) + eps);
-    for (size_t i = 0; i < each; ++i) weight[o * each + i] = float(double(weight[o * each + i]) * f);
-    bias[o] = float((double(bias[o]) - double(mean[o])) * f + double(shift[o]));
-  }
+  std::vector<float> weight = values(name + ".weight", {out, in, w.kernel[0], w.kernel[1]}), bias;
+  if (has(name + ".bias")) bias = values(name + ".bias", {out});
+  fold(batch_norm(norm, out, eps), weight, bias);
   return conv_with(x, name, weight, bias, out, w);
+}
+
+Var VisionNet::linear_norm(const Var& x, const std::string& name, const std::string& norm, double eps) {
+  const int64_t out = int64_t(find(name + ".weight").shape.at(0)), in = x.dims.back();
+  std::vector<float> weight = values(name + ".weight", {out, in}), bias;
+  if (has(name + ".bias")) bias = values(name + ".bias", {out});
+  fold(batch_norm(norm, out, eps), weight, bias);
+  return times(x, matrix_of(name + ".weight", weight, out, in), constant(name + ".bias", bias, {out}), {out});
+}
+
+std::string VisionNet::matrix_of(const std::string& name, const std::vector<float>& numbers, int64_t rows,
+                                 int64_t columns, bool is_delicate) {
+  SourceTensor t{own_name(name), SourceType::kF32, {uint64_t(rows), uint64_t(columns)}, nullptr, 0};
+  std::vector<uint8_t> bytes(numbers.size() * 4);
+  std::memcpy(bytes.data(), numbers.data(), bytes.size());
+  return matrix(name, derived(std::move(t), std::move(bytes)), is_delicate);
 }
 
 Var VisionNet::conv_with(const Var& x, const std::string& name, const std::vector<float>& weight,
@@ -172,10 +205,7 @@ Var VisionNet::conv_with(const Var& x, const std::string& name, const std::vecto
   if (is_single) {
     inputs.push_back(constant(name + ".weight", turned, {places, out}));
   } else {
-    SourceTensor t{own_name(name), SourceType::kF32, {uint64_t(out), uint64_t(places * in)}, nullptr, 0};
-    std::vector<uint8_t> bytes(turned.size() * 4);
-    std::memcpy(bytes.data(), turned.data(), bytes.size());
-    inputs.push_back(matrix(name + ".weight", derived(std::move(t), std::move(bytes)), true));
+    inputs.push_back(matrix_of(name + ".weight", turned, out, places * in, true));
   }
   if (!bias.empty()) inputs.push_back(constant(name + ".bias", bias, {out}));
   format::WindowAttrsT attrs;
@@ -285,6 +315,13 @@ Var VisionNet::stretched(const Var& x, int64_t rows, int64_t columns, bool align
   if (x.dims[0] == rows && x.dims[1] == columns) return x;
   return resampled(x, {rows, x.dims[0], linear_weights(rows, x.dims[0], aligns_corners)},
                    {columns, x.dims[1], linear_weights(columns, x.dims[1], aligns_corners)});
+}
+
+Var VisionNet::hard_swish(const Var& x) {
+  format::MathAttrsT attrs;
+  attrs.kind = format::MathKind::hard_swish;
+  attrs.alpha = 1 / 6.0f, attrs.beta = 0.5f;
+  return op("math", {x.name}, x.axis, x.dims, {}, attrs);
 }
 
 Var VisionNet::unit(const Var& x) {

@@ -56,6 +56,13 @@ class VisionNet : public Program, public Source {
   Var conv(const Var& x, const std::string& name, const Window& window);
   // A convolution and the batch norm behind it, folded.
   Var conv_norm(const Var& x, const std::string& name, const std::string& norm, double eps, const Window& window);
+  // The same of a matrix.
+  Var linear_norm(const Var& x, const std::string& name, const std::string& norm, double eps);
+  // What a batch norm does to each channel: x * factor + shift.
+  struct Affine {
+    std::vector<float> factor, shift;
+  };
+  Affine batch_norm(const std::string& norm, int64_t channels, double eps);
   Var conv_with(const Var& x, const std::string& name, const std::vector<float>& weight, const std::vector<float>& bias,
                 int64_t out, const Window& window);
   Var norm(const Var& x, const std::string& name, double eps);
@@ -78,6 +85,7 @@ class VisionNet : public Program, public Source {
   };
   Var resampled(const Var& x, const Mixing& rows, const Mixing& columns);
   Var stretched(const Var& x, int64_t rows, int64_t columns, bool aligns_corners = false);  // bilinear
+  Var hard_swish(const Var& x);
   Var unit(const Var& x);  // [batch, channels], each row of length 1
 
   // Softmax attention of q [n, heads, d] to k and v [m, heads, d]. biases: names of numbers [heads | 1, n, m], or
@@ -91,6 +99,10 @@ class VisionNet : public Program, public Source {
   // An image as transformers gives it, [batch, channels, height, width].
   void give_image(const Var& x, const std::string& name) { give(transposed(x, {0, 3, 1, 2}), name); }
   void give(const Var& x, const std::string& name, bool is_optional = false);
+
+ private:
+  std::string matrix_of(const std::string& name, const std::vector<float>& numbers, int64_t rows, int64_t columns,
+                        bool is_delicate = false);
 };
 
 }  // namespace runnel::convert

@@ -50,6 +50,13 @@ PYRAMID = {
 }
 MOBILE = {"image_size": (64, 97, [71, 130], 256), "num_channels": (1, 3), "output_stride": (32, 16, 8)}
 OPTIONS = {
+    "levit": {"image_size": (48, 64, 112), "depths": ([1, 2, 1], [2, 1, 1]), "num_channels": (1, 3)},
+    "cvt": {
+        "image_size": (32, 45, [37, 64]),
+        "cls_token": ([False, True], [False, False]),
+        "stride_kv": ([2, 2], [1, 2]),
+        "qkv_bias": ([True, True], [False, False]),
+    },
     "segformer": PYRAMID,
     "pvt_v2": {**PYRAMID, "linear_attention": (True, False), "qkv_bias": (True, False)},
     "mobilevit": {**MOBILE, "patch_size": (2, 4), "qkv_bias": (True, False), "conv_kernel_size": (3, 5)},
@@ -98,6 +105,8 @@ WIDTHS_OF = {
     "swin": ({},),
     "swinv2": ({},),
     "segformer": ({},),
+    "levit": ({},),
+    "cvt": ({},),
     "pvt_v2": ({},),
     "mobilevit": ({},),
     "mobilevitv2": ({},),
