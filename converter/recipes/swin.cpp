@@ -174,7 +174,11 @@ void build_swin(Checkpoint& c, ModelBuilder& b) {
                              heads = f.integers("num_heads", stages, 1, 65536),
                              patch = f.integers("patch_size", 2, 1, 4096);
   s.pretrained_windows.assign(stages, 0);
-  if (f.has("pretrained_window_sizes")) s.pretrained_windows = f.integers("pretrained_window_sizes", stages, 0, 4096);
+  if (const Json* windows = f.find("pretrained_window_sizes"); windows && windows->is_array()) {
+    if (windows->size() < stages) f.refuse("pretrained_window_sizes", "is shorter than depths");
+    s.pretrained_windows = f.integers("pretrained_window_sizes", windows->size(), 0, 4096);  // some have more than
+                                                                                             // stages
+  }
   if (s.is_second) f.expect("use_absolute_embeddings", false);
   f.pass_over({"embed_dim", "hidden_size", "num_layers", "mlp_ratio", "qkv_bias", "drop_path_rate", "encoder_stride",
                "out_features", "out_indices", "stage_names"});
