@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "converter/program/filters.h"
 #include "converter/recipes/decoder.h"
@@ -102,23 +101,14 @@ Var ConvNet::conv_of(const Var& x, const Conv& c, std::vector<float> weights, co
     fail("%s: \"%s.weight\" of %lld channels in %lld groups does not fit %lld channels", checkpoint().path.c_str(),
          full_name(c.name).c_str(), static_cast<long long>(in), static_cast<long long>(c.groups),
          static_cast<long long>(channels));
-  if (!c.norm.empty()) {
-    const auto list = [&](const char* what) { return values(c.norm + what, {out}); };
-    fold(convert::batch_norm(list(".weight"), list(".bias"), list(".running_mean"), list(".running_var"), c.eps),
-         &weights, &bias);
-    if (has(c.norm + ".num_batches_tracked")) find(c.norm + ".num_batches_tracked");
-  }
+  if (!c.norm.empty()) fold(batch_norm_of(c.norm, out, c.eps), &weights, &bias);
   if (is_mirrored_)
     for (auto at = weights.begin(); at != weights.end(); at += places) std::reverse(at, at + places);
   Names inputs = {x.name};
   if (in == 1 && out == c.groups) {
     inputs.push_back(constant(c.name + ".weight", channel_filters(weights, out, places), {places, out}));
   } else {
-    const std::vector<float> rows = filter_rows(weights, out, in, places);
-    SourceTensor t{own_name(c.name), SourceType::kF32, {uint64_t(out), uint64_t(places * in)}, nullptr, 0};
-    std::vector<uint8_t> bytes(rows.size() * sizeof(float));
-    std::memcpy(bytes.data(), rows.data(), bytes.size());
-    inputs.push_back(matrix(c.name + ".weight", derived(std::move(t), std::move(bytes)), true));
+    inputs.push_back(matrix_of(c.name + ".weight", filter_rows(weights, out, in, places), out, places * in, true));
   }
   if (!bias.empty()) inputs.push_back(constant(c.name + ".bias", bias, {out}));
   format::WindowAttrsT attrs;
@@ -164,14 +154,10 @@ Var ConvNet::pool(format::PoolKind kind, const Var& x, const Places& p, bool cou
   return op("pool", {x.name}, axes_of(sizes[0], sizes[1]), x.dims, {}, attrs);
 }
 
-Var ConvNet::batch_norm(const Var& x, const std::string& name, double eps) {
-  const int64_t n = x.dims.back();
-  const auto list = [&](const char* what) { return values(name + what, {n}); };
-  const BatchNorm norm =
-      convert::batch_norm(list(".weight"), list(".bias"), list(".running_mean"), list(".running_var"), eps);
-  if (has(name + ".num_batches_tracked")) find(name + ".num_batches_tracked");
-  const Var y = times_numbers(x, name + ".factor", {norm.factor.begin(), norm.factor.end()}, {n});
-  return plus_numbers(y, name + ".shift", {norm.shift.begin(), norm.shift.end()}, {n});
+Var ConvNet::ringed(const Var& x) {
+  format::PadAttrsT attrs;
+  attrs.begin = {0, 1, 1, 0};
+  return op("pad", {x.name}, axes_of(keep(size_of(x, 0) + 2), keep(size_of(x, 1) + 2)), x.dims, {}, attrs);
 }
 
 Var ConvNet::group_norm(const Var& x, const std::string& name, int64_t groups, double eps) {

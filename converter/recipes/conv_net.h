@@ -47,8 +47,8 @@ class ConvNet : public VisionNet {
               std::vector<float> bias);
   Var act(const Var& x, const Activation& activation);
   Var pool(format::PoolKind kind, const Var& x, const Places& places, bool counts_padding = false);
-  // A batch norm that stands alone; a norm of groups of channels over all places.
-  Var batch_norm(const Var& x, const std::string& name, double eps = 1e-5);
+  Var ringed(const Var& x);  // with zeros around it, one place wide
+  // Of groups of channels over all places.
   Var group_norm(const Var& x, const std::string& name, int64_t groups, double eps = 1e-5);
   // Over all places: [batch, channels], and as an image of one place.
   Var mean_of_places(const Var& x);

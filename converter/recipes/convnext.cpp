@@ -1,4 +1,4 @@
-// ConvNeXt, and the second version with its normalised responses.
+// ConvNeXt, the second version with its normalised responses, and that of DINOv3.
 #include "converter/recipes/conv_net.h"
 
 namespace runnel::convert {
@@ -62,6 +62,43 @@ void build_as(Checkpoint& c, ModelBuilder& b, const std::string& family, const s
   net.give_pooled(pooled, "pooler_output");
 }
 
+// DINOv3's, whose outputs are tokens behind their mean.
+void build_dinov3(Checkpoint& c, ModelBuilder& b) {
+  const Facts f = config_facts(c);
+  ConvNet net(c, b, {"model.", "", {}}, f);
+  const Activation act = image_activation(f, "hidden_act", "gelu");
+  const double eps = f.number("layer_norm_eps", kEps);
+  const Facts known = f.with_defaults({{"depths", {3, 3, 9, 3}}});
+  const std::vector<int64_t> depths = known.integers("depths", known.tree().at("depths").size(), 1, 4096);
+  f.pass_over(
+      {"hidden_sizes", "drop_path_rate", "layer_scale_init_value", "out_features", "out_indices", "stage_names"});
+  if (const std::string name = class_of(c, "DINOv3ConvNext"); name != "Model")
+    f.refuse("architectures", "names DINOv3ConvNext" + name + ", which is not supported");
+  Var x = net.pixels();
+  for (size_t s = 0; s < depths.size(); ++s) {
+    const std::string stage = "stages." + std::to_string(s) + ".", down = stage + "downsample_layers.";
+    Conv conv{down + (s > 0 ? "1" : "0"), "", s > 0 ? 2 : 4};
+    conv.before = conv.behind = 0;
+    x = s > 0 ? net.conv(net.norm(x, down + "0", eps), conv) : net.norm(net.conv(x, conv), down + "1", eps);
+    for (int64_t i = 0; i < depths[s]; ++i) {
+      const std::string name = stage + "layers." + std::to_string(i) + ".";
+      Conv filters{name + "depthwise_conv"};
+      filters.groups = x.dims.back();
+      Var y = net.norm(net.conv(x, filters), name + "layer_norm", eps);
+      y = net.linear(net.act(net.linear(y, name + "pointwise_conv1"), act), name + "pointwise_conv2");
+      x = net.add(x, net.binary(format::BinaryKind::mul, y, net.as_numbers(name + "gamma", x.dims.back())));
+    }
+  }
+  const Var mean = net.mean_of_places(x);
+  format::ConcatAttrsT attrs;
+  attrs.axis = 1;
+  const Size count = net.size_of(x, 0) * net.size_of(x, 1) + 1;
+  const Var tokens = net.op("concat", {net.shaped(mean, "batch 1", x.dims).name, net.tokens(x).name},
+                            "batch " + count.text(), x.dims, {}, attrs);
+  net.give(net.norm(tokens, "/layer_norm", eps), "last_hidden_state");
+  net.give_pooled(net.norm(mean, "/layer_norm", eps), "pooler_output");
+}
+
 void build(Checkpoint& c, ModelBuilder& b) { build_as(c, b, "ConvNext", "convnext."); }
 void build_second(Checkpoint& c, ModelBuilder& b) { build_as(c, b, "ConvNextV2", "convnextv2."); }
 
@@ -71,5 +108,7 @@ extern const Recipe convnext_recipe;
 const Recipe convnext_recipe = {"convnext", {}, {"convnext"}, build};
 extern const Recipe convnextv2_recipe;
 const Recipe convnextv2_recipe = {"convnextv2", {}, {"convnextv2"}, build_second};
+extern const Recipe dinov3_convnext_recipe;
+const Recipe dinov3_convnext_recipe = {"dinov3_convnext", {}, {"dinov3_convnext"}, build_dinov3};
 
 }  // namespace runnel::convert

@@ -6,10 +6,10 @@
 
 namespace runnel::convert {
 
-VisionEncoder vit_like(const Facts& f, const std::string& root) {
+VisionEncoder vit_like(const Checkpoint& c, const Facts& f, const std::string& root) {
   VisionEncoder e;
   e.naming = {root, "", {}};
-  e.image = image_of(f);
+  e.image = image_of(c, f);
   const std::vector<int64_t> patch = f.integers("patch_size", 2, 1, 1 << 14);
   e.patch[0] = patch[0], e.patch[1] = patch[1];
   if (e.rows() < 1 || e.columns() < 1) f.refuse("patch_size", "is larger than the image");
@@ -48,8 +48,8 @@ Var feed_forward(VisionNet& net, const VisionEncoder& e, const std::string& pref
   Var y;
   if (!e.gate_up.empty()) {
     const int64_t rows = int64_t(net.find(prefix + e.gate_up + ".weight").shape.at(0)) / 2;
-    const std::vector<Var> both =
-        net.parts(x, prefix + e.gate_up + ".weight", prefix + e.gate_up + ".bias", {rows, rows});
+    const std::string name = prefix + e.gate_up;
+    const std::vector<Var> both = net.parts(x, name + ".weight", name + ".bias", 2 * rows, {{0, rows}, {rows, rows}});
     y = net.glu(e.activation, both[0], both[1]);
   } else if (!e.gate.empty()) {
     const std::vector<Var> both = net.linears(x, {prefix + e.gate, prefix + e.up});
@@ -66,15 +66,18 @@ Var scaled(VisionNet& net, const std::string& name, const Var& x) {
 
 }  // namespace
 
-Var encoder_layer(VisionNet& net, const VisionEncoder& e, int64_t number, const std::string& p, const Var& x,
-                  bool is_causal) {
+Var encoder_layer(VisionNet& net, const VisionEncoder& e, int64_t number, const std::string& p, const Var& x) {
   const int64_t head = e.hidden / e.heads;
   std::vector<Var> qkv = net.linears(net.norm(x, p + e.attn_norm, e.eps), {p + e.q, p + e.k, p + e.v});
-  for (Var& part : qkv) part = net.reshape(part, {x.dims[0], e.heads, head});
+  std::vector<int64_t> by_head(x.dims.begin(), x.dims.end() - 1);
+  by_head.insert(by_head.end(), {e.heads, head});
+  for (Var& part : qkv) part = net.reshape(part, by_head);
   if (e.rotate) qkv[0] = e.rotate(net, qkv[0]), qkv[1] = e.rotate(net, qkv[1]);
   std::vector<VisionNet::Bias> biases;
   if (e.biases) biases = e.biases(net, number);
-  Var y = net.linear(net.attend(qkv[0], qkv[1], qkv[2], 1 / std::sqrt(double(head)), biases, is_causal), p + e.o);
+  const double scale = 1 / std::sqrt(double(head));
+  Var y = e.attend ? e.attend(net, qkv, scale) : net.attend(qkv[0], qkv[1], qkv[2], scale, biases);
+  y = net.linear(y, p + e.o);
   if (!e.attn_scale.empty()) y = scaled(net, p + e.attn_scale, y);
   const Var middle = net.add(x, y);
   y = feed_forward(net, e, p, net.norm(middle, p + e.ffn_norm, e.eps));

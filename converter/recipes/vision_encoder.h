@@ -23,10 +23,12 @@ struct VisionEncoder {
   std::string q = "attention.attention.query", k = "attention.attention.key", v = "attention.attention.value",
               o = "attention.output.dense";
   std::string up = "intermediate.dense", down = "output.dense", gate;
-  std::string gate_up;                  // one matrix with the rows of gate and up
-  std::string attn_scale, ffn_scale;    // factors of what the halves add; empty: none
+  std::string gate_up;                // one matrix with the rows of gate and up
+  std::string attn_scale, ffn_scale;  // factors of what the halves add; empty: none
   // Names of what is added to a layer's scores.
   std::function<std::vector<VisionNet::Bias>(VisionNet&, int64_t layer)> biases;
+  // In the place of attention among the tokens of an image: of queries, keys and values.
+  std::function<Var(VisionNet&, const std::vector<Var>& qkv, double scale)> attend;
   std::function<Var(VisionNet&, const Var& heads)> rotate;  // queries and keys [n, heads, d]
 
   int64_t rows() const { return image.height / patch[0]; }
@@ -34,14 +36,14 @@ struct VisionEncoder {
 };
 
 // Sizes and names as ViT has them.
-VisionEncoder vit_like(const Facts& facts, const std::string& root);
+VisionEncoder vit_like(const Checkpoint& checkpoint, const Facts& facts, const std::string& root);
 // DINOv2, with registers or without.
-VisionEncoder dinov2_encoder(const Facts& facts, const std::string& root);
+VisionEncoder dinov2_encoder(const Checkpoint& checkpoint, const Facts& facts, const std::string& root);
 // The last layer's tokens [n, hidden]; taps: those behind these layers' numbers, counted from 1, before any norm.
 Var encode_image(VisionNet& net, const VisionEncoder& encoder, const std::vector<int64_t>& taps = {},
                  std::vector<Var>* tapped = nullptr);
 // One layer over tokens, with what the description says of it; prefix: what its tensors' names begin with.
-Var encoder_layer(VisionNet& net, const VisionEncoder& encoder, int64_t number, const std::string& prefix, const Var& x,
-                  bool is_causal = false);
+Var encoder_layer(VisionNet& net, const VisionEncoder& encoder, int64_t number, const std::string& prefix,
+                  const Var& x);
 
 }  // namespace runnel::convert

@@ -20,8 +20,8 @@ Var patches_of(VisionNet& net, const VisionEncoder& e, const Var& x) {
 
 // The image that a head for masked patches gives, [batch, channels, height, width]: a pixel shuffle.
 void give_reconstruction(VisionNet& net, const VisionEncoder& e, const Facts& f, const Var& x) {
-  const int64_t side = int64_t(std::floor(std::sqrt(double(e.rows() * e.columns())))), step = f.integer("encoder_stride", 1, 4096, 16),
-                channels = e.image.channels;
+  const int64_t side = int64_t(std::floor(std::sqrt(double(e.rows() * e.columns())))),
+                step = f.integer("encoder_stride", 1, 4096, 16), channels = e.image.channels;
   if (side * side != e.rows() * e.columns()) f.refuse("image_size", "is not square, as this head needs it");
   const Var image = net.reshape(patches_of(net, e, x), {side, side, e.hidden});
   const Var y = net.reshape(net.conv(image, "/decoder.0", square(1, 1)), {side, side, channels, step, step});
@@ -61,14 +61,14 @@ void build_vit(Checkpoint& c, ModelBuilder& b) {
   const std::string type = f.text("model_type", "vit");
   if (c.has("vit.embeddings.cls_token"))  // some files of ViT-MSN name the layers as if there were no head
     rename_tensors(c, {{"vit.encoder.", "encoder."}, {"encoder.", "vit.encoder."}});
-  VisionEncoder e = vit_like(f, "vit.");
+  VisionEncoder e = vit_like(c, f, "vit.");
   e.tokens = {"embeddings.cls_token"};
   build_vit_like(c, b, e, type == "vit_msn" ? "ViTMSN" : "ViT", first_token);
 }
 
 void build_deit(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
-  VisionEncoder e = vit_like(f, "deit.");
+  VisionEncoder e = vit_like(c, f, "deit.");
   e.tokens = {"embeddings.cls_token", "embeddings.distillation_token"};
   e.tokens_with_position = 2;
   if (class_of(c, "DeiT") != "ForImageClassificationWithTeacher") return build_vit_like(c, b, e, "DeiT", first_token);
@@ -83,7 +83,7 @@ void build_deit(Checkpoint& c, ModelBuilder& b) {
 }
 
 void build_ijepa(Checkpoint& c, ModelBuilder& b) {
-  VisionEncoder e = vit_like(config_facts(c), "ijepa.");
+  VisionEncoder e = vit_like(c, config_facts(c), "ijepa.");
   e.tokens_with_position = 0;
   build_vit_like(c, b, e, "IJepa", mean_of_all);
 }
@@ -103,7 +103,7 @@ void give_dino_outputs(VisionNet& net, const VisionEncoder& e, const Facts& f, c
 void build_dinov2(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   const bool has_registers = f.text("model_type", "") == "dinov2_with_registers";
-  VisionEncoder e = dinov2_encoder(f, has_registers ? "dinov2_with_registers." : "dinov2.");
+  VisionEncoder e = dinov2_encoder(c, f, has_registers ? "dinov2_with_registers." : "dinov2.");
   const std::string name = class_of(c, has_registers ? "Dinov2WithRegisters" : "Dinov2");
   VisionNet net(c, b, e.naming);
   give_dino_outputs(net, e, f, name, encode_image(net, e));
@@ -135,18 +135,21 @@ Var rotated(VisionNet& net, const VisionEncoder& e, const Facts& f, const Var& x
     const auto* bytes = reinterpret_cast<const uint8_t*>(all.data());
     net.builder().add_bytes(format::SegmentKind::weights, places, format::DType::i32, {1, uint64_t(n), 2},
                             {bytes, bytes + all.size() * 4});
-    net.graph().op("expand", {places}, {net.graph().value("places_of_batch", shape_of("batch", {n, 2}), format::DType::i32)});
-    net.graph().op("reshape", {"places_of_batch"},
-                   {net.graph().value("places_of_tokens", shape_of("batch*" + std::to_string(n), {2}), format::DType::i32)});
+    net.graph().op("expand", {places},
+                   {net.graph().value("places_of_batch", shape_of("batch", {n, 2}), format::DType::i32)});
+    net.graph().op(
+        "reshape", {"places_of_batch"},
+        {net.graph().value("places_of_tokens", shape_of("batch*" + std::to_string(n), {2}), format::DType::i32)});
   }
   const Var flat = net.shaped(x, "batch*" + std::to_string(n), {x.dims[1], x.dims[2]});
-  return net.shaped(net.op("rope", {flat.name, "places_of_tokens", table}, flat.axis, flat.dims, {}, attrs), x.axis, x.dims);
+  return net.shaped(net.op("rope", {flat.name, "places_of_tokens", table}, flat.axis, flat.dims, {}, attrs), x.axis,
+                    x.dims);
 }
 
 void build_dinov3(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   rename_tensors(c, {{"model.layer.", "layer."}});
-  VisionEncoder e = vit_like(f.with_defaults({{"layer_norm_eps", 1e-5}}), "");
+  VisionEncoder e = vit_like(c, f.with_defaults({{"layer_norm_eps", 1e-5}}), "");
   if (e.hidden / e.heads % 4) f.refuse("num_attention_heads", "gives heads whose channels are no multiple of 4");
   e.tokens = {"embeddings.cls_token", "embeddings.register_tokens"};
   if (f.integer("num_register_tokens", 0, 4096, 0) == 0) e.tokens.pop_back(), c.ignore_containing("register_tokens");
@@ -168,8 +171,8 @@ void build_dinov3(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
-VisionEncoder dinov2_encoder(const Facts& f, const std::string& root) {
-  VisionEncoder e = vit_like(f.with_defaults({{"layer_norm_eps", 1e-6}, {"patch_size", 14}}), root);
+VisionEncoder dinov2_encoder(const Checkpoint& c, const Facts& f, const std::string& root) {
+  VisionEncoder e = vit_like(c, f.with_defaults({{"layer_norm_eps", 1e-6}, {"patch_size", 14}}), root);
   if (e.image.height != e.image.width && e.rows() * e.columns()) {
     // The table is stretched even where it has as many rows, as the original does it with sides that differ.
     f.refuse("image_size", "is not square, for which the table of positions would have to be stretched");
@@ -186,8 +189,8 @@ VisionEncoder dinov2_encoder(const Facts& f, const std::string& root) {
     e.tokens.push_back("embeddings.register_tokens");
   }
   e.attn_scale = "layer_scale1.lambda1", e.ffn_scale = "layer_scale2.lambda1";
-  f.pass_over({"mlp_ratio", "layerscale_value", "apply_layernorm", "reshape_hidden_states", "out_features", "out_indices",
-               "stage_names", "use_mask_token"});
+  f.pass_over({"mlp_ratio", "layerscale_value", "apply_layernorm", "reshape_hidden_states", "out_features",
+               "out_indices", "stage_names", "use_mask_token"});
   return e;
 }
 

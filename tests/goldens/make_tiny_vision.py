@@ -28,6 +28,7 @@ OUTPUTS = (
     "cls_logits",
     "distillation_logits",
     "reconstruction",
+    "cls_token_value",
     "image_embeds",
     "text_embeds",
     "logits_per_image",
@@ -44,10 +45,49 @@ SMALL = {
     "patch_size": 8,
 }
 PLAIN = ("Model", "ForImageClassification")
+PYRAMID = {
+    "image_size": 32,
+    "num_encoder_blocks": 2,
+    "depths": [1, 1],
+    "sr_ratios": [2, 1],
+    "hidden_sizes": [8, 12],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "num_attention_heads": [1, 2],
+    "mlp_ratios": [2, 2],
+    "decoder_hidden_size": 8,
+    "drop_path_rate": 0.0,
+}
+SWIN = {
+    "image_size": 21,
+    "patch_size": 3,
+    "embed_dim": 8,
+    "depths": [2, 1],
+    "num_heads": [1, 2],
+    "window_size": 3,
+    "mlp_ratio": 2.0,
+    "drop_path_rate": 0.0,
+}
+TEXT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "max_position_embeddings": 10,
+    "vocab_size": 40,
+    "eos_token_id": 39,
+    "bos_token_id": 38,
+    "pad_token_id": 1,
+}
 
 # Model type, what the names of its classes begin with, their endings, configuration. The first class is kept.
 FAMILIES = {
-    "vit": ("vit", "ViT", ("ForImageClassification", "Model", "ForMaskedImageModeling"), {**SMALL, "encoder_stride": 8}),
+    "vit": (
+        "vit",
+        "ViT",
+        ("ForImageClassification", "Model", "ForMaskedImageModeling"),
+        {**SMALL, "encoder_stride": 8},
+    ),
     "deit": ("deit", "DeiT", ("ForImageClassificationWithTeacher", "ForImageClassification", "Model"), SMALL),
     "vit_msn": ("vit_msn", "ViTMSN", PLAIN, SMALL),
     "ijepa": ("ijepa", "IJepa", PLAIN, SMALL),
@@ -58,6 +98,104 @@ FAMILIES = {
         ("ForImageClassification", "Model"),
         {**SMALL, "mlp_ratio": 2, "num_register_tokens": 3},
     ),
+    "beit": (
+        "beit",
+        "Beit",
+        ("ForImageClassification", "Model", "ForMaskedImageModeling"),
+        {**SMALL, "use_relative_position_bias": True, "vocab_size": 20},
+    ),
+    "data2vec_vision": (
+        "data2vec-vision",
+        "Data2VecVision",
+        PLAIN,
+        {**SMALL, "use_shared_relative_position_bias": True},
+    ),
+    "clip": (
+        "clip",
+        "CLIP",
+        ("Model", "ForImageClassification"),
+        {"vision_config": SMALL, "text_config": TEXT, "projection_dim": 12},
+    ),
+    "clip_vision": (
+        "clip_vision_model",
+        "CLIPVision",
+        ("ModelWithProjection", "Model"),
+        {**SMALL, "projection_dim": 12},
+    ),
+    "clip_text": ("clip_text_model", "CLIPText", ("ModelWithProjection", "Model"), {**TEXT, "projection_dim": 12}),
+    "siglip": ("siglip", "Siglip", ("Model", "ForImageClassification"), {"vision_config": SMALL, "text_config": TEXT}),
+    "siglip_vision": ("siglip_vision_model", "SiglipVision", ("Model",), SMALL),
+    "siglip_text": ("siglip_text_model", "SiglipText", ("Model",), TEXT),
+    "segformer": ("segformer", "Segformer", ("ForSemanticSegmentation", "ForImageClassification", "Model"), PYRAMID),
+    "pvt_v2": ("pvt_v2", "PvtV2", ("ForImageClassification", "Model"), PYRAMID),
+    "mobilevit": (
+        "mobilevit",
+        "MobileViT",
+        ("ForImageClassification", "Model", "ForSemanticSegmentation"),
+        {
+            "image_size": 64,
+            "hidden_sizes": [8, 12, 8],
+            "neck_hidden_sizes": [4, 4, 8, 8, 12, 8, 16],
+            "num_attention_heads": 2,
+            "expand_ratio": 1.0,
+            "mlp_ratio": 1.0,
+            "aspp_out_channels": 8,
+        },
+    ),
+    "mobilevitv2": (
+        "mobilevitv2",
+        "MobileViTV2",
+        ("ForImageClassification", "Model", "ForSemanticSegmentation"),
+        {
+            "image_size": 64,
+            "width_multiplier": 0.125,
+            "n_attn_blocks": [1, 1, 1],
+            "base_attn_unit_dims": [64, 128, 64],
+            "expand_ratio": 1.0,
+            "ffn_multiplier": 2,
+            "aspp_out_channels": 8,
+        },
+    ),
+    "levit": (
+        "levit",
+        "Levit",
+        ("ForImageClassificationWithTeacher", "ForImageClassification", "Model"),
+        {
+            "image_size": 48,
+            "hidden_sizes": [16, 16, 24],
+            "num_attention_heads": [2, 2, 3],
+            "depths": [1, 1, 1],
+            "key_dim": [4, 4, 4],
+        },
+    ),
+    "cvt": (
+        "cvt",
+        "Cvt",
+        ("ForImageClassification", "Model"),
+        {
+            "image_size": 32,
+            "embed_dim": [8, 12],
+            "num_heads": [1, 2],
+            "depth": [1, 2],
+            "patch_sizes": [7, 3],
+            "patch_stride": [4, 2],
+            "patch_padding": [2, 1],
+            "mlp_ratio": [2.0, 2.0],
+            "attention_drop_rate": [0.0, 0.0],
+            "drop_rate": [0.0, 0.0],
+            "drop_path_rate": [0.0, 0.0],
+            "qkv_bias": [True, True],
+            "cls_token": [False, True],
+            "qkv_projection_method": ["dw_bn", "dw_bn"],
+            "kernel_qkv": [3, 3],
+            "padding_kv": [1, 1],
+            "stride_kv": [2, 2],
+            "padding_q": [1, 1],
+            "stride_q": [1, 1],
+        },
+    ),
+    "swin": ("swin", "Swin", ("ForImageClassification", "Model"), SWIN),
+    "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model"), SWIN),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
 }
 
@@ -65,6 +203,12 @@ FAMILIES = {
 def make(family, ending, options, generator):
     """A model with parameters drawn wide, in float32."""
     model_type, prefix, _, own = FAMILIES[family]
+    if "vision_config" in own:
+        options = {
+            "vision_config": {**own["vision_config"], **options},
+            "text_config": {**own["text_config"], **options.get("text_config", {})},
+        }
+        options["vision_config"].pop("text_config", None)
     config = {k: v for k, v in {**own, **options, "num_labels": 3}.items() if v is not None}
     transformers.set_seed(SEED)
     config = AutoConfig.for_model(model_type, **config)
@@ -79,10 +223,10 @@ def redraw(model, generator):
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
-            if p.dim() == 1:
+            if p.dim() < 2:
                 start = 1.0 if name.endswith("weight") or "scale" in name or "lambda" in name else 0.0
                 p.copy_(start + 0.3 * noise)
-            elif "token" in name or "position" in name or "embedding" in name.rsplit(".", 2)[-2]:
+            elif "token" in name or "position" in name or "embedding" in ("." + name).rsplit(".", 2)[-2]:
                 p.copy_(0.5 * noise)
             else:
                 p.copy_(1.2 * noise / (p.numel() / p.shape[0]) ** 0.5)
@@ -101,8 +245,19 @@ def sides(config):
 
 
 def inputs_of(model, batch, generator):
-    height, width, channels = sides(model.config)
-    return {"pixel_values": torch.randn(batch, channels, height, width, generator=generator)}
+    inputs = {}
+    if "Text" not in type(model).__name__:
+        height, width, channels = sides(model.config)
+        inputs["pixel_values"] = torch.randn(batch, channels, height, width, generator=generator)
+    config = getattr(model.config, "text_config", model.config)
+    if hasattr(config, "max_position_embeddings") and "ForImage" not in type(model).__name__:
+        # One text more than images; ends of text behind each, at places of their own.
+        tokens = config.max_position_embeddings - batch % 2 * 3
+        ids = torch.randint(2, min(config.vocab_size, 38), (batch + 1, tokens), generator=generator)
+        for i in range(batch + 1):
+            ids[i, tokens - 1 - i :] = config.vocab_size - 1 if config.eos_token_id == 2 else config.eos_token_id
+        inputs["input_ids"] = ids
+    return inputs
 
 
 def main():

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Converts networks of convolutions of random shapes and options that transformers saves, and compares all outputs for one image and for two, each of
-a size of its own with odd sides among them.
+"""Converts networks of convolutions of random shapes and options that transformers saves, and compares all outputs for
+one image and for two, each of a size of its own with odd sides among them.
 
-  OMP_NUM_THREADS=1 python3 tests/goldens/vary_convnets.py build/release/bin [--rounds 3] [--seed 1] [--backend vulkan] [name ...]
+  OMP_NUM_THREADS=1 python3 tests/goldens/vary_convnets.py build/release/bin [--rounds 3] [--seed 1]
+      [--backend vulkan] [name ...]
 
-Prints one line a family and round; ends with 1 when an output is further from the float64 run than 1e-4 of its largest value (or ten times float32's
-own distance).
+Prints one line a family and round; ends with 1 when an output is further from the float64 run than 1e-4 of its largest
+value (or ten times float32's own distance).
 """
 
 import torch
@@ -39,7 +40,12 @@ NEXT = {
 }
 # Model type, what the names of its classes begin with, their endings, options.
 FAMILIES = {
-    "resnet": ("resnet", "ResNet", PLAIN, {**STAGES, "layer_type": ("basic", "bottleneck"), "downsample_in_bottleneck": (True, False)}),
+    "resnet": (
+        "resnet",
+        "ResNet",
+        PLAIN,
+        {**STAGES, "layer_type": ("basic", "bottleneck"), "downsample_in_bottleneck": (True, False)},
+    ),
     "regnet": ("regnet", "RegNet", PLAIN, {**STAGES, "layer_type": ("x", "y"), "groups_width": (4, 8)}),
     "mobilenet_v1": ("mobilenet_v1", "MobileNetV1", PLAIN, MOBILE),
     "mobilenet_v2": (
@@ -69,6 +75,80 @@ FAMILIES = {
     ),
     "convnext": ("convnext", "ConvNext", PLAIN, {**NEXT, "layer_scale_init_value": (1e-6, 0.0)}),
     "convnextv2": ("convnextv2", "ConvNextV2", PLAIN, NEXT),
+    "poolformer": (
+        "poolformer",
+        "PoolFormer",
+        PLAIN,
+        {
+            "hidden_sizes": ([8, 12, 16, 16],),
+            "depths": ([1, 2, 1, 1], [2, 1, 1, 1]),
+            "pool_size": (3, 5),
+            "patch_sizes": ([7, 3, 3, 3], [5, 3, 2, 3]),
+            "hidden_act": ("gelu", "relu"),
+            "use_layer_scale": (True, False),
+            "num_channels": (1, 3),
+        },
+    ),
+    "swiftformer": (
+        "swiftformer",
+        "SwiftFormer",
+        PLAIN,
+        {
+            "embed_dims": ([8, 12, 16], [8, 16, 16]),
+            "depths": ([1, 2, 2], [2, 1, 3]),
+            "downsamples": ([True, True, True], [True, False, True]),
+            "hidden_act": ("gelu", "relu"),
+            "mlp_ratio": (2, 4),
+            "use_layer_scale": (True, False),
+            "batch_norm_eps": (1e-5, 1e-3),
+            "num_channels": (1, 3),
+        },
+    ),
+    "focalnet": (
+        "focalnet",
+        "FocalNet",
+        PLAIN,
+        {
+            "embed_dim": (8, 12),
+            "depths": ([1, 2], [2, 1, 1]),
+            "focal_levels": ([2, 1, 3],),
+            "focal_windows": ([3, 5, 3],),
+            "patch_size": (4,),
+            "use_conv_embed": (True, False),
+            "hidden_act": ("gelu", "relu"),
+            "mlp_ratio": (2.0, 4.0),
+            "use_layerscale": (True, False),
+            "use_post_layernorm": (True, False),
+            "use_post_layernorm_in_modulation": (True, False),
+            "normalize_modulator": (True, False),
+            "num_channels": (1, 3),
+        },
+    ),
+    "dinov3_convnext": (
+        "dinov3_convnext",
+        "DINOv3ConvNext",
+        ("Model",),
+        {
+            "hidden_sizes": ([8, 16], [12, 12, 24]),
+            "hidden_act": ("gelu", "relu"),
+            "layer_norm_eps": (1e-6, 1e-5),
+            "num_channels": (1, 3),
+        },
+    ),
+    "bit": (
+        "bit",
+        "Bit",
+        PLAIN,
+        {
+            "embedding_size": (8, 16),
+            "hidden_sizes": ([16, 32], [16, 24, 32]),
+            "num_groups": (2, 4),
+            "layer_type": ("preactivation", "bottleneck"),
+            "hidden_act": ("relu", "gelu"),
+            "output_stride": (32, 4),
+            "num_channels": (1, 3),
+        },
+    ),
 }
 SIDES = ((32, 32), (37, 50), (64, 41), (45, 45))
 
@@ -77,10 +157,13 @@ def one_round(kit, family, rng, _):
     """Every class of the family."""
     model_type, prefix, endings, table = FAMILIES[family]
     options, worst = draw(rng, table), 0.0
-    if "hidden_sizes" in options:
+    if "hidden_sizes" in options and "depths" not in options:
         options["depths"] = [rng.choice((1, 2)) for _ in options["hidden_sizes"]]
-        if "next" in family:
+        if family in ("convnext", "convnextv2"):
             options["num_stages"] = len(options["depths"])
+    if family == "focalnet":
+        for key in ("focal_levels", "focal_windows"):
+            options[key] = options[key][: len(options["depths"])]
     if family == "efficientnet":
         options["hidden_dim"] = {0.25: 320, 0.5: 640}[options["width_coefficient"]]
     for ending in endings:
