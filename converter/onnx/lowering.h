@@ -14,7 +14,8 @@
 #include <set>
 
 #include "contract/op.h"
-#include "converter/onnx/size.h"
+#include "converter/program/size.h"
+#include "converter/program/filters.h"
 #include "converter/program/graph.h"
 #include "converter/read/onnx_model.h"
 
@@ -264,10 +265,6 @@ class Lowering {
   const OnnxNode* now_ = nullptr;
 };
 
-// What a BatchNormalization does to each channel: x * factor + shift.
-struct BatchNorm {
-  std::vector<double> factor, shift;
-};
 BatchNorm batch_norm_of(const Node& norm);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);

@@ -1,6 +1,5 @@
 // Normalisations.
 #include <algorithm>
-#include <cmath>
 
 #include "converter/onnx/lowering.h"
 
@@ -57,12 +56,7 @@ BatchNorm batch_norm_of(const Node& n) {
              &variance = n.known_floats(4, "variance");
   if (bias.size() != scale.size() || mean.size() != scale.size() || variance.size() != scale.size())
     fail("its numbers are for different channels");
-  BatchNorm out;
-  for (size_t i = 0; i < scale.size(); ++i) {
-    out.factor.push_back(double(scale[i]) / std::sqrt(double(variance[i]) + n.real("epsilon", 1e-5)));
-    out.shift.push_back(double(bias[i]) - double(mean[i]) * out.factor[i]);
-  }
-  return out;
+  return batch_norm(scale, bias, mean, variance, n.real("epsilon", 1e-5));
 }
 
 void lower_batch_norm(Lowering& l, const Node& n) {

@@ -80,7 +80,7 @@ void Checkpoint::leave_out(const std::vector<std::string>& parts, const std::str
       const size_t at = tensors_[i].name.find(part);
       is_part = is_part || at == 0 || (at != std::string::npos && tensors_[i].name[at - 1] == '.');
     }
-    if (!is_part) continue;
+    if (!is_part || used_[i]) continue;
     used_[i] = true;
     ++count, bytes += tensors_[i].bytes;
   }

@@ -71,6 +71,14 @@ int64_t length_of_stream(const rnl::Model& model, const rnl_program_info& progra
   return 0;
 }
 
+// Of inputs side by side, where the model counts no wanted rows.
+int64_t most_rows(const std::vector<NamedTensor>& given) {
+  int64_t n = 1;
+  for (const NamedTensor& t : given)
+    if (!t.dims.empty()) n = std::max(n, t.dims[0]);
+  return std::min<int64_t>(n, 65536);
+}
+
 }  // namespace
 
 int cmd_eval(const Options& o) {
@@ -80,7 +88,7 @@ int cmd_eval(const Options& o) {
   open(o, &opened);
   const rnl_program_info program = find_program(opened.model, o.program);
   rnl_session_options so = session_options(o, longest_axis(opened.model, program.name, given));
-  so.rows = kRowsPerBlock;
+  so.rows = *program.rows ? kRowsPerBlock : most_rows(given);
   rnl::Session session;
   check(session.create(opened.model, so));
   Trace trace(o, session.get());

@@ -1,4 +1,4 @@
-#include "converter/onnx/size.h"
+#include "converter/program/size.h"
 
 #include <algorithm>
 

@@ -1,0 +1,144 @@
+// Pyramids of stages whose keys and values come from an image made smaller: SegFormer with its head for segments, PVT
+// v2.
+#include <cmath>
+
+#include "converter/recipes/decoder.h"
+#include "converter/recipes/vision.h"
+
+namespace runnel::convert {
+namespace {
+
+struct PyramidNames {
+  std::string patches, block, norm;  // {} stands for the stage
+  std::string q, k, v, o, smaller, smaller_norm;
+};
+
+const PyramidNames kSegformer = {"encoder.patch_embeddings.{}.", "encoder.block.{}.",  "encoder.layer_norm.{}",
+                                 "attention.self.query",         "attention.self.key", "attention.self.value",
+                                 "attention.output.dense",       "attention.self.sr",  "attention.self.layer_norm"};
+const PyramidNames kPvt = {"encoder.layers.{}.patch_embedding.",
+                           "encoder.layers.{}.blocks.",
+                           "encoder.layers.{}.layer_norm",
+                           "attention.query",
+                           "attention.key",
+                           "attention.value",
+                           "attention.proj",
+                           "attention.spatial_reduction",
+                           "attention.layer_norm"};
+
+struct Pyramid {
+  PyramidNames names;
+  size_t stages = 0;
+  std::vector<int64_t> depths, ratios, kernels, strides, heads;
+  double eps = 1e-5;
+  bool is_linear = false;  // keys and values of 7 x 7 means, whatever the image
+  format::UnaryKind activation = format::UnaryKind::gelu;
+};
+
+std::string of_stage(const std::string& name, size_t stage) {
+  const size_t at = name.find("{}");
+  return name.substr(0, at) + std::to_string(stage) + name.substr(at + 2);
+}
+
+Pyramid pyramid_of(const Facts& f, bool is_segformer) {
+  Pyramid p;
+  p.names = is_segformer ? kSegformer : kPvt;
+  p.stages = size_t(f.integer("num_encoder_blocks", 1, 16, 4));
+  p.depths = f.integers("depths", p.stages, 1, 4096);
+  p.ratios = f.integers("sr_ratios", p.stages, 1, 4096);
+  p.kernels = f.integers("patch_sizes", p.stages, 1, 4096);
+  p.strides = f.integers("strides", p.stages, 1, 4096);
+  p.heads = f.integers("num_attention_heads", p.stages, 1, 65536);
+  p.eps = is_segformer ? 1e-5 : f.number("layer_norm_eps", 1e-6);  // SegFormer's code does not read its own
+  p.activation = activation_named(f, "hidden_act", "gelu");
+  p.is_linear = !is_segformer && f.boolean("linear_attention", false);
+  f.pass_over({"layer_norm_eps", "hidden_sizes", "mlp_ratios", "drop_path_rate", "decoder_hidden_size", "qkv_bias",
+               "semantic_loss_ignore_index", "out_features", "out_indices", "stage_names", "downsampling_rates"});
+  return p;
+}
+
+// What keys and values are made of.
+Var smaller(VisionNet& net, const Pyramid& p, size_t stage, const std::string& block, const Var& x) {
+  constexpr int64_t kMeans = 7;
+  const int64_t ratio = p.ratios[stage];
+  if (!p.is_linear && ratio == 1) return x;
+  const std::string name = block + p.names.smaller, norm = block + p.names.smaller_norm;
+  if (!p.is_linear) return net.norm(net.conv(x, name, square(ratio, ratio)), norm, p.eps);
+  const Var means = net.resampled(x, {kMeans, x.dims[0], mean_weights(kMeans, x.dims[0])},
+                                  {kMeans, x.dims[1], mean_weights(kMeans, x.dims[1])});
+  return net.unary(format::UnaryKind::gelu, net.norm(net.conv(means, name, square(1, 1)), norm, p.eps));
+}
+
+Var block(VisionNet& net, const Pyramid& p, size_t stage, const std::string& name, const Var& image) {
+  const int64_t n = image.dims[0] * image.dims[1], width = image.dims[2], heads = p.heads[stage], head = width / heads;
+  const Var x = net.norm(image, name + "layer_norm_1", p.eps), small = smaller(net, p, stage, name, x);
+  const int64_t m = small.dims[0] * small.dims[1];
+  const Var q = net.reshape(net.linear(x, name + p.names.q), {n, heads, head});
+  std::vector<Var> kv = net.linears(small, {name + p.names.k, name + p.names.v});
+  for (Var& part : kv) part = net.reshape(part, {m, heads, head});
+  const Var y = net.linear(net.attend(q, kv[0], kv[1], 1 / std::sqrt(double(head))), name + p.names.o);
+  const Var middle = net.add(image, net.reshape(y, image.dims));
+  Var z = net.linear(net.norm(middle, name + "layer_norm_2", p.eps), name + "mlp.dense1");
+  if (p.is_linear) z = net.unary(format::UnaryKind::relu, z);
+  z = net.conv(z, name + "mlp.dwconv.dwconv", square(3, 1, 1, z.dims[2]));
+  return net.add(middle, net.linear(net.unary(p.activation, z), name + "mlp.dense2"));
+}
+
+// The images that the stages give.
+std::vector<Var> stages_of(VisionNet& net, const Pyramid& p, const Facts& f, const Image& image) {
+  std::vector<Var> out;
+  Var x = net.pixels(image);
+  for (size_t i = 0; i < p.stages; ++i) {
+    const std::string patches = of_stage(p.names.patches, i);
+    x = net.conv(x, patches + "proj", square(p.kernels[i], p.strides[i], p.kernels[i] / 2));
+    x = net.norm(x, patches + "layer_norm", p.eps);
+    if (x.dims[2] % p.heads[i])
+      f.refuse("num_attention_heads", "does not divide the width of stage " + std::to_string(i + 1));
+    for (int64_t k = 0; k < p.depths[i]; ++k)
+      x = block(net, p, i, of_stage(p.names.block, i) + std::to_string(k) + ".", x);
+    x = net.norm(x, of_stage(p.names.norm, i), p.eps);
+    out.push_back(x);
+  }
+  return out;
+}
+
+// Each pixel of the first stage by all stages, stretched to its size.
+Var segments(VisionNet& net, const std::vector<Var>& stages) {
+  std::vector<Var> parts;
+  for (size_t i = stages.size(); i-- > 0;)
+    parts.push_back(net.stretched(net.linear(stages[i], "/decode_head.linear_c." + std::to_string(i) + ".proj"),
+                                  stages[0].dims[0], stages[0].dims[1]));
+  Window window = square(1, 1);
+  window.activation = format::UnaryKind::relu;
+  const Var y =
+      net.conv_norm(net.concat(parts, 3), "/decode_head.linear_fuse", "/decode_head.batch_norm", 1e-5, window);
+  return net.conv(y, "/decode_head.classifier", square(1, 1));
+}
+
+void build_pyramid(Checkpoint& c, ModelBuilder& b) {
+  const Facts f = config_facts(c);
+  const bool is_segformer = f.text("model_type", "segformer") == "segformer";
+  const Pyramid p = pyramid_of(f, is_segformer);
+  f.expect("reshape_last_stage", true);
+  const std::string name = class_of(c, is_segformer ? "Segformer" : "PvtV2");
+  VisionNet net(c, b, {is_segformer ? "segformer." : "pvt_v2.", "", {}});
+  const std::vector<Var> stages = stages_of(net, p, f, image_of(c, f));
+  const Var& x = stages.back();
+  if (name == "Model") {
+    net.give_image(x, "last_hidden_state");
+  } else if (name == "ForImageClassification") {
+    const Var tokens = net.reshape(x, {x.dims[0] * x.dims[1], x.dims[2]});
+    net.give(net.linear(net.mean(tokens, 1), "/classifier"), "logits");
+  } else if (is_segformer && name == "ForSemanticSegmentation") {
+    net.give_image(segments(net, stages), "logits");
+  } else {
+    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+  }
+}
+
+}  // namespace
+
+extern const Recipe pyramid_recipe;
+const Recipe pyramid_recipe = {"pyramid", {}, {"segformer", "pvt_v2"}, build_pyramid};
+
+}  // namespace runnel::convert

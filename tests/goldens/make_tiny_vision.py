@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Writes the tiny random checkpoints of models of images, tests/goldens/vision/NAME, saved by the original modelling code (transformers 5.23.0, torch
+2.15.0, safetensors 0.8.0):
+
+  config.json, model.safetensors   as save_pretrained writes them, float32
+  calls.safetensors                one call: inputs `in.pixel_values` (two images) and what else the model takes; outputs `out.logits` ... from a
+                                   float64 run with eager attention; `difference` float32 [1]: largest |float32 run - float64 run| over the outputs,
+                                   relative to the largest value
+
+  OMP_NUM_THREADS=1 python3 tests/goldens/make_tiny_vision.py [name ...]
+"""
+
+import os
+import sys
+
+import torch
+import transformers
+from make_tiny_models import PINNED, SEED
+from safetensors.torch import save_file
+from transformers import AutoConfig
+from vary_kit import narrow, outputs_of, reference
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OUTPUTS = (
+    "last_hidden_state",
+    "pooler_output",
+    "logits",
+    "cls_logits",
+    "distillation_logits",
+    "reconstruction",
+    "cls_token_value",
+    "image_embeds",
+    "text_embeds",
+    "logits_per_image",
+    "logits_per_text",
+    "predicted_depth",
+    "heatmaps",
+)
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "image_size": 16,
+    "patch_size": 8,
+}
+PLAIN = ("Model", "ForImageClassification")
+PYRAMID = {
+    "image_size": 32,
+    "num_encoder_blocks": 2,
+    "depths": [1, 1],
+    "sr_ratios": [2, 1],
+    "hidden_sizes": [8, 12],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "num_attention_heads": [1, 2],
+    "mlp_ratios": [2, 2],
+    "decoder_hidden_size": 8,
+    "drop_path_rate": 0.0,
+}
+SWIN = {
+    "image_size": 21,
+    "patch_size": 3,
+    "embed_dim": 8,
+    "depths": [2, 1],
+    "num_heads": [1, 2],
+    "window_size": 3,
+    "mlp_ratio": 2.0,
+    "drop_path_rate": 0.0,
+}
+TEXT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "max_position_embeddings": 10,
+    "vocab_size": 40,
+    "eos_token_id": 39,
+    "bos_token_id": 38,
+    "pad_token_id": 1,
+}
+
+# Model type, what the names of its classes begin with, their endings, configuration. The first class is kept.
+FAMILIES = {
+    "vit": (
+        "vit",
+        "ViT",
+        ("ForImageClassification", "Model", "ForMaskedImageModeling"),
+        {**SMALL, "encoder_stride": 8},
+    ),
+    "deit": ("deit", "DeiT", ("ForImageClassificationWithTeacher", "ForImageClassification", "Model"), SMALL),
+    "vit_msn": ("vit_msn", "ViTMSN", PLAIN, SMALL),
+    "ijepa": ("ijepa", "IJepa", PLAIN, SMALL),
+    "dinov2": ("dinov2", "Dinov2", PLAIN, {**SMALL, "mlp_ratio": 2, "use_swiglu_ffn": True}),
+    "dinov2_with_registers": (
+        "dinov2_with_registers",
+        "Dinov2WithRegisters",
+        ("ForImageClassification", "Model"),
+        {**SMALL, "mlp_ratio": 2, "num_register_tokens": 3},
+    ),
+    "beit": (
+        "beit",
+        "Beit",
+        ("ForImageClassification", "Model", "ForMaskedImageModeling"),
+        {**SMALL, "use_relative_position_bias": True, "vocab_size": 20},
+    ),
+    "data2vec_vision": (
+        "data2vec-vision",
+        "Data2VecVision",
+        PLAIN,
+        {**SMALL, "use_shared_relative_position_bias": True},
+    ),
+    "clip": (
+        "clip",
+        "CLIP",
+        ("Model", "ForImageClassification"),
+        {"vision_config": SMALL, "text_config": TEXT, "projection_dim": 12},
+    ),
+    "clip_vision": (
+        "clip_vision_model",
+        "CLIPVision",
+        ("ModelWithProjection", "Model"),
+        {**SMALL, "projection_dim": 12},
+    ),
+    "clip_text": ("clip_text_model", "CLIPText", ("ModelWithProjection", "Model"), {**TEXT, "projection_dim": 12}),
+    "siglip": ("siglip", "Siglip", ("Model", "ForImageClassification"), {"vision_config": SMALL, "text_config": TEXT}),
+    "siglip_vision": ("siglip_vision_model", "SiglipVision", ("Model",), SMALL),
+    "siglip_text": ("siglip_text_model", "SiglipText", ("Model",), TEXT),
+    "segformer": ("segformer", "Segformer", ("ForSemanticSegmentation", "ForImageClassification", "Model"), PYRAMID),
+    "pvt_v2": ("pvt_v2", "PvtV2", ("ForImageClassification", "Model"), PYRAMID),
+    "mobilevit": (
+        "mobilevit",
+        "MobileViT",
+        ("ForImageClassification", "Model", "ForSemanticSegmentation"),
+        {
+            "image_size": 64,
+            "hidden_sizes": [8, 12, 8],
+            "neck_hidden_sizes": [4, 4, 8, 8, 12, 8, 16],
+            "num_attention_heads": 2,
+            "expand_ratio": 1.0,
+            "mlp_ratio": 1.0,
+            "aspp_out_channels": 8,
+        },
+    ),
+    "mobilevitv2": (
+        "mobilevitv2",
+        "MobileViTV2",
+        ("ForImageClassification", "Model", "ForSemanticSegmentation"),
+        {
+            "image_size": 64,
+            "width_multiplier": 0.125,
+            "n_attn_blocks": [1, 1, 1],
+            "base_attn_unit_dims": [64, 128, 64],
+            "expand_ratio": 1.0,
+            "ffn_multiplier": 2,
+            "aspp_out_channels": 8,
+        },
+    ),
+    "levit": (
+        "levit",
+        "Levit",
+        ("ForImageClassificationWithTeacher", "ForImageClassification", "Model"),
+        {
+            "image_size": 48,
+            "hidden_sizes": [16, 16, 24],
+            "num_attention_heads": [2, 2, 3],
+            "depths": [1, 1, 1],
+            "key_dim": [4, 4, 4],
+        },
+    ),
+    "cvt": (
+        "cvt",
+        "Cvt",
+        ("ForImageClassification", "Model"),
+        {
+            "image_size": 32,
+            "embed_dim": [8, 12],
+            "num_heads": [1, 2],
+            "depth": [1, 2],
+            "patch_sizes": [7, 3],
+            "patch_stride": [4, 2],
+            "patch_padding": [2, 1],
+            "mlp_ratio": [2.0, 2.0],
+            "attention_drop_rate": [0.0, 0.0],
+            "drop_rate": [0.0, 0.0],
+            "drop_path_rate": [0.0, 0.0],
+            "qkv_bias": [True, True],
+            "cls_token": [False, True],
+            "qkv_projection_method": ["dw_bn", "dw_bn"],
+            "kernel_qkv": [3, 3],
+            "padding_kv": [1, 1],
+            "stride_kv": [2, 2],
+            "padding_q": [1, 1],
+            "stride_q": [1, 1],
+        },
+    ),
+    "swin": ("swin", "Swin", ("ForImageClassification", "Model"), SWIN),
+    "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model"), SWIN),
+    "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
+}
+
+
+def make(family, ending, options, generator):
+    """A model with parameters drawn wide, in float32."""
+    model_type, prefix, _, own = FAMILIES[family]
+    if "vision_config" in own:
+        options = {
+            "vision_config": {**own["vision_config"], **options},
+            "text_config": {**own["text_config"], **options.get("text_config", {})},
+        }
+        options["vision_config"].pop("text_config", None)
+    config = {k: v for k, v in {**own, **options, "num_labels": 3}.items() if v is not None}
+    transformers.set_seed(SEED)
+    config = AutoConfig.for_model(model_type, **config)
+    config._attn_implementation = "eager"
+    model = getattr(transformers, prefix + ending)(config).eval()
+    redraw(model, generator)
+    return model
+
+
+def redraw(model, generator):
+    """Wide random parameters: matrices at 1.2 / sqrt(inputs), norms around 1, batch norms with statistics of their own."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            if p.dim() < 2:
+                start = 1.0 if name.endswith("weight") or "scale" in name or "lambda" in name else 0.0
+                p.copy_(start + 0.3 * noise)
+            elif "token" in name or "position" in name or "embedding" in ("." + name).rsplit(".", 2)[-2]:
+                p.copy_(0.5 * noise)
+            else:
+                p.copy_(1.2 * noise / (p.numel() / p.shape[0]) ** 0.5)
+        for name, b in model.named_buffers():
+            if name.endswith("running_mean"):
+                b.copy_(0.3 * torch.randn(b.shape, generator=generator))
+            if name.endswith("running_var"):
+                b.copy_(0.5 + torch.rand(b.shape, generator=generator))
+
+
+def sides(config):
+    """Height and width of the model's images, and their channels."""
+    config = getattr(config, "vision_config", config)
+    size = getattr(config, "image_size", None) or 64
+    return (*(size if isinstance(size, (list, tuple)) else (size, size)), config.num_channels)
+
+
+def inputs_of(model, batch, generator):
+    inputs = {}
+    if "Text" not in type(model).__name__:
+        height, width, channels = sides(model.config)
+        inputs["pixel_values"] = torch.randn(batch, channels, height, width, generator=generator)
+    config = getattr(model.config, "text_config", model.config)
+    if hasattr(config, "max_position_embeddings") and "ForImage" not in type(model).__name__:
+        # One text more than images; ends of text behind each, at places of their own.
+        tokens = config.max_position_embeddings - batch % 2 * 3
+        ids = torch.randint(2, min(config.vocab_size, 38), (batch + 1, tokens), generator=generator)
+        for i in range(batch + 1):
+            ids[i, tokens - 1 - i :] = config.vocab_size - 1 if config.eos_token_id == 2 else config.eos_token_id
+        inputs["input_ids"] = ids
+    return inputs
+
+
+def main():
+    for package, version in PINNED.items():
+        have = {"transformers": transformers, "torch": torch}[package].__version__.split("+")[0]
+        if have != version:
+            sys.exit(f"{package} {version} makes these files, found {have}")
+    for family in sys.argv[1:] or FAMILIES:
+        folder = os.path.join(HERE, "vision", family)
+        generator = torch.Generator().manual_seed(SEED)
+        model = make(family, FAMILIES[family][2][0], {}, generator)
+        inputs = inputs_of(model, 2, generator)
+        wanted, difference = reference(model, lambda m, given=inputs: outputs_of(m, OUTPUTS, **given))
+        model.save_pretrained(folder)
+        tensors = {f"in.{k}": narrow(v) for k, v in inputs.items()}
+        tensors.update({f"out.{k}": v.float().clone() for k, v in wanted.items()})
+        save_file({**tensors, "difference": torch.tensor([difference])}, os.path.join(folder, "calls.safetensors"))
+        print(family, f"{difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()
