@@ -59,7 +59,7 @@ class Debs(unittest.TestCase):
             "librunnel-dev": {"usr/lib/librunnel.so", "usr/lib/librunnel.a", "usr/lib/librunnel_json_schema.a", "usr/include/runnel/runnel.h", "usr/include/runnel/runnel.hpp",
                               "usr/include/runnel/json_schema.hpp", "usr/lib/pkgconfig/runnel.pc", "usr/lib/cmake/runnel/runnel-config.cmake", "usr/lib/cmake/runnel/runnel-targets.cmake"},
             "runnel": {"usr/bin/runnel"} | ({"usr/bin/runnel-convert"} if ARCHITECTURE == "amd64" else set()),
-            "runnel-examples": {"usr/bin/runnel-assistant", "usr/bin/runnel-colour", "usr/lib/systemd/system/runnel-assistant.service"},
+            "runnel-examples": {"usr/bin/runnel-assistant", "usr/bin/runnel-colour", "usr/bin/runnel-listen", "usr/lib/systemd/system/runnel-assistant.service"},
         }
         for name, files in wanted.items():
             got = {f.split(" -> ")[0] for f in self.files[name]}
