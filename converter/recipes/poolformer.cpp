@@ -6,7 +6,7 @@ namespace {
 
 void build(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
-  ConvNet net(c, b, {"poolformer.encoder.", "", {}}, f);
+  ConvNet net(c, b, {"poolformer.", "", {}}, f);
   const Activation act = image_activation(f, "hidden_act", "gelu");
   const Facts known = f.with_defaults({{"depths", {2, 2, 6, 2}}, {"strides", {4, 2, 2, 2}}, {"padding", {2, 1, 1, 1}}});
   const size_t stages = size_t(f.integer("num_encoder_blocks", 1, 64, 4));
@@ -21,11 +21,11 @@ void build(Checkpoint& c, ModelBuilder& b) {
   };
   Var x = net.pixels();
   for (size_t s = 0; s < stages; ++s) {
-    Conv patches{"patch_embeddings." + std::to_string(s) + ".projection", "", strides[s]};
+    Conv patches{"encoder.patch_embeddings." + std::to_string(s) + ".projection", "", strides[s]};
     patches.before = patches.behind = padding[s];
     x = net.conv(x, patches);
     for (int64_t i = 0; i < depths[s]; ++i) {
-      const std::string name = "block." + std::to_string(s) + "." + std::to_string(i) + ".";
+      const std::string name = "encoder.block." + std::to_string(s) + "." + std::to_string(i) + ".";
       Var y = net.group_norm(x, name + "before_norm", 1);
       y = net.binary(format::BinaryKind::sub, net.pool(format::PoolKind::average, y, {side, 1, side / 2}), y);
       x = net.add(x, scaled(y, name + "layer_scale_1"));

@@ -28,7 +28,11 @@ struct SwiftFormer {
   }
   // Each place's numbers over their length.
   Var unit_places(const Var& x) const {
-    const Var sums = net.along(format::ReduceKind::sum, net.unary(format::UnaryKind::square, x), 3, x.axis);
+    format::ReduceAttrsT over_channels;
+    over_channels.kind = format::ReduceKind::sum;
+    over_channels.axis = 3;
+    const Var squares = net.unary(format::UnaryKind::square, x);
+    const Var sums = net.op("reduce", {squares.name}, x.axis, {}, {}, over_channels);
     format::MathAttrsT at_least;
     at_least.kind = format::MathKind::clip;
     at_least.alpha = 1e-12f, at_least.beta = std::numeric_limits<float>::infinity();

@@ -40,6 +40,7 @@ FAMILIES = {
 
 
 def main():
+    transformers.utils.logging.disable_progress_bar()
     for package, version in PINNED.items():
         have = {"transformers": transformers, "torch": torch}[package].__version__.split("+")[0]
         if have != version:
