@@ -31,8 +31,9 @@ Var layer(VisionNet& net, const CvtStage& s, const std::string& p, const Var& x,
   std::vector<Var> qkv;
   for (const char* part : {"query", "key", "value"}) {
     const std::string a = p + "attention.attention.";
-    const Var y = net.linear(from_conv(net, s, a + "convolution_projection_" + part, normed, rows, columns, *part == 'q'),
-                             a + "projection_" + part);
+    const Var y =
+        net.linear(from_conv(net, s, a + "convolution_projection_" + part, normed, rows, columns, *part == 'q'),
+                   a + "projection_" + part);
     qkv.push_back(net.reshape(y, {y.dims[0], s.heads, width / s.heads}));
   }
   const Var seen = net.attend(qkv[0], qkv[1], qkv[2], 1 / std::sqrt(double(width)));
@@ -59,12 +60,14 @@ void build_cvt(Checkpoint& c, ModelBuilder& b) {
   const size_t stages = depths && depths->is_array() ? depths->size() : 0;
   if (stages == 0 || stages > 16) f.refuse("depth", "is not a list of the stages' layers");
   const auto list = [&](const char* key, int64_t least = 1) { return f.integers(key, stages, least, 65536); };
-  const std::vector<int64_t> layers = list("depth"), heads = list("num_heads"), kernels = list("patch_sizes"), steps = list("patch_stride"),
-                             pads = list("patch_padding", 0), inner = list("kernel_qkv"), pad_q = list("padding_q", 0),
-                             pad_kv = list("padding_kv", 0), stride_q = list("stride_q"), stride_kv = list("stride_kv");
+  const std::vector<int64_t> layers = list("depth"), heads = list("num_heads"), kernels = list("patch_sizes"),
+                             steps = list("patch_stride"), pads = list("patch_padding", 0), inner = list("kernel_qkv"),
+                             pad_q = list("padding_q", 0), pad_kv = list("padding_kv", 0), stride_q = list("stride_q"),
+                             stride_kv = list("stride_kv");
   const std::vector<bool> tokens = booleans(f, "cls_token", stages, false);
   f.expect("qkv_projection_method", Json(std::vector<std::string>(stages, "dw_bn")));
-  f.pass_over({"embed_dim", "mlp_ratio", "attention_drop_rate", "drop_rate", "drop_path_rate", "qkv_bias", "layer_norm_eps"});
+  f.pass_over(
+      {"embed_dim", "mlp_ratio", "attention_drop_rate", "drop_rate", "drop_path_rate", "qkv_bias", "layer_norm_eps"});
   const std::string name = class_of(c, "Cvt");
   VisionNet net(c, b, {"cvt.", "", {}});
   Var x = net.pixels(image_of(c, f)), token;
@@ -76,7 +79,8 @@ void build_cvt(Checkpoint& c, ModelBuilder& b) {
     const CvtStage s = {heads[i], inner[i], stride_q[i], stride_kv[i], pad_q[i], pad_kv[i], tokens[i]};
     Var y = net.reshape(x, {rows * columns, width});
     if (s.has_token) y = net.with_tokens(y, p + "cls_token", net.numbers(p + "cls_token", width));
-    for (int64_t k = 0; k < layers[i]; ++k) y = layer(net, s, p + "layers." + std::to_string(k) + ".", y, rows, columns);
+    for (int64_t k = 0; k < layers[i]; ++k)
+      y = layer(net, s, p + "layers." + std::to_string(k) + ".", y, rows, columns);
     token = s.has_token ? net.slice(y, 1, 0, 1) : Var();
     x = net.reshape(s.has_token ? net.slice(y, 1, 1, rows * columns) : y, {rows, columns, width});
   }

@@ -20,7 +20,8 @@ Var dense(VisionNet& net, const std::string& name, const Var& x) {
 }
 
 // Biases have numbers by distance, in the order in which distances come up.
-VisionNet::Bias distance_bias(VisionNet& net, const std::string& name, int64_t heads, int64_t to, int64_t from, int64_t stride) {
+VisionNet::Bias distance_bias(VisionNet& net, const std::string& name, int64_t heads, int64_t to, int64_t from,
+                              int64_t stride) {
   std::map<std::pair<int64_t, int64_t>, int64_t> numbers;
   std::vector<int64_t> number;
   for (int64_t i = 0; i < to * to; ++i)
@@ -36,12 +37,15 @@ VisionNet::Bias distance_bias(VisionNet& net, const std::string& name, int64_t h
   return {net.constant(name, bias, {heads, to * to, from * from})};
 }
 
-Var projected(VisionNet& net, const std::string& p, const Var& x) { return dense(net, p + "projection", net.hard_swish(x)); }
+Var projected(VisionNet& net, const std::string& p, const Var& x) {
+  return dense(net, p + "projection", net.hard_swish(x));
+}
 
 Var attended(VisionNet& net, const std::string& p, const Heads& h, const Var& x, int64_t side) {
   const int64_t n = x.dims[0];
   const Var all = net.reshape(dense(net, p + "queries_keys_values", x), {n, h.count, 2 * h.key + h.value});
-  const Var q = net.slice(all, 3, 0, h.key), k = net.slice(all, 3, h.key, h.key), v = net.slice(all, 3, 2 * h.key, h.value);
+  const Var q = net.slice(all, 3, 0, h.key), k = net.slice(all, 3, h.key, h.key),
+            v = net.slice(all, 3, 2 * h.key, h.value);
   const VisionNet::Bias bias = distance_bias(net, p + "attention_biases", h.count, side, side, 1);
   return projected(net, p, net.attend(q, k, v, 1 / std::sqrt(double(h.key)), {bias}));
 }
@@ -73,7 +77,8 @@ Var classified(VisionNet& net, const std::string& p, const Var& x) {
 
 Var encoded(VisionNet& net, const Facts& f, const Image& image) {
   constexpr int64_t kRatio = 4;  // of values between stages
-  const Window window = square(f.integer("kernel_size", 1, 63, 3), f.integer("stride", 1, 16, 2), f.integer("padding", 0, 31, 1));
+  const Window window =
+      square(f.integer("kernel_size", 1, 63, 3), f.integer("stride", 1, 16, 2), f.integer("padding", 0, 31, 1));
   Var x = net.pixels(image);
   for (int i = 1; i <= 4; ++i) {
     const std::string p = "patch_embeddings.embedding_layer_" + std::to_string(i);
@@ -86,15 +91,16 @@ Var encoded(VisionNet& net, const Facts& f, const Image& image) {
   x = net.reshape(x, {side * side, x.dims[2]});
   const Json* depths = f.find("depths");
   const size_t stages = depths && depths->is_array() ? depths->size() : 0;
-  const std::vector<int64_t> heads = f.integers("num_attention_heads", stages, 1, 65536), keys = f.integers("key_dim", stages, 1, 65536),
+  const std::vector<int64_t> heads = f.integers("num_attention_heads", stages, 1, 65536),
+                             keys = f.integers("key_dim", stages, 1, 65536),
                              ratios = f.integers("attention_ratio", stages, 1, 64);
   for (size_t i = 0; i < stages; ++i)
     for (int64_t k = 0;; ++k) {
-      const std::string p = "encoder.stages." + std::to_string(i) + ".layers." + std::to_string(k) + ".", m = p + "module.";
+      const std::string p = "encoder.stages." + std::to_string(i) + ".layers." + std::to_string(k) + ".",
+                        m = p + "module.";
       if (net.has(m + "queries_keys_values.linear.weight"))
         x = net.add(x, attended(net, m, {heads[i], keys[i], ratios[i] * keys[i]}, x, side));
-      else if (net.has(m + "linear_up.linear.weight"))
-        x = net.add(x, fed(net, m, x));
+      else if (net.has(m + "linear_up.linear.weight")) x = net.add(x, fed(net, m, x));
       else if (net.has(p + "keys_values.linear.weight"))
         x = subsampled(net, p, {x.dims[1] / keys[0], keys[0], kRatio * keys[0]}, x, &side);
       else break;
@@ -114,7 +120,8 @@ void build_levit(Checkpoint& c, ModelBuilder& b) {
   } else if (name == "ForImageClassification") {
     net.give(classified(net, "/classifier.", pooled), "logits");
   } else if (name == "ForImageClassificationWithTeacher") {
-    const Var own = classified(net, "/classifier.", pooled), distilled = classified(net, "/classifier_distill.", pooled);
+    const Var own = classified(net, "/classifier.", pooled),
+              distilled = classified(net, "/classifier_distill.", pooled);
     net.give(net.scale(net.add(own, distilled), 0.5), "logits");
     net.give(own, "cls_logits");
     net.give(distilled, "distillation_logits");

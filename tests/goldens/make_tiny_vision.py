@@ -196,6 +196,21 @@ FAMILIES = {
     ),
     "swin": ("swin", "Swin", ("ForImageClassification", "Model"), SWIN),
     "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model"), SWIN),
+    "hiera": (
+        "hiera",
+        "Hiera",
+        ("ForImageClassification", "Model"),
+        {
+            "image_size": [32, 32],
+            "embed_dim": 8,
+            "depths": [1, 2],
+            "num_heads": [1, 2],
+            "num_query_pool": 1,
+            "masked_unit_size": [4, 4],
+            "masked_unit_attention": [True, False],
+            "mlp_ratio": 2.0,
+        },
+    ),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
 }
 

@@ -57,6 +57,15 @@ OPTIONS = {
         "stride_kv": ([2, 2], [1, 2]),
         "qkv_bias": ([True, True], [False, False]),
     },
+    "hiera": {
+        "image_size": ([32, 32], [64, 32], [32, 96]),
+        "depths": ([1, 2], [2, 1], [1, 1, 2]),
+        "num_heads": ([1, 2, 4],),
+        "masked_unit_attention": ([True, True, False], [True, False, False], [False, False, False]),
+        "masked_unit_size": ([4, 4], [8, 8]),
+        "num_query_pool": (0, 1),
+        "num_channels": (1, 3),
+    },
     "segformer": PYRAMID,
     "pvt_v2": {**PYRAMID, "linear_attention": (True, False), "qkv_bias": (True, False)},
     "mobilevit": {**MOBILE, "patch_size": (2, 4), "qkv_bias": (True, False), "conv_kernel_size": (3, 5)},
@@ -107,6 +116,7 @@ WIDTHS_OF = {
     "segformer": ({},),
     "levit": ({},),
     "cvt": ({},),
+    "hiera": ({},),
     "pvt_v2": ({},),
     "mobilevit": ({},),
     "mobilevitv2": ({},),
@@ -119,7 +129,7 @@ def fit(options):
     """Lists of stages as long as there are stages; a table of positions where transformers can add it."""
     if "use_absolute_embeddings" in options and options["image_size"] not in (64, [64, 80]):
         options["use_absolute_embeddings"] = False
-    for key in ("num_heads", "pretrained_window_sizes"):
+    for key in ("num_heads", "pretrained_window_sizes", "masked_unit_attention"):
         if key in options and "depths" in options:
             options[key] = options[key][: len(options["depths"])]
 
