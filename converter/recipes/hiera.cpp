@@ -50,7 +50,8 @@ Var unrolled(VisionNet& net, const Facts& f, const Hiera& h, Var x) {
   const int64_t n = x.dims[0] * x.dims[1], width = x.dims[2], down = h.stride[0], right = h.stride[1];
   int64_t parts = 1;
   for (size_t i = 1; i < h.depths.size(); ++i) {
-    if (x.dims[0] % down || x.dims[1] % right) f.refuse("image_size", "gives patches that query_stride does not divide");
+    if (x.dims[0] % down || x.dims[1] % right)
+      f.refuse("image_size", "gives patches that query_stride does not divide");
     const int64_t rows = x.dims[0] / down, columns = x.dims[1] / right;
     x = net.transposed(net.reshape(x, {rows, down, columns, right, width}), {0, 2, 4, 1, 3, 5});
     parts *= down * right;
@@ -92,7 +93,8 @@ Var layer(VisionNet& net, const Hiera& h, const Layer& l, const std::string& p, 
 }
 
 Var encoded(VisionNet& net, const Facts& f, const Hiera& h, const Image& image) {
-  const std::vector<int64_t> kernel = f.integers("patch_size", 2, 1, 4096), step = f.integers("patch_stride", 2, 1, 4096),
+  const std::vector<int64_t> kernel = f.integers("patch_size", 2, 1, 4096),
+                             step = f.integers("patch_stride", 2, 1, 4096),
                              pad = f.integers("patch_padding", 2, 0, 4096);
   if (pad[0] != pad[1]) f.refuse("patch_padding", "differs between rows and columns, which is not supported");
   const std::string patches = "embeddings.patch_embeddings.projection", positions = "embeddings.position_embeddings";

@@ -68,7 +68,7 @@ TEST_P(TinyVision, EveryOutputIsThatOfTheOriginal) {
 
 INSTANTIATE_TEST_SUITE_P(All, TinyVision,
                          testing::Values("vit", "deit", "ijepa", "dinov2_with_registers", "dinov3_vit", "beit", "clip",
-                                         "swin", "swinv2", "segformer", "cvt", "hiera"));
+                                         "swin", "swinv2", "segformer", "cvt", "hiera", "vitpose", "depth_anything"));
 
 TEST(Vision, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint vit("vision/vit");
