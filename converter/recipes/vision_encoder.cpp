@@ -28,17 +28,24 @@ namespace {
 // Patches and tokens before them; positions of those are added while converting.
 Var embedded(VisionNet& net, const VisionEncoder& e) {
   const int64_t n = e.rows() * e.columns(), width = e.hidden;
-  const Window window = {{e.patch[0], e.patch[1]}, {e.patch[0], e.patch[1]}};
-  Var x = net.reshape(net.conv(net.pixels(e.image), e.patches, window), {n, width});
+  const Window window = {{e.patch[0], e.patch[1]}, {e.patch[0], e.patch[1]}, e.patch_pad};
+  Var x = net.conv(net.pixels(e.image), e.patches, window);
+  if (x.dims[0] * x.dims[1] != n)
+    fail("%s: image_size gives more patches than there are positions", net.checkpoint().path.c_str());
+  x = net.reshape(x, {n, width});
   std::vector<float> first;
   for (const std::string& name : e.tokens) {
     const std::vector<float> own = net.numbers(name, int64_t(net.find(name).count()));
     first.insert(first.end(), own.begin(), own.end());
   }
   if (!e.positions.empty()) {
-    const std::vector<float> table = net.numbers(e.positions, (e.tokens_with_position + n) * width);
+    std::vector<float> table = net.numbers(e.positions, (e.tokens_with_position + n) * width);
     const size_t before = size_t(e.tokens_with_position * width);
-    for (size_t i = 0; i < before; ++i) first.at(i) += table[i];
+    if (e.adds_first_position) {
+      for (size_t i = before; i < table.size(); ++i) table[i] += table[i % size_t(width)];
+    } else {
+      for (size_t i = 0; i < before; ++i) first.at(i) += table[i];
+    }
     x = net.plus_numbers(x, e.positions, {table.begin() + long(before), table.end()}, {n, width});
   }
   return net.with_tokens(x, "embeddings.tokens", first);

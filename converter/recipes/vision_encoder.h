@@ -18,6 +18,8 @@ struct VisionEncoder {
   std::vector<std::string> tokens;
   std::string patches = "embeddings.patch_embeddings.projection", positions = "embeddings.position_embeddings";
   int64_t tokens_with_position = 1;
+  bool adds_first_position = false;  // to all patches: the row of a token that is not there
+  int64_t patch_pad = 0;
   std::string first_norm, last_norm = "layernorm";
   std::string layer = "encoder.layer.", attn_norm = "layernorm_before", ffn_norm = "layernorm_after";
   std::string q = "attention.attention.query", k = "attention.attention.key", v = "attention.attention.value",

@@ -22,8 +22,9 @@ TEST_P(TinyVision, EveryOutputIsThatOfTheOriginal) {
 
 INSTANTIATE_TEST_SUITE_P(All, TinyVision,
                          testing::Values("vit", "deit", "ijepa", "dinov2_with_registers", "dinov3_vit", "beit", "clip",
-                                         "swin", "swinv2", "segformer", "cvt", "resnet", "regnet", "convnextv2",
-                                         "poolformer", "swiftformer", "focalnet", "dinov3_convnext", "bit"),
+                                         "swin", "swinv2", "segformer", "cvt", "hiera", "vitpose", "depth_anything",
+                                         "resnet", "regnet", "convnextv2", "poolformer", "swiftformer", "focalnet",
+                                         "dinov3_convnext", "bit"),
                          [](const auto& row) { return std::string(row.param); });
 
 TEST(Vision, WhatIsNotKnownIsRefusedByName) {

@@ -196,6 +196,56 @@ FAMILIES = {
     ),
     "swin": ("swin", "Swin", ("ForImageClassification", "Model"), SWIN),
     "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model"), SWIN),
+    "hiera": (
+        "hiera",
+        "Hiera",
+        ("ForImageClassification", "Model"),
+        {
+            "image_size": [32, 32],
+            "embed_dim": 8,
+            "depths": [1, 2],
+            "num_heads": [1, 2],
+            "num_query_pool": 1,
+            "masked_unit_size": [4, 4],
+            "masked_unit_attention": [True, False],
+            "mlp_ratio": 2.0,
+        },
+    ),
+    "vitpose": (
+        "vitpose",
+        "VitPose",
+        ("ForPoseEstimation",),
+        {
+            "backbone_config": {
+                **SMALL,
+                "model_type": "vitpose_backbone",
+                "image_size": [16, 24],
+                "patch_size": [8, 8],
+                "mlp_ratio": 2,
+                "out_indices": [2],
+            }
+        },
+    ),
+    "depth_anything": (
+        "depth_anything",
+        "DepthAnything",
+        ("ForDepthEstimation",),
+        {
+            "backbone_config": {
+                **SMALL,
+                "model_type": "dinov2",
+                "mlp_ratio": 2,
+                "out_indices": [1, 2],
+                "reshape_hidden_states": False,
+            },
+            "patch_size": 8,
+            "reassemble_hidden_size": 16,
+            "reassemble_factors": [2, 0.5],
+            "neck_hidden_sizes": [4, 8],
+            "fusion_hidden_size": 8,
+            "head_hidden_size": 4,
+        },
+    ),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
 }
 
@@ -209,6 +259,8 @@ def make(family, ending, options, generator):
             "text_config": {**own["text_config"], **options.get("text_config", {})},
         }
         options["vision_config"].pop("text_config", None)
+    if "backbone_config" in own:
+        options = {**options, "backbone_config": {**own["backbone_config"], **options.get("backbone_config", {})}}
     config = {k: v for k, v in {**own, **options, "num_labels": 3}.items() if v is not None}
     transformers.set_seed(SEED)
     config = AutoConfig.for_model(model_type, **config)
@@ -239,7 +291,7 @@ def redraw(model, generator):
 
 def sides(config):
     """Height and width of the model's images, and their channels."""
-    config = getattr(config, "vision_config", config)
+    config = getattr(config, "vision_config", getattr(config, "backbone_config", config))
     size = getattr(config, "image_size", None) or 64
     return (*(size if isinstance(size, (list, tuple)) else (size, size)), config.num_channels)
 

@@ -57,6 +57,34 @@ OPTIONS = {
         "stride_kv": ([2, 2], [1, 2]),
         "qkv_bias": ([True, True], [False, False]),
     },
+    "hiera": {
+        "image_size": ([32, 32], [64, 32], [32, 96]),
+        "depths": ([1, 2], [2, 1], [1, 1, 2]),
+        "num_heads": ([1, 2, 4],),
+        "masked_unit_attention": ([True, True, False], [True, False, False], [False, False, False]),
+        "masked_unit_size": ([4, 4], [8, 8]),
+        "num_query_pool": (0, 1),
+        "num_channels": (1, 3),
+    },
+    "vitpose": {
+        "use_simple_decoder": (True, False),
+        "scale_factor": (2, 3, 4),
+        "backbone_config": (
+            {},
+            {"image_size": [26, 16], "num_channels": 1, "qkv_bias": False},
+            {"image_size": [35, 19], "hidden_size": 24, "hidden_act": "relu"},
+        ),
+    },
+    "depth_anything": {
+        "reassemble_factors": ([2, 0.5], [4, 2], [1, 0.5], [2, 1]),
+        "depth_estimation_type": ("relative", "metric"),
+        "max_depth": (1, 20),
+        "backbone_config": (
+            {"image_size": 40},
+            {"image_size": 27, "use_swiglu_ffn": True},
+            {"image_size": 35, "num_hidden_layers": 3, "out_indices": [2, 3], "apply_layernorm": False},
+        ),
+    },
     "segformer": PYRAMID,
     "pvt_v2": {**PYRAMID, "linear_attention": (True, False), "qkv_bias": (True, False)},
     "mobilevit": {**MOBILE, "patch_size": (2, 4), "qkv_bias": (True, False), "conv_kernel_size": (3, 5)},
@@ -107,6 +135,9 @@ WIDTHS_OF = {
     "segformer": ({},),
     "levit": ({},),
     "cvt": ({},),
+    "hiera": ({},),
+    "vitpose": ({},),
+    "depth_anything": ({},),
     "pvt_v2": ({},),
     "mobilevit": ({},),
     "mobilevitv2": ({},),
@@ -119,7 +150,7 @@ def fit(options):
     """Lists of stages as long as there are stages; a table of positions where transformers can add it."""
     if "use_absolute_embeddings" in options and options["image_size"] not in (64, [64, 80]):
         options["use_absolute_embeddings"] = False
-    for key in ("num_heads", "pretrained_window_sizes"):
+    for key in ("num_heads", "pretrained_window_sizes", "masked_unit_attention"):
         if key in options and "depths" in options:
             options[key] = options[key][: len(options["depths"])]
 
