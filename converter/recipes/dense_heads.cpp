@@ -15,19 +15,19 @@ Var enlarged(VisionNet& net, const Var& x, const std::string& name, int64_t kern
   const int64_t out = int64_t(net.find(name + ".weight").shape.at(1));
   const std::vector<float> weight = net.values(name + ".weight", {in, out, kernel, kernel});
   std::vector<float> bias = net.has(name + ".bias") ? net.values(name + ".bias", {out}) : std::vector<float>();
-  VisionNet::Affine a = {std::vector<float>(size_t(out), 1.0f), std::vector<float>(size_t(out))};
-  if (!norm.empty()) a = net.batch_norm(norm, out, 1e-5);
+  BatchNorm a = {std::vector<double>(size_t(out), 1), std::vector<double>(size_t(out))};
+  if (!norm.empty()) a = net.batch_norm_of(norm, out, 1e-5);
   bias.resize(size_t(out));
   std::vector<float> turned(size_t(places * out * in * side * side)), added(size_t(places * out));
   for (int64_t place = 0; place < places; ++place)
     for (int64_t o = 0; o < out; ++o) {
-      added[size_t(place * out + o)] = bias[size_t(o)] * a.factor[size_t(o)] + a.shift[size_t(o)];
+      added[size_t(place * out + o)] = float(double(bias[size_t(o)]) * a.factor[size_t(o)] + a.shift[size_t(o)]);
       for (int64_t i = 0; i < in * side * side; ++i) {
         const int64_t row = place / stride + pad - stride * (i / side % side - reach),
                       column = place % stride + pad - stride * (i % side - reach), channel = i / (side * side);
         if (row < 0 || row >= kernel || column < 0 || column >= kernel) continue;
         turned[size_t((place * out + o) * in * side * side + i)] =
-            weight[size_t(((channel * out + o) * kernel + row) * kernel + column)] * a.factor[size_t(o)];
+            float(double(weight[size_t(((channel * out + o) * kernel + row) * kernel + column)]) * a.factor[size_t(o)]);
       }
     }
   const Var y = net.conv_with(x, name, turned, added, places * out, square(side, 1, reach));

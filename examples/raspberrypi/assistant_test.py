@@ -21,7 +21,12 @@ class Service:
     def __init__(self, model, *options, socket_path=None):
         if socket_path:
             options += ("--socket", socket_path)
-        self.process = subprocess.Popen([os.path.join(BIN, "runnel-assistant"), model, *map(str, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [os.path.join(BIN, "runnel-assistant"), model, *map(str, options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.seen = b""
         self.stream = None
         if socket_path:
@@ -165,7 +170,9 @@ class Assistant(Case):
 
     def until_kept(self, folder, said):
         """The messages are written behind the answer."""
-        wanted = b"".join(b"%s %d\n%s\n" % (role, len(text), text) for role, text in zip([b"user", b"assistant"] * 3, said))
+        wanted = b"".join(
+            b"%s %d\n%s\n" % (role, len(text), text) for role, text in zip([b"user", b"assistant"] * 3, said)
+        )
         end = time.monotonic() + 30
         while True:
             with open(os.path.join(folder, "messages"), "rb") as f:
@@ -199,7 +206,12 @@ class Assistant(Case):
         self.assertGreater(len(answers), 1)
 
     def test_what_is_refused(self):
-        for code, options in ((1, [self.model("tiny_llama")]), (1, [self.path("missing.rnl")]), (2, []), (2, ["x", "--nonsense", "1"])):
+        for code, options in (
+            (1, [self.model("tiny_llama")]),
+            (1, [self.path("missing.rnl")]),
+            (2, []),
+            (2, ["x", "--nonsense", "1"]),
+        ):
             run("runnel-assistant", *options, code=code)
         folder = self.kept("broken")
         with open(os.path.join(folder, "messages"), "w") as f:

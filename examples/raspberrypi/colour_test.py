@@ -15,20 +15,36 @@ class Colour(Case):
     def setUpClass(cls):
         super().setUpClass()
         source, cls.rnl, cls.labels = os.path.join(GOLDENS, "typeseg"), cls.path("typeseg.rnl"), cls.path("labels.txt")
-        run("runnel-convert", os.path.join(source, "typeseg.json"), "--weights-file", os.path.join(source, "typeseg.safetensors"), "-o", cls.rnl)
+        run(
+            "runnel-convert",
+            os.path.join(source, "typeseg.json"),
+            "--weights-file",
+            os.path.join(source, "typeseg.safetensors"),
+            "-o",
+            cls.rnl,
+        )
         with open(cls.labels, "w") as f:
             f.writelines(f"kind{i}\n" for i in range(5))
         rng = random.Random(5)
         cls.text = "".join(rng.choice("abcdefgh <>{}();=\n0123456789é漢😀") for _ in range(30000)).encode()
 
     def colour(self, *options, text=None):
-        return subprocess.run([os.path.join(BIN, "runnel-colour"), self.rnl, self.labels, *map(str, options)], input=text or self.text, stdout=subprocess.PIPE, check=True, timeout=120).stdout
+        return subprocess.run(
+            [os.path.join(BIN, "runnel-colour"), self.rnl, self.labels, *map(str, options)],
+            input=text or self.text,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=120,
+        ).stdout
 
     def test_a_pipe_is_like_a_file(self):
         path = self.path("text")
         with open(path, "wb") as f:
             f.write(self.text)
-        of_file, of_pipe = run("runnel-colour", self.rnl, self.labels, path, "--labels").stdout, self.colour("--labels", "--idle", 0)
+        of_file, of_pipe = (
+            run("runnel-colour", self.rnl, self.labels, path, "--labels").stdout,
+            self.colour("--labels", "--idle", 0),
+        )
         self.assertEqual(of_file, of_pipe)
         at = 0
         for line in of_file.decode().splitlines():
@@ -54,7 +70,11 @@ class Colour(Case):
         self.assertGreater(same, 0.999)
 
     def test_follows_what_comes_slowly(self):
-        process = subprocess.Popen([os.path.join(BIN, "runnel-colour"), self.rnl, self.labels, "--idle", "50"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [os.path.join(BIN, "runnel-colour"), self.rnl, self.labels, "--idle", "50"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for line in (b"first line;\n", b"second = {}\n"):
             process.stdin.write(line)
             process.stdin.flush()
@@ -69,13 +89,26 @@ class Colour(Case):
 
     def peak(self, megabytes):
         """Largest resident size in bytes for a text of so many megabytes."""
-        program = [os.path.join(BIN, "runnel-colour"), self.rnl, self.labels, "--time", "--idle", "0", "--window", "2048", "--margin", "256"]
+        program = [
+            os.path.join(BIN, "runnel-colour"),
+            self.rnl,
+            self.labels,
+            "--time",
+            "--idle",
+            "0",
+            "--window",
+            "2048",
+            "--margin",
+            "256",
+        ]
         process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for _ in range(int(megabytes * 1e6 / len(self.text))):
             process.stdin.write(self.text)
         said = process.communicate()[1].decode()
         self.assertEqual(process.returncode, 0)
-        anonymous, planned, peak = map(float, re.search(r"anonymous memory ([\d.]+) MB, planned ([\d.]+) MB;.* size ([\d.]+) MB", said).groups())
+        anonymous, planned, peak = map(
+            float, re.search(r"anonymous memory ([\d.]+) MB, planned ([\d.]+) MB;.* size ([\d.]+) MB", said).groups()
+        )
         self.assertLess(anonymous, planned + 4, said)
         return peak
 
@@ -83,7 +116,13 @@ class Colour(Case):
         self.assertLess(self.peak(1), self.peak(0.1) + 0.5)
 
     def test_what_is_refused(self):
-        for code, options in ((2, []), (2, [self.rnl]), (2, [self.rnl, self.labels, "--window", "64", "--margin", "32"]), (1, [self.rnl, self.labels, self.path("missing")]), (1, [self.path("missing"), self.labels])):
+        for code, options in (
+            (2, []),
+            (2, [self.rnl]),
+            (2, [self.rnl, self.labels, "--window", "64", "--margin", "32"]),
+            (1, [self.rnl, self.labels, self.path("missing")]),
+            (1, [self.path("missing"), self.labels]),
+        ):
             run("runnel-colour", *options, code=code)
 
 

@@ -14,7 +14,13 @@ RATE = 16000
 
 
 def stand_in():
-    values = [("a", ["1", "576"]), ("b", ["1"]), ("c", ["1", "1"]), ("output", ["1", "1"]), ("stateN", ["2", "1", "128"])]
+    values = [
+        ("a", ["1", "576"]),
+        ("b", ["1"]),
+        ("c", ["1", "1"]),
+        ("output", ["1", "1"]),
+        ("stateN", ["2", "1", "128"]),
+    ]
     return {
         "name": "loud",
         "context": 1,
@@ -28,11 +34,35 @@ def stand_in():
                 ],
                 "values": [{"name": name, "shape": shape} for name, shape in values],
                 "ops": [
-                    {"name": "unary", "inputs": ["input"], "outputs": ["a"], "attrs_type": "UnaryAttrs", "attrs": {"kind": "abs"}},
-                    {"name": "reduce", "inputs": ["a"], "outputs": ["b"], "attrs_type": "ReduceAttrs", "attrs": {"kind": "mean", "axis": 1}},
+                    {
+                        "name": "unary",
+                        "inputs": ["input"],
+                        "outputs": ["a"],
+                        "attrs_type": "UnaryAttrs",
+                        "attrs": {"kind": "abs"},
+                    },
+                    {
+                        "name": "reduce",
+                        "inputs": ["a"],
+                        "outputs": ["b"],
+                        "attrs_type": "ReduceAttrs",
+                        "attrs": {"kind": "mean", "axis": 1},
+                    },
                     {"name": "reshape", "inputs": ["b"], "outputs": ["c"]},
-                    {"name": "unary", "inputs": ["c"], "outputs": ["output"], "attrs_type": "UnaryAttrs", "attrs": {"kind": "sqrt"}},
-                    {"name": "unary", "inputs": ["state"], "outputs": ["stateN"], "attrs_type": "UnaryAttrs", "attrs": {"kind": "abs"}},
+                    {
+                        "name": "unary",
+                        "inputs": ["c"],
+                        "outputs": ["output"],
+                        "attrs_type": "UnaryAttrs",
+                        "attrs": {"kind": "sqrt"},
+                    },
+                    {
+                        "name": "unary",
+                        "inputs": ["state"],
+                        "outputs": ["stateN"],
+                        "attrs_type": "UnaryAttrs",
+                        "attrs": {"kind": "abs"},
+                    },
                 ],
                 "outputs": ["output", "stateN"],
             }
@@ -59,7 +89,13 @@ class Listen(Case):
         run("runnel-convert", cls.path("loud.json"), "-o", cls.rnl)
 
     def listen(self, *arguments, heard=b"", code=0):
-        p = subprocess.run([os.path.join(BIN, "runnel-listen"), self.rnl, *arguments], input=heard, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        p = subprocess.run(
+            [os.path.join(BIN, "runnel-listen"), self.rnl, *arguments],
+            input=heard,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
         self.assertEqual(p.returncode, code, p.stderr)
         return p.stdout.decode() if code == 0 else p.stderr.decode()
 

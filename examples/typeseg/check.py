@@ -22,12 +22,19 @@ def texts():
         mixed = f.read()
     with open(os.path.join(here, "main.cpp"), encoding="utf-8") as f:
         program = f.read()
-    return {"one letter": "x", "three bytes": "a b", "not ASCII": "naïve café, 漢字 and 😀\n", "mixed": mixed, "C++ and mixed": program[:2500] + mixed}
+    return {
+        "one letter": "x",
+        "three bytes": "a b",
+        "not ASCII": "naïve café, 漢字 and 😀\n",
+        "mixed": mixed,
+        "C++ and mixed": program[:2500] + mixed,
+    }
 
 
 def read(path):
     import json
     import struct
+
     with open(path, "rb") as f:
         size = struct.unpack("<Q", f.read(8))[0]
         entry = json.loads(f.read(size))["logits"]
@@ -46,10 +53,14 @@ def main():
             header_ids = np.ascontiguousarray(ids, np.int32)
             write_safetensors(source, {"bytes": header_ids})
             for kind, limit in (("f32", 1e-4), ("q8", 0.1)):
-                subprocess.run([runnel, "eval", f"{folder}/typeseg-{kind}.rnl", "--in", source, "--out", target], check=True)
+                subprocess.run(
+                    [runnel, "eval", f"{folder}/typeseg-{kind}.rnl", "--in", source, "--out", target], check=True
+                )
                 got = read(target)
                 error, same = np.abs(got - want).max() / np.abs(want).max(), (got.argmax(-1) == want.argmax(-1)).mean()
-                print(f"{name}, {len(ids)} bytes, {kind}: largest difference {error:.1e} of the largest logit, {same:.2%} of the labels the same")
+                print(
+                    f"{name}, {len(ids)} bytes, {kind}: largest difference {error:.1e} of the largest logit, {same:.2%} of the labels the same"
+                )
                 failed |= error > limit or same < (1 if kind == "f32" else 0.99)
     sys.exit(int(failed))
 

@@ -23,14 +23,27 @@ def main():
         compare(*sys.argv[2:])
     folder = sys.argv[1]
     for name in ("gemma3", "mamba2", "qwen3_next"):
-        support.run("runnel-convert", os.path.join(support.GOLDENS, "tiny_" + name), "-o", os.path.join(folder, name + ".rnl"))
-        support.write_ids(os.path.join(folder, name + ".ids"), list(support.golden("tiny_" + name, "ids.safetensors")["ids"][1]))
+        support.run(
+            "runnel-convert", os.path.join(support.GOLDENS, "tiny_" + name), "-o", os.path.join(folder, name + ".rnl")
+        )
+        support.write_ids(
+            os.path.join(folder, name + ".ids"), list(support.golden("tiny_" + name, "ids.safetensors")["ids"][1])
+        )
     typeseg = os.path.join(support.GOLDENS, "typeseg")
-    support.run("runnel-convert", os.path.join(typeseg, "typeseg.json"), "--weights-file", os.path.join(typeseg, "typeseg.safetensors"), "-o", os.path.join(folder, "typeseg.rnl"))
+    support.run(
+        "runnel-convert",
+        os.path.join(typeseg, "typeseg.json"),
+        "--weights-file",
+        os.path.join(typeseg, "typeseg.safetensors"),
+        "-o",
+        os.path.join(folder, "typeseg.rnl"),
+    )
     with open(os.path.join(folder, "labels.txt"), "w") as f:
         f.writelines(f"kind{i}\n" for i in range(5))
     support.Case.setUpClass()
-    shutil.copy(support.Case.chat_model("chat", "tiny_gemma3", max_position_embeddings=4096), os.path.join(folder, "chat.rnl"))
+    shutil.copy(
+        support.Case.chat_model("chat", "tiny_gemma3", max_position_embeddings=4096), os.path.join(folder, "chat.rnl")
+    )
     support.Case.tearDownClass()
 
 

@@ -56,32 +56,59 @@ class Debs(unittest.TestCase):
         shared = f"usr/lib/librunnel.so.{self.version}"
         wanted = {
             self.library: {shared, f"usr/lib/librunnel.so.{self.version.split('.')[0]}"},
-            "librunnel-dev": {"usr/lib/librunnel.so", "usr/lib/librunnel.a", "usr/lib/librunnel_json_schema.a", "usr/include/runnel/runnel.h", "usr/include/runnel/runnel.hpp",
-                              "usr/include/runnel/json_schema.hpp", "usr/lib/pkgconfig/runnel.pc", "usr/lib/cmake/runnel/runnel-config.cmake", "usr/lib/cmake/runnel/runnel-targets.cmake"},
+            "librunnel-dev": {
+                "usr/lib/librunnel.so",
+                "usr/lib/librunnel.a",
+                "usr/lib/librunnel_json_schema.a",
+                "usr/include/runnel/runnel.h",
+                "usr/include/runnel/runnel.hpp",
+                "usr/include/runnel/json_schema.hpp",
+                "usr/lib/pkgconfig/runnel.pc",
+                "usr/lib/cmake/runnel/runnel-config.cmake",
+                "usr/lib/cmake/runnel/runnel-targets.cmake",
+            },
             "runnel": {"usr/bin/runnel"} | ({"usr/bin/runnel-convert"} if ARCHITECTURE == "amd64" else set()),
-            "runnel-examples": {"usr/bin/runnel-assistant", "usr/bin/runnel-colour", "usr/bin/runnel-listen", "usr/lib/systemd/system/runnel-assistant.service"},
+            "runnel-examples": {
+                "usr/bin/runnel-assistant",
+                "usr/bin/runnel-colour",
+                "usr/bin/runnel-listen",
+                "usr/lib/systemd/system/runnel-assistant.service",
+            },
         }
         for name, files in wanted.items():
             got = {f.split(" -> ")[0] for f in self.files[name]}
             self.assertLessEqual(files, got, name)
             self.assertIn(f"usr/share/doc/{name}/copyright", got)
         # Nothing else that could meet another package's files.
-        self.assertEqual({f.split(" -> ")[0] for f in self.files[self.library]}, wanted[self.library] | {f"usr/share/doc/{self.library}/copyright"})
+        self.assertEqual(
+            {f.split(" -> ")[0] for f in self.files[self.library]},
+            wanted[self.library] | {f"usr/share/doc/{self.library}/copyright"},
+        )
         for name in wanted:
             with open(os.path.join(self.root, "usr/share/doc", name, "copyright")) as f:
                 text = f.read()
-            for part in ("The Runnel authors", "Apache License", "==== libflatbuffers-dev", "==== nlohmann-json3-dev", "==== libcli11-dev"):
+            for part in (
+                "The Runnel authors",
+                "Apache License",
+                "==== libflatbuffers-dev",
+                "==== nlohmann-json3-dev",
+                "==== libcli11-dev",
+            ):
                 self.assertIn(part, text)
 
     def test_fields(self):
         for name, fields in self.fields.items():
-            self.assertEqual((fields["Package"], fields["Version"], fields["Architecture"]), (name, self.version, ARCHITECTURE))
+            self.assertEqual(
+                (fields["Package"], fields["Version"], fields["Architecture"]), (name, self.version, ARCHITECTURE)
+            )
             for key in ("Maintainer", "Description", "Section", "Installed-Size"):
                 self.assertTrue(fields.get(key), f"{name}: {key}")
         self.assertIn(f"{self.library} (= {self.version})", self.fields["librunnel-dev"]["Depends"])
         path = os.path.join(FOLDER, f"{self.library}_{self.version}_{ARCHITECTURE}.deb")
         self.assertIn("ldconfig", output("dpkg-deb", "-I", path, "postinst"))
-        self.assertIn(f"librunnel {self.version.split('.')[0]} {self.library}", output("dpkg-deb", "-I", path, "shlibs"))
+        self.assertIn(
+            f"librunnel {self.version.split('.')[0]} {self.library}", output("dpkg-deb", "-I", path, "shlibs")
+        )
 
     def elf_files(self):
         for name, files in self.files.items():
@@ -114,8 +141,21 @@ class Debs(unittest.TestCase):
     @unittest.skipUnless(COMPILER, "no compiler for these packages")
     def test_a_program_links_them(self):
         program, usr = os.path.join(self.root, "program"), os.path.join(self.root, "usr")
-        subprocess.run([COMPILER, os.path.join(SOURCE, "tests/e2e/consumer/main.c"), "-o", program, f"-I{usr}/include", f"-L{usr}/lib", "-lrunnel"], check=True)
-        done = subprocess.run([program], env={**os.environ, "LD_LIBRARY_PATH": usr + "/lib"}, check=True, stdout=subprocess.PIPE)
+        subprocess.run(
+            [
+                COMPILER,
+                os.path.join(SOURCE, "tests/e2e/consumer/main.c"),
+                "-o",
+                program,
+                f"-I{usr}/include",
+                f"-L{usr}/lib",
+                "-lrunnel",
+            ],
+            check=True,
+        )
+        done = subprocess.run(
+            [program], env={**os.environ, "LD_LIBRARY_PATH": usr + "/lib"}, check=True, stdout=subprocess.PIPE
+        )
         self.assertEqual(done.stdout.decode().strip(), self.version)
         self.assertIn(self.version, output(os.path.join(usr, "bin/runnel"), "--version"))
 

@@ -31,7 +31,9 @@ class Models(unittest.TestCase):
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory(prefix="runnel-models-")
         for name in ("tiny_gemma3", "tiny_mamba2"):
-            call(os.path.join(BUILD, "bin", "runnel-convert"), os.path.join(GOLDENS, name), "-o", cls.path(name + ".rnl"))
+            call(
+                os.path.join(BUILD, "bin", "runnel-convert"), os.path.join(GOLDENS, name), "-o", cls.path(name + ".rnl")
+            )
 
     @classmethod
     def tearDownClass(cls):
@@ -42,7 +44,20 @@ class Models(unittest.TestCase):
         return os.path.join(cls.scratch.name, name)
 
     def configure(self, models, code=0):
-        return call("cmake", "-G", "Ninja", "-S", SOURCE, "-B", self.path("build"), "-DRUNNEL_TESTS=OFF", "-DRUNNEL_CONVERTER=OFF", "-DRUNNEL_VULKAN=OFF", "-DRUNNEL_MODELS=" + ";".join(models), code=code)
+        return call(
+            "cmake",
+            "-G",
+            "Ninja",
+            "-S",
+            SOURCE,
+            "-B",
+            self.path("build"),
+            "-DRUNNEL_TESTS=OFF",
+            "-DRUNNEL_CONVERTER=OFF",
+            "-DRUNNEL_VULKAN=OFF",
+            "-DRUNNEL_MODELS=" + ";".join(models),
+            code=code,
+        )
 
     def registry(self):
         """Names in the registries that this build compiles its tables from."""
@@ -50,7 +65,11 @@ class Models(unittest.TestCase):
             return re.findall(r"^RNL_OP\(\d+, \d+, (\w+),", f.read(), re.M)
 
     def test_operators_are_those_of_the_files(self):
-        inspect = lambda name: set(re.findall(r'"op": "(\w+)"', call(os.path.join(BUILD, "bin", "runnel"), "inspect", "--json", self.path(name))))
+        inspect = lambda name: set(
+            re.findall(
+                r'"op": "(\w+)"', call(os.path.join(BUILD, "bin", "runnel"), "inspect", "--json", self.path(name))
+            )
+        )
         gemma, mamba = inspect("tiny_gemma3.rnl"), inspect("tiny_mamba2.rnl")
         said = self.configure([self.path("tiny_gemma3.rnl")])
         self.assertIn("Operators of the models: embedding;", said)
@@ -63,14 +82,40 @@ class Models(unittest.TestCase):
     def test_programs_that_run_others_copy(self):
         """The loader puts `transpose` where they hand values over."""
         value = lambda name: {"name": name, "shape": ["N", "4"]}
-        double = {"name": "double", "inputs": [value("a")], "outputs": ["b"], "values": [value("b")], "ops": [{"name": "binary", "inputs": ["a", "a"], "outputs": ["b"]}]}
-        main = {"name": "main", "inputs": [value("x")], "outputs": ["y"], "values": [value("y")],
-                "ops": [{"name": "call", "inputs": ["x"], "outputs": ["y"], "attrs_type": "ControlAttrs", "attrs": {"program": "double"}}]}
+        double = {
+            "name": "double",
+            "inputs": [value("a")],
+            "outputs": ["b"],
+            "values": [value("b")],
+            "ops": [{"name": "binary", "inputs": ["a", "a"], "outputs": ["b"]}],
+        }
+        main = {
+            "name": "main",
+            "inputs": [value("x")],
+            "outputs": ["y"],
+            "values": [value("y")],
+            "ops": [
+                {
+                    "name": "call",
+                    "inputs": ["x"],
+                    "outputs": ["y"],
+                    "attrs_type": "ControlAttrs",
+                    "attrs": {"program": "double"},
+                }
+            ],
+        }
         with open(self.path("calls.json"), "w") as f:
             json.dump({"symbols": [{"name": "N", "kind": "axis", "bound": "16"}], "programs": [main, double]}, f)
         with open(self.path("none.safetensors"), "wb") as f:
             f.write(struct.pack("<Q", 2) + b"{}")
-        call(os.path.join(BUILD, "bin", "runnel-convert"), self.path("calls.json"), "--weights-file", self.path("none.safetensors"), "-o", self.path("calls.rnl"))
+        call(
+            os.path.join(BUILD, "bin", "runnel-convert"),
+            self.path("calls.json"),
+            "--weights-file",
+            self.path("none.safetensors"),
+            "-o",
+            self.path("calls.rnl"),
+        )
         self.configure([self.path("calls.rnl")])
         self.assertEqual(self.registry(), ["binary", "transpose"])
 
@@ -81,7 +126,12 @@ class Models(unittest.TestCase):
             f.write(whole[:-100])
         with open(self.path("longer.rnl"), "wb") as f:
             f.write(whole[:-32] + bytes(64) + whole[-32:])
-        for name, says in (("cut.rnl", "this is no model file"), ("longer.rnl", "were written"), ("missing.rnl", "No such file"), (os.path.join(SOURCE, "README.md"), "this is no model file")):
+        for name, says in (
+            ("cut.rnl", "this is no model file"),
+            ("longer.rnl", "were written"),
+            ("missing.rnl", "No such file"),
+            (os.path.join(SOURCE, "README.md"), "this is no model file"),
+        ):
             said = self.configure([self.path("tiny_gemma3.rnl"), self.path(name)], code=1)
             self.assertRegex(re.sub(r"\s+", " ", said), f"{re.escape(os.path.basename(name))}: .*{says}")
 

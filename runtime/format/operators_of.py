@@ -1,6 +1,6 @@
 """The operators that model files use, for builds that leave the others out (RUNNEL_MODELS):
 
-    python3 operators_of.py [--flatc FLATC] MODEL.rnl...        prints their names, separated by semicolons
+python3 operators_of.py [--flatc FLATC] MODEL.rnl...        prints their names, separated by semicolons
 """
 
 import argparse
@@ -41,12 +41,18 @@ def codes_of(path, flatc):
         copy = os.path.join(folder, "header.bin")
         with open(copy, "wb") as f:
             f.write(header_of(path))
-        done = subprocess.run([flatc, "--json", "--strict-json", "-o", folder, os.path.join(HERE, "model.fbs"), "--", copy], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [flatc, "--json", "--strict-json", "-o", folder, os.path.join(HERE, "model.fbs"), "--", copy],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         try:
             with open(os.path.join(folder, "header.json"), encoding="utf-8", errors="replace") as f:
                 model = json.load(f)
         except (OSError, ValueError):
-            sys.exit(f"{path}: flatc cannot read the header, exit code {done.returncode}: {done.stdout.decode(errors='replace').strip()}")
+            sys.exit(
+                f"{path}: flatc cannot read the header, exit code {done.returncode}: {done.stdout.decode(errors='replace').strip()}"
+            )
     return {op.get("code", 0) for program in model.get("programs", []) for op in program.get("ops", [])}
 
 

@@ -62,18 +62,32 @@ def rows_of(o, k, compilers=tuple(COMPILERS)):
         fast, old = many_figures(o, k, "neon_dotprod", FAST, compiler), many_figures(o, k, "neon", OLD, compiler)
         rows.append((compiler, Figures({**fast.cycles, **old.cycles}, fast.stack)))
     if o.peer and k.peer:
-        fast = figures("aarch64", FAST, peer_object(o, "neon_dotprod", k.peer["neon_dotprod"]), [k.peer["neon_dotprod"]])
-        old = figures("aarch64", OLD, peer_object(o, "neon", k.peer["neon"]), [k.peer["neon"]]).cycles if "neon" in k.peer else {}
+        fast = figures(
+            "aarch64", FAST, peer_object(o, "neon_dotprod", k.peer["neon_dotprod"]), [k.peer["neon_dotprod"]]
+        )
+        old = (
+            figures("aarch64", OLD, peer_object(o, "neon", k.peer["neon"]), [k.peer["neon"]]).cycles
+            if "neon" in k.peer
+            else {}
+        )
         rows.append(("peer", Figures({**fast.cycles, **old}, fast.stack)))
     if has_matrix_kernels(k):
         rows += [(compiler + ", i8mm", many_figures(o, k, "neon_i8mm", FAST, compiler)) for compiler in compilers]
         if o.peer and "neon_i8mm" in k.peer:
-            rows.append(("peer, i8mm", figures("aarch64", FAST, peer_object(o, "neon_i8mm", k.peer["neon_i8mm"]), [k.peer["neon_i8mm"]])))
+            rows.append(
+                (
+                    "peer, i8mm",
+                    figures("aarch64", FAST, peer_object(o, "neon_i8mm", k.peer["neon_i8mm"]), [k.peer["neon_i8mm"]]),
+                )
+            )
     return rows
 
 
 def table(title, cores, rows):
-    lines = [f"| {title} | by | " + " | ".join(c.title for c in cores) + " | stack |", "|---|---|" + "---|" * (len(cores) + 1)]
+    lines = [
+        f"| {title} | by | " + " | ".join(c.title for c in cores) + " | stack |",
+        "|---|---|" + "---|" * (len(cores) + 1),
+    ]
     last = None
     for name, who, f in rows:
         cells = [f"{f.cycles[c.title]:.0f}" if c.title in f.cycles else "" for c in cores]
@@ -96,7 +110,9 @@ def objects(preset):
     for _, k in kernels():
         if machine == "armv7" and not k.armv7:
             continue
-        for target in ["neon"] if machine == "armv7" else ["neon", "neon_dotprod"] + ["neon_i8mm"] * has_matrix_kernels(k):
+        for target in (
+            ["neon"] if machine == "armv7" else ["neon", "neon_dotprod"] + ["neon_i8mm"] * has_matrix_kernels(k)
+        ):
             found.add(os.path.relpath(object_of("", machine, compiler, target, k.source), preset))
     return sorted(found)
 
@@ -109,7 +125,11 @@ def tables(o):
             text.append(table(section.title, cores, rows))
     small = arm_loops.CORES["armv7"]
     for section in arm_kernels.SECTIONS:
-        rows = [(k.name, "clang", many_figures(o, k, "neon", small, "clang", "armv7")) for s, k in kernels(o.only) if s is section and k.armv7]
+        rows = [
+            (k.name, "clang", many_figures(o, k, "neon", small, "clang", "armv7"))
+            for s, k in kernels(o.only)
+            if s is section and k.armv7
+        ]
         if rows:
             text.append(table("32-bit, " + section.title, small, rows))
     return "\n".join(text)
@@ -130,14 +150,21 @@ def write_readme(text):
 
 def own_figures(o):
     """Of what the reference compiler made: {(kernel, who): figures}."""
-    return {(k.name, who): f for _, k in kernels(o.only) for who, f in rows_of(o, k, ["clang"]) if who.startswith("clang")}
+    return {
+        (k.name, who): f for _, k in kernels(o.only) for who, f in rows_of(o, k, ["clang"]) if who.startswith("clang")
+    }
 
 
 def write_budgets(o):
     with open(BUDGETS, "w") as f:
-        f.write(f"# Most cycles of tests/bench/arm_kernels.py's kernels as clang {version_of(['clang'])} makes them, by core: {' '.join(c.title for c in FAST + OLD)}. Written by tests/bench/arm.sh --budgets.\n")
+        f.write(
+            f"# Most cycles of tests/bench/arm_kernels.py's kernels as clang {version_of(['clang'])} makes them, by core: {' '.join(c.title for c in FAST + OLD)}. Written by tests/bench/arm.sh --budgets.\n"
+        )
         for (name, who), found in own_figures(o).items():
-            cells = [str(math.ceil(found.cycles[c.title] * (1 + SLACK))) if c.title in found.cycles else "-" for c in FAST + OLD]
+            cells = [
+                str(math.ceil(found.cycles[c.title] * (1 + SLACK))) if c.title in found.cycles else "-"
+                for c in FAST + OLD
+            ]
             f.write(f"{name} | {who} | {' '.join(cells)}\n")
 
 
@@ -153,12 +180,18 @@ def check(o):
         wrong.append(f"the budgets are those of clang {made_by}; this is clang {version_of(['clang'])}")
     found = own_figures(o)
     wrong += [f"{name}, {who}: no budget" for name, who in found.keys() - budgets.keys()]
-    wrong += [f"{name}, {who}: a budget without a kernel" for name, who in budgets.keys() - found.keys() if re.search(o.only, name)]
+    wrong += [
+        f"{name}, {who}: a budget without a kernel"
+        for name, who in budgets.keys() - found.keys()
+        if re.search(o.only, name)
+    ]
     for key in found.keys() & budgets.keys():
         for core, most in zip(FAST + OLD, budgets[key]):
             cycles = found[key].cycles.get(core.title)
             if (cycles is None) != (most == "-") or cycles is not None and cycles > float(most):
-                wrong.append(f"{', '.join(key)}: {cycles and round(cycles)} cycles on {core.title}, at most {most} are allowed")
+                wrong.append(
+                    f"{', '.join(key)}: {cycles and round(cycles)} cycles on {core.title}, at most {most} are allowed"
+                )
     print("\n".join(sorted(wrong)) or f"{len(found)} kernels keep to their cycles")
     return not wrong
 

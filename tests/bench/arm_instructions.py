@@ -1,5 +1,6 @@
 """Cycles for 1,024 multiply-adds by kind of instruction, operands in registers, by llvm-mca's models of Arm cores: what a kernel of
 that kind cannot go below. usage: arm_instructions.py   (Debian: llvm-19)"""
+
 import subprocess
 
 KINDS = (

@@ -18,8 +18,14 @@ FEATURES = "+dotprod,+i8mm,+fullfp16,+bf16"
 # Core: (what people know it by, llvm-mca's name, LLVM's version whose model is taken).
 Core = collections.namedtuple("Core", "title cpu llvm")
 CORES = {
-    "aarch64": [Core("N1", "neoverse-n1", LLVM), Core("V1", "neoverse-v1", LLVM), Core("A510", "cortex-a510", LLVM), Core("A55", "cortex-a55", LLVM),
-                Core("A72", "cortex-a72", OLDER_LLVM), Core("A53", "cortex-a53", OLDER_LLVM)],
+    "aarch64": [
+        Core("N1", "neoverse-n1", LLVM),
+        Core("V1", "neoverse-v1", LLVM),
+        Core("A510", "cortex-a510", LLVM),
+        Core("A55", "cortex-a55", LLVM),
+        Core("A72", "cortex-a72", OLDER_LLVM),
+        Core("A53", "cortex-a53", OLDER_LLVM),
+    ],
     "armv7": [Core("A57", "cortex-a57", LLVM)],
 }
 TRIPLES = {"aarch64": "aarch64-linux-gnu", "armv7": "armv7-linux-gnueabihf"}
@@ -35,7 +41,9 @@ class Missing(Exception):
 
 
 def run(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True).stdout
+    return subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+    ).stdout
 
 
 @functools.lru_cache(None)
@@ -59,8 +67,12 @@ def instructions(lines):
     code = []
     for row in filter(None, map(ROW.match, lines)):
         operands = re.sub(r"\s*(//|@|<).*$", "", row.group(3))
-        jump = re.search(r"0x([0-9a-f]+)$", operands) if CONDITIONAL.match(row.group(2)) or row.group(2) == "b" else None
-        code.append(Instruction(int(row.group(1), 16), row.group(2), operands, int(jump.group(1), 16) if jump else None))
+        jump = (
+            re.search(r"0x([0-9a-f]+)$", operands) if CONDITIONAL.match(row.group(2)) or row.group(2) == "b" else None
+        )
+        code.append(
+            Instruction(int(row.group(1), 16), row.group(2), operands, int(jump.group(1), 16) if jump else None)
+        )
     return code
 
 
@@ -106,7 +118,9 @@ class Loop:
             nexts = [n for n in self.steps[todo[-1]] if n in self.inside]
             missing = [n for n in nexts if n != self.head and n not in best]
             if any(n in todo for n in missing):
-                raise Missing(f"{self.function}: at {self.head:#x} a loop of more than {MOST_PATHS} paths that holds others")
+                raise Missing(
+                    f"{self.function}: at {self.head:#x} a loop of more than {MOST_PATHS} paths that holds others"
+                )
             todo += missing[:1]
             if not missing:
                 ways = [[n] + best[n] if n != self.head else [] for n in nexts]
@@ -188,7 +202,11 @@ def products(path):
     total = 0
     for x in path:
         total += PRODUCTS.get(x.name, 0)
-        if re.match(r"[su]m(ul|la)l2?$", x.name) and re.match(r"v\d+\.8h", x.operands) or re.match(r"vm[ul][la]l\.[su]8$", x.name):
+        if (
+            re.match(r"[su]m(ul|la)l2?$", x.name)
+            and re.match(r"v\d+\.8h", x.operands)
+            or re.match(r"vm[ul][la]l\.[su]8$", x.name)
+        ):
             total += 8
     return total
 
@@ -253,7 +271,13 @@ class Stack:
                     (self.places.add if name in self.registers else self.places.discard)(at + 8 * i)
         elif x.name in ("add", "sub", "mov") and names and x.operands.startswith(names[0]):
             self.set(names[0], any(n in self.registers for n in names[1:]))
-        elif names and x.operands.startswith(names[0]) and x.target is None and not is_store(x) and not re.match(r"cmp|cmn|tst|prfm|pld", x.name):
+        elif (
+            names
+            and x.operands.startswith(names[0])
+            and x.target is None
+            and not is_store(x)
+            and not re.match(r"cmp|cmn|tst|prfm|pld", x.name)
+        ):
             for name in names[: 2 if x.name.startswith("ldp") else 1]:
                 self.set(name, False)
 
@@ -285,8 +309,13 @@ def stores(loop, path):
     return sum(moved(x) for x, stack in zip(path, of_stack(loop, path)) if is_store(x) and not stack)
 
 
-MEASURES = {"products": lambda loop, path: products(path), "fused": lambda loop, path: fused(path), "loads": loads, "stores": stores,
-            "turns": lambda loop, path: 1}
+MEASURES = {
+    "products": lambda loop, path: products(path),
+    "fused": lambda loop, path: fused(path),
+    "loads": loads,
+    "stores": stores,
+    "turns": lambda loop, path: 1,
+}
 
 
 CALL = re.compile(r"(bl|blr|blx)$")
@@ -299,7 +328,14 @@ def model(text, machine, core):
         f.write(text)
         f.flush()
         attributes = FEATURES if machine == "aarch64" else "+neon,+vfp4"
-        report = run(f"llvm-mca-{core.llvm}", "-mtriple=" + TRIPLES[machine], "-mcpu=" + core.cpu, "-mattr=" + attributes, f"-iterations={turns}", f.name)
+        report = run(
+            f"llvm-mca-{core.llvm}",
+            "-mtriple=" + TRIPLES[machine],
+            "-mcpu=" + core.cpu,
+            "-mattr=" + attributes,
+            f"-iterations={turns}",
+            f.name,
+        )
     return int(re.search(r"Total Cycles:\s+(\d+)", report).group(1)) / turns
 
 
@@ -320,12 +356,18 @@ class Choice:
     def cycles(self, machine, core):
         if not self.around:
             return model(text_of(self.path), machine, core)
-        return model(text_of(self.around[1]), machine, core) + (self.turns - 1) * model(text_of(self.path), machine, core)
+        return model(text_of(self.around[1]), machine, core) + (self.turns - 1) * model(
+            text_of(self.path), machine, core
+        )
 
 
 def text_of(path):
     """The path as llvm-mca reads it: jumps go to its head, calls (whose code is counted elsewhere) are left out."""
-    lines = [f"{x.name} {x.operands}" if x.target is None else f"{x.name} " + re.sub(r"0x[0-9a-f]+$", "head", x.operands) for x in path if not CALL.match(x.name)]
+    lines = [
+        f"{x.name} {x.operands}" if x.target is None else f"{x.name} " + re.sub(r"0x[0-9a-f]+$", "head", x.operands)
+        for x in path
+        if not CALL.match(x.name)
+    ]
     return "head:\n" + "\n".join(lines) + "\n"
 
 
@@ -346,19 +388,29 @@ def around_of(all_loops, name, inner, path, measure, whole, calls, longest):
     if not held:
         raise Missing(f"{name}: no loop around the one at {inner.head:#x}")
     outer = min(held, key=lambda x: len(x.inside))
-    paths = [(outer, p) for p in outer.paths() if any(x.address == inner.head for x in p) and (calls is None or has_call(p) == calls)]
+    paths = [
+        (outer, p)
+        for p in outer.paths()
+        if any(x.address == inner.head for x in p) and (calls is None or has_call(p) == calls)
+    ]
     if not paths:
-        raise Missing(f"{name}: no path of the loop around the one at {inner.head:#x} {'with' if calls else 'without'} a call")
+        raise Missing(
+            f"{name}: no path of the loop around the one at {inner.head:#x} {'with' if calls else 'without'} a call"
+        )
     around = pick(paths, measure, longest)
     turns = 1 + (whole - measure(*around)) / measure(inner, path)
     if turns < 1 or turns != int(turns):
-        raise Missing(f"{name}: the loop at {inner.head:#x} and the one around it make {measure(*around)} and {measure(inner, path)}, which do not add up to {whole}")
+        raise Missing(
+            f"{name}: the loop at {inner.head:#x} and the one around it make {measure(*around)} and {measure(inner, path)}, which do not add up to {whole}"
+        )
     if stores(*around):
         raise Missing(f"{name}: the loop around the one at {inner.head:#x} (head {outer.head:#x}) stores results")
     return Choice(inner, path, around, int(turns))
 
 
-def choose(path, machine, function, measure, holds="", lacks=None, longest=False, around=None, calls=False, least=0, turn=None):
+def choose(
+    path, machine, function, measure, holds="", lacks=None, longest=False, around=None, calls=False, least=0, turn=None
+):
     """The loop of the functions that match which does most of the measured work a turn, on its shortest or longest path; least: fused multiply-adds
     that it has; turn: its work, where loops of a function differ in that; holds, lacks: patterns of its instructions. around: the work of a turn of
     the loop directly around, which is then counted with it; calls: whether that one calls a function (None: either way), whose cycles are not counted."""
@@ -382,12 +434,18 @@ def choose(path, machine, function, measure, holds="", lacks=None, longest=False
     loop, best = pick(found, counted, longest)
     if around is None or machine == "armv7":  # there the inner loop stands alone
         return Choice(loop, best)
-    return around_of(loops(path, machine, loop.function, innermost=False), loop.function, loop, best, counted, around, calls, longest)
+    return around_of(
+        loops(path, machine, loop.function, innermost=False), loop.function, loop, best, counted, around, calls, longest
+    )
 
 
 def main():
     path, pattern = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
-    machine = "aarch64" if "aarch64" in run(f"llvm-objdump-{LLVM}", "-f", path).split("architecture:")[1].split()[0] else "armv7"
+    machine = (
+        "aarch64"
+        if "aarch64" in run(f"llvm-objdump-{LLVM}", "-f", path).split("architecture:")[1].split()[0]
+        else "armv7"
+    )
     for name in functions(path, machine):
         if not re.search(pattern, name):
             continue

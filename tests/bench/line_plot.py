@@ -16,17 +16,25 @@ def panel(series, title, x_label, x_text=str, y_most=None, offset=0):
     out = [f'<text x="{LEFT}" y="{offset + 18}" font-size="13">{title}</text>']
     for i in range(5):
         y = most * i / 4
-        out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}" stroke="#ddd"/>'
-                   f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" font-size="10" text-anchor="end">{y:.3g}</text>')
+        out.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}" stroke="#ddd"/>'
+            f'<text x="{LEFT - 6}" y="{at_y(y) + 4:.1f}" font-size="10" text-anchor="end">{y:.3g}</text>'
+        )
     for x in xs:
-        out.append(f'<text x="{at_x(x):.1f}" y="{offset + HEIGHT - BOTTOM + 16}" font-size="10" text-anchor="middle">{x_text(x)}</text>')
-    out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{offset + HEIGHT - 8}" font-size="11" text-anchor="middle">{x_label}</text>')
+        out.append(
+            f'<text x="{at_x(x):.1f}" y="{offset + HEIGHT - BOTTOM + 16}" font-size="10" text-anchor="middle">{x_text(x)}</text>'
+        )
+    out.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{offset + HEIGHT - 8}" font-size="11" text-anchor="middle">{x_label}</text>'
+    )
     for i, (name, points) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         line = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in points)
         dots = "".join(f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{colour}"/>' for x, y in points)
-        out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
-                   f'<text x="{WIDTH - RIGHT + 10}" y="{offset + TOP + 12 + 18 * i}" font-size="11" fill="{colour}">{name}</text>')
+        out.append(
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
+            f'<text x="{WIDTH - RIGHT + 10}" y="{offset + TOP + 12 + 18 * i}" font-size="11" fill="{colour}">{name}</text>'
+        )
     return out
 
 
@@ -34,5 +42,7 @@ def write(path, panels):
     """panels: functions of the offset that give elements, one below the other."""
     body = "\n".join(element for i, make in enumerate(panels) for element in make(i * HEIGHT))
     with open(path, "w", encoding="utf-8") as f:
-        f.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT * len(panels)}" font-family="sans-serif">'
-                f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n')
+        f.write(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT * len(panels)}" font-family="sans-serif">'
+            f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+        )

@@ -25,10 +25,14 @@ class File:
 
     def key(self, name, value):
         name = f"{self.arch}.{name}"
-        if isinstance(value, bool): self.w.add_bool(name, value)
-        elif isinstance(value, float): self.w.add_float32(name, value)
-        elif isinstance(value, list): self.w.add_array(name, value)
-        else: self.w.add_uint32(name, value)
+        if isinstance(value, bool):
+            self.w.add_bool(name, value)
+        elif isinstance(value, float):
+            self.w.add_float32(name, value)
+        elif isinstance(value, list):
+            self.w.add_array(name, value)
+        else:
+            self.w.add_uint32(name, value)
 
     def matrix(self, name, rows, columns):
         # No two rows are equal: equal logits would be a work of their own for who looks for the highest.
@@ -79,7 +83,8 @@ def ssm2(f, p, hidden, heads, head, state, groups, taps):
 def mamba_130m(f):
     hidden, inner, state, rank = 768, 1536, 16, 48
     common(f, 1 << 20, hidden, 24, 50280)
-    for k, v in {"conv_kernel": 4, "inner_size": inner, "state_size": state, "time_step_rank": rank}.items(): f.key("ssm." + k, v)
+    for k, v in {"conv_kernel": 4, "inner_size": inner, "state_size": state, "time_step_rank": rank}.items():
+        f.key("ssm." + k, v)
     for i in range(24):
         p = f"blk.{i}."
         f.plain(p + "attn_norm.weight", hidden)
@@ -97,7 +102,14 @@ def mamba_130m(f):
 
 def mamba2_130m(f):
     common(f, 1 << 20, 768, 24, 50288)
-    for k, v in {"conv_kernel": 4, "inner_size": 1536, "state_size": 128, "time_step_rank": 24, "group_count": 1}.items(): f.key("ssm." + k, v)
+    for k, v in {
+        "conv_kernel": 4,
+        "inner_size": 1536,
+        "state_size": 128,
+        "time_step_rank": 24,
+        "group_count": 1,
+    }.items():
+        f.key("ssm." + k, v)
     for i in range(24):
         p = f"blk.{i}."
         f.plain(p + "attn_norm.weight", 768)
@@ -108,8 +120,21 @@ def mamba2_130m(f):
 def granite_h_350m(f):
     attention = [10, 13, 17, 27]
     common(f, 32768, 768, 32, 100352, ffn=2048, heads=12, kv=[4 if i in attention else 0 for i in range(32)])
-    for k, v in {"conv_kernel": 4, "inner_size": 1536, "state_size": 128, "time_step_rank": 48, "group_count": 1}.items(): f.key("ssm." + k, v)
-    for k, v in {"logit_scale": 3.0, "residual_scale": 0.246, "embedding_scale": 12.0, "attention.scale": 0.015625}.items(): f.key(k, v)
+    for k, v in {
+        "conv_kernel": 4,
+        "inner_size": 1536,
+        "state_size": 128,
+        "time_step_rank": 48,
+        "group_count": 1,
+    }.items():
+        f.key("ssm." + k, v)
+    for k, v in {
+        "logit_scale": 3.0,
+        "residual_scale": 0.246,
+        "embedding_scale": 12.0,
+        "attention.scale": 0.015625,
+    }.items():
+        f.key(k, v)
     f.key("rope.dimension_count", 64)
     f.key("rope.freq_base", 10000.0)
     f.key("rope.scaling.finetuned", False)
@@ -119,7 +144,8 @@ def granite_h_350m(f):
         f.plain(p + "ffn_norm.weight", 768)
         feed_forward(f, p, 768, 2048)
         if i in attention:
-            for name, rows in (("q", 768), ("k", 256), ("v", 256), ("output", 768)): f.matrix(f"{p}attn_{name}.weight", rows, 768)
+            for name, rows in (("q", 768), ("k", 256), ("v", 256), ("output", 768)):
+                f.matrix(f"{p}attn_{name}.weight", rows, 768)
         else:
             ssm2(f, p, 768, 48, 32, 128, 1, 4)
     f.plain("output_norm.weight", 768)
@@ -136,8 +162,10 @@ def lfm2_350m(f):
         f.plain(p + "ffn_norm.weight", 1024)
         feed_forward(f, p, 1024, 4608)
         if i in attention:
-            for name, rows in (("q", 1024), ("k", 512), ("v", 512), ("output", 1024)): f.matrix(f"{p}attn_{name}.weight", rows, 1024)
-            for name in "qk": f.plain(f"{p}attn_{name}_norm.weight", 64)
+            for name, rows in (("q", 1024), ("k", 512), ("v", 512), ("output", 1024)):
+                f.matrix(f"{p}attn_{name}.weight", rows, 1024)
+            for name in "qk":
+                f.plain(f"{p}attn_{name}_norm.weight", 64)
         else:
             f.matrix(p + "shortconv.in_proj.weight", 3072, 1024)
             f.matrix(p + "shortconv.out_proj.weight", 1024, 1024)
@@ -147,7 +175,14 @@ def lfm2_350m(f):
 
 def qwen35_08b(f):
     common(f, 262144, 1024, 24, 248320, eps=1e-6, ffn=3584, heads=8, kv=2)
-    for k, v in {"conv_kernel": 4, "inner_size": 2048, "state_size": 128, "time_step_rank": 16, "group_count": 16}.items(): f.key("ssm." + k, v)
+    for k, v in {
+        "conv_kernel": 4,
+        "inner_size": 2048,
+        "state_size": 128,
+        "time_step_rank": 16,
+        "group_count": 16,
+    }.items():
+        f.key("ssm." + k, v)
     f.key("attention.key_length", 256)
     f.key("attention.value_length", 256)
     f.key("full_attention_interval", 4)
@@ -160,8 +195,10 @@ def qwen35_08b(f):
         f.plain(p + "post_attention_norm.weight", 1024)
         feed_forward(f, p, 1024, 3584)
         if i % 4 == 3:
-            for name, rows, columns in (("q", 4096, 1024), ("k", 512, 1024), ("v", 512, 1024), ("output", 1024, 2048)): f.matrix(f"{p}attn_{name}.weight", rows, columns)
-            for name in "qk": f.plain(f"{p}attn_{name}_norm.weight", 256)
+            for name, rows, columns in (("q", 4096, 1024), ("k", 512, 1024), ("v", 512, 1024), ("output", 1024, 2048)):
+                f.matrix(f"{p}attn_{name}.weight", rows, columns)
+            for name in "qk":
+                f.plain(f"{p}attn_{name}_norm.weight", 256)
         else:
             f.matrix(p + "attn_qkv.weight", 6144, 1024)
             f.matrix(p + "attn_gate.weight", 2048, 1024)
@@ -191,7 +228,9 @@ def rwkv7_02b(f):
     f.key("vocab_size", 65536)
     f.matrix("token_embd.weight", 65536, hidden)
     f.matrix("output.weight", 65536, hidden)
-    norms = ["token_embd_norm", "output_norm"] + [f"blk.{i}.{n}" for i in range(layers) for n in ("attn_norm", "attn_norm_2", "time_mix_ln")]
+    norms = ["token_embd_norm", "output_norm"] + [
+        f"blk.{i}.{n}" for i in range(layers) for n in ("attn_norm", "attn_norm_2", "time_mix_ln")
+    ]
     for n in norms:
         f.plain(n + ".weight", hidden)
         f.plain(n + ".bias", hidden, low=-0.1, high=0.1)
@@ -204,15 +243,23 @@ def rwkv7_02b(f):
         f.plain(p + "g1.weight", gate, hidden, low=-0.05, high=0.05)
         f.plain(p + "g2.weight", hidden, gate, low=-0.05, high=0.05)
         f.plain(p + "lerp_fused.weight", 6, 1, 1, hidden, low=0.0, high=1.0)
-        for name in ("k_k", "k_a", "r_k"): f.plain(f"{p}{name}.weight", hidden, low=0.0, high=1.0)
-        for name in ("key", "value", "receptance", "output"): f.matrix(f"{p}{name}.weight", hidden, hidden)
+        for name in ("k_k", "k_a", "r_k"):
+            f.plain(f"{p}{name}.weight", hidden, low=0.0, high=1.0)
+        for name in ("key", "value", "receptance", "output"):
+            f.matrix(f"{p}{name}.weight", hidden, hidden)
         f.plain(f"blk.{i}.channel_mix_lerp_k.weight", 1, 1, hidden, low=0.0, high=1.0)
         f.matrix(f"blk.{i}.channel_mix_key.weight", ffn, hidden)
         f.matrix(f"blk.{i}.channel_mix_value.weight", hidden, ffn)
 
 
-MODELS = {"mamba-130m": ("mamba", mamba_130m), "mamba2-130m": ("mamba2", mamba2_130m), "rwkv7-0.2b": ("rwkv7", rwkv7_02b),
-          "lfm2-350m": ("lfm2", lfm2_350m), "qwen3.5-0.8b": ("qwen35", qwen35_08b), "granite-4-h-350m": ("granitehybrid", granite_h_350m)}
+MODELS = {
+    "mamba-130m": ("mamba", mamba_130m),
+    "mamba2-130m": ("mamba2", mamba2_130m),
+    "rwkv7-0.2b": ("rwkv7", rwkv7_02b),
+    "lfm2-350m": ("lfm2", lfm2_350m),
+    "qwen3.5-0.8b": ("qwen35", qwen35_08b),
+    "granite-4-h-350m": ("granitehybrid", granite_h_350m),
+}
 
 
 def make(folder, kind, name):

@@ -30,7 +30,9 @@ class Net:
         self.product("logits", at, HIDDEN, VOCAB)
 
     def layer(self, kind, inputs, outputs, *parameters):
-        self.lines.append(" ".join([kind, outputs[0] + "@", str(len(inputs)), str(len(outputs)), *inputs, *outputs, *parameters]))
+        self.lines.append(
+            " ".join([kind, outputs[0] + "@", str(len(inputs)), str(len(outputs)), *inputs, *outputs, *parameters])
+        )
         self.blobs.update(outputs)
 
     def product(self, output, x, columns, rows):
@@ -38,7 +40,10 @@ class Net:
             self.layer("InnerProduct", [x], [output], f"0={rows}", "1=0", f"2={rows * columns}")
         else:  # x times the transposed weights, which are constant
             self.layer("Gemm", [x], [output], "3=1", "5=1", "6=1", f"8={rows}", f"9={columns}", "10=-1")
-        self.weights += [np.uint32(HALVES).tobytes(), (self.rng.standard_normal(rows * columns, dtype=np.float32) * 0.02).astype(np.float16).tobytes()]
+        self.weights += [
+            np.uint32(HALVES).tobytes(),
+            (self.rng.standard_normal(rows * columns, dtype=np.float32) * 0.02).astype(np.float16).tobytes(),
+        ]
 
     def block(self, p, x):
         self.layer("Split", [x], [p + "a", p + "b"])
@@ -95,7 +100,10 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             description = Net(kind)
             net = description.open(folder)
-            result[kind] = {"prefill": tokens_per_s(net, o.prompt, description.last, HIDDEN, 3), "decode": tokens_per_s(net, 1, "logits", VOCAB, o.gen)}
+            result[kind] = {
+                "prefill": tokens_per_s(net, o.prompt, description.last, HIDDEN, 3),
+                "decode": tokens_per_s(net, 1, "logits", VOCAB, o.gen),
+            }
             net.clear()
     print(json.dumps(result))
 

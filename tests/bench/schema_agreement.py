@@ -15,14 +15,45 @@ import tempfile
 
 import jsonschema
 
-ANNOTATIONS = [("title", "t"), ("x-order", 3), ("description", "d"), ("examples", [1]), ("deprecated", True), ("propertyOrdering", ["a"]), ("readOnly", True), ("format", "made-up"), ("xml", {})]
+ANNOTATIONS = [
+    ("title", "t"),
+    ("x-order", 3),
+    ("description", "d"),
+    ("examples", [1]),
+    ("deprecated", True),
+    ("propertyOrdering", ["a"]),
+    ("readOnly", True),
+    ("format", "made-up"),
+    ("xml", {}),
+]
 PATTERNS = ["^[a-c]+$", "b", "^a[0-9]{2,4}$", "^(foo|ba)+$", "c$", "^(?!a)[a-d]*$", "^\\w+-\\d$"]
-WORDS = ["", "a", "b", "c", "ab", "foo", "bafoo", "a12", "a1234", "d", "ca", "abcabc", "ba-1", "é", "aaaa", "x\n", "q\"r"]
+WORDS = [
+    "",
+    "a",
+    "b",
+    "c",
+    "ab",
+    "foo",
+    "bafoo",
+    "a12",
+    "a1234",
+    "d",
+    "ca",
+    "abcabc",
+    "ba-1",
+    "é",
+    "aaaa",
+    "x\n",
+    'q"r',
+]
 
 
 def schema(rng, depth):
     """A random schema."""
-    kind = rng.choice(["string", "string", "integer", "number", "boolean", "null", "enum", "const"] + (["object", "object", "array", "array", "anyOf", "allOf", "unique", "ref", "types", "not"] if depth else []))
+    kind = rng.choice(
+        ["string", "string", "integer", "number", "boolean", "null", "enum", "const"]
+        + (["object", "object", "array", "array", "anyOf", "allOf", "unique", "ref", "types", "not"] if depth else [])
+    )
     s = {}
     if kind == "string":
         s = {"type": "string"}
@@ -46,7 +77,12 @@ def schema(rng, depth):
     elif kind == "const":
         s = {"const": value(rng, 1)}
     elif kind == "object":
-        s = {"type": "object", "properties": {n: schema(rng, depth - 1) for n in rng.sample(["a", "b", "c", "a/b", "x y"], rng.randrange(4))}}
+        s = {
+            "type": "object",
+            "properties": {
+                n: schema(rng, depth - 1) for n in rng.sample(["a", "b", "c", "a/b", "x y"], rng.randrange(4))
+            },
+        }
         s["required"] = [n for n in s["properties"] if rng.random() < 0.5]
         if rng.random() < 0.5:
             s["additionalProperties"] = rng.choice([False, True, schema(rng, depth - 1)])
@@ -63,7 +99,11 @@ def schema(rng, depth):
         if rng.random() < 0.5:
             s["maxItems"] = rng.choice([1, 2, 3, 30])
     elif kind == "unique":
-        s = {"type": "array", "items": {"enum": rng.sample([1, 2, "a", "b", None, True, "cc", 7, 8, 9, 10], 1 + rng.randrange(11))}, "uniqueItems": True}
+        s = {
+            "type": "array",
+            "items": {"enum": rng.sample([1, 2, "a", "b", None, True, "cc", 7, 8, 9, 10], 1 + rng.randrange(11))},
+            "uniqueItems": True,
+        }
         if rng.random() < 0.5:
             s["minItems"] = rng.randrange(3)
         if rng.random() < 0.5:
@@ -79,7 +119,10 @@ def schema(rng, depth):
     elif kind == "types":
         s = {"type": rng.sample(["string", "integer", "null", "array", "object"], 2), "maxLength": 3, "maxItems": 2}
     else:
-        s = {"type": "string", "not": rng.choice([{"type": "null"}, {"enum": [1, 2]}, {"type": "object", "required": ["a"]}])}
+        s = {
+            "type": "string",
+            "not": rng.choice([{"type": "null"}, {"enum": [1, 2]}, {"type": "object", "required": ["a"]}]),
+        }
     for key, v in rng.sample(ANNOTATIONS, rng.randrange(3)):
         s.setdefault(key, v)
     return s
@@ -114,7 +157,11 @@ def near(rng, s, root, depth=0):
     t = s.get("type")
     t = rng.choice(t) if isinstance(t, list) else t
     if t == "object":
-        out = {n: near(rng, v, root, depth + 1) for n, v in s.get("properties", {}).items() if n in s.get("required", ()) or rng.random() < 0.7}
+        out = {
+            n: near(rng, v, root, depth + 1)
+            for n, v in s.get("properties", {}).items()
+            if n in s.get("required", ()) or rng.random() < 0.7
+        }
         if s.get("additionalProperties", False) is not False and rng.random() < 0.5:
             out["zz"] = near(rng, s["additionalProperties"], root, depth + 1)
         return out
@@ -123,7 +170,12 @@ def near(rng, s, root, depth=0):
         return items + [near(rng, s.get("items", True), root, depth + 1) for _ in range(rng.randrange(5))]
     if t == "string":
         return rng.choice(WORDS)
-    return {"integer": rng.choice([0, 1, 3, 4, -7, 50, 100]), "number": rng.choice([0, 2.5, 1.25, 3, -0.5]), "boolean": rng.random() < 0.5, "null": None}.get(t, value(rng, 1))
+    return {
+        "integer": rng.choice([0, 1, 3, 4, -7, 50, 100]),
+        "number": rng.choice([0, 2.5, 1.25, 3, -0.5]),
+        "boolean": rng.random() < 0.5,
+        "null": None,
+    }.get(t, value(rng, 1))
 
 
 def named(s):
@@ -137,7 +189,9 @@ def beyond(s, v):
     """Whether a valid document is none of the grammar for a reason that json_schema.hpp names: names that additionalProperties does not ask for, many
     different values in another order than the schema's, objects in enum and const, which are written in one way."""
     text = json.dumps(v)
-    return "uniqueItems" in json.dumps(s) or any(json.dumps(n) + ":" in text for n in {"a", "b", "c", "a/b", "x y", "zz"} - named(s))
+    return "uniqueItems" in json.dumps(s) or any(
+        json.dumps(n) + ":" in text for n in {"a", "b", "c", "a/b", "x y", "zz"} - named(s)
+    )
 
 
 def main():
@@ -160,7 +214,9 @@ def main():
             with open(path, "w", encoding="utf-8") as f:
                 json.dump(root, f)
             validator = jsonschema.Draft202012Validator(root)
-            walked = subprocess.run([program, path, "walk", str(o.documents), str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            walked = subprocess.run(
+                [program, path, "walk", str(o.documents), str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
             if walked.returncode == 3:
                 reason = re.sub(r"^\S* |\"[^\"]*\"|\d+", "", walked.stderr.decode()).strip()
                 refusals[reason] = refusals.get(reason, 0) + 1
@@ -184,12 +240,24 @@ def main():
                     wrong.append(f"not JSON: {line} for {json.dumps(root)}")
             documents = [v for v in (near(rng, root, root) for _ in range(3 * o.documents)) if validator.is_valid(v)]
             lines = "".join(json.dumps(v, ensure_ascii=False, separators=(",", ":")) + "\n" for v in documents)
-            checked = subprocess.run([program, path, "check"], input=lines.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stdout.decode().split()
+            checked = (
+                subprocess.run(
+                    [program, path, "check"],
+                    input=lines.encode(),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    check=True,
+                )
+                .stdout.decode()
+                .split()
+            )
             for v, said in zip(documents, checked):
                 valid += 1
                 if said == "no":
                     missed.append((root, v))
-    print(f"{o.schemas} schemas, {sum(refusals.values())} refused; {written} documents of grammars; {valid} valid documents, {len(missed)} not of the grammar")
+    print(
+        f"{o.schemas} schemas, {sum(refusals.values())} refused; {written} documents of grammars; {valid} valid documents, {len(missed)} not of the grammar"
+    )
     for reason, n in sorted(refusals.items(), key=lambda x: -x[1])[:12]:
         print(f"  {n} x {reason}")
     for root, v in [m for m in missed if not beyond(*m)][:10]:

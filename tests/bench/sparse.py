@@ -1,4 +1,5 @@
 """The table of sparse.sh: one row a method, times beside those of the exact model, measured in turn."""
+
 import json
 import subprocess
 import sys
@@ -38,7 +39,11 @@ def read(path):
 def prefill(path):
     """Seconds of reading the text as a prompt."""
     start = time.monotonic()
-    subprocess.run([f"{bin_folder}/runnel", "run", path, "--file", text, "-n", "1", "--threads", "1"], check=True, capture_output=True)
+    subprocess.run(
+        [f"{bin_folder}/runnel", "run", path, "--file", text, "-n", "1", "--threads", "1"],
+        check=True,
+        capture_output=True,
+    )
     return time.monotonic() - start
 
 
@@ -54,7 +59,9 @@ def attention(seconds):
 plain = convert("plain", [])
 exact, exact_seconds = read(plain)
 print(f"{exact['tokens']} tokens; decode behind them\n")
-print("| method | perplexity | prefill | attention with choice, of exact | choice alone | state, MB | decode, tokens/s |")
+print(
+    "| method | perplexity | prefill | attention with choice, of exact | choice alone | state, MB | decode, tokens/s |"
+)
 print("|---|---|---|---|---|---|---|")
 print(f"| exact | {exact['perplexity']:.3f} | 1x | 1 | | {decode(plain, exact['tokens'])} |", flush=True)
 rows = [("--sparse", m) for m in SPARSE] + [("--kv-policy", m) for m in POLICIES]
@@ -69,4 +76,7 @@ for flag, method in rows:
     shares = [attention(seconds), seconds.get("select_blocks", 0)]
     of_exact = " | ".join(f"{s / attention(exact_seconds):.2f}" for s in shares)
     rest = decode(path, exact["tokens"]) if flag == "--kv-policy" else " | "
-    print(f"| `{flag} {method}` | {result['perplexity']:.3f} ({change:+.1%}) | {gain:.2f}x | {of_exact} | {rest} |", flush=True)
+    print(
+        f"| `{flag} {method}` | {result['perplexity']:.3f} ({change:+.1%}) | {gain:.2f}x | {of_exact} | {rest} |",
+        flush=True,
+    )

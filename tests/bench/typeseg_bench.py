@@ -35,7 +35,15 @@ def peer_rate(session, text):
 
 def ours(folder, weights, file, threads):
     """Bytes a second and peak memory of the process."""
-    arguments = [f"{folder}/program/typeseg", f"{folder}/typeseg-{weights}.rnl", f"{folder}/labels.txt", file, "--time", "--threads", str(threads)]
+    arguments = [
+        f"{folder}/program/typeseg",
+        f"{folder}/typeseg-{weights}.rnl",
+        f"{folder}/labels.txt",
+        file,
+        "--time",
+        "--threads",
+        str(threads),
+    ]
     with tempfile.TemporaryFile("w+") as out:
         pid = os.posix_spawn(arguments[0], arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)])
         _, status, usage = os.wait4(pid, 0)
@@ -55,6 +63,7 @@ def main():
     with open(o.text, encoding="utf-8") as f:
         text = f.read()
     with tempfile.TemporaryDirectory() as scratch:
+
         def file_of(count):
             path = f"{scratch}/{count}.txt"
             with open(path, "w", encoding="utf-8") as f:

@@ -26,8 +26,15 @@ PEAKS = (("peak memory, 512 + 128", 512, 128, 0, 0.9), ("peak memory, depth 8192
 def run(arguments):
     """Output and peak memory in bytes of one process."""
     with tempfile.TemporaryFile() as out:
-        pid = os.posix_spawn(arguments[0], arguments, os.environ,
-                             file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)])
+        pid = os.posix_spawn(
+            arguments[0],
+            arguments,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
+                (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+            ],
+        )
         _, status, usage = os.wait4(pid, 0)
         if status != 0:
             sys.exit(f"failed: {' '.join(arguments)}")
@@ -40,8 +47,24 @@ class Runnel:
         self.o = o
 
     def bench(self, threads, prompt, gen, depth):
-        return run([self.o.runnel, "bench", self.o.model, "--prompt", str(prompt), "--gen", str(gen), "--depth", str(depth),
-                    "--threads", str(threads), "--repeat", "1", "--json"])
+        return run(
+            [
+                self.o.runnel,
+                "bench",
+                self.o.model,
+                "--prompt",
+                str(prompt),
+                "--gen",
+                str(gen),
+                "--depth",
+                str(depth),
+                "--threads",
+                str(threads),
+                "--repeat",
+                "1",
+                "--json",
+            ]
+        )
 
     def speed(self, threads, prompt, gen, depth):
         result, _ = self.bench(threads, prompt, gen, depth)
@@ -64,8 +87,27 @@ class Peer:
         return self.o.shipped if setting[0] == "shipped" else self.o.requantised
 
     def bench(self, threads, setting, prompt, gen, depth):
-        return run([self.o.bench, "-m", self.file(setting), "-t", str(threads), "-p", str(prompt), "-n", str(gen), "-d", str(depth),
-                    "-fa", setting[1].split()[1], "-r", "1", "-o", "json"])
+        return run(
+            [
+                self.o.bench,
+                "-m",
+                self.file(setting),
+                "-t",
+                str(threads),
+                "-p",
+                str(prompt),
+                "-n",
+                str(gen),
+                "-d",
+                str(depth),
+                "-fa",
+                setting[1].split()[1],
+                "-r",
+                "1",
+                "-o",
+                "json",
+            ]
+        )
 
     def speed(self, threads, setting, prompt, gen, depth):
         return self.bench(threads, setting, prompt, gen, depth)[0][0]["avg_ts"]
@@ -100,7 +142,9 @@ def main():
     o = parser.parse_args()
     runnel, peer = Runnel(o), Peer(o)
     info, _ = runnel.bench(1, 16, 0, 0)
-    print(f"{info['cpu']}, {os.cpu_count()} processors, {platform.system()} {platform.machine()}; Gemma 3 270M Q4_K_M; medians of {o.rounds} rounds, in turn")
+    print(
+        f"{info['cpu']}, {os.cpu_count()} processors, {platform.system()} {platform.machine()}; Gemma 3 270M Q4_K_M; medians of {o.rounds} rounds, in turn"
+    )
     header = ("measure", "threads", "Runnel", "llama.cpp", "ratio", "aim", "its best setting")
     if o.markdown:
         print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
@@ -109,17 +153,34 @@ def main():
 
     def show(name, threads, a, b, unit, ratio, aim, setting):
         cells = (name, threads, f"{a:.1f} {unit}", f"{b:.1f} {unit}", f"{ratio:.2f}x", aim, setting)
-        print(("| " + " | ".join(map(str, cells)) + " |") if o.markdown else "{:<34} {:>7} {:>16} {:>16} {:>7} {:>6}  {}".format(*cells), flush=True)
+        print(
+            ("| " + " | ".join(map(str, cells)) + " |")
+            if o.markdown
+            else "{:<34} {:>7} {:>16} {:>16} {:>7} {:>6}  {}".format(*cells),
+            flush=True,
+        )
 
     for threads in map(int, o.threads.split(",")):
         for name, unit, prompt, gen, depth, aim in ROWS:
-            a, b, setting = compare(o.rounds, lambda: runnel.speed(threads, prompt, gen, depth), lambda s: peer.speed(threads, s, prompt, gen, depth), max)
+            a, b, setting = compare(
+                o.rounds,
+                lambda: runnel.speed(threads, prompt, gen, depth),
+                lambda s: peer.speed(threads, s, prompt, gen, depth),
+                max,
+            )
             show(name, threads, a, b, unit, a / b, f">={aim}", setting)
         for name, key, aim in WAITS:
-            a, b, setting = compare(o.rounds, lambda: runnel.waits(threads)[key], lambda s: peer.waits(threads, s)[key], min)
+            a, b, setting = compare(
+                o.rounds, lambda: runnel.waits(threads)[key], lambda s: peer.waits(threads, s)[key], min
+            )
             show(name, threads, a, b, "ms", b / a, f">={aim}", setting)
         for name, prompt, gen, depth, aim in PEAKS:
-            a, b, setting = compare(1, lambda: runnel.peak(threads, prompt, gen, depth), lambda s: peer.peak(threads, s, prompt, gen, depth), min)
+            a, b, setting = compare(
+                1,
+                lambda: runnel.peak(threads, prompt, gen, depth),
+                lambda s: peer.peak(threads, s, prompt, gen, depth),
+                min,
+            )
             show(name, threads, a / 1e6, b / 1e6, "MB", a / b, f"<={aim}", setting)
 
 

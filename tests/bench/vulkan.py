@@ -20,7 +20,10 @@ class Table:
             print("|" + "---|" * len(header))
 
     def row(self, *cells):
-        print("| " + " | ".join(map(str, cells)) + " |" if self.markdown else "".join(f"{c!s:<20}" for c in cells), flush=True)
+        print(
+            "| " + " | ".join(map(str, cells)) + " |" if self.markdown else "".join(f"{c!s:<20}" for c in cells),
+            flush=True,
+        )
 
 
 def shaders(o):
@@ -41,13 +44,39 @@ def shaders(o):
 
 def bench(o, model, prompt, gen, folder):
     os.environ["RUNNEL_CACHE_DIR"] = folder
-    result, _ = linear_time.run([os.path.join(o.bin, "runnel"), "bench", model, "--backend", "vulkan", "--prompt", str(prompt), "--gen", str(gen), "--repeat", "1", "--json"])
+    result, _ = linear_time.run(
+        [
+            os.path.join(o.bin, "runnel"),
+            "bench",
+            model,
+            "--backend",
+            "vulkan",
+            "--prompt",
+            str(prompt),
+            "--gen",
+            str(gen),
+            "--repeat",
+            "1",
+            "--json",
+        ]
+    )
     return result
 
 
 def starts(o, models):
     """A folder without a cache, then the same one again. Own: loading without what the driver takes to open the device."""
-    table = Table(o.markdown, "start of", "first, ms", "second, ms", "driver", "own", "pipelines", "cached", "made in, ms", "first token, ms")
+    table = Table(
+        o.markdown,
+        "start of",
+        "first, ms",
+        "second, ms",
+        "driver",
+        "own",
+        "pipelines",
+        "cached",
+        "made in, ms",
+        "first token, ms",
+    )
     for name, _, model in models:
         with tempfile.TemporaryDirectory() as folder:
             first = bench(o, model, 4, 1, folder)
@@ -55,8 +84,17 @@ def starts(o, models):
         median = lambda of: statistics.median(map(of, later))
         driver = median(lambda r: r["device"]["driver_ms"])
         own = median(lambda r: r["load_ms"] - r["device"]["driver_ms"])
-        table.row(name, f"{first['load_ms']:.0f}", f"{median(lambda r: r['load_ms']):.0f}", f"{driver:.0f}", f"{own:.0f}", later[0]["device"]["pipelines"],
-                  later[0]["device"]["pipelines_cached"], f"{median(lambda r: r['device']['pipeline_ms']):.0f}", f"{median(lambda r: r['first_token_ms']):.0f}")
+        table.row(
+            name,
+            f"{first['load_ms']:.0f}",
+            f"{median(lambda r: r['load_ms']):.0f}",
+            f"{driver:.0f}",
+            f"{own:.0f}",
+            later[0]["device"]["pipelines"],
+            later[0]["device"]["pipelines_cached"],
+            f"{median(lambda r: r['device']['pipeline_ms']):.0f}",
+            f"{median(lambda r: r['first_token_ms']):.0f}",
+        )
     print()
 
 
@@ -71,9 +109,29 @@ def speed(o, models):
             for measure, prompt, gen in ((f"prefill {o.prompt}", o.prompt, 0), (f"decode {o.gen}", 0, o.gen)):
                 mine, peers = [], []
                 for _ in range(o.rounds):
-                    mine.append(bench(o, model, prompt, gen, folder)["prefill_tokens_per_s" if prompt else "decode_tokens_per_s"])
+                    mine.append(
+                        bench(o, model, prompt, gen, folder)[
+                            "prefill_tokens_per_s" if prompt else "decode_tokens_per_s"
+                        ]
+                    )
                     if o.peer:
-                        result, _ = linear_time.run([o.peer, "-m", gguf, "-ngl", "99", "-p", str(prompt), "-n", str(gen), "-r", "1", "-o", "json"])
+                        result, _ = linear_time.run(
+                            [
+                                o.peer,
+                                "-m",
+                                gguf,
+                                "-ngl",
+                                "99",
+                                "-p",
+                                str(prompt),
+                                "-n",
+                                str(gen),
+                                "-r",
+                                "1",
+                                "-o",
+                                "json",
+                            ]
+                        )
                         peers.append(result[0]["avg_ts"])
                 a, b = statistics.median(mine), statistics.median(peers) if peers else 0
                 if name == GEMMA[0]:
@@ -85,11 +143,22 @@ def speed(o, models):
 
 def products(o, gemma):
     """ncnn has no such models: its products alone beside our whole model."""
-    theirs, _ = linear_time.run([sys.executable, "tests/bench/ncnn_products.py", "--prompt", str(o.prompt), "--gen", str(o.gen)])
-    table = Table(o.markdown, "tokens/s", "measure", "Runnel, whole model", "ncnn, products alone", "its layer", "ratio")
+    theirs, _ = linear_time.run(
+        [sys.executable, "tests/bench/ncnn_products.py", "--prompt", str(o.prompt), "--gen", str(o.gen)]
+    )
+    table = Table(
+        o.markdown, "tokens/s", "measure", "Runnel, whole model", "ncnn, products alone", "its layer", "ratio"
+    )
     for measure, tokens in (("prefill", o.prompt), ("decode", o.gen)):
         layer = max(theirs, key=lambda kind: theirs[kind][measure])
-        table.row(GEMMA[0], f"{measure} {tokens}", f"{gemma[measure]:.1f}", f"{theirs[layer][measure]:.1f}", layer, f"{gemma[measure] / theirs[layer][measure]:.2f}")
+        table.row(
+            GEMMA[0],
+            f"{measure} {tokens}",
+            f"{gemma[measure]:.1f}",
+            f"{theirs[layer][measure]:.1f}",
+            layer,
+            f"{gemma[measure] / theirs[layer][measure]:.2f}",
+        )
     print()
 
 

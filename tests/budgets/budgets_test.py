@@ -50,7 +50,14 @@ def stripped_size(path):
 
 class Budgets(unittest.TestCase):
     def test_size(self):
-        budgets = ((PROGRAM_LEAST, PROGRAM_BYTES_LEAST), (SHARED_LEAST, SHARED_BYTES_LEAST), (PROGRAM, STRIPPED_BYTES), (SHARED, STRIPPED_BYTES), (SHARED_CPU, STRIPPED_BYTES_CPU), (SHARED_ALL, STRIPPED_BYTES_ALL))
+        budgets = (
+            (PROGRAM_LEAST, PROGRAM_BYTES_LEAST),
+            (SHARED_LEAST, SHARED_BYTES_LEAST),
+            (PROGRAM, STRIPPED_BYTES),
+            (SHARED, STRIPPED_BYTES),
+            (SHARED_CPU, STRIPPED_BYTES_CPU),
+            (SHARED_ALL, STRIPPED_BYTES_ALL),
+        )
         for path, most in ((PROGRAM_LEAST, ARM64_PROGRAM_BYTES_LEAST),) if IS_CROSS else budgets:
             size = stripped_size(path)
             print(f"{os.path.basename(path)}: {size} bytes stripped")
@@ -66,7 +73,9 @@ class Budgets(unittest.TestCase):
                 if line.strip() and not line.startswith("#"):
                     name, source = line.split()[:2]
                     operator = source.split("/")[0]
-                    sizes[operator] = sizes.get(operator, 0) + os.path.getsize(os.path.join(folder, name + ".small.spv"))
+                    sizes[operator] = sizes.get(operator, 0) + os.path.getsize(
+                        os.path.join(folder, name + ".small.spv")
+                    )
         self.assertGreater(len(sizes), 20)
         for operator, size in sizes.items():
             self.assertLessEqual(size, SHADER_BYTES, operator)
@@ -83,7 +92,12 @@ class Budgets(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             for name, said in (("llama", None), ("mamba", b'built without operator "causal_conv"')):
                 path = os.path.join(folder, name + ".rnl")
-                subprocess.run([CONVERT, os.path.join(GOLDENS, "tiny_" + name), "-o", path], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                subprocess.run(
+                    [CONVERT, os.path.join(GOLDENS, "tiny_" + name), "-o", path],
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
                 code = library.rnl_model_open(engine, path.encode(), None, ctypes.byref(model))
                 if said is None:
                     self.assertEqual(code, 0, library.rnl_last_error())
@@ -101,14 +115,27 @@ class Budgets(unittest.TestCase):
             for file in ("config.json", "model.safetensors"):
                 shutil.copy(os.path.join(GOLDENS, "tiny_llama", file), folder)
             with open(os.path.join(folder, "tokenizer.json"), "w") as f:
-                json.dump({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}, "decoder": {"type": "ByteLevel"}}, f)
+                json.dump(
+                    {
+                        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
+                        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+                        "decoder": {"type": "ByteLevel"},
+                    },
+                    f,
+                )
             path = os.path.join(folder, "llama.rnl")
             subprocess.run([CONVERT, folder, "-o", path], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for library, is_full in ((ctypes.CDLL(SHARED_LEAST), False), (ctypes.CDLL(SHARED), True)):
                 library.rnl_last_error.restype = ctypes.c_char_p
                 self.assertEqual(library.rnl_engine_create(None, ctypes.byref(engine)), 0)
-                self.assertEqual(library.rnl_model_open(engine, path.encode(), None, ctypes.byref(model)), 0, library.rnl_last_error())
-                self.assertNotEqual(library.rnl_chat_turn(model, None, b"Hi", 1, None, ctypes.c_size_t(0), ctypes.byref(size)), 0)  # this model has no chat format
+                self.assertEqual(
+                    library.rnl_model_open(engine, path.encode(), None, ctypes.byref(model)),
+                    0,
+                    library.rnl_last_error(),
+                )
+                self.assertNotEqual(
+                    library.rnl_chat_turn(model, None, b"Hi", 1, None, ctypes.c_size_t(0), ctypes.byref(size)), 0
+                )  # this model has no chat format
                 self.assertEqual(b"built without chats (RUNNEL_CHAT)" in library.rnl_last_error(), not is_full)
                 code = library.rnl_grammar_create(model, b'root ::= "a"', ctypes.c_size_t(12), ctypes.byref(grammar))
                 self.assertEqual(code == 0, is_full, library.rnl_last_error())
@@ -121,7 +148,9 @@ class Budgets(unittest.TestCase):
 
     def test_exports_are_the_c_api(self):
         exported = {line.split()[-1] for line in output(NM, "-D", "--defined-only", SHARED).splitlines()}
-        exported = {name for name in exported if not name.startswith("RUNNEL_0")}  # the version itself, which newer tools spell in two ways
+        exported = {
+            name for name in exported if not name.startswith("RUNNEL_0")
+        }  # the version itself, which newer tools spell in two ways
         with open(os.environ["RUNNEL_HEADER"]) as f:
             declared = set(re.findall(r"^RNL_API\b[^(]*?\b(rnl_\w+)\(", f.read(), re.M))
         self.assertGreater(len(declared), 30)

@@ -35,13 +35,29 @@ class BadInputs(Case):
         self.assertEqual(left, [], "a temporary file was left behind")
 
     def eval_refused(self, model, ids=None, says=None, options=(), **more):
-        message = self.refused("runnel", "eval", model, "--in", ids or self.ids, "--out", self.out, *options, says=says, **more)
+        message = self.refused(
+            "runnel", "eval", model, "--in", ids or self.ids, "--out", self.out, *options, says=says, **more
+        )
         self.assertFalse(os.path.exists(self.out), "an output was written")
         return message
 
     def test_truncated_model(self):
         data = get(self.good)
-        cuts = {0, 1, 7, 8, 100, 4096, 16383, 16384, 16385, len(data) // 2, len(data) - 33, len(data) - 32, len(data) - 1}
+        cuts = {
+            0,
+            1,
+            7,
+            8,
+            100,
+            4096,
+            16383,
+            16384,
+            16385,
+            len(data) // 2,
+            len(data) - 33,
+            len(data) - 32,
+            len(data) - 1,
+        }
         for cut in sorted(cuts):
             with self.subTest(cut=cut):
                 self.eval_refused(put(self.path("cut.rnl"), data[:cut]))
@@ -68,7 +84,9 @@ class BadInputs(Case):
             flipped = bytearray(data)
             flipped[place] ^= 1 << draw.randrange(8)
             put(self.path("flipped.rnl"), flipped)
-            done = subprocess.run([os.path.join(BIN, "runnel"), "inspect", self.path("flipped.rnl"), "--verify"], capture_output=True)
+            done = subprocess.run(
+                [os.path.join(BIN, "runnel"), "inspect", self.path("flipped.rnl"), "--verify"], capture_output=True
+            )
             self.assertIn(done.returncode, (0, 1), place)
             found += done.returncode == 1 and bool(done.stderr)
         # The rest hit the padding between segments.
@@ -104,7 +122,17 @@ class BadInputs(Case):
     def test_context_full(self):
         write_ids(self.path("long.safetensors"), [1] * 40)
         self.eval_refused(self.model("tiny_llama"), self.path("long.safetensors"), "context", ["--context", "16"])
-        run("runnel", "eval", self.model("tiny_llama"), "--in", self.path("long.safetensors"), "--out", self.out, "--context", 40)
+        run(
+            "runnel",
+            "eval",
+            self.model("tiny_llama"),
+            "--in",
+            self.path("long.safetensors"),
+            "--out",
+            self.out,
+            "--context",
+            40,
+        )
 
     def test_full_disk(self):
         """A limit on the size of files stands for the full disk."""
@@ -117,11 +145,26 @@ class BadInputs(Case):
         put(target, b"an older file")
         self.refused("runnel-convert", os.path.join(GOLDENS, "tiny_llama"), "-o", target, limits=full)
         self.assertEqual(get(target), b"an older file")
-        self.refused("runnel", "run", self.good, "-p", "t5", "-n", 4, "--save-state", self.path("state"), limits=[(resource.RLIMIT_FSIZE, 64)])
+        self.refused(
+            "runnel",
+            "run",
+            self.good,
+            "-p",
+            "t5",
+            "-n",
+            4,
+            "--save-state",
+            self.path("state"),
+            limits=[(resource.RLIMIT_FSIZE, 64)],
+        )
         self.assertFalse(os.path.exists(self.path("state")))
 
     def test_full_standard_output(self):
-        for arguments in (["run", self.good, "-p", "t5", "-n", "4"], ["inspect", self.good], ["inspect", self.good, "--json"]):
+        for arguments in (
+            ["run", self.good, "-p", "t5", "-n", "4"],
+            ["inspect", self.good],
+            ["inspect", self.good, "--json"],
+        ):
             with open("/dev/full", "w") as full:
                 self.refused("runnel", *arguments, stdout=full)
 
@@ -138,7 +181,9 @@ class BadInputs(Case):
 
     def test_memory_refused(self):
         little = [(resource.RLIMIT_AS, 400 << 20)]
-        self.eval_refused(self.model("tiny_llama"), options=["--context", str(1 << 20)], limits=little, says="memory|MB|bytes")
+        self.eval_refused(
+            self.model("tiny_llama"), options=["--context", str(1 << 20)], limits=little, says="memory|MB|bytes"
+        )
         self.eval_refused(self.model("tiny_llama"), options=["--context", str(1 << 31)], limits=little)
 
     def test_damaged_sources_of_the_converter(self):

@@ -56,7 +56,13 @@ class Chat(Case):
         cls.rnl = cls.chat_model("m", max_position_embeddings=8192)
 
     def chat(self, text, *options, code=0, model=None):
-        done = subprocess.run([os.path.join(BIN, "runnel"), "chat", model or self.rnl, *map(str, options)], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+        done = subprocess.run(
+            [os.path.join(BIN, "runnel"), "chat", model or self.rnl, *map(str, options)],
+            input=text.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
         self.assertEqual(done.returncode, code, done.stderr.decode())
         return done.stdout, done.stderr.decode()
 
@@ -82,8 +88,11 @@ class Chat(Case):
         whole = self.chat("Hello\n", "-n", "24")[0].decode(errors="replace").rstrip("\n")
         stop = next(c for c in whole[4:] if c.isascii() and c.isprintable())
         cut = self.chat("Hello\n", "-n", "24", "--stop", "never said", "--stop", stop)[0].decode(errors="replace")
-        self.assertEqual(cut.rstrip("\n"), whole[:whole.index(stop)].rstrip("\n"))
-        self.assertNotEqual(self.chat("Hello\n", "-n", "24", "--set", "opening=Well, then ")[0].decode(errors="replace").rstrip("\n"), whole)
+        self.assertEqual(cut.rstrip("\n"), whole[: whole.index(stop)].rstrip("\n"))
+        self.assertNotEqual(
+            self.chat("Hello\n", "-n", "24", "--set", "opening=Well, then ")[0].decode(errors="replace").rstrip("\n"),
+            whole,
+        )
         _, said = self.chat("Hello\n", "--set", "opening", code=1)
         self.assertIn("NAME=VALUE", said)
         _, said = self.chat("Hello\n", "--system", "never", code=1)
@@ -116,9 +125,21 @@ class Chat(Case):
             for rollback in ((), ("--rollback", 32)):
                 with self.subTest(source=source, rollback=rollback):
                     whole, _ = self.chat("\n".join(lines) + "\n", "-n", 4, "--context", 512, *rollback, model=rnl)
-                    first, said = self.chat("\n".join([*lines[:2], f"/save {state}"]) + "\n", "-n", 4, "--context", 64, *rollback, model=rnl)
+                    first, said = self.chat(
+                        "\n".join([*lines[:2], f"/save {state}"]) + "\n", "-n", 4, "--context", 64, *rollback, model=rnl
+                    )
                     self.assertEqual(said, "")
-                    _, said = self.chat(lines[2] + " and more" * 20 + "\n", "-n", 4, "--context", 64, "--load-state", state, model=rnl, code=1)
+                    _, said = self.chat(
+                        lines[2] + " and more" * 20 + "\n",
+                        "-n",
+                        4,
+                        "--context",
+                        64,
+                        "--load-state",
+                        state,
+                        model=rnl,
+                        code=1,
+                    )
                     self.assertIn("a larger --context makes room", said)
                     for options in ((), ("--context", 512), ("--context", 200)):
                         second, said = self.chat(lines[2] + "\n", "-n", 4, "--load-state", state, *options, model=rnl)
@@ -132,8 +153,10 @@ class Chat(Case):
 
     def test_what_stands_before_a_dropped_answer_is_kept(self):
         """A template that writes earlier answers shorter than they were, as those of thinking models do."""
-        template = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and not loop.last %}{{ m.content[:3] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
-                    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+        template = (
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and not loop.last %}{{ m.content[:3] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        )
         question = "the license terms of this program, as long as a question may well be\n"
         for source in ("tiny_llama", "tiny_qwen3_5"):
             rnl = self.chat_model("thinks-" + source, source, template, max_position_embeddings=2048)
@@ -151,7 +174,10 @@ class Chat(Case):
         """Ids of a question."""
         with open(self.path("question"), "w") as f:
             f.write(json.dumps({"text": question}))
-        subprocess.run([os.path.join(BIN, "runnel"), "tokenize", rnl, "--in", self.path("question"), "--out", self.path("ids")], check=True)
+        subprocess.run(
+            [os.path.join(BIN, "runnel"), "tokenize", rnl, "--in", self.path("question"), "--out", self.path("ids")],
+            check=True,
+        )
         with open(self.path("ids")) as f:
             return json.load(f)["ids"]
 

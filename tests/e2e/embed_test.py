@@ -17,7 +17,7 @@ CHUNKS = (1, 7, 39, 64) if BACKEND == "cpu" else (7,)
 
 def rows_of(name):
     shape, values = golden(name, "hidden.safetensors")["last_hidden_state"]
-    return [list(values[i * shape[1]:(i + 1) * shape[1]]) for i in range(shape[0])]
+    return [list(values[i * shape[1] : (i + 1) * shape[1]]) for i in range(shape[0])]
 
 
 def pooled(rows, how):
@@ -35,10 +35,21 @@ class Embed(Case):
     def embed(self, model, lines, *options):
         with open(self.path("lines.jsonl"), "w") as f:
             f.write("".join(json.dumps(line) + "\n" for line in lines))
-        run("runnel", "embed", model, "--in", self.path("lines.jsonl"), "--out", self.path("embeddings.safetensors"), "--backend", BACKEND, *options)
+        run(
+            "runnel",
+            "embed",
+            model,
+            "--in",
+            self.path("lines.jsonl"),
+            "--out",
+            self.path("embeddings.safetensors"),
+            "--backend",
+            BACKEND,
+            *options,
+        )
         shape, values = read_safetensors(self.path("embeddings.safetensors"))["embeddings"]
         self.assertEqual(shape[0], len(lines))
-        return [list(values[i * shape[1]:(i + 1) * shape[1]]) for i in range(shape[0])]
+        return [list(values[i * shape[1] : (i + 1) * shape[1]]) for i in range(shape[0])]
 
     def close(self, got, want, what=""):
         self.assertEqual(len(got), len(want), what)
@@ -54,18 +65,40 @@ class Embed(Case):
         with open(os.path.join(folder, "vocab.txt"), "w") as f:
             f.write("".join(p + "\n" for p in pieces + [f"[unused{i}]" for i in range(67 - len(pieces))]))
         os.mkdir(os.path.join(folder, "1_Pooling"))
-        for name, value in (("modules.json", [{"idx": i, "path": p, "type": "sentence_transformers.models." + t} for i, (p, t) in enumerate((("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")))]),
-                            ("1_Pooling/config.json", {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True})):
+        for name, value in (
+            (
+                "modules.json",
+                [
+                    {"idx": i, "path": p, "type": "sentence_transformers.models." + t}
+                    for i, (p, t) in enumerate(
+                        (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+                    )
+                ],
+            ),
+            ("1_Pooling/config.json", {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True}),
+        ):
             with open(os.path.join(folder, name), "w") as f:
                 json.dump(value, f)
         run("runnel-convert", folder, "-o", self.path("m.rnl"))
         ids = [2, 4, 5, 7, 8, 9, 4, 6, 10, 3]  # [CLS] a cat ##s sits on a mat . [SEP]
         write_ids(self.path("ids.safetensors"), ids)
-        run("runnel", "eval", self.path("m.rnl"), "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), "--backend", BACKEND)
+        run(
+            "runnel",
+            "eval",
+            self.path("m.rnl"),
+            "--in",
+            self.path("ids.safetensors"),
+            "--out",
+            self.path("out.safetensors"),
+            "--backend",
+            BACKEND,
+        )
         shape, values = read_safetensors(self.path("out.safetensors"))["last_hidden_state"]
-        want = normalised(pooled([list(values[i * 24:(i + 1) * 24]) for i in range(shape[0])], "mean"))
+        want = normalised(pooled([list(values[i * 24 : (i + 1) * 24]) for i in range(shape[0])], "mean"))
         self.close(self.embed(self.path("m.rnl"), [{"text": "A cats sits on a mat."}])[0], want)
-        got = json.loads(run("runnel", "embed", self.path("m.rnl"), "-p", "a CATS sits on a mat.", "--backend", BACKEND).stdout)
+        got = json.loads(
+            run("runnel", "embed", self.path("m.rnl"), "-p", "a CATS sits on a mat.", "--backend", BACKEND).stdout
+        )
         self.close(got, want)
 
     def test_hidden_states(self):
@@ -74,7 +107,21 @@ class Embed(Case):
             for chunk in (1, 7, 64):
                 with self.subTest(name=name, chunk=chunk):
                     write_ids(self.path("ids.safetensors"), self.ids(name))
-                    run("runnel", "eval", self.model(name), "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), "--chunk", chunk, "--output", "last_hidden_state", "--backend", BACKEND)
+                    run(
+                        "runnel",
+                        "eval",
+                        self.model(name),
+                        "--in",
+                        self.path("ids.safetensors"),
+                        "--out",
+                        self.path("out.safetensors"),
+                        "--chunk",
+                        chunk,
+                        "--output",
+                        "last_hidden_state",
+                        "--backend",
+                        BACKEND,
+                    )
                     out = read_safetensors(self.path("out.safetensors"))
                     self.assertEqual(list(out), ["last_hidden_state"])
                     self.assertEqual(out["last_hidden_state"][0], [len(rows_of(name)), len(rows_of(name)[0])])
@@ -82,7 +129,14 @@ class Embed(Case):
 
     def test_eval_gives_logits_alone_unless_asked(self):
         write_ids(self.path("ids.safetensors"), self.ids("tiny_qwen3"))
-        call = ("eval", self.model("tiny_qwen3"), "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"))
+        call = (
+            "eval",
+            self.model("tiny_qwen3"),
+            "--in",
+            self.path("ids.safetensors"),
+            "--out",
+            self.path("out.safetensors"),
+        )
         run("runnel", *call)
         logits = read_safetensors(self.path("out.safetensors"))
         self.assertEqual(list(logits), ["logits"])
@@ -104,7 +158,9 @@ class Embed(Case):
                         self.assertEqual(got[0], got[2])
                         self.close(got[0], normalised(pooled(rows, how)))
                         self.close(got[1], normalised(rows[0]))
-                        plain = self.embed(self.model(name), lines[:1], "--pooling", how, "--chunk", chunk, "--no-normalize")
+                        plain = self.embed(
+                            self.model(name), lines[:1], "--pooling", how, "--chunk", chunk, "--no-normalize"
+                        )
                         self.close(plain[0], pooled(rows, how))
 
     def test_sentence_transformers_files(self):
@@ -123,8 +179,21 @@ class Embed(Case):
         """Its key says mean; its dense layers are matrices alone."""
         source, rows = ENCODER + "/model-f32.gguf", rows_of(ENCODER)
         write_ids(self.path("ids.safetensors"), self.ids(ENCODER))
-        run("runnel", "eval", self.model(source), "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), "--backend", BACKEND)
-        self.close(list(read_safetensors(self.path("out.safetensors"))["last_hidden_state"][1]), [v for row in rows for v in row])
+        run(
+            "runnel",
+            "eval",
+            self.model(source),
+            "--in",
+            self.path("ids.safetensors"),
+            "--out",
+            self.path("out.safetensors"),
+            "--backend",
+            BACKEND,
+        )
+        self.close(
+            list(read_safetensors(self.path("out.safetensors"))["last_hidden_state"][1]),
+            [v for row in rows for v in row],
+        )
         want = pooled(rows, "mean")
         for dense in ("2_Dense", "3_Dense"):
             (height, width), w = golden(ENCODER, dense + "/model.safetensors")["linear.weight"]
@@ -145,15 +214,26 @@ class Embed(Case):
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump(config, f)
         tensors = read_safetensors(os.path.join(GOLDENS, name, "model.safetensors"))
-        write_safetensors(os.path.join(folder, "model.safetensors"), {k.removeprefix("model."): ("F32", *v) for k, v in tensors.items() if k != "lm_head.weight"})
+        write_safetensors(
+            os.path.join(folder, "model.safetensors"),
+            {k.removeprefix("model."): ("F32", *v) for k, v in tensors.items() if k != "lm_head.weight"},
+        )
         if modules is not None:
             pooling, kinds = modules
             os.mkdir(os.path.join(folder, "1_Pooling"))
             with open(os.path.join(folder, "1_Pooling", "config.json"), "w") as f:
                 json.dump(pooling, f)
             with open(os.path.join(folder, "modules.json"), "w") as f:
-                json.dump([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
-                           *[{"idx": i + 1, "path": f"{i + 1}_{kind}", "type": "sentence_transformers.models." + kind} for i, kind in enumerate(kinds)]], f)
+                json.dump(
+                    [
+                        {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+                        *[
+                            {"idx": i + 1, "path": f"{i + 1}_{kind}", "type": "sentence_transformers.models." + kind}
+                            for i, kind in enumerate(kinds)
+                        ],
+                    ],
+                    f,
+                )
         return folder
 
     def convert(self, folder, **options):
@@ -174,34 +254,73 @@ class Embed(Case):
 
     def test_pooling_of_the_folder(self):
         ids, rows = self.ids("tiny_qwen3"), rows_of("tiny_qwen3")
-        for pooling, how in (({"pooling_mode_lasttoken": True}, "last"), ({"pooling_mode_cls_token": True}, "first"), ({"pooling_mode": "mean"}, "mean"), ({}, "mean")):
+        for pooling, how in (
+            ({"pooling_mode_lasttoken": True}, "last"),
+            ({"pooling_mode_cls_token": True}, "first"),
+            ({"pooling_mode": "mean"}, "mean"),
+            ({}, "mean"),
+        ):
             for kinds, finish in ((["Pooling", "Normalize"], normalised), (["Pooling"], list)):
                 with self.subTest(how=how, kinds=kinds):
                     target = self.convert(self.headless("tiny_qwen3", (pooling, kinds)))
                     self.close(self.embed(target, [{"ids": ids}])[0], finish(pooled(rows, how)))
-        for pooling, kinds, says in (({"pooling_mode_max_tokens": True}, ["Pooling"], '"max"; cls, mean and lasttoken'),
-                                     ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": True}, ["Pooling"], "several at once"),
-                                     ({}, ["Pooling", "LayerNorm"], "LayerNorm.*not supported"), ({}, ["Pooling", "Dense"], "2_Dense: no model.safetensors"),
-                                     ({}, [], "no pooling")):
+        for pooling, kinds, says in (
+            ({"pooling_mode_max_tokens": True}, ["Pooling"], '"max"; cls, mean and lasttoken'),
+            ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": True}, ["Pooling"], "several at once"),
+            ({}, ["Pooling", "LayerNorm"], "LayerNorm.*not supported"),
+            ({}, ["Pooling", "Dense"], "2_Dense: no model.safetensors"),
+            ({}, [], "no pooling"),
+        ):
             with self.subTest(says=says):
-                self.refused("runnel-convert", self.headless("tiny_qwen3", (pooling, kinds)), "-o", self.path("x.rnl"), says=says)
+                self.refused(
+                    "runnel-convert", self.headless("tiny_qwen3", (pooling, kinds)), "-o", self.path("x.rnl"), says=says
+                )
 
     def test_bad_input(self):
         model = self.model("tiny_qwen3")
         lines = self.path("bad.jsonl")
-        for text, says in (('{"ids": [1, -2]}', 'line 1: ids holds "?-2'), ('{"ids": []}', "line 1 has no tokens"), ('{"ids": 3}', "line 1: ids is no array"), ("[]", "line 1 is no JSON object"),
-                           ('{"ids": [1]}\n{"words": 1}', "line 2 is neither"), ("", "no lines"), ('{"ids": [100000]}', "100000")):
+        for text, says in (
+            ('{"ids": [1, -2]}', 'line 1: ids holds "?-2'),
+            ('{"ids": []}', "line 1 has no tokens"),
+            ('{"ids": 3}', "line 1: ids is no array"),
+            ("[]", "line 1 is no JSON object"),
+            ('{"ids": [1]}\n{"words": 1}', "line 2 is neither"),
+            ("", "no lines"),
+            ('{"ids": [100000]}', "100000"),
+        ):
             with self.subTest(text=text):
                 with open(lines, "w") as f:
                     f.write(text + "\n")
                 self.refused("runnel", "embed", model, "--in", lines, "--out", self.path("x.safetensors"), says=says)
                 self.assertFalse(os.path.exists(self.path("x.safetensors")))
         self.refused("runnel", "embed", model, "-p", "x", says="tokenizer|vocabulary")
-        self.refused("runnel", "embed", model, "--in", self.path("none.jsonl"), "--out", self.path("x.safetensors"), says="cannot open")
+        self.refused(
+            "runnel",
+            "embed",
+            model,
+            "--in",
+            self.path("none.jsonl"),
+            "--out",
+            self.path("x.safetensors"),
+            says="cannot open",
+        )
         with open(lines, "w") as f:
             f.write('{"ids": [1, 2, 3]}\n')
-        self.refused("runnel", "embed", model, "--in", lines, "--out", self.path("x.safetensors"), "--context", 2, says="context")
-        self.refused("runnel", "embed", self.model(ENCODER), "--in", lines, "--out", self.path("x.safetensors"), "--context", 2, says="at most 2")
+        self.refused(
+            "runnel", "embed", model, "--in", lines, "--out", self.path("x.safetensors"), "--context", 2, says="context"
+        )
+        self.refused(
+            "runnel",
+            "embed",
+            self.model(ENCODER),
+            "--in",
+            lines,
+            "--out",
+            self.path("x.safetensors"),
+            "--context",
+            2,
+            says="at most 2",
+        )
         for wrong in ([], ["--in", lines], ["-p", "x", "--in", lines, "--out", "y"], ["-p", "x", "--pooling", "max"]):
             run("runnel", "embed", model, *wrong, code=2)
 

@@ -25,10 +25,10 @@ class Gguf:
             name = self._string()
             dims = [self._number("Q") for _ in range(self._number("I"))]
             entries.append((name, dims, self._number("I"), self._number("Q")))
-        data = self._data[-(-self._at // 32) * 32:]
+        data = self._data[-(-self._at // 32) * 32 :]
         ends = sorted(e[3] for e in entries) + [len(data)]
         for name, dims, kind, offset in entries:
-            self.tensors.append((name, dims, kind, data[offset:ends[ends.index(offset) + 1]]))
+            self.tensors.append((name, dims, kind, data[offset : ends[ends.index(offset) + 1]]))
 
     def _number(self, code):
         value = struct.unpack_from("<" + code, self._data, self._at)[0]
@@ -38,7 +38,7 @@ class Gguf:
     def _string(self):
         size = self._number("Q")
         self._at += size
-        return self._data[self._at - size:self._at].decode()
+        return self._data[self._at - size : self._at].decode()
 
     def _value(self, kind):
         if kind == STRING:
@@ -79,7 +79,9 @@ class Gguf:
         for i in range(parts):
             part = Gguf()
             part.keys = dict(self.keys) if i == 0 else {}
-            part.keys.update({"split.no": (U16, i), "split.count": (U16, parts), "split.tensors.count": (I32, len(self.tensors))})
-            part.tensors = self.tensors[i * len(self.tensors) // parts:(i + 1) * len(self.tensors) // parts]
+            part.keys.update(
+                {"split.no": (U16, i), "split.count": (U16, parts), "split.tensors.count": (I32, len(self.tensors))}
+            )
+            part.tensors = self.tensors[i * len(self.tensors) // parts : (i + 1) * len(self.tensors) // parts]
             paths.append(part.write(f"{stem}-{i + 1:05}-of-{parts:05}.gguf"))
         return paths

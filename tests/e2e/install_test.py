@@ -15,7 +15,9 @@ CONSUMER = os.path.join(SOURCE, "tests", "e2e", "consumer")
 def call(*command, cwd=None):
     done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout.decode(errors='replace')[-3000:]}")
+        raise AssertionError(
+            f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout.decode(errors='replace')[-3000:]}"
+        )
     return done.stdout.decode()
 
 
@@ -30,14 +32,31 @@ class Install(unittest.TestCase):
         return os.path.join(self.folder, *names)
 
     def configure(self, name, *options):
-        call("cmake", "-G", "Ninja", "-S", CONSUMER, "-B", self.path(name), "-DCMAKE_BUILD_TYPE=Release",
-             f"-DCMAKE_C_COMPILER={os.environ['RUNNEL_CC']}", f"-DCMAKE_CXX_COMPILER={os.environ['RUNNEL_CXX']}", *options)
+        call(
+            "cmake",
+            "-G",
+            "Ninja",
+            "-S",
+            CONSUMER,
+            "-B",
+            self.path(name),
+            "-DCMAKE_BUILD_TYPE=Release",
+            f"-DCMAKE_C_COMPILER={os.environ['RUNNEL_CC']}",
+            f"-DCMAKE_CXX_COMPILER={os.environ['RUNNEL_CXX']}",
+            *options,
+        )
 
     def test_installed(self):
         prefix = self.path("prefix")
         call("cmake", "--install", BUILD, "--prefix", prefix)
         installed = {os.path.relpath(os.path.join(d, f), prefix) for d, _, files in os.walk(prefix) for f in files}
-        for name in ("bin/runnel", "bin/runnel-convert", "share/doc/runnel/LICENSE", "share/doc/runnel/NOTICE", "share/doc/runnel/THIRD_PARTY_NOTICES"):
+        for name in (
+            "bin/runnel",
+            "bin/runnel-convert",
+            "share/doc/runnel/LICENSE",
+            "share/doc/runnel/NOTICE",
+            "share/doc/runnel/THIRD_PARTY_NOTICES",
+        ):
             self.assertIn(name, installed)
         headers = sorted(n for n in installed if n.startswith("include/"))
         self.assertEqual(headers, [f"include/runnel/{n}" for n in ("json_schema.hpp", "runnel.h", "runnel.hpp")])
@@ -50,7 +69,10 @@ class Install(unittest.TestCase):
 
     def check_find_package(self, prefix, kind):
         """Programs in C and in C++, and in C alone in a project that knows no C++."""
-        for name, programs, options in (("both", ("c_program", "cpp_program"), ()), ("c", ("c_program",), ("-DONLY_C=ON",))):
+        for name, programs, options in (
+            ("both", ("c_program", "cpp_program"), ()),
+            ("c", ("c_program",), ("-DONLY_C=ON",)),
+        ):
             name += "_" + kind
             self.configure(name, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DLIBRARY=runnel::{kind}", *options)
             call("cmake", "--build", self.path(name))
@@ -84,22 +106,47 @@ class Install(unittest.TestCase):
                 variables[m[1]] = m[2]
             elif m := re.match(r"([\w.]+):(.*)", line):
                 fields[m[1]] = m[2]
+
         def expand(text):
             while "${" in text:
                 text = re.sub(r"\$\{(\w+)\}", lambda m: variables[m[1]], text)
             return text.split()
-        libraries = {"shared": expand(fields["Libs"]), "static": [w if w != "-lrunnel" else "-l:librunnel.a" for w in expand(fields["Libs"])] + expand(fields["Libs.private"])}
+
+        libraries = {
+            "shared": expand(fields["Libs"]),
+            "static": [w if w != "-lrunnel" else "-l:librunnel.a" for w in expand(fields["Libs"])]
+            + expand(fields["Libs.private"]),
+        }
         for kind, words in libraries.items():
             program = self.path("by_hand_" + kind)
-            call(os.environ["RUNNEL_CC"], os.path.join(CONSUMER, "main.c"), "-o", program, *expand(fields["Cflags"]), *words)
-            done = subprocess.run([program], env={**os.environ, "LD_LIBRARY_PATH": os.path.join(prefix, "lib")}, stdout=subprocess.PIPE, check=True)
+            call(
+                os.environ["RUNNEL_CC"],
+                os.path.join(CONSUMER, "main.c"),
+                "-o",
+                program,
+                *expand(fields["Cflags"]),
+                *words,
+            )
+            done = subprocess.run(
+                [program],
+                env={**os.environ, "LD_LIBRARY_PATH": os.path.join(prefix, "lib")},
+                stdout=subprocess.PIPE,
+                check=True,
+            )
             self.assertRegex(done.stdout.decode(), r"^\d+\.\d+\.\d+\n$")
             self.assertEqual("librunnel.so" in call("readelf", "-d", program), kind == "shared")
         if shutil.which("pkg-config"):
             os.environ["PKG_CONFIG_PATH"] = os.path.dirname(found[0])
-            self.assertEqual(call("pkg-config", "--modversion", "runnel").strip(), call(self.path("by_hand_static")).strip())
-            self.assertEqual([os.path.normpath(w.removeprefix("-L")) if w.startswith("-L") else w for w in call("pkg-config", "--libs", "runnel").split()],
-                             [os.path.normpath(w.removeprefix("-L")) if w.startswith("-L") else w for w in expand(fields["Libs"])])
+            self.assertEqual(
+                call("pkg-config", "--modversion", "runnel").strip(), call(self.path("by_hand_static")).strip()
+            )
+            self.assertEqual(
+                [
+                    os.path.normpath(w.removeprefix("-L")) if w.startswith("-L") else w
+                    for w in call("pkg-config", "--libs", "runnel").split()
+                ],
+                [os.path.normpath(w.removeprefix("-L")) if w.startswith("-L") else w for w in expand(fields["Libs"])],
+            )
 
     def test_subdirectory(self):
         """Configured with its targets' properties and compiled against; the library itself is the same as above."""

@@ -40,7 +40,9 @@ class Anonymous(Case):
         model = self.model("tiny_gemma3")
         planned = json.loads(run("runnel", "inspect", model, "--json", "--context", 512).stdout)["planned_bytes"]
         self.assertEqual(planned["anonymous"], planned["total"] - planned["weights"] - planned["tokenizer"])
-        self.assertRegex(run("runnel", "inspect", model, "--context", 512).stdout.decode(), rf"anonymous +{planned['anonymous']}\n")
+        self.assertRegex(
+            run("runnel", "inspect", model, "--context", 512).stdout.decode(), rf"anonymous +{planned['anonymous']}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -108,13 +108,21 @@ class Outputs(Case):
         os.mkdir(self.path("sub"))
         grammar = put(self.path("g.gbnf"), 'root ::= "a"*\n')
         cases = [(a, self.rnl) for _, a in self.writers()]
-        cases += [(("eval", self.rnl, "--in", self.ids, "--out"), self.ids), (("embed", self.rnl, "--in", self.lines, "--out"), self.lines),
-                  (("inspect", self.rnl, "--in", self.ids, "--dump"), self.ids), (("tokenize", self.rnl, "--in", self.texts, "--out"), self.texts),
-                  (("run", self.rnl, "-p", "a", "-n", 2, "--grammar", grammar, "--save-state"), grammar),
-                  (("run", self.rnl, "--file", self.texts, "-n", 2, "--trace"), self.texts)]
+        cases += [
+            (("eval", self.rnl, "--in", self.ids, "--out"), self.ids),
+            (("embed", self.rnl, "--in", self.lines, "--out"), self.lines),
+            (("inspect", self.rnl, "--in", self.ids, "--dump"), self.ids),
+            (("tokenize", self.rnl, "--in", self.texts, "--out"), self.texts),
+            (("run", self.rnl, "-p", "a", "-n", 2, "--grammar", grammar, "--save-state"), grammar),
+            (("run", self.rnl, "--file", self.texts, "-n", 2, "--trace"), self.texts),
+        ]
         for arguments, source in cases:
             was = get(source)
-            soft, hard, around = self.path("soft"), self.path("hard"), os.path.join(self.path("sub"), "..", os.path.basename(source))
+            soft, hard, around = (
+                self.path("soft"),
+                self.path("hard"),
+                os.path.join(self.path("sub"), "..", os.path.basename(source)),
+            )
             os.symlink(source, soft)
             os.link(source, hard)
             for name in (source, soft, hard, around):
@@ -123,7 +131,20 @@ class Outputs(Case):
                     self.assertEqual(get(source), was)
             os.remove(soft)
             os.remove(hard)
-        self.refused("runnel", "run", self.rnl, "-p", "a", "-n", 2, "--trace", self.path("one"), "--save-state", self.path("one"), says="same file as --trace")
+        self.refused(
+            "runnel",
+            "run",
+            self.rnl,
+            "-p",
+            "a",
+            "-n",
+            2,
+            "--trace",
+            self.path("one"),
+            "--save-state",
+            self.path("one"),
+            says="same file as --trace",
+        )
         os.rmdir(self.path("sub"))
         os.remove(grammar)
         self.assertEqual(self.left(), [])
@@ -143,7 +164,9 @@ class Outputs(Case):
         for _, arguments in self.writers():
             self.refused("runnel", *arguments, "/no/such/folder/x", says="/no/such/folder/x: cannot create")
         # A state that cannot be written is known before the answer.
-        self.assertEqual(run("runnel", "run", self.rnl, "-p", "a", "-n", 3, "--save-state", "/no/such/folder/x", code=1).stdout, b"")
+        self.assertEqual(
+            run("runnel", "run", self.rnl, "-p", "a", "-n", 3, "--save-state", "/no/such/folder/x", code=1).stdout, b""
+        )
 
     def test_signals(self):
         """Whatever ends the program while it writes: no temporary file stays."""
@@ -151,7 +174,20 @@ class Outputs(Case):
         write_ids(long, [3, 1, 4, 1] * 5000)
         self.before.add("long.safetensors")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            process = subprocess.Popen([os.path.join(BIN, "runnel"), "eval", self.rnl, "--in", long, "--out", self.path("out"), "--context", "20000"], stderr=subprocess.PIPE)
+            process = subprocess.Popen(
+                [
+                    os.path.join(BIN, "runnel"),
+                    "eval",
+                    self.rnl,
+                    "--in",
+                    long,
+                    "--out",
+                    self.path("out"),
+                    "--context",
+                    "20000",
+                ],
+                stderr=subprocess.PIPE,
+            )
             end = time.monotonic() + 60
             while not self.left() and time.monotonic() < end:
                 time.sleep(0.002)
@@ -165,8 +201,14 @@ class Outputs(Case):
     def test_sources_that_are_fifos(self):
         fifo = self.path("source")
         os.mkfifo(fifo)
-        for arguments in (("run", fifo, "-p", "a"), ("inspect", fifo), ("run", self.rnl, "-p", "a", "--adapter", fifo), ("eval", self.rnl, "--in", fifo, "--out", self.path("x")),
-                          ("run", self.rnl, "--load-state", fifo), ("inspect", self.rnl, "--compare", fifo)):
+        for arguments in (
+            ("run", fifo, "-p", "a"),
+            ("inspect", fifo),
+            ("run", self.rnl, "-p", "a", "--adapter", fifo),
+            ("eval", self.rnl, "--in", fifo, "--out", self.path("x")),
+            ("run", self.rnl, "--load-state", fifo),
+            ("inspect", self.rnl, "--compare", fifo),
+        ):
             with self.subTest(arguments=arguments):
                 done = subprocess.run([os.path.join(BIN, "runnel"), *arguments], capture_output=True, timeout=20)
                 self.assertEqual(done.returncode, 1)
@@ -176,7 +218,13 @@ class Outputs(Case):
     def test_processes_that_save_to_one_path(self):
         state = self.path("same.state")
         for _ in range(5):
-            running = [subprocess.Popen([os.path.join(BIN, "runnel"), "run", self.rnl, "-p", "a b " * n, "-n", "2", "--save-state", state], stdout=subprocess.DEVNULL) for n in (1, 20)]
+            running = [
+                subprocess.Popen(
+                    [os.path.join(BIN, "runnel"), "run", self.rnl, "-p", "a b " * n, "-n", "2", "--save-state", state],
+                    stdout=subprocess.DEVNULL,
+                )
+                for n in (1, 20)
+            ]
             self.assertEqual([p.wait(60) for p in running], [0, 0])
             run("runnel", "run", self.rnl, "--load-state", state, "-n", 2)
         os.remove(state)

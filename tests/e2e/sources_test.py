@@ -35,7 +35,9 @@ class Sources(Case):
             os.remove(self.target)
 
     def tearDown(self):
-        self.assertEqual([f for f in os.listdir(self.folder) if f.endswith(".tmp")], [], "a temporary file was left behind")
+        self.assertEqual(
+            [f for f in os.listdir(self.folder) if f.endswith(".tmp")], [], "a temporary file was left behind"
+        )
 
     def convert(self, source, *options):
         return run("runnel-convert", source, "-o", self.target, *options).stderr.decode()
@@ -104,8 +106,12 @@ class SplitGgufs(Sources):
 
 
 class Tokenizers(Sources):
-    TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "Ġ": 4}, "merges": [["a", "b"]]}, "added_tokens": [{"id": 5, "content": "<end>", "special": True}],
-                 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}, "decoder": {"type": "ByteLevel"}}
+    TOKENIZER = {
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "Ġ": 4}, "merges": [["a", "b"]]},
+        "added_tokens": [{"id": 5, "content": "<end>", "special": True}],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "decoder": {"type": "ByteLevel"},
+    }
 
     def ids(self, text):
         with open(self.path("lines.jsonl"), "w") as f:
@@ -121,8 +127,15 @@ class Tokenizers(Sources):
         tokens += [f"<{i}>" for i in range(131 - len(tokens))]
         for key in [k for k in g.keys if k.startswith("tokenizer.")]:
             del g.keys[key]
-        g.keys.update({"tokenizer.ggml.model": (STRING, "gpt2"), "tokenizer.ggml.tokens": (9, (STRING, tokens)), "tokenizer.ggml.token_type": (9, (5, [1] * 98 + [3] * 33)),
-                       "tokenizer.ggml.merges": (9, (STRING, ["1 1", "11 1", "a b"])), "tokenizer.ggml.eos_token_id": (4, 100)})
+        g.keys.update(
+            {
+                "tokenizer.ggml.model": (STRING, "gpt2"),
+                "tokenizer.ggml.tokens": (9, (STRING, tokens)),
+                "tokenizer.ggml.token_type": (9, (5, [1] * 98 + [3] * 33)),
+                "tokenizer.ggml.merges": (9, (STRING, ["1 1", "11 1", "a b"])),
+                "tokenizer.ggml.eos_token_id": (4, 100),
+            }
+        )
         if pre is not None:
             g.keys["tokenizer.ggml.pre"] = (STRING, pre)
         return g.write(self.path("bpe.gguf"))
@@ -156,7 +169,9 @@ class Tokenizers(Sources):
         self.convert(LLAMA, "--tokenizer", file)
         self.assertEqual(self.ids("cab"), [2, 3])
         # More pieces than the model has rows.
-        big = dict(self.TOKENIZER, added_tokens=[{"id": 5 + i, "content": f"<{i}>", "special": True} for i in range(200)])
+        big = dict(
+            self.TOKENIZER, added_tokens=[{"id": 5 + i, "content": f"<{i}>", "special": True} for i in range(200)]
+        )
         with open(file, "w") as f:
             json.dump(big, f)
         os.remove(self.target)
@@ -168,7 +183,11 @@ class Tokenizers(Sources):
 
     def test_a_tokenizer_that_is_not_understood(self):
         folder = self.copied("strange")
-        for name, text in (("tokenizer.json", '{"model": {"type": "Strange"}}'), ("vocab.json", "{}"), ("spiece.model", "x")):
+        for name, text in (
+            ("tokenizer.json", '{"model": {"type": "Strange"}}'),
+            ("vocab.json", "{}"),
+            ("spiece.model", "x"),
+        ):
             put(os.path.join(folder, name), text.encode())
             self.not_converted(folder, says="--without-tokenizer")
             self.convert(folder, "--without-tokenizer")
@@ -205,14 +224,26 @@ class StandIns(Sources):
         weights = self.path("pointer.safetensors")
         self.not_converted(put(weights, POINTER), says="pointer.safetensors: a Git LFS pointer.*git lfs pull")
         self.not_converted(put(self.path("pointer.gguf"), POINTER), says="Git LFS pointer")
-        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "generation_config.json", "tokenizer_config.json"):
+        for name in (
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer.model",
+            "generation_config.json",
+            "tokenizer_config.json",
+        ):
             folder = self.copied("pointers")
             if name == "tokenizer_config.json":
                 with open(os.path.join(folder, "tokenizer.json"), "w") as f:
                     json.dump(Tokenizers.TOKENIZER, f)
             put(os.path.join(folder, name), POINTER)
             self.not_converted(folder, says=f"{name}: a Git LFS pointer")
-        self.not_converted(put(self.path("graph.json"), POINTER), "--weights-file", os.path.join(LLAMA, "model.safetensors"), says="Git LFS pointer")
+        self.not_converted(
+            put(self.path("graph.json"), POINTER),
+            "--weights-file",
+            os.path.join(LLAMA, "model.safetensors"),
+            says="Git LFS pointer",
+        )
         adapter = self.copied("adapter", os.path.join(GOLDENS, "tiny_lora"))
         put(os.path.join(adapter, "adapter_model.safetensors"), POINTER)
         self.not_converted(LLAMA, "--lora", adapter, says="Git LFS pointer")
@@ -242,13 +273,23 @@ class StandIns(Sources):
         self.not_converted(put(self.path("weights.bin"), b"\x80\x02}q\0X\x01\0\0"), says="pickle")
 
     def test_fifos_and_devices_are_not_waited_for(self):
-        for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "vocab.txt", "README.md"):
+        for name in (
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer.model",
+            "vocab.txt",
+            "README.md",
+        ):
             folder = self.copied("fifos")
             path = os.path.join(folder, name)
             if os.path.exists(path):
                 os.remove(path)
             os.mkfifo(path)
-            done = subprocess.run([os.path.join(BIN, "runnel-convert"), folder, "-o", self.target], capture_output=True, timeout=60)
+            done = subprocess.run(
+                [os.path.join(BIN, "runnel-convert"), folder, "-o", self.target], capture_output=True, timeout=60
+            )
             if name != "README.md":  # that one says no more than the licence
                 self.assertEqual(done.returncode, 1, name)
                 self.assertIn(f"{name}: not a regular file", done.stderr.decode())
@@ -256,7 +297,12 @@ class StandIns(Sources):
         os.mkfifo(self.path("fifo.gguf"))
         for source in (self.path("fifo.gguf"), "/dev/zero"):
             self.not_converted(source, says="not a regular file")
-        self.not_converted(self.path("fifo.gguf"), "--weights-file", os.path.join(LLAMA, "model.safetensors"), says="fifo.gguf: not a regular file")
+        self.not_converted(
+            self.path("fifo.gguf"),
+            "--weights-file",
+            os.path.join(LLAMA, "model.safetensors"),
+            says="fifo.gguf: not a regular file",
+        )
 
 
 class Adapters(Sources):
@@ -271,7 +317,10 @@ class Adapters(Sources):
         config["modules_to_save"] = modules
         with open(os.path.join(folder, "adapter_config.json"), "w") as f:
             json.dump(config, f)
-        tensors = {name: ("F32", *t) for name, t in read_safetensors(os.path.join(GOLDENS, "tiny_lora", "adapter_model.safetensors")).items()}
+        tensors = {
+            name: ("F32", *t)
+            for name, t in read_safetensors(os.path.join(GOLDENS, "tiny_lora", "adapter_model.safetensors")).items()
+        }
         tensors.update({prefix + name: ("F32", shape, values) for name, (shape, values) in wholes.items()})
         write_safetensors(os.path.join(folder, "adapter_model.safetensors"), tensors)
         return folder
@@ -298,10 +347,22 @@ class Adapters(Sources):
         plain = self.adapter({}, None)
         cases = [
             (untied, False, {head: new}, ["lm_head"], dict(untied, **{head: new})),
-            (untied, False, {embedding: new, norm: new_norm}, ["embed_tokens", "norm"], dict(untied, **{embedding: new, norm: new_norm})),
+            (
+                untied,
+                False,
+                {embedding: new, norm: new_norm},
+                ["embed_tokens", "norm"],
+                dict(untied, **{embedding: new, norm: new_norm}),
+            ),
             (tied, True, {head: new}, ["lm_head"], dict(tied, **{head: new})),
             (tied, True, {embedding: new}, ["embed_tokens"], dict(tied, **{embedding: new, head: tensors[embedding]})),
-            (tied, True, {embedding: new, head: new}, ["embed_tokens", "lm_head"], dict(tied, **{embedding: new, head: new})),
+            (
+                tied,
+                True,
+                {embedding: new, head: new},
+                ["embed_tokens", "lm_head"],
+                dict(tied, **{embedding: new, head: new}),
+            ),
             (tied, True, {norm: new_norm}, ["model.norm"], dict(tied, **{norm: new_norm})),
         ]
         for before, is_tied, wholes, modules, after in cases:
@@ -315,7 +376,10 @@ class Adapters(Sources):
                 self.convert(self.base(before, is_tied), "--lora", adapter)
                 self.assertEqual(self.logits(self.target), want)
         # As older versions of peft name them.
-        names = {name.replace("norm.weight", "norm.modules_to_save.default.weight"): t for name, t in {norm: new_norm}.items()}
+        names = {
+            name.replace("norm.weight", "norm.modules_to_save.default.weight"): t
+            for name, t in {norm: new_norm}.items()
+        }
         self.convert(self.base(tied, True), "--lora", self.adapter(names, ["norm"]))
         self.assertEqual(self.logits(self.target), want)
 
@@ -323,10 +387,24 @@ class Adapters(Sources):
         base = self.copied("base")
         shape, values = read_safetensors(os.path.join(LLAMA, "model.safetensors"))["model.norm.weight"]
         self.not_converted(base, "--lora", self.adapter({}, ["lm_head"]), says='modules_to_save names "lm_head"')
-        self.not_converted(base, "--lora", self.adapter({"model.norm.weight": (shape, values)}, ["lm_head"]), says='tensor ".*norm.weight" is no half')
-        self.not_converted(base, "--lora", self.adapter({"model.norm.weight": ([1], [1])}, ["norm"]), says="cannot take the place")
-        self.not_converted(base, "--lora", self.adapter({"score.weight": (shape, values)}, ["score"]), says='no tensor "score.weight"')
-        self.not_converted(base, "--adapter", self.adapter({"model.norm.weight": (shape, values)}, ["norm"]), says="norm.weight.*modules_to_save.*--lora")
+        self.not_converted(
+            base,
+            "--lora",
+            self.adapter({"model.norm.weight": (shape, values)}, ["lm_head"]),
+            says='tensor ".*norm.weight" is no half',
+        )
+        self.not_converted(
+            base, "--lora", self.adapter({"model.norm.weight": ([1], [1])}, ["norm"]), says="cannot take the place"
+        )
+        self.not_converted(
+            base, "--lora", self.adapter({"score.weight": (shape, values)}, ["score"]), says='no tensor "score.weight"'
+        )
+        self.not_converted(
+            base,
+            "--adapter",
+            self.adapter({"model.norm.weight": (shape, values)}, ["norm"]),
+            says="norm.weight.*modules_to_save.*--lora",
+        )
 
 
 class Outputs(Sources):
@@ -348,7 +426,15 @@ class Outputs(Sources):
         parts = Gguf(gguf).split(self.path("own"), 2)
         self.refused("runnel-convert", parts[0], "-o", parts[1], says="own source")
         adapter = self.copied("adapter", os.path.join(GOLDENS, "tiny_lora"))
-        self.refused("runnel-convert", LLAMA, "--lora", adapter, "-o", os.path.join(adapter, "adapter_model.safetensors"), says="own source")
+        self.refused(
+            "runnel-convert",
+            LLAMA,
+            "--lora",
+            adapter,
+            "-o",
+            os.path.join(adapter, "adapter_model.safetensors"),
+            says="own source",
+        )
         # A model beside its source may be written again.
         for _ in range(2):
             run("runnel-convert", folder, "-o", os.path.join(folder, "model.rnl"))
@@ -375,16 +461,34 @@ class Outputs(Sources):
 
     def test_interrupted(self):
         """Whenever it is stopped, nothing is left and an older file stays."""
-        graph = {"symbols": [{"name": "N", "kind": "axis", "bound": "8"}],
-                 "programs": [{"name": "main", "inputs": [{"name": "x", "shape": ["N", "4096"]}], "outputs": ["y"], "values": [{"name": "y", "shape": ["N", "4096"]}],
-                               "ops": [{"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]}]}]}
+        graph = {
+            "symbols": [{"name": "N", "kind": "axis", "bound": "8"}],
+            "programs": [
+                {
+                    "name": "main",
+                    "inputs": [{"name": "x", "shape": ["N", "4096"]}],
+                    "outputs": ["y"],
+                    "values": [{"name": "y", "shape": ["N", "4096"]}],
+                    "ops": [{"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]}],
+                }
+            ],
+        }
         with open(self.path("graph.json"), "w") as f:
             json.dump(graph, f)
         size = 4096 * 4096 * 4
         header = json.dumps({"w": {"dtype": "F32", "shape": [4096, 4096], "data_offsets": [0, size]}}).encode()
         weights = put(self.path("weights.safetensors"), struct.pack("<Q", len(header)) + header)
         os.truncate(weights, 8 + len(header) + size)
-        command = [os.path.join(BIN, "runnel-convert"), self.path("graph.json"), "--weights-file", weights, "-o", self.target, "--weights", "q8"]
+        command = [
+            os.path.join(BIN, "runnel-convert"),
+            self.path("graph.json"),
+            "--weights-file",
+            weights,
+            "-o",
+            self.target,
+            "--weights",
+            "q8",
+        ]
         begin = time.monotonic()
         run("runnel-convert", *command[1:])
         whole, size = time.monotonic() - begin, os.path.getsize(self.target)
@@ -393,7 +497,9 @@ class Outputs(Sources):
         stopped = 0
         for i in range(16):
             threads = "1" if i % 2 else "4"
-            process = subprocess.Popen([*command, "--threads", threads], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [*command, "--threads", threads], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
             time.sleep(whole * (i + 0.5) / 20)
             process.send_signal(signal.SIGTERM if i % 4 < 2 else signal.SIGINT)
             code = process.wait(timeout=60)

@@ -42,22 +42,49 @@ class Streams(Case):
 
     def test_bench_and_inspect_as_json(self):
         model = self.model(MODELS[0], "keep")
-        bench = json.loads(run("runnel", "bench", model, "--prompt", 32, "--gen", 8, "--depth", 16, "--repeat", 2, "--threads", 1, "--json").stdout)
+        bench = json.loads(
+            run(
+                "runnel",
+                "bench",
+                model,
+                "--prompt",
+                32,
+                "--gen",
+                8,
+                "--depth",
+                16,
+                "--repeat",
+                2,
+                "--threads",
+                1,
+                "--json",
+            ).stdout
+        )
         for key in ("prefill_tokens_per_s", "decode_tokens_per_s", "load_ms", "first_token_ms", "peak_bytes"):
             self.assertGreater(bench[key], 0, key)
-        self.assertEqual((bench["threads"], bench["token_threads"], bench["depth"], bench["backend"]), (1, 1, 16, "cpu"))
+        self.assertEqual(
+            (bench["threads"], bench["token_threads"], bench["depth"], bench["backend"]), (1, 1, 16, "cpu")
+        )
         # A token reads the tied output matrix whole and one row of the table, all other weights, and keys and values.
         self.assertGreater(bench["bytes_per_token"], bench["planned_bytes"]["weights"])
-        self.assertLess(bench["bytes_per_token"], bench["planned_bytes"]["weights"] + bench["planned_bytes"]["state"] + 4096)
+        self.assertLess(
+            bench["bytes_per_token"], bench["planned_bytes"]["weights"] + bench["planned_bytes"]["state"] + 4096
+        )
         self.assertGreater(bench["read_gb_per_s"], 0)
-        self.assertAlmostEqual(bench["bound_share"], bench["bytes_per_token"] * bench["decode_tokens_per_s"] / 1e9 / bench["read_gb_per_s"], places=6)
+        self.assertAlmostEqual(
+            bench["bound_share"],
+            bench["bytes_per_token"] * bench["decode_tokens_per_s"] / 1e9 / bench["read_gb_per_s"],
+            places=6,
+        )
         for key in ("weights", "state", "arena", "packed", "tokenizer", "fixed"):
             self.assertIn(key, bench["planned_bytes"])
         json.loads(run("runnel", "inspect", model, "--context", 64, "--json").stdout)
 
     def test_devices_tells_how_many_threads_and_why(self):
         text = run("runnel", "devices").stdout.decode()
-        self.assertRegex(text, r"CPU  .+, \d+ threads by default\n     \d+ of \d+ cores are fast.*\n     \d+ for one token: .+\n")
+        self.assertRegex(
+            text, r"CPU  .+, \d+ threads by default\n     \d+ of \d+ cores are fast.*\n     \d+ for one token: .+\n"
+        )
 
 
 if __name__ == "__main__":

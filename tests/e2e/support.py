@@ -15,8 +15,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDENS = os.path.join(HERE, "..", "goldens")
 BIN = os.environ["RUNNEL_BIN"]  # folder of runnel and runnel-convert
 
-CHAT_TEMPLATE = ("{% if messages[0].role == 'system' and messages[0].content == 'never' %}{{ raise_exception('No such system!') }}{% endif %}"
-                 "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}")
+CHAT_TEMPLATE = (
+    "{% if messages[0].role == 'system' and messages[0].content == 'never' %}{{ raise_exception('No such system!') }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}"
+)
 
 _CODES = {"F32": "f", "I32": "i", "I64": "q", "U8": "B"}
 
@@ -27,12 +29,12 @@ def read_safetensors(path):
         data = f.read()
     size = struct.unpack("<Q", data[:8])[0]
     tensors = {}
-    for name, entry in json.loads(data[8:8 + size]).items():
+    for name, entry in json.loads(data[8 : 8 + size]).items():
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
         values = array.array(_CODES[entry["dtype"]])
-        values.frombytes(data[8 + size + begin:8 + size + end])
+        values.frombytes(data[8 + size + begin : 8 + size + end])
         tensors[name] = (entry["shape"], values)
     return tensors
 
@@ -72,7 +74,7 @@ def write_llama(folder, rows):
         if name in ("model.embed_tokens.weight", "lm_head.weight"):
             values = values * (rows // shape[0] + 1)
             shape = [rows, shape[1]]
-            values = values[:rows * shape[1]]
+            values = values[: rows * shape[1]]
         tensors[name] = ("F32", shape, values)
     write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
 
@@ -92,11 +94,19 @@ def run(program, *arguments, code=0, limits=(), stdout=subprocess.PIPE):
 
     # A write beyond RLIMIT_FSIZE shall be an error of the call, as on a full disk, and not a signal.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    done = subprocess.run([os.path.join(BIN, program), *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE,
-                          preexec_fn=prepare, restore_signals=False, timeout=300)
+    done = subprocess.run(
+        [os.path.join(BIN, program), *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        preexec_fn=prepare,
+        restore_signals=False,
+        timeout=300,
+    )
     if done.returncode != code:
-        raise Failed(f"{program} {' '.join(map(str, arguments))}: exit code {done.returncode} instead of {code}\n"
-                     f"{done.stderr.decode(errors='replace')[-2000:]}")
+        raise Failed(
+            f"{program} {' '.join(map(str, arguments))}: exit code {done.returncode} instead of {code}\n"
+            f"{done.stderr.decode(errors='replace')[-2000:]}"
+        )
     return done
 
 

@@ -14,7 +14,16 @@ TOLERANCE = 1e-4
 class TinyModels(Case):
     def logits(self, model, ids, *options):
         write_ids(self.path("ids.safetensors"), ids)
-        run("runnel", "eval", model, "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), *options)
+        run(
+            "runnel",
+            "eval",
+            model,
+            "--in",
+            self.path("ids.safetensors"),
+            "--out",
+            self.path("out.safetensors"),
+            *options,
+        )
         return read_safetensors(self.path("out.safetensors"))["logits"]
 
     def check(self, name, model, *options):
@@ -31,14 +40,23 @@ class TinyModels(Case):
         worst, at = max((abs(g - w), i) for i, (g, w) in enumerate(zip(got, want)))
         self.assertLessEqual(worst, bound, f"{name} {options}: position {at // vocabulary}, token {at % vocabulary}")
         for step, token in enumerate(greedy):
-            row = got[(len(ids) - 1 + step) * vocabulary:][:vocabulary]
+            row = got[(len(ids) - 1 + step) * vocabulary :][:vocabulary]
             self.assertEqual(row.index(max(row)), token, f"{name} {options}: step {step} of the greedy continuation")
 
     def test_dry_run(self):
         """The plan names what the file would hold, and nothing is written."""
         before = sorted(os.listdir(self.folder))
-        plan = run("runnel-convert", os.path.join(GOLDENS, "tiny_gpt_oss"), "--dry-run", "--weights", "q8").stdout.decode()
-        for line in ("architecture gpt_oss", "  attention 2", "  routed_matmul 4", "state layers.0.kv.v [2, ", "memory at context ", "nothing was written"):
+        plan = run(
+            "runnel-convert", os.path.join(GOLDENS, "tiny_gpt_oss"), "--dry-run", "--weights", "q8"
+        ).stdout.decode()
+        for line in (
+            "architecture gpt_oss",
+            "  attention 2",
+            "  routed_matmul 4",
+            "state layers.0.kv.v [2, ",
+            "memory at context ",
+            "nothing was written",
+        ):
             self.assertIn(line, plan)
         self.assertIn("tensor embed_tokens.weight [131, 32] F32 -> 8 bits, blocks of 32, scales f16", plan)
         self.assertEqual(sorted(os.listdir(self.folder)), before)
@@ -123,8 +141,18 @@ class TinyModels(Case):
     def test_int64_ids(self):
         ids = list(golden("tiny_llama", "ids.safetensors")["ids"][1])
         write_safetensors(self.path("wide.safetensors"), {"ids": ("I64", [len(ids)], ids)})
-        run("runnel", "eval", self.model("tiny_llama"), "--in", self.path("wide.safetensors"), "--out", self.path("out.safetensors"))
-        self.assertEqual(read_safetensors(self.path("out.safetensors"))["logits"], self.logits(self.model("tiny_llama"), ids))
+        run(
+            "runnel",
+            "eval",
+            self.model("tiny_llama"),
+            "--in",
+            self.path("wide.safetensors"),
+            "--out",
+            self.path("out.safetensors"),
+        )
+        self.assertEqual(
+            read_safetensors(self.path("out.safetensors"))["logits"], self.logits(self.model("tiny_llama"), ids)
+        )
 
 
 if __name__ == "__main__":

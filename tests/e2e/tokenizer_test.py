@@ -35,14 +35,16 @@ class Tokenizer(Case):
             golden = [json.loads(line) for line in f]
         self.assertGreater(len(golden), 200)
         bos = 1
-        for want, got in zip(golden, self.tokenize(model, [{"bytes_hex": line["bytes_hex"]} for line in golden]), strict=True):
+        for want, got in zip(
+            golden, self.tokenize(model, [{"bytes_hex": line["bytes_hex"]} for line in golden]), strict=True
+        ):
             self.assertEqual(got, {"ids": [bos] + want["ids"], "text": want["text"]}, want["bytes_hex"])
         texts = [line["text"] for line in golden]
         again = self.tokenize(model, [{"text": text} for text in texts])
         self.assertEqual([line["text"] for line in again], texts)
 
-        plain, = self.tokenize(model, [{"text": "<turn>step</turn>"}])
-        special, = self.tokenize(model, [{"text": "<turn>step</turn>"}], "--special")
+        (plain,) = self.tokenize(model, [{"text": "<turn>step</turn>"}])
+        (special,) = self.tokenize(model, [{"text": "<turn>step</turn>"}], "--special")
         self.assertLess(len(special["ids"]), len(plain["ids"]))
         self.assertEqual(plain["text"], "<turn>step</turn>")
         run("runnel", "inspect", model, "--verify")
@@ -55,7 +57,11 @@ class Tokenizer(Case):
         self.refused("runnel", "run", model, "-p", "text", says="tokenizer")
 
     def test_broken_tokenizer_files_are_refused(self):
-        for name, content in (("tokenizer.model", b"\x0a\xff\xff"), ("tokenizer.json", b"{"), ("tokenizer.json", b'{"model": {"type": "BPE", "byte_fallback": true}}')):
+        for name, content in (
+            ("tokenizer.model", b"\x0a\xff\xff"),
+            ("tokenizer.json", b"{"),
+            ("tokenizer.json", b'{"model": {"type": "BPE", "byte_fallback": true}}'),
+        ):
             folder = self.path("broken")
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(os.path.join(GOLDENS, "tiny_llama"), folder, ignore=shutil.ignore_patterns("*.gguf"))
@@ -69,7 +75,15 @@ class Tokenizer(Case):
         with open(os.path.join(GOLDENS, "spm_small.model"), "rb") as f:
             model, _ = self.folder_model("lines", {"tokenizer.model": f.read()})
         given = self.path("bad.jsonl")
-        for line in ("nonsense", '{"a":' * 100000, '[' * 100 + ']' * 100, '{"other": 1}', '{"bytes_hex": "0"}', '{"bytes_hex": "zz"}', '{"text": 5}'):
+        for line in (
+            "nonsense",
+            '{"a":' * 100000,
+            "[" * 100 + "]" * 100,
+            '{"other": 1}',
+            '{"bytes_hex": "0"}',
+            '{"bytes_hex": "zz"}',
+            '{"text": 5}',
+        ):
             with open(given, "w") as f:
                 f.write(line + "\n")
             self.refused("runnel", "tokenize", model, "--in", given, "--out", self.path("none.jsonl"), says="line 1")

@@ -18,7 +18,11 @@ def sources():
         if name.startswith("tiny_") and os.path.exists(os.path.join(folder, "ids.safetensors")):
             ids = list(golden(name, "ids.safetensors")["ids"][1])
             # The authors' own files of RWKV stand alone.
-            yield name, name if os.path.exists(os.path.join(folder, "config.json")) else f"{name}/model.safetensors", ids
+            yield (
+                name,
+                name if os.path.exists(os.path.join(folder, "config.json")) else f"{name}/model.safetensors",
+                ids,
+            )
     for folder in ("gguf_linear", "gguf_decoders"):
         for file in sorted(os.listdir(os.path.join(GOLDENS, folder))):
             name, kind = os.path.splitext(file)
@@ -28,7 +32,16 @@ def sources():
 
 class VulkanModels(Case):
     def rows(self, model, *options):
-        run("runnel", "eval", model, "--in", self.path("ids.safetensors"), "--out", self.path("out.safetensors"), *options)
+        run(
+            "runnel",
+            "eval",
+            model,
+            "--in",
+            self.path("ids.safetensors"),
+            "--out",
+            self.path("out.safetensors"),
+            *options,
+        )
         out = read_safetensors(self.path("out.safetensors"))
         return out["logits" if "logits" in out else "last_hidden_state"]
 
@@ -45,9 +58,11 @@ class VulkanModels(Case):
                 worst = max(abs(g - w) for g, w in zip(got, want)) / max(map(abs, want))
                 differing = 0
                 for at in range(0, len(want), vocabulary):
-                    row, other = want[at:at + vocabulary], got[at:at + vocabulary]
+                    row, other = want[at : at + vocabulary], got[at : at + vocabulary]
                     differing += row.index(max(row)) != other.index(max(other))
-                print(f"{name:32} {worst:.1e} of the largest logit, {differing} of {len(ids)} choices differ", flush=True)
+                print(
+                    f"{name:32} {worst:.1e} of the largest logit, {differing} of {len(ids)} choices differ", flush=True
+                )
                 self.assertLessEqual(worst, TOLERANCE)
                 self.assertEqual(differing, 0)
                 seen, worst_of_all = seen + 1, max(worst_of_all, worst)

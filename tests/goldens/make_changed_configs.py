@@ -20,7 +20,22 @@ from safetensors.torch import load_file, save_file
 HERE = Path(__file__).parent
 TOKENS = 24
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
-HYBRIDS = ("jamba", "bamba", "granite_hybrid", "falcon_h1", "qwen3_next", "qwen3_5", "olmo_hybrid", "kimi_linear", "mamba", "mamba2", "recurrent_gemma", "minimax", "zamba2", "nemotron_h")
+HYBRIDS = (
+    "jamba",
+    "bamba",
+    "granite_hybrid",
+    "falcon_h1",
+    "qwen3_next",
+    "qwen3_5",
+    "olmo_hybrid",
+    "kimi_linear",
+    "mamba",
+    "mamba2",
+    "recurrent_gemma",
+    "minimax",
+    "zamba2",
+    "nemotron_h",
+)
 ACTIVATIONS = {"recurrent_gemma": "hidden_activation", "nemotron_h": "mamba_hidden_act"}
 CHANGES = [(f"tiny_{name}", "gelu", {ACTIVATIONS.get(name, "hidden_act"): "gelu"}) for name in HYBRIDS]
 CHANGES += [(f"tiny_{name}", "yarn", {"rope_parameters": YARN}) for name in ("qwen3_next", "qwen3_5", "zamba2")]
@@ -44,7 +59,9 @@ def main():
             model.set_experts_implementation("eager")
         with torch.no_grad():
             result = model(input_ids=ids[None], use_cache=False)
-        out[f"{folder}:{name}"] = (result.last_hidden_state if name == "both_ways" else result.logits)[0].float().contiguous()
+        out[f"{folder}:{name}"] = (
+            (result.last_hidden_state if name == "both_ways" else result.logits)[0].float().contiguous()
+        )
         print(folder, name, tuple(out[f"{folder}:{name}"].shape), float(out[f"{folder}:{name}"].abs().max()))
     save_file(out, HERE / "changed_configs.safetensors")
 

@@ -69,7 +69,12 @@ def mamba2(f):
 
 
 def attention(f, p, hidden, heads, kv, dim, norms=False):
-    for name, rows, columns in (("q", heads * dim, hidden), ("k", kv * dim, hidden), ("v", kv * dim, hidden), ("output", hidden, heads * dim)):
+    for name, rows, columns in (
+        ("q", heads * dim, hidden),
+        ("k", kv * dim, hidden),
+        ("v", kv * dim, hidden),
+        ("output", hidden, heads * dim),
+    ):
         f.matrix(f"{p}attn_{name}.weight", rows, columns)
     for name in "qk" if norms else "":
         f.plain(f"{p}attn_{name}_norm.weight", dim)
@@ -77,7 +82,9 @@ def attention(f, p, hidden, heads, kv, dim, norms=False):
 
 def hybrid(f, layers, hidden, ffn, heads, kv, attention_at, mixer, **more):
     """Layers of attention or of a mixer, each followed by a gated feed-forward part."""
-    shapes.common(f, 4096, hidden, layers, VOCAB, ffn=ffn, heads=heads, kv=[kv if i in attention_at else 0 for i in range(layers)])
+    shapes.common(
+        f, 4096, hidden, layers, VOCAB, ffn=ffn, heads=heads, kv=[kv if i in attention_at else 0 for i in range(layers)]
+    )
     for i in range(layers):
         p = f"blk.{i}."
         f.plain(p + "attn_norm.weight", hidden)
@@ -125,7 +132,12 @@ def qwen35(value_heads):
             f.plain(p + "post_attention_norm.weight", hidden)
             shapes.feed_forward(f, p, hidden, ffn)
             if i == 3:
-                for name, rows, columns in (("q", 192, hidden), ("k", 48, hidden), ("v", 48, hidden), ("output", hidden, 96)):
+                for name, rows, columns in (
+                    ("q", 192, hidden),
+                    ("k", 48, hidden),
+                    ("v", 48, hidden),
+                    ("output", hidden, 96),
+                ):
                     f.matrix(f"{p}attn_{name}.weight", rows, columns)
                 for name in "qk":
                     f.plain(f"{p}attn_{name}_norm.weight", 24)
@@ -140,11 +152,18 @@ def qwen35(value_heads):
             f.plain(p + "ssm_norm.weight", dim)
             f.matrix(p + "ssm_out.weight", hidden, value_heads * dim)
         f.plain("output_norm.weight", hidden)
+
     return build
 
 
-MODELS = {"mamba": ("mamba", mamba), "mamba2": ("mamba2", mamba2), "granite": ("granitehybrid", granite), "lfm2": ("lfm2", lfm2),
-          "qwen35": ("qwen35", qwen35(2)), "qwen35_wide": ("qwen35", qwen35(6))}
+MODELS = {
+    "mamba": ("mamba", mamba),
+    "mamba2": ("mamba2", mamba2),
+    "granite": ("granitehybrid", granite),
+    "lfm2": ("lfm2", lfm2),
+    "qwen35": ("qwen35", qwen35(2)),
+    "qwen35_wide": ("qwen35", qwen35(6)),
+}
 
 
 def main():

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Writes tests/goldens/mqar: a Mamba-2 trained on MQAR by tests/bench/mqar/train.py, sequences of that task and what transformers answers.
 
-  python3 -m pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0 numpy
-  python3 tests/bench/mqar/train.py TRAINED --models mamba2
-  OMP_NUM_THREADS=1 python3 tests/goldens/make_mqar.py TRAINED/mamba2
+python3 -m pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0 numpy
+python3 tests/bench/mqar/train.py TRAINED --models mamba2
+OMP_NUM_THREADS=1 python3 tests/goldens/make_mqar.py TRAINED/mamba2
 
-  config.json, model.safetensors   the trained model, bfloat16
-  sequences.safetensors            ids, answers int32 [sequences, tokens] (answers: -100 where none is asked for)
-                                   predicted int32, the largest logit's index, and logits float32 [tokens, vocab] of the first sequence, from a float64 run
+config.json, model.safetensors   the trained model, bfloat16
+sequences.safetensors            ids, answers int32 [sequences, tokens] (answers: -100 where none is asked for)
+                                 predicted int32, the largest logit's index, and logits float32 [tokens, vocab] of the first sequence, from a float64 run
 """
 
 import os
@@ -37,10 +37,20 @@ def main():
     with torch.no_grad():
         logits = model(input_ids=ids, use_cache=False).logits
     predicted = logits.argmax(-1)
-    save_file({"ids": ids.int(), "answers": answers.int(), "predicted": predicted.int(), "logits": logits[0].float().contiguous()}, os.path.join(folder, "sequences.safetensors"))
+    save_file(
+        {
+            "ids": ids.int(),
+            "answers": answers.int(),
+            "predicted": predicted.int(),
+            "logits": logits[0].float().contiguous(),
+        },
+        os.path.join(folder, "sequences.safetensors"),
+    )
     asked = answers >= 0
     best = logits[asked].topk(2, -1).values
-    print(f"recall {(predicted[asked] == answers[asked]).float().mean():.3f}, smallest margin of an answer {(best[:, 0] - best[:, 1]).min():.4f}")
+    print(
+        f"recall {(predicted[asked] == answers[asked]).float().mean():.3f}, smallest margin of an answer {(best[:, 0] - best[:, 1]).min():.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,13 @@ def cells():
         u, h, c = draw(tokens, inputs), draw(1, dim), draw(1, dim)
         y, last = cell(u, (h, c) if name == "lstm" else h)
         x = (u @ cell.weight_ih_l0.T + cell.bias_ih_l0).float().double()
-        case = {"x": x.view(tokens, gates, 1, dim), "r": cell.weight_hh_l0.view(gates, 1, dim, dim), "r_bias": cell.bias_hh_l0.view(gates, 1, dim), "h": h, "y": y}
+        case = {
+            "x": x.view(tokens, gates, 1, dim),
+            "r": cell.weight_hh_l0.view(gates, 1, dim, dim),
+            "r_bias": cell.bias_hh_l0.view(gates, 1, dim),
+            "h": h,
+            "y": y,
+        }
         case["h_out"] = last[0] if name == "lstm" else last
         if name == "lstm":
             case |= {"c": c, "c_out": last[1]}
@@ -69,10 +75,22 @@ def mamba():
 
     dt, a = draw(tokens, channels), -torch.exp(draw(channels, n)).float().double()
     b, c, d, dt_bias = draw(tokens, n), draw(tokens, n), draw(channels), draw(channels)
-    y, state = m.mamba_selective_scan(x.T[None], dt.T[None], a, b.T[None], c.T[None], D=d, delta_bias=dt_bias, delta_softplus=True, return_last_state=True)
+    y, state = m.mamba_selective_scan(
+        x.T[None],
+        dt.T[None],
+        a,
+        b.T[None],
+        c.T[None],
+        D=d,
+        delta_bias=dt_bias,
+        delta_softplus=True,
+        return_last_state=True,
+    )
     out = {"x": x, "dt": dt, "a": a, "b": b, "c": c, "d": d, "dt_bias": dt_bias, "y": y[0].T, "state": state[0].clone()}
     next_x, next_dt, next_b, next_c = draw(channels), draw(channels), draw(n), draw(n)
-    y = m.mamba_selective_state_update(state, next_x[None], next_dt[None], a, next_b[None], next_c[None], d, dt_bias=dt_bias, dt_softplus=True)
+    y = m.mamba_selective_state_update(
+        state, next_x[None], next_dt[None], a, next_b[None], next_c[None], d, dt_bias=dt_bias, dt_softplus=True
+    )
     out |= {"next_x": next_x, "next_dt": next_dt, "next_b": next_b, "next_c": next_c, "next_y": y[0]}
     save("selective_scan", {"mamba." + k: v for k, v in out.items()})
 
@@ -86,10 +104,19 @@ def scans():
     tokens, channels = 12, 19
     decay, bonus, k, v = draw(channels), draw(channels), draw(tokens, channels, scale=3), draw(tokens, channels)
     y, state = rwkv_linear_attention_cpu(decay, bonus, k[None], v[None], return_state=True)
-    out = {"wkv.w": -torch.exp(decay), "wkv.u": bonus, "wkv.k": k, "wkv.v": v, "wkv.y": y[0], "wkv.state": torch.cat(state)}
+    out = {
+        "wkv.w": -torch.exp(decay),
+        "wkv.u": bonus,
+        "wkv.k": k,
+        "wkv.v": v,
+        "wkv.y": y[0],
+        "wkv.state": torch.cat(state),
+    }
 
     a, b, first = torch.sigmoid(draw(tokens, channels)).float().double(), draw(tokens, channels), draw(channels)
-    y, _ = RecurrentGemmaRglru._rnn_scan(None, b[None], a[None], torch.zeros(1, tokens, 1, dtype=torch.bool), first[None], torch.float64)
+    y, _ = RecurrentGemmaRglru._rnn_scan(
+        None, b[None], a[None], torch.zeros(1, tokens, 1, dtype=torch.bool), first[None], torch.float64
+    )
     out |= {"rglru.a": a, "rglru.b": b, "rglru.h": first, "rglru.y": y[0]}
 
     log_a, b = torch.stack([-draw(channels).abs(), 3 * draw(channels)], -1), draw(tokens, channels, 2)
@@ -112,9 +139,23 @@ def routers():
 
     torch.manual_seed(4)
     tokens, experts, k = 10, 16, 4
-    config = SimpleNamespace(num_experts_per_tok=k, num_local_experts=experts, num_experts=experts, hidden_size=experts, norm_topk_prob=True, n_group=4, topk_group=2, routed_scaling_factor=2.5)
+    config = SimpleNamespace(
+        num_experts_per_tok=k,
+        num_local_experts=experts,
+        num_experts=experts,
+        hidden_size=experts,
+        norm_topk_prob=True,
+        n_group=4,
+        topk_group=2,
+        routed_scaling_factor=2.5,
+    )
     out = {}
-    for name, kind in (("mixtral", MixtralTopKRouter), ("qwen3_next", Qwen3NextTopKRouter), ("deepseek_v3", DeepseekV3TopkRouter), ("gpt_oss", GptOssTopKRouter)):
+    for name, kind in (
+        ("mixtral", MixtralTopKRouter),
+        ("qwen3_next", Qwen3NextTopKRouter),
+        ("deepseek_v3", DeepseekV3TopkRouter),
+        ("gpt_oss", GptOssTopKRouter),
+    ):
         router = kind(config).double()
         router.weight.data = torch.eye(experts, dtype=torch.float64)
         if name == "gpt_oss":
@@ -124,8 +165,18 @@ def routers():
             out["deepseek_v3.bias"] = router.e_score_correction_bias
         logits = draw(tokens, experts)
         _, weights, ids = router(logits)
-        order = torch.argsort(torch.gather(logits if name != "deepseek_v3" else logits.sigmoid() + router.e_score_correction_bias, 1, ids), dim=1, descending=True)
-        out |= {f"{name}.logits": logits, f"{name}.weights": torch.gather(weights, 1, order), f"{name}.ids": torch.gather(ids, 1, order).int()}
+        order = torch.argsort(
+            torch.gather(
+                logits if name != "deepseek_v3" else logits.sigmoid() + router.e_score_correction_bias, 1, ids
+            ),
+            dim=1,
+            descending=True,
+        )
+        out |= {
+            f"{name}.logits": logits,
+            f"{name}.weights": torch.gather(weights, 1, order),
+            f"{name}.ids": torch.gather(ids, 1, order).int(),
+        }
     save("route", out)
 
 

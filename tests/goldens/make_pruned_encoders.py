@@ -53,7 +53,9 @@ def run(model, ids, types, mask):
     size, where = mask.double(), None
     for layer in model.encoder.layer:
         own = layer.attention.self
-        q, k, v = (f(x).unflatten(-1, (own.num_attention_heads, -1)).transpose(0, 1) for f in (own.query, own.key, own.value))
+        q, k, v = (
+            f(x).unflatten(-1, (own.num_attention_heads, -1)).transpose(0, 1) for f in (own.query, own.key, own.value)
+        )
         scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]) + size.log()
         y = layer.attention.output.dense((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
         groups = groups_of(k.mean(0), R, KEEP)
@@ -69,7 +71,10 @@ def main():
     model = transformers.AutoModel.from_pretrained(FOLDER, attn_implementation="eager").eval().double()
     given = load_file(os.path.join(FOLDER, "calls.safetensors"))
     tensors = {}
-    masked = {"masked.ids": given["plain.ids"], "masked.attention_mask": (torch.arange(len(given["plain.ids"])) < 13).to(torch.int32)}
+    masked = {
+        "masked.ids": given["plain.ids"],
+        "masked.attention_mask": (torch.arange(len(given["plain.ids"])) < 13).to(torch.int32),
+    }
     given.update(masked)
     tensors.update(masked)
     for call in ("plain", "full", "masked"):
@@ -78,7 +83,10 @@ def main():
         mask = given.get(f"{call}.attention_mask", torch.ones_like(ids))
         with torch.no_grad():
             hidden, pooled = run(model, ids, types, mask)
-        tensors[f"{call}.last_hidden_state"], tensors[f"{call}.pooler_output"] = hidden.float().contiguous(), pooled.float()[None].contiguous()
+        tensors[f"{call}.last_hidden_state"], tensors[f"{call}.pooler_output"] = (
+            hidden.float().contiguous(),
+            pooled.float()[None].contiguous(),
+        )
     save_file(tensors, os.path.join(FOLDER, "tome.safetensors"))
 
 

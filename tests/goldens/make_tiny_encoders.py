@@ -26,10 +26,26 @@ from transformers import AutoConfig
 from vary_models import to_gguf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SMALL = {"vocab_size": 67, "hidden_size": 24, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 48, "type_vocab_size": 2,
-         "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-CLASSES = {"base": "AutoModel", "masked_lm": "AutoModelForMaskedLM", "sequence": "AutoModelForSequenceClassification", "tokens": "AutoModelForTokenClassification",
-           "answers": "AutoModelForQuestionAnswering", "pretraining": "AutoModelForPreTraining"}
+SMALL = {
+    "vocab_size": 67,
+    "hidden_size": 24,
+    "intermediate_size": 28,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 48,
+    "type_vocab_size": 2,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
+CLASSES = {
+    "base": "AutoModel",
+    "masked_lm": "AutoModelForMaskedLM",
+    "sequence": "AutoModelForSequenceClassification",
+    "tokens": "AutoModelForTokenClassification",
+    "answers": "AutoModelForQuestionAnswering",
+    "pretraining": "AutoModelForPreTraining",
+}
 ALL = ("base", "masked_lm", "sequence", "tokens", "answers")
 OUTPUTS = ("last_hidden_state", "pooler_output", "logits", "prediction_logits", "start_logits", "end_logits")
 
@@ -42,9 +58,21 @@ FAMILIES = {
     "data2vec_text": ("data2vec-text", {}, ALL),
     "electra": ("electra", {"embedding_size": 16}, ("pretraining", *ALL)),
     "ernie": ("ernie", {}, ALL),
-    "distilbert": ("distilbert", {"dim": 24, "hidden_dim": 28, "n_layers": 2, "n_heads": 2}, ("answers", "base", "masked_lm", "sequence", "tokens")),
-    "albert": ("albert", {"embedding_size": 16, "num_hidden_layers": 3, "num_hidden_groups": 2}, ("masked_lm", "base", "sequence", "tokens", "answers")),
-    "rembert": ("rembert", {"input_embedding_size": 16, "output_embedding_size": 20}, ("tokens", "base", "masked_lm", "sequence", "answers")),
+    "distilbert": (
+        "distilbert",
+        {"dim": 24, "hidden_dim": 28, "n_layers": 2, "n_heads": 2},
+        ("answers", "base", "masked_lm", "sequence", "tokens"),
+    ),
+    "albert": (
+        "albert",
+        {"embedding_size": 16, "num_hidden_layers": 3, "num_hidden_groups": 2},
+        ("masked_lm", "base", "sequence", "tokens", "answers"),
+    ),
+    "rembert": (
+        "rembert",
+        {"input_embedding_size": 16, "output_embedding_size": 20},
+        ("tokens", "base", "masked_lm", "sequence", "answers"),
+    ),
     "nomic_bert": ("nomic_bert", {}, ("base", "masked_lm", "sequence", "tokens")),
     "gte": ("gte", {}, ("base", "masked_lm", "sequence", "tokens")),
     "jina_v3": ("jina_embeddings_v3", {}, ALL),
@@ -52,17 +80,56 @@ FAMILIES = {
     "eurobert": ("eurobert", {"num_key_value_heads": 1}, ("sequence", "base", "masked_lm", "tokens")),
     "mpnet": ("mpnet", {"type_vocab_size": None}, ALL),
     "fnet": ("fnet", {"pad_token_id": 3}, ("base", "masked_lm", "sequence", "tokens", "answers")),
-    "nystromformer": ("nystromformer", {"segment_means_seq_len": 24, "num_landmarks": 4, "conv_kernel_size": 5}, ("base", "masked_lm", "sequence", "tokens", "answers")),
+    "nystromformer": (
+        "nystromformer",
+        {"segment_means_seq_len": 24, "num_landmarks": 4, "conv_kernel_size": 5},
+        ("base", "masked_lm", "sequence", "tokens", "answers"),
+    ),
     "longformer": ("longformer", {"attention_window": 6}, ("sequence", "base", "masked_lm", "tokens", "answers")),
-    "big_bird": ("big_bird", {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1}, ("tokens", "base", "masked_lm", "sequence")),
+    "big_bird": (
+        "big_bird",
+        {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
+        ("tokens", "base", "masked_lm", "sequence"),
+    ),
 }
 NOT_KEPT = ("xlm_roberta", "camembert", "data2vec_text", "ernie")
 # With what llama.cpp's converter wants to find in config.json beyond what transformers writes.
-IN_GGUF = {"bert": {}, "modernbert": {}, "nomic_bert": {"n_positions": 8192, "activation_function": "swiglu", "causal": False, "qkv_proj_bias": False, "mlp_fc1_bias": False,
-                                                        "mlp_fc2_bias": False, "prenorm": False, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False,
-                                                        "rotary_emb_scale_base": None}}
-HAS_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "electra", "ernie", "albert", "rembert", "nomic_bert", "gte", "jina_embeddings_v3", "big_bird", "longformer",
-             "nystromformer", "fnet", "deberta", "deberta-v2")
+IN_GGUF = {
+    "bert": {},
+    "modernbert": {},
+    "nomic_bert": {
+        "n_positions": 8192,
+        "activation_function": "swiglu",
+        "causal": False,
+        "qkv_proj_bias": False,
+        "mlp_fc1_bias": False,
+        "mlp_fc2_bias": False,
+        "prenorm": False,
+        "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": False,
+        "rotary_emb_scale_base": None,
+    },
+}
+HAS_TYPES = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "data2vec-text",
+    "electra",
+    "ernie",
+    "albert",
+    "rembert",
+    "nomic_bert",
+    "gte",
+    "jina_embeddings_v3",
+    "big_bird",
+    "longformer",
+    "nystromformer",
+    "fnet",
+    "deberta",
+    "deberta-v2",
+)
 
 
 def make(family, task, options, generator):
@@ -71,7 +138,11 @@ def make(family, task, options, generator):
     config = {**SMALL, **own, **options, "num_labels": 2 if task == "answers" else 3}
     config = {k: v for k, v in config.items() if v is not None}
     transformers.set_seed(SEED)
-    model = getattr(transformers, CLASSES[task]).from_config(AutoConfig.for_model(model_type, **config), attn_implementation="eager").eval()
+    model = (
+        getattr(transformers, CLASSES[task])
+        .from_config(AutoConfig.for_model(model_type, **config), attn_implementation="eager")
+        .eval()
+    )
     redraw_linear(model, generator)
     mend(model)
     return model
@@ -89,7 +160,9 @@ def mend(model):
     """This release of transformers hands over a mask with a row for each token, where landmarks take one row, which is the same for all."""
     for module in model.modules():
         if type(module).__name__ == "NystromformerSelfAttention":
-            module.register_forward_pre_hook(lambda _, args: (args[0], None if args[1] is None else args[1][:, :, :1], *args[2:]))
+            module.register_forward_pre_hook(
+                lambda _, args: (args[0], None if args[1] is None else args[1][:, :, :1], *args[2:])
+            )
 
 
 def run(model, inputs):
@@ -108,7 +181,9 @@ def calls(model, tokens, generator, rng):
     ids = torch.randint(3, model.config.vocab_size, (tokens,), generator=generator).to(torch.int32)
     full = {"ids": ids}
     if model.config.model_type in HAS_TYPES and model.config.type_vocab_size:
-        full["token_type_ids"] = torch.randint(0, model.config.type_vocab_size, (tokens,), generator=generator).to(torch.int32)
+        full["token_type_ids"] = torch.randint(0, model.config.type_vocab_size, (tokens,), generator=generator).to(
+            torch.int32
+        )
     if model.config.model_type != "fnet":
         # A token whose window holds nothing that is seen gets NaN from transformers.
         least = tokens - model.config.local_attention // 2 if model.config.model_type == "modernbert" else 1
@@ -138,6 +213,7 @@ def compute(model, given):
 def gguf_of(sources, model, out, more):
     sys.path.insert(0, sources)
     import conversion.bert
+
     conversion.bert.NomicBertModel._is_tokenizer_xlmroberta = lambda self: False
     return to_gguf(sources, model, out, more)
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Writes GGUF files for the reader tests with the gguf package (0.19.0, numpy 2.4.6).
 
-  tiny_<family>/model-f32.gguf for the families of TWINS
-      the checkpoints of make_tiny_models.py with the names of the gguf package, the folded norms (1 + w of Gemma) and the
-      permuted rows of q and k (Llama) that GGUF files have; logits.safetensors beside them serves both forms
-  gguf_types/every_type.gguf, gguf_types/expected.safetensors
-      one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K, IQ4_NL, MXFP4, IQ2_XXS .. IQ4_XS, TQ1_0, TQ2_0, NVFP4 and Q8_K; the expected values are
-      the package's dequantisation, which has no Q8_K: that is its definition in numpy. The package can quantise to the Q*_0, Q*_1, TQ and MXFP4 types; the
-      blocks of the others are random bytes with tame scales, among them such as f16 holds only coarsely when they are divided by 8.
+tiny_<family>/model-f32.gguf for the families of TWINS
+    the checkpoints of make_tiny_models.py with the names of the gguf package, the folded norms (1 + w of Gemma) and the
+    permuted rows of q and k (Llama) that GGUF files have; logits.safetensors beside them serves both forms
+gguf_types/every_type.gguf, gguf_types/expected.safetensors
+    one tensor [3, 512] for each type F32 F16 BF16 Q4_0 .. Q6_K, IQ4_NL, MXFP4, IQ2_XXS .. IQ4_XS, TQ1_0, TQ2_0, NVFP4 and Q8_K; the expected values are
+    the package's dequantisation, which has no Q8_K: that is its definition in numpy. The package can quantise to the Q*_0, Q*_1, TQ and MXFP4 types; the
+    blocks of the others are random bytes with tame scales, among them such as f16 holds only coarsely when they are divided by 8.
 
-  python3 tests/goldens/make_tiny_ggufs.py [name folder | types]      with a name: that twin alone, into the folder; types: gguf_types alone
+python3 tests/goldens/make_tiny_ggufs.py [name folder | types]      with a name: that twin alone, into the folder; types: gguf_types alone
 """
 
 import json
@@ -28,18 +28,32 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Architecture of the GGUF and whether its rows of q and k are reordered.
 TWINS = {
-    "tiny_gemma3": ("gemma3", False), "tiny_llama": ("llama", True), "tiny_granite": ("granite", True),
-    "tiny_gemma3n": ("gemma3n", False), "tiny_gemma4_moe": ("gemma4", False),
-    "tiny_phi3": ("phi3", False), "tiny_mixtral": ("llama", True), "tiny_starcoder2": ("starcoder2", False),
-    "tiny_phi3_long": ("phi3", False), "tiny_gpt_oss_mxfp4": ("gpt-oss", False), "tiny_qwen3": ("qwen3", False),
+    "tiny_gemma3": ("gemma3", False),
+    "tiny_llama": ("llama", True),
+    "tiny_granite": ("granite", True),
+    "tiny_gemma3n": ("gemma3n", False),
+    "tiny_gemma4_moe": ("gemma4", False),
+    "tiny_phi3": ("phi3", False),
+    "tiny_mixtral": ("llama", True),
+    "tiny_starcoder2": ("starcoder2", False),
+    "tiny_phi3_long": ("phi3", False),
+    "tiny_gpt_oss_mxfp4": ("gpt-oss", False),
+    "tiny_qwen3": ("qwen3", False),
 }
 # Not kept: the names and keys of further families, to compare by hand.
 MORE = {
     "tiny_gemma4": ("gemma4", False),
-    "tiny_qwen2": ("qwen2", False), "tiny_olmo2": ("olmo2", False), "tiny_cohere2": ("cohere2", False),
-    "tiny_gemma2": ("gemma2", False), "tiny_mistral": ("llama", True),
-    "tiny_olmo3": ("olmo2", False), "tiny_ministral3": ("mistral3", True), "tiny_qwen2_moe": ("qwen2moe", False),
-    "tiny_smollm3": ("smollm3", True), "tiny_exaone4": ("exaone4", False), "tiny_qwen3_moe": ("qwen3moe", False),
+    "tiny_qwen2": ("qwen2", False),
+    "tiny_olmo2": ("olmo2", False),
+    "tiny_cohere2": ("cohere2", False),
+    "tiny_gemma2": ("gemma2", False),
+    "tiny_mistral": ("llama", True),
+    "tiny_olmo3": ("olmo2", False),
+    "tiny_ministral3": ("mistral3", True),
+    "tiny_qwen2_moe": ("qwen2moe", False),
+    "tiny_smollm3": ("smollm3", True),
+    "tiny_exaone4": ("exaone4", False),
+    "tiny_qwen3_moe": ("qwen3moe", False),
 }
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*)\.weight")
 
@@ -137,7 +151,9 @@ def with_gemma_names(weights, config):
         if stacked:
             parts.setdefault(stacked[1] + ".weight", {})[int(stacked[2])] = tensor
         else:
-            out[name if name.endswith((".weight", ".bias", "router.scale", "per_expert_scale")) else name + ".weight"] = tensor
+            out[
+                name if name.endswith((".weight", ".bias", "router.scale", "per_expert_scale")) else name + ".weight"
+            ] = tensor
     for name, tensors in parts.items():
         out[name] = np.stack([tensors[i] for i in range(len(tensors))])
     rope = config["rope_parameters"]["full_attention"]
@@ -151,7 +167,11 @@ def with_gemma_names(weights, config):
 def full_layer(config):
     """What per_layer_config says of the layers that see everything."""
     own = config.get("per_layer_config", {}).values()
-    return {"head_dim": config["head_dim"], "num_key_value_heads": config["num_key_value_heads"], **(list(own)[0] if own else {})}
+    return {
+        "head_dim": config["head_dim"],
+        "num_key_value_heads": config["num_key_value_heads"],
+        **(list(own)[0] if own else {}),
+    }
 
 
 def add_gemma_sizes(writer, arch, config):
@@ -178,7 +198,9 @@ def add_gemma_sizes(writer, arch, config):
         writer.add_head_count_kv(config["num_key_value_heads"])
         writer.add_altup_active_idx(config["altup_active_idx"])
         writer.add_altup_num_inputs(config["altup_num_inputs"])
-        writer.add_activation_sparsity_scale([statistics.NormalDist().inv_cdf(s) if s else float("-inf") for s in config["activation_sparsity_pattern"]])
+        writer.add_activation_sparsity_scale(
+            [statistics.NormalDist().inv_cdf(s) if s else float("-inf") for s in config["activation_sparsity_pattern"]]
+        )
         return
     wide = config["intermediate_size"] * (2 if config["use_double_wide_mlp"] else 1)
     writer.add_feed_forward_length([config["intermediate_size"]] * (len(has_window) - shared) + [wide] * shared)
@@ -214,7 +236,18 @@ def add_sizes(writer, arch, config):
     add_rope(writer, arch, rope, config, head_dim)
     if arch != "gemma3":
         writer.add_vocab_size(config["vocab_size"])
-    if config.get("sliding_window") and arch in ("gemma2", "gemma3", "phi3", "cohere2", "starcoder2", "exaone4", "llama", "gpt-oss", "olmo2", "mistral3"):
+    if config.get("sliding_window") and arch in (
+        "gemma2",
+        "gemma3",
+        "phi3",
+        "cohere2",
+        "starcoder2",
+        "exaone4",
+        "llama",
+        "gpt-oss",
+        "olmo2",
+        "mistral3",
+    ):
         writer.add_sliding_window(config["sliding_window"])
     experts = config.get("num_local_experts", config.get("num_experts"))
     if experts:
@@ -239,7 +272,9 @@ def add_sizes(writer, arch, config):
 def write_checkpoint(name, arch, is_reordered, to):
     folder = os.path.join(HERE, name)
     config = json.load(open(os.path.join(folder, "config.json")))
-    names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config["num_hidden_layers"])
+    names = gguf.get_tensor_name_map(
+        next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch), config["num_hidden_layers"]
+    )
     writer = gguf.GGUFWriter(os.path.join(to, "model-f32.gguf"), arch)
     writer.add_name(name)
     is_per_layer = arch in ("gemma3n", "gemma4")
@@ -264,7 +299,9 @@ def write_checkpoint(name, arch, is_reordered, to):
             found = source
         if found is None:
             sys.exit(f"{name}: the gguf package has no name for {source}")
-        writer.add_tensor(found, np.ascontiguousarray(tensor), raw_dtype=Type.MXFP4 if tensor.dtype == np.uint8 else None)
+        writer.add_tensor(
+            found, np.ascontiguousarray(tensor), raw_dtype=Type.MXFP4 if tensor.dtype == np.uint8 else None
+        )
     finish(writer)
 
 
@@ -279,7 +316,7 @@ def tame(blocks, offset, least=1):
     """Puts a finite f16 scale of modest size at a byte offset of every random block, the last one `least` times as large."""
     scales = np.random.default_rng(SEED + offset).uniform(-0.01, 0.01, blocks.shape[0])
     scales = (scales * np.geomspace(1, least, blocks.shape[0])).astype(np.float16)
-    blocks[:, offset:offset + 2] = scales.view(np.uint8).reshape(-1, 2)
+    blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(-1, 2)
 
 
 # Byte offsets of the f16 super-scales within a block.
@@ -293,8 +330,24 @@ def write_types():
     writer = gguf.GGUFWriter(os.path.join(folder, "every_type.gguf"), "llama")
     rng = np.random.default_rng(SEED)
     expected = {}
-    for kind in (Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, *K_SCALES, Type.IQ4_NL, Type.MXFP4,
-                 *IQ_TYPES, Type.TQ1_0, Type.TQ2_0, Type.NVFP4, Type.Q8_K):
+    for kind in (
+        Type.F32,
+        Type.F16,
+        Type.BF16,
+        Type.Q4_0,
+        Type.Q4_1,
+        Type.Q5_0,
+        Type.Q5_1,
+        Type.Q8_0,
+        *K_SCALES,
+        Type.IQ4_NL,
+        Type.MXFP4,
+        *IQ_TYPES,
+        Type.TQ1_0,
+        Type.TQ2_0,
+        Type.NVFP4,
+        Type.Q8_K,
+    ):
         name = kind.name.lower()
         values = rng.standard_normal((3, 512)).astype(np.float32)
         if kind in K_SCALES:
@@ -335,6 +388,7 @@ def write_types():
 
 def main():
     import importlib.metadata
+
     have = importlib.metadata.version("gguf")
     if have != "0.19.0":
         sys.exit(f"gguf 0.19.0 makes these files, found {have}")

@@ -16,11 +16,29 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 ADAPTERS = {
-    "tiny_lora": ("tiny_llama", LoraConfig(r=4, lora_alpha=10, target_modules=["q_proj", "v_proj", "down_proj"], rank_pattern={"down_proj": 2}, alpha_pattern={"layers.1.self_attn.q_proj": 3})),
-    "tiny_lora_embedding": ("tiny_mistral", LoraConfig(r=3, lora_alpha=6, use_rslora=True, target_modules=["embed_tokens", "o_proj"])),
+    "tiny_lora": (
+        "tiny_llama",
+        LoraConfig(
+            r=4,
+            lora_alpha=10,
+            target_modules=["q_proj", "v_proj", "down_proj"],
+            rank_pattern={"down_proj": 2},
+            alpha_pattern={"layers.1.self_attn.q_proj": 3},
+        ),
+    ),
+    "tiny_lora_embedding": (
+        "tiny_mistral",
+        LoraConfig(r=3, lora_alpha=6, use_rslora=True, target_modules=["embed_tokens", "o_proj"]),
+    ),
     # Modules trained as a whole; the base has embedding and output matrix in common.
-    "tiny_lora_whole": ("tiny_llama", LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj"], modules_to_save=["lm_head", "input_layernorm"])),
-    "tiny_lora_whole_embedding": ("tiny_llama", LoraConfig(r=2, lora_alpha=2, target_modules=["k_proj"], modules_to_save=["embed_tokens"])),
+    "tiny_lora_whole": (
+        "tiny_llama",
+        LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj"], modules_to_save=["lm_head", "input_layernorm"]),
+    ),
+    "tiny_lora_whole_embedding": (
+        "tiny_llama",
+        LoraConfig(r=2, lora_alpha=2, target_modules=["k_proj"], modules_to_save=["embed_tokens"]),
+    ),
 }
 
 
@@ -43,7 +61,9 @@ def main():
         with torch.no_grad():
             logits = model.double().eval()(input_ids=ids[None], use_cache=False).logits[0]
         save_file({"logits": logits.float().contiguous()}, os.path.join(folder, "logits.safetensors"))
-        print(f"{folder}: the adapter changes logits by up to {(logits - before).abs().max():.2f} of {logits.abs().max():.2f}")
+        print(
+            f"{folder}: the adapter changes logits by up to {(logits - before).abs().max():.2f} of {logits.abs().max():.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,10 @@ def draw(s, generator):
             for name in "xwkvrg":
                 w[a + "time_maa_" + name] = mix()
             r = s["ranks"]
-            w[a + "time_maa_w1"], w[a + "time_maa_w2"] = matrix(c, 5 * r["mix"]), matrix(5 * r["mix"], c).reshape(5, r["mix"], c)
+            w[a + "time_maa_w1"], w[a + "time_maa_w2"] = (
+                matrix(c, 5 * r["mix"]),
+                matrix(5 * r["mix"], c).reshape(5, r["mix"], c),
+            )
             w[a + "time_decay_w1"], w[a + "time_decay_w2"] = matrix(c, r["w"]), matrix(r["w"], width)
             w[f + "time_maa_k"], w[f + "time_maa_r"] = mix(), mix()
         if v == 7:
@@ -94,7 +97,11 @@ def draw(s, generator):
                 w[a + name + "1"], w[a + name + "2"] = matrix(c, rank), matrix(rank, c)
                 if name != "g":
                     w[a + name + "0"] = rand(1, 1, c)
-            w[a + "k_k"], w[a + "k_a"], w[a + "r_k"] = 1 + 0.3 * rand(1, 1, c), 1 + 0.3 * rand(1, 1, c), 0.5 * rand(heads, n)
+            w[a + "k_k"], w[a + "k_a"], w[a + "r_k"] = (
+                1 + 0.3 * rand(1, 1, c),
+                1 + 0.3 * rand(1, 1, c),
+                0.5 * rand(heads, n),
+            )
             w[f + "x_k"] = mix()
         else:
             w[f + "receptance.weight"] = matrix(c, c)
@@ -110,8 +117,12 @@ def before(x):
 
 def time_mix_4(w, x, s):
     p, width = before(x), s["width"]
-    mixed = lambda n: (x * w["time_mix_" + n].flatten() + p * (1 - w["time_mix_" + n].flatten()))
-    k, v, r = mixed("k") @ w["key.weight"].T, mixed("v") @ w["value.weight"].T, torch.sigmoid(mixed("r") @ w["receptance.weight"].T)
+    mixed = lambda n: x * w["time_mix_" + n].flatten() + p * (1 - w["time_mix_" + n].flatten())
+    k, v, r = (
+        mixed("k") @ w["key.weight"].T,
+        mixed("v") @ w["value.weight"].T,
+        torch.sigmoid(mixed("r") @ w["receptance.weight"].T),
+    )
     decay, first = -torch.exp(w["time_decay"]), w["time_first"]
     y = torch.zeros_like(k)
     for t in range(len(x)):
@@ -138,7 +149,7 @@ def group_norm(w, y, heads):
 
 def time_mix_5(w, x, s):
     p, heads = before(x), s["heads"]
-    mixed = lambda n: (x * w["time_mix_" + n].flatten() + p * (1 - w["time_mix_" + n].flatten()))
+    mixed = lambda n: x * w["time_mix_" + n].flatten() + p * (1 - w["time_mix_" + n].flatten())
     split = lambda t: t.reshape(len(x), heads, -1)
     r, k, v = (split(mixed(n) @ w[m + ".weight"].T) for n, m in (("r", "receptance"), ("k", "key"), ("v", "value")))
     decay = torch.exp(-torch.exp(w["time_decay"])).reshape(1, heads, -1).expand_as(k)
@@ -155,7 +166,9 @@ def time_mix_6(w, x, s):
     h = torch.tanh((x + d * w["time_maa_x"].flatten()) @ w["time_maa_w1"]).reshape(len(x), 5, -1)
     own = torch.einsum("tir,irc->itc", h, w["time_maa_w2"])
     xw, xk, xv, xr, xg = (x + d * (w["time_maa_" + n].flatten() + own[i]) for i, n in enumerate("wkvrg"))
-    decay = split(torch.exp(-torch.exp(w["time_decay"].flatten() + torch.tanh(xw @ w["time_decay_w1"]) @ w["time_decay_w2"])))
+    decay = split(
+        torch.exp(-torch.exp(w["time_decay"].flatten() + torch.tanh(xw @ w["time_decay_w1"]) @ w["time_decay_w2"]))
+    )
     r, k, v = split(xr @ w["receptance.weight"].T), split(xk @ w["key.weight"].T), split(xv @ w["value.weight"].T)
     y = group_norm(w, recur_5_6(r, k, v, decay, w["time_faaaa"]), heads)
     return (y * F.silu(xg @ w["gate.weight"].T)) @ w["output.weight"].T
@@ -177,7 +190,11 @@ def time_mix_7(w, x, s, v_first):
     n = rh.shape[2]
     state, y = torch.zeros(heads, n, n, dtype=x.dtype), torch.zeros_like(vh)
     for t in range(len(x)):
-        state = state * dh[t][:, None, :] - torch.einsum("hij,hj,hk->hik", state, kk[t], kk[t] * ah[t]) + vh[t][:, :, None] * kh[t][:, None, :]
+        state = (
+            state * dh[t][:, None, :]
+            - torch.einsum("hij,hj,hk->hik", state, kk[t], kk[t] * ah[t])
+            + vh[t][:, :, None] * kh[t][:, None, :]
+        )
         y[t] = torch.einsum("hvk,hk->hv", state, rh[t])
     y = group_norm(w, y, heads) + ((rh * kh * w["r_k"]).sum(-1, keepdim=True) * vh).reshape(len(x), -1)
     return (y * g) @ w["output.weight"].T, v if v_first is None else v_first
@@ -197,7 +214,7 @@ def channel_mix(w, x, s):
 
 def logits_of(weights, s, ids):
     """The papers' formulas over a whole sequence."""
-    part = lambda prefix: {k[len(prefix):]: t for k, t in weights.items() if k.startswith(prefix)}
+    part = lambda prefix: {k[len(prefix) :]: t for k, t in weights.items() if k.startswith(prefix)}
     norm = lambda x, name: F.layer_norm(x, x.shape[-1:], weights[name + ".weight"], weights[name + ".bias"])
     x, v_first = norm(weights["emb.weight"][ids], "blocks.0.ln0"), None
     for i in range(s["layers"]):
@@ -215,7 +232,10 @@ def logits_of(weights, s, ids):
 def package_logits(weights, s, ids):
     """The same from the authors' package, float32."""
     os.environ.update(RWKV_JIT_ON="0", RWKV_CUDA_ON="0", RWKV_V7_ON="1" if s["version"] == 7 else "0")
-    spec = importlib.util.spec_from_file_location("rwkv_model_" + str(s["version"]).replace(".", "_"), importlib.util.find_spec("rwkv").submodule_search_locations[0] + "/model.py")
+    spec = importlib.util.spec_from_file_location(
+        "rwkv_model_" + str(s["version"]).replace(".", "_"),
+        importlib.util.find_spec("rwkv").submodule_search_locations[0] + "/model.py",
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with tempfile.TemporaryDirectory() as folder:
@@ -250,7 +270,12 @@ def write_gguf(path, weights, s):
         out.add_rescale_every_n_layers(RESCALE_EVERY)
         out.add_time_mix_extra_dim(s["ranks"]["mix"])
         out.add_time_decay_extra_dim(s["ranks"]["w"])
-    names = {"emb.weight": "token_embd.weight", "head.weight": "output.weight", "ln_out": "output_norm", "blocks.0.ln0": "token_embd_norm"}
+    names = {
+        "emb.weight": "token_embd.weight",
+        "head.weight": "output.weight",
+        "ln_out": "output_norm",
+        "blocks.0.ln0": "token_embd_norm",
+    }
     put = lambda name, t: out.add_tensor(name, np.ascontiguousarray(t.numpy()))
     for name, t in weights.items():
         if name in names:
@@ -274,7 +299,16 @@ def write_gguf(path, weights, s):
             elif tail in ("time_maa_x",):
                 put(prefix + "time_mix_lerp_x.weight", t.flatten())
             elif tail in ("time_maa_w1", "time_decay_w1", "time_decay_w2"):
-                put(prefix + {"time_maa_w1": "time_mix_w1", "time_decay_w1": "time_mix_decay_w1", "time_decay_w2": "time_mix_decay_w2"}[tail] + ".weight", t.T)
+                put(
+                    prefix
+                    + {
+                        "time_maa_w1": "time_mix_w1",
+                        "time_decay_w1": "time_mix_decay_w1",
+                        "time_decay_w2": "time_mix_decay_w2",
+                    }[tail]
+                    + ".weight",
+                    t.T,
+                )
             elif tail == "time_maa_w2":
                 put(prefix + "time_mix_w2.weight", t.permute(0, 2, 1))
             elif tail == "time_decay":
@@ -285,7 +319,12 @@ def write_gguf(path, weights, s):
                 put(prefix + "time_mix_" + tail + ".weight", t.T if t.dim() == 2 and tail != "r_k" else t.flatten())
     for i in range(s["layers"]):
         mix = "time_maa_" if six else "x_"
-        put(f"blk.{i}.time_mix_lerp_fused.weight", torch.stack([weights[f"blocks.{i}.att.{mix}{n}"].reshape(1, 1, -1) for n in ("wkvrg" if six else "rwkvag")]))
+        put(
+            f"blk.{i}.time_mix_lerp_fused.weight",
+            torch.stack(
+                [weights[f"blocks.{i}.att.{mix}{n}"].reshape(1, 1, -1) for n in ("wkvrg" if six else "rwkvag")]
+            ),
+        )
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
@@ -299,9 +338,13 @@ def make(name, folder):
     ids = torch.randint(0, s["vocab"], (TOKENS,), generator=generator)
     wide = {k: t.double() for k, t in weights.items()}
     exact = logits_of(wide, s, ids)
-    difference = float((package_logits({k: t.clone() for k, t in weights.items()}, s, ids).double() - exact).abs().max())
+    difference = float(
+        (package_logits({k: t.clone() for k, t in weights.items()}, s, ids).double() - exact).abs().max()
+    )
     if difference > 1e-4 * float(exact.abs().max()):
-        sys.exit(f"{name}: the package's logits differ by {difference} from the formulas' of up to {float(exact.abs().max())}")
+        sys.exit(
+            f"{name}: the package's logits differ by {difference} from the formulas' of up to {float(exact.abs().max())}"
+        )
     continuation, margin = ids, math.inf
     for _ in range(CONTINUATION):
         best = torch.topk(logits_of(wide, s, continuation)[-1], 2)
@@ -310,13 +353,21 @@ def make(name, folder):
     os.makedirs(folder, exist_ok=True)
     save_file(weights, os.path.join(folder, "model.safetensors"))
     save_file({"ids": ids.to(torch.int32)}, os.path.join(folder, "ids.safetensors"))
-    save_file({"logits": exact.float().contiguous(), "greedy": continuation[TOKENS:].to(torch.int32), "float32_difference": torch.tensor([difference])},
-              os.path.join(folder, "logits.safetensors"))
+    save_file(
+        {
+            "logits": exact.float().contiguous(),
+            "greedy": continuation[TOKENS:].to(torch.int32),
+            "float32_difference": torch.tensor([difference]),
+        },
+        os.path.join(folder, "logits.safetensors"),
+    )
     if s["version"] >= 6:
         write_gguf(os.path.join(folder, "model-f32.gguf"), weights, s)
     sizes = {f: os.path.getsize(os.path.join(folder, f)) for f in sorted(os.listdir(folder))}
-    print(f"{name}: logits {exact.min():.2f} .. {exact.max():.2f}, std {exact.std():.2f}, float32 off by {difference:.1e}, smallest greedy margin {margin:.3f}, "
-          f"distinct greedy ids {len(set(continuation[TOKENS:].tolist()))}, {sizes}")
+    print(
+        f"{name}: logits {exact.min():.2f} .. {exact.max():.2f}, std {exact.std():.2f}, float32 off by {difference:.1e}, smallest greedy margin {margin:.3f}, "
+        f"distinct greedy ids {len(set(continuation[TOKENS:].tolist()))}, {sizes}"
+    )
 
 
 def main():

@@ -1,8 +1,9 @@
 """Lists the characters that Unicode 15.1 and 16.0 added, with their general categories, for converters built with an older ICU.
 
-    pip install --target new unicodedata2==16.0.0 && pip install --target old unicodedata2==15.0.0
-    python make_unicode_16.py old new > ../../converter/text/unicode_16.inc
+pip install --target new unicodedata2==16.0.0 && pip install --target old unicodedata2==15.0.0
+python make_unicode_16.py old new > ../../converter/text/unicode_16.inc
 """
+
 import importlib
 import sys
 

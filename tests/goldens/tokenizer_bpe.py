@@ -7,6 +7,7 @@ their flags, with and without special tokens parsed.
 
     pip install tokenizers==0.23.3 tiktoken==0.14.0 && python tokenizer_bpe.py
 """
+
 import copy
 import json
 import pathlib
@@ -56,7 +57,11 @@ def sequence(*steps):
 
 
 def bytes_after(*steps):
-    return {"pre_tokenizer": sequence(*steps, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False})}
+    return {
+        "pre_tokenizer": sequence(
+            *steps, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+        )
+    }
 
 
 def gpt2(prefix=False):
@@ -76,13 +81,32 @@ VARIANTS = {
     "kimi": bytes_after(split(KIMI)),
     "smollm": {"pre_tokenizer": sequence(DIGITS, gpt2())},
     "digits": bytes_after({"type": "Digits", "individual_digits": False}),
-    "deepseek_v3": bytes_after(split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), split(DEEPSEEK)),
-    "deepseek_coder": bytes_after(split("[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), DIGITS),
+    "deepseek_v3": bytes_after(
+        split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), split(DEEPSEEK)
+    ),
+    "deepseek_coder": bytes_after(
+        split("[\r\n]"),
+        split(r"\s?\p{L}+"),
+        split(r"\s?\p{P}+"),
+        split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"),
+        DIGITS,
+    ),
     "bloom": bytes_after(split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+")),
-    "bailing": bytes_after(split(r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")),
+    "bailing": bytes_after(
+        split(
+            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+        )
+    ),
     "superbpe": bytes_after(split(r"\p{N}+"), split(r"(?=(\d{3})+(?!\d))")),
     "cohere2": bytes_after(split(r"\d{1,3}(?=(?:\d{3})*\b)"), split(O200K)),
-    "falcon": {"pre_tokenizer": sequence({"type": "Punctuation", "behavior": "Contiguous"}, gpt2(), {"type": "Digits", "individual_digits": False}, split("[0-9][0-9][0-9]"))},
+    "falcon": {
+        "pre_tokenizer": sequence(
+            {"type": "Punctuation", "behavior": "Contiguous"},
+            gpt2(),
+            {"type": "Digits", "individual_digits": False},
+            split("[0-9][0-9][0-9]"),
+        )
+    },
     "removed": bytes_after(split(r"[aeiou]+", "Removed")),
     "with_previous": bytes_after(split(r"[aeiou ]", "MergedWithPrevious")),
     "with_next": bytes_after(split(r"[aeiou ]", "MergedWithNext")),
@@ -96,20 +120,46 @@ VARIANTS = {
     "punctuation": bytes_after({"type": "Punctuation", "behavior": "MergedWithPrevious"}),
     "fixed_length": bytes_after({"type": "FixedLength", "length": 5}),
     "metaspace": bytes_after({"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}),
-    "metaspace_first": bytes_after({"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}),
-    "odd": bytes_after(split(r"^ |\n$|(?<=[a-z])(?=[A-Z])|(?<!\d)\.|(?>a|ab)c|x{2,}?|(?:ab?){2,3}|\bthe\b|[[:punct:]&&[^,]]{2,3}+|\x{4F60}|[^\W\d_]{3}")),
+    "metaspace_first": bytes_after(
+        {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
+    ),
+    "odd": bytes_after(
+        split(
+            r"^ |\n$|(?<=[a-z])(?=[A-Z])|(?<!\d)\.|(?>a|ab)c|x{2,}?|(?:ab?){2,3}|\bthe\b|[[:punct:]&&[^,]]{2,3}+|\x{4F60}|[^\W\d_]{3}"
+        )
+    ),
     "whole_words": {**bytes_after(split(LLAMA3)), "ignore_merges": True},
 }
 ADDED = [
-    {"content": "<|turn|>", "special": True, "normalized": False}, {"content": "<|end|>", "special": True, "normalized": False, "rstrip": True},
-    {"content": "<mask>", "special": True, "normalized": False, "lstrip": True}, {"content": "<think>", "special": False, "normalized": False},
-    {"content": "river", "special": False, "normalized": True, "single_word": True}, {"content": "    ", "special": False, "normalized": True},
-    {"content": "<|turn|>x", "special": False, "normalized": True}, {"content": "\u00e9t\u00e9", "special": False, "normalized": False, "single_word": True},
-    {"content": "<b>", "special": False, "normalized": True, "lstrip": True, "rstrip": True}, {"content": "the", "special": False, "normalized": True, "lstrip": True},
+    {"content": "<|turn|>", "special": True, "normalized": False},
+    {"content": "<|end|>", "special": True, "normalized": False, "rstrip": True},
+    {"content": "<mask>", "special": True, "normalized": False, "lstrip": True},
+    {"content": "<think>", "special": False, "normalized": False},
+    {"content": "river", "special": False, "normalized": True, "single_word": True},
+    {"content": "    ", "special": False, "normalized": True},
+    {"content": "<|turn|>x", "special": False, "normalized": True},
+    {"content": "\u00e9t\u00e9", "special": False, "normalized": False, "single_word": True},
+    {"content": "<b>", "special": False, "normalized": True, "lstrip": True, "rstrip": True},
+    {"content": "the", "special": False, "normalized": True, "lstrip": True},
 ]
 ADDED_TEXTS = [
-    "<|turn|>user says <|end|>  \n next", "a  <mask> b<mask>", "<think>hm</think> <think>", "river rivers, river", "a      b         c", "<|turn|>x<|turn|> x", "\u00e9t\u00e9 L'\u00e9t\u00e9 \u00e9t\u00e9s\u00e9t\u00e9 x\u00e9t\u00e9",
-    "a <b> c  <b>  d<b>", "  the  the\u00a0 the", "<|end|>\u3000\u2028<mask>", "<|turn|><|turn|", " ", "", "<|end|>", "no token at all", "riverriver river\u0301 river_ river-", "<|turn|>\xff",
+    "<|turn|>user says <|end|>  \n next",
+    "a  <mask> b<mask>",
+    "<think>hm</think> <think>",
+    "river rivers, river",
+    "a      b         c",
+    "<|turn|>x<|turn|> x",
+    "\u00e9t\u00e9 L'\u00e9t\u00e9 \u00e9t\u00e9s\u00e9t\u00e9 x\u00e9t\u00e9",
+    "a <b> c  <b>  d<b>",
+    "  the  the\u00a0 the",
+    "<|end|>\u3000\u2028<mask>",
+    "<|turn|><|turn|",
+    " ",
+    "",
+    "<|end|>",
+    "no token at all",
+    "riverriver river\u0301 river_ river-",
+    "<|turn|>\xff",
 ]
 
 
@@ -117,8 +167,13 @@ def base():
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     rng = random.Random(3)
-    text = [" ".join(rng.sample(line.split(" "), len(line.split(" ")))) for line in SENTENCES for _ in range(30)] + SENTENCES * 20
-    t.train_from_iterator(text, trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    text = [
+        " ".join(rng.sample(line.split(" "), len(line.split(" ")))) for line in SENTENCES for _ in range(30)
+    ] + SENTENCES * 20
+    t.train_from_iterator(
+        text,
+        trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
+    )
     return json.loads(t.to_str())
 
 
@@ -131,10 +186,24 @@ def variant_of(root, parts):
 
 def cases():
     rng = random.Random(7)
-    pools = ["abcde tino'S", "  \n\r\t", "AEIT's dLL/", "\u043c\u043e\u0434\u0435\u043b\u044c \u00df\u00e9\u00c9\u01c5\u02b0", "\u5c0f\u6a21\u578b\u8bcd\U0001f600\u3042\uc548", "0123456789.,\u0661\u00bd", "\u0301\u0939\u093f\u0e32\u0645\u064b\u20dd", "!?()[]<>-_='\"", *SENTENCES]
+    pools = [
+        "abcde tino'S",
+        "  \n\r\t",
+        "AEIT's dLL/",
+        "\u043c\u043e\u0434\u0435\u043b\u044c \u00df\u00e9\u00c9\u01c5\u02b0",
+        "\u5c0f\u6a21\u578b\u8bcd\U0001f600\u3042\uc548",
+        "0123456789.,\u0661\u00bd",
+        "\u0301\u0939\u093f\u0e32\u0645\u064b\u20dd",
+        "!?()[]<>-_='\"",
+        *SENTENCES,
+    ]
     made = ["".join(rng.choice(rng.choice(pools)) for _ in range(rng.randint(1, 40))).encode() for _ in range(60)]
     made += [bytes(rng.choice(rng.choice(pools).encode()) for _ in range(rng.randint(1, 12))) for _ in range(10)]
-    return [c for c in CASES if len(c) < 120] + [("\u00e9" * 40 + "a" * 60).encode(), b" " * 70 + b"x", b"123456789 1234567"] + made
+    return (
+        [c for c in CASES if len(c) < 120]
+        + [("\u00e9" * 40 + "a" * 60).encode(), b" " * 70 + b"x", b"123456789 1234567"]
+        + made
+    )
 
 
 def alphabet_bytes():
@@ -152,7 +221,9 @@ def write(path, names, encoders, texts):
                 if ids not in answers:
                     answers.append(ids)
                 numbers.append(answers.index(ids))
-            f.write(json.dumps({"bytes_hex": raw.hex(), "answers": answers, "of": numbers}, separators=(",", ":")) + "\n")
+            f.write(
+                json.dumps({"bytes_hex": raw.hex(), "answers": answers, "of": numbers}, separators=(",", ":")) + "\n"
+            )
 
 
 root = base()
@@ -170,9 +241,16 @@ root["variants"] = {**VARIANTS, **{name: {"pattern": pattern} for name, pattern 
 write(here / "bpe_small.jsonl", list(root["variants"]), encoders, cases())
 
 defaults = {"single_word": False, "lstrip": False, "rstrip": False}
-added = variant_of(root, {"pre_tokenizer": gpt2(), "added_tokens": [{"id": i, **defaults, **t} for i, t in enumerate(ADDED)]})
+added = variant_of(
+    root, {"pre_tokenizer": gpt2(), "added_tokens": [{"id": i, **defaults, **t} for i, t in enumerate(ADDED)]}
+)
 added.pop("variants")
 parse, plain = Tokenizer.from_str(json.dumps(added)), Tokenizer.from_str(json.dumps(added))
 plain.encode_special_tokens = True
-write(here / "bpe_added.jsonl", [], [lambda text, t=t: t.encode(text, add_special_tokens=False).ids for t in (parse, plain)], [t.encode("latin-1") if "\xff" in t else t.encode() for t in ADDED_TEXTS])
+write(
+    here / "bpe_added.jsonl",
+    [],
+    [lambda text, t=t: t.encode(text, add_special_tokens=False).ids for t in (parse, plain)],
+    [t.encode("latin-1") if "\xff" in t else t.encode() for t in ADDED_TEXTS],
+)
 (here / "bpe_added.json").write_text(json.dumps(added["added_tokens"]) + "\n")

@@ -6,6 +6,7 @@ Lines: bytes_hex, ids (with bos), text (decoded back). tokenizer_gemma3_special.
 
     pip install sentencepiece==0.2.3 gguf==0.19.0 && python tokenizer_gemma3.py gemma3.gguf
 """
+
 import json
 import pathlib
 import re
@@ -48,7 +49,17 @@ for i, (token, score, kind) in enumerate(zip(tokens, scores, types)):
         token = token.replace(" ", "\u2581")
     kind = 2 if i == unk else kind
     proto += field(1, field(1, token.encode()) + varint(2 << 3 | 5) + struct.pack("<f", score) + number(3, kind))
-proto += field(2, number(3, 2) + number(35, 1) + field(46, b"<bos>") + field(47, b"<eos>") + field(48, b"<pad>") + number(41, bos) + number(42, 1) + number(40, unk))
+proto += field(
+    2,
+    number(3, 2)
+    + number(35, 1)
+    + field(46, b"<bos>")
+    + field(47, b"<eos>")
+    + field(48, b"<pad>")
+    + number(41, bos)
+    + number(42, 1)
+    + number(40, unk),
+)
 proto += field(3, field(1, b"identity") + number(3, 0) + number(4, 0) + number(5, 1))
 p = sentencepiece.SentencePieceProcessor(model_proto=proto)
 
@@ -60,7 +71,14 @@ with open(here / "tokenizer_gemma3.jsonl", "w") as f:
 control = {t: i for i, (t, k) in enumerate(zip(tokens, types)) if k == 3}
 split = re.compile("(" + "|".join(re.escape(t) for t in sorted(control, key=len, reverse=True)) + ")")
 with open(here / "tokenizer_gemma3_special.jsonl", "w") as f:
-    for text in ["<start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n", "<bos>a<eos>", "x <unk> y", "<start_of_turn", "<unused98><unused99>", " <pad> "]:
+    for text in [
+        "<start_of_turn>user\nHi there<end_of_turn>\n<start_of_turn>model\n",
+        "<bos>a<eos>",
+        "x <unk> y",
+        "<start_of_turn",
+        "<unused98><unused99>",
+        " <pad> ",
+    ]:
         ids = []
         for part in split.split(text):
             ids += [control[part]] if part in control else p.encode(part)

@@ -5,6 +5,7 @@ With `full FILE` it writes the same lines for the package's own vocabulary to FI
 
     pip install --no-deps rwkv==0.8.32 && python tokenizer_rwkv.py [full FILE]
 """
+
 import collections
 import importlib.util
 import json
@@ -23,10 +24,17 @@ rwkv_tokenizer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(rwkv_tokenizer)
 
 SENTENCES = [
-    "A river carries what it is given, and it keeps its bed whatever the rain does.\n\n", "User: Each step costs the same?\n\nAssistant: The tenth word and the millionth.\n\n",
-    "\tfor (int i = 0; i < n; ++i) sum += values[i] * \"weights\\n\"[i];\r\n", "    return update(state, token)  # it's the state's\n", "Das kleine Modell bleibt gleich gro\u00df. L'\u00e9t\u00e9 \u00e0 l'ouest.",
-    "\u041c\u0430\u043b\u0435\u043d\u044c\u043a\u0430\u044f \u043c\u043e\u0434\u0435\u043b\u044c \u0447\u0438\u0442\u0430\u0435\u0442 \u0441\u043b\u043e\u0432\u043e.", "\u5c0f\u6a21\u578b\u4e00\u4e2a\u8bcd\u4e00\u4e2a\u8bcd\u5730\u8bfb\u3002\u65e5\u672c\u8a9e\u306e\u30c6\u30b9\u30c8\u3002",
-    "1 12 123 1234 2026 3.14159 1,000,000 0x7f", "\U0001f600\U0001f44d\U0001f3fd \U0001f468\u200d\U0001f469\u200d\U0001f467", "\u00a0\u2028\u0085\ufeff\x1b[0m\x00\x7f", "<s></s> ~~~~ ---- ========",
+    "A river carries what it is given, and it keeps its bed whatever the rain does.\n\n",
+    "User: Each step costs the same?\n\nAssistant: The tenth word and the millionth.\n\n",
+    '\tfor (int i = 0; i < n; ++i) sum += values[i] * "weights\\n"[i];\r\n',
+    "    return update(state, token)  # it's the state's\n",
+    "Das kleine Modell bleibt gleich gro\u00df. L'\u00e9t\u00e9 \u00e0 l'ouest.",
+    "\u041c\u0430\u043b\u0435\u043d\u044c\u043a\u0430\u044f \u043c\u043e\u0434\u0435\u043b\u044c \u0447\u0438\u0442\u0430\u0435\u0442 \u0441\u043b\u043e\u0432\u043e.",
+    "\u5c0f\u6a21\u578b\u4e00\u4e2a\u8bcd\u4e00\u4e2a\u8bcd\u5730\u8bfb\u3002\u65e5\u672c\u8a9e\u306e\u30c6\u30b9\u30c8\u3002",
+    "1 12 123 1234 2026 3.14159 1,000,000 0x7f",
+    "\U0001f600\U0001f44d\U0001f3fd \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\u00a0\u2028\u0085\ufeff\x1b[0m\x00\x7f",
+    "<s></s> ~~~~ ---- ========",
 ]
 LONG = [" " * n for n in (2, 3, 4, 8, 16)] + ["\n" * n for n in (2, 3, 4)] + ["=" * 8, "=" * 64, "\t\t"]
 
@@ -39,7 +47,11 @@ def pieces():
         for begin in range(len(raw)):
             for size in (2, 3, 4, 5, 7):
                 counts[raw[begin : begin + size]] += 1
-    drawn = rng.sample(sorted(counts), 500) + [word.encode() for s in SENTENCES for word in s.split(" ") if len(word.encode()) > 1] + [p.encode() for p in LONG]
+    drawn = (
+        rng.sample(sorted(counts), 500)
+        + [word.encode() for s in SENTENCES for word in s.split(" ") if len(word.encode()) > 1]
+        + [p.encode() for p in LONG]
+    )
     longer = sorted(set(drawn) - {bytes([b]) for b in range(256)}, key=lambda p: (len(p), p))
     return [bytes([b]) for b in range(256)] + [p for p in longer if len(p) > 1]
 

@@ -14,28 +14,75 @@ import torch
 from make_tiny_encoders import FAMILIES, calls, compute, make
 from vary_kit import draw, vary
 
-SIZES = ({"hidden_size": 24, "num_attention_heads": 2}, {"hidden_size": 36, "num_attention_heads": 3}, {"hidden_size": 64, "num_attention_heads": 4}, {"hidden_size": 40, "num_attention_heads": 1})
-COMMON = {"vocab_size": (67, 131, 96), "intermediate_size": (28, 40, 96), "num_hidden_layers": (1, 2, 3), "max_position_embeddings": (48, 72), "type_vocab_size": (1, 2, 4),
-          "layer_norm_eps": (1e-12, 1e-5)}
+SIZES = (
+    {"hidden_size": 24, "num_attention_heads": 2},
+    {"hidden_size": 36, "num_attention_heads": 3},
+    {"hidden_size": 64, "num_attention_heads": 4},
+    {"hidden_size": 40, "num_attention_heads": 1},
+)
+COMMON = {
+    "vocab_size": (67, 131, 96),
+    "intermediate_size": (28, 40, 96),
+    "num_hidden_layers": (1, 2, 3),
+    "max_position_embeddings": (48, 72),
+    "type_vocab_size": (1, 2, 4),
+    "layer_norm_eps": (1e-12, 1e-5),
+}
 OPTIONS = {
     "bert": {"hidden_act": ("gelu", "relu", "gelu_new", "silu")},
     "electra": {"embedding_size": (16, 36, 24), "hidden_act": ("gelu", "relu")},
-    "albert": {"embedding_size": (16, 48), "num_hidden_layers": (2, 4), "num_hidden_groups": (1, 2), "hidden_act": ("gelu_new", "gelu")},
+    "albert": {
+        "embedding_size": (16, 48),
+        "num_hidden_layers": (2, 4),
+        "num_hidden_groups": (1, 2),
+        "hidden_act": ("gelu_new", "gelu"),
+    },
     "distilbert": {"activation": ("gelu", "relu"), "type_vocab_size": (None,), "layer_norm_eps": (None,)},
     "rembert": {"input_embedding_size": (16, 40), "output_embedding_size": (20, 64)},
-    "modernbert": {"num_hidden_layers": (2, 5), "local_attention": (4, 10), "attention_bias": (True, False), "mlp_bias": (True, False), "norm_bias": (True, False),
-                   "decoder_bias": (True, False), "classifier_bias": (True, False), "classifier_pooling": ("cls", "mean"), "classifier_activation": ("gelu", "silu"),
-                   "tie_word_embeddings": (True, False), "norm_eps": (1e-5, 1e-6), "layer_norm_eps": (None,), "type_vocab_size": (None,), "layer_types": (None,)},
+    "modernbert": {
+        "num_hidden_layers": (2, 5),
+        "local_attention": (4, 10),
+        "attention_bias": (True, False),
+        "mlp_bias": (True, False),
+        "norm_bias": (True, False),
+        "decoder_bias": (True, False),
+        "classifier_bias": (True, False),
+        "classifier_pooling": ("cls", "mean"),
+        "classifier_activation": ("gelu", "silu"),
+        "tie_word_embeddings": (True, False),
+        "norm_eps": (1e-5, 1e-6),
+        "layer_norm_eps": (None,),
+        "type_vocab_size": (None,),
+        "layer_types": (None,),
+    },
     "mpnet": {"hidden_act": ("gelu", "relu"), "type_vocab_size": (None,), "max_position_embeddings": (48, 300)},
-    "nystromformer": {"segment_means_seq_len": (40, 48), "num_landmarks": (2, 8, 4), "conv_kernel_size": (3, 9), "hidden_act": ("gelu_new", "gelu")},
+    "nystromformer": {
+        "segment_means_seq_len": (40, 48),
+        "num_landmarks": (2, 8, 4),
+        "conv_kernel_size": (3, 9),
+        "hidden_act": ("gelu_new", "gelu"),
+    },
     "longformer": {"attention_window": (4, 6, 16), "layer_norm_eps": (1e-5,)},
-    "big_bird": {"attention_type": ("original_full", "block_sparse"), "block_size": (16,), "num_random_blocks": (1, 3), "rescale_embeddings": (True, False),
-                 "use_bias": (True, False), "hidden_act": ("gelu_new", "relu")},
+    "big_bird": {
+        "attention_type": ("original_full", "block_sparse"),
+        "block_size": (16,),
+        "num_random_blocks": (1, 3),
+        "rescale_embeddings": (True, False),
+        "use_bias": (True, False),
+        "hidden_act": ("gelu_new", "relu"),
+    },
     "fnet": {"hidden_act": ("gelu_new", "gelu"), "layer_norm_eps": (1e-12,)},
     "gte": {"type_vocab_size": (0, 1, 2)},
     "nomic_bert": {"hidden_act": ("silu", "gelu")},
-    "eurobert": {"num_key_value_heads": (1,), "classifier_pooling": ("bos", "mean", "late"), "attention_bias": (True, False), "mlp_bias": (True, False),
-                 "tie_word_embeddings": (True, False), "layer_norm_eps": (None,), "type_vocab_size": (None,)},
+    "eurobert": {
+        "num_key_value_heads": (1,),
+        "classifier_pooling": ("bos", "mean", "late"),
+        "attention_bias": (True, False),
+        "mlp_bias": (True, False),
+        "tie_word_embeddings": (True, False),
+        "layer_norm_eps": (None,),
+        "type_vocab_size": (None,),
+    },
 }
 
 

@@ -30,7 +30,9 @@ class Kit:
         self.file = os.path.join(scratch, "m.rnl")
 
     def run(self, *command):
-        done = subprocess.run([f"{self.binaries}/{command[0]}", *command[1:]], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [f"{self.binaries}/{command[0]}", *command[1:]], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise Mismatch(done.stderr.strip() or f"{command[0]} ended with {done.returncode}")
 

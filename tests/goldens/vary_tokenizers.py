@@ -4,6 +4,7 @@ them, and unigram models (tokenizer.json and SentencePiece's) whose scores are m
     pip install tokenizers==0.23.3 sentencepiece==0.2.3 numpy safetensors
     python vary_tokenizers.py BUILD_BIN_FOLDER WORK_FOLDER [--count 60] [--texts 150] [--seed 1]
 """
+
 import argparse
 import json
 import pathlib
@@ -19,15 +20,77 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizer_edges import spm_model
 
 here = pathlib.Path(__file__).parent
-CONTENTS = ["<think>", "<Tool>", "<|A b|>", "\uff21\uff22", "\u00c9t", "e\u0301w", "\ufb01n", "  ", "\n\n", "\u2581x", "don't", "The", "tool", "x", "\u2460", "\u4e00", " y", "z ", "<a><b>", "[MASK]", "cd", "\u0130"]
-WORDS = ["think", "Tool", "TOOL", "river", "a", "b", "x", "The", "the", "don", "'t", "\u00e9", "e\u0301", "\ufb01", "\uff21", "AB", "<", ">", "[", "]", "|", "\u4e00", "\u2460", "q", "mask", "i\u0307"]
+CONTENTS = [
+    "<think>",
+    "<Tool>",
+    "<|A b|>",
+    "\uff21\uff22",
+    "\u00c9t",
+    "e\u0301w",
+    "\ufb01n",
+    "  ",
+    "\n\n",
+    "\u2581x",
+    "don't",
+    "The",
+    "tool",
+    "x",
+    "\u2460",
+    "\u4e00",
+    " y",
+    "z ",
+    "<a><b>",
+    "[MASK]",
+    "cd",
+    "\u0130",
+]
+WORDS = [
+    "think",
+    "Tool",
+    "TOOL",
+    "river",
+    "a",
+    "b",
+    "x",
+    "The",
+    "the",
+    "don",
+    "'t",
+    "\u00e9",
+    "e\u0301",
+    "\ufb01",
+    "\uff21",
+    "AB",
+    "<",
+    ">",
+    "[",
+    "]",
+    "|",
+    "\u4e00",
+    "\u2460",
+    "q",
+    "mask",
+    "i\u0307",
+]
 SPACES = ["", "", "", " ", " ", "  ", "\n", "\n\n", "\t", "\u2581", "\u3000"]
 
 
 def random_normalizer(rng):
     N = normalizers
-    single = [lambda: N.Lowercase(), lambda: N.NFC(), lambda: N.NFKC(), lambda: N.NFD(), lambda: N.Prepend("\u2581"), lambda: N.Replace(" ", "\u2581"), lambda: N.StripAccents(), lambda: N.Replace("a", "bc"),
-              lambda: N.Replace("<", ""), lambda: N.BertNormalizer(), lambda: N.Strip(), lambda: N.Replace("T", "t")]
+    single = [
+        lambda: N.Lowercase(),
+        lambda: N.NFC(),
+        lambda: N.NFKC(),
+        lambda: N.NFD(),
+        lambda: N.Prepend("\u2581"),
+        lambda: N.Replace(" ", "\u2581"),
+        lambda: N.StripAccents(),
+        lambda: N.Replace("a", "bc"),
+        lambda: N.Replace("<", ""),
+        lambda: N.BertNormalizer(),
+        lambda: N.Strip(),
+        lambda: N.Replace("T", "t"),
+    ]
     kind = rng.randrange(4)
     if kind == 0:
         return N.Sequence([N.Prepend("\u2581"), N.Replace(" ", "\u2581")])
@@ -41,11 +104,16 @@ def random_json(rng):
         vocab = {p: i for i, p in enumerate(["[UNK]", *letters, *("##" + c for c in letters)])}
         t = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
         t.pre_tokenizer, t.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece("##", rng.random() < 0.5)
-        t.normalizer = normalizers.BertNormalizer(lowercase=rng.random() < 0.7) if rng.random() < 0.7 else random_normalizer(rng)
+        t.normalizer = (
+            normalizers.BertNormalizer(lowercase=rng.random() < 0.7) if rng.random() < 0.7 else random_normalizer(rng)
+        )
     elif kind == "unigram":
         vocab = [("<unk>", 0.0), *((c, -2.0 - rng.random()) for c in letters)]
         t = Tokenizer(models.Unigram(vocab, 0, False))
-        t.pre_tokenizer, t.decoder = pre_tokenizers.Metaspace(prepend_scheme=rng.choice(["always", "first", "never"])), decoders.Metaspace()
+        t.pre_tokenizer, t.decoder = (
+            pre_tokenizers.Metaspace(prepend_scheme=rng.choice(["always", "first", "never"])),
+            decoders.Metaspace(),
+        )
         t.normalizer = random_normalizer(rng)
     elif kind == "bytes":
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -58,26 +126,49 @@ def random_json(rng):
         t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
         t.normalizer = random_normalizer(rng)
     for content in rng.sample(CONTENTS, rng.randint(2, 7)):
-        token = AddedToken(content, single_word=rng.random() < 0.2, lstrip=rng.random() < 0.15, rstrip=rng.random() < 0.15, normalized=rng.random() < 0.7)
+        token = AddedToken(
+            content,
+            single_word=rng.random() < 0.2,
+            lstrip=rng.random() < 0.15,
+            rstrip=rng.random() < 0.15,
+            normalized=rng.random() < 0.7,
+        )
         # Ours knows control pieces by their markup alone: a character of the model's is none.
         (t.add_special_tokens if rng.random() < 0.3 and t.token_to_id(content) is None else t.add_tokens)([token])
     return t.to_str()
 
 
 def random_texts(rng, count):
-    return ["".join(rng.choice(CONTENTS if rng.random() < 0.4 else WORDS) + rng.choice(SPACES) for _ in range(rng.randint(1, 8))) for _ in range(count)]
+    return [
+        "".join(
+            rng.choice(CONTENTS if rng.random() < 0.4 else WORDS) + rng.choice(SPACES) for _ in range(rng.randint(1, 8))
+        )
+        for _ in range(count)
+    ]
 
 
 def random_unigram(rng):
-    alphabet, base = "ab\u00e9\u2581"[:rng.randint(1, 4)], rng.choice([-1.0, -0.1, -3.3, -7.7, -12.345])
+    alphabet, base = "ab\u00e9\u2581"[: rng.randint(1, 4)], rng.choice([-1.0, -0.1, -3.3, -7.7, -12.345])
     pieces, known = [("<unk>", 0.0, 2)], set()
     for _ in range(rng.randint(3, 14)):
         p = "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 6)))
         if p not in known:
             known.add(p)
-            pieces.append((p, rng.choice([base, base * len(p), rng.uniform(-10, -1)]), rng.choices([1, 4, 5], [8, rng.choice([0, 1, 3]), 0.5])[0]))
+            pieces.append(
+                (
+                    p,
+                    rng.choice([base, base * len(p), rng.uniform(-10, -1)]),
+                    rng.choices([1, 4, 5], [8, rng.choice([0, 1, 3]), 0.5])[0],
+                )
+            )
     pieces.append(("z", base, 1))
-    texts = ["".join(rng.choice(alphabet.replace("\u2581", " ") + ("q" if rng.random() < 0.05 else "")) for _ in range(rng.randint(1, 70))) for _ in range(150)]
+    texts = [
+        "".join(
+            rng.choice(alphabet.replace("\u2581", " ") + ("q" if rng.random() < 0.05 else ""))
+            for _ in range(rng.randint(1, 70))
+        )
+        for _ in range(150)
+    ]
     return pieces, texts
 
 
@@ -154,7 +245,9 @@ def main():
                 shown += 1
                 if shown <= 2:
                     print(f"{folder}: {text!r}\n  original {want}\n  runnel   {got['ids']}")
-    print(f"{different} of {compared} texts differ; {refused} of {o.count} tokenizers refused, {skipped} texts that the original fails on")
+    print(
+        f"{different} of {compared} texts differ; {refused} of {o.count} tokenizers refused, {skipped} texts that the original fails on"
+    )
     return 1 if different else 0
 
 

@@ -25,7 +25,14 @@ Models.chat_model("gemma3", source="tiny_gemma3")
 Models.chat_model("griffin", source="tiny_recurrent_gemma")
 # A program on tensors.
 graph = os.path.join(GOLDENS, "graphs", "gla")
-run("runnel-convert", os.path.join(graph, "graph.json"), "--weights-file", os.path.join(graph, "weights.safetensors"), "-o", os.path.join(target, "gla.rnl"))
+run(
+    "runnel-convert",
+    os.path.join(graph, "graph.json"),
+    "--weights-file",
+    os.path.join(graph, "weights.safetensors"),
+    "-o",
+    os.path.join(target, "gla.rnl"),
+)
 for name, (shape, values) in read_safetensors(os.path.join(graph, "io.safetensors")).items():
     with open(os.path.join(target, f"gla.{name}"), "wb") as f:
         values.tofile(f)

@@ -18,8 +18,23 @@ support.Case.folder = folder
 for name, source in (("llama", "tiny_llama"), ("qwen", "tiny_qwen3_5")):
     support.Case.chat_model(name, source, max_position_embeddings=8192)
     for weights in ("f32", "q4"):
-        support.run("runnel-convert", os.path.join(folder, name), "-o", os.path.join(folder, f"{name}-{weights}.rnl"), "--weights", weights)
+        support.run(
+            "runnel-convert",
+            os.path.join(folder, name),
+            "-o",
+            os.path.join(folder, f"{name}-{weights}.rnl"),
+            "--weights",
+            weights,
+        )
 support.Case.model("tiny_mamba2")
 typeseg = os.path.join(support.GOLDENS, "typeseg")
-support.run("runnel-convert", os.path.join(typeseg, "typeseg.json"), "--weights-file", os.path.join(typeseg, "typeseg.safetensors"), "--weights", "f32",
-            "-o", os.path.join(folder, "typeseg-golden.rnl"))
+support.run(
+    "runnel-convert",
+    os.path.join(typeseg, "typeseg.json"),
+    "--weights-file",
+    os.path.join(typeseg, "typeseg.safetensors"),
+    "--weights",
+    "f32",
+    "-o",
+    os.path.join(folder, "typeseg-golden.rnl"),
+)

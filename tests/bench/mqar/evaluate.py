@@ -40,7 +40,9 @@ def recall(runnel, model, pairs, scratch):
     right = asked = 0
     for row, wanted in zip(ids, answers):
         write_ids(scratch + "/in", row)
-        subprocess.run([runnel, "eval", model, "--in", scratch + "/in", "--out", scratch + "/out", "--threads", "1"], check=True)
+        subprocess.run(
+            [runnel, "eval", model, "--in", scratch + "/in", "--out", scratch + "/out", "--threads", "1"], check=True
+        )
         answer = read_logits(scratch + "/out").argmax(-1)
         right += int(((answer == wanted) & (wanted >= 0)).sum())
         asked += int((wanted >= 0).sum())
@@ -48,7 +50,11 @@ def recall(runnel, model, pairs, scratch):
 
 
 def state_bytes(runnel, model):
-    report = json.loads(subprocess.run([runnel, "inspect", model, "--json", "--context", str(LENGTH)], check=True, capture_output=True).stdout)
+    report = json.loads(
+        subprocess.run(
+            [runnel, "inspect", model, "--json", "--context", str(LENGTH)], check=True, capture_output=True
+        ).stdout
+    )
     return report["planned_bytes"]["state"]
 
 
@@ -60,18 +66,37 @@ def main():
     p.add_argument("--plot")
     o = p.parse_args()
     results = {}
-    print(f"recall of {COUNT} sequences of {LENGTH} tokens, weights {o.weights}\n{'model':<14}{'state bytes':>12}" + "".join(f"{n:>4} pairs" for n in PAIRS))
+    print(
+        f"recall of {COUNT} sequences of {LENGTH} tokens, weights {o.weights}\n{'model':<14}{'state bytes':>12}"
+        + "".join(f"{n:>4} pairs" for n in PAIRS)
+    )
     with tempfile.TemporaryDirectory() as scratch:
         for name in sorted(os.listdir(o.folder)):
             source = os.path.join(o.folder, name)
             if not os.path.exists(source + "/config.json"):
                 continue
             model = scratch + "/model.rnl"
-            subprocess.run([o.bin + "/runnel-convert", source, "-o", model, "--weights", o.weights], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                [o.bin + "/runnel-convert", source, "-o", model, "--weights", o.weights],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             results[name] = [(n, recall(o.bin + "/runnel", model, n, scratch)) for n in PAIRS]
-            print(f"{name:<14}{state_bytes(o.bin + '/runnel', model):>12}" + "".join(f"{r:>10.3f}" for _, r in results[name]), flush=True)
+            print(
+                f"{name:<14}{state_bytes(o.bin + '/runnel', model):>12}"
+                + "".join(f"{r:>10.3f}" for _, r in results[name]),
+                flush=True,
+            )
     if o.plot:
-        line_plot.write(o.plot, [lambda offset: line_plot.panel(results, "Recall of key-value pairs (MQAR)", "pairs in 128 tokens", y_most=1.0, offset=offset)])
+        line_plot.write(
+            o.plot,
+            [
+                lambda offset: line_plot.panel(
+                    results, "Recall of key-value pairs (MQAR)", "pairs in 128 tokens", y_most=1.0, offset=offset
+                )
+            ],
+        )
 
 
 if __name__ == "__main__":

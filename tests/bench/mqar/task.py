@@ -17,7 +17,7 @@ def sequences(rng, count, pairs, length):
     keys = 1 + np.argsort(rng.rand(count, FIRST_VALUE - 1), axis=1)[:, :pairs]
     values = rng.randint(FIRST_VALUE, VOCAB, (count, pairs))
     ids, answers = np.zeros((count, length), np.int64), np.full((count, length), -100, np.int64)
-    ids[:, 0:2 * pairs:2], ids[:, 1:2 * pairs:2] = keys, values
+    ids[:, 0 : 2 * pairs : 2], ids[:, 1 : 2 * pairs : 2] = keys, values
     # Slots without repetition, slot s with a weight of 1 / (s + 1): the largest of log weight + Gumbel noise.
     noise = -np.log(-np.log(rng.rand(count, slots)))
     places = 2 * pairs + 2 * np.argsort(np.log(np.arange(slots) + 1.0) - noise, axis=1)[:, :pairs]

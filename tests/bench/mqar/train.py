@@ -15,23 +15,73 @@ import time
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Mamba2Config, MambaConfig, MistralConfig, Qwen3NextConfig, RecurrentGemmaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    MistralConfig,
+    Qwen3NextConfig,
+    RecurrentGemmaConfig,
+)
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from task import VOCAB, sequences  # noqa: E402
 
-COMMON = {"vocab_size": VOCAB, "hidden_size": 64, "num_hidden_layers": 2, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-ATTENTION = {"intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 1024, "tie_word_embeddings": True}
+COMMON = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+ATTENTION = {
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
 MODELS = {
     "attention": lambda: LlamaConfig(**ATTENTION, **COMMON),
     "window": lambda: MistralConfig(sliding_window=16, **ATTENTION, **COMMON),
     "mamba": lambda: MambaConfig(state_size=16, conv_kernel=4, expand=2, **COMMON),
-    "mamba2": lambda: Mamba2Config(state_size=32, num_heads=4, head_dim=32, n_groups=1, conv_kernel=4, expand=2, chunk_size=64, tie_word_embeddings=True, **COMMON),
+    "mamba2": lambda: Mamba2Config(
+        state_size=32,
+        num_heads=4,
+        head_dim=32,
+        n_groups=1,
+        conv_kernel=4,
+        expand=2,
+        chunk_size=64,
+        tie_word_embeddings=True,
+        **COMMON,
+    ),
     "gated_delta": lambda: Qwen3NextConfig(
-        intermediate_size=128, num_attention_heads=2, num_key_value_heads=2, head_dim=32, linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=32,
-        linear_value_head_dim=32, num_experts=0, mlp_only_layers=[0, 1], layer_types=["linear_attention"] * 2, tie_word_embeddings=True, **COMMON),
+        intermediate_size=128,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=32,
+        linear_value_head_dim=32,
+        num_experts=0,
+        mlp_only_layers=[0, 1],
+        layer_types=["linear_attention"] * 2,
+        tie_word_embeddings=True,
+        **COMMON,
+    ),
     "rg_lru": lambda: RecurrentGemmaConfig(
-        intermediate_size=256, num_attention_heads=2, lru_width=64, attention_window_size=16, block_types=["recurrent"], max_position_embeddings=1024, **COMMON),
+        intermediate_size=256,
+        num_attention_heads=2,
+        lru_width=64,
+        attention_window_size=16,
+        block_types=["recurrent"],
+        max_position_embeddings=1024,
+        **COMMON,
+    ),
 }
 # (pairs, tokens), from easy to hard; a batch is of one of those that its step has reached.
 LESSONS = ((2, 32), (4, 32), (8, 32), (8, 64), (16, 64), (32, 128))
@@ -57,7 +107,10 @@ def train(name, folder, steps, rate, count, device):
         schedule.step()
         if (step + 1) % 200 == 0:
             recall = (logits[asked].argmax(-1) == answers[asked]).float().mean().item()
-            print(f"{name}: step {step + 1}, {pairs} pairs, {length} tokens, loss {loss.item():.3f}, recall {recall:.3f}, {time.time() - begun:.0f} s", flush=True)
+            print(
+                f"{name}: step {step + 1}, {pairs} pairs, {length} tokens, loss {loss.item():.3f}, recall {recall:.3f}, {time.time() - begun:.0f} s",
+                flush=True,
+            )
     model.to(torch.bfloat16).save_pretrained(os.path.join(folder, name))
 
 
@@ -71,7 +124,14 @@ def main():
     arguments = parser.parse_args()
     os.makedirs(arguments.folder, exist_ok=True)
     for name in arguments.models.split(","):
-        train(name, arguments.folder, arguments.steps, arguments.rate, arguments.count, "cuda" if torch.cuda.is_available() else "cpu")
+        train(
+            name,
+            arguments.folder,
+            arguments.steps,
+            arguments.rate,
+            arguments.count,
+            "cuda" if torch.cuda.is_available() else "cpu",
+        )
 
 
 if __name__ == "__main__":

@@ -15,11 +15,28 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 STREAM = "T"  # axis 0 of a model that reads a stream
 
 TABLES = {
-    "embedding": "EmbeddingAttrs", "rms_norm": "NormAttrs", "layer_norm": "NormAttrs", "unary": "UnaryAttrs", "binary": "BinaryAttrs",
-    "glu": "GluAttrs", "rope": "RopeAttrs", "attention": "AttentionAttrs", "slice": "SliceAttrs", "concat": "ConcatAttrs",
-    "transpose": "TransposeAttrs", "softmax": "SoftmaxAttrs", "causal_conv": "ConvAttrs", "scan": "ScanAttrs",
-    "selective_scan": "SelectiveScanAttrs", "cell_recurrence": "CellAttrs", "matrix_recurrence": "MatrixRecurrenceAttrs",
-    "inner_model": "InnerModelAttrs", "route": "RouteAttrs", "reduce": "ReduceAttrs", "batch_matmul": "BatchMatmulAttrs", "solve": "SolveAttrs",
+    "embedding": "EmbeddingAttrs",
+    "rms_norm": "NormAttrs",
+    "layer_norm": "NormAttrs",
+    "unary": "UnaryAttrs",
+    "binary": "BinaryAttrs",
+    "glu": "GluAttrs",
+    "rope": "RopeAttrs",
+    "attention": "AttentionAttrs",
+    "slice": "SliceAttrs",
+    "concat": "ConcatAttrs",
+    "transpose": "TransposeAttrs",
+    "softmax": "SoftmaxAttrs",
+    "causal_conv": "ConvAttrs",
+    "scan": "ScanAttrs",
+    "selective_scan": "SelectiveScanAttrs",
+    "cell_recurrence": "CellAttrs",
+    "matrix_recurrence": "MatrixRecurrenceAttrs",
+    "inner_model": "InnerModelAttrs",
+    "route": "RouteAttrs",
+    "reduce": "ReduceAttrs",
+    "batch_matmul": "BatchMatmulAttrs",
+    "solve": "SolveAttrs",
 }
 
 
@@ -84,8 +101,26 @@ class Graph:
         whole = f"ceildiv(ceildiv(context,{stride}),64)*64"
         slots = f"min(ceildiv({window}+max(chunk,rollback),64)*64,{whole})" if window else whole
         kind = {"kind": "ring", "window": window} if window else {"kind": "append"}
-        self.states.append({"name": name + ".k", "dtype": "f32", "block_axis": 2, "slots": slots, "shape": [str(heads), f"floordiv({slots},16)", str(key), "16"]} | kind)
-        self.states.append({"name": name + ".v", "dtype": "f32", "block_axis": 2, "slots": slots, "shape": [str(heads), slots, str(value)]} | kind)
+        self.states.append(
+            {
+                "name": name + ".k",
+                "dtype": "f32",
+                "block_axis": 2,
+                "slots": slots,
+                "shape": [str(heads), f"floordiv({slots},16)", str(key), "16"],
+            }
+            | kind
+        )
+        self.states.append(
+            {
+                "name": name + ".v",
+                "dtype": "f32",
+                "block_axis": 2,
+                "slots": slots,
+                "shape": [str(heads), slots, str(value)],
+            }
+            | kind
+        )
         return name + ".k", name + ".v"
 
     # Operators.
@@ -104,7 +139,15 @@ class Graph:
         names = []
         for i, x in enumerate(inputs):
             use = "matrix" if operator in ("matmul", "embedding") and i == 1 else "plain"
-            names.append("" if x is None else x if isinstance(x, str) else x.name if isinstance(x, Value) else self.constant(x, use))
+            names.append(
+                ""
+                if x is None
+                else x
+                if isinstance(x, str)
+                else x.name
+                if isinstance(x, Value)
+                else self.constant(x, use)
+            )
         while names and names[-1] == "":
             names.pop()
         op = {"name": operator, "inputs": names, "outputs": outputs}
@@ -166,14 +209,22 @@ class Graph:
         return self.op("gather_rows", [x, torch.tensor(rows, dtype=torch.int32)], [len(rows)] + x.dims[1:])
 
     def reduce(self, kind, x, axis):
-        return self.op("reduce", [x], x.dims[:axis] + x.dims[axis + 1:], kind=kind, axis=axis)
+        return self.op("reduce", [x], x.dims[:axis] + x.dims[axis + 1 :], kind=kind, axis=axis)
 
     def bmm(self, a, b, dims, transpose_a=False, transpose_b=False, scale=1.0):
         return self.op("batch_matmul", [a, b], dims, transpose_a=transpose_a, transpose_b=transpose_b, scale=scale)
 
     def conv(self, x, weight, bias=None, activation="none", state=None, dilation=1, reverse=False):
         s = self.state(state, [(weight.shape[1] - 1) * dilation, weight.shape[0]]) if state else None
-        return self.op("causal_conv", [x, weight, bias, s], x.dims, [s] if s else [], activation=activation, dilation=dilation, reverse=reverse)
+        return self.op(
+            "causal_conv",
+            [x, weight, bias, s],
+            x.dims,
+            [s] if s else [],
+            activation=activation,
+            dilation=dilation,
+            reverse=reverse,
+        )
 
     def delay(self, x, tokens, state):
         """The value of some tokens ago, zeros before the first."""
@@ -186,7 +237,9 @@ class Graph:
 
     def elu1(self, x):
         """elu(x) + 1."""
-        return self.add(self.unary("relu", x), self.unary("exp", self.unary("neg", self.unary("relu", self.unary("neg", x)))))
+        return self.add(
+            self.unary("relu", x), self.unary("exp", self.unary("neg", self.unary("relu", self.unary("neg", x))))
+        )
 
     def expect(self, **tensors):
         for name, t in tensors.items():
@@ -198,8 +251,16 @@ class Graph:
         symbols = [{"name": n, "kind": "option"} for n in ("context", "chunk", "rollback")]
         if self.is_stream:
             symbols.append({"name": STREAM, "kind": "axis", "bound": "chunk"})
-        used = {n for p in self.programs for op in p["ops"] for n in op["inputs"]} | {n for s in self.states if (n := s.get("initial"))}
-        model = {"name": self.name, "context": self.context, "symbols": symbols, "states": self.states, "programs": self.programs}
+        used = {n for p in self.programs for op in p["ops"] for n in op["inputs"]} | {
+            n for s in self.states if (n := s.get("initial"))
+        }
+        model = {
+            "name": self.name,
+            "context": self.context,
+            "symbols": symbols,
+            "states": self.states,
+            "programs": self.programs,
+        }
         with open(os.path.join(folder, "graph.json"), "w") as f:
             json.dump(model, f, separators=(",", ":"))
             f.write("\n")

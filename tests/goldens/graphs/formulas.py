@@ -65,7 +65,7 @@ def linear_attention(q, k, v, decay=None, normalise=False, eps=0.0, causal_only=
         for h in range(heads):
             num, den = zeros(v.shape[2]), 0.0
             for j in range(i + 1 if causal_only else tokens):
-                f = torch.exp(decay[j + 1:i + 1, h].sum(0)) if decay is not None else 1.0
+                f = torch.exp(decay[j + 1 : i + 1, h].sum(0)) if decay is not None else 1.0
                 w = (q[i, h] * f * k[j, h]).sum()
                 num, den = num + w * v[j, h], den + w
             y[i, h] = num / (den + eps) if normalise else num
@@ -77,7 +77,7 @@ def rotate(x, positions, inv_freq, scale=1.0):
     angle = positions[:, None].double() * inv_freq[None]
     cos, sin = torch.cos(angle)[:, None] * scale, torch.sin(angle)[:, None] * scale
     n = inv_freq.shape[0]
-    a, b, rest = x[..., :n], x[..., n:2 * n], x[..., 2 * n:]
+    a, b, rest = x[..., :n], x[..., n : 2 * n], x[..., 2 * n :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
 
 

@@ -1,6 +1,6 @@
 """Graph models of rows A17 and A18: attention of all tokens to all in linear time, each with its own normalisation.
 
-    OMP_NUM_THREADS=1 python make_global.py        (Python 3.11, torch 2.15.0, safetensors 0.8.0)
+OMP_NUM_THREADS=1 python make_global.py        (Python 3.11, torch 2.15.0, safetensors 0.8.0)
 """
 
 import torch
@@ -22,11 +22,16 @@ class Layer:
         self.q, self.k, self.v = ((self.x @ w.T).view(tokens, HEADS, DIM).transpose(0, 1) for w in self.w)
         self.g = Graph(name)
         self.i = self.g.input("x", [tokens, WIDTH])
-        self.gq, self.gk, self.gv = (self.g.transpose(self.g.linear(self.i, w, dims=[HEADS, DIM]), [1, 0, 2]) for w in self.w)
+        self.gq, self.gk, self.gv = (
+            self.g.transpose(self.g.linear(self.i, w, dims=[HEADS, DIM]), [1, 0, 2]) for w in self.w
+        )
 
     def save(self, formula, value):
         """Both as [heads, tokens, dim]."""
-        self.finish(formula.transpose(0, 1).reshape(self.tokens, INNER), self.g.reshape(self.g.transpose(value, [1, 0, 2]), [self.tokens, INNER]))
+        self.finish(
+            formula.transpose(0, 1).reshape(self.tokens, INNER),
+            self.g.reshape(self.g.transpose(value, [1, 0, 2]), [self.tokens, INNER]),
+        )
 
     def finish(self, formula, value):
         self.g.output(value)
@@ -79,9 +84,11 @@ def performer():
     """Performer: positive random features e^(w x - |x|^2 / 2)."""
     l = Layer("performer", 2)
     w = draw(20, DIM)
-    phi = lambda y: torch.exp((y * DIM ** -0.25) @ w.T - (y * y).sum(-1, keepdim=True) * DIM ** -0.5 / 2)
+    phi = lambda y: torch.exp((y * DIM**-0.25) @ w.T - (y * y).sum(-1, keepdim=True) * DIM**-0.5 / 2)
     g = l.g
-    f = lambda y: g.unary("exp", g.binary("sub", g.linear(g.scale(y, DIM ** -0.25), w), g.scale(l.dots(y, y), DIM ** -0.5 / 2)))
+    f = lambda y: g.unary(
+        "exp", g.binary("sub", g.linear(g.scale(y, DIM**-0.25), w), g.scale(l.dots(y, y), DIM**-0.5 / 2))
+    )
     l.save(normalised(phi(l.q), phi(l.k), l.v), l.normalised(f(l.gq), f(l.gk), l.gv))
 
 
@@ -89,10 +96,10 @@ def linformer():
     """Linformer: keys and values projected along the tokens to 6."""
     l = Layer("linformer", 3)
     e, f = draw(6, TOKENS, scale=0.3), draw(6, TOKENS, scale=0.3)
-    want = torch.softmax(l.q @ (e @ l.k).transpose(1, 2) * DIM ** -0.5, -1) @ (f @ l.v)
+    want = torch.softmax(l.q @ (e @ l.k).transpose(1, 2) * DIM**-0.5, -1) @ (f @ l.v)
     g = l.g
     k, v = g.bmm(e, l.gk, [HEADS, 6, DIM]), g.bmm(f, l.gv, [HEADS, 6, DIM])
-    l.save(want, l.read(g.softmax(g.bmm(l.gq, k, [HEADS, TOKENS, 6], transpose_b=True, scale=DIM ** -0.5)), v))
+    l.save(want, l.read(g.softmax(g.bmm(l.gq, k, [HEADS, TOKENS, 6], transpose_b=True, scale=DIM**-0.5)), v))
 
 
 def fnet():
@@ -103,7 +110,9 @@ def fnet():
     ct, st, cw, sw = torch.cos(wave(TOKENS)), torch.sin(wave(TOKENS)), torch.cos(wave(WIDTH)), torch.sin(wave(WIDTH))
     g = l.g = Graph("fnet")
     i = g.input("x", [TOKENS, WIDTH])
-    l.finish(want, g.binary("sub", g.bmm(ct, g.linear(i, cw), [TOKENS, WIDTH]), g.bmm(st, g.linear(i, sw), [TOKENS, WIDTH])))
+    l.finish(
+        want, g.binary("sub", g.bmm(ct, g.linear(i, cw), [TOKENS, WIDTH]), g.bmm(st, g.linear(i, sw), [TOKENS, WIDTH]))
+    )
 
 
 def inline():
@@ -123,12 +132,19 @@ def agent():
     agents = TOKENS // 4
     one, two = draw(HEADS, agents, TOKENS, scale=0.5), draw(HEADS, TOKENS, agents, scale=0.5)
     a = l.q.view(HEADS, agents, 4, DIM).mean(2)
-    gathered = torch.softmax(a @ l.k.transpose(1, 2) * DIM ** -0.5 + one, -1) @ l.v
-    want = torch.softmax(l.q @ a.transpose(1, 2) * DIM ** -0.5 + two, -1) @ gathered
+    gathered = torch.softmax(a @ l.k.transpose(1, 2) * DIM**-0.5 + one, -1) @ l.v
+    want = torch.softmax(l.q @ a.transpose(1, 2) * DIM**-0.5 + two, -1) @ gathered
     g = l.g
     a = g.reduce("mean", g.reshape(l.gq, [HEADS, agents, 4, DIM]), 2)
-    gathered = l.read(g.softmax(g.add(g.bmm(a, l.gk, [HEADS, agents, TOKENS], transpose_b=True, scale=DIM ** -0.5), one)), l.gv)
-    l.save(want, l.read(g.softmax(g.add(g.bmm(l.gq, a, [HEADS, TOKENS, agents], transpose_b=True, scale=DIM ** -0.5), two)), gathered))
+    gathered = l.read(
+        g.softmax(g.add(g.bmm(a, l.gk, [HEADS, agents, TOKENS], transpose_b=True, scale=DIM**-0.5), one)), l.gv
+    )
+    l.save(
+        want,
+        l.read(
+            g.softmax(g.add(g.bmm(l.gq, a, [HEADS, TOKENS, agents], transpose_b=True, scale=DIM**-0.5), two)), gathered
+        ),
+    )
 
 
 def l2vit():
@@ -136,13 +152,25 @@ def l2vit():
     l = Layer("l2vit", 7)
     i = torch.arange(TOKENS)
     token_first = lambda y: y.transpose(0, 1)
-    local = token_first(softmax_attention(token_first(l.q), token_first(l.k), token_first(l.v), i[:, None] // 8 == i[None] // 8, DIM ** -0.5))
+    local = token_first(
+        softmax_attention(
+            token_first(l.q), token_first(l.k), token_first(l.v), i[:, None] // 8 == i[None] // 8, DIM**-0.5
+        )
+    )
     q, k = torch.relu(l.q) + 0.01, torch.relu(l.k) + 0.01
     want = normalised(q, k, local)
     g = l.g
     small, back = torch.full((1,), 0.01).double(), lambda y: g.transpose(y, [1, 0, 2])
     bounds = torch.arange(0, TOKENS + 1, 8, dtype=torch.int32)
-    local = back(g.op("attention", [back(l.gq), back(l.gk), back(l.gv), None, None, None, None, bounds], [TOKENS, HEADS, DIM], scale=DIM ** -0.5, causal=False))
+    local = back(
+        g.op(
+            "attention",
+            [back(l.gq), back(l.gk), back(l.gv), None, None, None, None, bounds],
+            [TOKENS, HEADS, DIM],
+            scale=DIM**-0.5,
+            causal=False,
+        )
+    )
     f = lambda y: g.add(g.unary("relu", y), small)
     l.save(want, l.normalised(f(l.gq), f(l.gk), local))
 
@@ -156,7 +184,7 @@ def care():
     attention = normalised(elu1(l.q), elu1(l.k), l.v).transpose(0, 1).reshape(TOKENS, INNER)
     rest = l.x[:, :part]
     padded = torch.cat([rest.new_zeros(1, part), rest, rest.new_zeros(1, part)])
-    local = sum(padded[j:j + TOKENS] * taps[:, j] for j in range(3))
+    local = sum(padded[j : j + TOKENS] * taps[:, j] for j in range(3))
     mixed = torch.cat([attention, local], 1)
     want = rms(mixed + silu(mixed @ one.T)) @ two.T
     g = l.g
@@ -196,15 +224,17 @@ def lookup_vit():
     l = Layer("lookup_vit", 11)
     few = draw(5, INNER)
     c = few.view(5, HEADS, DIM).transpose(0, 1)
-    lookup = torch.softmax(c @ l.k.transpose(1, 2) * DIM ** -0.5, -1)
+    lookup = torch.softmax(c @ l.k.transpose(1, 2) * DIM**-0.5, -1)
     found = c + lookup @ l.v
-    mixed = found + torch.softmax(found @ found.transpose(1, 2) * DIM ** -0.5, -1) @ found
-    want = l.v + torch.softmax((c @ l.k.transpose(1, 2) * DIM ** -0.5).transpose(1, 2), -1) @ mixed
+    mixed = found + torch.softmax(found @ found.transpose(1, 2) * DIM**-0.5, -1) @ found
+    want = l.v + torch.softmax((c @ l.k.transpose(1, 2) * DIM**-0.5).transpose(1, 2), -1) @ mixed
     g = l.g
     c = c.contiguous()
-    scores = g.bmm(c, l.gk, [HEADS, 5, TOKENS], transpose_b=True, scale=DIM ** -0.5)
+    scores = g.bmm(c, l.gk, [HEADS, 5, TOKENS], transpose_b=True, scale=DIM**-0.5)
     found = g.add(l.read(g.softmax(scores), l.gv), c)
-    mixed = g.add(found, l.read(g.softmax(g.bmm(found, found, [HEADS, 5, 5], transpose_b=True, scale=DIM ** -0.5)), found))
+    mixed = g.add(
+        found, l.read(g.softmax(g.bmm(found, found, [HEADS, 5, 5], transpose_b=True, scale=DIM**-0.5)), found)
+    )
     l.save(want, g.add(l.gv, l.read(g.softmax(g.transpose(scores, [0, 2, 1])), mixed)))
 
 
@@ -218,10 +248,10 @@ def factorization():
             p[r, [(r * 4 + j * step) % TOKENS for j in range(4)]] = 0.25
         pools.append(p)
     pool = torch.stack(pools)
-    want = torch.softmax(l.q @ (pool @ l.k).transpose(1, 2) * DIM ** -0.5, -1) @ (pool @ l.v)
+    want = torch.softmax(l.q @ (pool @ l.k).transpose(1, 2) * DIM**-0.5, -1) @ (pool @ l.v)
     g = l.g
     k, v = g.bmm(pool, l.gk, [HEADS, 6, DIM]), g.bmm(pool, l.gv, [HEADS, 6, DIM])
-    l.save(want, l.read(g.softmax(g.bmm(l.gq, k, [HEADS, TOKENS, 6], transpose_b=True, scale=DIM ** -0.5)), v))
+    l.save(want, l.read(g.softmax(g.bmm(l.gq, k, [HEADS, TOKENS, 6], transpose_b=True, scale=DIM**-0.5)), v))
 
 
 def polynomial():
@@ -232,11 +262,11 @@ def polynomial():
     g = l.g
 
     def f(y):
-        y = g.scale(y, 8 ** -0.5)
+        y = g.scale(y, 8**-0.5)
         column, row = g.reshape(y, [HEADS, TOKENS, DIM, 1]), g.reshape(y, [HEADS, TOKENS, 1, DIM])
         square = g.reshape(g.mul(column, row, [HEADS, TOKENS, DIM, DIM]), [HEADS, TOKENS, DIM * DIM])
         ones = g.unary("exp", g.scale(g.slice(y, 2, 0, 1), 0))
-        return g.concat([ones, g.scale(y, 2 ** 0.5), square], 2)
+        return g.concat([ones, g.scale(y, 2**0.5), square], 2)
 
     l.save(want, l.normalised(f(l.gq), f(l.gk), l.gv))
 
@@ -252,17 +282,23 @@ def wersa():
         half, span = size // 2, tokens // size
         for r in range(half):
             row = torch.zeros(tokens).double()
-            row[r * 2 * span:r * 2 * span + span], row[r * 2 * span + span:(r + 1) * 2 * span] = (2 * span) ** -0.5, -((2 * span) ** -0.5)
+            row[r * 2 * span : r * 2 * span + span], row[r * 2 * span + span : (r + 1) * 2 * span] = (
+                (2 * span) ** -0.5,
+                -((2 * span) ** -0.5),
+            )
             rows.append(row)
             level.append(n)
         size = half
     span = tokens // size
     for r in range(size):
         row = torch.zeros(tokens).double()
-        row[r * span:(r + 1) * span] = span ** -0.5
+        row[r * span : (r + 1) * span] = span**-0.5
         rows.append(row)
         level.append(levels)
-    haar, pick = torch.stack(rows).float().double(), torch.nn.functional.one_hot(torch.tensor(level), levels + 1).double()
+    haar, pick = (
+        torch.stack(rows).float().double(),
+        torch.nn.functional.one_hot(torch.tensor(level), levels + 1).double(),
+    )
     filters = scale * sigmoid(l.x.mean(0) @ gate.T)
     through = lambda y: haar.T @ ((pick @ filters)[:, None] * (haar @ y))
     phi = lambda y: torch.exp(y @ w.T * 0.3 - (y * y).sum(-1, keepdim=True) * 0.045)
@@ -271,7 +307,9 @@ def wersa():
     mean = g.reshape(g.reduce("mean", l.i, 0), [1, WIDTH])
     filters = g.mul(g.unary("sigmoid", g.linear(mean, gate)), scale)
     column = g.bmm(pick, filters, [tokens, 1], transpose_b=True)
-    through = lambda y: g.bmm(haar, g.mul(g.bmm(haar, y, [HEADS, tokens, DIM]), column), [HEADS, tokens, DIM], transpose_a=True)
+    through = lambda y: g.bmm(
+        haar, g.mul(g.bmm(haar, y, [HEADS, tokens, DIM]), column), [HEADS, tokens, DIM], transpose_a=True
+    )
 
     def f(y):
         u = through(y)
@@ -281,5 +319,20 @@ def wersa():
 
 
 if __name__ == "__main__":
-    for make in (flowformer, performer, linformer, fnet, inline, agent, l2vit, care, linfusion, linvideo, lookup_vit, factorization, polynomial, wersa):
+    for make in (
+        flowformer,
+        performer,
+        linformer,
+        fnet,
+        inline,
+        agent,
+        l2vit,
+        care,
+        linfusion,
+        linvideo,
+        lookup_vit,
+        factorization,
+        polynomial,
+        wersa,
+    ):
         make()

@@ -1,26 +1,47 @@
 """Graph models of rows A1 to A3, A9, A11, A13, A19, A20, A25: scans in several directions, cells, streams of sound.
 
-    OMP_NUM_THREADS=1 python make_scans.py        (Python 3.11, torch 2.15.0, safetensors 0.8.0)
+OMP_NUM_THREADS=1 python make_scans.py        (Python 3.11, torch 2.15.0, safetensors 0.8.0)
 """
 
 import torch
 
 from builder import STREAM, Graph, draw
-from formulas import causal, conv, layer_norm, linear_attention, rms, selective_scan, sigmoid, silu, softmax_attention, softplus, zeros
+from formulas import (
+    causal,
+    conv,
+    layer_norm,
+    linear_attention,
+    rms,
+    selective_scan,
+    sigmoid,
+    silu,
+    softmax_attention,
+    softplus,
+    zeros,
+)
 
 TOKENS, WIDTH = 37, 12
 
 
 def ssm_parameters(channels, n, rank):
-    return {"conv": draw(channels, 4, scale=0.5), "conv_bias": draw(channels, scale=0.1), "x": draw(rank + 2 * n, channels, scale=channels ** -0.5),
-            "dt": draw(channels, rank, scale=rank ** -0.5), "dt_bias": draw(channels) - 1, "a": -torch.exp(draw(channels, n, scale=0.5)).float().double(), "d": draw(channels), "n": n, "rank": rank}
+    return {
+        "conv": draw(channels, 4, scale=0.5),
+        "conv_bias": draw(channels, scale=0.1),
+        "x": draw(rank + 2 * n, channels, scale=channels**-0.5),
+        "dt": draw(channels, rank, scale=rank**-0.5),
+        "dt_bias": draw(channels) - 1,
+        "a": -torch.exp(draw(channels, n, scale=0.5)).float().double(),
+        "d": draw(channels),
+        "n": n,
+        "rank": rank,
+    }
 
 
 def ssm_formula(x, p):
     u = silu(conv(x, p["conv"], p["conv_bias"]))
     z = u @ p["x"].T
-    dt = softplus(z[:, :p["rank"]] @ p["dt"].T + p["dt_bias"])
-    return selective_scan(u, dt, p["a"], z[:, p["rank"]:p["rank"] + p["n"]], z[:, p["rank"] + p["n"]:], p["d"])
+    dt = softplus(z[:, : p["rank"]] @ p["dt"].T + p["dt_bias"])
+    return selective_scan(u, dt, p["a"], z[:, p["rank"] : p["rank"] + p["n"]], z[:, p["rank"] + p["n"] :], p["d"])
 
 
 def ssm(g, x, p, name=None, reverse=False):
@@ -33,13 +54,20 @@ def scan(g, u, p, name=None, reverse=False):
     dt = g.linear(g.slice(z, 1, 0, p["rank"]), p["dt"])
     b, c = g.slice(z, 1, p["rank"], p["n"]), g.slice(z, 1, p["rank"] + p["n"], p["n"])
     s = g.state(name + ".h", p["a"].shape) if name else None
-    return g.op("selective_scan", [u, dt, p["a"], b, c, p["d"], p["dt_bias"], s], u.dims, [s] if s else [], softplus=True, reverse=reverse)
+    return g.op(
+        "selective_scan",
+        [u, dt, p["a"], b, c, p["d"], p["dt_bias"], s],
+        u.dims,
+        [s] if s else [],
+        softplus=True,
+        reverse=reverse,
+    )
 
 
 def scan_formula(u, p):
     z = u @ p["x"].T
-    dt = softplus(z[:, :p["rank"]] @ p["dt"].T + p["dt_bias"])
-    return selective_scan(u, dt, p["a"], z[:, p["rank"]:p["rank"] + p["n"]], z[:, p["rank"] + p["n"]:], p["d"])
+    dt = softplus(z[:, : p["rank"]] @ p["dt"].T + p["dt_bias"])
+    return selective_scan(u, dt, p["a"], z[:, p["rank"] : p["rank"] + p["n"]], z[:, p["rank"] + p["n"] :], p["d"])
 
 
 def s_mamba(name, tokens, is_shared):
@@ -115,13 +143,19 @@ def segman():
     at = [(p // width, p % width) for p in range(pixels)]
     near = torch.tensor([[abs(r - s) <= 1 and abs(c - d) <= 1 for s, d in at] for r, c in at])
     split = lambda w: (x @ w.T).view(pixels, heads, dim)
-    y = x + softmax_attention(split(q), split(k), split(v), near, dim ** -0.5).reshape(pixels, channels) @ o.T
+    y = x + softmax_attention(split(q), split(k), split(v), near, dim**-0.5).reshape(pixels, channels) @ o.T
     want = y + cross_scan_formula(rms(y), parameters, height, width)
     g = Graph("segman")
     i = g.input("x", [pixels, channels])
     part = lambda w: g.linear(i, w, dims=[heads, dim])
     bias = torch.where(near, 0.0, -1e30)[None].float().double()
-    a = g.op("attention", [part(q), part(k), part(v), None, None, None, bias], [pixels, channels], scale=dim ** -0.5, causal=False)
+    a = g.op(
+        "attention",
+        [part(q), part(k), part(v), None, None, None, bias],
+        [pixels, channels],
+        scale=dim**-0.5,
+        causal=False,
+    )
     y = g.add(i, g.linear(a, o))
     g.output(g.add(y, cross_scan(g, g.rms(y), parameters, height, width)))
     g.expect(x=x, y=want)
@@ -138,7 +172,9 @@ def serpent():
     for r in range(height):
         for c in range(width):
             pool[r // 2 * (width // 2) + c // 2, r * width + c] = 0.25
-    want = cross_scan_formula(x, fine, height, width) + (pool.T * 4) @ cross_scan_formula(pool @ x, coarse, height // 2, width // 2)
+    want = cross_scan_formula(x, fine, height, width) + (pool.T * 4) @ cross_scan_formula(
+        pool @ x, coarse, height // 2, width // 2
+    )
     g = Graph("serpent")
     i = g.input("x", [height * width, channels])
     low = cross_scan(g, g.bmm(pool, i, [pool.shape[0], channels]), coarse, height // 2, width // 2)
@@ -153,14 +189,22 @@ def slstm():
     torch.manual_seed(5)
     heads, dim = 2, 6
     x = draw(TOKENS, WIDTH)
-    cw, cb, r, rb = draw(WIDTH, 4, scale=0.5), draw(WIDTH, scale=0.1), draw(4, heads, dim, dim, scale=0.3), draw(4, heads, dim, scale=0.3)
+    cw, cb, r, rb = (
+        draw(WIDTH, 4, scale=0.5),
+        draw(WIDTH, scale=0.1),
+        draw(4, heads, dim, dim, scale=0.3),
+        draw(4, heads, dim, scale=0.3),
+    )
     w, gain = [draw(WIDTH, WIDTH, scale=0.4) for _ in range(4)], draw(WIDTH) + 1
     u = rms(x)
     smooth = silu(conv(u, cw, cb))
     h = c = n = zeros(heads, dim)
     rows = []
     for t in range(TOKENS):
-        p = [((smooth if k < 2 else u)[t] @ w[k].T).view(heads, dim) + torch.einsum("hij,hj->hi", r[k], h) + rb[k] for k in range(4)]
+        p = [
+            ((smooth if k < 2 else u)[t] @ w[k].T).view(heads, dim) + torch.einsum("hij,hj->hi", r[k], h) + rb[k]
+            for k in range(4)
+        ]
         c = sigmoid(p[1]) * c + torch.exp(p[0]) * torch.tanh(p[2])
         n = sigmoid(p[1]) * n + torch.exp(p[0])
         h = sigmoid(p[3]) * c / n
@@ -205,7 +249,11 @@ def lru():
     log = torch.stack([-torch.exp(nu), theta], -1).float().double()
     gamma = torch.sqrt(1 - torch.exp(2 * log[:, 0]))
     b, c, d = draw(n, 2, WIDTH, scale=0.3), draw(WIDTH, n, 2, scale=0.3), draw(WIDTH)
-    l, bc, cc = torch.exp(torch.complex(log[:, 0], log[:, 1])), torch.complex(b[:, 0], b[:, 1]) * gamma[:, None], torch.complex(c[..., 0], c[..., 1])
+    l, bc, cc = (
+        torch.exp(torch.complex(log[:, 0], log[:, 1])),
+        torch.complex(b[:, 0], b[:, 1]) * gamma[:, None],
+        torch.complex(c[..., 0], c[..., 1]),
+    )
     h, rows = torch.zeros(n, dtype=torch.complex128), []
     for t in range(TOKENS):
         h = l * h + bc @ x[t].to(torch.complex128)
@@ -235,7 +283,9 @@ def lion():
         a = s[lo:hi]
         if not len(a):
             continue
-        one = linear_attention(split(q, a), split(k, a), split(v, a), constant[None, :, None].expand(len(a), heads, dim))
+        one = linear_attention(
+            split(q, a), split(k, a), split(v, a), constant[None, :, None].expand(len(a), heads, dim)
+        )
         b = a.flip(0)
         two = linear_attention(split(q, b), split(k, b), split(v, b), -softplus(split(wd, b))).flip(0)
         parts.append((one + two).reshape(-1, channels))
@@ -247,7 +297,12 @@ def lion():
     segments = torch.tensor(bounds, dtype=torch.int32)
     qkv, nothing = [part(q), part(k), part(v)], [None] * 8
     one = g.op("matrix_recurrence", qkv + [constant] + nothing + [segments], [voxels, heads, dim])
-    two = g.op("matrix_recurrence", qkv + [g.unary("neg", g.unary("softplus", part(wd)))] + nothing + [segments], [voxels, heads, dim], reverse=True)
+    two = g.op(
+        "matrix_recurrence",
+        qkv + [g.unary("neg", g.unary("softplus", part(wd)))] + nothing + [segments],
+        [voxels, heads, dim],
+        reverse=True,
+    )
     g.output(g.gather(g.reshape(g.add(one, two), [voxels, channels]), inverse(order)))
     g.expect(x=x, y=want)
     g.save()
@@ -257,13 +312,24 @@ def aaren():
     """Aaren: softmax attention of one learned query over all tokens so far, with constant memory."""
     torch.manual_seed(9)
     heads, dim = 3, 5
-    x, query, wk, wv = draw(TOKENS, WIDTH), draw(heads, dim, scale=2), draw(heads * dim, WIDTH, scale=0.5), draw(heads * dim, WIDTH, scale=0.5)
+    x, query, wk, wv = (
+        draw(TOKENS, WIDTH),
+        draw(heads, dim, scale=2),
+        draw(heads * dim, WIDTH, scale=0.5),
+        draw(heads * dim, WIDTH, scale=0.5),
+    )
     k, v = (x @ wk.T).view(TOKENS, heads, dim), (x @ wv.T).view(TOKENS, heads, dim)
-    want = softmax_attention(query[None].expand(TOKENS, -1, -1), k, v, causal(TOKENS), dim ** -0.5)
+    want = softmax_attention(query[None].expand(TOKENS, -1, -1), k, v, causal(TOKENS), dim**-0.5)
     g = Graph("aaren")
     i, s = g.input("x", [STREAM, WIDTH]), g.state("sums", [3, heads, dim])
-    scores = g.reduce("sum", g.mul(g.linear(i, wk, dims=[heads, dim]), (query * dim ** -0.5).float().double()), 2)
-    y = g.op("scan", [None, g.reshape(scores, [STREAM, heads, 1]), g.linear(i, wv, dims=[heads, dim]), None, s], [STREAM, heads, dim], [s], kind="log_sum")
+    scores = g.reduce("sum", g.mul(g.linear(i, wk, dims=[heads, dim]), (query * dim**-0.5).float().double()), 2)
+    y = g.op(
+        "scan",
+        [None, g.reshape(scores, [STREAM, heads, 1]), g.linear(i, wv, dims=[heads, dim]), None, s],
+        [STREAM, heads, dim],
+        [s],
+        kind="log_sum",
+    )
     g.output(g.reshape(y, [STREAM, heads * dim]))
     g.expect(x=x, y=want.reshape(TOKENS, -1))
     g.save()
@@ -277,11 +343,27 @@ def conv_tasnet():
     encoder, decoder = draw(filters, 2 * hop, scale=0.3), draw(2 * hop, filters, scale=0.3)
     bottleneck, masks = draw(width, filters, scale=0.3), draw(sources * filters, width, scale=0.5)
     gain, shift = draw(filters) + 1, draw(filters)
-    layers = [{"in": draw(hidden, width, scale=0.4), "slope": 0.25, "g1": draw(hidden) + 1, "b1": draw(hidden), "dw": draw(hidden, 3, scale=0.6), "g2": draw(hidden) + 1, "b2": draw(hidden),
-               "res": draw(width, hidden, scale=0.3), "skip": draw(width, hidden, scale=0.3), "dilation": 2 ** i} for i in range(blocks)]
+    layers = [
+        {
+            "in": draw(hidden, width, scale=0.4),
+            "slope": 0.25,
+            "g1": draw(hidden) + 1,
+            "b1": draw(hidden),
+            "dw": draw(hidden, 3, scale=0.6),
+            "g2": draw(hidden) + 1,
+            "b2": draw(hidden),
+            "res": draw(width, hidden, scale=0.3),
+            "skip": draw(width, hidden, scale=0.3),
+            "dilation": 2**i,
+        }
+        for i in range(blocks)
+    ]
 
     def cumulative(x, gain, shift):
-        rows = [(x[t] - x[:t + 1].mean()) / torch.sqrt(x[:t + 1].var(unbiased=False) + 1e-8) * gain + shift for t in range(x.shape[0])]
+        rows = [
+            (x[t] - x[: t + 1].mean()) / torch.sqrt(x[: t + 1].var(unbiased=False) + 1e-8) * gain + shift
+            for t in range(x.shape[0])
+        ]
         return torch.stack(rows)
 
     prelu = lambda x, a: torch.where(x > 0, x, a * x)
@@ -299,7 +381,13 @@ def conv_tasnet():
     g = Graph("conv_tasnet")
     i = g.input("x", [STREAM, hop])
     ones = g.state("count", [1])
-    count = g.op("scan", [None, g.reshape(g.slice(g.unary("exp", g.scale(i, 0)), 1, 0, 1), [STREAM, 1]), ones], [STREAM, 1], [ones], kind="real")
+    count = g.op(
+        "scan",
+        [None, g.reshape(g.slice(g.unary("exp", g.scale(i, 0)), 1, 0, 1), [STREAM, 1]), ones],
+        [STREAM, 1],
+        [ones],
+        kind="real",
+    )
 
     def running(v, name):
         s = g.state(name, [1])
@@ -316,7 +404,12 @@ def conv_tasnet():
     x, skips = g.linear(norm(e, gain, shift, "front"), bottleneck), None
     for n, p in enumerate(layers):
         u = norm(act(g.linear(x, p["in"]), p["slope"]), p["g1"], p["b1"], f"l{n}.first")
-        u = norm(act(g.conv(u, p["dw"], state=f"l{n}.conv", dilation=p["dilation"]), p["slope"]), p["g2"], p["b2"], f"l{n}.second")
+        u = norm(
+            act(g.conv(u, p["dw"], state=f"l{n}.conv", dilation=p["dilation"]), p["slope"]),
+            p["g2"],
+            p["b2"],
+            f"l{n}.second",
+        )
         s = g.linear(u, p["skip"])
         x, skips = g.add(x, g.linear(u, p["res"])), s if skips is None else g.add(skips, s)
     m = g.unary("sigmoid", g.linear(act(skips, 0.25), masks, dims=[sources, filters]))

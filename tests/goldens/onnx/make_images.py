@@ -4,6 +4,7 @@ them: images/NAME.onnx and NAME.safetensors. Fixed seed; versions as there.
 
     python3 make_images.py
 """
+
 import pathlib
 import shutil
 
@@ -38,10 +39,24 @@ def resize():
     resized("line", normal(1, 3, 6), [1, 1, 2], mode="linear")
     resized("channels", normal(1, 3, 4, 5), [1, 2, 1, 1], mode="nearest")
     region = np.array([0, 0, 0.2, -0.1, 1, 1, 0.8, 1.2], np.float32)
-    one("resize_crop", "Resize", {"x": x}, {"roi": region, "scales": np.zeros(0, np.float32), "sizes": np.array([1, 3, 4, 6], np.int64)},
-        opset=19, mode="linear", coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=10.0)
-    base.model("resize_call", [("Resize", ["x", "", "scales"], ["y"], {"mode": "linear"})], {"x": normal(1, 3, 5, 7)},
-               ["y"], {"scales": np.array([1, 1, 2, 1.5], np.float32)}, axes={"x": ["batch", 3, "height", "width"]})
+    one(
+        "resize_crop",
+        "Resize",
+        {"x": x},
+        {"roi": region, "scales": np.zeros(0, np.float32), "sizes": np.array([1, 3, 4, 6], np.int64)},
+        opset=19,
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=10.0,
+    )
+    base.model(
+        "resize_call",
+        [("Resize", ["x", "", "scales"], ["y"], {"mode": "linear"})],
+        {"x": normal(1, 3, 5, 7)},
+        ["y"],
+        {"scales": np.array([1, 1, 2, 1.5], np.float32)},
+        axes={"x": ["batch", 3, "height", "width"]},
+    )
 
 
 def depth():
@@ -61,8 +76,13 @@ def elements():
     one("gather_nd_batch", "GatherND", {"x": x, "i": base.ids(3, 2, 1, most=4)}, batch_dims=1)
     for kind in ("none", "add", "mul", "max", "min"):
         ids = np.stack([base.rng.permutation(5)[:3] for _ in range(8)]).reshape(2, 4, 3).astype(np.int64)
-        one("scatter_elements_" + kind, "ScatterElements", {"x": x, "i": ids, "u": normal(2, 4, 3)}, axis=2,
-            reduction=kind)
+        one(
+            "scatter_elements_" + kind,
+            "ScatterElements",
+            {"x": x, "i": ids, "u": normal(2, 4, 3)},
+            axis=2,
+            reduction=kind,
+        )
         rows = np.array([[2, 0], [0, 3], [1, 1]], np.int64)
         one("scatter_nd_" + kind, "ScatterND", {"x": x, "i": rows, "u": normal(3, 5)}, reduction=kind)
 
@@ -82,8 +102,14 @@ def transposed():
     case("_same", x, normal(4, 3, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER")
     case("_shape", x, normal(4, 3, 3, 3), strides=[2, 2], output_shape=[10, 12])
     case("_line", normal(2, 4, 7), normal(4, 3, 16), bias=True, strides=[8], pads=[4, 4])
-    base.model("conv_transpose_call", [("ConvTranspose", ["x", "w"], ["y"], {"strides": [2, 2], "pads": [1, 1, 1, 1]})],
-               {"x": normal(1, 4, 5, 6)}, ["y"], {"w": normal(4, 3, 4, 4)}, axes={"x": ["batch", 4, "height", "width"]})
+    base.model(
+        "conv_transpose_call",
+        [("ConvTranspose", ["x", "w"], ["y"], {"strides": [2, 2], "pads": [1, 1, 1, 1]})],
+        {"x": normal(1, 4, 5, 6)},
+        ["y"],
+        {"w": normal(4, 3, 4, 4)},
+        axes={"x": ["batch", 4, "height", "width"]},
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ models/NAME_script.onnx, models/NAME_dynamo.onnx and .safetensors files as those
     pip install torch==2.15.0 onnx==1.23.2 onnxruntime==1.32.0 onnxscript numpy==2.4.6 safetensors==0.8.0
     python3 make_models.py
 """
+
 import pathlib
 import shutil
 import sys
@@ -37,8 +38,18 @@ class Cnn(nn.Module):
             layer = nn.Conv2d(*conv, bias=False, **options)
             return [layer, nn.BatchNorm2d(layer.out_channels)]
 
-        self.body = nn.Sequential(*block(3, 8, 3, stride=2, padding=1), nn.Hardswish(), *block(8, 8, 3, padding=1, groups=8), nn.ReLU6(), Gate(8), *block(8, 20, 1), nn.ReLU(),
-                                  nn.MaxPool2d(2), *block(20, 20, 3, padding=1, groups=4), nn.SiLU())
+        self.body = nn.Sequential(
+            *block(3, 8, 3, stride=2, padding=1),
+            nn.Hardswish(),
+            *block(8, 8, 3, padding=1, groups=8),
+            nn.ReLU6(),
+            Gate(8),
+            *block(8, 20, 1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *block(20, 20, 3, padding=1, groups=4),
+            nn.SiLU(),
+        )
         self.head = nn.Linear(20, 10)
 
     def forward(self, image):
@@ -56,7 +67,9 @@ class Layer(nn.Module):
 
     def forward(self, x, mask=None):
         b, t, w = x.shape
-        q, k, v = self.qkv(self.before(x)).reshape(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(self.before(x)).reshape(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.out(y.transpose(1, 2).reshape(b, t, w))
         return x + self.down(nn.functional.gelu(self.up(self.behind(x))))
@@ -84,7 +97,11 @@ class Encoder(nn.Module):
 
     def __init__(self, width=32, heads=4):
         super().__init__()
-        self.words, self.positions, self.kinds = nn.Embedding(50, width), nn.Embedding(64, width), nn.Embedding(2, width)
+        self.words, self.positions, self.kinds = (
+            nn.Embedding(50, width),
+            nn.Embedding(64, width),
+            nn.Embedding(2, width),
+        )
         self.register_buffer("numbers", torch.arange(64)[None])
         self.norm = nn.LayerNorm(width)
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(2))
@@ -92,7 +109,11 @@ class Encoder(nn.Module):
     def forward(self, input_ids, attention_mask):
         seen = attention_mask.to(torch.float32)
         mask = (1 - seen[:, None, None, :]) * torch.finfo(torch.float32).min
-        x = self.words(input_ids) + self.positions(self.numbers[:, : input_ids.shape[1]]) + self.kinds(torch.zeros_like(input_ids))
+        x = (
+            self.words(input_ids)
+            + self.positions(self.numbers[:, : input_ids.shape[1]])
+            + self.kinds(torch.zeros_like(input_ids))
+        )
         x = self.norm(x)
         for layer in self.layers:
             x = layer(x, mask)
@@ -115,22 +136,39 @@ def export(name, network, inputs, outputs, dynamic):
     torch.manual_seed(27)
     for m in network.modules():
         if isinstance(m, nn.BatchNorm2d):
-            m.running_mean.normal_(), m.running_var.uniform_(0.5, 2), m.weight.data.uniform_(0.5, 2), m.bias.data.normal_()
+            (
+                m.running_mean.normal_(),
+                m.running_var.uniform_(0.5, 2),
+                m.weight.data.uniform_(0.5, 2),
+                m.bias.data.normal_(),
+            )
     network.eval()
     for exporter in ("script", "dynamo"):
         path = FOLDER / f"{name}_{exporter}.onnx"
         options = {"dynamo": False, "dynamic_axes": dynamic, "opset_version": 17}
         if exporter == "dynamo":
-            shapes = [{i: torch.export.Dim(a) for i, a in (dynamic or {}).get(n, {}).items() if a != "batch"} for n in inputs]
+            shapes = [
+                {i: torch.export.Dim(a) for i, a in (dynamic or {}).get(n, {}).items() if a != "batch"} for n in inputs
+            ]
             options = {"dynamo": True, "dynamic_shapes": tuple(shapes), "external_data": False}
-        torch.onnx.export(network, tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs, verbose=False, **options)
+        torch.onnx.export(
+            network,
+            tuple(inputs.values()),
+            path,
+            input_names=list(inputs),
+            output_names=outputs,
+            verbose=False,
+            **options,
+        )
         model = onnx.load(path)
         bare(model)
         onnx.save(model, path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         given = {n: v.numpy() for n, v in inputs.items()}
         answers = session.run(outputs, given)
-        kept = {f"in.{n}": np.ascontiguousarray(v) for n, v in given.items()} | {f"out.{n}": np.ascontiguousarray(v) for n, v in zip(outputs, answers)}
+        kept = {f"in.{n}": np.ascontiguousarray(v) for n, v in given.items()} | {
+            f"out.{n}": np.ascontiguousarray(v) for n, v in zip(outputs, answers)
+        }
         save_file(kept, path.with_suffix(".safetensors"))
         print(path.name, onnx.load(path).opset_import[0].version, path.stat().st_size)
 

@@ -4,6 +4,7 @@ writes them: sequences/NAME.onnx and NAME.safetensors. Fixed seed; versions as t
 
     python3 make_sequences.py
 """
+
 import pathlib
 import shutil
 
@@ -18,8 +19,20 @@ normal, one = base.normal, base.one
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def layer(name, op, tokens=7, batch=2, width=5, dim=6, both=False, bias=True, start=False, peephole=False, axes=None,
-          **attributes):
+def layer(
+    name,
+    op,
+    tokens=7,
+    batch=2,
+    width=5,
+    dim=6,
+    both=False,
+    bias=True,
+    start=False,
+    peephole=False,
+    axes=None,
+    **attributes,
+):
     directions, gates = (2 if both else 1), GATES[op]
     if both:
         attributes["direction"] = "bidirectional"
@@ -77,38 +90,105 @@ def control():
     double = graph("double", [("Add", ["x", "x"], ["t"], {})], [], [("t", f32, [3, 4])])
     negative = graph("negative", [("Neg", ["x"], ["e"], {})], [], [("e", f32, [3, 4])])
     for known in (True, False):
-        base.model(f"if_known_{str(known).lower()}", [("If", ["c"], ["y"], {"then_branch": double, "else_branch": negative})],
-                   x, ["y"], {"c": np.array(known)})
+        base.model(
+            f"if_known_{str(known).lower()}",
+            [("If", ["c"], ["y"], {"then_branch": double, "else_branch": negative})],
+            x,
+            ["y"],
+            {"c": np.array(known)},
+        )
     for sign in (1, -1):
-        base.model(f"if_computed_{'more' if sign > 0 else 'less'}",
-                   [("ReduceSum", ["x"], ["s"], {"keepdims": 0}), ("Greater", ["s", "zero"], ["c"], {}),
-                    ("If", ["c"], ["y"], {"then_branch": double, "else_branch": negative})],
-                   {"x": sign * np.abs(normal(3, 4))}, ["y"], {"zero": np.float32(0)})
-    body = graph("body", [("Mul", ["h", "half"], ["g"], {}), ("Add", ["g", "x"], ["n"], {}), ("Identity", ["go"], ["on"], {}),
-                          ("ReduceSum", ["n"], ["row"], {"keepdims": 0})],
-                 [("i", i64, []), ("go", truth, []), ("h", f32, [3, 4])],
-                 [("on", truth, []), ("n", f32, [3, 4]), ("row", f32, [])], [("half", np.float32(0.5))])
-    base.model("loop_unrolled", [("Loop", ["count", "go", "x"], ["y", "rows"], {"body": body})], x, ["y", "rows"],
-               {"count": np.array(5), "go": np.array(True)})
-    base.model("loop_long", [("Loop", ["count", "go", "x"], ["y", "rows"], {"body": body})], x, ["y", "rows"],
-               {"count": np.array(3000), "go": np.array(True)})
-    base.model("loop_of_call", [("Shape", ["z"], ["s"], {"start": 0, "end": 1}), ("Squeeze", ["s"], ["count"], {}),
-                                ("Loop", ["count", "", "x"], ["y", "rows"], {"body": body})],
-               x | {"z": normal(6)}, ["y", "rows"], axes={"z": ["steps"]})
-    until = graph("until", [("Mul", ["h", "half"], ["n"], {}), ("ReduceSum", ["n"], ["s"], {"keepdims": 0}),
-                            ("Greater", ["s", "low"], ["on"], {})],
-                  [("i", i64, []), ("go", truth, []), ("h", f32, [3, 4])], [("on", truth, []), ("n", f32, [3, 4])],
-                  [("half", np.float32(0.5)), ("low", np.float32(0.01))])
-    base.model("loop_until", [("Abs", ["x"], ["a"], {}), ("Loop", ["", "go", "a"], ["y"], {"body": until})], x, ["y"],
-               {"go": np.array(True)})
-    step = graph("step", [("Mul", ["h", "half"], ["g"], {}), ("Add", ["g", "r"], ["n"], {}), ("Tanh", ["n"], ["row"], {})],
-                 [("h", f32, [4]), ("r", f32, [4])], [("n", f32, [4]), ("row", f32, [4])], [("half", np.float32(0.5))])
-    for name, options in (("scan", {}), ("scan_back", {"scan_input_directions": [1], "scan_output_directions": [1]}),
-                          ("scan_stacked", {"scan_output_axes": [1]})):
-        base.model(name, [("Scan", ["h0", "x"], ["h", "y"], {"body": step, "num_scan_inputs": 1} | options)],
-                   x | {"h0": normal(4)}, ["h", "y"])
-    base.model("scan_of_call", [("Scan", ["h0", "x"], ["h", "y"], {"body": step, "num_scan_inputs": 1})],
-               x | {"h0": normal(4)}, ["h", "y"], axes={"x": ["tokens", 4]})
+        base.model(
+            f"if_computed_{'more' if sign > 0 else 'less'}",
+            [
+                ("ReduceSum", ["x"], ["s"], {"keepdims": 0}),
+                ("Greater", ["s", "zero"], ["c"], {}),
+                ("If", ["c"], ["y"], {"then_branch": double, "else_branch": negative}),
+            ],
+            {"x": sign * np.abs(normal(3, 4))},
+            ["y"],
+            {"zero": np.float32(0)},
+        )
+    body = graph(
+        "body",
+        [
+            ("Mul", ["h", "half"], ["g"], {}),
+            ("Add", ["g", "x"], ["n"], {}),
+            ("Identity", ["go"], ["on"], {}),
+            ("ReduceSum", ["n"], ["row"], {"keepdims": 0}),
+        ],
+        [("i", i64, []), ("go", truth, []), ("h", f32, [3, 4])],
+        [("on", truth, []), ("n", f32, [3, 4]), ("row", f32, [])],
+        [("half", np.float32(0.5))],
+    )
+    base.model(
+        "loop_unrolled",
+        [("Loop", ["count", "go", "x"], ["y", "rows"], {"body": body})],
+        x,
+        ["y", "rows"],
+        {"count": np.array(5), "go": np.array(True)},
+    )
+    base.model(
+        "loop_long",
+        [("Loop", ["count", "go", "x"], ["y", "rows"], {"body": body})],
+        x,
+        ["y", "rows"],
+        {"count": np.array(3000), "go": np.array(True)},
+    )
+    base.model(
+        "loop_of_call",
+        [
+            ("Shape", ["z"], ["s"], {"start": 0, "end": 1}),
+            ("Squeeze", ["s"], ["count"], {}),
+            ("Loop", ["count", "", "x"], ["y", "rows"], {"body": body}),
+        ],
+        x | {"z": normal(6)},
+        ["y", "rows"],
+        axes={"z": ["steps"]},
+    )
+    until = graph(
+        "until",
+        [
+            ("Mul", ["h", "half"], ["n"], {}),
+            ("ReduceSum", ["n"], ["s"], {"keepdims": 0}),
+            ("Greater", ["s", "low"], ["on"], {}),
+        ],
+        [("i", i64, []), ("go", truth, []), ("h", f32, [3, 4])],
+        [("on", truth, []), ("n", f32, [3, 4])],
+        [("half", np.float32(0.5)), ("low", np.float32(0.01))],
+    )
+    base.model(
+        "loop_until",
+        [("Abs", ["x"], ["a"], {}), ("Loop", ["", "go", "a"], ["y"], {"body": until})],
+        x,
+        ["y"],
+        {"go": np.array(True)},
+    )
+    step = graph(
+        "step",
+        [("Mul", ["h", "half"], ["g"], {}), ("Add", ["g", "r"], ["n"], {}), ("Tanh", ["n"], ["row"], {})],
+        [("h", f32, [4]), ("r", f32, [4])],
+        [("n", f32, [4]), ("row", f32, [4])],
+        [("half", np.float32(0.5))],
+    )
+    for name, options in (
+        ("scan", {}),
+        ("scan_back", {"scan_input_directions": [1], "scan_output_directions": [1]}),
+        ("scan_stacked", {"scan_output_axes": [1]}),
+    ):
+        base.model(
+            name,
+            [("Scan", ["h0", "x"], ["h", "y"], {"body": step, "num_scan_inputs": 1} | options)],
+            x | {"h0": normal(4)},
+            ["h", "y"],
+        )
+    base.model(
+        "scan_of_call",
+        [("Scan", ["h0", "x"], ["h", "y"], {"body": step, "num_scan_inputs": 1})],
+        x | {"h0": normal(4)},
+        ["h", "y"],
+        axes={"x": ["tokens", 4]},
+    )
 
 
 def choices():
@@ -121,7 +201,11 @@ def choices():
     ties = np.array([[1, 3, 3, 0], [2, 2, 2, 2]], np.float32)
     one("argmax_first", "ArgMax", {"x": ties}, axis=1)
     one("argmax_last", "ArgMax", {"x": ties}, axis=1, select_last_index=1)
-    for name, options in (("cum_sum", {}), ("cum_sum_reverse", {"reverse": 1}), ("cum_sum_exclusive", {"exclusive": 1})):
+    for name, options in (
+        ("cum_sum", {}),
+        ("cum_sum_reverse", {"reverse": 1}),
+        ("cum_sum_exclusive", {"exclusive": 1}),
+    ):
         for axis in (0, 1, 2):
             one(f"{name}_{axis}", "CumSum", {"x": x}, {"axis": np.array(axis)}, **options)
 
