@@ -107,7 +107,10 @@ std::string Lowering::unique(const std::string& name) {
 
 // The symbol of a size that the call gives, or its only value.
 std::string Lowering::symbol(const OnnxDim& dim, const OnnxValueInfo& input, size_t axis, bool is_batch) {
-  const std::string name = dim.name.empty() ? input.name + "_" + std::to_string(axis) : dim.name;
+  // "?" is nobody's name: two axes that have it need not be alike.
+  const bool is_named =
+      std::any_of(dim.name.begin(), dim.name.end(), [](unsigned char c) { return std::isalnum(c) != 0; });
+  const std::string name = is_named ? dim.name : input.name + "_" + std::to_string(axis);
   if (const auto it = symbols_.find(name); it != symbols_.end()) return it->second;
   if (const auto it = options_.known.find(name); it != options_.known.end())
     return symbols_[name] = std::to_string(int64_t(it->second));

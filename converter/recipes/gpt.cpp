@@ -30,7 +30,8 @@ const std::map<std::string, std::string> kGpt2Keys = {{"n_embd", "hidden_size"},
                                                       {"activation_function", "hidden_act"},
                                                       {"n_inner", "intermediate_size"}};
 Facts plain_facts(const Facts& own) {
-  return own.renamed(kGpt2Keys).with_defaults({{"intermediate_size", 4 * own.integer("n_embd")}});
+  const Facts named = own.renamed(kGpt2Keys);
+  return named.with_defaults({{"intermediate_size", 4 * named.integer("hidden_size")}});
 }
 
 void build_gpt2(Checkpoint& c, ModelBuilder& b) {

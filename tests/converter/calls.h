@@ -51,6 +51,7 @@ inline Arrays arrays_of(Checkpoint& c, const std::string& prefix) {
 inline std::unique_ptr<Session> session_of(const Model& model, int64_t context) {
   PlanOptions options = test::plan_options();
   options.context = context;
+  options.rows = 16;
   auto session = Session::create(model, nullptr, options, nullptr, nullptr);
   if (!session.is_ok()) throw std::runtime_error(session.take_status().message());
   return std::move(session.value());
