@@ -42,9 +42,13 @@ struct Axes {
   std::vector<float> scale, begin, end;
 };
 
-// size * scale, rounded down, as onnxruntime does it in f32.
-Size scaled(const Size& size, float scale) {
-  if (size.is_constant()) return int64_t(float(size.constant()) * scale);
+// size * scale, rounded down or to the nearest, as onnxruntime does it in f32.
+Size scaled(const Size& size, float scale, bool to_nearest = false) {
+  if (size.is_constant()) {
+    const float exact = float(size.constant()) * scale, wide = to_nearest ? std::round(exact) : exact;
+    if (!(wide < 1e9f)) fail("an axis of %s is scaled by %g", size.text().c_str(), double(scale));
+    return int64_t(wide);
+  }
   for (int64_t under = 1; under <= 64; ++under) {
     const float over = scale * float(under);
     if (over == std::floor(over) && over < 65536) return (size * Size(int64_t(over))).floordiv(under);
@@ -58,12 +62,14 @@ void keep_aspect(const Value& x, const std::vector<int64_t>& list, bool is_small
   for (size_t i = 0; i < list.size(); ++i) {
     const Size &from = x.shape[size_t(list[i])], to = axes->to[size_t(list[i])];
     if (!from.is_constant() || !to.is_constant()) fail("keep_aspect_ratio_policy of an axis of the call");
+    if (from.constant() < 1 || to.constant() < 0 || to.constant() > 1 << 30)
+      fail("%s places become %s", from.text().c_str(), to.text().c_str());
     const float here = float(to.constant()) / float(from.constant());
     scale = i == 0 ? here : is_smallest ? std::min(scale, here) : std::max(scale, here);
   }
   for (int64_t a : list) {
     axes->scale[size_t(a)] = scale;
-    axes->to[size_t(a)] = int64_t(std::round(scale * float(x.shape[size_t(a)].constant())));
+    axes->to[size_t(a)] = scaled(x.shape[size_t(a)], scale, true);
   }
 }
 
@@ -169,7 +175,8 @@ void lower_resize(Lowering& l, const Node& n) {
 void lower_depth_to_space(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
   const int64_t block = n.integer("blocksize", 0);
-  if (x.rank() != 4 || block < 1) fail("blocks of %lld of %s", static_cast<long long>(block), text(x.shape).c_str());
+  if (x.rank() != 4 || block < 1 || block > 4096)
+    fail("blocks of %lld of %s", static_cast<long long>(block), text(x.shape).c_str());
   const Size batch = x.shape[0], height = x.shape[2], width = x.shape[3];
   if (n.op() == "SpaceToDepth") {
     const Size rows = height.floordiv(block), columns = width.floordiv(block);
