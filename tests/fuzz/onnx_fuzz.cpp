@@ -24,7 +24,7 @@ constexpr uint8_t kFirstField = 8;
 
 std::vector<pb::Model> kept_models() {
   std::vector<fs::path> files;
-  for (const char* folder : {"operators", "models"})
+  for (const char* folder : {"operators", "images", "sequences", "models"})
     for (const auto& entry : fs::directory_iterator(fs::path(RNL_SOURCE_DIR) / "tests/goldens/onnx" / folder))
       if (entry.path().extension() == ".onnx") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
