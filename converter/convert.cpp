@@ -48,7 +48,7 @@ void state_provenance(const Checkpoint& c, const ConvertOptions& options, const 
   *tensor_bytes = p.source_tensor_bytes;
 }
 
-// Largest sizes of axes that a recipe leaves to each call.
+// Largest sizes of axes that a recipe or a graph leaves to each call.
 void bound_axes(const std::map<std::string, int64_t>& axes, format::ModelT& model) {
   for (const auto& [name, size] : axes) {
     bool found = false;
@@ -104,7 +104,6 @@ ConvertReport convert(const ConvertOptions& options) {
     report.architecture = architecture_of(c);
     leave_out_further_layers(c);
     find_recipe(c).build(c, builder);
-    bound_axes(options.axes, builder.model);
     if (lora) check_head(*lora, builder);
     pass_over_harmless_tensors(c);
     name_values(builder.model);
@@ -112,6 +111,8 @@ ConvertReport convert(const ConvertOptions& options) {
     for (std::string& notice : add_embedding(c, builder)) report.notices.push_back(std::move(notice));
     report.notices.insert(report.notices.begin(), c.notices.begin(), c.notices.end());
   }
+  if (!onnx && !options.known.empty()) fail("--set is for .onnx files");
+  if (!onnx) bound_axes(options.axes, builder.model);
   std::string passes;
   const auto note_pass = [&](const std::string& text) { passes += (passes.empty() ? "" : "; ") + text; };
   if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));

@@ -55,17 +55,12 @@ Value zeros(Lowering& l, Elem elem, const Sizes& shape) {
   return l.expand(elem == Elem::kFloat ? Lowering::scalar(0) : Lowering::ints({0}, {}, elem), shape);
 }
 
-// count - 1, .., 0
-Value backwards(Lowering& l, const Size& count) {
-  if (count.is_constant()) {
-    Sizes places;
-    for (int64_t i = count.constant(); i-- > 0;) places.push_back(i);
-    return Lowering::ints(places, {count});
-  }
-  format::ArithmeticAttrsT attrs;
-  attrs.kind = format::ArithmeticKind::sub;
-  const Value places = l.emit("index", {}, {count}, format::IndexAttrsT(), Elem::kInt);
-  return l.emit("arithmetic", {Lowering::ints({count - 1}, {1}), places}, {count}, attrs, Elem::kInt);
+// Rows from the last to the first, by their numbers from behind.
+Value reversed(Lowering& l, const Value& rows) {
+  format::IndexAttrsT from_end;
+  from_end.begin = from_end.step = -1;
+  const Value places = l.emit("index", {}, {rows.shape[0]}, from_end, Elem::kInt);
+  return l.emit("gather", {l.plain(rows), places}, rows.shape, format::GatherAttrsT(), rows.elem);
 }
 
 // --- rounds over values that are carried from one to the next, with rows that are stacked
@@ -113,6 +108,8 @@ std::vector<Value> loop(Lowering& l, const Rounds& r) {
   std::vector<Lowering::Result> kinds;
   if (r.stacks) {
     const Lowering::Mark mark = l.mark();
+    std::vector<Value> inputs = {Lowering::ints({0}, {1})};
+    inputs.insert(inputs.end(), r.carried.begin(), r.carried.end());
     l.separate(
         "shapes",
         [&](std::vector<Value> in) {
@@ -120,11 +117,7 @@ std::vector<Value> loop(Lowering& l, const Rounds& r) {
           for (const Value& v : r.body(l.reshape(in[0], {}), carried)) kinds.push_back(result_of(v));
           return std::vector<Value>{in[0]};
         },
-        [&] {
-          std::vector<Value> in = {Lowering::ints({0}, {1})};
-          in.insert(in.end(), r.carried.begin(), r.carried.end());
-          return in;
-        }());
+        inputs);
     l.take_back(mark);
   }
   std::vector<Value> carried = r.carried;
@@ -307,8 +300,7 @@ void lower_scan(Lowering& l, const Node& n) {
     }
     Value v = out[i];
     const size_t k = i - states;
-    if (item(out_ways, k))
-      v = l.emit("gather", {l.plain(v), backwards(l, r.count)}, v.shape, format::GatherAttrsT(), v.elem);
+    if (item(out_ways, k)) v = reversed(l, v);
     const int64_t given = item(out_axes, k), axis = given < 0 ? given + v.rank() : given;
     if (axis < 0 || axis >= v.rank()) fail("it stacks along axis %lld", static_cast<long long>(given));
     Perm perm;

@@ -57,6 +57,11 @@ bool match(const Sizes& from, const Sizes& to, std::vector<Group>* groups) {
 
 Perm Value::order() const { return is_known() ? identity(rank()) : perm; }
 
+int axis_of(int64_t axis, int rank) {
+  if (axis < -rank || axis >= rank) fail("axis %lld of a value of %d axes", static_cast<long long>(axis), rank);
+  return int(axis < 0 ? axis + rank : axis);
+}
+
 Perm identity(int rank) {
   Perm p(size_t(rank), 0);
   std::iota(p.begin(), p.end(), 0);

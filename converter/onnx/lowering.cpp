@@ -279,7 +279,6 @@ void Lowering::add_outputs() {
   for (const OnnxValueInfo& o : model_.graph().outputs) {
     Value* found = find(o.name);
     if (!found) fail("output \"%s\" is made by no node", printable(o.name).c_str());
-    if (found->parts) fail("output \"%s\" is a sequence", printable(o.name).c_str());
     if (given.count(o.name)) fail("output \"%s\" is an input of that name", printable(o.name).c_str());
     add_output(plain(*found), o.name, &given);
   }

@@ -38,8 +38,6 @@ struct Value {
   std::shared_ptr<const Sizes> ints;
   // Real numbers that are a tensor of the source as it stands; they are read when somebody asks for them.
   const SourceTensor* source = nullptr;
-  // Of a sequence, which is none of the three: its values.
-  std::shared_ptr<const std::vector<Value>> parts;
 
   int rank() const { return int(shape.size()); }
   // perm, or the order that known numbers are in.
@@ -47,7 +45,7 @@ struct Value {
   bool is_known() const { return floats || ints || source; }
   // Numbers, whatever the call.
   bool is_constant() const;
-  bool is_absent() const { return name.empty() && !is_known() && !parts; }
+  bool is_absent() const { return name.empty() && !is_known(); }
 };
 
 class Lowering;
@@ -269,6 +267,8 @@ BatchNorm batch_norm_of(const Node& norm);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);
 Perm identity(int rank);
+// An axis of a value of so many axes, counted from behind where it is negative; fails when there is none.
+int axis_of(int64_t axis, int rank);
 
 // Functions of the operators; they throw Error for what they cannot do.
 using LowerFn = void (*)(Lowering&, const Node&);

@@ -51,11 +51,7 @@ void lower_reduce(Lowering& l, const Node& n) {
   std::vector<int64_t> axes = n.integers_of("axes", 1);
   if (axes.empty() && n.integer("noop_with_empty_axes", 0)) return n.set(given);
   if (axes.empty()) gone.assign(gone.size(), true);
-  for (int64_t a : axes) {
-    if (a < -given.rank() || a >= given.rank())
-      fail("axis %lld of %s", static_cast<long long>(a), text(given.shape).c_str());
-    gone[size_t(a < 0 ? a + given.rank() : a)] = true;
-  }
+  for (int64_t a : axes) gone[size_t(axis_of(a, given.rank()))] = true;
   Sizes kept;
   for (size_t i = 0; i < gone.size(); ++i)
     if (!gone[i]) kept.push_back(given.shape[i]);

@@ -6,12 +6,6 @@
 namespace runnel::convert {
 namespace {
 
-size_t axis_of(int64_t given, const Value& v) {
-  const int64_t axis = given < 0 ? given + v.rank() : given;
-  if (axis < 0 || axis >= v.rank()) fail("axis %lld of %s", static_cast<long long>(given), text(v.shape).c_str());
-  return size_t(axis);
-}
-
 // Two axes in each other's place.
 Perm swapped(size_t a, size_t b, int rank) {
   Perm p = identity(rank);
@@ -37,7 +31,7 @@ std::vector<Value> best(Lowering& l, const Value& given, size_t axis, const Size
 
 void lower_top_k(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
-  const size_t axis = axis_of(n.integer("axis", -1), v);
+  const size_t axis = size_t(axis_of(n.integer("axis", -1), v.rank()));
   const Sizes& k = n.known_sizes(1, "how many are taken");
   if (k.size() != 1) fail("k has %zu numbers", k.size());
   if (k[0].is_constant() && v.shape[axis].is_constant() &&
@@ -50,7 +44,7 @@ void lower_top_k(Lowering& l, const Node& n) {
 
 void lower_arg(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
-  const size_t axis = axis_of(n.integer("axis", 0), v);
+  const size_t axis = size_t(axis_of(n.integer("axis", 0), v.rank()));
   const Value ids = best(l, v, axis, 1, n.op() == "ArgMin", n.integer("select_last_index", 0) != 0)[1];
   Sizes shape = v.shape;
   if (n.integer("keepdims", 1)) shape[axis] = 1;
@@ -63,7 +57,7 @@ void lower_cum_sum(Lowering& l, const Node& n) {
   const std::vector<int64_t> axes = n.known_integers(1, "the axis");
   if (axes.size() != 1) fail("%zu axes", axes.size());
   // The axis in front, all others as channels.
-  const Perm perm = swapped(0, axis_of(axes[0], given), given.rank());
+  const Perm perm = swapped(0, size_t(axis_of(axes[0], given.rank())), given.rank());
   const Value v = l.plain(l.transpose(l.cast(given, Elem::kFloat), perm));
   const Value flat = l.reshape(v, {v.shape[0], product(Sizes(v.shape.begin() + 1, v.shape.end()))});
   format::ScanAttrsT attrs;

@@ -6,11 +6,6 @@
 namespace runnel::convert {
 namespace {
 
-int axis_of(int64_t axis, int rank) {
-  if (axis < -rank || axis >= rank) fail("axis %lld of a value of %d axes", static_cast<long long>(axis), rank);
-  return int(axis < 0 ? axis + rank : axis);
-}
-
 // Element numbers of a known value along one axis: [outer][axis][inner].
 struct Strides {
   int64_t outer = 1, size, inner = 1;

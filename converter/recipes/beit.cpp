@@ -63,7 +63,7 @@ void build_beit(Checkpoint& c, ModelBuilder& b) {
   } else if (is_beit && name == "ForMaskedImageModeling") {
     net.give(net.linear(net.norm(patches, "masked_norm", e.eps), "/lm_head"), "logits");
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
   for (const char* part : {"mask_token", "relative_position_index"}) c.ignore_containing(part);
 }

@@ -239,7 +239,7 @@ void build_clip(Checkpoint& c, ModelBuilder& b) {
   } else if (name == "VisionModel" || name == "VisionModelWithProjection") {
     give_tower(net, see(net, e, is_clip, ""), name == "VisionModel" ? "" : "/visual_projection", "image_embeds");
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
 }
 

@@ -91,7 +91,7 @@ void build_cvt(Checkpoint& c, ModelBuilder& b) {
     const Var all = token.name.empty() ? net.reshape(x, {x.dims[0] * x.dims[1], x.dims[2]}) : token;
     net.give(net.linear(net.mean(net.norm(all, "/layernorm", kEps), 1), "/classifier"), "logits");
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
 }
 

@@ -73,8 +73,7 @@ void build_vitpose(Checkpoint& c, ModelBuilder& b) {
                                     {"hidden_size", 768},
                                     {"num_hidden_layers", 12},
                                     {"num_attention_heads", 12}});
-  if (const std::string name = class_of(c, "VitPose"); name != "ForPoseEstimation")
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+  if (const std::string name = class_of(c, "VitPose"); name != "ForPoseEstimation") refuse_class(f, name);
   VisionEncoder e = vitpose_encoder(c, own);
   if (taps_of(own, e.layers).back() != e.layers) own.refuse("out_indices", "does not end with the last layer");
   VisionNet net(c, b, e.naming);
@@ -139,8 +138,7 @@ void build_depth_anything(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
   const Facts own = backbone_facts(
       f, "dinov2", {{"image_size", 224}, {"hidden_size", 768}, {"num_hidden_layers", 12}, {"num_attention_heads", 12}});
-  if (const std::string name = class_of(c, "DepthAnything"); name != "ForDepthEstimation")
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+  if (const std::string name = class_of(c, "DepthAnything"); name != "ForDepthEstimation") refuse_class(f, name);
   VisionEncoder e = dinov2_encoder(c, own, "backbone.");
   const std::vector<int64_t> taps = taps_of(own, e.layers);
   if (taps.back() != e.layers) own.refuse("out_indices", "does not end with the last layer");

@@ -128,14 +128,7 @@ void build_hiera(Checkpoint& c, ModelBuilder& b) {
   VisionNet net(c, b, {"hiera.", "", {}});
   const Var x = encoded(net, f, h, image_of(c, f));
   const Var pooled = net.norm(net.mean(x, 1), "pooler.layernorm", h.eps);
-  if (name == "Model") {
-    net.give(x, "last_hidden_state");
-    net.give(pooled, "pooler_output");
-  } else if (name == "ForImageClassification") {
-    net.give(net.linear(pooled, "/classifier"), "logits");
-  } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
-  }
+  net.give_usual(f, name, x, pooled);
 }
 
 }  // namespace

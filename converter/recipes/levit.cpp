@@ -123,7 +123,7 @@ void build_levit(Checkpoint& c, ModelBuilder& b) {
     net.give(own, "cls_logits");
     net.give(distilled, "distillation_logits");
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
 }
 

@@ -187,14 +187,7 @@ void build_mobilevit(Checkpoint& c, ModelBuilder& b) {
   if (name == "ForSemanticSegmentation") return net.give_image(segments(net, f, x), "logits");
   if (!m.is_second) x = step(net, x, "conv_1x1_exp", square(1, 1), m.activation);
   const Var pooled = net.mean(net.reshape(x, {x.dims[0] * x.dims[1], x.dims[2]}), 1);
-  if (name == "Model") {
-    net.give_image(x, "last_hidden_state");
-    net.give(pooled, "pooler_output");
-  } else if (name == "ForImageClassification") {
-    net.give(net.linear(pooled, "/classifier"), "logits");
-  } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
-  }
+  net.give_usual(f, name, x, pooled);
 }
 
 }  // namespace

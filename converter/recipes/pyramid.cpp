@@ -132,7 +132,7 @@ void build_pyramid(Checkpoint& c, ModelBuilder& b) {
   } else if (is_segformer && name == "ForSemanticSegmentation") {
     net.give_image(segments(net, stages), "logits");
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
 }
 

@@ -107,6 +107,12 @@ std::vector<float> Source::numbers(const std::string& name, int64_t count) {
   return out;
 }
 
+BatchNorm Source::batch_norm_of(const std::string& name, int64_t channels, double eps) {
+  const auto list = [&](const char* what) { return values(name + what, {channels}); };
+  if (has(name + ".num_batches_tracked")) find(name + ".num_batches_tracked");  // how long the training was
+  return batch_norm(list(".weight"), list(".bias"), list(".running_mean"), list(".running_var"), eps);
+}
+
 std::vector<float> Source::values_of_rows(const std::string& name, const std::vector<int64_t>& row) {
   const SourceTensor* t = checkpoint_.find(full_name(name));
   std::vector<int64_t> shape = row;

@@ -7,6 +7,7 @@
 
 #include <map>
 
+#include "converter/program/filters.h"
 #include "converter/read/facts.h"
 
 namespace runnel::convert {
@@ -57,6 +58,8 @@ class Source {
   std::vector<float> values(const std::string& name, const std::vector<int64_t>& shape);
   // The same whatever the shape.
   std::vector<float> numbers(const std::string& name, int64_t count);
+  // A batch norm with the statistics of the training.
+  BatchNorm batch_norm_of(const std::string& name, int64_t channels, double eps);
   // Fails when absent.
   const SourceTensor& find(const std::string& name);
   // -e^x of the values, as a GGUF holds them already.

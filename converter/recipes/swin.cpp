@@ -200,14 +200,7 @@ void build_swin(Checkpoint& c, ModelBuilder& b) {
   }
   x = net.norm(net.reshape(x, {x.dims[0] * x.dims[1], x.dims[2]}), "layernorm", s.eps);
   const Var pooled = net.mean(x, 1);
-  if (name == "Model") {
-    net.give(x, "last_hidden_state");
-    net.give(pooled, "pooler_output");
-  } else if (name == "ForImageClassification") {
-    net.give(net.linear(pooled, "/classifier"), "logits");
-  } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
-  }
+  net.give_usual(f, name, x, pooled);
   for (const char* part : {"mask_token", "relative_position_index", "relative_coords_table"}) c.ignore_containing(part);
 }
 

@@ -53,6 +53,10 @@ std::string class_of(const Checkpoint& c, const std::string& family) {
   return name.substr(family.size());
 }
 
+void refuse_class(const Facts& f, const std::string& name) {
+  f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+}
+
 void rename_tensors(Checkpoint& c, const std::vector<std::pair<std::string, std::string>>& names) {
   std::vector<std::pair<std::string, std::string>> renamed;
   for (const SourceTensor& t : c.tensors()) {
@@ -140,12 +144,6 @@ Var VisionNet::conv(const Var& x, const std::string& name, const Window& w) {
   const std::vector<float> bias = has(name + ".bias") ? values(name + ".bias", {out}) : std::vector<float>();
   return conv_with(x, name, values(name + ".weight", {out, x.dims.back() / w.groups, w.kernel[0], w.kernel[1]}), bias,
                    out, w);
-}
-
-BatchNorm VisionNet::batch_norm_of(const std::string& norm, int64_t channels, double eps) {
-  const auto list = [&](const char* what) { return values(norm + what, {channels}); };
-  if (has(norm + ".num_batches_tracked")) find(norm + ".num_batches_tracked");
-  return convert::batch_norm(list(".weight"), list(".bias"), list(".running_mean"), list(".running_var"), eps);
 }
 
 Var VisionNet::batch_norm(const Var& x, const std::string& name, double eps) {
@@ -346,6 +344,13 @@ Var VisionNet::attend(const Var& q, const Var& k, const Var& v, double scale, co
   const Var y = op("batch_matmul", {weights.name, values_of.name}, q.axis, {heads, n, v.dims[2]}, {},
                    format::BatchMatmulAttrsT());
   return reshape(by_head(y), {n, width});
+}
+
+void VisionNet::give_usual(const Facts& f, const std::string& name, const Var& x, const Var& pooled) {
+  if (name == "ForImageClassification") return give(linear(pooled, "/classifier"), "logits");
+  if (name != "Model") refuse_class(f, name);
+  x.dims.size() == 3 ? give_image(x, "last_hidden_state") : give(x, "last_hidden_state");
+  give(pooled, "pooler_output");
 }
 
 void VisionNet::give(const Var& x, const std::string& name, bool is_optional) {

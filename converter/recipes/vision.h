@@ -5,7 +5,6 @@
 // option `context`: the model's own is one image, a call of eval takes as many as its input has.
 #pragma once
 
-#include "converter/program/filters.h"
 #include "converter/program/program.h"
 #include "converter/read/facts.h"
 #include "converter/recipes/recipe.h"
@@ -20,6 +19,8 @@ struct Image {
 Image image_of(const Checkpoint& checkpoint, const Facts& facts);
 // Class names in config.json, without what they begin with: "ForImageClassification"; "Model" where none is named.
 std::string class_of(const Checkpoint& checkpoint, const std::string& family);
+// Fails: the class of this name (class_of) is not supported.
+[[noreturn]] void refuse_class(const Facts& facts, const std::string& name);
 // Tensors under names that other releases give them: what the first text is in a name becomes the second.
 void rename_tensors(Checkpoint& checkpoint, const std::vector<std::pair<std::string, std::string>>& names);
 
@@ -59,7 +60,6 @@ class VisionNet : public Program, public Source {
   Var conv_norm(const Var& x, const std::string& name, const std::string& norm, double eps, const Window& window);
   // The same of a matrix.
   Var linear_norm(const Var& x, const std::string& name, const std::string& norm, double eps);
-  BatchNorm batch_norm_of(const std::string& norm, int64_t channels, double eps);
   Var batch_norm(const Var& x, const std::string& name, double eps);
   Var conv_with(const Var& x, const std::string& name, const std::vector<float>& weight, const std::vector<float>& bias,
                 int64_t out, const Window& window);
@@ -97,6 +97,8 @@ class VisionNet : public Program, public Source {
   // An image as transformers gives it, [batch, channels, height, width].
   void give_image(const Var& x, const std::string& name) { give(transposed(x, {0, 3, 1, 2}), name); }
   void give(const Var& x, const std::string& name, bool is_optional = false);
+  // What the plain model gives, or classes by a matrix over what is pooled; other classes are refused.
+  void give_usual(const Facts& facts, const std::string& name, const Var& x, const Var& pooled);
 
  protected:
   std::string matrix_of(const std::string& name, const std::vector<float>& numbers, int64_t rows, int64_t columns,

@@ -41,7 +41,7 @@ void give_outputs(VisionNet& net, const VisionEncoder& e, const Facts& f, const 
   } else if (name == "ForMaskedImageModeling") {
     give_reconstruction(net, e, f, x);
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
 }
 
@@ -96,7 +96,7 @@ void give_dino_outputs(VisionNet& net, const VisionEncoder& e, const Facts& f, c
   } else if (name == "ForImageClassification") {
     net.give(net.linear(net.concat({net.token(x, 0), net.mean(patches_of(net, e, x), 1)}, 1), "/classifier"), "logits");
   } else {
-    f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+    refuse_class(f, name);
   }
 }
 
