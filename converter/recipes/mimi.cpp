@@ -188,7 +188,7 @@ class Half {
 
   Var elu(const Var& x) { return net.math(format::MathKind::elu, x, 1); }
   // Sees the past alone; the end is filled up so that every sample counts.
-  Var conv(const Var& x, const std::string& name, int64_t out, Window w, bool is_replicated = false) {
+  Var conv(const Var& x, const std::string& name, int64_t out, Slide w, bool is_replicated = false) {
     w.before = w.reach() - w.stride, w.behind = w.stride - 1;
     if (!is_replicated && !s.is_replicated) return net.conv(x, name + ".conv", out, w);
     const std::string all = more(Signal::sizes(x)[1], w.before + w.behind);
@@ -198,7 +198,7 @@ class Half {
   }
   Var longer(const Var& x, const std::string& name, int64_t out, int64_t stride, int64_t groups) {
     const int64_t right = int64_t(std::ceil(double(stride) * s.trim));
-    Window w = {2 * stride, stride};
+    Slide w = {2 * stride, stride};
     w.groups = groups;
     return net.conv_transposed(x, name + ".conv", out, w, stride - right, multiple(Signal::sizes(x)[1], stride));
   }

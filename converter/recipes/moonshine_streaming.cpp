@@ -80,7 +80,7 @@ class Encoder {
     const double factor = std::exp(double(net.values(p + "comp.log_k", {})[0]));
     x = net.math(format::MathKind::asinh, net.scale(x, factor));
     x = shown(net.unary(UnaryKind::silu, net.linear(x, p + "linear", width)));
-    const Window w = {5, 2, 1, 4, 0};
+    const Slide w = {5, 2, 1, 4, 0};
     const auto halved = [&](const char* name, int64_t out) {
       x = net.conv(x, p + name, out, w);
       // A frame counts where its window holds one that does.

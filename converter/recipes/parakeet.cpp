@@ -69,7 +69,7 @@ class Builder {
     Var x = net.given("input_features", {"batch", "frames", std::to_string(bins)});
     lengths = net.reduced(ReduceKind::sum, net.filled("attention_mask", {"batch", "frames"}, 1), 1, true);
     x = net.view(x, {"batch", "frames", std::to_string(bins), "1"});
-    Window w = {side, stride, 1, pad, pad, 1};
+    Slide w = {side, stride, 1, pad, pad, 1};
     const auto name = [](int64_t i) { return "subsampling.layers." + std::to_string(i); };
     const auto strided = [&](int64_t i) {
       x = net.conv_of_images(x, name(i), channels, w);

@@ -39,7 +39,7 @@ std::string quotient(const std::string& size, int64_t n) {
   if (is_number(size)) return std::to_string(std::stoll(size) / n);
   return n == 1 ? size : "floordiv(" + size + "," + std::to_string(n) + ")";
 }
-std::string places(const std::string& size, const Window& w) {
+std::string places(const std::string& size, const Slide& w) {
   const std::string free = more(size, w.before + w.behind - w.reach() + (w.stride == 1 ? 1 : 0));
   return w.stride == 1 ? free : more(quotient(free, w.stride), 1);
 }
@@ -321,7 +321,7 @@ std::string Signal::made_matrix(const std::string& name, const std::vector<float
   return matrix(name, derived(std::move(t), bytes_of(values)), true);
 }
 
-Var Signal::convolved(const Var& x, const std::string& name, int64_t out, const Window& w, bool is_line,
+Var Signal::convolved(const Var& x, const std::string& name, int64_t out, const Slide& w, bool is_line,
                       const std::vector<float>* weights) {
   const int64_t channels = x.dims.back(), in = channels / w.groups, k = w.kernel * (is_line ? 1 : w.kernel);
   const std::string weight = name + ".weight", bias = has(name + ".bias") ? tensor(name + ".bias", {out}).name : "";
@@ -355,7 +355,7 @@ Var Signal::convolved(const Var& x, const std::string& name, int64_t out, const 
   return apply("conv", inputs, n, attrs);
 }
 
-Var Signal::conv(const Var& x, const std::string& name, int64_t out, const Window& w,
+Var Signal::conv(const Var& x, const std::string& name, int64_t out, const Slide& w,
                  const std::vector<float>* weights) {
   Names n = sizes(x);
   const Var y = convolved(view(x, {product_of({n.begin(), n.end() - 2}), "1", n[n.size() - 2], n.back()}), name, out, w,
@@ -364,11 +364,11 @@ Var Signal::conv(const Var& x, const std::string& name, int64_t out, const Windo
   return view(y, n);
 }
 
-Var Signal::conv_of_images(const Var& x, const std::string& name, int64_t out, const Window& w) {
+Var Signal::conv_of_images(const Var& x, const std::string& name, int64_t out, const Slide& w) {
   return convolved(x, name, out, w, false, nullptr);
 }
 
-Var Signal::conv_transposed(const Var& x, const std::string& name, int64_t out, const Window& w, int64_t from,
+Var Signal::conv_transposed(const Var& x, const std::string& name, int64_t out, const Slide& w, int64_t from,
                             const std::string& size) {
   const int64_t channels = x.dims.back(), k = w.kernel, rounds = (k + w.stride - 1) / w.stride, s = w.stride;
   const bool is_channelwise = w.groups == channels && out == channels && channels > 1;

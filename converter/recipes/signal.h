@@ -13,12 +13,12 @@ std::string multiple(const std::string& size, int64_t n);
 std::string quotient(const std::string& size, int64_t n);  // rounded down
 
 // A window that moves along the axis before the channels.
-struct Window {
+struct Slide {
   int64_t kernel = 1, stride = 1, dilation = 1, before = 0, behind = 0, groups = 1;
   int64_t reach() const { return (kernel - 1) * dilation + 1; }
 };
 // As many places as the window finds on an axis.
-std::string places(const std::string& size, const Window& window);
+std::string places(const std::string& size, const Slide& window);
 
 struct Attending {
   double scale = 1;
@@ -100,13 +100,13 @@ class Signal : public Program, public Source {
   // Over the last axis, with the statistics of the training.
   Var batch_norm(const Var& x, const std::string& name, double eps);
   // x [batch, length, channels]. weights [out, channels / groups, kernel], of "{name}.weight" unless they are given.
-  Var conv(const Var& x, const std::string& name, int64_t out, const Window& window,
+  Var conv(const Var& x, const std::string& name, int64_t out, const Slide& window,
            const std::vector<float>* weights = nullptr);
   // The same on images [batch, height, width, channels]: a square window, as many places of padding on each side.
-  Var conv_of_images(const Var& x, const std::string& name, int64_t out, const Window& window);
+  Var conv_of_images(const Var& x, const std::string& name, int64_t out, const Slide& window);
   // Its transpose, weights [channels, out / groups, kernel]; of the result the first `from` places are left out, and it
   // is `size` long.
-  Var conv_transposed(const Var& x, const std::string& name, int64_t out, const Window& window, int64_t from,
+  Var conv_transposed(const Var& x, const std::string& name, int64_t out, const Slide& window, int64_t from,
                       const std::string& size);
   // q [.., queries, heads, key], k and v [.., keys, kv heads, ..] to [.., queries, heads * value].
   Var attend(const Attending& how, const Var& q, const Var& k, const Var& v);
@@ -117,7 +117,7 @@ class Signal : public Program, public Source {
 
  private:
   // On images, the window along their width (is_line) or along both sides.
-  Var convolved(const Var& x, const std::string& name, int64_t out, const Window& window, bool is_line,
+  Var convolved(const Var& x, const std::string& name, int64_t out, const Slide& window, bool is_line,
                 const std::vector<float>* weights);
   Var attend_by_segments(const Attending& how, const Var& q, const Var& k, const Var& v);
   std::map<std::string, std::string> segments_, positions_;

@@ -31,7 +31,7 @@ class Builder {
     if (hidden % heads) f.refuse("num_attention_heads", "does not divide hidden_size");
     read_windows();
     int64_t stride = 1;
-    for (const Window& w : windows) stride *= w.stride;
+    for (const Slide& w : windows) stride *= w.stride;
     net.axis("samples", std::to_string(stride) + "*context");
     pass_over_training();
   }
@@ -186,10 +186,10 @@ class Builder {
     const int64_t groups = f.integer("num_conv_pos_embedding_groups", 1, 65536, 16);
     if (hidden % groups) f.refuse("num_conv_pos_embedding_groups", "does not divide hidden_size");
     const auto window = [&](int64_t kernel) {
-      return Window{kernel, 1, 1, kernel / 2, kernel / 2 - (kernel % 2 == 0), groups};
+      return Slide{kernel, 1, 1, kernel / 2, kernel / 2 - (kernel % 2 == 0), groups};
     };
     if (family == "data2vec-audio") {
-      const Window w = window(f.integer("conv_pos_kernel_size", 1, 65536, 19));
+      const Slide w = window(f.integer("conv_pos_kernel_size", 1, 65536, 19));
       const int64_t count = f.integer("num_conv_pos_embeddings", 1, 4096, 5);
       for (int64_t i = 0; i < count; ++i) {
         x = net.conv(x, p + "layers." + std::to_string(i) + ".conv", hidden, w);
@@ -197,7 +197,7 @@ class Builder {
       }
       return x;
     }
-    const Window w = window(f.integer("num_conv_pos_embeddings", 1, 65536, 128));
+    const Slide w = window(f.integer("num_conv_pos_embeddings", 1, 65536, 128));
     if (f.boolean("conv_pos_batch_norm", false)) {
       x = net.conv(net.batch_norm(x, p + "batch_norm", 1e-5), p + "conv", hidden, w);
     } else {
@@ -251,7 +251,7 @@ class Builder {
     const int64_t out = f.integer("output_hidden_size", 1, 1 << 20, hidden),
                   count = f.integer("num_adapter_layers", 1, 4096, 3);
     if (out != hidden) x = net.norm(net.linear(x, "adapter.proj", out), "adapter.proj_layer_norm", 1e-5);
-    const Window w = {f.integer("adapter_kernel_size", 1, 65536, 3), f.integer("adapter_stride", 1, 65536, 2), 1, 1, 1};
+    const Slide w = {f.integer("adapter_kernel_size", 1, 65536, 3), f.integer("adapter_stride", 1, 65536, 2), 1, 1, 1};
     for (int64_t i = 0; i < count; ++i)
       x = gated_halves(net, net.conv(x, "adapter.layers." + std::to_string(i) + ".conv", 2 * out, w));
     return x;
@@ -344,7 +344,7 @@ class Builder {
   bool is_stable;
   Signal net;
   std::vector<int64_t> widths;
-  std::vector<Window> windows;
+  std::vector<Slide> windows;
   std::string frames;
   Var lengths, features, unseen, distances;
   std::vector<Var> states;
