@@ -280,7 +280,7 @@ TEST(TrieModels, DamagedTablesAreHarmless) {
   int opened = 0;
   for (const VocabSource& source : sources) {
     const VocabData good = build_vocab(source);
-    for (int round = 0; round < 80; ++round) {
+    for (int round = 0; round < (test::kIsSlow ? 20 : 80); ++round) {
       VocabData d = good;
       for (uint32_t n = 1 + rng() % 20; n > 0; --n) {
         std::vector<uint8_t>& table = d.piece_trie.empty() || round % 2 ? d.normalizer : d.piece_trie;
@@ -295,7 +295,7 @@ TEST(TrieModels, DamagedTablesAreHarmless) {
       (void)Tokenizer(vocab).encode(text.data(), text.size(), {}, &scratch, &ids).is_ok();
     }
   }
-  EXPECT_GT(opened, 200);
+  EXPECT_GT(opened, test::kIsSlow ? 50 : 200);
 }
 
 }  // namespace
