@@ -19,12 +19,12 @@ Status check_input(const Model& model, const PlannedProgram& program, const Valu
     };
     const int symbol = d == 0 ? exprs.as_symbol(dim) : -1;
     if (program.stream_symbol >= 0 && exprs.depends_on(dim, program.stream_symbol) && symbol != program.stream_symbol)
-      return refuse("the stream, which is cut into passes, may stand on axis 0 alone");
+      return refuse("the stream may stand on axis 0 alone");
     const int rows = program.rows_symbol;
     if (rows >= 0 && exprs.depends_on(dim, rows) && !is_rows_input(input))
-      return refuse("only an input of role rows may have the axis that is bounded by rows");
+      return refuse("only an input of role rows may have the axis of rows");
     if (is_rows_input(input) && (rows < 0 || symbol != rows))
-      return refuse("an input of role rows has the axis that is bounded by rows alone");
+      return refuse("an input of role rows has the axis of rows alone");
   }
   return Status::ok();
 }
@@ -63,22 +63,38 @@ int64_t multiple_of_stream(const Model& model, ExprId dim, int stream, SymbolVal
   return per_token;
 }
 
-// Operators that go along axis 0 of these inputs, by bits: where all of them depend on a call's tokens and no state
-// tells of earlier ones, what they make of a token depends on others of the pass.
-constexpr struct {
-  uint16_t op;
-  uint16_t inputs;
-} kAlongTokens[] = {{registry_row::attention.number, 2},         {registry_row::gather_rows.number, 3},
-                    {registry_row::causal_conv.number, 1},       {registry_row::scan.number, 2},
-                    {registry_row::selective_scan.number, 1},    {registry_row::cell_recurrence.number, 1},
-                    {registry_row::matrix_recurrence.number, 2}, {registry_row::inner_model.number, 1},
-                    {registry_row::sparse_attention.number, 2},  {registry_row::match_tokens.number, 1},
-                    {registry_row::merge_tokens.number, 2},      {registry_row::gather.number, 3}};
+template <class... Rows>
+constexpr uint64_t set_of(const Rows&... rows) {
+  return (... | (uint64_t(1) << rows.number));
+}
+namespace row = registry_row;
+// Operators that go along axis 0 of their first input, or of the second: where all of these inputs depend on a call's
+// tokens and no state tells of earlier ones, what they make of a token depends on others of the pass.
+constexpr uint64_t kAlongFirst = set_of(row::gather_rows, row::causal_conv, row::selective_scan, row::cell_recurrence,
+                                        row::inner_model, row::match_tokens, row::gather),
+                   kAlongSecond = set_of(row::attention, row::gather_rows, row::scan, row::matrix_recurrence,
+                                         row::sparse_attention, row::merge_tokens, row::gather);
+// How others treat tokens that stand on another axis than the first: elements by themselves; rows of the last axis;
+// tokens apart where the output has them on the same axis. What stands in no set puts several together there.
+constexpr uint64_t kElements = set_of(row::unary, row::binary, row::glu, row::slice, row::concat, row::transpose,
+                                      row::pad, row::math, row::arithmetic, row::where, row::cast, row::expand),
+                   kLastAxis = set_of(row::matmul, row::rms_norm, row::layer_norm, row::softmax, row::top_k),
+                   kSameAxis = set_of(row::reshape, row::batch_matmul, row::reduce);
 
-uint32_t inputs_along_tokens(uint16_t op) {
-  for (const auto& row : kAlongTokens)
-    if (row.op == op) return row.inputs;
-  return 0;
+// The axis on which the stream's tokens stand: -1 none, kMaxRank several.
+int axis_of_tokens(const Model& model, const ShapeExpr& shape, int stream) {
+  int found = -1;
+  for (int d = shape.rank; d-- > 0;)
+    if (model.exprs().depends_on(shape.dims[d], stream)) found = found < 0 ? d : kMaxRank;
+  return found;
+}
+
+// Whether an operator, a set of its own, that reads `in` makes of its tokens what depends on several of them.
+bool joins_tokens(const Model& model, int stream, uint64_t self, const ShapeExpr& in, const ShapeExpr& out) {
+  const int axis = axis_of_tokens(model, in, stream);
+  if (self & kLastAxis) return axis >= in.rank - 1;
+  return axis > 0 && !(self & (kElements | kAlongFirst | kAlongSecond)) &&
+         !(self & kSameAxis && axis_of_tokens(model, out, stream) == axis);
 }
 
 // Of each value: whether it depends on the stream's tokens, and whether on all tokens of a pass together.
@@ -122,13 +138,17 @@ Status find_dependence(const Model& model, const PlannedProgram& program, Depend
       deciding[next] = find_deciding(info, info.regions[next], *d);
     const OpInfo& op = info.ops[i];
     bool on_stream = false, on_whole = false;
-    uint32_t off_stream = inputs_along_tokens(op.def->number), along = off_stream;
+    const uint64_t self = uint64_t(1) << op.def->number;
+    uint32_t along = (self & kAlongFirst ? 1u : 0u) | (self & kAlongSecond ? 2u : 0u);
+    uint32_t off_stream = along;
     for (uint32_t k = 0; k < op.in_count; ++k) {
       const Operand& o = info.operands[op.first_operand + k];
       if (o.kind == Operand::Kind::kState) along = 0;
       if (o.kind != Operand::Kind::kValue || !d->on_stream[o.index]) continue;
       on_stream = true;
-      on_whole = on_whole || d->on_whole_pass[o.index];
+      on_whole = on_whole || d->on_whole_pass[o.index] ||
+                 joins_tokens(model, program.stream_symbol, self, info.values[o.index].shape,
+                              info.values[info.operands[op.first_operand + op.in_count].index].shape);
       off_stream &= ~(1u << k);
     }
     on_whole = on_whole || (along && !off_stream);
@@ -216,7 +236,7 @@ Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program
   if (program.stream_symbol >= 0 && !has_stream)
     return Status::make(Code::kInvalidModel, "every input with the stream is optional");
   if (rows_inputs > 1)
-    return Status::make(Code::kInvalidModel, "%u inputs have role rows, at most one may", rows_inputs);
+    return Status::make(Code::kInvalidModel, "%u inputs have role rows; one may", rows_inputs);
   for (size_t s = 0; s < model.symbols().size(); ++s) {
     bool is_bound = false;
     for (uint32_t i = 0; i < info.input_count; ++i)
@@ -246,7 +266,7 @@ Status plan_outputs(const Model& model, PlannedProgram& program) {
     if (model.depends_on(shape, program.rows_symbol)) {
       if (model.exprs().as_symbol(shape.dims[0]) != program.rows_symbol || model.depends_on(rest, program.rows_symbol))
         return Status::make(Code::kInvalidModel,
-                            "output \"%s\" depends on the wanted rows, but they are not its axis 0 alone",
+                            "output \"%s\": the wanted rows are not its axis 0 alone",
                             info.values[v].name);
       out.kind = PlannedOutput::Kind::kRows;
     } else if (shape.rank > 0 && program.stream_symbol >= 0 && !model.depends_on(rest, program.stream_symbol) &&

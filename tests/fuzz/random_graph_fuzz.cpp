@@ -184,7 +184,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       continue;
     }
     if (!got.ran) fail(way, got.error, text);
-    if (const std::string e = difference_of(got.out, wanted.out, 1e-4f); !e.empty()) fail(way, e, text);
+    // A mean of what a norm made is 0 but for rounding; other numbers of these graphs are about 1.
+    const std::string e = difference_of(got.out, wanted.out, 1e-4f, 1e-6f);
+    if (!e.empty()) fail(way, e, text);
   }
   return 0;
 }

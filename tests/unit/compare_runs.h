@@ -71,8 +71,8 @@ inline WayResult run_way(const std::vector<unsigned char>& file, const Way& way,
   return r.ran = true, r;
 }
 
-// The first difference beyond `tolerance` of an output's largest value; empty: none.
-inline std::string difference_of(const Gathered& a, const Gathered& b, float tolerance) {
+// The first difference beyond `tolerance` of an output's largest value, and beyond `noise`; empty: none.
+inline std::string difference_of(const Gathered& a, const Gathered& b, float tolerance, float noise = 1e-30f) {
   if (a.rows.size() != b.rows.size()) return "other outputs";
   for (const auto& [name, rows] : a.rows) {
     const auto it = b.rows.find(name);
@@ -88,9 +88,11 @@ inline std::string difference_of(const Gathered& a, const Gathered& b, float tol
         return "\"" + name + "\" lacks row " + std::to_string(i);
       for (size_t k = 0; k < row.size(); ++k) {
         const float d = std::fabs(row[k] - other->second[k]);
-        if (!(d <= tolerance * most + 1e-30f))
-          return "\"" + name + "\" row " + std::to_string(i) + " element " + std::to_string(k) + ": " +
-                 std::to_string(row[k]) + " and " + std::to_string(other->second[k]);
+        if (d <= tolerance * most + noise) continue;
+        char numbers[64];
+        std::snprintf(numbers, sizeof numbers, "%g and %g of %g", double(row[k]), double(other->second[k]),
+                      double(most));
+        return "\"" + name + "\" row " + std::to_string(i) + " element " + std::to_string(k) + ": " + numbers;
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <functional>
 #include <random>
 
 #include "backend.h"
@@ -324,6 +325,80 @@ TEST(OptionalInput, WhatNeedsItIsRefusedByName) {
   EXPECT_NE(unknown.find("\"n\" depends on the size \"S\", which no call binds that leaves out \"weight\""),
             std::string::npos)
       << unknown;
+}
+
+// Tokens that stand on another axis than the first, and operators that put several of them together there.
+TEST(TokensOfAPass, AreSeenOnEveryAxis) {
+  using Add = std::function<void(ModelBuilder&)>;
+  const auto transpose = [](ModelBuilder& b, const char* from, const char* to, std::vector<uint8_t> perm) {
+    format::TransposeAttrsT t;
+    t.perm = std::move(perm);
+    b.add_op("transpose", {from}, {to}).attrs.Set(std::move(t));
+  };
+  // x [T, 2, 4] -> a [2, 4, T] or [2, T, 4] -> b, as `op` makes it -> y [T, ...].
+  const auto needs_whole_call = [&](bool last, std::vector<std::string> made, const Add& op) {
+    ModelBuilder b;
+    b.add_input("x", {"T", "2", "4"});
+    if (last) b.add_value("a", {"2", "4", "T"});
+    else b.add_value("a", {"2", "T", "4"});
+    b.add_value("b", made);
+    std::vector<uint8_t> perm;
+    std::vector<std::string> shape;
+    for (size_t i = 0; i < made.size(); ++i)
+      if (made[i] == "T") perm.push_back(uint8_t(i)), shape.push_back(made[i]);
+    for (size_t i = 0; i < made.size(); ++i)
+      if (made[i] != "T") perm.push_back(uint8_t(i)), shape.push_back(made[i]);
+    b.add_value("y", shape);
+    transpose(b, "x", "a", last ? std::vector<uint8_t>{1, 2, 0} : std::vector<uint8_t>{1, 0, 2});
+    op(b);
+    transpose(b, "b", "y", perm);
+    b.program().outputs = {"y"};
+    AlignedBytes bytes(b.build());
+    auto model = Model::open_memory(bytes.data(), bytes.size());
+    if (!model.is_ok()) return ADD_FAILURE() << model.take_status().message(), false;
+    auto plan = make_plan(*model.value(), plan_options());
+    if (!plan.is_ok()) return ADD_FAILURE() << plan.take_status().message(), false;
+    return plan.value().programs[0].outputs[0].needs_whole_call;
+  };
+  const auto plain = [](const char* name) -> Add { return [name](ModelBuilder& b) { b.add_op(name, {"a"}, {"b"}); }; };
+  const auto norm = [](const char* name) -> Add {
+    return [name](ModelBuilder& b) { b.add_op(name, {"a"}, {"b"}).attrs.Set(format::NormAttrsT{}); };
+  };
+  const auto times_itself = [](bool turned) -> Add {
+    return [turned](ModelBuilder& b) {
+      format::BatchMatmulAttrsT t;
+      t.transpose_a = !turned, t.transpose_b = turned;
+      b.add_op("batch_matmul", {"a", "a"}, {"b"}).attrs.Set(t);
+    };
+  };
+  const Add times_a_matrix = [](ModelBuilder& b) {
+    b.add_tensor("w", {2, 4, 3}, std::vector<float>(24, 1));
+    b.add_op("batch_matmul", {"a", "w"}, {"b"}).attrs.Set(format::BatchMatmulAttrsT{});
+  };
+  const std::vector<std::string> inside = {"2", "T", "4"}, at_end = {"2", "4", "T"};
+  for (const char* name : {"softmax", "rms_norm", "layer_norm"}) {
+    const Add op = name == std::string("softmax") ? plain(name) : norm(name);
+    EXPECT_TRUE(needs_whole_call(true, at_end, op)) << name;
+    EXPECT_FALSE(needs_whole_call(false, inside, op)) << name;
+  }
+  const Add unary = [](ModelBuilder& b) {
+    format::UnaryAttrsT u;
+    u.kind = format::UnaryKind::relu;
+    b.add_op("unary", {"a"}, {"b"}).attrs.Set(u);
+  };
+  EXPECT_FALSE(needs_whole_call(true, at_end, unary));
+  EXPECT_FALSE(needs_whole_call(false, inside, unary));
+  EXPECT_FALSE(needs_whole_call(false, {"2", "T", "3"}, times_a_matrix));
+  EXPECT_TRUE(needs_whole_call(false, {"2", "4", "4"}, times_itself(false)));
+  const Add group_norm = [](ModelBuilder& b) {
+    format::GroupNormAttrsT g;
+    g.groups = 2;
+    b.add_op("group_norm", {"a"}, {"b"}).attrs.Set(g);
+  };
+  EXPECT_TRUE(needs_whole_call(false, inside, group_norm));  // over what lies between the first axis and the last
+  // Rows of tokens side by side, and one of them after the other.
+  EXPECT_FALSE(needs_whole_call(false, {"2", "T", "2", "2"}, plain("reshape")));
+  EXPECT_TRUE(needs_whole_call(false, {"T", "8"}, plain("reshape")));
 }
 
 }  // namespace
