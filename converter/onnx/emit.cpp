@@ -11,7 +11,7 @@ namespace runnel::convert {
 namespace {
 
 constexpr int64_t kMostFolded = int64_t(1) << 26;  // elements
-constexpr uint64_t kMostIntegers = uint64_t(1) << 22;
+constexpr uint64_t kMostIntegers = uint64_t(1) << 22, kMostBytesAsIntegers = 64;
 
 template <class T>
 T at(const uint8_t* p, uint64_t i) {
@@ -54,6 +54,16 @@ Value Lowering::tensor_value(const SourceTensor& t) {
     return v;
   }
   const uint64_t n = t.count();
+  v.tensor = &t;
+  // Weights and the like: whole numbers that nobody counts with.
+  if (n > kMostBytesAsIntegers && (t.type == SourceType::kU8 || t.type == SourceType::kI8)) {
+    std::vector<float> list;
+    list.reserve(size_t(n));
+    for (uint64_t i = 0; i < n; ++i)
+      list.push_back(t.type == SourceType::kI8 ? float(at<int8_t>(t.data, i)) : float(t.data[i]));
+    v.floats = std::make_shared<const std::vector<float>>(std::move(list));
+    return v;
+  }
   if (n > kMostIntegers) fail("tensor %s holds more integers than are read", t.describe().c_str());
   Sizes values;
   values.reserve(size_t(n));
@@ -64,7 +74,9 @@ Value Lowering::tensor_value(const SourceTensor& t) {
       case SourceType::kI8: values.push_back(at<int8_t>(t.data, i)); break;
       default: values.push_back(t.data[i]); break;
     }
-  return ints(std::move(values), v.shape, t.type == SourceType::kBool ? Elem::kBool : Elem::kInt);
+  v.elem = t.type == SourceType::kBool ? Elem::kBool : Elem::kInt;
+  v.ints = std::make_shared<const Sizes>(std::move(values));
+  return v;
 }
 
 const std::vector<float>& Lowering::numbers(const Value& v) {

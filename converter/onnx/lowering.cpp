@@ -18,18 +18,18 @@ bool counts_steps(std::string name) {
   return std::any_of(std::begin(words), std::end(words), [&](const char* w) { return name.find(w) != name.npos; });
 }
 
+std::string kind_of(const OnnxNode& node) { return (node.domain.empty() ? "" : node.domain + ".") + node.op; }
+
 LowerFn function_of(const OnnxNode& node) {
   static const std::map<std::string, LowerFn> kFunctions = {
 #define RNL_ONNX(op, function) {#op, function},
+#define RNL_ONNXRUNTIME(op, function) {"com.microsoft." #op, function},
 #include "converter/onnx/operators.inc"
 #undef RNL_ONNX
   };
-  if (!node.domain.empty()) return nullptr;
-  const auto it = kFunctions.find(node.op);
+  const auto it = kFunctions.find(kind_of(node));
   return it == kFunctions.end() ? nullptr : it->second;
 }
-
-std::string kind_of(const OnnxNode& node) { return (node.domain.empty() ? "" : node.domain + ".") + node.op; }
 
 // A name as expressions over sizes can hold it.
 std::string symbol_name(const std::string& name) {
@@ -150,6 +150,8 @@ void Lowering::add_inputs() {
       case kOnnxF16:
       case kOnnxBF16:
       case kOnnxF64: break;
+      case kOnnxU8:
+      case kOnnxI8:
       case kOnnxI32:
       case kOnnxI64: value.elem = Elem::kInt; break;
       case kOnnxBool: value.elem = Elem::kBool; break;

@@ -38,6 +38,8 @@ struct Value {
   std::shared_ptr<const Sizes> ints;
   // Real numbers that are a tensor of the source as it stands; they are read when somebody asks for them.
   const SourceTensor* source = nullptr;
+  // The tensor of the file whose numbers these are, which says their type there.
+  const SourceTensor* tensor = nullptr;
 
   int rank() const { return int(shape.size()); }
   // perm, or the order that known numbers are in.

@@ -235,8 +235,7 @@ Status plan_inputs(const Model& model, const Plan& plan, PlannedProgram& program
     has_stream = has_stream || (!info.is_optional(i) && is_stream_input(model, program, info.values[i]));
   if (program.stream_symbol >= 0 && !has_stream)
     return Status::make(Code::kInvalidModel, "every input with the stream is optional");
-  if (rows_inputs > 1)
-    return Status::make(Code::kInvalidModel, "%u inputs have role rows; one may", rows_inputs);
+  if (rows_inputs > 1) return Status::make(Code::kInvalidModel, "%u inputs have role rows; one may", rows_inputs);
   for (size_t s = 0; s < model.symbols().size(); ++s) {
     bool is_bound = false;
     for (uint32_t i = 0; i < info.input_count; ++i)
@@ -265,8 +264,7 @@ Status plan_outputs(const Model& model, PlannedProgram& program) {
     rest.rank = shape.rank ? shape.rank - 1 : 0;
     if (model.depends_on(shape, program.rows_symbol)) {
       if (model.exprs().as_symbol(shape.dims[0]) != program.rows_symbol || model.depends_on(rest, program.rows_symbol))
-        return Status::make(Code::kInvalidModel,
-                            "output \"%s\": the wanted rows are not its axis 0 alone",
+        return Status::make(Code::kInvalidModel, "output \"%s\": the wanted rows are not its axis 0 alone",
                             info.values[v].name);
       out.kind = PlannedOutput::Kind::kRows;
     } else if (shape.rank > 0 && program.stream_symbol >= 0 && !model.depends_on(rest, program.stream_symbol) &&

@@ -1,0 +1,308 @@
+// Quantised numbers: whole numbers of 8 or 16 bits with a scale and a zero point. In the program they are real numbers
+// that are whole: a product of two sums them up as such, without error as long as the sum stays below 2^24, else with
+// that of a sum of real numbers. Rounding is to the nearest, ties to even, as in ONNX.
+#include <algorithm>
+#include <cmath>
+
+#include "converter/onnx/lowering.h"
+
+namespace runnel::convert {
+namespace {
+
+using format::BinaryKind;
+using format::MathKind;
+
+Value math(Lowering& l, MathKind kind, const Value& v, double alpha = 0, double beta = 0) {
+  format::MathAttrsT attrs;
+  attrs.kind = kind;
+  attrs.alpha = float(alpha);
+  attrs.beta = float(beta);
+  const Value s = l.stored(v);
+  return l.labelled(l.emit("math", {s}, s.shape, attrs), v.order());
+}
+Value add(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::add, a, b); }
+Value sub(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::sub, a, b); }
+Value mul(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::mul, a, b); }
+Value div(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::div, a, b); }
+
+struct Range {
+  double least, most;
+};
+// Of the numbers that a zero point's type holds; without one they are bytes from 0 on.
+Range range_of(const Node& n, size_t zero_point) {
+  if (!n.has(zero_point)) return {0, 255};
+  const SourceTensor* t = n.in(zero_point).tensor;
+  if (!t) fail("a zero point that the graph computes");
+  switch (t->type) {
+    case SourceType::kU8: return {0, 255};
+    case SourceType::kI8: return {-128, 127};
+    case SourceType::kI16: return {-32768, 32767};
+    case SourceType::kI32: return {0, 65535};  // numbers of 16 bits without a sign are read as these
+    default: fail("a zero point of type %s", t->describe().c_str());
+  }
+}
+
+// Scales or zero points of x: one, or one for each place of an axis, or one for each block of it.
+Value along(Lowering& l, const Value& v, const Value& x, int64_t axis, int64_t block) {
+  const Value number = l.cast(v, Elem::kFloat);
+  if (product(v.shape).is(1)) return l.reshape(number, {});
+  const int at = axis_of(axis, x.rank());
+  if (block == 0) {
+    if (v.rank() != 1 || !(v.shape[0] == x.shape[size_t(at)]))
+      fail("scales %s along axis %d of %s", text(v.shape).c_str(), at, text(x.shape).c_str());
+    Sizes shape(size_t(x.rank() - at), 1);
+    shape[0] = v.shape[0];
+    return l.reshape(number, shape);
+  }
+  if (!v.is_constant()) fail("blocks with scales that the graph computes");
+  const std::vector<int64_t> from = l.known_shape(v, "the scales"), to = l.known_shape(x, "the blocks");
+  if (from.size() != to.size() || from[size_t(at)] * block < to[size_t(at)])
+    fail("scales %s in blocks of %lld of %s", text(v.shape).c_str(), static_cast<long long>(block),
+         text(x.shape).c_str());
+  int64_t outer = 1, inner = 1;
+  for (int i = 0; i < int(to.size()); ++i) {
+    if (i != at && from[size_t(i)] != to[size_t(i)]) fail("scales %s of %s", text(v.shape).c_str(), text(x.shape).c_str());
+    (i < at ? outer : inner) *= i == at ? 1 : to[size_t(i)];
+  }
+  const std::vector<float>& given = l.numbers(number);
+  std::vector<float> all;
+  for (int64_t o = 0; o < outer; ++o)
+    for (int64_t k = 0; k < to[size_t(at)]; ++k)
+      for (int64_t i = 0; i < inner; ++i) all.push_back(given[size_t((o * from[size_t(at)] + k / block) * inner + i)]);
+  return Lowering::floats(std::move(all), x.shape);
+}
+
+bool is_zero(Lowering& l, const Value& v) {
+  if (!v.is_constant()) return false;
+  const std::vector<float>& list = l.numbers(v);
+  return std::all_of(list.begin(), list.end(), [](float x) { return x == 0; });
+}
+
+// x - zero point, which input i names. Its numbers lie along an axis of x.
+Value centred(Lowering& l, const Node& n, const Value& x, size_t i, int64_t axis = 0, int64_t block = 0) {
+  const Value number = l.cast(x, Elem::kFloat);
+  if (!n.has(i) || is_zero(l, n.in(i))) return number;
+  return sub(l, number, along(l, n.in(i), x, axis, block));
+}
+
+// round(x) + zero point, within the range of its type.
+Value rounded(Lowering& l, const Node& n, const Value& x, size_t zero_point, int64_t axis = 0, int64_t block = 0) {
+  const Range range = range_of(n, zero_point);
+  const Value whole = math(l, MathKind::round, x);
+  if (!n.has(zero_point) || is_zero(l, n.in(zero_point)))
+    return math(l, MathKind::clip, whole, range.least, range.most);
+  const Value zero = along(l, n.in(zero_point), x, axis, block);
+  if (zero.is_constant() && zero.rank() == 0) {
+    const double at = double(l.numbers(zero)[0]);
+    return add(l, math(l, MathKind::clip, whole, range.least - at, range.most - at), zero);
+  }
+  return math(l, MathKind::clip, add(l, whole, zero), range.least, range.most);
+}
+
+Value quantised(Lowering& l, const Node& n, const Value& x, size_t scale, size_t zero_point) {
+  return rounded(l, n, div(l, x, along(l, n.in(scale), x, 0, 0)), zero_point);
+}
+Value dequantised(Lowering& l, const Node& n, size_t x, size_t scale, size_t zero_point) {
+  return mul(l, centred(l, n, n.in(x), zero_point), along(l, n.in(scale), n.in(x), 0, 0));
+}
+
+// What an operator of ONNX's own makes of these values, with the attributes of the node.
+Value apply(Lowering& l, const Node& n, LowerFn function, const char* op, const std::vector<Value>& in,
+            const std::set<std::string>& without = {}) {
+  OnnxNode node;
+  node.name = n.name(), node.op = op;
+  for (const auto& [name, value] : n.raw().attributes)
+    if (!without.count(name)) node.attributes.emplace(name, value);
+  const std::string base = n.raw().outputs[0] + "\n";
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i].is_absent()) {
+      node.inputs.push_back("");
+      continue;
+    }
+    node.inputs.push_back(base + std::to_string(i));
+    l.define(node.inputs.back(), in[i]);
+  }
+  node.outputs = {base};
+  function(l, Node(l, node, std::max<int64_t>(n.opset(), 13)));
+  return *l.find(base);
+}
+
+// A row of numbers as one along the channels of what a convolution gives.
+Value by_channel(Lowering& l, const Value& v, int rank) {
+  if (product(v.shape).is(1)) return l.reshape(v, {});
+  Sizes shape(size_t(rank - 1), 1);
+  shape[0] = product(v.shape);
+  return l.reshape(v, shape);
+}
+
+// x as bytes with a scale of its own, (q - zero point), and that scale.
+struct Dynamic {
+  Value q, zero_point, scale;
+};
+Dynamic dynamic(Lowering& l, const Value& x) {
+  const Value flat = l.reshape(l.plain(x), {product(x.shape)});
+  const auto bound = [&](format::ReduceKind kind, BinaryKind with) {
+    format::ReduceAttrsT attrs;
+    attrs.kind = kind;
+    return l.binary(with, l.emit("reduce", {flat}, {}, attrs), Lowering::scalar(0));
+  };
+  const Value least = bound(format::ReduceKind::min, BinaryKind::min),
+              most = bound(format::ReduceKind::max, BinaryKind::max);
+  // A value of zeros alone has any scale.
+  const Value scale = l.binary(BinaryKind::max, div(l, sub(l, most, least), Lowering::scalar(255)),
+                               Lowering::scalar(1e-37f));
+  const Value zero_point =
+      math(l, MathKind::clip, math(l, MathKind::round, div(l, sub(l, Lowering::scalar(0), least), scale)), 0, 255);
+  const Value q = math(l, MathKind::clip, add(l, math(l, MathKind::round, div(l, x, scale)), zero_point), 0, 255);
+  return {q, zero_point, scale};
+}
+
+int64_t last_axis(const Value& v) { return v.rank() == 0 ? 0 : v.rank() - 1; }
+
+}  // namespace
+
+void lower_quantize(Lowering& l, const Node& n) {
+  const int64_t axis = n.integer("axis", 1), block = n.integer("block_size", 0);
+  if (n.integer("output_dtype", 0) && !n.has(2)) fail("output_dtype without a zero point");
+  const Value& x = n.in(0);
+  const Value scale = along(l, n.in(1), x, axis, block);
+  n.set(rounded(l, n, div(l, l.cast(x, Elem::kFloat), scale), 2, axis, block));
+}
+
+void lower_dequantize(Lowering& l, const Node& n) {
+  const int64_t axis = n.integer("axis", 1), block = n.integer("block_size", 0);
+  const Value& x = n.in(0);
+  n.set(mul(l, centred(l, n, x, 2, axis, block), along(l, n.in(1), x, axis, block)));
+}
+
+void lower_dynamic_quantize(Lowering& l, const Node& n) {
+  if (n.in(0).elem != Elem::kFloat) fail("of integers");
+  const Dynamic d = dynamic(l, n.in(0));
+  n.set(0, d.q);
+  if (n.wants(1)) n.set(1, d.scale);
+  if (n.wants(2)) n.set(2, d.zero_point);
+}
+
+void lower_conv_integer(Lowering& l, const Node& n) {
+  n.set(apply(l, n, lower_conv, "Conv", {centred(l, n, n.in(0), 2), centred(l, n, n.in(1), 3, 0)}));
+}
+
+void lower_matmul_integer(Lowering& l, const Node& n) {
+  const Value &a = n.in(0), &b = n.in(1);
+  const Value x = centred(l, n, a, 2, a.rank() > 1 ? a.rank() - 2 : 0), w = centred(l, n, b, 3, last_axis(b));
+  n.set(apply(l, n, lower_matmul, "MatMul", {x, w}));
+}
+
+void lower_qlinear_conv(Lowering& l, const Node& n) {
+  const Value x = centred(l, n, n.in(0), 2), w = centred(l, n, n.in(3), 5, 0);
+  const Value sum = apply(l, n, lower_conv, "Conv", {x, w, n.has(8) ? l.cast(n.in(8), Elem::kFloat) : Value()});
+  const Value factor = div(l, mul(l, l.reshape(n.in(1), {}), n.in(4)), l.reshape(n.in(6), {}));
+  n.set(rounded(l, n, mul(l, sum, by_channel(l, factor, sum.rank())), 7));
+}
+
+void lower_qlinear_matmul(Lowering& l, const Node& n) {
+  const Value &a = n.in(0), &b = n.in(3);
+  const Value x = centred(l, n, a, 2, a.rank() > 1 ? a.rank() - 2 : 0), w = centred(l, n, b, 5, last_axis(b));
+  const Value sum = apply(l, n, lower_matmul, "MatMul", {x, w});
+  const Value factor = div(l, mul(l, along(l, n.in(1), a, 0, 0), along(l, n.in(4), b, last_axis(b), 0)),
+                           along(l, n.in(6), sum, 0, 0));
+  n.set(rounded(l, n, mul(l, sum, factor), 7));
+}
+
+// --- of onnxruntime
+
+// Operators of one input: x, its scale and zero point, those of the result.
+void lower_qlinear_unary(Lowering& l, const Node& n) {
+  static const std::map<std::string, std::pair<const char*, LowerFn>> kOperators = {
+      {"QLinearSigmoid", {"Sigmoid", lower_unary}},
+      {"QLinearLeakyRelu", {"LeakyRelu", lower_math}},
+      {"QLinearSoftmax", {"Softmax", lower_softmax}},
+      {"QLinearAveragePool", {"AveragePool", lower_pool}},
+      {"QLinearGlobalAveragePool", {"GlobalAveragePool", lower_global_pool}},
+      {"QLinearReduceMean", {"ReduceMean", lower_reduce}}};
+  if (n.integer("channels_last", 0)) fail("channels_last");
+  const auto& [op, function] = kOperators.at(n.op());
+  const Value y = apply(l, n, function, op, {dequantised(l, n, 0, 1, 2)}, {"channels_last", "opset"});
+  n.set(quantised(l, n, y, 3, 4));
+}
+
+void lower_qlinear_binary(Lowering& l, const Node& n) {
+  const Value a = dequantised(l, n, 0, 1, 2), b = dequantised(l, n, 3, 4, 5);
+  n.set(quantised(l, n, n.op() == "QLinearAdd" ? add(l, a, b) : mul(l, a, b), 6, 7));
+}
+
+void lower_qlinear_concat(Lowering& l, const Node& n) {
+  std::vector<Value> parts;
+  for (size_t i = 2; i + 2 < n.inputs(); i += 3) parts.push_back(dequantised(l, n, i, i + 1, i + 2));
+  if (parts.empty()) fail("without inputs");
+  n.set(quantised(l, n, apply(l, n, lower_concat, "Concat", parts), 0, 1));
+}
+
+void lower_qgemm(Lowering& l, const Node& n) {
+  const Value& b = n.in(3);
+  const bool is_turned = n.integer("transB", 0);
+  const int64_t axis = is_turned ? 0 : last_axis(b);
+  const Value x = centred(l, n, n.in(0), 2), w = centred(l, n, b, 5, axis);
+  const Value sum = apply(l, n, lower_gemm, "Gemm", {x, w, n.has(6) ? l.cast(n.in(6), Elem::kFloat) : Value()},
+                          {"alpha"});
+  Value factor = mul(l, along(l, n.in(1), n.in(0), 0, 0), l.reshape(n.in(4), {product(n.in(4).shape)}));
+  factor = mul(l, factor, Lowering::scalar(float(n.real("alpha", 1))));
+  if (!n.has(7)) return n.set(mul(l, sum, factor));
+  n.set(rounded(l, n, mul(l, sum, div(l, factor, along(l, n.in(7), sum, 0, 0))), 8));
+}
+
+void lower_dynamic_matmul(Lowering& l, const Node& n) {
+  const Value& b = n.in(1);
+  const Dynamic d = dynamic(l, n.in(0));
+  const Value sum = apply(l, n, lower_matmul, "MatMul",
+                          {sub(l, d.q, d.zero_point), centred(l, n, b, 3, last_axis(b))});
+  const Value y = mul(l, sum, mul(l, d.scale, along(l, n.in(2), b, last_axis(b), 0)));
+  n.set(n.has(4) ? add(l, y, n.in(4)) : y);
+}
+
+void lower_integer_matmul_to_float(Lowering& l, const Node& n) {
+  const Value &a = n.in(0), &b = n.in(1);
+  const Value sum = apply(l, n, lower_matmul, "MatMul", {centred(l, n, a, 4), centred(l, n, b, 5, last_axis(b))});
+  const Value y = mul(l, sum, mul(l, along(l, n.in(2), a, 0, 0), along(l, n.in(3), b, last_axis(b), 0)));
+  n.set(n.has(6) ? add(l, y, n.in(6)) : y);
+}
+
+// Weights of 2, 4 or 8 bits: [N, blocks, bytes of a block], the lowest bits first.
+void lower_matmul_bits(Lowering& l, const Node& n) {
+  const int64_t columns = n.integer("K", 0), rows = n.integer("N", 0), bits = n.integer("bits", 4),
+                block = n.integer("block_size", 0);
+  if (columns < 1 || rows < 1 || block < 1 || columns > INT32_MAX || rows > INT32_MAX || block > INT32_MAX ||
+      (bits != 2 && bits != 4 && bits != 8))
+    fail("K %lld, N %lld, %lld bits, blocks of %lld", static_cast<long long>(columns), static_cast<long long>(rows),
+         static_cast<long long>(bits), static_cast<long long>(block));
+  if (n.has(4)) fail("places of columns (g_idx)");
+  const int64_t blocks = (columns + block - 1) / block, each = block * bits / 8, per_byte = 8 / bits;
+  const std::vector<float>&packed = n.known_floats(1, "weights"), &scales = n.known_floats(2, "scales");
+  if (block % per_byte || int64_t(packed.size()) != rows * blocks * each || int64_t(scales.size()) != rows * blocks)
+    fail("%zu bytes of weights and %zu scales", packed.size(), scales.size());
+  const auto part = [&](float byte, int64_t i) { return int(byte) >> (i % per_byte * bits) & ((1 << bits) - 1); };
+  std::vector<float> zero_points(scales.size(), float(1 << (bits - 1)));
+  if (n.has(3)) {
+    const std::vector<float>& given = n.known_floats(3, "zero points");
+    const int64_t bytes = (blocks + per_byte - 1) / per_byte;  // of a row
+    const bool is_packed = n.in(3).tensor && n.in(3).tensor->type == SourceType::kU8;
+    if (int64_t(given.size()) != rows * (is_packed ? bytes : blocks)) fail("%zu zero points", given.size());
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t b = 0; b < blocks; ++b)
+        zero_points[size_t(r * blocks + b)] =
+            is_packed ? float(part(given[size_t(r * bytes + b / per_byte)], b)) : given[size_t(r * blocks + b)];
+  }
+  std::vector<float> w(size_t(rows * columns));
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) {
+      const size_t at = size_t(r * blocks + c / block);
+      const int q = part(packed[at * size_t(each) + size_t(c % block / per_byte)], c % block);
+      w[size_t(r * columns + c)] = (float(q) - zero_points[at]) * scales[at];
+    }
+  // As [K, N], which a product takes.
+  const Value turned = l.transpose(Lowering::floats(std::move(w), {rows, columns}), {1, 0});
+  const Value y = apply(l, n, lower_matmul, "MatMul", {n.in(0), turned});
+  n.set(n.has(5) ? add(l, y, n.in(5)) : y);
+}
+
+}  // namespace runnel::convert
