@@ -61,7 +61,8 @@ Value along(Lowering& l, const Value& v, const Value& x, int64_t axis, int64_t b
          text(x.shape).c_str());
   int64_t outer = 1, inner = 1;
   for (int i = 0; i < int(to.size()); ++i) {
-    if (i != at && from[size_t(i)] != to[size_t(i)]) fail("scales %s of %s", text(v.shape).c_str(), text(x.shape).c_str());
+    if (i != at && from[size_t(i)] != to[size_t(i)])
+      fail("scales %s of %s", text(v.shape).c_str(), text(x.shape).c_str());
     (i < at ? outer : inner) *= i == at ? 1 : to[size_t(i)];
   }
   const std::vector<float>& given = l.numbers(number);
@@ -149,8 +150,8 @@ Dynamic dynamic(Lowering& l, const Value& x) {
   const Value least = bound(format::ReduceKind::min, BinaryKind::min),
               most = bound(format::ReduceKind::max, BinaryKind::max);
   // A value of zeros alone has any scale.
-  const Value scale = l.binary(BinaryKind::max, div(l, sub(l, most, least), Lowering::scalar(255)),
-                               Lowering::scalar(1e-37f));
+  const Value scale =
+      l.binary(BinaryKind::max, div(l, sub(l, most, least), Lowering::scalar(255)), Lowering::scalar(1e-37f));
   const Value zero_point =
       math(l, MathKind::clip, math(l, MathKind::round, div(l, sub(l, Lowering::scalar(0), least), scale)), 0, 255);
   const Value q = math(l, MathKind::clip, add(l, math(l, MathKind::round, div(l, x, scale)), zero_point), 0, 255);
@@ -204,8 +205,8 @@ void lower_qlinear_matmul(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(3);
   const Value x = centred(l, n, a, 2, a.rank() > 1 ? a.rank() - 2 : 0), w = centred(l, n, b, 5, last_axis(b));
   const Value sum = apply(l, n, lower_matmul, "MatMul", {x, w});
-  const Value factor = div(l, mul(l, along(l, n.in(1), a, 0, 0), along(l, n.in(4), b, last_axis(b), 0)),
-                           along(l, n.in(6), sum, 0, 0));
+  const Value factor =
+      div(l, mul(l, along(l, n.in(1), a, 0, 0), along(l, n.in(4), b, last_axis(b), 0)), along(l, n.in(6), sum, 0, 0));
   n.set(rounded(l, n, mul(l, sum, factor), 7));
 }
 
@@ -226,9 +227,23 @@ void lower_qlinear_unary(Lowering& l, const Node& n) {
   n.set(quantised(l, n, y, 3, 4));
 }
 
-void lower_qlinear_binary(Lowering& l, const Node& n) {
+// Sums often lie between two steps: they are taken as onnxruntime's kernels take them, in units of the result's scale
+// and with what the zero points add as one number.
+void lower_qlinear_add(Lowering& l, const Node& n) {
+  const Range range = range_of(n, 7);
+  Value sum = n.has(7) ? along(l, n.in(7), n.in(0), 0, 0) : Lowering::scalar(0), zeros = Lowering::scalar(0), parts[2];
+  for (size_t i : {0, 3}) {
+    const Value ratio = div(l, along(l, n.in(i + 1), n.in(i), 0, 0), along(l, n.in(6), n.in(i), 0, 0));
+    if (n.has(i + 2)) zeros = add(l, zeros, mul(l, ratio, along(l, n.in(i + 2), n.in(i), 0, 0)));
+    parts[i / 3] = mul(l, l.cast(n.in(i), Elem::kFloat), ratio);
+  }
+  sum = add(l, add(l, sub(l, sum, zeros), parts[0]), parts[1]);
+  n.set(math(l, MathKind::clip, math(l, MathKind::round, sum), range.least, range.most));
+}
+
+void lower_qlinear_mul(Lowering& l, const Node& n) {
   const Value a = dequantised(l, n, 0, 1, 2), b = dequantised(l, n, 3, 4, 5);
-  n.set(quantised(l, n, n.op() == "QLinearAdd" ? add(l, a, b) : mul(l, a, b), 6, 7));
+  n.set(quantised(l, n, mul(l, a, b), 6, 7));
 }
 
 void lower_qlinear_concat(Lowering& l, const Node& n) {
@@ -243,8 +258,8 @@ void lower_qgemm(Lowering& l, const Node& n) {
   const bool is_turned = n.integer("transB", 0);
   const int64_t axis = is_turned ? 0 : last_axis(b);
   const Value x = centred(l, n, n.in(0), 2), w = centred(l, n, b, 5, axis);
-  const Value sum = apply(l, n, lower_gemm, "Gemm", {x, w, n.has(6) ? l.cast(n.in(6), Elem::kFloat) : Value()},
-                          {"alpha"});
+  const Value sum =
+      apply(l, n, lower_gemm, "Gemm", {x, w, n.has(6) ? l.cast(n.in(6), Elem::kFloat) : Value()}, {"alpha"});
   Value factor = mul(l, along(l, n.in(1), n.in(0), 0, 0), l.reshape(n.in(4), {product(n.in(4).shape)}));
   factor = mul(l, factor, Lowering::scalar(float(n.real("alpha", 1))));
   if (!n.has(7)) return n.set(mul(l, sum, factor));
@@ -254,8 +269,7 @@ void lower_qgemm(Lowering& l, const Node& n) {
 void lower_dynamic_matmul(Lowering& l, const Node& n) {
   const Value& b = n.in(1);
   const Dynamic d = dynamic(l, n.in(0));
-  const Value sum = apply(l, n, lower_matmul, "MatMul",
-                          {sub(l, d.q, d.zero_point), centred(l, n, b, 3, last_axis(b))});
+  const Value sum = apply(l, n, lower_matmul, "MatMul", {sub(l, d.q, d.zero_point), centred(l, n, b, 3, last_axis(b))});
   const Value y = mul(l, sum, mul(l, d.scale, along(l, n.in(2), b, last_axis(b), 0)));
   n.set(n.has(4) ? add(l, y, n.in(4)) : y);
 }
