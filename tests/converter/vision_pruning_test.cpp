@@ -63,6 +63,30 @@ TEST(C7, WhatPrunesNothingChangesNothing) {
   }
 }
 
+// The shapes stay those of the whole model, and each family's outputs feel that tokens are gone.
+TEST(C7, EveryPlainFamilyIsPruned) {
+  for (const char* family : {"vit", "deit", "dinov2_with_registers", "clip", "ijepa", "vitpose"}) {
+    const fs::path folder = kGoldens / "vision" / family;
+    Checkpoint calls = load_safetensors(folder / "calls.safetensors");
+    Arrays inputs = arrays_of(calls, "in.");
+    const Arrays outputs = arrays_of(calls, "out.");
+    inputs["pixel_values"] = inputs["pixel_values"].item(0);
+    const Arrays whole = run(*session_of(*pruned_model(folder, "tome:keep=100"), 64), "main", inputs, outputs);
+    for (const char* method : {"tome:r=1", "mctf:r=1", "evit:keep=0.5,exact=0,every=1", "topk:keep=0.5,exact=0"}) {
+      const bool by_class = std::string(method).find("keep=") != std::string::npos;
+      if (by_class && (std::string(family) == "ijepa" || std::string(family) == "vitpose")) continue;
+      const Arrays got = run(*session_of(*pruned_model(folder, method), 64), "main", inputs, outputs);
+      float largest_change = 0;
+      for (const auto& [name, a] : whole) {
+        EXPECT_EQ(got.at(name).dims, a.dims) << family << " " << method << " " << name;
+        largest_change =
+            std::max(largest_change, largest_difference(got.at(name).floats, a.floats) / largest(a.floats));
+      }
+      EXPECT_GT(largest_change, 1e-5f) << family << " " << method;
+    }
+  }
+}
+
 // All patches are the same: the first of them stay, whose rows behind the layers are those of tokens that were changed.
 TEST(C7, OfTokensThatAreSeenAlikeTheFirstStay) {
   ChangedCheckpoint vit("vision_pruned");
