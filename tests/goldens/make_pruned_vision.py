@@ -34,7 +34,7 @@ METHODS = {
 
 
 def mctf_groups(metric, factor, merge, keep):
-    """groups_of with MCTF's score. That of ToMe alone has the same order for every cosine."""
+    """groups_of with MCTF's score in the place of the cosine."""
     tokens = len(metric)
     merge = min(merge, max(tokens - keep, 0) // 2)
     unit = metric / metric.norm(dim=-1, keepdim=True)
