@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "converter/passes/prune_tokens.h"
+#include "converter/program/pruning.h"
 #include "converter/read/source_file.h"
 #include "converter/weights/encode.h"
 

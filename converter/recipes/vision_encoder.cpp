@@ -3,7 +3,7 @@
 #include <cmath>
 #include <optional>
 
-#include "converter/passes/prune_tokens.h"
+#include "converter/program/pruning.h"
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/vision_pruning.h"
 

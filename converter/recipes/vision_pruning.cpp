@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "converter/passes/prune_tokens.h"
+#include "converter/program/pruning.h"
 
 namespace runnel::convert {
 

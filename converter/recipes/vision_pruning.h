@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "converter/passes/method_options.h"
+#include "converter/program/method_options.h"
 #include "converter/recipes/vision_encoder.h"
 
 namespace runnel::convert {
