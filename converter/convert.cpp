@@ -91,6 +91,7 @@ ConvertReport convert(const ConvertOptions& options) {
     refuse_own_source(options.output, sources);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
+  ask_to_prune(options.prune, builder);
   if (onnx) {
     report.architecture = "onnx";
     const OnnxReport lowered = onnx->build({options.axes, options.known}, builder);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "converter/passes/method_options.h"
+#include "converter/program/method_options.h"
 #include "converter/program/graph.h"
 
 namespace runnel::convert {

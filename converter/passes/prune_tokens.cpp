@@ -5,20 +5,10 @@
 #include <map>
 #include <set>
 
-#include "converter/passes/method_options.h"
 #include "converter/program/graph.h"
 
 namespace runnel::convert {
 namespace {
-
-const std::vector<MethodRow>& rows() {
-  static const std::vector<MethodRow> kRows = {
-      {"tome",
-       {{"r", 8}, {"keep", 1}, {"exact", 0}},
-       "behind each attention but the first `exact` the `r` tokens whose keys are most like another's join it, the "
-       "first `keep` tokens never (ToMe)"}};
-  return kRows;
-}
 
 constexpr size_t kKey = 1, kBias = 6;  // inputs of attention
 
@@ -301,10 +291,11 @@ class Merger {
 
 }  // namespace
 
-std::string prune_methods() { return list_methods(rows()); }
-
 std::string prune_tokens(const std::string& method, ModelBuilder& b) {
-  const MethodOptions options("--prune", rows(), method);
+  if (const std::string done = asked_to_prune(b); done != method) return done;
+  const MethodOptions options = prune_options(method);
+  if (std::string(options.row().name) != "tome")
+    options.refuse("is for images in plain vision transformers, and this model is none");
   size_t changed = 0;
   for (auto& program : b.model.programs) changed += Merger(options, b, *program).run();
   if (changed == 0) options.refuse("no program of this model has attention of all tokens to each other");

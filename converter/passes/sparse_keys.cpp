@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "converter/passes/method_options.h"
+#include "converter/program/method_options.h"
 #include "converter/program/graph.h"
 
 namespace runnel::convert {

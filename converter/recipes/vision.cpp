@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "converter/program/pruning.h"
 #include "converter/read/source_file.h"
 #include "converter/weights/encode.h"
 
@@ -81,7 +82,8 @@ VisionNet::VisionNet(Checkpoint& c, ModelBuilder& b, Naming naming, const char* 
   builder().model.context = 1;
   for (const char* option : {"context", "chunk", "rollback", "rows"})
     graph().add_symbol(option, format::SymbolKind::option, "");
-  graph().add_symbol("batch", format::SymbolKind::axis, most_images);
+  // Pruned tokens are those of one image.
+  graph().add_symbol("batch", format::SymbolKind::axis, asked_to_prune(builder()).empty() ? most_images : "1");
 }
 
 Var VisionNet::pixels(const Image& image) {

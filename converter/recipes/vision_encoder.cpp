@@ -1,8 +1,11 @@
 #include "converter/recipes/vision_encoder.h"
 
 #include <cmath>
+#include <optional>
 
+#include "converter/program/pruning.h"
 #include "converter/recipes/decoder.h"
+#include "converter/recipes/vision_pruning.h"
 
 namespace runnel::convert {
 
@@ -86,20 +89,33 @@ Var encoder_layer(VisionNet& net, const VisionEncoder& e, int64_t number, const 
   Var y = e.attend ? e.attend(net, qkv, scale) : net.attend(qkv[0], qkv[1], qkv[2], scale, biases);
   y = net.linear(y, p + e.o);
   if (!e.attn_scale.empty()) y = scaled(net, p + e.attn_scale, y);
-  const Var middle = net.add(x, y);
+  Var middle = net.add(x, y);
+  if (e.thin) middle = e.thin(number, qkv, scale, middle);
   y = feed_forward(net, e, p, net.norm(middle, p + e.ffn_norm, e.eps));
   if (!e.ffn_scale.empty()) y = scaled(net, p + e.ffn_scale, y);
   return net.add(middle, y);
 }
 
-Var encode_image(VisionNet& net, const VisionEncoder& e, const std::vector<int64_t>& taps, std::vector<Var>* tapped) {
+Var encode_image(VisionNet& net, const VisionEncoder& given, const std::vector<int64_t>& taps,
+                 std::vector<Var>* tapped) {
+  VisionEncoder e = given;
   Var x = embedded(net, e);
+  std::optional<VisionPruner> pruner;
+  if (const std::string& method = asked_to_prune(net.builder()); !method.empty()) {
+    if (!taps.empty()) prune_options(method).refuse("this model takes the tokens of layers on the way");
+    pruner.emplace(net, e, x.dims[0] - e.rows() * e.columns());
+    e.attend = [&](VisionNet&, const std::vector<Var>& qkv, double scale) { return pruner->attend(qkv, scale); };
+    e.thin = [&](int64_t layer, const std::vector<Var>& qkv, double scale, const Var& tokens) {
+      return pruner->thinned(layer, qkv, scale, tokens);
+    };
+  }
   if (!e.first_norm.empty()) x = net.norm(x, e.first_norm, e.eps);
   for (int64_t i = 0; i < e.layers; ++i) {
     x = encoder_layer(net, e, i, e.layer + std::to_string(i) + ".", x);
     for (int64_t tap : taps)
       if (tap == i + 1) tapped->push_back(x);
   }
+  if (pruner) x = pruner->given_back(x);
   return e.last_norm.empty() ? x : net.norm(x, e.last_norm, e.eps);
 }
 

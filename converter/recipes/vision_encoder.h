@@ -32,6 +32,8 @@ struct VisionEncoder {
   // In the place of attention among the tokens of an image: of queries, keys and values.
   std::function<Var(VisionNet&, const std::vector<Var>& qkv, double scale)> attend;
   std::function<Var(VisionNet&, const Var& heads)> rotate;  // queries and keys [n, heads, d]
+  // Tokens behind a layer's attention, of which fewer go on.
+  std::function<Var(int64_t layer, const std::vector<Var>& qkv, double scale, const Var& x)> thin;
 
   int64_t rows() const { return image.height / patch[0]; }
   int64_t columns() const { return image.width / patch[1]; }

@@ -1,4 +1,4 @@
-#include "converter/passes/method_options.h"
+#include "converter/program/method_options.h"
 
 #include <charconv>
 #include <cstdio>

@@ -1,0 +1,42 @@
+#include "converter/program/pruning.h"
+
+namespace runnel::convert {
+namespace {
+
+const std::vector<MethodRow>& rows() {
+  static const std::vector<MethodRow> kRows = {
+      {"tome",
+       {{"r", 8}, {"keep", 1}, {"exact", 0}},
+       "behind each attention but the first `exact` the `r` tokens whose keys are most like another's join it, the "
+       "first `keep` tokens never, nor those before an image's patches (ToMe)"},
+      {"mctf",
+       {{"r", 8}, {"keep", 1}, {"exact", 0}, {"info", 0.05}, {"size", 0.025}},
+       "of images the same, where also counts how much a token is seen and for how many it stands, each to the power "
+       "of minus `info` and minus `size` (MCTF)"},
+      {"evit",
+       {{"keep", 0.7}, {"exact", 3}, {"every", 3}},
+       "of images with a class token: behind the attention of each `every`-th layer from the one behind the first "
+       "`exact` this part of the tokens goes on, those that the class token sees most, and the others as one (EViT)"},
+      {"topk", {{"keep", 0.7}, {"exact", 3}, {"every", 3}}, "the same, and the others are dropped"}};
+  return kRows;
+}
+
+}  // namespace
+
+std::string prune_methods() { return list_methods(rows()); }
+
+MethodOptions prune_options(const std::string& method) { return {"--prune", rows(), method}; }
+
+void ask_to_prune(const std::string& method, ModelBuilder& b) {
+  if (method.empty()) return;
+  b.model.provenance = std::make_unique<format::ProvenanceT>();
+  b.model.provenance->passes = method;
+}
+
+std::string asked_to_prune(const ModelBuilder& b) { return b.model.provenance ? b.model.provenance->passes : ""; }
+
+void note_pruned(const std::string& words, ModelBuilder& b) {
+  b.model.provenance->passes = "prune " + asked_to_prune(b) + ": " + words;
+}
+
+}  // namespace runnel::convert
