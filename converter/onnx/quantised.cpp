@@ -25,6 +25,8 @@ Value sub(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryK
 Value mul(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::mul, a, b); }
 Value div(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::div, a, b); }
 
+constexpr int64_t kMostWeights = int64_t(1) << 31;
+
 struct Range {
   double least, most;
 };
@@ -268,6 +270,7 @@ void lower_qgemm(Lowering& l, const Node& n) {
 
 void lower_dynamic_matmul(Lowering& l, const Node& n) {
   const Value& b = n.in(1);
+  if (n.in(0).elem != Elem::kFloat) fail("of integers");
   const Dynamic d = dynamic(l, n.in(0));
   const Value sum = apply(l, n, lower_matmul, "MatMul", {sub(l, d.q, d.zero_point), centred(l, n, b, 3, last_axis(b))});
   const Value y = mul(l, sum, mul(l, d.scale, along(l, n.in(2), b, last_axis(b), 0)));
@@ -285,11 +288,12 @@ void lower_integer_matmul_to_float(Lowering& l, const Node& n) {
 void lower_matmul_bits(Lowering& l, const Node& n) {
   const int64_t columns = n.integer("K", 0), rows = n.integer("N", 0), bits = n.integer("bits", 4),
                 block = n.integer("block_size", 0);
-  if (columns < 1 || rows < 1 || block < 1 || columns > INT32_MAX || rows > INT32_MAX || block > INT32_MAX ||
+  if (columns < 1 || rows < 1 || block < 1 || columns > INT32_MAX || rows > kMostWeights / columns || block > 65536 ||
       (bits != 2 && bits != 4 && bits != 8))
     fail("K %lld, N %lld, %lld bits, blocks of %lld", static_cast<long long>(columns), static_cast<long long>(rows),
          static_cast<long long>(bits), static_cast<long long>(block));
   if (n.has(4)) fail("places of columns (g_idx)");
+  if (!n.in(1).tensor || n.in(1).tensor->type != SourceType::kU8) fail("weights that are no bytes of the file");
   const int64_t blocks = (columns + block - 1) / block, each = block * bits / 8, per_byte = 8 / bits;
   const std::vector<float>&packed = n.known_floats(1, "weights"), &scales = n.known_floats(2, "scales");
   if (block % per_byte || int64_t(packed.size()) != rows * blocks * each || int64_t(scales.size()) != rows * blocks)
