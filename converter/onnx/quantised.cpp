@@ -109,9 +109,9 @@ Value dequantised(Lowering& l, const Node& n, size_t x, size_t scale, size_t zer
   return mul(l, centred(l, n, n.in(x), zero_point), along(l, n.in(scale), n.in(x), 0, 0));
 }
 
-// What an operator of ONNX's own makes of these values, with the attributes of the node.
+// What an operator of ONNX's own makes of these values, with the attributes of the node, as that opset has it.
 Value apply(Lowering& l, const Node& n, LowerFn function, const char* op, const std::vector<Value>& in,
-            const std::set<std::string>& without = {}) {
+            const std::set<std::string>& without = {}, int64_t opset = 13) {
   OnnxNode node;
   node.name = n.name(), node.op = op;
   for (const auto& [name, value] : n.raw().attributes)
@@ -126,7 +126,7 @@ Value apply(Lowering& l, const Node& n, LowerFn function, const char* op, const 
     l.define(node.inputs.back(), in[i]);
   }
   node.outputs = {base};
-  function(l, Node(l, node, std::max<int64_t>(n.opset(), 13)));
+  function(l, Node(l, node, opset));
   return *l.find(base);
 }
 
@@ -151,16 +151,21 @@ Dynamic dynamic(Lowering& l, const Value& x) {
   };
   const Value least = bound(format::ReduceKind::min, BinaryKind::min),
               most = bound(format::ReduceKind::max, BinaryKind::max);
-  // A value of zeros alone has any scale.
-  const Value scale =
-      l.binary(BinaryKind::max, div(l, sub(l, most, least), Lowering::scalar(255)), Lowering::scalar(1e-37f));
+  // That of zeros alone is 1.
+  const Value step = div(l, sub(l, most, least), Lowering::scalar(255));
+  format::ArithmeticAttrsT equal;
+  equal.kind = format::ArithmeticKind::equal;
+  const Value is_none = l.emit("arithmetic", {step, Lowering::scalar(0)}, {}, equal, Elem::kBool);
+  const Value scale = add(l, step, l.cast(is_none, Elem::kFloat));
   const Value zero_point =
       math(l, MathKind::clip, math(l, MathKind::round, div(l, sub(l, Lowering::scalar(0), least), scale)), 0, 255);
   const Value q = math(l, MathKind::clip, add(l, math(l, MathKind::round, div(l, x, scale)), zero_point), 0, 255);
   return {q, zero_point, scale};
 }
 
+// Of a product's operands.
 int64_t last_axis(const Value& v) { return v.rank() == 0 ? 0 : v.rank() - 1; }
+int64_t row_axis(const Value& v) { return v.rank() > 1 ? v.rank() - 2 : 0; }
 
 }  // namespace
 
@@ -192,7 +197,7 @@ void lower_conv_integer(Lowering& l, const Node& n) {
 
 void lower_matmul_integer(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
-  const Value x = centred(l, n, a, 2, a.rank() > 1 ? a.rank() - 2 : 0), w = centred(l, n, b, 3, last_axis(b));
+  const Value x = centred(l, n, a, 2, row_axis(a)), w = centred(l, n, b, 3, last_axis(b));
   n.set(apply(l, n, lower_matmul, "MatMul", {x, w}));
 }
 
@@ -205,10 +210,10 @@ void lower_qlinear_conv(Lowering& l, const Node& n) {
 
 void lower_qlinear_matmul(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(3);
-  const Value x = centred(l, n, a, 2, a.rank() > 1 ? a.rank() - 2 : 0), w = centred(l, n, b, 5, last_axis(b));
+  const Value x = centred(l, n, a, 2, row_axis(a)), w = centred(l, n, b, 5, last_axis(b));
   const Value sum = apply(l, n, lower_matmul, "MatMul", {x, w});
-  const Value factor =
-      div(l, mul(l, along(l, n.in(1), a, 0, 0), along(l, n.in(4), b, last_axis(b), 0)), along(l, n.in(6), sum, 0, 0));
+  const Value factor = div(l, mul(l, along(l, n.in(1), a, row_axis(a), 0), along(l, n.in(4), b, last_axis(b), 0)),
+                           along(l, n.in(6), sum, 0, 0));
   n.set(rounded(l, n, mul(l, sum, factor), 7));
 }
 
@@ -221,11 +226,11 @@ void lower_qlinear_unary(Lowering& l, const Node& n) {
       {"QLinearLeakyRelu", {"LeakyRelu", lower_math}},
       {"QLinearSoftmax", {"Softmax", lower_softmax}},
       {"QLinearAveragePool", {"AveragePool", lower_pool}},
-      {"QLinearGlobalAveragePool", {"GlobalAveragePool", lower_global_pool}},
-      {"QLinearReduceMean", {"ReduceMean", lower_reduce}}};
+      {"QLinearGlobalAveragePool", {"GlobalAveragePool", lower_global_pool}}};
   if (n.integer("channels_last", 0)) fail("channels_last");
   const auto& [op, function] = kOperators.at(n.op());
-  const Value y = apply(l, n, function, op, {dequantised(l, n, 0, 1, 2)}, {"channels_last", "opset"});
+  const Value y =
+      apply(l, n, function, op, {dequantised(l, n, 0, 1, 2)}, {"channels_last", "opset"}, n.integer("opset", 13));
   n.set(quantised(l, n, y, 3, 4));
 }
 
@@ -279,8 +284,9 @@ void lower_dynamic_matmul(Lowering& l, const Node& n) {
 
 void lower_integer_matmul_to_float(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
-  const Value sum = apply(l, n, lower_matmul, "MatMul", {centred(l, n, a, 4), centred(l, n, b, 5, last_axis(b))});
-  const Value y = mul(l, sum, mul(l, along(l, n.in(2), a, 0, 0), along(l, n.in(3), b, last_axis(b), 0)));
+  const Value sum =
+      apply(l, n, lower_matmul, "MatMul", {centred(l, n, a, 4, row_axis(a)), centred(l, n, b, 5, last_axis(b))});
+  const Value y = mul(l, sum, mul(l, along(l, n.in(2), a, row_axis(a), 0), along(l, n.in(3), b, last_axis(b), 0)));
   n.set(n.has(6) ? add(l, y, n.in(6)) : y);
 }
 

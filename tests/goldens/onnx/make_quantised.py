@@ -50,7 +50,7 @@ def answers(file, name, inputs, outputs):
     save_file(kept | {f"out.{n}": wide(a) for n, a in zip(outputs, got)}, FOLDER / f"{name}.safetensors")
 
 
-def one(name, op, inputs, constants, order, outputs=None, domain="", opset=21, **attributes):
+def one(name, op, inputs, constants, order, outputs=None, domain="", **attributes):
     """outputs: names and types."""
     outputs = outputs or {"y": TensorProto.FLOAT}
     typed = lambda n, a: helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), list(a.shape))
@@ -61,7 +61,7 @@ def one(name, op, inputs, constants, order, outputs=None, domain="", opset=21, *
         [helper.make_tensor_value_info(o, kind, None) for o, kind in outputs.items()],
         [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()],
     )
-    sets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+    sets = [helper.make_opsetid("", 21), helper.make_opsetid(MICROSOFT, 1)]
     answers(helper.make_model(graph, opset_imports=sets, ir_version=10), name, inputs, list(outputs))
 
 
@@ -86,6 +86,7 @@ def steps():
     one("dequantize_blocks", "DequantizeLinear", q, blocks, ["x", "s", "z"], axis=1, block_size=2)
     three = {"y": U8, "s": TensorProto.FLOAT, "z": U8}
     one("quantize_dynamic", "DynamicQuantizeLinear", x, {}, ["x"], three)
+    one("quantize_dynamic_zeros", "DynamicQuantizeLinear", {"x": np.zeros(6, f32)}, {}, ["x"], three)
     one("quantize_dynamic_above", "DynamicQuantizeLinear", {"x": np.abs(normal(9)) + 1}, {}, ["x"], three)
 
 
@@ -161,6 +162,9 @@ def onnxruntimes():
         **mine,
     )
     one("qlinear_global_pool", "QLinearGlobalAveragePool", x, scales, order, {"y": U8}, **mine)
+    softmax = scales | {"ys": f32(1 / 256), "yz": u8(0)}
+    for flat in (12, 13):
+        one(f"qlinear_softmax_{flat}", "QLinearSoftmax", a, softmax, order, {"y": U8}, axis=1, opset=flat, **mine)
     order = ["ys", "yz", "a", "as", "az", "b", "bs", "bz"]
     one(
         "qlinear_concat",
