@@ -91,7 +91,7 @@ ConvertReport convert(const ConvertOptions& options) {
     refuse_own_source(options.output, sources);
   }
   ModelBuilder builder(effective_weights(c, options.weights));
-  ask_to_prune(options.prune, builder);
+  builder.prune = options.prune;
   if (onnx) {
     report.architecture = "onnx";
     const OnnxReport lowered = onnx->build({options.axes, options.known}, builder);
@@ -119,7 +119,7 @@ ConvertReport convert(const ConvertOptions& options) {
   if (options.imposed.window > 0) note_pass(impose_window(options.imposed, builder));
   if (!options.kv_policy.empty()) note_pass(impose_policy(options.kv_policy, builder));
   if (!options.sparse.empty()) note_pass(choose_keys(options.sparse, builder));
-  if (!options.prune.empty()) note_pass(prune_tokens(options.prune, builder));
+  if (!options.prune.empty()) note_pass(prune_tokens(builder));
   if (options.features) add_features(builder.model), note_pass("features");
   scale_products(builder);
   split_heads(options.head, builder);

@@ -8,7 +8,7 @@
 
 #include "converter/convert.h"
 #include "converter/passes/kv_policy.h"
-#include "converter/passes/prune_tokens.h"
+#include "converter/program/pruning.h"
 #include "converter/passes/sparse_keys.h"
 #include "converter/recipes/recipe.h"
 #include "converter/write/output.h"

@@ -201,6 +201,7 @@ class Lowering {
     return finish(std::move(o), in, results);
   }
   Value unary(format::UnaryKind kind, const Value& v, float alpha = 1);
+  Value math(format::MathKind kind, const Value& v, double alpha = 0, double beta = 0);
   Value binary(format::BinaryKind kind, const Value& a, const Value& b);
   Value cast(const Value& v, Elem to);
 

@@ -14,15 +14,6 @@ using format::BinaryKind;
 using format::MathKind;
 using format::UnaryKind;
 
-Value math(Lowering& l, MathKind kind, const Value& v, double alpha = 0, double beta = 0) {
-  format::MathAttrsT attrs;
-  attrs.kind = kind;
-  attrs.alpha = float(alpha);
-  attrs.beta = float(beta);
-  const Value s = l.stored(v);
-  return l.labelled(l.emit("math", {s}, s.shape, attrs), v.order());
-}
-
 // Element i of a broadcast value.
 size_t source_of(size_t i, const Sizes& shape, const Sizes& from) {
   size_t at = 0, step = 1;
@@ -159,6 +150,15 @@ Value Lowering::unary(UnaryKind kind, const Value& v, float alpha) {
   return labelled(emit("unary", {s}, s.shape, attrs), v.order());
 }
 
+Value Lowering::math(MathKind kind, const Value& v, double alpha, double beta) {
+  format::MathAttrsT attrs;
+  attrs.kind = kind;
+  attrs.alpha = float(alpha);
+  attrs.beta = float(beta);
+  const Value s = stored(v);
+  return labelled(emit("math", {s}, s.shape, attrs), v.order());
+}
+
 Value Lowering::binary(BinaryKind kind, const Value& a, const Value& b) {
   format::BinaryAttrsT attrs;
   attrs.kind = kind;
@@ -218,7 +218,7 @@ void lower_math(Lowering& l, const Node& n) {
     return n.set(arithmetic(l, ArithmeticKind::min, arithmetic(l, ArithmeticKind::max, v, minus, v.elem), one, v.elem));
   }
   for (const MathRow& row : kMath)
-    if (n.op() == row.op) return n.set(math(l, row.kind, v, n.real("alpha", row.alpha), n.real("beta", row.beta)));
+    if (n.op() == row.op) return n.set(l.math(row.kind, v, n.real("alpha", row.alpha), n.real("beta", row.beta)));
 }
 
 void lower_binary(Lowering& l, const Node& n) {
@@ -337,7 +337,7 @@ void lower_clip(Lowering& l, const Node& n) {
     conv->most = float(high);
     return n.set(v);
   }
-  n.set(math(l, MathKind::clip, v, low, high));
+  n.set(l.math(MathKind::clip, v, low, high));
 }
 
 // Functions that are made of others.
@@ -349,11 +349,11 @@ void lower_composed(Lowering& l, const Node& n) {
     return n.set(l.unary(n.text("approximate", "none") == "tanh" ? UnaryKind::gelu_tanh : UnaryKind::gelu, x));
   if (n.op() == "Selu") {
     const double alpha = n.real("alpha", 1.67326319217681884765625), gamma = n.real("gamma", 1.05070102214813232421875);
-    return n.set(l.unary(UnaryKind::scale, math(l, MathKind::elu, x, alpha), float(gamma)));
+    return n.set(l.unary(UnaryKind::scale, l.math(MathKind::elu, x, alpha), float(gamma)));
   }
   if (n.op() == "Celu") {
     const float alpha = float(n.real("alpha", 1));
-    const Value inner = math(l, MathKind::elu, l.unary(UnaryKind::scale, x, 1 / alpha), 1);
+    const Value inner = l.math(MathKind::elu, l.unary(UnaryKind::scale, x, 1 / alpha), 1);
     return n.set(l.unary(UnaryKind::scale, inner, alpha));
   }
   if (n.op() == "Softsign")

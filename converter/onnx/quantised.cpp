@@ -12,14 +12,6 @@ namespace {
 using format::BinaryKind;
 using format::MathKind;
 
-Value math(Lowering& l, MathKind kind, const Value& v, double alpha = 0, double beta = 0) {
-  format::MathAttrsT attrs;
-  attrs.kind = kind;
-  attrs.alpha = float(alpha);
-  attrs.beta = float(beta);
-  const Value s = l.stored(v);
-  return l.labelled(l.emit("math", {s}, s.shape, attrs), v.order());
-}
 Value add(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::add, a, b); }
 Value sub(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::sub, a, b); }
 Value mul(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::mul, a, b); }
@@ -91,15 +83,14 @@ Value centred(Lowering& l, const Node& n, const Value& x, size_t i, int64_t axis
 // round(x) + zero point, within the range of its type.
 Value rounded(Lowering& l, const Node& n, const Value& x, size_t zero_point, int64_t axis = 0, int64_t block = 0) {
   const Range range = range_of(n, zero_point);
-  const Value whole = math(l, MathKind::round, x);
-  if (!n.has(zero_point) || is_zero(l, n.in(zero_point)))
-    return math(l, MathKind::clip, whole, range.least, range.most);
+  const Value whole = l.math(MathKind::round, x);
+  if (!n.has(zero_point) || is_zero(l, n.in(zero_point))) return l.math(MathKind::clip, whole, range.least, range.most);
   const Value zero = along(l, n.in(zero_point), x, axis, block);
   if (zero.is_constant() && zero.rank() == 0) {
     const double at = double(l.numbers(zero)[0]);
-    return add(l, math(l, MathKind::clip, whole, range.least - at, range.most - at), zero);
+    return add(l, l.math(MathKind::clip, whole, range.least - at, range.most - at), zero);
   }
-  return math(l, MathKind::clip, add(l, whole, zero), range.least, range.most);
+  return l.math(MathKind::clip, add(l, whole, zero), range.least, range.most);
 }
 
 Value quantised(Lowering& l, const Node& n, const Value& x, size_t scale, size_t zero_point) {
@@ -158,8 +149,8 @@ Dynamic dynamic(Lowering& l, const Value& x) {
   const Value is_none = l.emit("arithmetic", {step, Lowering::scalar(0)}, {}, equal, Elem::kBool);
   const Value scale = add(l, step, l.cast(is_none, Elem::kFloat));
   const Value zero_point =
-      math(l, MathKind::clip, math(l, MathKind::round, div(l, sub(l, Lowering::scalar(0), least), scale)), 0, 255);
-  const Value q = math(l, MathKind::clip, add(l, math(l, MathKind::round, div(l, x, scale)), zero_point), 0, 255);
+      l.math(MathKind::clip, l.math(MathKind::round, div(l, sub(l, Lowering::scalar(0), least), scale)), 0, 255);
+  const Value q = l.math(MathKind::clip, add(l, l.math(MathKind::round, div(l, x, scale)), zero_point), 0, 255);
   return {q, zero_point, scale};
 }
 
@@ -245,7 +236,7 @@ void lower_qlinear_add(Lowering& l, const Node& n) {
     parts[i / 3] = mul(l, l.cast(n.in(i), Elem::kFloat), ratio);
   }
   sum = add(l, add(l, sub(l, sum, zeros), parts[0]), parts[1]);
-  n.set(math(l, MathKind::clip, math(l, MathKind::round, sum), range.least, range.most));
+  n.set(l.math(MathKind::clip, l.math(MathKind::round, sum), range.least, range.most));
 }
 
 void lower_qlinear_mul(Lowering& l, const Node& n) {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "converter/program/graph.h"
+#include "converter/program/pruning.h"
 
 namespace runnel::convert {
 namespace {
@@ -291,15 +292,15 @@ class Merger {
 
 }  // namespace
 
-std::string prune_tokens(const std::string& method, ModelBuilder& b) {
-  if (const std::string done = asked_to_prune(b); done != method) return done;
-  const MethodOptions options = prune_options(method);
+std::string prune_tokens(ModelBuilder& b) {
+  if (!b.pruned.empty()) return b.pruned;
+  const MethodOptions options = prune_options(b.prune);
   if (std::string(options.row().name) != "tome")
     options.refuse("is for images in plain vision transformers, and this model is none");
   size_t changed = 0;
   for (auto& program : b.model.programs) changed += Merger(options, b, *program).run();
   if (changed == 0) options.refuse("no program of this model has attention of all tokens to each other");
-  return "prune " + method + ": behind " + std::to_string(changed) + " attentions";
+  return "prune " + b.prune + ": behind " + std::to_string(changed) + " attentions";
 }
 
 }  // namespace runnel::convert

@@ -32,6 +32,9 @@ class ModelBuilder {
   ModelBuilder& operator=(const ModelBuilder&) = delete;
 
   format::ModelT model;
+  // What --prune asks for. A recipe that prunes by itself, as there it knows more, says in `pruned` what it did, in
+  // words for a person, and the pass then has nothing left to do.
+  std::string prune, pruned;
   Weights weights() const { return weights_; }
   // States are f32 in models converted with f32 weights, else f16.
   format::DType state_dtype() const { return weights_ == Weights::kF32 ? format::DType::f32 : format::DType::f16; }

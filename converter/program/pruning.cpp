@@ -27,16 +27,4 @@ std::string prune_methods() { return list_methods(rows()); }
 
 MethodOptions prune_options(const std::string& method) { return {"--prune", rows(), method}; }
 
-void ask_to_prune(const std::string& method, ModelBuilder& b) {
-  if (method.empty()) return;
-  b.model.provenance = std::make_unique<format::ProvenanceT>();
-  b.model.provenance->passes = method;
-}
-
-std::string asked_to_prune(const ModelBuilder& b) { return b.model.provenance ? b.model.provenance->passes : ""; }
-
-void note_pruned(const std::string& words, ModelBuilder& b) {
-  b.model.provenance->passes = "prune " + asked_to_prune(b) + ": " + words;
-}
-
 }  // namespace runnel::convert

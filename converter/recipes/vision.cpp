@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "converter/program/pruning.h"
 #include "converter/read/source_file.h"
 #include "converter/weights/encode.h"
 
@@ -83,7 +82,7 @@ VisionNet::VisionNet(Checkpoint& c, ModelBuilder& b, Naming naming, const char* 
   for (const char* option : {"context", "chunk", "rollback", "rows"})
     graph().add_symbol(option, format::SymbolKind::option, "");
   // Pruned tokens are those of one image.
-  graph().add_symbol("batch", format::SymbolKind::axis, asked_to_prune(builder()).empty() ? most_images : "1");
+  graph().add_symbol("batch", format::SymbolKind::axis, builder().prune.empty() ? most_images : "1");
 }
 
 Var VisionNet::pixels(const Image& image) {

@@ -101,7 +101,7 @@ Var encode_image(VisionNet& net, const VisionEncoder& given, const std::vector<i
   VisionEncoder e = given;
   Var x = embedded(net, e);
   std::optional<VisionPruner> pruner;
-  if (const std::string& method = asked_to_prune(net.builder()); !method.empty()) {
+  if (const std::string& method = net.builder().prune; !method.empty()) {
     if (!taps.empty()) prune_options(method).refuse("this model takes the tokens of layers on the way");
     pruner.emplace(net, e, x.dims[0] - e.rows() * e.columns());
     e.attend = [&](VisionNet&, const std::vector<Var>& qkv, double scale) { return pruner->attend(qkv, scale); };

@@ -21,7 +21,7 @@ format::ReduceAttrsT mean_over(uint8_t axis) {
 }  // namespace
 
 VisionPruner::VisionPruner(VisionNet& net, const VisionEncoder& e, int64_t first)
-    : net_(net), o_(prune_options(asked_to_prune(net.builder()))), first_(first) {
+    : net_(net), o_(prune_options(net.builder().prune)), first_(first) {
   if (e.rotate) o_.refuse("this model turns tokens by their places, which fewer tokens have not");
   if (e.biases) o_.refuse("this model adds a bias by relative places, which fewer tokens have not");
   if (e.attend) o_.refuse("this model's attention is not that of all tokens to each other");
@@ -194,7 +194,7 @@ Var VisionPruner::selected(const std::vector<Var>& qkv, double scale, const Var&
 Var VisionPruner::given_back(const Var& x) {
   std::string counts;
   for (const int64_t n : counts_) counts += (counts.empty() ? "" : ", ") + std::to_string(n);
-  note_pruned("tokens of an image " + counts, net_.builder());
+  net_.builder().pruned = "prune " + net_.builder().prune + ": tokens of an image " + counts;
   const Var tokens = flat(x);
   Var y = tokens;
   if (whole_) y = net_.op("scatter", {whole_->name, kept_, tokens.name}, "", whole_->dims, {}, format::ScatterAttrsT());

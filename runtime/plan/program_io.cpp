@@ -68,6 +68,9 @@ constexpr uint64_t set_of(const Rows&... rows) {
   return (... | (uint64_t(1) << rows.number));
 }
 namespace row = registry_row;
+#define RNL_OP(number, ...) static_assert(number < 64, "sets of operators have 64 bits");
+#include "ops/registry.inc"
+#undef RNL_OP
 // Operators that go along axis 0 of their first input, or of the second: where all of these inputs depend on a call's
 // tokens and no state tells of earlier ones, what they make of a token depends on others of the pass.
 constexpr uint64_t kAlongFirst = set_of(row::gather_rows, row::causal_conv, row::selective_scan, row::cell_recurrence,
@@ -89,12 +92,15 @@ int axis_of_tokens(const Model& model, const ShapeExpr& shape, int stream) {
   return found;
 }
 
-// Whether an operator, a set of its own, that reads `in` makes of its tokens what depends on several of them.
-bool joins_tokens(const Model& model, int stream, uint64_t self, const ShapeExpr& in, const ShapeExpr& out) {
-  const int axis = axis_of_tokens(model, in, stream);
+// Whether an operator that reads `in` makes of its tokens what depends on several of them. self: the set of it alone.
+bool joins_tokens(const Model& model, const PlannedProgram& program, const OpInfo& op, uint64_t self,
+                  const ShapeExpr& in) {
+  const int axis = axis_of_tokens(model, in, program.stream_symbol);
   if (self & kLastAxis) return axis >= in.rank - 1;
-  return axis > 0 && !(self & (kElements | kAlongFirst | kAlongSecond)) &&
-         !(self & kSameAxis && axis_of_tokens(model, out, stream) == axis);
+  if (axis <= 0 || self & (kElements | kAlongFirst | kAlongSecond)) return false;
+  const Operand& out = program.info->operands[op.first_operand + op.in_count];  // or a kept state
+  return !(self & kSameAxis) || out.kind != Operand::Kind::kValue ||
+         axis_of_tokens(model, program.info->values[out.index].shape, program.stream_symbol) != axis;
 }
 
 // Of each value: whether it depends on the stream's tokens, and whether on all tokens of a pass together.
@@ -146,9 +152,8 @@ Status find_dependence(const Model& model, const PlannedProgram& program, Depend
       if (o.kind == Operand::Kind::kState) along = 0;
       if (o.kind != Operand::Kind::kValue || !d->on_stream[o.index]) continue;
       on_stream = true;
-      on_whole = on_whole || d->on_whole_pass[o.index] ||
-                 joins_tokens(model, program.stream_symbol, self, info.values[o.index].shape,
-                              info.values[info.operands[op.first_operand + op.in_count].index].shape);
+      on_whole =
+          on_whole || d->on_whole_pass[o.index] || joins_tokens(model, program, op, self, info.values[o.index].shape);
       off_stream &= ~(1u << k);
     }
     on_whole = on_whole || (along && !off_stream);

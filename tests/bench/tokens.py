@@ -85,11 +85,14 @@ def tokens_of(path):
 
 def layers_of(method, tokens):
     """Tokens in the attention and in the rest of each layer."""
-    every = not method.startswith(("evit", "topk"))
+    given = {name: int(n) for name, n in re.findall(r"(exact|every)=(\d+)", method)}
+    exact, every = (given.get(name, 3) for name in ("exact", "every"))
+    if not method.startswith(("evit", "topk")):
+        exact, every = given.get("exact", 0), 1
     out, now, behind = [], tokens[0], list(tokens[1:])
     for i in range(LAYERS):
         seen = now
-        if behind and (every or (i >= 3 and (i - 3) % 3 == 0)):
+        if behind and i >= exact and (i - exact) % every == 0:
             now = behind.pop(0)
         out.append((seen, now))
     return out

@@ -41,48 +41,54 @@ TEST(C7, OneTokenIsLeft) {
   expect_golden("topk_one", "topk:keep=0.01,exact=0,every=1");
 }
 
-TEST(C7, WhatPrunesNothingChangesNothing) {
-  for (const char* family : {"vit", "deit", "dinov2_with_registers", "clip", "ijepa", "vitpose"}) {
-    const fs::path folder = kGoldens / "vision" / family;
-    Checkpoint calls = load_safetensors(folder / "calls.safetensors");
+// A golden of a plain family, with the first of its images.
+struct Family {
+  const char* name;
+  bool has_class_token = true;
+
+  fs::path folder() const { return kGoldens / "vision" / name; }
+  bool takes(const std::string& method) const {
+    return has_class_token || (!method.starts_with("evit") && !method.starts_with("topk"));
+  }
+  Arrays run_in(const Model& model) const {
+    Checkpoint calls = load_safetensors(folder() / "calls.safetensors");
     Arrays inputs = arrays_of(calls, "in.");
-    const Arrays outputs = arrays_of(calls, "out.");
     inputs["pixel_values"] = inputs["pixel_values"].item(0);
+    return run(*session_of(model, 64), "main", inputs, arrays_of(calls, "out."));
+  }
+};
+const Family kPlain[] = {{"vit"}, {"deit"}, {"dinov2_with_registers"}, {"clip"}, {"ijepa", false}, {"vitpose", false}};
+
+TEST(C7, WhatPrunesNothingChangesNothing) {
+  for (const Family& family : kPlain) {
     TemporaryFolder tmp;
-    convert_to(folder, tmp / "whole.rnl", Weights::kF32);
-    const Arrays whole = run(*session_of(*open_model(tmp / "whole.rnl"), 64), "main", inputs, outputs);
+    convert_to(family.folder(), tmp / "whole.rnl", Weights::kF32);
+    const Arrays whole = family.run_in(*open_model(tmp / "whole.rnl"));
     for (const char* method : {"tome:r=3,keep=100", "evit:keep=1,exact=0", "topk:keep=1,exact=0"}) {
-      const bool by_class = std::string(method).find("tome") != 0;
-      if (by_class && (std::string(family) == "ijepa" || std::string(family) == "vitpose")) continue;
-      const Arrays got = run(*session_of(*pruned_model(folder, method), 64), "main", inputs, outputs);
+      if (!family.takes(method)) continue;
+      const Arrays got = family.run_in(*pruned_model(family.folder(), method));
       ASSERT_EQ(got.size(), whole.size());
       for (const auto& [name, a] : whole)
         EXPECT_LE(largest_difference(got.at(name).floats, a.floats), 1e-6f * largest(a.floats))
-            << family << " " << method << " " << name;
+            << family.name << " " << method << " " << name;
     }
   }
 }
 
 // The shapes stay those of the whole model, and each family's outputs feel that tokens are gone.
 TEST(C7, EveryPlainFamilyIsPruned) {
-  for (const char* family : {"vit", "deit", "dinov2_with_registers", "clip", "ijepa", "vitpose"}) {
-    const fs::path folder = kGoldens / "vision" / family;
-    Checkpoint calls = load_safetensors(folder / "calls.safetensors");
-    Arrays inputs = arrays_of(calls, "in.");
-    const Arrays outputs = arrays_of(calls, "out.");
-    inputs["pixel_values"] = inputs["pixel_values"].item(0);
-    const Arrays whole = run(*session_of(*pruned_model(folder, "tome:keep=100"), 64), "main", inputs, outputs);
+  for (const Family& family : kPlain) {
+    const Arrays whole = family.run_in(*pruned_model(family.folder(), "tome:keep=100"));
     for (const char* method : {"tome:r=1", "mctf:r=1", "evit:keep=0.5,exact=0,every=1", "topk:keep=0.5,exact=0"}) {
-      const bool by_class = std::string(method).find("keep=") != std::string::npos;
-      if (by_class && (std::string(family) == "ijepa" || std::string(family) == "vitpose")) continue;
-      const Arrays got = run(*session_of(*pruned_model(folder, method), 64), "main", inputs, outputs);
+      if (!family.takes(method)) continue;
+      const Arrays got = family.run_in(*pruned_model(family.folder(), method));
       float largest_change = 0;
       for (const auto& [name, a] : whole) {
-        EXPECT_EQ(got.at(name).dims, a.dims) << family << " " << method << " " << name;
+        EXPECT_EQ(got.at(name).dims, a.dims) << family.name << " " << method << " " << name;
         largest_change =
             std::max(largest_change, largest_difference(got.at(name).floats, a.floats) / largest(a.floats));
       }
-      EXPECT_GT(largest_change, 1e-5f) << family << " " << method;
+      EXPECT_GT(largest_change, 1e-5f) << family.name << " " << method;
     }
   }
 }

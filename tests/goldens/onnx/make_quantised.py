@@ -165,6 +165,10 @@ def onnxruntimes():
     softmax = scales | {"ys": f32(1 / 256), "yz": u8(0)}
     for flat in (12, 13):
         one(f"qlinear_softmax_{flat}", "QLinearSoftmax", a, softmax, order, {"y": U8}, axis=1, opset=flat, **mine)
+    one("onnxruntime_gelu", "Gelu", {"x": normal(3, 5)}, {}, ["x"], **mine)
+    step = {"s": f32(0.02), "z": u8(117)}
+    one("onnxruntime_quantize", "QuantizeLinear", {"x": normal(3, 5)}, step, ["x", "s", "z"], {"y": U8}, **mine)
+    one("onnxruntime_dequantize", "DequantizeLinear", {"x": numbers(u8, 3, 5)}, step, ["x", "s", "z"], **mine)
     order = ["ys", "yz", "a", "as", "az", "b", "bs", "bz"]
     one(
         "qlinear_concat",
