@@ -201,6 +201,7 @@ void Lowering::lower(const OnnxNode& node) {
   ++row.nodes;
   for (const std::string& name : node.inputs)
     if (!name.empty() && !find(name)) fail("it reads \"%s\", which nothing before it makes", printable(name).c_str());
+  if (node.outputs.empty()) fail("it has no outputs");
   function_of(node)(*this, Node(*this, node, model_.opset()));
   const Scope& scope = scopes_.back();
   for (const std::string& name : node.outputs)

@@ -157,6 +157,14 @@ TEST(Onnx, BrokenGraphsAreRefused) {
   EXPECT_NE(refusal(model(value(11, "x"), 3)).find("opset 3"), std::string::npos);
 }
 
+TEST(Onnx, NodesWithoutOutputsAreRefused) {
+  const std::string rest = node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "y");
+  for (const char* op : {"MatMul", "Conv", "MatMulInteger", "Relu"}) {
+    const std::string why = refusal(model(node(op, {"x", "x"}, {}) + rest));
+    EXPECT_NE(why.find("it has no outputs"), std::string::npos) << op << ": " << why;
+  }
+}
+
 TEST(Onnx, TensorsHoldWhatTheySay) {
   const auto with = [](const std::string& tensor) {
     return model(node("Add", {"x", "w"}, {"y"}) + bytes(5, tensor + bytes(8, "w")) + value(11, "x") + value(12, "y"));
