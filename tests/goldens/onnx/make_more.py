@@ -122,6 +122,24 @@ def patterns():
     case("mean_variance_norm", "MeanVarianceNormalization", {"x": normal(2, 3, 4, 4)})
 
 
+def grid_samples():
+    # Places of every kind: inside, on the edge, outside by less and by more than the image.
+    grid = (1.6 * normal(2, 4, 5, 2)).astype(np.float32)
+    grid[0, 0] = np.array([[-1, -1], [1, 1], [0, 0], [0.999, -0.999], [3, -7]], np.float32)
+    for mode in ("bilinear", "nearest"):
+        for padding in ("zeros", "border", "reflection"):
+            for corners in (0, 1):
+                more = {"mode": mode, "padding_mode": padding, "align_corners": corners}
+                case(
+                    f"grid_{mode}_{padding}_{corners}",
+                    "GridSample",
+                    {"x": normal(2, 3, 5, 4), "g": grid},
+                    opset=16,
+                    **more,
+                )
+    case("grid_linear", "GridSample", {"x": normal(2, 3, 5, 4), "g": grid}, opset=20)
+
+
 def sound():
     for op in ("HannWindow", "HammingWindow", "BlackmanWindow"):
         for periodic in (0, 1):
@@ -303,6 +321,6 @@ def fused():
 if __name__ == "__main__":
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    for make in (einsum, patterns, sound, attention, fused):
+    for make in (einsum, patterns, grid_samples, sound, attention, fused):
         make()
     print(len(list(FOLDER.glob("*.onnx"))), "operators")
