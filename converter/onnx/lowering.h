@@ -128,6 +128,9 @@ class Lowering {
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
   // symbol.
   void limit(const Size& size, int64_t most);
+  // A size that a value of the program tells each call, at most `bound`.
+  Size result_size(const Size& bound);
+  void bind(const Value& v, const Size& size);
   static Value packed(std::string name);
   // Its work is done by the function that runs now.
   void take_over(const OnnxNode* node) { scopes_.back().done.insert(node); }

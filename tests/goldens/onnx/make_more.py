@@ -140,6 +140,20 @@ def grid_samples():
     case("grid_linear", "GridSample", {"x": normal(2, 3, 5, 4), "g": grid}, opset=20)
 
 
+def found():
+    flags = rng.integers(0, 2, (4, 5)).astype(np.int64)
+    integers = {"y": TensorProto.INT64}
+    case("non_zero", "NonZero", {"x": np.round(normal(3, 4, 2))}, types=integers)
+    case("non_zero_axis", "NonZero", {"x": flags}, types=integers, axes={"x": [4, "columns"]})
+    case("non_zero_none", "NonZero", {"x": np.zeros((2, 3), np.float32)}, types=integers)
+    case("non_zero_truths", "NonZero", {"x": flags > 0}, types=integers)
+    some = np.array([True, False, True, True])
+    case("compress", "Compress", {"x": normal(2, 4, 3), "c": some}, axis=1)
+    case("compress_flat", "Compress", {"x": normal(2, 4), "c": some})
+    case("compress_none", "Compress", {"x": normal(2, 4, 3), "c": some & False}, axis=1)
+    case("compress_known", "Compress", {"x": normal(2, 4, 3)}, {"c": some}, axis=1)
+
+
 def sound():
     for op in ("HannWindow", "HammingWindow", "BlackmanWindow"):
         for periodic in (0, 1):
@@ -321,6 +335,6 @@ def fused():
 if __name__ == "__main__":
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    for make in (einsum, patterns, grid_samples, sound, attention, fused):
+    for make in (einsum, patterns, grid_samples, found, sound, attention, fused):
         make()
     print(len(list(FOLDER.glob("*.onnx"))), "operators")
