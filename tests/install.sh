@@ -7,6 +7,7 @@
 #   checks  the formatter and clang-tidy, sanitizers, GCC, the Arm cross builds with their emulator (clang takes GCC's libraries and linker), and a Vulkan driver that needs no GPU
 #           (lavapipe) with the validation layers
 #   cycles  models of Arm cores
+#   compilers  what Mesa's drivers need to be built as compilers of shaders (tests/bench/gpu_compilers.sh)
 #   packages  what makes and examines Debian packages
 #   python  the interpreter's headers, for the Python package
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
@@ -18,6 +19,7 @@ plots=(python3-venv)
 peer=(glslc spirv-headers libvulkan-dev)
 checks=(binutils lld clang-format-14 clang-tidy-14 g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
 cycles=(llvm-14 llvm-19)
+compilers=(bison flex libdrm-dev libexpat1-dev libudev-dev libzstd-dev pkg-config python3-venv xz-utils zlib1g-dev)
 packages=(dpkg-dev file binutils)
 python=(python3-dev python3-venv)
 
@@ -37,6 +39,7 @@ for task in "$@"; do
     peer) wanted+=("${peer[@]}") ;;
     cycles) wanted+=("${cycles[@]}") ;;
     packages) wanted+=("${packages[@]}") ;;
+    compilers) wanted+=("${compilers[@]}") ;;
     python) wanted+=("${python[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     *) echo "install.sh: unknown task $task" >&2; exit 2 ;;
