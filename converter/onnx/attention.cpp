@@ -77,6 +77,17 @@ Value key_mask(Lowering& l, const Value& mask, const Size& batch, const Size& ke
   return added(l, l.cast(l.reshape(mask, {mask.shape[0], 1, mask.shape[1], mask.shape[2]}), Elem::kBool), hidden);
 }
 
+// Of onnxruntime's two kinds, whose input 5 is a bias; past: keys of earlier calls.
+Scores scores_of(Lowering& l, const Node& n, const Value& q, const Value& k, const Size& past, size_t mask) {
+  Scores s;
+  s.scale = scale_of(n, q);
+  const float hidden = float(n.real("mask_filter_value", -10000));
+  if (n.has(mask)) s.biases.push_back(key_mask(l, n.in(mask), q.shape[0], k.shape[2], hidden));
+  if (n.integer("unidirectional", 0)) s.biases.push_back(causal(l, q.shape[2], k.shape[2], past));
+  if (n.has(5)) s.biases.push_back(n.in(5));
+  return s;
+}
+
 // Keys or values behind those of earlier calls.
 Value behind(Lowering& l, const Node& n, size_t past, const Value& v) {
   return n.has(past) ? joined(l, {n.in(past), v}, 2) : v;
@@ -130,12 +141,7 @@ void lower_packed_attention(Lowering& l, const Node& n) {
   std::vector<Value> parts;
   Size at = 0;
   for (int64_t size : sizes) parts.push_back(split_heads(l, piece(l, all, 2, at, size), heads)), at = at + Size(size);
-  Scores s;
-  s.scale = scale_of(n, parts[0]);
-  const float hidden = float(n.real("mask_filter_value", -10000));
-  if (n.has(3)) s.biases.push_back(key_mask(l, n.in(3), x.shape[0], x.shape[1], hidden));
-  if (n.integer("unidirectional", 0)) s.biases.push_back(causal(l, x.shape[1], x.shape[1], 0));
-  if (n.has(5)) s.biases.push_back(n.in(5));
+  const Scores s = scores_of(l, n, parts[0], parts[1], 0, 3);
   n.set(join_heads(l, attend(l, parts[0], parts[1], parts[2], s)));
 }
 
@@ -157,13 +163,7 @@ void lower_multi_head_attention(Lowering& l, const Node& n) {
     in[i] = split_heads(l, in[i], heads);
   }
   const Value &q = in[0], k = behind(l, n, 6, in[1]), v = behind(l, n, 7, in[2]);
-  Scores s;
-  s.scale = scale_of(n, q);
-  const float hidden = float(n.real("mask_filter_value", -10000));
-  if (n.has(4)) s.biases.push_back(key_mask(l, n.in(4), q.shape[0], k.shape[2], hidden));
-  if (n.integer("unidirectional", 0))
-    s.biases.push_back(causal(l, q.shape[2], k.shape[2], n.has(6) ? n.in(6).shape[2] : Size(0)));
-  if (n.has(5)) s.biases.push_back(n.in(5));
+  const Scores s = scores_of(l, n, q, k, n.has(6) ? n.in(6).shape[2] : Size(0), 4);
   n.set(join_heads(l, attend(l, q, k, v, s)));
   n.set(1, k), n.set(2, v);
 }

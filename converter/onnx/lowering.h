@@ -79,6 +79,7 @@ class Node {
 
   // Input i, which must be known numbers: one, integers, integers but for the call, real numbers.
   float known_number(size_t i, const char* what) const;
+  int64_t known_integer(size_t i, const char* what) const;
   std::vector<int64_t> known_integers(size_t i, const char* what) const;
   const Sizes& known_sizes(size_t i, const char* what) const;
   const std::vector<float>& known_floats(size_t i, const char* what) const;
@@ -278,6 +279,8 @@ Value reduced(Lowering& l, format::ReduceKind kind, const Value& v, const std::v
 // Along the last axis.
 Value softmax_of(Lowering& l, const Value& v);
 Value layer_norm_of(Lowering& l, const Value& x, const Value& scale, const Value& bias, double eps, bool is_rms);
+// Values and places of the k best along an axis; is_last: of equal ones the last counts.
+std::vector<Value> best_along(Lowering& l, const Value& v, size_t axis, const Size& k, bool is_smallest, bool is_last);
 // `count` of an axis from `begin` on; rows of an axis by ids; values one behind the other; begin, begin + step, ...
 Value piece(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count);
 Value looked_up(Lowering& l, const Value& v, int axis, const Value& ids);

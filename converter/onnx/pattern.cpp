@@ -37,12 +37,7 @@ Value one_of_many(Lowering& l, const Value& ids, const Size& depth, int axis) {
 void lower_trilu(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
   if (x.rank() < 2) fail("of %s", text(x.shape).c_str());
-  int64_t k = 0;
-  if (n.has(1)) {
-    const std::vector<int64_t> given = n.known_integers(1, "the diagonal");
-    if (given.size() != 1) fail("%zu diagonals", given.size());
-    k = given[0];
-  }
+  const int64_t k = n.has(1) ? n.known_integer(1, "the diagonal") : 0;
   const Value off = offsets(l, x.shape[size_t(x.rank() - 2)], x.shape.back()), bound = Lowering::ints({k}, {});
   const bool is_upper = n.integer("upper", 1) != 0;
   const Value stays =
@@ -80,15 +75,10 @@ void lower_hardmax(Lowering& l, const Node& n) {
                       product(Sizes(x.shape.begin() + axis, x.shape.end()))});
     axis = 1;
   }
-  Perm perm = identity(x.rank());
-  std::swap(perm[size_t(axis)], perm.back());
-  const Value v = l.plain(l.transpose(x, perm));
-  Sizes shape = v.shape;
-  shape.back() = 1;
-  const Value id = l.emit_all("top_k", {v}, {{Elem::kFloat, shape}, {Elem::kInt, shape}}, format::TopKAttrsT())[1];
-  shape.pop_back();
-  const Value one = one_of_many(l, l.reshape(id, shape), v.shape.back(), v.rank() - 1);
-  n.set(l.reshape(l.transpose(l.cast(one, Elem::kFloat), perm), given.shape));
+  Sizes shape = x.shape;
+  shape.erase(shape.begin() + axis);
+  const Value id = l.reshape(best_along(l, x, size_t(axis), 1, false, false)[1], shape);
+  n.set(l.reshape(l.cast(one_of_many(l, id, x.shape[size_t(axis)], axis), Elem::kFloat), given.shape));
 }
 
 void lower_shrink(Lowering& l, const Node& n) {

@@ -85,18 +85,27 @@ void lower_reduce(Lowering& l, const Node& n) {
   n.set(l.cast(l.reshape(y, kept), given.elem));
 }
 
-// Along an axis: its length, or the sum of its magnitudes, is 1.
-void lower_lp_norm(Lowering& l, const Node& n) {
-  const Value& v = n.in(0);
+namespace {
+
+// The length over axes, or the sum of magnitudes.
+Value length_of(Lowering& l, const Node& n, const Value& v, const std::vector<bool>& gone) {
   const int64_t p = n.integer("p", 2);
   if (p != 1 && p != 2) fail("p is %lld", static_cast<long long>(p));
+  const Value sum = reduced(l, ReduceKind::sum, l.unary(p == 1 ? UnaryKind::abs : UnaryKind::square, v), gone);
+  return p == 1 ? sum : l.unary(UnaryKind::sqrt, sum);
+}
+
+}  // namespace
+
+// Along an axis that length becomes 1.
+void lower_lp_norm(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
   std::vector<bool> gone(size_t(v.rank()), false);
   const size_t axis = size_t(axis_of(n.integer("axis", -1), v.rank()));
   gone[axis] = true;
   Sizes wide = v.shape;
   wide[axis] = 1;
-  const Value sum = reduced(l, ReduceKind::sum, l.unary(p == 1 ? UnaryKind::abs : UnaryKind::square, v), gone);
-  const Value length = l.reshape(p == 1 ? sum : l.unary(UnaryKind::sqrt, sum), wide);
+  const Value length = l.reshape(length_of(l, n, v, gone), wide);
   // What is 0 throughout stays 0.
   const Value divisor = l.where(l.cast(length, Elem::kBool), length, Lowering::scalar(1));
   n.set(l.binary(BinaryKind::div, v, divisor));
@@ -124,12 +133,7 @@ void lower_global_pool(Lowering& l, const Node& n) {
   gone[0] = gone[1] = false;
   Sizes kept(size_t(v.rank()), Size(1));
   kept[0] = v.shape[0], kept[1] = v.shape[1];
-  if (n.op() == "GlobalLpPool") {
-    const int64_t p = n.integer("p", 2);
-    if (p != 1 && p != 2) fail("p is %lld", static_cast<long long>(p));
-    const Value sum = reduced(l, ReduceKind::sum, l.unary(p == 1 ? UnaryKind::abs : UnaryKind::square, v), gone);
-    return n.set(l.reshape(p == 1 ? sum : l.unary(UnaryKind::sqrt, sum), kept));
-  }
+  if (n.op() == "GlobalLpPool") return n.set(l.reshape(length_of(l, n, v, gone), kept));
   n.set(l.reshape(reduced(l, n.op() == "GlobalMaxPool" ? ReduceKind::max : ReduceKind::mean, v, gone), kept));
 }
 

@@ -13,20 +13,6 @@ Perm swapped(size_t a, size_t b, int rank) {
   return p;
 }
 
-// Values and places of the k best along an axis.
-std::vector<Value> best(Lowering& l, const Value& given, size_t axis, const Size& k, bool is_smallest, bool is_last) {
-  const Perm perm = swapped(axis, size_t(given.rank()) - 1, given.rank());
-  const Value v = l.plain(l.transpose(l.cast(given, Elem::kFloat), perm));
-  Sizes shape = v.shape;
-  shape.back() = k;
-  format::TopKAttrsT attrs;
-  attrs.smallest = is_smallest, attrs.last = is_last;
-  std::vector<Value> out = l.emit_all("top_k", {v}, {{Elem::kFloat, shape}, {Elem::kInt, shape}}, attrs);
-  for (Value& o : out) o = l.transpose(o, perm);
-  out[0] = l.cast(out[0], given.elem);
-  return out;
-}
-
 // Places in a flat value that are not 0, in rising order: as many as there are.
 Value places_of(Lowering& l, const Value& flags) {
   if (const auto known = flags.is_constant() ? l.sizes_of(l.cast(flags, Elem::kBool)) : nullptr) {
@@ -47,6 +33,20 @@ Value places_of(Lowering& l, const Value& flags) {
 
 }  // namespace
 
+std::vector<Value> best_along(Lowering& l, const Value& given, size_t axis, const Size& k, bool is_smallest,
+                              bool is_last) {
+  const Perm perm = swapped(axis, size_t(given.rank()) - 1, given.rank());
+  const Value v = l.plain(l.transpose(l.cast(given, Elem::kFloat), perm));
+  Sizes shape = v.shape;
+  shape.back() = k;
+  format::TopKAttrsT attrs;
+  attrs.smallest = is_smallest, attrs.last = is_last;
+  std::vector<Value> out = l.emit_all("top_k", {v}, {{Elem::kFloat, shape}, {Elem::kInt, shape}}, attrs);
+  for (Value& o : out) o = l.transpose(o, perm);
+  out[0] = l.cast(out[0], given.elem);
+  return out;
+}
+
 void lower_top_k(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
   const size_t axis = size_t(axis_of(n.integer("axis", -1), v.rank()));
@@ -55,7 +55,7 @@ void lower_top_k(Lowering& l, const Node& n) {
   if (k[0].is_constant() && v.shape[axis].is_constant() &&
       (k[0].constant() < 0 || k[0].constant() > v.shape[axis].constant()))
     fail("the best %s of %s", k[0].text().c_str(), v.shape[axis].text().c_str());
-  const std::vector<Value> out = best(l, v, axis, k[0], n.integer("largest", 1) == 0, false);
+  const std::vector<Value> out = best_along(l, v, axis, k[0], n.integer("largest", 1) == 0, false);
   for (size_t i = 0; i < 2; ++i)
     if (n.wants(i)) n.set(i, out[i]);
 }
@@ -63,7 +63,7 @@ void lower_top_k(Lowering& l, const Node& n) {
 void lower_arg(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
   const size_t axis = size_t(axis_of(n.integer("axis", 0), v.rank()));
-  const Value ids = best(l, v, axis, 1, n.op() == "ArgMin", n.integer("select_last_index", 0) != 0)[1];
+  const Value ids = best_along(l, v, axis, 1, n.op() == "ArgMin", n.integer("select_last_index", 0) != 0)[1];
   Sizes shape = v.shape;
   if (n.integer("keepdims", 1)) shape[axis] = 1;
   else shape.erase(shape.begin() + long(axis));
@@ -98,10 +98,8 @@ void lower_compress(Lowering& l, const Node& n) {
 
 void lower_cum_sum(Lowering& l, const Node& n) {
   const Value& given = n.in(0);
-  const std::vector<int64_t> axes = n.known_integers(1, "the axis");
-  if (axes.size() != 1) fail("%zu axes", axes.size());
   // The axis in front, all others as channels.
-  const Perm perm = swapped(0, size_t(axis_of(axes[0], given.rank())), given.rank());
+  const Perm perm = swapped(0, size_t(axis_of(n.known_integer(1, "the axis"), given.rank())), given.rank());
   const Value v = l.plain(l.transpose(l.cast(given, Elem::kFloat), perm));
   const Value flat = l.reshape(v, {v.shape[0], product(Sizes(v.shape.begin() + 1, v.shape.end()))});
   format::ScanAttrsT attrs;

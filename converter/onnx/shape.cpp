@@ -36,7 +36,7 @@ Value picked(const Value& v, int axis, const std::vector<int64_t>& rows, const S
 
 }  // namespace
 
-// One axis from `begin` on, `count` of it. begin may hang on the call where the rest behind the piece does not.
+// begin may hang on the call where the rest behind the piece does not.
 Value piece(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count) {
   const Size& all = v.shape[size_t(axis)];
   if (begin.is(0) && count == all) return v;
@@ -63,7 +63,6 @@ Value piece(Lowering& l, const Value& v, int axis, const Size& begin, const Size
   return l.labelled(l.emit("slice", {s}, shape, attrs, v.elem), v.order());
 }
 
-// Rows of an axis by numbers that are known.
 Value looked_up(Lowering& l, const Value& v, int axis, const Value& rows) {
   Sizes shape(v.shape.begin(), v.shape.begin() + axis);
   shape.insert(shape.end(), rows.shape.begin(), rows.shape.end());

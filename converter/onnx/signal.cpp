@@ -10,12 +10,6 @@ namespace {
 
 constexpr int64_t kMostPoints = 8192;  // of a transform: its table has their square
 
-int64_t one_integer(const Node& n, size_t i, const char* what) {
-  const std::vector<int64_t> list = n.known_integers(i, what);
-  if (list.size() != 1) fail("%s: %zu numbers", what, list.size());
-  return list[0];
-}
-
 // [points, bins * 2]: what takes a row of numbers to cosine and sine parts side by side, each row times a factor.
 // is_imaginary: of numbers that stand for the imaginary part.
 std::vector<float> fourier(int64_t points, int64_t bins, bool is_inverse, bool is_imaginary,
@@ -45,7 +39,7 @@ void lower_dft(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
   const bool is_old = n.opset() < 20;
   if (x.rank() < 2) fail("of %s", text(x.shape).c_str());
-  const int64_t given = is_old ? n.integer("axis", 1) : n.has(2) ? one_integer(n, 2, "the axis") : -2;
+  const int64_t given = is_old ? n.integer("axis", 1) : n.has(2) ? n.known_integer(2, "the axis") : -2;
   const int axis = axis_of(given, x.rank());
   if (axis == x.rank() - 1) fail("along its last axis");
   const bool is_inverse = n.integer("inverse", 0), is_half = n.integer("onesided", 0);
@@ -56,7 +50,7 @@ void lower_dft(Lowering& l, const Node& n) {
   Value v = l.transpose(x, perm);
   const size_t at = size_t(x.rank() - 2);
   if (!v.shape[at].is_constant()) fail("of %s points", v.shape[at].text().c_str());
-  const int64_t here = v.shape[at].constant(), points = n.has(1) ? one_integer(n, 1, "the length") : here;
+  const int64_t here = v.shape[at].constant(), points = n.has(1) ? n.known_integer(1, "the length") : here;
   check_points(points);
   const int64_t used = std::min(here, points), bins = is_half ? points / 2 + 1 : points;
   if (used < here) v = piece(l, v, int(at), 0, used);
@@ -80,11 +74,11 @@ void lower_stft(Lowering& l, const Node& n) {
   Value x = n.in(0);
   if (x.rank() == 3 && x.shape[2].is(1)) x = l.reshape(x, {x.shape[0], x.shape[1]});
   if (x.rank() != 2) fail("of %s", text(x.shape).c_str());
-  const int64_t step = one_integer(n, 1, "the step");
+  const int64_t step = n.known_integer(1, "the step");
   if (!n.has(2) && !n.has(3)) fail("it has neither a window nor a length");
   std::vector<float> window;
   if (n.has(2)) window = n.known_floats(2, "the window");
-  const int64_t points = n.has(3) ? one_integer(n, 3, "the length") : int64_t(window.size());
+  const int64_t points = n.has(3) ? n.known_integer(3, "the length") : int64_t(window.size());
   check_points(points);
   if (step < 1 || (!window.empty() && int64_t(window.size()) != points))
     fail("a step of %lld, %zu numbers of window for %lld points", static_cast<long long>(step), window.size(),
@@ -100,7 +94,7 @@ void lower_stft(Lowering& l, const Node& n) {
 }
 
 void lower_window(Lowering&, const Node& n) {
-  const int64_t size = one_integer(n, 0, "the size");
+  const int64_t size = n.known_integer(0, "the size");
   if (size < 1 || size > (int64_t(1) << 22)) fail("a window of %lld", static_cast<long long>(size));
   const bool is_periodic = n.integer("periodic", 1) != 0;
   const double whole = double(is_periodic ? size : size - 1);
@@ -120,8 +114,8 @@ void lower_window(Lowering&, const Node& n) {
 
 // Triangles over the bins of a spectrum whose corners are evenly spaced in mel.
 void lower_mel_weights(Lowering&, const Node& n) {
-  const int64_t bands = one_integer(n, 0, "the number of bands"), points = one_integer(n, 1, "the length"),
-                rate = one_integer(n, 2, "the rate");
+  const int64_t bands = n.known_integer(0, "the number of bands"), points = n.known_integer(1, "the length"),
+                rate = n.known_integer(2, "the rate");
   const double low = double(n.known_number(3, "the lower edge")), high = double(n.known_number(4, "the upper edge"));
   if (bands < 1 || bands > 4096 || rate < 1) fail("%lld bands", static_cast<long long>(bands));
   check_points(points);

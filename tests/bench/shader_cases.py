@@ -1,7 +1,7 @@
 """The hot shaders with the constants that the bench models give them; read by shaders.py.
 
-A case is (name, variant of shaders/variants.txt, {constant: value}, whether it is meant for Mali). Constants bear their names in the shaders; one
-that a shader does not have is an error, one that is not given keeps its default."""
+A case is (name, variant of shaders/variants.txt, {constant: value}, whether it is meant for Mali). Constants bear their
+names in the shaders; one that a shader does not have is an error, one that is not given keeps its default."""
 
 Q4_0 = {"kKind": 0, "kBits": 4, "kBlock": 32, "kZeroPoint": 8, "kHasMin": 0, "kScale": 0, "kSplit": 0}
 Q4_K = {"kKind": 0, "kBits": 4, "kBlock": 32, "kZeroPoint": 0, "kHasMin": 1, "kScale": 2, "kSplit": 0}

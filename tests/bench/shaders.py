@@ -1,5 +1,5 @@
-"""Tables of what GPUs' compilers make of the hot shaders; called by shaders.sh. No GPU is needed: the drivers compile for devices that are not
-there. Counts are static: a loop's body counts once."""
+"""Tables of what GPUs' compilers make of the hot shaders; called by shaders.sh. No GPU is needed: the drivers compile for
+devices that are not there. Counts are static: a loop's body counts once."""
 
 import argparse
 import json
@@ -21,8 +21,8 @@ class Missing(Exception):
 
 
 class Compiler:
-    """One of a driver for a device: environment, and how its machine code spells loads and multiply-adds of 32-bit floats, of pairs of halves
-    and of four bytes."""
+    """One of a driver for a device: environment, and how its machine code spells loads and multiply-adds of 32-bit
+    floats, of pairs of halves and of four bytes."""
 
     def __init__(self, kind, device, icd, environment, loads, adds):
         self.kind, self.device, self.icd, self.environment = kind, device, icd, environment
@@ -99,7 +99,8 @@ def loops(lines):
 
 
 def inner_loop(compiler, lines):
-    """(multiply-adds, loads, instructions) of the loop without loops in it that has the most multiply-adds; of all code without loops."""
+    """(multiply-adds, loads, instructions) of the loop without loops in it that has the most multiply-adds; of all code
+    where there is no loop."""
     found = loops(lines)
     inner = [a for a in found if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in found)] or [(0, len(lines))]
 
@@ -119,14 +120,15 @@ def inner_loop(compiler, lines):
 
 
 def ratio(a, b):
-    return f"{a / b:.2f}" if b else "-"
+    """ "-" where the loop that was found has none of either: it is not the one that multiplies."""
+    return f"{a / b:.2f}" if a and b else "-"
 
 
 def figures(compiler, program, spirv, constants):
     numbers, lines = compiler.run(program, spirv, constants)
     adds, loads, instructions = inner_loop(compiler, lines)
     number = lambda name: int(float(numbers[name]))
-    result = {"loads": ratio(loads, adds), "instructions": ratio(instructions, adds)}
+    result = {"loads": ratio(loads, adds), "instructions": ratio(instructions if loads else 0, adds)}
     if compiler.kind == "AMD":
         result.update(registers=number("VGPRs"), waves=number("Subgroups per SIMD"), private=number("Scratch size"))
         result["spills"] = number("Spilled VGPRs") + number("Spilled SGPRs")
@@ -248,7 +250,8 @@ def tables(o, used, absent, rows):
 
 
 def check(rows):
-    """What the budgets promise of AMD's compiler: nothing in scratch, nothing spilled, at most 64 registers where Mali has no more."""
+    """What the budgets promise of AMD's compiler: nothing in scratch, nothing spilled, at most 64 registers where Mali
+    has no more."""
     for_mali, wrong = {name for name, _, _, is_for_mali in shader_cases.CASES if is_for_mali}, []
     for name, found in rows:
         for device, f in found.items():

@@ -25,8 +25,8 @@ def literals():
                     continue
                 text = page(os.path.join(folder, name))
                 text = re.sub(r'"\s*PRI[du]64\s*"', "lld", text)
-                for run in re.findall(r'(?:"(?:[^"\\\n]|\\.)*"\s*)+', text):
-                    joined = "".join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', run)).replace('\\"', '"')
+                for neighbours in re.findall(r'(?:"(?:[^"\\\n]|\\.)*"\s*)+', text):
+                    joined = "".join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', neighbours)).replace('\\"', '"')
                     found.append(re.sub(r"%[-0-9.]*[a-z]*[sducfgixp]", "…", joined))
     return found
 

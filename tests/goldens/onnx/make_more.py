@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Sums by letters, triangles and other patterns, sound, attention, and what onnxruntime's optimiser makes, as ONNX files
-with onnxruntime's answers: more/NAME.onnx and NAME.safetensors. Fixed seed. Beside make_operators.py, whose packages it needs.
+"""Sums by letters, triangles and other patterns, sound, attention, and what onnxruntime's optimiser makes, as ONNX
+files with onnxruntime's answers: more/NAME.onnx and NAME.safetensors. Fixed seed. Needs the packages of
+make_operators.py.
 
     python3 make_more.py
 """
@@ -36,7 +37,7 @@ def case(
     types=None,
     **attributes,
 ):
-    """inputs, constants: name -> array, in the node's order unless `order` says otherwise ("" where one is absent). axes: name of
+    """inputs, constants: name -> array, in the node's order unless `order` says otherwise ("": absent). axes: name of
     an input -> its shape with names of axes. types: of outputs, where shape inference does not know them."""
     constants = constants or {}
     order = order or list(inputs) + list(constants)
