@@ -164,8 +164,7 @@ Status plan_journal(Plan& plan) {
   if (plan.reach == 0 && plan.options.backend == BackendKind::kCpu) return Status::ok();
   for (const PlannedProgram& p : plan.programs) plan.journal_row = std::max(plan.journal_row, p.log_row);
   if (plan.journal_row > kMaxBlock / size_t(std::max<int64_t>(1, 2 * plan.reach)))
-    return Status::make(Code::kUnsupported,
-                        "inputs of %zu bytes for each token, of %lld tokens that must be kept, are too large",
+    return Status::make(Code::kUnsupported, "inputs of %zu bytes a token, of %lld tokens that are kept, are too large",
                         plan.journal_row, static_cast<long long>(plan.reach));
   plan.journal_offset = plan.state_bytes;
   plan.state_bytes +=
@@ -288,7 +287,7 @@ Status find_replaced(const Model& model, const ProgramInfo& info, PlannedProgram
   if (program.replaces_states && program.stream_symbol < 0)
     return Status::make(Code::kInvalidModel,
                         "it replaces recurrent states, but no input has an axis bounded by chunk, along which a stream "
-                        "could be taken back");
+                        "is taken back");
   return Status::ok();
 }
 

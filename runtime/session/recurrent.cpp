@@ -127,7 +127,9 @@ Session::Checkpoint Session::checkpoint_of(int64_t position) const {
 // Position of the checkpoint from which recurrent states at `position` can be computed; -1: there is none.
 int64_t Session::rewind_mark(int64_t position) const {
   const int64_t mark = checkpoint_of(position).position;
-  return mark <= position && position - mark <= plan_.reach ? mark : -1;
+  // The journal holds the last of the stream's tokens.
+  const bool is_logged = mark == position || header()->position - mark <= plan_.reach;
+  return mark <= position && is_logged ? mark : -1;
 }
 
 // Whether the rings still hold what tokens from `position` on look at.
@@ -182,14 +184,18 @@ Status Session::undo(const Pass& pass, int64_t start, Status cause) {
     if (kept_.buffer == kInitial) start_recurrent(initial);
     for (int i = 0; i < 2; ++i)
       h->mark[i] = kept_.mark, h->mark_buffer[i] = uint8_t(kept_.buffer == kInitial ? initial : kept_.buffer);
+    h->position = start;
+    // One between that checkpoint and the start is missing, and the journal would not reach over what comes next:
+    // computing again sets it.
+    if (start - kept_.mark >= plan_.options.chunk + plan_.options.rollback) forget_call();
   }
   kept_.buffer = -1;
   // Without a window the journal may not hold all of a long call.
   const int64_t target = reaches ? start : h->position;
   if (is_recurrent) {
     const int64_t from = rewind_mark(target);
-    const bool is_logged = from >= 0 && (from == target || h->position + pass.tokens - from <= plan_.reach ||
-                                         has_kept || plan_.options.rollback > 0);
+    const bool is_logged =
+        from >= 0 && (from == target || h->position + pass.tokens - from <= plan_.reach || plan_.options.rollback > 0);
     if (!is_logged || !rings_reach(from) || !rewind_recurrent(target).is_ok()) return lose_stream(std::move(cause));
   }
   h->position = target;

@@ -94,7 +94,7 @@ Status NextToken::check_grammar() const {
                 "an answer can only go on under its grammar, and none is given");
   if (!options_.grammar) return Status::ok();
   RNL_CHECK_ARG(!options_.ignore_end,
-                "ignore_end and a grammar exclude each other: an end token is how an answer under a grammar ends");
+                "ignore_end and a grammar exclude each other: an end token ends answers under a grammar");
   RNL_CHECK_ARG(tokenizer_ && tokenizer_->vocab().pieces == options_.grammar->order().tokenizer.vocab().pieces,
                 "the grammar was made for another model");
   return Status::ok();

@@ -14,7 +14,7 @@ Status piece_trie_open(const uint8_t* data, size_t size, size_t piece_count, Pie
   if (h->magic != kPieceTrieMagic) return bad("has an unknown layout");
   if (h->piece_count != piece_count) return bad("belongs to another vocabulary");
   if (h->flags > (kWideSums | kUserTenths))
-    return Status::make(Code::kUnsupported, "tokenizer: the trie of pieces has flags that are unknown to this version");
+    return Status::make(Code::kUnsupported, "tokenizer: the trie of pieces has unknown flags");
   if (h->prefix_size > kPrefixBytes || h->node_count >> 28) return bad("has sizes out of range");
   const uint64_t scores = h->flags & kWideSums ? uint64_t(piece_count) * 8 : 0;
   if (size != sizeof(PieceTrieHeader) + uint64_t(h->node_count) * 8 + scores) return bad("has a wrong size");

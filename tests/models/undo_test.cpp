@@ -125,6 +125,28 @@ TEST_P(Undo, FailedCallsLeaveTheStreamAndItsWindow) {
   }
 }
 
+// A call of several passes moves both checkpoints on before it fails; calls behind it write the journal on.
+TEST_P(Undo, TheWindowOutlivesCallsBetweenFailedOnes) {
+  constexpr int64_t kSmall = 8;
+  for (const int64_t chunk : {1, 3}) {
+    std::vector<std::vector<int32_t>> calls = {ids_from(0, 3), ids_from(3, 12)};
+    auto s = make(chunk, kSmall);
+    for (const auto& call : calls) feed(*s, call);
+    for (int64_t round = 0; round < 8; ++round) {
+      const int64_t before = s->position();
+      fail(*s, 7 + 3 * (round % 3));
+      // Rings do not reach back over all of it.
+      if (s->position() != before) calls.push_back(ids_from(500, s->position() - before));
+      calls.push_back(ids_from(40 + round, 1 + round % 6));
+      feed(*s, calls.back());
+      for (const int64_t n : {kSmall, kSmall / 2}) {
+        if (has_rings() && !s->check_rollback(n).is_ok()) continue;
+        expect_back(*s, n, calls, "chunk " + std::to_string(chunk) + ", round " + std::to_string(round));
+      }
+    }
+  }
+}
+
 TEST_P(Undo, CancelledCallsKeepTheWindow) {
   auto s = make(16);
   std::vector<std::vector<int32_t>> calls;
