@@ -351,6 +351,7 @@ def _shape_of(operator: str, operands: Sequence[Operand], given: Mapping[str, An
         "solve",
         "route",
         "routed_matmul",
+        "select_greedy",
         "select_tokens",
         "call",
         "if",
