@@ -166,6 +166,7 @@ std::string Lowering::integers_of_call(const Value& v) {
 }
 
 std::string Lowering::name_of(const Value& v) {
+  if (v.items) fail("a sequence stands where a value belongs");
   if (!v.is_known()) return v.name;
   return v.is_constant() ? tensor_of(v) : integers_of_call(v);
 }

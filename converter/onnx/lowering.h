@@ -40,6 +40,8 @@ struct Value {
   const SourceTensor* source = nullptr;
   // The tensor of the file whose numbers these are, which says their type there.
   const SourceTensor* tensor = nullptr;
+  // Not null: a sequence of values, which is known here alone.
+  std::shared_ptr<const std::vector<Value>> items;
 
   int rank() const { return int(shape.size()); }
   // perm, or the order that known numbers are in.
@@ -47,7 +49,7 @@ struct Value {
   bool is_known() const { return floats || ints || source; }
   // Numbers, whatever the call.
   bool is_constant() const;
-  bool is_absent() const { return name.empty() && !is_known(); }
+  bool is_absent() const { return name.empty() && !is_known() && !items; }
 };
 
 class Lowering;
@@ -65,8 +67,9 @@ class Node {
   size_t outputs() const { return node_.outputs.size(); }
   bool has(size_t i) const { return i < node_.inputs.size() && !node_.inputs[i].empty(); }
   bool wants(size_t i) const { return i < node_.outputs.size() && !node_.outputs[i].empty(); }
-  // Fails when it is absent.
+  // Fails when it is absent, or a sequence; and when it is none.
   const Value& in(size_t i) const;
+  const std::vector<Value>& sequence(size_t i) const;
   void set(size_t i, Value v) const;
   void set(Value v) const { set(0, std::move(v)); }
 
@@ -190,12 +193,15 @@ class Lowering {
 
   // An operator over values whose axes stand in order. A result of numbers that are all known is known.
   Value emit(const std::string& op, const std::vector<Value>& in, const Sizes& shape, Elem elem = Elem::kFloat) {
-    return finish(new_op(op, {}, {}), in, {{elem, shape}})[0];
+    return emit_all(op, in, {{elem, shape}})[0];
   }
   template <class AttrsT>
   Value emit(const std::string& op, const std::vector<Value>& in, const Sizes& shape, AttrsT attrs,
              Elem elem = Elem::kFloat) {
     return emit_all(op, in, {{elem, shape}}, std::move(attrs))[0];
+  }
+  std::vector<Value> emit_all(const std::string& op, const std::vector<Value>& in, const std::vector<Result>& results) {
+    return finish(new_op(op, {}, {}), in, results);
   }
   template <class AttrsT>
   std::vector<Value> emit_all(const std::string& op, const std::vector<Value>& in, const std::vector<Result>& results,
@@ -286,6 +292,8 @@ Value piece(Lowering& l, const Value& v, int axis, const Size& begin, const Size
 Value looked_up(Lowering& l, const Value& v, int axis, const Value& ids);
 Value joined(Lowering& l, std::vector<Value> parts, int axis);
 Value counted(Lowering& l, const Size& begin, const Size& count, int64_t step = 1, Elem elem = Elem::kInt);
+// Places in a flat value that are not 0, in rising order: as many as there are.
+Value places_of(Lowering& l, const Value& flags);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);
 Perm identity(int rank);

@@ -5,7 +5,15 @@ namespace runnel::convert {
 
 const Value& Node::in(size_t i) const {
   if (!has(i)) fail("input %zu is missing", i);
-  return *l_.find(node_.inputs[i]);
+  const Value& v = *l_.find(node_.inputs[i]);
+  if (v.items) fail("input %zu is a sequence", i);
+  return v;
+}
+const std::vector<Value>& Node::sequence(size_t i) const {
+  if (!has(i)) fail("input %zu is missing", i);
+  const Value& v = *l_.find(node_.inputs[i]);
+  if (!v.items) fail("input %zu is no sequence", i);
+  return *v.items;
 }
 void Node::set(size_t i, Value v) const {
   if (v.rank() > kMaxRank) fail("its output has %d axes, the limit is %d", v.rank(), kMaxRank);

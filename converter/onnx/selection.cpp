@@ -13,7 +13,8 @@ Perm swapped(size_t a, size_t b, int rank) {
   return p;
 }
 
-// Places in a flat value that are not 0, in rising order: as many as there are.
+}  // namespace
+
 Value places_of(Lowering& l, const Value& flags) {
   if (const auto known = flags.is_constant() ? l.sizes_of(l.cast(flags, Elem::kBool)) : nullptr) {
     Sizes ids;
@@ -30,8 +31,6 @@ Value places_of(Lowering& l, const Value& flags) {
   l.bind(out[1], count);
   return out[0];
 }
-
-}  // namespace
 
 std::vector<Value> best_along(Lowering& l, const Value& given, size_t axis, const Size& k, bool is_smallest,
                               bool is_last) {

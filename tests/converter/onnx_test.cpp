@@ -98,7 +98,7 @@ TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 115); }
 TEST(Onnx, RecurrentLayersGraphsAndChoicesGiveTheirAnswers) { compare_folder("sequences", 50); }
 TEST(Onnx, OperatorsOfImagesGiveTheirAnswers) { compare_folder("images", 50); }
 TEST(Onnx, QuantisedGraphsGiveTheirAnswers) { compare_folder("quantised", 47); }
-TEST(Onnx, LettersPatternsSoundAndAttentionGiveTheirAnswers) { compare_folder("more", 111); }
+TEST(Onnx, LettersPatternsSoundAttentionAndRegionsGiveTheirAnswers) { compare_folder("more", 126); }
 TEST(Onnx, ExportedNetworksGiveTheirAnswers) { compare_folder("models", 8); }
 
 // Messages of a protobuf file.
@@ -164,6 +164,41 @@ TEST(Onnx, NodesWithoutOutputsAreRefused) {
     const std::string why = refusal(model(node(op, {"x", "x"}, {}) + rest));
     EXPECT_NE(why.find("it has no outputs"), std::string::npos) << op << ": " << why;
   }
+}
+
+TEST(Onnx, SequencesThatDoNotFoldAwayAreRefused) {
+  const auto why = [](const std::string& nodes) { return refusal(model(nodes + value(11, "x") + value(12, "y"))); };
+  const std::string made = node("SequenceConstruct", {"x", "x"}, {"s"});
+  const auto expect = [&](const std::string& nodes, const char* part) {
+    const std::string text = why(nodes);
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  EXPECT_EQ(why(made + node("ConcatFromSequence", {"s"}, {"z"}) + node("Relu", {"x"}, {"y"})), "");
+  expect(node("SequenceConstruct", {"x"}, {"y"}), "a sequence stands where a value belongs");
+  expect(made + node("Relu", {"s"}, {"y"}), "input 0 is a sequence");
+  expect(made + node("SequenceConstruct", {"s"}, {"y"}), "input 0 is a sequence");
+  expect(node("SequenceAt", {"x", "x"}, {"y"}), "input 0 is no sequence");
+  expect(made + node("SequenceAt", {"s", "x"}, {"y"}), "hang on what the graph computes");
+  expect(node("SequenceEmpty", {}, {"s"}) + node("SequenceErase", {"s"}, {"y"}), "of an empty sequence");
+  expect(node("SequenceEmpty", {}, {"s"}) + node("ConcatFromSequence", {"s"}, {"y"}), "of an empty sequence");
+}
+
+TEST(Onnx, RegionsOfOtherShapesAreRefused) {
+  const auto why = [](const std::string& op, const std::vector<std::string>& in) {
+    return refusal(model(node(op, in, {"y"}) + value(11, "x") + value(12, "y")));
+  };
+  EXPECT_NE(why("RoiAlign", {"x", "x", "x"}).find("regions [2] of images [2]"), std::string::npos);
+  EXPECT_NE(why("DeformConv", {"x", "x", "x"}).find("[2] with weights [2] and offsets [2]"), std::string::npos);
+  EXPECT_NE(why("NonMaxSuppression", {"x", "x"}).find("boxes [2] with scores [2]"), std::string::npos);
+  // How many places are read hangs on the region, unless the node says.
+  const auto axis = [](uint64_t n) { return bytes(1, number(1, n)); };
+  const auto input = [&](const char* name, const std::string& axes) {
+    return bytes(11, bytes(1, name) + bytes(2, bytes(1, number(1, 1) + bytes(2, axes))));
+  };
+  const std::string given =
+      input("x", axis(1) + axis(2) + axis(4) + axis(4)) + input("r", axis(3) + axis(4)) + input("i", axis(3));
+  EXPECT_NE(refusal(model(node("RoiAlign", {"x", "r", "i"}, {"y"}) + given + value(12, "y"))).find("sampling_ratio 0"),
+            std::string::npos);
 }
 
 TEST(Onnx, TensorsHoldWhatTheySay) {

@@ -1,7 +1,7 @@
 // select_greedy: tokens that are taken one after another, each by what those before it leave.
 //
-// Every token has a key, at first its score. The token with the highest key is taken (of equal ones the earlier), its key
-// becomes -infinity, and the keys of the others change:
+// Every token has a key, at first its score. The token with the highest key is taken (of equal ones the earlier), its
+// key becomes -infinity, and the keys of the others change:
 //   with `limit` (non-maximum suppression): rows are boxes (y, x, y, x) of two opposite corners; the key of a box whose
 //     intersection with the one taken is more than `limit` of their union becomes -infinity. Boxes without an area
 //     meet none.

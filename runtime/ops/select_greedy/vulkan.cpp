@@ -19,17 +19,8 @@ void record(Recorder& r, const OpCall& c) {
   const TensorView &rows = c.in[0], &ids = c.out[0];
   const uint32_t groups = uint32_t(ids.dims[1]), all = uint32_t(ids.dims[0]) * groups;
   if (all == 0) return;
-  const Push push{uint32_t(rows.dims[1]),
-                  last_axis(rows),
-                  groups,
-                  last_axis(ids),
-                  all,
-                  r.input(c, 0),
-                  r.input(c, 1),
-                  r.input(c, 2),
-                  r.input(c, 3),
-                  r.output(c, 0),
-                  r.output(c, 1)};
+  const Push push{uint32_t(rows.dims[1]), last_axis(rows), groups,        last_axis(ids), all,           r.input(c, 0),
+                  r.input(c, 1),          r.input(c, 2),   r.input(c, 3), r.output(c, 0), r.output(c, 1)};
   r.groups(shader_select_greedy, {}, push, all);
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sums by letters, triangles and other patterns, sound, attention, and what onnxruntime's optimiser makes, as ONNX
+"""Sums by letters, patterns, sound, attention, what onnxruntime's optimiser makes, regions and sequences, as ONNX
 files with onnxruntime's answers: more/NAME.onnx and NAME.safetensors. Fixed seed. Needs the packages of
 make_operators.py.
 
@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import save_file
 
 FOLDER = make_operators.FOLDER.parent / "more"
@@ -333,9 +334,130 @@ def fused():
     )
 
 
+def regions():
+    corners = np.array([[0, 0, 7, 5], [1, 2, 4.5, 3], [-2, -1, 20, 9], [3, 3, 3, 3], [6, 5, 2, 1]], np.float32)
+    regions = {"x": normal(2, 3, 6, 8), "r": corners, "i": np.array([0, 1, 1, 0, 1], np.int64)}
+    sides = {"output_height": 3, "output_width": 2, "sampling_ratio": 2}
+    case("roi_align", "RoiAlign", regions, **sides, spatial_scale=0.5)
+    case("roi_align_old", "RoiAlign", regions, opset=10, **sides)
+    case("roi_align_one", "RoiAlign", regions, coordinate_transformation_mode="output_half_pixel", sampling_ratio=3)
+
+    boxes = np.round(rng.uniform(0, 8, (2, 30, 4)), 1).astype(np.float32)
+    boxes[:, :, 2:] = boxes[:, :, :2] + np.round(rng.uniform(0, 4, (2, 30, 2)), 1).astype(np.float32)
+    scores = np.round(rng.uniform(0, 1, (2, 3, 30)), 2).astype(np.float32)
+    given = {"b": boxes, "s": scores}
+    found = {"types": {"y": TensorProto.INT64}}
+
+    def limits(most, overlap, least=None):
+        known = {"m": np.array([most]), "o": np.array([overlap], np.float32)}
+        return known if least is None else known | {"t": np.array([least], np.float32)}
+
+    case("suppression", "NonMaxSuppression", given, limits(5, 0.3, 0.4), **found)
+    case("suppression_all", "NonMaxSuppression", given, limits(10**12, 0.5), **found)
+    case("suppression_none", "NonMaxSuppression", given, limits(4, 0.5, 2.0), **found)
+    case("suppression_middle", "NonMaxSuppression", given, limits(9, 0.2), center_point_box=1, **found)
+    turned = {"b": boxes[:, :, [2, 1, 0, 3]], "s": scores}
+    case("suppression_turned", "NonMaxSuppression", turned, limits(9, 0.4), **found)
+    one = {"b": boxes[:1], "s": scores[:1, :1], "o": np.array([0.25], np.float32), "t": np.array([0.5], np.float32)}
+    counted = {"b": [1, "boxes", 4], "s": [1, 1, "boxes"]}
+    case(
+        "suppression_call",
+        "NonMaxSuppression",
+        one,
+        {"m": np.array(6)},
+        order=["b", "s", "m", "o", "t"],
+        axes=counted,
+        **found,
+    )
+
+
+def deformed():
+    """onnxruntime has no kernel: answers by the package onnx."""
+
+    def moved(name, channels, out, groups, moves, mask, bias, sides=(5, 6), kernel=(3, 2), **attributes):
+        strides, pads = attributes.get("strides", [1, 1]), attributes.get("pads", [0] * 4)
+        dilations = attributes.get("dilations", [1, 1])
+        made = [
+            (sides[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in (0, 1)
+        ]
+        places = kernel[0] * kernel[1]
+        inputs = {"x": normal(2, channels, *sides), "o": normal(2, moves * places * 2, *made) * 2}
+        constants = {"w": normal(out, channels // groups, *kernel)}
+        order = ["x", "w", "o"]
+        if bias or mask:
+            order.append("b" if bias else "")
+        if bias:
+            constants["b"] = normal(out)
+        if mask:
+            order.append("m")
+            inputs["m"] = rng.uniform(0, 1, (2, moves * places, *made)).astype(np.float32)
+        attributes |= {"group": groups, "offset_group": moves}
+        node = helper.make_node("DeformConv", order, ["y"], **attributes)
+        infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(a.shape)) for n, a in inputs.items()]
+        result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, out, *made])
+        tensors = [numpy_helper.from_array(a, n) for n, a in constants.items()]
+        graph = helper.make_graph([node], name, infos, [result], tensors)
+        file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+        (answer,) = ReferenceEvaluator(file).run(None, inputs)
+        onnx.save(file, FOLDER / f"{name}.onnx")
+        save_file(
+            {f"in.{n}": a for n, a in inputs.items()} | {"out.y": np.float32(answer)}, FOLDER / f"{name}.safetensors"
+        )
+
+    moved("deform_conv", 2, 3, 1, 1, False, False)
+    moved("deform_conv_mask", 4, 6, 1, 2, True, True, pads=[1, 0, 1, 1], strides=[2, 1])
+    moved("deform_conv_groups", 4, 6, 2, 1, True, False, dilations=[1, 2], pads=[1, 1, 1, 1])
+
+
+def sequences():
+    def several(name, nodes, inputs, outputs, constants=None):
+        make_operators.model(name, nodes, inputs, outputs, constants, folder=FOLDER)
+
+    x, y = normal(4, 3), normal(2, 3)
+    at = {"zero": np.array(0), "last": np.array(-1), "sizes": np.array([1, 3]), "two": np.array(2)}
+    several(
+        "sequence_built",
+        [
+            ("SequenceEmpty", [], ["none"], {}),
+            ("SequenceInsert", ["none", "x"], ["one"], {}),
+            ("SequenceInsert", ["one", "y", "zero"], ["both"], {}),
+            ("ConcatFromSequence", ["both"], ["joined"], {"axis": 0}),
+            ("SequenceLength", ["both"], ["n"], {}),
+            ("SequenceErase", ["both"], ["left"], {}),
+            ("SequenceAt", ["left", "last"], ["at"], {}),
+        ],
+        {"x": x, "y": y},
+        ["joined", "n", "at"],
+        {"zero": at["zero"], "last": at["last"]},
+    )
+    several(
+        "sequence_split",
+        [
+            ("SplitToSequence", ["x", "sizes"], ["parts"], {"axis": 0}),
+            ("SequenceAt", ["parts", "last"], ["at"], {}),
+            ("SplitToSequence", ["x", "two"], ["pairs"], {"axis": 1}),
+            ("SequenceAt", ["pairs", "last"], ["rest"], {}),
+            ("SplitToSequence", ["x"], ["rows"], {"axis": 0, "keepdims": 0}),
+            ("ConcatFromSequence", ["rows"], ["stacked"], {"axis": 1, "new_axis": 1}),
+        ],
+        {"x": x},
+        ["at", "rest", "stacked"],
+        {"last": at["last"], "sizes": at["sizes"], "two": at["two"]},
+    )
+    several(
+        "sequence_construct",
+        [
+            ("SequenceConstruct", ["x", "x"], ["s"], {}),
+            ("ConcatFromSequence", ["s"], ["z"], {"axis": -1, "new_axis": 1}),
+        ],
+        {"x": x},
+        ["z"],
+    )
+
+
 if __name__ == "__main__":
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    for make in (einsum, patterns, grid_samples, found, sound, attention, fused):
+    for make in (einsum, patterns, grid_samples, found, sound, attention, fused, regions, deformed, sequences):
         make()
     print(len(list(FOLDER.glob("*.onnx"))), "operators")

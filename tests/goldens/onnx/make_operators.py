@@ -27,7 +27,7 @@ def ids(*shape, most):
     return rng.integers(0, most, shape).astype(np.int64)
 
 
-def model(name, nodes, inputs, outputs, constants=None, opset=18, axes=None):
+def model(name, nodes, inputs, outputs, constants=None, opset=18, axes=None, folder=FOLDER):
     """nodes: (operator, inputs, outputs, attributes). inputs: name -> array. outputs: names. axes: name of an input ->
     its shape with names of axes."""
     graph_inputs = [
@@ -51,10 +51,10 @@ def model(name, nodes, inputs, outputs, constants=None, opset=18, axes=None):
             info.type.tensor_type.elem_type = TensorProto.FLOAT
     session = onnxruntime.InferenceSession(file.SerializeToString(), providers=["CPUExecutionProvider"])
     answers = session.run(outputs, inputs)
-    onnx.save(file, FOLDER / f"{name}.onnx")
-    kept = {f"in.{n}": np.ascontiguousarray(a) for n, a in inputs.items()}
-    kept |= {f"out.{n}": np.ascontiguousarray(a) for n, a in zip(outputs, answers)}
-    save_file(kept, FOLDER / f"{name}.safetensors")
+    onnx.save(file, folder / f"{name}.onnx")
+    kept = {f"in.{n}": np.asarray(a, order="C") for n, a in inputs.items()}
+    kept |= {f"out.{n}": np.asarray(a, order="C") for n, a in zip(outputs, answers)}
+    save_file(kept, folder / f"{name}.safetensors")
 
 
 def one(name, op, inputs, constants=None, opset=18, axes=None, outputs=("y",), order=None, **attributes):
