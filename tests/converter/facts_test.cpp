@@ -175,6 +175,12 @@ TEST(Facts, WindowsOfSambaYStandBeforeTheSharedKeys) {
   }
 }
 
+TEST(Facts, SafeGatesHaveABound) {
+  ChangedCheckpoint c("tiny_fla_kda_bounded");
+  c.config["lower_bound"] = nullptr;
+  expect_contains(c.convert_error(), "safe_gate is true without a lower_bound");
+}
+
 TEST(Facts, YarnNeedsAFactor) {
   ChangedCheckpoint c("tiny_llama");
   c.config["rope_parameters"] = {
