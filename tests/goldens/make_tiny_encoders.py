@@ -86,6 +86,21 @@ FAMILIES = {
         ("base", "masked_lm", "sequence", "tokens", "answers"),
     ),
     "longformer": ("longformer", {"attention_window": 6}, ("sequence", "base", "masked_lm", "tokens", "answers")),
+    "deberta_v2": (
+        "deberta-v2",
+        {
+            "type_vocab_size": 0,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+        },
+        ("sequence", "base", "masked_lm", "tokens", "answers"),
+    ),
     "big_bird": (
         "big_bird",
         {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
