@@ -64,6 +64,7 @@ struct Disentangled {
   Attention attention;
   int64_t context = 0, hidden = 0, buckets = 0, most = 0;
   double eps = 0;
+  bool is_first = false;  // of the versions: one matrix for queries, keys and values, head by head
   bool is_relative = false, is_shared = false, is_normed = false, has_keys = false, has_queries = false;
   std::vector<float> table = {};  // a row for each bucket
   // Where the score of a pair stands among those of a query and all buckets, and of a key and all buckets: [heads, T,
@@ -114,9 +115,9 @@ struct Disentangled {
   // Scores of each token's x [heads, head_dim] and what the projection makes of each bucket.
   Var scores(Net& net, const Var& x, const std::string& projection, double scale, const Var& places) const {
     const int64_t heads = attention.heads, dim = attention.head_dim;
-    const std::vector<float> w = net.values(projection + ".weight", {heads * dim, hidden}),
-                             b = net.values(projection + ".bias", {heads * dim});
-    std::vector<float> turned(w.size()), weights;
+    const std::vector<float> w = net.values(projection + ".weight", {heads * dim, hidden});
+    std::vector<float> b(size_t(heads * dim)), turned(w.size()), weights;
+    if (net.has_bias(projection)) b = net.values(projection + ".bias", {heads * dim});
     for (size_t o = 0; o < b.size(); ++o)
       for (size_t i = 0; i < size_t(hidden); ++i) turned[i * b.size() + o] = w[o * size_t(hidden) + i];
     std::vector<double> row(b.size());
@@ -135,24 +136,41 @@ struct Disentangled {
     return net.op("gather", {line.name, places.name}, places.axis, {}, {}, format::GatherAttrsT());
   }
 
-  Var operator()(Net& net, const Var& x, const Var& unseen) const {
+  std::vector<Var> projections(Net& net, const Var& x) const {
     const Attention& a = attention;
     const std::vector<int64_t> dims = {a.heads, a.head_dim};
-    const std::vector<Var> qkv =
-        net.linears(x, {{a.prefix + a.q, dims}, {a.prefix + a.k, dims}, {a.prefix + a.v, dims}});
+    if (!is_first) return net.linears(x, {{a.prefix + a.q, dims}, {a.prefix + a.k, dims}, {a.prefix + a.v, dims}});
+    const std::string all = a.prefix + "self.in_proj";
+    const SourceTensor& source = net.take_matrix(all, 3 * a.heads * a.head_dim, x.dims.back());
+    const char* biases[] = {"self.q_bias", "", "self.v_bias"};
+    std::vector<Var> out;
+    for (int64_t part = 0; part < 3; ++part) {
+      std::vector<int64_t> rows;
+      for (int64_t h = 0; h < a.heads; ++h)
+        for (int64_t i = 0; i < a.head_dim; ++i) rows.push_back((3 * h + part) * a.head_dim + i);
+      const std::string bias = biases[part];
+      out.push_back(net.times(x, net.matrix(all + "." + std::to_string(part), net.reordered(source, rows)),
+                              bias.empty() ? "" : net.plain(a.prefix + bias, {a.heads * a.head_dim}), dims));
+    }
+    return out;
+  }
+
+  Var operator()(Net& net, const Var& x, const Var& unseen) const {
+    const Attention& a = attention;
+    const std::vector<Var> qkv = projections(net, x);
     // Who is not seen sees all alike: there the scores are 0.
     const Var q = net.mul(qkv[0], net.reshape(is_seen, {1, 1}));
     const std::string h = std::to_string(a.heads) + " ";
     const double scale = 1 / std::sqrt(double(a.head_dim) * (1 + has_keys + has_queries));
     Var bias = net.op("reshape", {unseen.name}, "1 1 T", {});
     if (is_relative && has_queries) {
-      const std::string from = is_shared ? a.q : "self.pos_query_proj";
+      const std::string from = is_shared ? a.q : is_first ? "self.pos_q_proj" : "self.pos_query_proj";
       bias = arithmetic(net, BinaryKind::add, scores(net, qkv[1], a.prefix + from, scale, by_key), bias, h + "T T");
     }
     const Var rows = net.op("reshape", {is_seen.name}, "1 T 1", {});
     bias = arithmetic(net, BinaryKind::mul, bias, rows, bias.axis == "1 1 T" ? "1 T T" : bias.axis);
     if (is_relative && has_keys) {
-      const std::string from = is_shared ? a.k : "self.pos_key_proj";
+      const std::string from = is_shared ? a.k : is_first ? "self.pos_proj" : "self.pos_key_proj";
       bias = arithmetic(net, BinaryKind::add, scores(net, q, a.prefix + from, scale, by_query), bias, h + "T T");
     }
     Softmax softmax;
@@ -214,19 +232,20 @@ void read_relative(const Facts& f, Disentangled& d) {
   d.is_relative = f.boolean("relative_attention", false);
   d.most = f.integer("max_relative_positions", -1, 1 << 20, -1);
   if (d.most < 1) d.most = d.context;
-  d.buckets = f.integer("position_buckets", -1, 1 << 20, -1);
-  if (d.buckets == 1) f.refuse("position_buckets", "is too small to hold both sides");
-  d.is_shared = f.boolean("share_att_key", false);
   for (const std::string& part : listed(f, "pos_att_type"))
     if (part == "c2p") d.has_keys = true;
     else if (part == "p2c") d.has_queries = true;
     else f.refuse("pos_att_type", "names \"" + printable(part) + "\", which is not supported");
+  if (d.is_first) return;
+  d.buckets = f.integer("position_buckets", -1, 1 << 20, -1);
+  if (d.buckets == 1) f.refuse("position_buckets", "is too small to hold both sides");
+  d.is_shared = f.boolean("share_att_key", false);
   for (const std::string& part : listed(f, "norm_rel_ebd"))
     if (part == "layer_norm") d.is_normed = true;
     else if (part != "none") f.refuse("norm_rel_ebd", "is \"" + printable(part) + "\", which is not supported");
 }
 
-void build_v2(Checkpoint& c, ModelBuilder& b) {
+void build_version(Checkpoint& c, ModelBuilder& b, bool is_first) {
   const Facts f = source_facts(c)
                       .renamed({{"attention_head_size", "head_dim"}})
                       .with_defaults({{"type_vocab_size", 0}, {"layer_norm_eps", 1e-7}});
@@ -250,11 +269,14 @@ void build_v2(Checkpoint& c, ModelBuilder& b) {
                    Pool::kNone,
                    "/lm_predictions.lm_head.bias"};
   Disentangled mixer{a, e.context, e.hidden};
+  mixer.is_first = is_first;
   mixer.eps = e.eps;
   read_relative(f, mixer);
   if (!mixer.is_relative) c.ignore_containing("encoder.LayerNorm.");
-  TextConv conv{f.integer("conv_kernel_size", 0, 255, 0), e.hidden};
-  if (conv.kernel > 0) {
+  TextConv conv{is_first ? 0 : f.integer("conv_kernel_size", 0, 255, 0), e.hidden};
+  if (is_first) {
+    f.expect("talking_head", false);
+  } else if (conv.kernel > 0) {
     if (conv.kernel % 2 == 0) f.refuse("conv_kernel_size", "is even, which is not supported");
     f.expect("conv_groups", 1);
     conv.activation = activation_named(f, "conv_act", "tanh");
@@ -275,7 +297,13 @@ void build_v2(Checkpoint& c, ModelBuilder& b) {
 
 }  // namespace
 
+extern const Recipe deberta_recipe;
+const Recipe deberta_recipe = {"deberta", {}, {"deberta"}, [](Checkpoint& c, ModelBuilder& b) {
+                                 build_version(c, b, true);
+                               }};
 extern const Recipe deberta_v2_recipe;
-const Recipe deberta_v2_recipe = {"deberta_v2", {}, {"deberta-v2"}, build_v2};
+const Recipe deberta_v2_recipe = {"deberta_v2", {}, {"deberta-v2"}, [](Checkpoint& c, ModelBuilder& b) {
+                                    build_version(c, b, false);
+                                  }};
 
 }  // namespace runnel::convert

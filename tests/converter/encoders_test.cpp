@@ -37,7 +37,7 @@ std::string name_of_case(const testing::TestParamInfo<const char*>& info) {
 INSTANTIATE_TEST_SUITE_P(All, TinyEncoders,
                          testing::Values("bert", "roberta", "electra", "distilbert", "albert", "rembert", "nomic_bert",
                                          "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer",
-                                         "big_bird", "nystromformer", "deberta_v2", "bert/model-f32.gguf",
+                                         "big_bird", "nystromformer", "deberta", "deberta_v2", "bert/model-f32.gguf",
                                          "modernbert/model-f32.gguf", "nomic_bert/model-f32.gguf"),
                          name_of_case);
 
@@ -82,6 +82,9 @@ TEST(Encoders, WhatIsNotKnownOfRelativePlacesIsRefusedByName) {
     c.config[k.option] = k.value;
     expect_contains(c.convert_error(), k.message);
   }
+  ChangedCheckpoint c("encoders/deberta");
+  c.config["talking_head"] = true;
+  expect_contains(c.convert_error(), "talking_head is true");
 }
 
 // What BERT gives when alike tokens are merged behind each attention (tests/goldens/make_pruned_encoders.py).

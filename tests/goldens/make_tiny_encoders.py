@@ -86,6 +86,16 @@ FAMILIES = {
         ("base", "masked_lm", "sequence", "tokens", "answers"),
     ),
     "longformer": ("longformer", {"attention_window": 6}, ("sequence", "base", "masked_lm", "tokens", "answers")),
+    "deberta": (
+        "deberta",
+        {
+            "relative_attention": True,
+            "max_relative_positions": 12,
+            "pos_att_type": "c2p|p2c",
+            "position_biased_input": False,
+        },
+        ("tokens", "base", "masked_lm", "sequence", "answers"),
+    ),
     "deberta_v2": (
         "deberta-v2",
         {

@@ -71,6 +71,16 @@ OPTIONS = {
         "use_bias": (True, False),
         "hidden_act": ("gelu_new", "relu"),
     },
+    "deberta": {
+        "type_vocab_size": (0, 2),
+        "relative_attention": (True, True, False),
+        "max_relative_positions": (-1, 12, 100),
+        "pos_att_type": ("p2c|c2p", ["c2p"], ["p2c"], ["c2p", "p2c"]),
+        "position_biased_input": (True, False),
+        "hidden_act": ("gelu", "gelu_new", "relu"),
+        "pooler_hidden_act": ("gelu", "tanh"),
+        "legacy": (True, False),
+    },
     "deberta_v2": {
         "type_vocab_size": (0, 2),
         "relative_attention": (True, True, False),
