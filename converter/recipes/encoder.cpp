@@ -214,7 +214,8 @@ class EncoderBuilder {
                    {e_.embedding}, {}, attrs);
   }
   Var mixed(size_t i, const Attention& a, const Var& x) {
-    return e_.mixer ? e_.mixer(net_, i, x, mask_) : attention(net_, a, x);
+    const Var y = e_.mixer ? e_.mixer(net_, i, x, mask_) : attention(net_, a, x);
+    return e_.mixed_norm.empty() ? y : encoder_norm(net_, e_, net_.add(x, y), e_.mixed_norm);
   }
   Var layer(size_t i, const Attention& a, const Var& x) {
     if (!e_.is_pre_norm) {

@@ -59,6 +59,7 @@ struct Encoder {
   bool is_tied = true;
   bool has_mask = true;
   float embedding_scale = 1;
+  std::string mixed_norm;  // of a layer's input and what the attention adds; the input is added to that again
   std::string attn_norm = "attention.output.LayerNorm", ffn_norm = "output.LayerNorm", last_norm;
   Attention attention;  // window, rope and bias are set layer by layer
   FeedForward ffn;

@@ -37,8 +37,9 @@ std::string name_of_case(const testing::TestParamInfo<const char*>& info) {
 INSTANTIATE_TEST_SUITE_P(All, TinyEncoders,
                          testing::Values("bert", "roberta", "electra", "distilbert", "albert", "rembert", "nomic_bert",
                                          "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer",
-                                         "big_bird", "nystromformer", "deberta", "deberta_v2", "bert/model-f32.gguf",
-                                         "modernbert/model-f32.gguf", "nomic_bert/model-f32.gguf"),
+                                         "big_bird", "nystromformer", "deberta", "deberta_v2", "jina_v2",
+                                         "jina_v2_norms", "bert/model-f32.gguf", "modernbert/model-f32.gguf",
+                                         "nomic_bert/model-f32.gguf"),
                          name_of_case);
 
 // What masks and types change, so that the cases above show something: an absent input is the one of its default.
@@ -60,6 +61,15 @@ TEST(Encoders, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint decoder("encoders/bert");
   decoder.config["is_decoder"] = true;
   expect_contains(decoder.convert_error(), "is_decoder");
+}
+
+TEST(Encoders, FeedForwardsOfJinaAreGated) {
+  ChangedCheckpoint c("encoders/jina_v2");
+  c.config["feed_forward_type"] = "original";
+  expect_contains(c.convert_error(), "feed_forward_type is \"original\"");
+  ChangedCheckpoint absolute("encoders/jina_v2");
+  absolute.config["position_embedding_type"] = "absolute";
+  expect_contains(absolute.convert_error(), "embeddings.position_embeddings.weight");
 }
 
 TEST(Encoders, WhatIsNotKnownOfRelativePlacesIsRefusedByName) {

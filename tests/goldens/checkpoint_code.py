@@ -11,8 +11,25 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    BertConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertPreTrainedModel,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutput
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertPooler
 
 
 def attend(q, k, v, window=None):
@@ -220,6 +237,121 @@ class Phi4FlashForCausalLM(OneText):
     def __init__(self, config):
         super().__init__(config, Phi4FlashModel(config))
 
+
+class JinaBertConfig(BertConfig):
+    """modeling_bert.py of jinaai/jina-bert-implementation; has_key_norms: of jinaai/jina-bert-v2-qk-post-norm."""
+
+    def __init__(self, feed_forward_type="geglu", emb_pooler="mean", has_key_norms=False, **more):
+        super().__init__(**more)
+        self.feed_forward_type, self.emb_pooler, self.has_key_norms = feed_forward_type, emb_pooler, has_key_norms
+        self.position_embedding_type = "alibi"
+
+    def to_dict(self):
+        return {k: v for k, v in super().to_dict().items() if k != "has_key_norms"}
+
+
+def alibi_slopes(heads):
+    if heads & (heads - 1) == 0:
+        first = 2 ** (-(2 ** -(math.log2(heads) - 3)))
+        return [first * first**i for i in range(heads)]
+    whole = 2 ** math.floor(math.log2(heads))
+    return alibi_slopes(whole) + alibi_slopes(2 * whole)[::2][: heads - whole]
+
+
+class JinaBertAttention(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.heads, width = c.num_attention_heads, c.hidden_size
+        self.self = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
+        if c.has_key_norms:
+            for name in ("layer_norm_q", "layer_norm_k"):
+                self.self[name] = nn.LayerNorm(width, c.layer_norm_eps)
+        self.has_key_norms = c.has_key_norms
+        self.output = nn.ModuleDict(
+            {"dense": nn.Linear(width, width), "LayerNorm": nn.LayerNorm(width, c.layer_norm_eps)}
+        )
+
+    def forward(self, x, bias):
+        """x [1, T, width] and the result, normed together."""
+        q, k, v = (self.self[name](x) for name in ("query", "key", "value"))
+        if self.has_key_norms:
+            q, k = self.self["layer_norm_q"](q), self.self["layer_norm_k"](k)
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias
+        y = self.output["dense"]((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return self.output["LayerNorm"](x + y)
+
+
+class JinaBertLayer(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.has_key_norms, self.act = c.has_key_norms, F.gelu if c.feed_forward_type == "geglu" else F.relu
+        names = ("up_gated_layer", "down_layer") if c.has_key_norms else ("gated_layers", "wo")
+        self.names = names
+        self.attention = JinaBertAttention(c)
+        self.mlp = nn.ModuleDict(
+            {
+                names[0]: nn.Linear(c.hidden_size, 2 * c.intermediate_size, bias=False),
+                names[1]: nn.Linear(c.intermediate_size, c.hidden_size),
+            }
+        )
+        if c.has_key_norms:
+            self.layer_norm_1, self.layer_norm_2 = (nn.LayerNorm(c.hidden_size, c.layer_norm_eps) for _ in range(2))
+        else:
+            self.mlp["layernorm"] = nn.LayerNorm(c.hidden_size, c.layer_norm_eps)
+
+    def forward(self, x, bias):
+        y = self.attention(x, bias)
+        if self.has_key_norms:
+            y = self.layer_norm_1(x + y)
+        one, other = self.mlp[self.names[0]](y).chunk(2, -1)
+        gated = one * self.act(other) if self.has_key_norms else self.act(one) * other
+        return (self.layer_norm_2 if self.has_key_norms else self.mlp["layernorm"])(y + self.mlp[self.names[1]](gated))
+
+
+class JinaBertModel(BertPreTrainedModel):
+    config_class = JinaBertConfig
+
+    def __init__(self, config, add_pooling_layer=True):
+        super().__init__(config)
+        self.embeddings = BertEmbeddings(config)
+        del self.embeddings.position_embeddings
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(map(JinaBertLayer, [config] * config.num_hidden_layers))})
+        self.pooler = BertPooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embeddings.word_embeddings
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, **_):
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        e, n = self.embeddings, torch.arange(input_ids.shape[1])
+        x = e.LayerNorm(e.word_embeddings(input_ids) + e.token_type_embeddings(types))
+        slopes = torch.tensor(alibi_slopes(self.config.num_attention_heads), dtype=torch.float32).to(x.dtype)
+        bias = -slopes[:, None, None] * (n[None, :] - n[:, None]).abs()
+        if attention_mask is not None:
+            bias = bias + (1 - attention_mask.to(x.dtype)) * torch.finfo(x.dtype).min
+        for layer in self.encoder["layer"]:
+            x = layer(x, bias)
+        return BaseModelOutputWithPooling(x, self.pooler(x) if self.pooler else None)
+
+
+def with_jina_body(head):
+    """The head's class around Jina's model."""
+
+    def __init__(self, config):
+        head.__init__(self, config)
+        self.bert = JinaBertModel(config, add_pooling_layer=self.bert.pooler is not None)
+        self.post_init()
+
+    return type("Jina" + head.__name__, (head,), {"config_class": JinaBertConfig, "__init__": __init__})
+
+
+AutoModel.register(JinaBertConfig, JinaBertModel)
+AutoModelForMaskedLM.register(JinaBertConfig, with_jina_body(BertForMaskedLM))
+AutoModelForSequenceClassification.register(JinaBertConfig, with_jina_body(BertForSequenceClassification))
+AutoModelForTokenClassification.register(JinaBertConfig, with_jina_body(BertForTokenClassification))
+AutoModelForQuestionAnswering.register(JinaBertConfig, with_jina_body(BertForQuestionAnswering))
 
 for kind in (Phi4FlashForCausalLM,):
     AutoConfig.register(kind.config_class.model_type, kind.config_class)

@@ -71,6 +71,7 @@ OPTIONS = {
         "use_bias": (True, False),
         "hidden_act": ("gelu_new", "relu"),
     },
+    **dict.fromkeys(("jina_v2", "jina_v2_norms"), {"feed_forward_type": ("geglu", "reglu")}),
     "deberta": {
         "type_vocab_size": (0, 2),
         "relative_attention": (True, True, False),
