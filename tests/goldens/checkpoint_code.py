@@ -2,8 +2,8 @@
 classes of transformers.
 
 Importing this registers them, so that AutoConfig and AutoModelForCausalLM know their model types. Parameters carry the
-names of the published files; the formulas are plain torch and run in float64. check_checkpoint_code.py holds them
-against the code itself, which needs a GPU's kernels.
+names of the published files; the formulas are plain torch and run in float64. check_checkpoint_code.py holds those whose
+own code needs a GPU's kernels against that code.
 """
 
 import math
