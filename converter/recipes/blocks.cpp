@@ -7,6 +7,10 @@ Var head_norm(Net& net, const Attention& a, const Var& x, const std::string& wei
   if (weight.empty()) return x;
   if (!a.norms_have_weights) return net.rms_norm(x, "", a.eps);
   const std::string name = a.prefix + weight + ".weight";
+  if (a.norm_is_layer && a.norm_is_whole) {
+    const std::string bias = net.plain(a.prefix + weight + ".bias", {x.width()});
+    return net.reshape(net.layer_norm(net.reshape(x, {x.width()}), net.plain(name, {x.width()}), bias, a.eps), x.dims);
+  }
   if (a.norm_is_layer)
     return net.binary(format::BinaryKind::mul, net.layer_norm(x, "", "", a.eps), net.plain(name, x.dims));
   if (!a.norm_is_whole) return net.rms_norm(x, net.plain(name, {a.head_dim}, a.norm_offset), a.eps);

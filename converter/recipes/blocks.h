@@ -25,7 +25,7 @@ struct Attention {
   std::string q_norm, k_norm;  // short names of norm weights; empty: none. norm_is_whole: over all heads at once
   bool norm_is_whole = false;
   bool norm_is_late = false;   // behind the rotation
-  bool norm_is_layer = false;  // a layer norm with weights [heads, head_dim]
+  bool norm_is_layer = false;  // a layer norm with weights [heads, head_dim]; over all heads at once it has a bias too
   bool norms_have_weights = true;
   double clip = 0;  // q, k and v are kept within -clip .. clip; 0: not
   double eps = 1e-6;

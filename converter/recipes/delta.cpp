@@ -53,12 +53,37 @@ std::vector<float> joined_convs(Net& net, const std::string& prefix, const Delta
   return all;
 }
 
+namespace {
+
+// a + dt_bias, and -e^A_log for each head.
+struct Decay {
+  Var biased;
+  std::vector<float> factor;
+  std::vector<int64_t> shape;
+};
+Decay decay_of(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape) {
+  Decay d{net.binary(BinaryKind::add, a, net.plain_as(prefix + "dt_bias", {a.width()}, a.dims)),
+          net.negative_exp(prefix + "A_log", a_log_shape),
+          {}};
+  d.shape = {int64_t(d.factor.size())};
+  if (a.dims.size() == 2) d.shape.push_back(1);
+  return d;
+}
+
+}  // namespace
+
 Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape) {
-  const std::vector<float> factor = net.negative_exp(prefix + "A_log", a_log_shape);
-  std::vector<int64_t> shape = {int64_t(factor.size())};
-  if (a.dims.size() == 2) shape.push_back(1);
-  const Var biased = net.binary(BinaryKind::add, a, net.plain_as(prefix + "dt_bias", {a.width()}, a.dims));
-  return net.binary(BinaryKind::mul, net.unary(UnaryKind::softplus, biased), net.constant(prefix + "A", factor, shape));
+  const Decay d = decay_of(net, a, prefix, a_log_shape);
+  return net.binary(BinaryKind::mul, net.unary(UnaryKind::softplus, d.biased),
+                    net.constant(prefix + "A", d.factor, d.shape));
+}
+
+Var bounded_delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape,
+                        double bound) {
+  Decay d = decay_of(net, a, prefix, a_log_shape);
+  for (float& v : d.factor) v = -v;
+  const Var x = net.binary(BinaryKind::mul, d.biased, net.constant(prefix + "A", d.factor, d.shape));
+  return net.scale(net.unary(UnaryKind::sigmoid, x), bound);
 }
 
 Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta,

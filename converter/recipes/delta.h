@@ -33,6 +33,10 @@ std::vector<float> joined_convs(Net& net, const std::string& prefix, const Delta
 // a head.
 Var delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape);
 
+// The same kept above `bound`: bound * sigmoid(e^A_log (a + dt_bias)).
+Var bounded_delta_decay(Net& net, const Var& a, const std::string& prefix, const std::vector<int64_t>& a_log_shape,
+                        double bound);
+
 // The recurrence S = (I - beta k k^T) e^decay S + beta k v^T, read out with q / sqrt(key). Without a decay (a Var
 // without a name) none. k, v and beta may have several steps a token: [T * steps, ...].
 Var delta_rule(Net& net, const DeltaSizes& s, const DeltaInput& in, const Var& decay, const Var& beta,

@@ -101,6 +101,8 @@ Var numbers_of(Net& net, const Var& input, const std::string& name, const std::v
                 {}, attrs);
 }
 
+Var seen_tokens(Net& net) { return numbers_of(net, {kMask, "T", {}}, "seen", {0, 1}, 1); }
+
 Var arithmetic(Net& net, format::BinaryKind kind, const Var& x, const Var& y, const std::string& axis,
                const std::vector<int64_t>& dims) {
   format::BinaryAttrsT attrs;
@@ -146,6 +148,7 @@ class EncoderBuilder {
       const Var own = e_.score_bias(net_);
       bias = arithmetic(net_, format::BinaryKind::add, own, bias, own.axis);
     }
+    if (e_.embedded) x = e_.embedded(net_, x);
     std::vector<std::string> ropes;
     for (size_t i = 0; i < e_.ropes.size(); ++i)
       ropes.push_back(rope_table(net_, e_.ropes[i], "rope" + std::to_string(i)));
@@ -156,9 +159,10 @@ class EncoderBuilder {
       a.bias = bias.name;
       if (const int rope = e_.layers[i].rope; rope >= 0)
         a.rope = ropes[size_t(rope)], a.rope_scale = e_.ropes[size_t(rope)].scale;
-      x = layer(i, a, x);
+      const Var y = layer(i, a, x);
+      net_.leave_layers();
+      x = e_.behind ? e_.behind(net_, i, x, y) : y;
     }
-    net_.leave_layers();
     if (e_.padded_to > 0) x = net_.op("slice", {x.name}, "T", x.dims, {}, format::SliceAttrsT());
     return encoder_norm(net_, e_, x, e_.last_norm);
   }
@@ -210,7 +214,8 @@ class EncoderBuilder {
                    {e_.embedding}, {}, attrs);
   }
   Var mixed(size_t i, const Attention& a, const Var& x) {
-    return e_.mixer ? e_.mixer(net_, i, x, mask_) : attention(net_, a, x);
+    const Var y = e_.mixer ? e_.mixer(net_, i, x, mask_) : attention(net_, a, x);
+    return e_.mixed_norm.empty() ? y : encoder_norm(net_, e_, net_.add(x, y), e_.mixed_norm);
   }
   Var layer(size_t i, const Attention& a, const Var& x) {
     if (!e_.is_pre_norm) {
@@ -223,7 +228,7 @@ class EncoderBuilder {
   }
   Var pooled(Pool pool, const Var& x) {
     if (pool == Pool::kFirst) return net_.op("slice", {x.name}, "1", x.dims, {}, format::SliceAttrsT());
-    const Var counts = numbers_of(net_, {kMask, "T", {}}, "seen", {0, 1}, 1);
+    const Var counts = seen_tokens(net_);
     format::ReduceAttrsT sum;
     sum.kind = format::ReduceKind::sum;
     const Var all = net_.op("reduce", {net_.mul(x, counts).name}, "", x.dims, {}, sum),
@@ -251,7 +256,8 @@ class EncoderBuilder {
 void leave_out_heads(Checkpoint& c, Task task) {
   if (task == Task::kBase)
     c.leave_out({"cls", "lm_head", "classifier", "qa_outputs", "predictions", "generator_predictions",
-                 "generator_lm_head", "discriminator_predictions", "sop_classifier"},
+                 "generator_lm_head", "discriminator_predictions", "sop_classifier", "lm_predictions",
+                 "mask_predictions"},
                 "the head for another task");
   for (const char* part : {"cls.seq_relationship.", "sop_classifier."}) c.ignore_containing(part);
   if (task != Task::kBase) c.ignore_containing("pooler.");

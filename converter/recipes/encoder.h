@@ -59,6 +59,7 @@ struct Encoder {
   bool is_tied = true;
   bool has_mask = true;
   float embedding_scale = 1;
+  std::string mixed_norm;  // of a layer's input and what the attention adds; the input is added to that again
   std::string attn_norm = "attention.output.LayerNorm", ffn_norm = "output.LayerNorm", last_norm;
   Attention attention;  // window, rope and bias are set layer by layer
   FeedForward ffn;
@@ -70,6 +71,10 @@ struct Encoder {
   std::function<Var(Net&, size_t layer, const Var& x, const Var& unseen)> mixer;
   // What is added to the scores beside the mask: [heads, T, T].
   std::function<Var(Net&)> score_bias;
+  // What the layers take of the embedding, and what goes on from a layer with input x and output y; as they are, if not
+  // set. Names stand outside of the layers there.
+  std::function<Var(Net&, const Var& x)> embedded;
+  std::function<Var(Net&, size_t layer, const Var& x, const Var& y)> behind;
 };
 
 // Names and heads as BERT has them; sizes and activation from the configuration.
@@ -82,6 +87,8 @@ void as_roberta(const Facts& facts, Encoder& encoder);
 Var encoder_norm(Net& net, const Encoder& encoder, const Var& x, const std::string& name);
 // Numbers by the i32 of `input`, one of the table's rows for each token, [T, 1].
 Var numbers_of(Net& net, const Var& input, const std::string& name, const std::vector<float>& table, int outside);
+// 1 for tokens that are seen, 0 for others, [T, 1].
+Var seen_tokens(Net& net);
 // Arithmetic over any axes, whose sizes the result names.
 Var arithmetic(Net& net, format::BinaryKind kind, const Var& x, const Var& y, const std::string& axis,
                const std::vector<int64_t>& dims = {});

@@ -26,6 +26,7 @@ constexpr Kind kKinds[] = {{"retnet", fla_retnet},
                            {"delta_net", fla_delta_net},
                            {"gated_deltanet", fla_gated_deltanet},
                            {"gated_deltaproduct", fla_gated_deltaproduct},
+                           {"kda", fla_kda},
                            {"mom", fla_mom}};
 
 struct Sizes {

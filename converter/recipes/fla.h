@@ -25,6 +25,7 @@ Var fla_lightnet(Net& net, const Facts& f, const FlaLayer& layer, const Var& x);
 Var fla_delta_net(Net& net, const Facts& f, const FlaLayer& layer, const Var& x);
 Var fla_gated_deltanet(Net& net, const Facts& f, const FlaLayer& layer, const Var& x);
 Var fla_gated_deltaproduct(Net& net, const Facts& f, const FlaLayer& layer, const Var& x);
+Var fla_kda(Net& net, const Facts& f, const FlaLayer& layer, const Var& x);
 Var fla_mom(Net& net, const Facts& f, const FlaLayer& layer, const Var& x);
 
 // Shared by the mixers; all tensors are behind "attn.".

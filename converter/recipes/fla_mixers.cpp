@@ -1,5 +1,6 @@
 // RetNet (arXiv 2307.08621), GLA (2312.06635), linear attention with its feature maps, HGRN (2311.04823), HGRN2
-// (2404.07904), LightNet (2405.21022).
+// (2404.07904), LightNet (2405.21022), the delta rule: DeltaNet (2406.06484), Gated DeltaNet (2412.06464), Gated
+// DeltaProduct (2502.10297), Kimi Delta Attention (2510.26692).
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -313,6 +314,30 @@ Var fla_gated_deltanet(Net& net, const Facts& f, const FlaLayer& layer, const Va
 }
 Var fla_gated_deltaproduct(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
   return gated_delta(net, f, layer, x, f.integer("num_householder", 1, 64, 1));
+}
+
+Var fla_kda(Net& net, const Facts& f, const FlaLayer& layer, const Var& x) {
+  const std::vector<Var> in = fla_streams(net, x, {"q", "k", "v"}, UnaryKind::silu, UnaryKind::silu);
+  const int64_t key_heads = f.integer("num_heads", 1, 65536), heads = f.integer("num_v_heads", 1, 65536, key_heads);
+  divided(net, heads, key_heads, "heads of keys");
+  const DeltaSizes s{key_heads, heads, divided(net, in[0].dims[0], key_heads, "heads"),
+                     divided(net, in[2].dims[0], heads, "heads")};
+  const auto through = [&](const char* name, const std::vector<int64_t>& dims) {
+    const std::string p = std::string("attn.") + name + ".";
+    const Var low = net.linear(x, {p + "0", {fla_rows(net, p + "0.weight")}});
+    return net.linear(low, {p + "1", dims});
+  };
+  const Var forget = through("f_proj", {heads, s.key_dim});
+  if (f.boolean("safe_gate", false) && !f.has("lower_bound")) f.refuse("safe_gate", "is true without a lower_bound");
+  const Var decay = f.has("lower_bound") ? bounded_delta_decay(net, forget, "attn.", {heads}, f.number("lower_bound"))
+                                         : delta_decay(net, forget, "attn.", {heads});
+  Var beta = net.unary(UnaryKind::sigmoid, net.linear(x, {"attn.b_proj", {heads}}));
+  if (f.boolean("allow_neg_eigval", false)) beta = net.scale(beta, 2);
+  const DeltaInput qkv{unit_length(net, net.reshape(in[0], {key_heads, s.key_dim})),
+                       unit_length(net, net.reshape(in[1], {key_heads, s.key_dim})),
+                       net.reshape(in[2], {heads, s.value_dim})};
+  const Var y = delta_rule(net, s, qkv, decay, beta, "attn.");
+  return fla_output(net, layer, y, through("g_proj", {s.value_width()}), "o_norm", UnaryKind::sigmoid);
 }
 
 }  // namespace runnel::convert

@@ -42,7 +42,7 @@ const std::map<std::string, std::string> kGgufMamba2 = {{"in_proj", "ssm_in"},  
                                                         {"norm", "ssm_norm"},   {"dt_bias", "ssm_dt.bias"},
                                                         {"out_proj", "ssm_out"}};
 
-Var mamba(Net& net, const Mamba& m, const Var& x) {
+MambaReading mamba_reading(Net& net, const Mamba& m, const Var& x) {
   const std::string& p = m.prefix;
   const std::vector<Var> in =
       net.linears(x, {{p + "in_proj", {m.inner}, 0, 2 * m.inner}, {p + "in_proj", {m.inner}, m.inner, 2 * m.inner}});
@@ -69,8 +69,15 @@ Var mamba(Net& net, const Mamba& m, const Var& x) {
                         dbc[1].name, dbc[2].name, net.plain(p + "D", {m.inner}),
                         net.has(p + "dt_proj.bias") ? net.plain(p + "dt_proj.bias", {m.inner}) : "", h},
                        "T", {m.inner}, {h}, attrs);
-  const Var gated = net.glu(UnaryKind::silu, net.wanted(in[1]), net.wanted(y));
-  return net.linear(gated, {p + "out_proj", {x.dims.back()}});
+  return {y, in[1]};
+}
+
+Var mamba_output(Net& net, const Mamba& m, const MambaReading& r, int64_t hidden) {
+  return net.linear(net.glu(UnaryKind::silu, net.wanted(r.gate), net.wanted(r.y)), {m.prefix + "out_proj", {hidden}});
+}
+
+Var mamba(Net& net, const Mamba& m, const Var& x) {
+  return mamba_output(net, m, mamba_reading(net, m, x), x.dims.back());
 }
 
 void read_step_limit(const Facts& f, Mamba2& m) {

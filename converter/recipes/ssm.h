@@ -23,6 +23,12 @@ struct Mamba {
   double eps = 1e-6;
 };
 Var mamba(Net& net, const Mamba& m, const Var& x);
+// What it reads out of its memory, and the gate in front of its output matrix.
+struct MambaReading {
+  Var y, gate;
+};
+MambaReading mamba_reading(Net& net, const Mamba& m, const Var& x);
+Var mamba_output(Net& net, const Mamba& m, const MambaReading& r, int64_t hidden);
 
 // Tensors of both mixers behind "mixer." or "mamba." -> GGUF.
 extern const std::map<std::string, std::string> kGgufMamba2;

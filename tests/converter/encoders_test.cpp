@@ -37,8 +37,9 @@ std::string name_of_case(const testing::TestParamInfo<const char*>& info) {
 INSTANTIATE_TEST_SUITE_P(All, TinyEncoders,
                          testing::Values("bert", "roberta", "electra", "distilbert", "albert", "rembert", "nomic_bert",
                                          "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer",
-                                         "big_bird", "nystromformer", "bert/model-f32.gguf",
-                                         "modernbert/model-f32.gguf", "nomic_bert/model-f32.gguf"),
+                                         "big_bird", "nystromformer", "deberta", "deberta_v2", "jina_v2",
+                                         "jina_v2_norms", "bert/model-f32.gguf", "modernbert/model-f32.gguf",
+                                         "nomic_bert/model-f32.gguf"),
                          name_of_case);
 
 // What masks and types change, so that the cases above show something: an absent input is the one of its default.
@@ -60,6 +61,40 @@ TEST(Encoders, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint decoder("encoders/bert");
   decoder.config["is_decoder"] = true;
   expect_contains(decoder.convert_error(), "is_decoder");
+}
+
+TEST(Encoders, FeedForwardsOfJinaAreGated) {
+  ChangedCheckpoint c("encoders/jina_v2");
+  c.config["feed_forward_type"] = "original";
+  expect_contains(c.convert_error(), "feed_forward_type is \"original\"");
+  ChangedCheckpoint absolute("encoders/jina_v2");
+  absolute.config["position_embedding_type"] = "absolute";
+  expect_contains(absolute.convert_error(), "embeddings.position_embeddings.weight");
+}
+
+TEST(Encoders, WhatIsNotKnownOfRelativePlacesIsRefusedByName) {
+  const struct {
+    const char* option;
+    Json value;
+    const char* message;
+  } kCases[] = {{"pos_att_type", "c2p|p2p", "pos_att_type names \"p2p\""},
+                {"pos_att_type", 3, "pos_att_type is no list"},
+                {"norm_rel_ebd", "batch_norm", "norm_rel_ebd is \"batch_norm\""},
+                {"position_buckets", 1, "position_buckets is too small to hold both sides"},
+                {"position_buckets", 12, "deberta.encoder.rel_embeddings.weight"},
+                {"share_att_key", false, "pos_query_proj"},
+                {"embedding_size", 16, "embedding_size is 16"},
+                {"conv_kernel_size", 4, "conv_kernel_size is even"},
+                {"conv_groups", 2, "conv_groups is 2"},
+                {"conv_act", "sine", "conv_act"}};
+  for (const auto& k : kCases) {
+    ChangedCheckpoint c("encoders/deberta_v2");
+    c.config[k.option] = k.value;
+    expect_contains(c.convert_error(), k.message);
+  }
+  ChangedCheckpoint c("encoders/deberta");
+  c.config["talking_head"] = true;
+  expect_contains(c.convert_error(), "talking_head is true");
 }
 
 // What BERT gives when alike tokens are merged behind each attention (tests/goldens/make_pruned_encoders.py).

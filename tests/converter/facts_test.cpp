@@ -144,6 +144,43 @@ TEST(Facts, NullIsNoActivationAndNoBase) {
   expect_contains(c.convert_error(), "rope_theta is null");
 }
 
+TEST(Facts, WindowsOfSambaYStandBeforeTheSharedKeys) {
+  const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  ChangedCheckpoint c("tiny_phi4flash");
+  const std::vector<float> wanted = c.logits(ids);
+  const auto listed = [](size_t n) {
+    Json all = Json::array();
+    for (size_t i = 0; i < n; ++i) all.push_back(i < 4 && i % 2 ? Json(8) : Json());
+    return all;
+  };
+  c.config["sliding_window"] = listed(8);
+  EXPECT_EQ(c.logits(ids), wanted);
+  Json zero = listed(8), late = listed(8);
+  zero[1] = 0, late[5] = 8;
+  const struct {
+    const char* option;
+    Json value;
+    const char* message;
+  } kCases[] = {{"sliding_window", listed(7), "sliding_window does not have an entry for each layer"},
+                {"sliding_window", zero, "sliding_window holds no number of positions for layer 1"},
+                {"sliding_window", late, "sliding_window has a window in a layer whose keys others read"},
+                {"mb_per_layer", 4, "mb_per_layer is 4"},
+                {"num_key_value_heads", 3, "num_key_value_heads and num_attention_heads do not make pairs"},
+                {"num_hidden_layers", 6, "num_hidden_layers is no multiple of 4"},
+                {"mamba_dt_rank", 3, "x_proj"}};
+  for (const auto& k : kCases) {
+    ChangedCheckpoint changed("tiny_phi4flash");
+    changed.config[k.option] = k.value;
+    expect_contains(changed.convert_error(), k.message);
+  }
+}
+
+TEST(Facts, SafeGatesHaveABound) {
+  ChangedCheckpoint c("tiny_fla_kda_bounded");
+  c.config["lower_bound"] = nullptr;
+  expect_contains(c.convert_error(), "safe_gate is true without a lower_bound");
+}
+
 TEST(Facts, YarnNeedsAFactor) {
   ChangedCheckpoint c("tiny_llama");
   c.config["rope_parameters"] = {

@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "tiny_hyperclovax", "tiny_nanochat", "tiny_deepseek", "tiny_minicpm3", "tiny_qwen2_vl",
                     "tiny_qwen2_5_vl", "tiny_qwen3_vl", "tiny_glm4v", "tiny_qwen3_5_axes", "tiny_diffllama",
                     "tiny_gpt_neo", "tiny_llama4", "tiny_exaone_moe", "tiny_afmoe", "tiny_mimo_v2_flash", "tiny_laguna",
-                    "tiny_mellum", "tiny_flint", "tiny_zaya"),
+                    "tiny_mellum", "tiny_flint", "tiny_zaya", "tiny_phi4flash"),
     test_name);
 
 // Text parts of models that see: positions on three axes, those of a picture among text.

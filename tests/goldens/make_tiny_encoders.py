@@ -20,6 +20,7 @@ import tempfile
 
 import torch
 import transformers
+from checkpoint_code import JinaBertConfig
 from make_tiny_models import PINNED, SEED, redraw_linear
 from safetensors.torch import save_file
 from transformers import AutoConfig
@@ -86,6 +87,33 @@ FAMILIES = {
         ("base", "masked_lm", "sequence", "tokens", "answers"),
     ),
     "longformer": ("longformer", {"attention_window": 6}, ("sequence", "base", "masked_lm", "tokens", "answers")),
+    "jina_v2": ("jina_bert", {"num_attention_heads": 3}, ALL),
+    "jina_v2_norms": ("jina_bert", {"num_attention_heads": 3, "has_key_norms": True}, ALL),
+    "deberta": (
+        "deberta",
+        {
+            "relative_attention": True,
+            "max_relative_positions": 12,
+            "pos_att_type": "c2p|p2c",
+            "position_biased_input": False,
+        },
+        ("tokens", "base", "masked_lm", "sequence", "answers"),
+    ),
+    "deberta_v2": (
+        "deberta-v2",
+        {
+            "type_vocab_size": 0,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+        },
+        ("sequence", "base", "masked_lm", "tokens", "answers"),
+    ),
     "big_bird": (
         "big_bird",
         {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
@@ -138,11 +166,8 @@ def make(family, task, options, generator):
     config = {**SMALL, **own, **options, "num_labels": 2 if task == "answers" else 3}
     config = {k: v for k, v in config.items() if v is not None}
     transformers.set_seed(SEED)
-    model = (
-        getattr(transformers, CLASSES[task])
-        .from_config(AutoConfig.for_model(model_type, **config), attn_implementation="eager")
-        .eval()
-    )
+    made = JinaBertConfig(**config) if model_type == "jina_bert" else AutoConfig.for_model(model_type, **config)
+    model = getattr(transformers, CLASSES[task]).from_config(made, attn_implementation="eager").eval()
     redraw_linear(model, generator)
     mend(model)
     return model

@@ -65,6 +65,8 @@ MODELS = {
     "gated_deltanet_plain": ("GatedDeltaNet", {"num_heads": 3, "head_dim": 8, "expand_v": 1, "use_gate": False, "use_short_conv": False, "allow_neg_eigval": True, "attn": [SOFTMAX]}),
     "gated_deltaproduct": ("GatedDeltaProduct", {"num_heads": 2, "head_dim": 12, "expand_v": 1.5, "use_forget_gate": True, "allow_neg_eigval": True, "num_householder": 3}),
     "gated_deltaproduct_plain": ("GatedDeltaProduct", {"num_heads": 3, "head_dim": 8, "expand_v": 1, "num_householder": 2, "use_output_gate": False}),
+    "kda": ("KDA", {"num_heads": 2, "head_dim": 12, "expand_v": 1.5, "num_v_heads": 4, "allow_neg_eigval": True}),
+    "kda_bounded": ("KDA", {"num_heads": 3, "head_dim": 8, "use_short_conv": False, "safe_gate": True, "lower_bound": -5.0, "attn": SOFTMAX}),
     "samba": ("Samba", {"intermediate_size": 64, "state_size": 6, "num_hidden_layers": 3, "attn": SOFTMAX, "hidden_ratio": 2}),
     "mamba3": ("Mamba3", {"head_dim": 16, "state_size": 12}),
     "mamba3_groups": ("Mamba3", {"head_dim": 8, "state_size": 10, "n_groups": 4, "rope_fraction": 1.0, "use_bias": True, "is_outproj_norm": True}),

@@ -30,6 +30,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig
 
+import checkpoint_code  # noqa: F401 - registers what transformers does not have
+
 PINNED = {"transformers": "5.23.0", "torch": "2.15.0"}
 SEED = 20261122
 TOKENS = 40
@@ -142,6 +144,9 @@ DECODERS.update({
                              "shared_expert_intermediate_size": 12, "mlp_only_layers": [0], "layer_types": ["full_attention", "sliding_attention"]}),
     "tiny_zaya": ("zaya", {"vocab_size": 67, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128,
                            "num_experts": 3, "moe_intermediate_size": 12, "router_hidden_size": 10, "cca_time0": 3, "sliding_window": WINDOW, "layer_types": ["hybrid_sliding", "hybrid"]}),
+    # One layer of each kind on both sides of the middle; more heads than pairs of keys.
+    "tiny_phi4flash": ("phi4flash", {"vocab_size": 67, "hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 20, "num_hidden_layers": 8,
+                                     "sliding_window": WINDOW, "mamba_d_state": 6}),
     "tiny_hunyuan": ("hunyuan_v1_dense", {**SMALL, "head_dim": 12, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}}),
 })
 

@@ -102,6 +102,7 @@ OPTIONS = {
                     "num_shared_experts": (1, 2)},
     "minimax": {"full_attn_alpha_factor": (1, 1.3), "full_attn_beta_factor": (1, 0.8), "linear_attn_alpha_factor": (1, 1.2), "linear_attn_beta_factor": (1, 0.9), "mlp_alpha_factor": (1, 1.1),
                 "mlp_beta_factor": (1, 0.7), "tie_word_embeddings": (False,)},
+    "phi4flash": {"num_hidden_layers": (4, 8, 12), "sliding_window": (1, 5, WINDOW, 64), "mamba_d_state": (4, 16), "mamba_d_conv": (2, 4), "mamba_expand": (1, 2), "intermediate_size": (20, 44)},
     "qwen2": {"max_window_layers": (0, 1, 3), "use_sliding_window": BOTH},
     "qwen3": {"attention_bias": BOTH, "rope_parameters": ({"rope_type": "default", "rope_theta": 5000.0}, {"rope_type": "linear", "rope_theta": 5000.0, "factor": 3.0}, {
         "rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 16}, {
@@ -216,7 +217,7 @@ NO_SCALING_IN_GGUF = (*NO_ROPE_IN_GGUF, "cohere", "cohere2", "minicpm3", "exaone
 WANTED_FOR_GGUF = {**{name: {"scoring_func": "sigmoid", "score_func": "sigmoid", "route_norm": True} for name in ("exaone_moe", "afmoe")}, "deepseek": {"scoring_func": "sigmoid"}, "gpt2": {"n_ctx": 64}, "cohere2": {"rotary_pct": 1.0}}
 DECODER_NAMES = [*(name[5:] for name in DECODERS if name[5:] in OPTIONS and name[5:] not in MORE), *MORE]
 # Rotary scalings of their own, or the parts of a head that turn.
-OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "gpt_neo", "gptj", "gpt_bigcode", "phi3", "mimo_v2_flash", "laguna", "mellum", "zaya")
+OWN_ROPE = ("olmo3", "gemma3", "ministral3", "gpt2", "gpt_neo", "gptj", "gpt_bigcode", "phi3", "mimo_v2_flash", "laguna", "mellum", "zaya", "phi4flash")
 PARTIAL = {"phi": (0.5, 1.0), "stablelm": (0.25, 0.5), "nemotron": (0.5,), "glm": (0.5,), "glm4": (0.5, 1.0), "gpt_neox": (0.25, 0.5), "glm4_moe": (0.5, 1.0), "minimax_m2": (0.5, 1.0)}
 
 
@@ -304,7 +305,7 @@ def varied(rng, name, gguf):
         o["hidden_size"] = o["num_attention_heads"] * o["head_dim"]
     if name in ("gpt2", "gptj", "gpt_bigcode"):
         del o["hidden_size"]
-    if name == "diffllama":
+    if name in ("diffllama", "phi4flash"):
         o["num_key_value_heads"] *= 2
         o["num_attention_heads"] *= 2
         o["hidden_size"] *= 2
