@@ -61,6 +61,26 @@ RNL_INLINE float reduce_max(const f32x16& v) {
   });
 }
 
+#if defined(__aarch64__)
+// x between the bounds; NaN becomes the higher one.
+RNL_INLINE f32x16 clamp(const f32x16& x, const f32x16& low, const f32x16& high) {
+  return by_register<f32x16>(
+      [](Register<float> v, Register<float> a, Register<float> b) RNL_LAMBDA {
+        return (Register<float>)vmaxnmq_f32(vminnmq_f32((float32x4_t)v, (float32x4_t)b), (float32x4_t)a);
+      },
+      x, low, high);
+}
+// y where x was not clamped, else 0 below, infinity above, NaN for NaN. The smallest difference times the largest float
+// is more than y lacks of infinity.
+RNL_INLINE f32x16 or_bound(const f32x16& y, const f32x16& x, const f32x16& clamped) {
+  const f32x16 v = fma(x - clamped, splat(3.4028235e38f), y);
+  return by_register<f32x16>(
+      [](Register<float> a) RNL_LAMBDA { return (Register<float>)vmaxq_f32((float32x4_t)a, vdupq_n_f32(0)); }, v);
+}
+#else
+RNL_INLINE f32x16 clamp(const f32x16& x, const f32x16& low, const f32x16& high) { return max(min(x, high), low); }
+#endif
+
 // e^x, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN stays NaN. Cody-Waite reduction, degree 6
 // polynomial.
 RNL_LONG_INLINE f32x16 exp(const f32x16& x) {
@@ -69,7 +89,7 @@ RNL_LONG_INLINE f32x16 exp(const f32x16& x) {
   // NaN passes; what is too low is masked below.
   const f32x16 clamped{{(Register<float>)_mm512_min_ps((__m512)(high.v[0] + 0.5f), (__m512)x.v[0])}};
 #else
-  const f32x16 clamped = max(min(x, high), low);
+  const f32x16 clamped = clamp(x, low, high);
 #endif
   const f32x16 t = fma(clamped, splat(1.44269504f), magic);
   const f32x16 n = t - magic;
@@ -87,8 +107,12 @@ RNL_LONG_INLINE f32x16 exp(const f32x16& x) {
 #else
   // n stands in the low bits of t and is added to p's exponent. With n = 128, p is below 1.
   const f32x16 y = (f32x16)((u32x16)p + ((u32x16)t << 23));
+#if defined(__aarch64__)
+  return or_bound(y, x, clamped);
+#else
   const f32x16 out = select(x <= high, y, x * __builtin_inff());
   return select(x < low, splat(0.0f), out);
+#endif
 #endif
 }
 
@@ -100,7 +124,7 @@ RNL_LONG_INLINE f32x16 exp2(const f32x16& x) {
   // NaN passes; scalef makes 0 of what is too low, infinity of what is too high.
   const f32x16 clamped{{(Register<float>)_mm512_max_ps(_mm512_set1_ps(-200.0f), (__m512)x.v[0])}};
 #else
-  const f32x16 low = splat(-126.0f), high = splat(128.0f), clamped = max(min(x, high), low);
+  const f32x16 low = splat(-126.0f), high = splat(128.0f), clamped = clamp(x, low, high);
 #endif
   const f32x16 t = clamped + magic, n = t - magic, r = clamped - n;
   f32x16 p = fma(splat(1.32647269e-3f), r, splat(9.67151266e-3f));
@@ -113,7 +137,11 @@ RNL_LONG_INLINE f32x16 exp2(const f32x16& x) {
 #else
   // n stands in the low bits of t and is added to p's exponent.
   const f32x16 y = (f32x16)((u32x16)p + ((u32x16)t << 23));
+#if defined(__aarch64__)
+  return or_bound(y, x, clamped);
+#else
   return select(x < low, splat(0.0f), select(x < high, y, x * __builtin_inff()));
+#endif
 #endif
 }
 

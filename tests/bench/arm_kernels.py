@@ -124,7 +124,7 @@ RECURRENCES = Section("recurrences, each for what it names", [
 ])
 
 VECTORS = Section("64 floats", [
-    kernel("rms_norm", "ops/rms_norm/cpu.cpp", part("", "fused", 64), part("", "stores", 64, lacks=FUSED, holds=TIMES)),
+    kernel("rms_norm", "ops/rms_norm/cpu.cpp", part("", "fused", 64), part("", "stores", 64, lacks=FUSED, holds=TIMES, longest=True)),
     kernel("layer_norm", "ops/layer_norm/cpu.cpp", part("", "loads", 64, lacks=f"{FUSED}|{TIMES}", holds=PLUS), part("", "fused", 64),
            part("", "stores", 64, lacks=FUSED, holds=TIMES, longest=True)),
     kernel("softmax", "ops/softmax/cpu.cpp", part("", "loads", 64, lacks=f"{FUSED}|{PLUS}", holds=TIMES), part("", "stores", 64, holds=EXP),
