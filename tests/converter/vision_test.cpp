@@ -24,7 +24,7 @@ INSTANTIATE_TEST_SUITE_P(All, TinyVision,
                          testing::Values("vit", "deit", "ijepa", "dinov2_with_registers", "dinov3_vit", "beit", "clip",
                                          "swin", "swinv2", "segformer", "cvt", "hiera", "vitpose", "depth_anything",
                                          "resnet", "regnet", "convnextv2", "poolformer", "swiftformer", "focalnet",
-                                         "dinov3_convnext", "bit"),
+                                         "dinov3_convnext", "bit", "rt_detr", "rt_detr_v2"),
                          [](const auto& row) { return std::string(row.param); });
 
 TEST(Vision, WhatIsNotKnownIsRefusedByName) {
@@ -34,6 +34,18 @@ TEST(Vision, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint heads("vision/vit");
   heads.config["num_attention_heads"] = 3;
   expect_contains(heads.convert_error(), "num_attention_heads does not divide hidden_size");
+}
+
+TEST(Vision, ADetectorSaysWhichPartItDoesNotKnow) {
+  ChangedCheckpoint backbone("vision/rt_detr");
+  backbone.config["backbone_config"]["model_type"] = "hgnet_v2";
+  expect_contains(backbone.convert_error(), "model_type is not rt_detr_resnet");
+  ChangedCheckpoint size("vision/rt_detr");
+  size.config["image_size"] = {32, 40};
+  expect_contains(size.convert_error(), "image_size gives an image of 2 3 where one of 2 4 is needed");
+  ChangedCheckpoint queries("vision/rt_detr");
+  queries.config["num_queries"] = 100;
+  expect_contains(queries.convert_error(), "num_queries is more than there are tokens: 21");
 }
 
 }  // namespace

@@ -35,6 +35,9 @@ OUTPUTS = (
     "logits_per_text",
     "predicted_depth",
     "heatmaps",
+    "pred_boxes",
+    "enc_topk_logits",
+    "enc_topk_bboxes",
 )
 SMALL = {
     "hidden_size": 16,
@@ -78,6 +81,30 @@ TEXT = {
     "eos_token_id": 39,
     "bos_token_id": 38,
     "pad_token_id": 1,
+}
+DETR = {
+    "image_size": [32, 29],
+    "backbone_config": {
+        "model_type": "rt_detr_resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8, 8, 8],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "bottleneck",
+        "out_indices": [2, 3, 4],
+    },
+    "encoder_hidden_dim": 8,
+    "encoder_in_channels": [8, 8, 8],
+    "hidden_expansion": 0.5,
+    "encoder_ffn_dim": 12,
+    "encoder_attention_heads": 2,
+    "d_model": 8,
+    "decoder_in_channels": [8, 8, 8],
+    "decoder_ffn_dim": 12,
+    "decoder_attention_heads": 2,
+    "decoder_layers": 2,
+    "decoder_n_points": 2,
+    "num_queries": 5,
+    "num_denoising": 0,
 }
 
 # Model type, what the names of its classes begin with, their endings, configuration. The first class is kept.
@@ -246,6 +273,8 @@ FAMILIES = {
             "head_hidden_size": 4,
         },
     ),
+    "rt_detr": ("rt_detr", "RTDetr", ("ForObjectDetection", "Model"), DETR),
+    "rt_detr_v2": ("rt_detr_v2", "RTDetrV2", ("ForObjectDetection", "Model"), {**DETR, "decoder_method": "discrete"}),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
 }
 
@@ -283,6 +312,8 @@ def redraw(model, generator):
             else:
                 p.copy_(1.2 * noise / (p.numel() / p.shape[0]) ** 0.5)
         for name, b in model.named_buffers():
+            if name.endswith((".weight", ".bias")):  # of frozen batch norms
+                b.copy_(b + 0.3 * torch.randn(b.shape, generator=generator))
             if name.endswith("running_mean"):
                 b.copy_(0.3 * torch.randn(b.shape, generator=generator))
             if name.endswith("running_var"):
@@ -291,8 +322,8 @@ def redraw(model, generator):
 
 def sides(config):
     """Height and width of the model's images, and their channels."""
-    config = getattr(config, "vision_config", getattr(config, "backbone_config", config))
-    size = getattr(config, "image_size", None) or 64
+    own, config = config, getattr(config, "vision_config", getattr(config, "backbone_config", config))
+    size = getattr(own, "image_size", None) or getattr(config, "image_size", None) or 64
     return (*(size if isinstance(size, (list, tuple)) else (size, size)), config.num_channels)
 
 
