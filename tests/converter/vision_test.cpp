@@ -1,5 +1,5 @@
 // Models of images on tiny random checkpoints whose outputs were computed by transformers
-// (tests/goldens/make_tiny_vision.py, make_tiny_convnets.py).
+// (tests/goldens/make_tiny_vision.py, make_tiny_convnets.py, make_tiny_timm.py).
 #include "calls.h"
 #include "changed_checkpoint.h"
 
@@ -24,7 +24,8 @@ INSTANTIATE_TEST_SUITE_P(All, TinyVision,
                          testing::Values("vit", "deit", "ijepa", "dinov2_with_registers", "dinov3_vit", "beit", "clip",
                                          "swin", "swinv2", "segformer", "cvt", "hiera", "vitpose", "depth_anything",
                                          "resnet", "regnet", "convnextv2", "poolformer", "swiftformer", "focalnet",
-                                         "dinov3_convnext", "bit", "rt_detr", "rt_detr_v2"),
+                                         "dinov3_convnext", "bit", "rt_detr", "rt_detr_v2", "mobilenetv3",
+                                         "mobilenetv4"),
                          [](const auto& row) { return std::string(row.param); });
 
 TEST(Vision, WhatIsNotKnownIsRefusedByName) {
@@ -34,6 +35,18 @@ TEST(Vision, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint heads("vision/vit");
   heads.config["num_attention_heads"] = 3;
   expect_contains(heads.convert_error(), "num_attention_heads does not divide hidden_size");
+}
+
+TEST(Vision, FilesOfTimmAreKnownWithoutAModelType) {
+  ChangedCheckpoint own("vision/mobilenetv3");
+  for (const char* key : {"model_type", "architectures", "do_pooling", "model_args"}) own.config.erase(key);
+  own.config["pretrained_cfg"] = {{"input_size", {3, 64, 64}}, {"tag", "lamb_in1k"}};
+  for (PlainTensor& t : own.tensors) t.name = t.name.substr(std::string("timm_model.").size());
+  EXPECT_EQ(own.convert_error(), "");
+  ChangedCheckpoint other("vision/mobilenetv3");
+  other.config["architecture"] = "mobilenetv3_rw";
+  expect_contains(other.convert_error(),
+                  "architecture is \"mobilenetv3_rw\"; those that are read begin with mobilenetv2_");
 }
 
 TEST(Vision, ADetectorSaysWhichPartItDoesNotKnow) {
