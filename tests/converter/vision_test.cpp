@@ -37,6 +37,17 @@ TEST(Vision, WhatIsNotKnownIsRefusedByName) {
   expect_contains(heads.convert_error(), "num_attention_heads does not divide hidden_size");
 }
 
+TEST(Vision, NeighboursWithoutDilationsAreThoseOfTheFamilyBefore) {
+  ChangedCheckpoint own("vision/dinat");
+  own.config.erase("dilations");
+  expect_contains(own.convert_error(), "dilations is missing");
+  own.config["model_type"] = "nat";
+  own.config["architectures"] = {"NatForImageClassification"};
+  for (PlainTensor& t : own.tensors)
+    if (t.name.starts_with("dinat.")) t.name = "nat." + t.name.substr(6);
+  EXPECT_EQ(own.convert_error(), "");
+}
+
 TEST(Vision, FilesOfTimmAreKnownWithoutAModelType) {
   ChangedCheckpoint own("vision/mobilenetv3");
   for (const char* key : {"model_type", "architectures", "do_pooling", "model_args"}) own.config.erase(key);

@@ -275,8 +275,59 @@ FAMILIES = {
     ),
     "rt_detr": ("rt_detr", "RTDetr", ("ForObjectDetection", "Model"), DETR),
     "rt_detr_v2": ("rt_detr_v2", "RTDetrV2", ("ForObjectDetection", "Model"), {**DETR, "decoder_method": "discrete"}),
+    "dinat": (
+        "dinat",
+        "Dinat",
+        ("ForImageClassification", "Model"),
+        {
+            "image_size": [29, 32],
+            "embed_dim": 8,
+            "depths": [2, 1],
+            "num_heads": [2, 4],
+            "kernel_size": 3,
+            "dilations": [[1, 2], [2]],
+            "mlp_ratio": 2.0,
+            "layer_scale_init_value": 0.5,
+        },
+    ),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
 }
+
+
+def neighbourhood_attention(self, hidden_states, output_attentions=False):
+    """In the place of NATTEN's kernels, which have no build for CPUs of today: on each axis a place sees kernel_size
+    places, dilation apart, around it or, at an edge, those of the same remainder that are nearest to the edge. The bias
+    is chosen by how many of those lie between key and query."""
+    size, step = self.kernel_size, self.dilation
+    batch, *sides, width = hidden_states.shape
+    ids, biases = [], []
+    for n in sides:
+        place = torch.arange(n)
+        rest, own = place % step, place // step
+        count = (n - rest + step - 1) // step
+        begin = torch.minimum(own - size // 2, count - size).clamp(min=0)
+        seen = begin[:, None] + torch.arange(size)
+        ids.append(rest[:, None] + step * seen)
+        biases.append(seen - own[:, None] + size - 1)
+
+    def of_heads(linear):
+        return linear(hidden_states).view(batch, *sides, self.num_attention_heads, self.attention_head_size)
+
+    def around(x):
+        return x[:, ids[0][:, None, :, None], ids[1][None, :, None, :]]
+
+    q, k, v = of_heads(self.query), around(of_heads(self.key)), around(of_heads(self.value))
+    bias = self.rpb[:, biases[0][:, None, :, None], biases[1][None, :, None, :]]
+    scores = torch.einsum("bijhd,bijklhd->bhijkl", q, k) / self.attention_head_size**0.5 + bias
+    weights = scores.flatten(-2).softmax(-1).view(scores.shape)
+    return (torch.einsum("bhijkl,bijklhd->bijhd", weights, v).reshape(batch, *sides, width),)
+
+
+def without_natten():
+    """DiNAT runs without the package, whose kernels are replaced by their formula."""
+    dinat = transformers.models.dinat.modeling_dinat
+    dinat.requires_backends = lambda *_: None
+    dinat.NeighborhoodAttention.forward = neighbourhood_attention
 
 
 def make(family, ending, options, generator):
@@ -292,6 +343,7 @@ def make(family, ending, options, generator):
         options = {**options, "backbone_config": {**own["backbone_config"], **options.get("backbone_config", {})}}
     config = {k: v for k, v in {**own, **options, "num_labels": 3}.items() if v is not None}
     transformers.set_seed(SEED)
+    without_natten()
     config = AutoConfig.for_model(model_type, **config)
     config._attn_implementation = "eager"
     model = getattr(transformers, prefix + ending)(config).eval()
