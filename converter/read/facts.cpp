@@ -155,6 +155,8 @@ std::string stated_architecture(const Checkpoint& c) {
   const Facts facts = is_gguf ? Facts(c.meta, c.path.string()) : Facts(configuration(c), c.path.string() + kFile);
   const char* key = is_gguf ? "general.architecture" : "model_type";
   const std::string name = facts.text(key, "");
+  // The files of timm, as transformers knows them too.
+  if (name.empty() && !is_gguf && facts.has("architecture") && facts.has("pretrained_cfg")) return "timm_wrapper";
   if (name.empty()) facts.refuse(key, "is missing");
   return name;
 }

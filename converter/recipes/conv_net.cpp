@@ -37,6 +37,9 @@ ConvNet::ConvNet(Checkpoint& c, ModelBuilder& b, Naming naming, const Facts& f, 
   }
 }
 
+ConvNet::ConvNet(Checkpoint& c, ModelBuilder& b, Naming naming, const Image& image)
+    : VisionNet(c, b, std::move(naming)), channels_(image.channels), image_(image) {}
+
 Size ConvNet::keep(const Size& size) {
   sizes_.emplace(size.text(), size);
   return size;
@@ -51,6 +54,7 @@ Size ConvNet::size_of(const Var& x, int i) const {
 }
 
 Var ConvNet::pixels() {
+  if (image_) return shaped(VisionNet::pixels(*image_), axes_of(image_->height, image_->width), {channels_});
   const Var x = input("pixel_values", "batch " + std::to_string(channels_) + " height width", {});
   format::TransposeAttrsT attrs;
   attrs.perm = {0, 2, 3, 1};
@@ -150,6 +154,7 @@ Var ConvNet::pool(format::PoolKind kind, const Var& x, const Places& p, bool cou
   attrs.kernel.assign(2, uint32_t(p.kernel));
   attrs.stride.assign(2, uint32_t(p.stride));
   attrs.pad.assign(4, uint32_t(p.pad));
+  if (p.behind >= 0) attrs.pad[2] = attrs.pad[3] = uint32_t(p.behind);
   const Sizes sizes = window(x, &attrs);
   return op("pool", {x.name}, axes_of(sizes[0], sizes[1]), x.dims, {}, attrs);
 }
@@ -158,6 +163,15 @@ Var ConvNet::ringed(const Var& x) {
   format::PadAttrsT attrs;
   attrs.begin = {0, 1, 1, 0};
   return op("pad", {x.name}, axes_of(keep(size_of(x, 0) + 2), keep(size_of(x, 1) + 2)), x.dims, {}, attrs);
+}
+
+Var ConvNet::repeated(const Var& x, int64_t factor) {
+  format::ResizeAttrsT attrs;
+  attrs.mode = format::ResizeMode::nearest;
+  attrs.place = format::ResizePlace::asymmetric;
+  attrs.rounding = format::ResizeRounding::floor;
+  const Size height = keep(size_of(x, 0) * factor), width = keep(size_of(x, 1) * factor);
+  return op("resize", {x.name}, axes_of(height, width), x.dims, {}, attrs);
 }
 
 Var ConvNet::group_norm(const Var& x, const std::string& name, int64_t groups, double eps) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 
 #include "converter/program/size.h"
 #include "converter/recipes/vision.h"
@@ -32,6 +33,7 @@ struct Conv {
 };
 struct Places {
   int64_t kernel, stride, pad = 0;
+  int64_t behind = -1;  // places of padding behind; -1: pad
 };
 
 class ConvNet : public VisionNet {
@@ -39,6 +41,9 @@ class ConvNet : public VisionNet {
   // size: of images, where the configuration states one. is_mirrored: images are read from their last corner, so that
   // TensorFlow's padding, which hangs on whether a side is even, is always (kernel - 1) / 2 on both sides.
   ConvNet(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, const Facts& facts, bool is_mirrored = false);
+
+  // For images of one size: an image has numbers where else sizes stand. `context` binds the batch, as in VisionNet.
+  ConvNet(Checkpoint& checkpoint, ModelBuilder& builder, Naming naming, const Image& image);
 
   Var pixels();
   Var conv(const Var& x, const Conv& conv);
@@ -57,6 +62,8 @@ class ConvNet : public VisionNet {
   Var combined(format::BinaryKind kind, const Var& x, const Var& y);
   // x times sigmoid(expand(act(reduce(mean of x)))); names of convolutions of 1 x 1.
   Var squeeze_excite(const Var& x, const std::string& reduce, const std::string& expand, const Activation& activation);
+  // Each place `factor` times along both sides.
+  Var repeated(const Var& x, int64_t factor);
   // All places of an image as tokens, axes "batch H*W"; and back to the places of `like`.
   Var tokens(const Var& x);
   Var image(const Var& tokens, const Var& like) { return shaped(tokens, like.axis, tokens.dims); }
@@ -78,7 +85,8 @@ class ConvNet : public VisionNet {
   Sizes window(const Var& x, format::WindowAttrsT* attrs);
 
   int64_t channels_;
-  bool is_mirrored_;
+  bool is_mirrored_ = false;
+  std::optional<Image> image_;
   std::map<std::string, Size> sizes_;
 };
 

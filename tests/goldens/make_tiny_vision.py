@@ -35,6 +35,9 @@ OUTPUTS = (
     "logits_per_text",
     "predicted_depth",
     "heatmaps",
+    "pred_boxes",
+    "enc_topk_logits",
+    "enc_topk_bboxes",
 )
 SMALL = {
     "hidden_size": 16,
@@ -78,6 +81,30 @@ TEXT = {
     "eos_token_id": 39,
     "bos_token_id": 38,
     "pad_token_id": 1,
+}
+DETR = {
+    "image_size": [32, 29],
+    "backbone_config": {
+        "model_type": "rt_detr_resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8, 8, 8],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "bottleneck",
+        "out_indices": [2, 3, 4],
+    },
+    "encoder_hidden_dim": 8,
+    "encoder_in_channels": [8, 8, 8],
+    "hidden_expansion": 0.5,
+    "encoder_ffn_dim": 12,
+    "encoder_attention_heads": 2,
+    "d_model": 8,
+    "decoder_in_channels": [8, 8, 8],
+    "decoder_ffn_dim": 12,
+    "decoder_attention_heads": 2,
+    "decoder_layers": 2,
+    "decoder_n_points": 2,
+    "num_queries": 5,
+    "num_denoising": 0,
 }
 
 # Model type, what the names of its classes begin with, their endings, configuration. The first class is kept.
@@ -246,8 +273,61 @@ FAMILIES = {
             "head_hidden_size": 4,
         },
     ),
+    "rt_detr": ("rt_detr", "RTDetr", ("ForObjectDetection", "Model"), DETR),
+    "rt_detr_v2": ("rt_detr_v2", "RTDetrV2", ("ForObjectDetection", "Model"), {**DETR, "decoder_method": "discrete"}),
+    "dinat": (
+        "dinat",
+        "Dinat",
+        ("ForImageClassification", "Model"),
+        {
+            "image_size": [29, 32],
+            "embed_dim": 8,
+            "depths": [2, 1],
+            "num_heads": [2, 4],
+            "kernel_size": 3,
+            "dilations": [[1, 2], [2]],
+            "mlp_ratio": 2.0,
+            "layer_scale_init_value": 0.5,
+        },
+    ),
     "dinov3_vit": ("dinov3_vit", "DINOv3ViT", ("Model",), {**SMALL, "num_register_tokens": 2, "use_gated_mlp": True}),
 }
+
+
+def neighbourhood_attention(self, hidden_states, output_attentions=False):
+    """In the place of NATTEN's kernels, which have no build for CPUs of today: on each axis a place sees kernel_size
+    places, dilation apart, around it or, at an edge, those of the same remainder that are nearest to the edge. The bias
+    is chosen by how many of those lie between key and query."""
+    size, step = self.kernel_size, self.dilation
+    batch, *sides, width = hidden_states.shape
+    ids, biases = [], []
+    for n in sides:
+        place = torch.arange(n)
+        rest, own = place % step, place // step
+        count = (n - rest + step - 1) // step
+        begin = torch.minimum(own - size // 2, count - size).clamp(min=0)
+        seen = begin[:, None] + torch.arange(size)
+        ids.append(rest[:, None] + step * seen)
+        biases.append(seen - own[:, None] + size - 1)
+
+    def of_heads(linear):
+        return linear(hidden_states).view(batch, *sides, self.num_attention_heads, self.attention_head_size)
+
+    def around(x):
+        return x[:, ids[0][:, None, :, None], ids[1][None, :, None, :]]
+
+    q, k, v = of_heads(self.query), around(of_heads(self.key)), around(of_heads(self.value))
+    bias = self.rpb[:, biases[0][:, None, :, None], biases[1][None, :, None, :]]
+    scores = torch.einsum("bijhd,bijklhd->bhijkl", q, k) / self.attention_head_size**0.5 + bias
+    weights = scores.flatten(-2).softmax(-1).view(scores.shape)
+    return (torch.einsum("bhijkl,bijklhd->bijhd", weights, v).reshape(batch, *sides, width),)
+
+
+def without_natten():
+    """DiNAT runs without the package, whose kernels are replaced by their formula."""
+    dinat = transformers.models.dinat.modeling_dinat
+    dinat.requires_backends = lambda *_: None
+    dinat.NeighborhoodAttention.forward = neighbourhood_attention
 
 
 def make(family, ending, options, generator):
@@ -263,6 +343,7 @@ def make(family, ending, options, generator):
         options = {**options, "backbone_config": {**own["backbone_config"], **options.get("backbone_config", {})}}
     config = {k: v for k, v in {**own, **options, "num_labels": 3}.items() if v is not None}
     transformers.set_seed(SEED)
+    without_natten()
     config = AutoConfig.for_model(model_type, **config)
     config._attn_implementation = "eager"
     model = getattr(transformers, prefix + ending)(config).eval()
@@ -283,6 +364,8 @@ def redraw(model, generator):
             else:
                 p.copy_(1.2 * noise / (p.numel() / p.shape[0]) ** 0.5)
         for name, b in model.named_buffers():
+            if name.endswith((".weight", ".bias")):  # of frozen batch norms
+                b.copy_(b + 0.3 * torch.randn(b.shape, generator=generator))
             if name.endswith("running_mean"):
                 b.copy_(0.3 * torch.randn(b.shape, generator=generator))
             if name.endswith("running_var"):
@@ -291,8 +374,8 @@ def redraw(model, generator):
 
 def sides(config):
     """Height and width of the model's images, and their channels."""
-    config = getattr(config, "vision_config", getattr(config, "backbone_config", config))
-    size = getattr(config, "image_size", None) or 64
+    own, config = config, getattr(config, "vision_config", getattr(config, "backbone_config", config))
+    size = getattr(own, "image_size", None) or getattr(config, "image_size", None) or 64
     return (*(size if isinstance(size, (list, tuple)) else (size, size)), config.num_channels)
 
 

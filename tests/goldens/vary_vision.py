@@ -49,7 +49,46 @@ PYRAMID = {
     "hidden_act": ("gelu", "relu"),
 }
 MOBILE = {"image_size": (64, 97, [71, 130], 256), "num_channels": (1, 3), "output_stride": (32, 16, 8)}
+DETR = {
+    "image_size": (64, [61, 96], [32, 416]),
+    "activation_function": ("silu", "relu"),
+    "hidden_expansion": (1.0, 0.5),
+    "normalize_before": (True, False),
+    "encoder_activation_function": ("gelu", "relu"),
+    "decoder_activation_function": ("relu", "gelu"),
+    "num_feature_levels": (3, 4),
+    "decoder_layers": (2, 3),
+    "num_queries": (3, 20),
+    "num_denoising": (0, 4),
+    "freeze_backbone_batch_norms": (True, False),
+    "encode_proj_layers": ([2], [1, 2]),
+    "backbone_config": (
+        {},
+        {"downsample_in_bottleneck": True, "hidden_sizes": [8, 8, 16, 16], "depths": [2, 1, 1, 2]},
+        {
+            "num_channels": 1,
+            "layer_type": "basic",
+            "hidden_sizes": [8, 8, 12, 12],
+            "hidden_act": "gelu",
+            "depths": [1, 2, 1, 1],
+        },
+    ),
+}
 OPTIONS = {
+    "rt_detr": DETR,
+    "rt_detr_v2": {**DETR, "decoder_offset_scale": (0.5, 0.3), "decoder_method": ("default", "discrete")},
+    "dinat": {
+        "image_size": (32, [45, 61], [21, 70]),
+        "depths": ([2, 1], [1, 1, 2]),
+        "num_heads": ([1, 2, 4], [2, 2, 8]),
+        "kernel_size": (3, 5, 7),
+        "dilations": ([[1, 2], [2, 1], [1, 1]], None),
+        "num_channels": (1, 3),
+        "qkv_bias": (True, False),
+        "hidden_act": ("gelu", "relu"),
+        "layer_norm_eps": (1e-5, 1e-3),
+        "layer_scale_init_value": (0.0, 0.5),
+    },
     "levit": {"image_size": (48, 64, 112), "depths": ([1, 2, 1], [2, 1, 1]), "num_channels": (1, 3)},
     "cvt": {
         "image_size": (32, 45, [37, 64]),
@@ -130,6 +169,9 @@ OPTIONS = {
 }
 OPTIONS["data2vec_vision"] = {k: v for k, v in OPTIONS["beit"].items() if k != "use_mask_token"}
 WIDTHS_OF = {
+    "dinat": ({}, {"embed_dim": 24}),
+    "rt_detr": ({},),
+    "rt_detr_v2": ({},),
     "swin": ({},),
     "swinv2": ({},),
     "segformer": ({},),
@@ -148,8 +190,14 @@ WIDTHS_OF = {
 
 def fit(options):
     """Lists of stages as long as there are stages; a table of positions where transformers can add it."""
+    if "decoder_method" in options:
+        options["decoder_n_levels"] = options["num_feature_levels"]
     if "use_absolute_embeddings" in options and options["image_size"] not in (64, [64, 80]):
         options["use_absolute_embeddings"] = False
+    if options.get("dilations"):
+        options["dilations"] = [own[:n] for own, n in zip(options["dilations"], options["depths"])]
+    elif "dilations" in options:
+        options["dilations"] = [[1] * n for n in options["depths"]]
     for key in ("num_heads", "pretrained_window_sizes", "masked_unit_attention"):
         if key in options and "depths" in options:
             options[key] = options[key][: len(options["depths"])]
