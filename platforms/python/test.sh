@@ -27,7 +27,7 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 work=$build/python/$version
 mkdir -p "$work"
 packages="scikit-build-core nanobind ninja numpy pillow pytest typing_extensions"
-[ $all = 1 ] && packages="$packages mypy ray[data]"
+[ $all = 1 ] && packages="$packages mypy onnx ray[data]"
 if [ "$(cat "$work/packages" 2>/dev/null)" != "$packages" ]; then
   [ -x "$work/venv/bin/python" ] || "$python" -m venv "$work/venv"
   # shellcheck disable=SC2086
