@@ -26,7 +26,7 @@ command -v "$python" >/dev/null || left_out "no $python"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 work=$build/python/$version
 mkdir -p "$work"
-packages="scikit-build-core nanobind ninja numpy pillow pytest typing_extensions"
+packages="scikit-build-core nanobind ninja numpy pillow pytest scipy typing_extensions"
 [ $all = 1 ] && packages="$packages mypy onnx ray[data]"
 if [ "$(cat "$work/packages" 2>/dev/null)" != "$packages" ]; then
   [ -x "$work/venv/bin/python" ] || "$python" -m venv "$work/venv"
