@@ -26,8 +26,8 @@ command -v "$python" >/dev/null || left_out "no $python"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 work=$build/python/$version
 mkdir -p "$work"
-packages="scikit-build-core nanobind ninja numpy pytest typing_extensions"
-[ $all = 1 ] && packages="$packages mypy ray[data]"
+packages="scikit-build-core nanobind ninja numpy pillow pytest scipy typing_extensions"
+[ $all = 1 ] && packages="$packages mypy onnx ray[data]"
 if [ "$(cat "$work/packages" 2>/dev/null)" != "$packages" ]; then
   [ -x "$work/venv/bin/python" ] || "$python" -m venv "$work/venv"
   # shellcheck disable=SC2086
@@ -49,14 +49,22 @@ step "$work/venv/bin/pip" install --disable-pip-version-check --no-build-isolati
 selection=(-m "not slow")
 [ $all = 1 ] && selection=()
 code=0
-RUNNEL_BIN=$build/bin PYTHONDONTWRITEBYTECODE=1 "$work/venv/bin/python" -m pytest -q -p no:cacheprovider --junitxml "$work/report.xml" \
-  -c "$here/tests/pytest.ini" --rootdir "$here/tests" "${selection[@]}" "$here/tests" || code=$?
-"$work/venv/bin/python" - "$work/report.xml" <<'PYTHON'
+# The tests of the folders, each with its own conftest.py.
+for folder in "$here/tests" "$here/../../examples"; do
+  report=$work/report-$(basename "$folder").xml
+  RUNNEL_BIN=$build/bin PYTHONDONTWRITEBYTECODE=1 "$work/venv/bin/python" -m pytest -q -p no:cacheprovider --junitxml "$report" \
+    -c "$here/tests/pytest.ini" --rootdir "$folder" "${selection[@]}" "$folder" || code=$?
+done
+"$work/venv/bin/python" - "$work"/report-{tests,examples}.xml <<'PYTHON'
 import sys
 import xml.etree.ElementTree as tree
 
-suite = tree.parse(sys.argv[1]).getroot()[0]
-failed = int(suite.get("failures")) + int(suite.get("errors"))
-print(f"{int(suite.get('tests')) - failed - int(suite.get('skipped'))} passed, {failed} failed")
+passed = failed = 0
+for path in sys.argv[1:]:
+    suite = tree.parse(path).getroot()[0]
+    bad = int(suite.get("failures")) + int(suite.get("errors"))
+    passed += int(suite.get("tests")) - bad - int(suite.get("skipped"))
+    failed += bad
+print(f"{passed} passed, {failed} failed")
 PYTHON
 exit $((code != 0))

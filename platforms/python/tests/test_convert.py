@@ -112,3 +112,12 @@ def test_conversions_at_once(tmp_path):
     for t in threads:
         t.join()
     assert len({(tmp_path / f"{i}.rnl").read_bytes() for i in range(3)}) == 1
+
+
+def test_an_option_given_several_times(tmp_path):
+    encoder = os.path.join(support.GOLDENS, "onnx", "models", "encoder_script.onnx")
+    for several in (["batch=1", "tokens=7"], ("batch=1", "tokens=7")):
+        runnel.convert(encoder, tmp_path / "m.rnl", set=several)
+        assert runnel.Model(tmp_path / "m.rnl").inputs()[0].sizes == ("1", "7")
+    runnel.convert(encoder, tmp_path / "m.rnl", set=[])
+    assert runnel.Model(tmp_path / "m.rnl").inputs()[0].sizes == ("1", "tokens")

@@ -62,6 +62,17 @@ def test_shapes_that_follow(tmp_path):
         close(s.run({"ids": given})["y"], np.concatenate([x[rows], x[1:3]]).max(1))
 
 
+def test_shapes_that_broadcast(tmp_path):
+    row, column = draw(1, 5), draw(7, 1)
+    g = Graph("broadcast")
+    x = g.input("x", [g.axis("N", 9), 1])
+    first, second = g.binary(row, x, kind="sub"), g.binary(x, row[0], kind="mul")
+    assert first.shape == second.shape == ["N", 5]
+    g.output(g.add(first, second), "y")
+    with session(g, tmp_path) as s:
+        close(s.run({"x": column})["y"], row - column + column * row)
+
+
 def test_language_model_with_attention(tmp_path):
     """Keys and values are kept, rows are wanted, text-like streams go on."""
     vocabulary, width = 13, 16

@@ -7,12 +7,13 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Union
+from typing import Callable, List, Tuple, Union
 
 from ._abi import Error, InvalidArgument, Status
 from .programs import path_of
 
-Argument = Union[str, int, float, bool, None, "os.PathLike[str]"]
+_One = Union[str, int, float, bool, None, "os.PathLike[str]"]
+Argument = Union[_One, List[_One], Tuple[_One, ...]]
 _PROGRESS = "progress "
 
 
@@ -40,18 +41,18 @@ def convert(
     weights_file.
 
     options: those of `runnel-convert --help` with _ for -, such as weights="q4", context=8192, lora=folder,
-    dry_run=True. progress(done, total)
-    is called with bytes while the file is written; what it raises, and Ctrl-C, end the conversion and leave nothing
-    behind."""
+    dry_run=True; a list is the option given several times. progress(done, total) is called with bytes while the file is
+    written; what it raises, and Ctrl-C, end the conversion and leave nothing behind."""
     arguments = [path_of("runnel-convert"), os.fspath(input), "--progress-lines"]
     if output is not None:
         arguments += ["--output", os.fspath(output)]
-    for name, value in options.items():
+    for name, given in options.items():
         flag = "--" + name.replace("_", "-")
-        if value is True:
-            arguments.append(flag)
-        elif value is not None and value is not False:
-            arguments.append(f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}")
+        for value in given if isinstance(given, (list, tuple)) else [given]:
+            if value is True:
+                arguments.append(flag)
+            elif value is not None and value is not False:
+                arguments.append(f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}")
     # Not a pipe, which would be full before the program's errors are read to their end.
     with tempfile.TemporaryFile("w+", errors="replace") as stdout:
         with subprocess.Popen(

@@ -341,6 +341,10 @@ def _shape_of(operator: str, operands: Sequence[Operand], given: Mapping[str, An
         parts = [s[axis] for s in shapes]
         first[axis] = sum(parts) if all(isinstance(n, int) for n in parts) else "+".join(f"({n})" for n in parts)
         return first
+    if operator == "binary":  # as numpy broadcasts: of two sizes the one that is not 1
+        rank = max(map(len, shapes))
+        aligned = [[1] * (rank - len(s)) + s for s in shapes]
+        return [b if str(a) == "1" else a for a, b in zip(*aligned)]
     if operator == "reduce":
         axis = given.get("axis", 0)
         return first[:axis] + first[axis + 1 :]
