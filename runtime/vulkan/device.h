@@ -30,8 +30,9 @@ struct Quirks {
 // count.
 inline constexpr uint64_t kMostRounds = 60000;
 
-// Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits.
-enum Feature : uint32_t { kIntDot = 1, kSubgroups = 2 };
+// Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits. kShuffle: subgroups of
+// 8 or more, whose invocations read each other's values.
+enum Feature : uint32_t { kIntDot = 1, kSubgroups = 2, kShuffle = 4 };
 
 struct DeviceInfo {
   char name[256];

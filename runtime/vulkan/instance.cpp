@@ -88,6 +88,11 @@ DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
     d.features |= kSubgroups;
     if (d.type != VK_PHYSICAL_DEVICE_TYPE_CPU) d.features_that_pay |= kSubgroups;
   }
+  if ((subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+      (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) && subgroup.subgroupSize >= 8) {
+    d.features |= kShuffle;
+    if (d.type != VK_PHYSICAL_DEVICE_TYPE_CPU) d.features_that_pay |= kShuffle;
+  }
   if (d.api_version >= VK_API_VERSION_1_2) {
     VkPhysicalDeviceVulkan12Features features12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDevice16BitStorageFeatures storage{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES, &features12};

@@ -30,9 +30,17 @@ uint64_t rounds(const OpCall& c) {
                              : p.rule == RecurrenceRule::kDplr ? 2
                                                                : 0),
                  once = 2 + (p.normalise != RecurrenceNorm::kNone ? 1 : 0);
-  const uint64_t key = last_axis(c.in[kQ]), tokens = uint64_t(c.out[0].dims[0]);
-  return tokens * (key * (uint64_t(p.steps) * each + once) + uint64_t(p.steps) + 1) +
-         segments_of(c, kSegments) * (4 * key + 1);
+  const uint64_t key = last_axis(c.in[kQ]), quads = rounds_of(int64_t(key), 4), tokens = uint64_t(c.out[0].dims[0]);
+  return tokens * (quads * (uint64_t(p.steps) * each + once) + 17 * (uint64_t(p.steps) + 2)) +
+         segments_of(c, kSegments) * (7 * quads + 1);
+}
+
+// Invocations of a column: with eight elements in each it stays in registers on every GPU. On a CPU they would only wait
+// for each other.
+uint32_t lanes_of(const Recorder& r, uint32_t key) {
+  uint32_t lanes = 1;
+  while (lanes < 16 && 8 * lanes < key) lanes *= 2;
+  return r.is_cpu() && !r.has(kShuffle) ? 1 : lanes;
 }
 
 void record(Recorder& r, const OpCall& c) {
@@ -56,10 +64,14 @@ void record(Recorder& r, const OpCall& c) {
   push.out_norm = out_norm == kAbsent ? kAbsent : r.scratch(),
   push.out_largest = out_largest == kAbsent ? kAbsent : r.scratch() + heads * key;
   push.scale = p.scale, push.eps = p.eps;
-  r.items(shader_matrix_recurrence,
-          {key, uint32_t(p.rule), p.read == RecurrenceRead::kBefore, uint32_t(p.normalise), decay_rank,
-           push.gate != kAbsent, p.reverse, uint32_t(p.steps)},
-          push, uint64_t(heads) * value);
+  const uint32_t lanes = lanes_of(r, key), quads = (key + 4 * lanes - 1) / (4 * lanes), columns = 64 / lanes;
+  bool is_aligned = key % 4 == 0;
+  for (const uint32_t at : {push.q, push.k, push.a, push.b, push.bonus, decay_rank == 3 ? push.decay : kAbsent})
+    is_aligned = is_aligned && (at == kAbsent || at % 4 == 0);
+  r.groups(shader_matrix_recurrence,
+           {key, uint32_t(p.rule), p.read == RecurrenceRead::kBefore, uint32_t(p.normalise), decay_rank,
+            push.gate != kAbsent, p.reverse, uint32_t(p.steps), lanes, quads, is_aligned},
+           push, (uint64_t(heads) * value + columns - 1) / columns);
   if (out_norm == kAbsent && out_largest == kAbsent) return;
   r.barrier();
   if (out_norm != kAbsent)
