@@ -7,7 +7,8 @@
 #   checks  the formatter and clang-tidy, sanitizers, GCC, the Arm cross builds with their emulator (clang takes GCC's libraries and linker), and a Vulkan driver that needs no GPU
 #           (lavapipe) with the validation layers
 #   cycles  models of Arm cores
-#   packages  what makes and examines Debian packages
+#   packages  what makes and examines Debian packages, and the reference of the interface
+#   compilers  what Mesa's drivers need to be built as compilers of shaders (tests/bench/gpu_compilers.sh)
 #   python  the interpreter's headers, for the Python package
 # Does nothing when nothing is missing. Packages come from the machine's own apt configuration.
 set -euo pipefail
@@ -18,7 +19,8 @@ plots=(python3-venv)
 peer=(glslc spirv-headers libvulkan-dev)
 checks=(binutils lld clang-format-14 clang-tidy-14 g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static mesa-vulkan-drivers vulkan-validationlayers)
 cycles=(llvm-14 llvm-19)
-packages=(dpkg-dev file binutils)
+packages=(dpkg-dev file binutils doxygen)
+compilers=(bison flex libdrm-dev libexpat1-dev libudev-dev libzstd-dev pkg-config python3-venv xz-utils zlib1g-dev)
 python=(python3-dev python3-venv)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -37,6 +39,7 @@ for task in "$@"; do
     peer) wanted+=("${peer[@]}") ;;
     cycles) wanted+=("${cycles[@]}") ;;
     packages) wanted+=("${packages[@]}") ;;
+    compilers) wanted+=("${compilers[@]}") ;;
     python) wanted+=("${python[@]}") ;;
     checks) wanted+=("${checks[@]}") ;;
     *) echo "install.sh: unknown task $task" >&2; exit 2 ;;

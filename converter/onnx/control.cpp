@@ -276,12 +276,10 @@ void lower_scan(Lowering& l, const Node& n) {
       const Value& v = sources[k];
       Value at = round;
       if (item(in_ways, k)) {
-        format::ArithmeticAttrsT attrs;
-        attrs.kind = format::ArithmeticKind::sub;
         const Value last = Lowering::ints({r.count - 1}, {});
         at = round.is_constant()
                  ? Lowering::ints({(*last.ints)[0] - (*round.ints)[0]}, {})
-                 : l.emit("arithmetic", {l.reshape(last, {1}), l.reshape(round, {1})}, {1}, attrs, Elem::kInt);
+                 : l.arithmetic(format::ArithmeticKind::sub, l.reshape(last, {1}), l.reshape(round, {1}), Elem::kInt);
       }
       Sizes shape = v.shape;
       shape[0] = 1;

@@ -11,10 +11,7 @@ using format::ArithmeticKind;
 constexpr int64_t kMostPlaces = int64_t(1) << 22;  // of a table of the file
 
 Value integers(Lowering& l, ArithmeticKind kind, const Value& a, const Value& b) {
-  format::ArithmeticAttrsT attrs;
-  attrs.kind = kind;
-  const auto aligned = l.align({a, b});
-  return l.labelled(l.emit("arithmetic", aligned.values, aligned.shape, attrs, Elem::kInt), aligned.perm);
+  return l.arithmetic(kind, a, b, Elem::kInt);
 }
 
 // Elements from one step of each axis to the next.

@@ -206,12 +206,11 @@ void lower_lrn(Lowering& l, const Node& n) {
   window.pool = format::PoolKind::average, window.count_padding = true;
   const Value flat = l.reshape(square, {places, 1, channels, 1});
   const Value mean = l.reshape(l.emit("pool", {flat}, flat.shape, window), s.shape);
-  format::ArithmeticAttrsT power;
-  power.kind = format::ArithmeticKind::pow;
   const Value base =
       l.binary(format::BinaryKind::add, l.unary(format::UnaryKind::scale, mean, float(n.real("alpha", 1e-4))),
                Lowering::scalar(float(n.real("bias", 1))));
-  const Value under = l.emit("arithmetic", {base, Lowering::scalar(float(n.real("beta", 0.75)))}, s.shape, power);
+  const Value under =
+      l.arithmetic(format::ArithmeticKind::pow, base, Lowering::scalar(float(n.real("beta", 0.75))), Elem::kFloat);
   n.set(l.labelled(l.binary(format::BinaryKind::div, s, under), perm));
 }
 

@@ -99,6 +99,23 @@ void Lowering::limit(const Size& size, int64_t most) {
   }
 }
 
+Size Lowering::result_size(const Size& bound) {
+  if (levels_.size() > 1) fail("how much it finds hangs on numbers within an If or a Loop");
+  std::string name = "found";
+  const auto is_taken = [&] {
+    return std::any_of(builder_.model.symbols.begin(), builder_.model.symbols.end(),
+                       [&](const auto& s) { return s->name == name; });
+  };
+  for (int n = 2; is_taken(); ++n) name = "found_" + std::to_string(n);
+  graph_.add_symbol(name, format::SymbolKind::result, bound.text());
+  return Size::symbol(name);
+}
+
+void Lowering::bind(const Value& v, const Size& size) {
+  for (auto& value : program_->values)
+    if (value->name == v.name) value->binds = size.text();
+}
+
 std::string Lowering::unique(const std::string& name) {
   std::string out = name;
   for (int n = 2; !names_.insert(out).second; ++n) out = name + "#" + std::to_string(n);

@@ -79,6 +79,7 @@ class Node {
 
   // Input i, which must be known numbers: one, integers, integers but for the call, real numbers.
   float known_number(size_t i, const char* what) const;
+  int64_t known_integer(size_t i, const char* what) const;
   std::vector<int64_t> known_integers(size_t i, const char* what) const;
   const Sizes& known_sizes(size_t i, const char* what) const;
   const std::vector<float>& known_floats(size_t i, const char* what) const;
@@ -128,6 +129,9 @@ class Lowering {
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
   // symbol.
   void limit(const Size& size, int64_t most);
+  // A size that a value of the program tells each call, at most `bound`.
+  Size result_size(const Size& bound);
+  void bind(const Value& v, const Size& size);
   static Value packed(std::string name);
   // Its work is done by the function that runs now.
   void take_over(const OnnxNode* node) { scopes_.back().done.insert(node); }
@@ -203,6 +207,8 @@ class Lowering {
   Value unary(format::UnaryKind kind, const Value& v, float alpha = 1);
   Value math(format::MathKind kind, const Value& v, double alpha = 0, double beta = 0);
   Value binary(format::BinaryKind kind, const Value& a, const Value& b);
+  Value arithmetic(format::ArithmeticKind kind, const Value& a, const Value& b, Elem result);
+  Value where(const Value& condition, const Value& x, const Value& y);
   Value cast(const Value& v, Elem to);
 
   // A matrix of the file for products: `rows` rows of `columns`, value (r, c) at r * row_step + c * column_step of a
@@ -267,6 +273,19 @@ class Lowering {
 };
 
 BatchNorm batch_norm_of(const Node& norm);
+// Values that several operators are made of. a times b by numpy's rules, rows by a matrix of the file where b is one.
+Value multiplied(Lowering& l, const Value& a, const Value& b);
+Value reduced(Lowering& l, format::ReduceKind kind, const Value& v, const std::vector<bool>& gone);
+// Along the last axis.
+Value softmax_of(Lowering& l, const Value& v);
+Value layer_norm_of(Lowering& l, const Value& x, const Value& scale, const Value& bias, double eps, bool is_rms);
+// Values and places of the k best along an axis; is_last: of equal ones the last counts.
+std::vector<Value> best_along(Lowering& l, const Value& v, size_t axis, const Size& k, bool is_smallest, bool is_last);
+// `count` of an axis from `begin` on; rows of an axis by ids; values one behind the other; begin, begin + step, ...
+Value piece(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count);
+Value looked_up(Lowering& l, const Value& v, int axis, const Value& ids);
+Value joined(Lowering& l, std::vector<Value> parts, int axis);
+Value counted(Lowering& l, const Size& begin, const Size& count, int64_t step = 1, Elem elem = Elem::kInt);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);
 Perm identity(int rank);

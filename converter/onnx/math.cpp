@@ -89,13 +89,6 @@ bool of_sizes(Lowering& l, const std::string& op, const Value& a, const Value& b
   return true;
 }
 
-Value arithmetic(Lowering& l, ArithmeticKind kind, const Value& a, const Value& b, Elem result) {
-  format::ArithmeticAttrsT attrs;
-  attrs.kind = kind;
-  const auto aligned = l.align({a, b});
-  return l.labelled(l.emit("arithmetic", aligned.values, aligned.shape, attrs, result), aligned.perm);
-}
-
 struct UnaryRow {
   const char* op;
   UnaryKind kind;
@@ -166,6 +159,18 @@ Value Lowering::binary(BinaryKind kind, const Value& a, const Value& b) {
   return labelled(emit("binary", aligned.values, aligned.shape, attrs), aligned.perm);
 }
 
+Value Lowering::arithmetic(ArithmeticKind kind, const Value& a, const Value& b, Elem result) {
+  format::ArithmeticAttrsT attrs;
+  attrs.kind = kind;
+  const auto aligned = align({a, b});
+  return labelled(emit("arithmetic", aligned.values, aligned.shape, attrs, result), aligned.perm);
+}
+
+Value Lowering::where(const Value& condition, const Value& x, const Value& y) {
+  const auto a = align({condition, x, y});
+  return labelled(emit("where", a.values, a.shape, x.elem), a.perm);
+}
+
 Value Lowering::cast(const Value& v, Elem to) {
   if (v.elem == to || (v.elem == Elem::kBool && to == Elem::kInt)) {
     Value out = v;
@@ -173,8 +178,7 @@ Value Lowering::cast(const Value& v, Elem to) {
     return out;
   }
   if (to == Elem::kBool)
-    return arithmetic(*this, ArithmeticKind::unequal, v, v.elem == Elem::kFloat ? scalar(0) : ints({0}, {}),
-                      Elem::kBool);
+    return arithmetic(ArithmeticKind::unequal, v, v.elem == Elem::kFloat ? scalar(0) : ints({0}, {}), Elem::kBool);
   if (v.ints) {  // sizes stay known
     Value out = v;
     out.elem = to;
@@ -192,11 +196,11 @@ void lower_unary(Lowering& l, const Node& n) {
     Value out;
     if (n.op() == "Neg") {
       if (of_sizes(l, "Sub", zero, v, &out, v.elem)) return n.set(out);
-      return n.set(arithmetic(l, ArithmeticKind::sub, zero, v, v.elem));
+      return n.set(l.arithmetic(ArithmeticKind::sub, zero, v, v.elem));
     }
-    if (n.op() == "Relu") return n.set(arithmetic(l, ArithmeticKind::max, zero, v, v.elem));
+    if (n.op() == "Relu") return n.set(l.arithmetic(ArithmeticKind::max, zero, v, v.elem));
     if (n.op() != "Abs") fail("of integers");
-    return n.set(arithmetic(l, ArithmeticKind::max, v, arithmetic(l, ArithmeticKind::sub, zero, v, v.elem), v.elem));
+    return n.set(l.arithmetic(ArithmeticKind::max, v, l.arithmetic(ArithmeticKind::sub, zero, v, v.elem), v.elem));
   }
   for (const UnaryRow& row : kUnary)
     if (n.op() == row.op) {
@@ -215,7 +219,7 @@ void lower_math(Lowering& l, const Node& n) {
     if (n.op() == "Ceil" || n.op() == "Round") return n.set(v);
     if (n.op() != "Sign") fail("of integers");
     const Value one = Lowering::ints({1}, {}), minus = Lowering::ints({-1}, {});
-    return n.set(arithmetic(l, ArithmeticKind::min, arithmetic(l, ArithmeticKind::max, v, minus, v.elem), one, v.elem));
+    return n.set(l.arithmetic(ArithmeticKind::min, l.arithmetic(ArithmeticKind::max, v, minus, v.elem), one, v.elem));
   }
   for (const MathRow& row : kMath)
     if (n.op() == row.op) return n.set(l.math(row.kind, v, n.real("alpha", row.alpha), n.real("beta", row.beta)));
@@ -233,7 +237,7 @@ void lower_binary(Lowering& l, const Node& n) {
     const Value b = n.in(i);
     Value next;
     if (!of_sizes(l, n.op(), out, b, &next, out.elem))
-      next = out.elem == Elem::kFloat ? l.binary(kinds.first, out, b) : arithmetic(l, kinds.second, out, b, out.elem);
+      next = out.elem == Elem::kFloat ? l.binary(kinds.first, out, b) : l.arithmetic(kinds.second, out, b, out.elem);
     out = next;
   }
   if (n.op() == "Mean") out = l.unary(UnaryKind::scale, out, float(1.0 / double(n.inputs())));
@@ -247,14 +251,14 @@ void lower_compare(Lowering& l, const Node& n) {
   const ArithmeticKind kind = n.op() == "Equal"                         ? ArithmeticKind::equal
                               : n.op() == "Less" || n.op() == "Greater" ? ArithmeticKind::less
                                                                         : ArithmeticKind::at_most;
-  n.set(arithmetic(l, kind, a, b, Elem::kBool));
+  n.set(l.arithmetic(kind, a, b, Elem::kBool));
 }
 
 void lower_logic(Lowering& l, const Node& n) {
   const ArithmeticKind kind = n.op().find("Xor") != std::string::npos  ? ArithmeticKind::bit_xor
                               : n.op().find("Or") != std::string::npos ? ArithmeticKind::bit_or
                                                                        : ArithmeticKind::bit_and;
-  n.set(arithmetic(l, kind, n.in(0), n.in(1), n.in(0).elem));
+  n.set(l.arithmetic(kind, n.in(0), n.in(1), n.in(0).elem));
 }
 
 void lower_not(Lowering& l, const Node& n) {
@@ -262,14 +266,14 @@ void lower_not(Lowering& l, const Node& n) {
   Value out;
   const Value one = Lowering::ints({1}, {}, Elem::kBool);
   if (of_sizes(l, "Sub", one, v, &out, Elem::kBool)) return n.set(out);
-  n.set(arithmetic(l, ArithmeticKind::bit_xor, v, one, Elem::kBool));
+  n.set(l.arithmetic(ArithmeticKind::bit_xor, v, one, Elem::kBool));
 }
 
 void lower_mod(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
   Value out;
   if (of_sizes(l, "Mod", a, b, &out, a.elem)) return n.set(out);
-  n.set(arithmetic(l, n.integer("fmod", 0) ? ArithmeticKind::fmod : ArithmeticKind::mod, a, b, a.elem));
+  n.set(l.arithmetic(n.integer("fmod", 0) ? ArithmeticKind::fmod : ArithmeticKind::mod, a, b, a.elem));
 }
 
 void lower_pow(Lowering& l, const Node& n) {
@@ -281,7 +285,7 @@ void lower_pow(Lowering& l, const Node& n) {
     if (a.elem == Elem::kFloat && e == 1) return n.set(a);
     if (a.elem == Elem::kFloat && e == 3) return n.set(l.binary(BinaryKind::mul, a, l.unary(UnaryKind::square, a)));
   }
-  n.set(l.cast(arithmetic(l, ArithmeticKind::pow, l.cast(a, Elem::kFloat), l.cast(b, Elem::kFloat), Elem::kFloat),
+  n.set(l.cast(l.arithmetic(ArithmeticKind::pow, l.cast(a, Elem::kFloat), l.cast(b, Elem::kFloat), Elem::kFloat),
                a.elem));
 }
 
@@ -312,8 +316,7 @@ void lower_where(Lowering& l, const Node& n) {
                                                               : (*q)[source_of(i, shape, x.shape)]);
     return n.set(Lowering::ints(std::move(list), shape, x.elem));
   }
-  const auto a = l.align({c, x, y});
-  n.set(l.labelled(l.emit("where", a.values, a.shape, x.elem), a.perm));
+  n.set(l.where(c, x, y));
 }
 
 void lower_clip(Lowering& l, const Node& n) {
@@ -324,10 +327,10 @@ void lower_clip(Lowering& l, const Node& n) {
     const bool is_float = v.elem == Elem::kFloat;
     if (n.has(1))
       out =
-          is_float ? l.binary(BinaryKind::max, out, n.in(1)) : arithmetic(l, ArithmeticKind::max, out, n.in(1), v.elem);
+          is_float ? l.binary(BinaryKind::max, out, n.in(1)) : l.arithmetic(ArithmeticKind::max, out, n.in(1), v.elem);
     if (n.has(2))
       out =
-          is_float ? l.binary(BinaryKind::min, out, n.in(2)) : arithmetic(l, ArithmeticKind::min, out, n.in(2), v.elem);
+          is_float ? l.binary(BinaryKind::min, out, n.in(2)) : l.arithmetic(ArithmeticKind::min, out, n.in(2), v.elem);
     return n.set(out);
   }
   if (n.has(1)) low = double(n.known_number(1, "min"));
@@ -366,20 +369,19 @@ void lower_composed(Lowering& l, const Node& n) {
                             : mul(x, l.unary(UnaryKind::sigmoid, l.unary(UnaryKind::scale, x, alpha))));
   }
   if (n.op() == "ThresholdedRelu") {
-    const Value seen = arithmetic(l, ArithmeticKind::less, Lowering::scalar(float(n.real("alpha", 1))), x, Elem::kBool);
-    const auto a = l.align({seen, x, Lowering::scalar(0)});
-    return n.set(l.labelled(l.emit("where", a.values, a.shape, Elem::kFloat), a.perm));
+    const Value seen = l.arithmetic(ArithmeticKind::less, Lowering::scalar(float(n.real("alpha", 1))), x, Elem::kBool);
+    return n.set(l.where(seen, x, Lowering::scalar(0)));
   }
   if (n.op() == "PRelu") {
     const Value zero = Lowering::scalar(0);
     return n.set(l.binary(BinaryKind::add, l.binary(BinaryKind::max, x, zero),
                           mul(n.in(1), l.binary(BinaryKind::min, x, zero))));
   }
-  if (n.op() == "IsNaN") return n.set(arithmetic(l, ArithmeticKind::unequal, x, x, Elem::kBool));
+  if (n.op() == "IsNaN") return n.set(l.arithmetic(ArithmeticKind::unequal, x, x, Elem::kBool));
   // IsInf
   const bool up = n.integer("detect_positive", 1), down = n.integer("detect_negative", 1);
   const Value value = up && down ? l.unary(UnaryKind::abs, x) : x;
-  n.set(arithmetic(l, ArithmeticKind::equal, value, Lowering::scalar(up ? INFINITY : -INFINITY), Elem::kBool));
+  n.set(l.arithmetic(ArithmeticKind::equal, value, Lowering::scalar(up ? INFINITY : -INFINITY), Elem::kBool));
 }
 
 }  // namespace runnel::convert

@@ -20,18 +20,34 @@ const OnnxNode* bias_of(Lowering& l, const Node& n, int64_t width, Value* bias) 
 }
 
 // x times a matrix of the file [K, N], value (k, n) at k * k_step + n * n_step.
-void times_matrix(Lowering& l, const Node& n, const Value& x, const Value& w, int64_t rows, int64_t columns,
-                  int64_t k_step, int64_t n_step, Value bias) {
+Value times_matrix(Lowering& l, const Value& x, const Value& w, int64_t rows, int64_t columns, int64_t k_step,
+                   int64_t n_step, const Value& bias) {
   if (x.rank() == 0 || !x.shape.back().is(rows)) fail("%s times %s", text(x.shape).c_str(), text(w.shape).c_str());
-  const OnnxNode* add = bias.is_absent() ? bias_of(l, n, columns, &bias) : nullptr;
   const Perm perm = x.order().back() == x.rank() - 1 ? x.order() : identity(x.rank());
   const Value in = l.stored_in(x, perm);
   Sizes shape = in.shape;
   shape.back() = columns;
-  const Value y = l.labelled(
-      l.emit("matmul", {in, Lowering::packed(l.matrix(w, columns, rows, n_step, k_step)), bias}, shape), perm);
+  return l.labelled(l.emit("matmul", {in, Lowering::packed(l.matrix(w, columns, rows, n_step, k_step)), bias}, shape),
+                    perm);
+}
+
+// The same for a node, whose one reader may add a bias.
+void times_matrix(Lowering& l, const Node& n, const Value& x, const Value& w, int64_t rows, int64_t columns,
+                  int64_t k_step, int64_t n_step, Value bias) {
+  const OnnxNode* add = bias.is_absent() ? bias_of(l, n, columns, &bias) : nullptr;
+  const Value y = times_matrix(l, x, w, rows, columns, k_step, n_step, bias);
   if (add) l.define(add->outputs[0], y);
   n.set(y);
+}
+
+// Rows and columns of a matrix of the file that b is for a; {}: it is none.
+std::vector<int64_t> matrix_of(Lowering& l, const Value& a, const Value& b) {
+  if (!b.is_constant() || b.rank() < 2 || a.is_constant() || a.rank() < b.rank() ||
+      !product(Sizes(b.shape.begin(), b.shape.end() - 2)).is(1))
+    return {};
+  const std::vector<int64_t> dims = l.known_shape(b, "the matrix");
+  return dims[dims.size() - 2] > 0 && dims.back() > 0 ? std::vector<int64_t>(dims.end() - 2, dims.end())
+                                                      : std::vector<int64_t>();
 }
 
 // An operand of a product of values: its batch axes in order, the last two as they stand.
@@ -62,16 +78,16 @@ Value product_of(Lowering& l, Value a, Value b) {
 
 }  // namespace
 
+Value multiplied(Lowering& l, const Value& a, const Value& b) {
+  const auto m = matrix_of(l, a, b);
+  return m.empty() ? product_of(l, a, b) : times_matrix(l, a, b, m[0], m[1], m[1], 1, Value());
+}
+
 void lower_matmul(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
   if (a.elem != Elem::kFloat || b.elem != Elem::kFloat) fail("of integers");
   if (a.rank() == 0 || b.rank() == 0) fail("of a number without axes");
-  if (b.is_constant() && b.rank() >= 2 && !a.is_constant() &&
-      product(Sizes(b.shape.begin(), b.shape.end() - 2)).is(1) && a.rank() >= b.rank()) {
-    const std::vector<int64_t> dims = l.known_shape(b, "the matrix");
-    const int64_t rows = dims[dims.size() - 2], columns = dims.back();
-    if (rows > 0 && columns > 0) return times_matrix(l, n, a, b, rows, columns, columns, 1, {});
-  }
+  if (const auto m = matrix_of(l, a, b); !m.empty()) return times_matrix(l, n, a, b, m[0], m[1], m[1], 1, {});
   n.set(product_of(l, a, b));
 }
 

@@ -40,6 +40,11 @@ const Sizes& Node::known_sizes(size_t i, const char* what) const {
   if (!v.ints) fail("%s (input %zu) hang on what the graph computes", what, i);
   return *v.ints;
 }
+int64_t Node::known_integer(size_t i, const char* what) const {
+  const std::vector<int64_t> list = known_integers(i, what);
+  if (list.size() != 1) fail("%s (input %zu): %zu numbers in the place of one", what, i, list.size());
+  return list[0];
+}
 std::vector<int64_t> Node::known_integers(size_t i, const char* what) const {
   std::vector<int64_t> out;
   for (const Size& s : known_sizes(i, what)) {

@@ -72,6 +72,17 @@ void lower_batch_norm(Lowering& l, const Node& n) {
   n.set(l.binary(format::BinaryKind::add, y, channels(norm.shift)));
 }
 
+Value layer_norm_of(Lowering& l, const Value& x, const Value& scale, const Value& bias, double eps, bool is_rms) {
+  const Perm perm = x.order().back() == x.rank() - 1 ? x.order() : identity(x.rank());
+  const Value in = l.stored_in(x, perm);
+  format::NormAttrsT attrs;
+  attrs.eps = float(eps);
+  std::vector<Value> list = {in};
+  for (const Value& v : {scale, bias})
+    if (!v.is_absent()) list.push_back(v);
+  return l.labelled(l.emit(is_rms ? "rms_norm" : "layer_norm", list, in.shape, attrs), perm);
+}
+
 void lower_layer_norm(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
   const int64_t given = n.integer("axis", -1), axis = given < 0 ? given + x.rank() : given;
@@ -81,18 +92,14 @@ void lower_layer_norm(Lowering& l, const Node& n) {
   if (!width.is_constant()) fail("over axes of the call: %s", text(x.shape).c_str());
   Sizes shape(x.shape.begin(), x.shape.begin() + axis);
   shape.push_back(width);
-  const Value flat = l.reshape(x, shape);
-  const Perm perm = flat.order().back() == flat.rank() - 1 ? flat.order() : identity(flat.rank());
-  const Value in = l.stored_in(flat, perm);
-  format::NormAttrsT attrs;
-  attrs.eps = float(n.real("epsilon", 1e-5));
-  std::vector<Value> list = {in};
-  const bool is_rms = n.op() == "RMSNormalization";
-  for (size_t i = 1; i < (is_rms ? 2 : 3); ++i)
-    if (n.has(i))
-      list.push_back(l.reshape(Lowering::floats(n.known_floats(i, "scale and bias"), n.in(i).shape), {width}));
-  const Value y = l.emit(is_rms ? "rms_norm" : "layer_norm", list, in.shape, attrs);
-  n.set(l.reshape(l.labelled(y, perm), x.shape));
+  const bool is_rms = n.op() != "LayerNormalization";
+  const auto row = [&](size_t i) {
+    return n.has(i) ? l.reshape(Lowering::floats(n.known_floats(i, "scale and bias"), n.in(i).shape), {width})
+                    : Value();
+  };
+  const Value y =
+      layer_norm_of(l, l.reshape(x, shape), row(1), is_rms ? Value() : row(2), n.real("epsilon", 1e-5), is_rms);
+  n.set(l.reshape(y, x.shape));
 }
 
 void lower_instance_norm(Lowering& l, const Node& n) {

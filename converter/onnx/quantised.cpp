@@ -144,9 +144,7 @@ Dynamic dynamic(Lowering& l, const Value& x) {
               most = bound(format::ReduceKind::max, BinaryKind::max);
   // That of zeros alone is 1.
   const Value step = div(l, sub(l, most, least), Lowering::scalar(255));
-  format::ArithmeticAttrsT equal;
-  equal.kind = format::ArithmeticKind::equal;
-  const Value is_none = l.emit("arithmetic", {step, Lowering::scalar(0)}, {}, equal, Elem::kBool);
+  const Value is_none = l.arithmetic(format::ArithmeticKind::equal, step, Lowering::scalar(0), Elem::kBool);
   const Value scale = add(l, step, l.cast(is_none, Elem::kFloat));
   const Value zero_point =
       l.math(MathKind::clip, l.math(MathKind::round, div(l, sub(l, Lowering::scalar(0), least), scale)), 0, 255);

@@ -34,8 +34,10 @@ Value picked(const Value& v, int axis, const std::vector<int64_t>& rows, const S
   return Lowering::ints(std::move(list), shape, v.elem);
 }
 
-// One axis from `begin` on, `count` of it. begin may hang on the call where the rest behind the piece does not.
-Value sliced(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count) {
+}  // namespace
+
+// begin may hang on the call where the rest behind the piece does not.
+Value piece(Lowering& l, const Value& v, int axis, const Size& begin, const Size& count) {
   const Size& all = v.shape[size_t(axis)];
   if (begin.is(0) && count == all) return v;
   const bool is_fixed = begin.is_constant() && count.is_constant();
@@ -61,8 +63,7 @@ Value sliced(Lowering& l, const Value& v, int axis, const Size& begin, const Siz
   return l.labelled(l.emit("slice", {s}, shape, attrs, v.elem), v.order());
 }
 
-// Rows of an axis by numbers that are known.
-Value gathered(Lowering& l, const Value& v, int axis, const Value& rows) {
+Value looked_up(Lowering& l, const Value& v, int axis, const Value& rows) {
   Sizes shape(v.shape.begin(), v.shape.begin() + axis);
   shape.insert(shape.end(), rows.shape.begin(), rows.shape.end());
   shape.insert(shape.end(), v.shape.begin() + axis + 1, v.shape.end());
@@ -70,8 +71,6 @@ Value gathered(Lowering& l, const Value& v, int axis, const Value& rows) {
   attrs.axis = uint8_t(axis);
   return l.emit("gather", {l.plain(v), l.plain(rows)}, shape, attrs, v.elem);
 }
-
-}  // namespace
 
 void lower_constant(Lowering& l, const Node& n) {
   if (n.has_attribute("value_float")) return n.set(Lowering::scalar(float(n.real("value_float", 0))));
@@ -178,15 +177,7 @@ void lower_transpose(Lowering& l, const Node& n) {
   n.set(l.transpose(v, perm));
 }
 
-void lower_concat(Lowering& l, const Node& n) {
-  std::vector<Value> parts;
-  for (size_t i = 0; i < n.inputs(); ++i) {
-    const Value& v = n.in(i);
-    if (v.rank() > 0 && product(v.shape).is(0) && n.inputs() > 1) continue;  // nothing
-    parts.push_back(v);
-  }
-  if (parts.empty()) return n.set(n.in(0));
-  const int axis = axis_of(n.integer("axis", 0), parts[0].rank());
+Value joined(Lowering& l, std::vector<Value> parts, int axis) {
   Sizes shape = parts[0].shape;
   bool all_sizes = true;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -195,11 +186,11 @@ void lower_concat(Lowering& l, const Node& n) {
     if (i) shape[size_t(axis)] = shape[size_t(axis)] + parts[i].shape[size_t(axis)];
     all_sizes = all_sizes && parts[i].ints;
   }
-  if (parts.size() == 1) return n.set(parts[0]);
+  if (parts.size() == 1) return parts[0];
   if (all_sizes && axis == 0) {
     Sizes list;
     for (const Value& v : parts) list.insert(list.end(), v.ints->begin(), v.ints->end());
-    return n.set(Lowering::ints(std::move(list), shape, parts[0].elem));
+    return Lowering::ints(std::move(list), shape, parts[0].elem);
   }
   Perm perm = identity(parts[0].rank());
   for (const Value& v : parts)
@@ -211,18 +202,30 @@ void lower_concat(Lowering& l, const Node& n) {
   for (Value& v : parts) v = l.stored_in(v, perm);
   constexpr size_t kMost = 16;  // of the operator
   while (parts.size() > 1) {
-    std::vector<Value> joined;
+    std::vector<Value> fewer;
     for (size_t i = 0; i < parts.size(); i += kMost) {
       const std::vector<Value> some(parts.begin() + long(i), parts.begin() + long(std::min(parts.size(), i + kMost)));
-      Sizes piece = some[0].shape;
-      for (size_t k = 1; k < some.size(); ++k) piece[size_t(at)] = piece[size_t(at)] + some[k].shape[size_t(at)];
+      Sizes together = some[0].shape;
+      for (size_t k = 1; k < some.size(); ++k) together[size_t(at)] = together[size_t(at)] + some[k].shape[size_t(at)];
       format::ConcatAttrsT attrs;
       attrs.axis = uint8_t(at);
-      joined.push_back(some.size() == 1 ? some[0] : l.emit("concat", some, piece, attrs, some[0].elem));
+      fewer.push_back(some.size() == 1 ? some[0] : l.emit("concat", some, together, attrs, some[0].elem));
     }
-    parts = std::move(joined);
+    parts = std::move(fewer);
   }
-  n.set(l.labelled(parts[0], perm));
+  return l.labelled(parts[0], perm);
+}
+
+void lower_concat(Lowering& l, const Node& n) {
+  std::vector<Value> parts;
+  for (size_t i = 0; i < n.inputs(); ++i) {
+    const Value& v = n.in(i);
+    if (v.rank() > 0 && product(v.shape).is(0) && n.inputs() > 1) continue;  // nothing
+    parts.push_back(v);
+  }
+  if (parts.empty()) return n.set(n.in(0));
+  const int axis = axis_of(n.integer("axis", 0), parts[0].rank());
+  n.set(joined(l, std::move(parts), axis));
 }
 
 void lower_split(Lowering& l, const Node& n) {
@@ -242,7 +245,7 @@ void lower_split(Lowering& l, const Node& n) {
   if (parts.size() < n.outputs()) fail("%zu parts for %zu outputs", parts.size(), n.outputs());
   Size begin = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    if (n.wants(i)) n.set(i, sliced(l, v, axis, begin, parts[i]));
+    if (n.wants(i)) n.set(i, piece(l, v, axis, begin, parts[i]));
     begin = begin + parts[i];
   }
   if (!(begin == all)) fail("the parts have %s together, the axis %s", begin.text().c_str(), all.text().c_str());
@@ -297,7 +300,7 @@ void lower_slice(Lowering& l, const Node& n) {
       if (!all.is_constant() && end.is_constant()) end = end.min(all);
       Size count = end - begin;
       if (count.is_constant()) count = std::max<int64_t>(count.constant(), 0);
-      v = sliced(l, v, axis, count.is(0) ? Size(0) : begin, count);
+      v = piece(l, v, axis, count.is(0) ? Size(0) : begin, count);
       continue;
     }
     if (!all.is_constant() || !begin.is_constant() || !end.is_constant())
@@ -310,7 +313,7 @@ void lower_slice(Lowering& l, const Node& n) {
       v = picked(v, axis, rows, shape);
       continue;
     }
-    v = gathered(l, v, axis, Lowering::ints(Sizes(rows.begin(), rows.end()), {int64_t(rows.size())}));
+    v = looked_up(l, v, axis, Lowering::ints(Sizes(rows.begin(), rows.end()), {int64_t(rows.size())}));
   }
   n.set(v);
 }
@@ -329,7 +332,7 @@ void lower_gather(Lowering& l, const Node& n) {
     shape.insert(shape.end(), rows.shape.begin(), rows.shape.end());
     shape.insert(shape.end(), v.shape.begin() + axis + 1, v.shape.end());
     if (v.ints) return n.set(picked(v, axis, list, shape));
-    return n.set(l.reshape(sliced(l, v, axis, list[0] < 0 ? size + Size(list[0]) : Size(list[0]), 1), shape));
+    return n.set(l.reshape(piece(l, v, axis, list[0] < 0 ? size + Size(list[0]) : Size(list[0]), 1), shape));
   }
   if (axis == 0 && v.rank() == 2 && v.is_constant() && v.elem == Elem::kFloat && rows.elem == Elem::kInt &&
       !rows.is_known() && size.constant() > 1) {
@@ -340,7 +343,7 @@ void lower_gather(Lowering& l, const Node& n) {
     return n.set(l.emit("embedding", {l.plain(rows), Lowering::packed(l.matrix(v, dims[0], dims[1], dims[1], 1))},
                         shape, format::EmbeddingAttrsT()));
   }
-  n.set(gathered(l, v, axis, rows));
+  n.set(looked_up(l, v, axis, rows));
 }
 
 void lower_expand(Lowering& l, const Node& n) { n.set(l.expand(n.in(0), n.known_sizes(1, "the axes of the shape"))); }
@@ -371,6 +374,22 @@ void lower_constant_of_shape(Lowering& l, const Node& n) {
   n.set(l.expand(one, shape));
 }
 
+Value counted(Lowering& l, const Size& begin, const Size& count, int64_t step, Elem elem) {
+  if (count.is_constant() && count.constant() <= 65536) {
+    Sizes list;
+    for (int64_t i = 0; i < count.constant(); ++i) list.push_back(begin + Size(i * step));
+    const int64_t n = int64_t(list.size());
+    return Lowering::ints(std::move(list), {n}, elem);
+  }
+  format::IndexAttrsT attrs;
+  attrs.step = float(step);
+  if (begin.is_constant()) attrs.begin = float(begin.constant());
+  const Value steps = l.emit("index", {}, {count}, attrs, elem);
+  return begin.is_constant()
+             ? steps
+             : l.arithmetic(format::ArithmeticKind::add, steps, Lowering::ints({begin}, {}, elem), elem);
+}
+
 void lower_range(Lowering& l, const Node& n) {
   const Value &first = n.in(0), &limit = n.in(1), &step = n.in(2);
   const auto a = l.sizes_of(first), b = l.sizes_of(limit), c = l.sizes_of(step);
@@ -378,18 +397,7 @@ void lower_range(Lowering& l, const Node& n) {
     fail("its bounds hang on what the graph computes, or are not whole");
   const int64_t by = (*c)[0].constant();
   const Size begin = (*a)[0], end = (*b)[0], count = by > 0 ? (end - begin).ceildiv(by) : (begin - end).ceildiv(-by);
-  if (count.is_constant() && count.constant() <= 65536) {
-    Sizes list;
-    for (int64_t i = 0; i < count.constant(); ++i) list.push_back(begin + Size(i * by));
-    return n.set(Lowering::ints(list, {int64_t(list.size())}, first.elem));
-  }
-  format::IndexAttrsT attrs;
-  attrs.step = float(by);
-  if (begin.is_constant()) attrs.begin = float(begin.constant());
-  const Value steps = l.emit("index", {}, {count}, attrs, first.elem);
-  if (begin.is_constant()) return n.set(steps);
-  format::ArithmeticAttrsT add;
-  n.set(l.emit("arithmetic", {steps, l.reshape(first, {1})}, {count}, add, first.elem));
+  n.set(counted(l, begin, count, by, first.elem));
 }
 
 void lower_pad(Lowering& l, const Node& n) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests of Linux as a platform: bash platforms/linux/test.sh [--all] [BUILD_DIR]     BUILD_DIR: a release build, default build/release
 #   default  the installed library in other people's projects, shared and static; the Debian packages of this machine; the examples for small boards;
-#            smallest builds for model files
+#            smallest builds for model files; the reference of the interface
 #   --all    also the Debian packages for arm64 and armhf, sizes for arm64, and the packages installed and used in an arm64 Debian under emulation
 #            (as root; that system is made in BUILD_DIR/arm64 with some 300 MB from Debian's mirror)
 # The last line says `N passed, N failed`; exit code 0 only when nothing failed, 77 when tools are missing.
@@ -15,7 +15,7 @@ for argument in "$@"; do
     *) build=$argument ;;
   esac
 done
-needed=(cmake ninja python3 file dpkg-deb dpkg-shlibdeps readelf flatc)
+needed=(cmake ninja python3 file dpkg-deb dpkg-shlibdeps readelf flatc doxygen)
 [ $all -eq 0 ] || needed+=(aarch64-linux-gnu-g++ arm-linux-gnueabihf-g++ qemu-aarch64-static debootstrap)
 for tool in "${needed[@]}"; do
   command -v "$tool" >/dev/null || { echo "linux: left out: $tool is missing (bash tests/install.sh build checks packages)"; exit 77; }
@@ -53,6 +53,7 @@ check "what the tests need builds" cmake --build "$build" --target runnel runnel
 check "installed library" ctest --test-dir "$build" --no-tests=error --output-on-failure -R '^e2e\.install$'
 check "examples for small boards" ctest --test-dir "$build" --no-tests=error --output-on-failure -L '^examples$'
 check "smallest builds for model files" python3 platforms/linux/models_test.py "$build"
+check "reference of the interface" python3 platforms/linux/reference_test.py "$build"
 check "Debian packages of this machine" packages "$build" "$(dpkg --print-architecture)" "${CC:-cc}"
 if [ $all -eq 1 ]; then
   for architecture in arm64 armhf; do check "Debian packages for $architecture" cross_packages $architecture; done

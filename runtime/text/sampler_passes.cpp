@@ -3,6 +3,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#if defined(__aarch64__) && !defined(__clang__)
+#include <arm_neon.h>
+#endif
 
 #include "text/exp.h"
 #include "text/sampler.h"
@@ -106,10 +109,23 @@ size_t Sampler::take_top_k(const float* x, float highest) {
 double Sampler::block_mass(const float* x, int32_t begin, float highest, float* weights) const {
   const int32_t n = std::min(kBlock, count_ - begin);
   for (int32_t i = 0; i < n; ++i) weights[i] = weight(x[begin + i], highest);
-  double lanes[8] = {};
   int32_t i = 0;
+#if defined(__aarch64__) && !defined(__clang__)  // GCC would keep an array of eight in memory
+  float64x2_t sums[4] = {vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0)};
+  for (; i + 8 <= n; i += 8) {
+    const float32x4_t a = vld1q_f32(weights + i), b = vld1q_f32(weights + i + 4);
+    sums[0] = vaddq_f64(sums[0], vcvt_f64_f32(vget_low_f32(a)));
+    sums[1] = vaddq_f64(sums[1], vcvt_high_f64_f32(a));
+    sums[2] = vaddq_f64(sums[2], vcvt_f64_f32(vget_low_f32(b)));
+    sums[3] = vaddq_f64(sums[3], vcvt_high_f64_f32(b));
+  }
+  double lanes[8];
+  for (int k = 0; k < 4; ++k) vst1q_f64(lanes + 2 * k, sums[k]);
+#else
+  double lanes[8] = {};
   for (; i + 8 <= n; i += 8)
     for (int l = 0; l < 8; ++l) lanes[l] += double(weights[i + l]);
+#endif
   for (; i < n; ++i) lanes[0] += double(weights[i]);
   return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }

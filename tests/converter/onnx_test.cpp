@@ -98,6 +98,7 @@ TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 115); }
 TEST(Onnx, RecurrentLayersGraphsAndChoicesGiveTheirAnswers) { compare_folder("sequences", 50); }
 TEST(Onnx, OperatorsOfImagesGiveTheirAnswers) { compare_folder("images", 50); }
 TEST(Onnx, QuantisedGraphsGiveTheirAnswers) { compare_folder("quantised", 47); }
+TEST(Onnx, LettersPatternsSoundAndAttentionGiveTheirAnswers) { compare_folder("more", 111); }
 TEST(Onnx, ExportedNetworksGiveTheirAnswers) { compare_folder("models", 8); }
 
 // Messages of a protobuf file.
@@ -191,6 +192,34 @@ TEST(Onnx, MoreGroupsThanOutputsAreRefused) {
                                           bytes(5, bytes(1, "group") + number(3, groups) + number(20, 2)));
     EXPECT_NE(refusal(model(conv + w + x + value(12, "y"))).find("groups"), std::string::npos) << groups;
   }
+}
+
+TEST(Onnx, AxesAndNumbersThatTheGraphDoesNotHaveAreRefused) {
+  TemporaryFolder tmp;
+  const auto tensor_of = [](uint64_t type, const std::string& axes) {
+    return bytes(2, bytes(1, number(1, type) + bytes(2, axes)));
+  };
+  const std::string x = bytes(11, bytes(1, "x") + tensor_of(1, bytes(1, bytes(2, "N")))),
+                    k = bytes(11, bytes(1, "k") + tensor_of(7, ""));
+  const std::string cast = bytes(1, bytes(1, "k") + bytes(2, "f") + bytes(4, "Cast") +
+                                        bytes(5, bytes(1, "to") + number(3, 1) + number(20, 2)));
+  write_file(tmp / "m.onnx", model(cast + node("Mul", {"x", "f"}, {"y"}) + x + k + value(12, "y")));
+  const auto with = [&](std::map<std::string, int64_t> axes, std::map<std::string, double> known) {
+    ConvertOptions options;
+    options.input = tmp / "m.onnx", options.output = tmp / "m.rnl";
+    options.axes = std::move(axes), options.known = std::move(known);
+    return error_of([&] { convert(options); });
+  };
+  EXPECT_EQ(with({{"N", 8}}, {{"k", 2}}), "");
+  EXPECT_EQ(with({}, {{"N", 8}}), "");
+  const auto expect = [](const std::string& why, const char* part) {
+    EXPECT_NE(why.find(part), std::string::npos) << why;
+  };
+  expect(with({{"M", 8}}, {}), "--axis M: the graph's inputs have no axis of this name");
+  expect(with({}, {{"z", 1}}), "--set z: the graph has no input and no axis of this name");
+  expect(with({}, {{"x", 1}}), "--set x: the input holds more than a number");
+  expect(with({}, {{"k", 0.5}}), "--set k: the input holds an integer");
+  expect(with({}, {{"N", 0}}), "--set N: 0 is no size of an axis");
 }
 
 TEST(Onnx, ExternalDataIsRead) {

@@ -288,6 +288,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   o.rollback_window = one_of({-1, 1, 8, 64}, a / 64);
   o.kv = int32_t(one_of({0, 0, RNL_F16, RNL_Q8}, c % 4));
   o.budget_bytes = 16 << 20;
+  if (fuzzes_vulkan()) o.backend = RNL_BACKEND_VULKAN;
   for (int n = c / 4 % 6; n > 0; --n) change(b, in);
   const OpenModel model(b.build(), 1 + c / 64 % 2);
   if (!model) return 0;

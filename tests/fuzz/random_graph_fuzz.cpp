@@ -1,6 +1,6 @@
 // Honest random graphs of many operators, with several inputs, states, rows and heads, run in many ways: what a way
 // gives must be what the reference kernels give in one pass. Input: the graph, operator by operator, then the ways.
-// RUNNEL_FUZZ_THREADS=1 leaves out two threads.
+// RUNNEL_FUZZ_THREADS=1 leaves out two threads, RUNNEL_FUZZ_BACKEND=vulkan adds ways on the device.
 #include <cstdio>
 
 #include "cpu/kernels.h"
@@ -142,6 +142,7 @@ Way any_way(Bytes& in, int64_t total) {
   w.rows = one_of({1, 2, 5, 64}, in.below(4));
   w.window = one_of({0, 1, 8, 64}, in.below(4));
   w.threads = one_thread ? 1 : 1 + int(in.below(2));
+  if (fuzzes_vulkan() && !in.one_in(3)) w.backend = RNL_BACKEND_VULKAN;
   w.target = int(in.below(uint32_t(target_count()) + 2)) - 1;
   for (int64_t left = total; left > 0;) {
     const int64_t n = std::min<int64_t>(left, in.one_in(3) ? 1 : 1 + in.below(30));

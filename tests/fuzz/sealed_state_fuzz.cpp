@@ -48,6 +48,7 @@ World& world_of(uint8_t n) {
         World w;
         w.model = std::make_unique<OpenModel>(b.build(), 1);
         w.options.context = 100, w.options.chunk = 8, w.options.rows = 2, w.options.rollback_window = window;
+        if (fuzzes_vulkan()) w.options.backend = RNL_BACKEND_VULKAN;
         if (*w.model) w.planned = plan_session(*w.model, w.options);
         if (w.planned.session) all.push_back(std::move(w));
       }

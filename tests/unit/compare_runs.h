@@ -12,6 +12,7 @@ namespace runnel::test {
 struct Way {
   int64_t chunk = 64, rows = 64, window = 8;
   int threads = 1;
+  int32_t backend = RNL_BACKEND_CPU;
   int target = -1;             // which CPU target's kernels, where choose_target is there; -1: those of the machine
   std::vector<int64_t> calls;  // tokens
   size_t fork_before = SIZE_MAX, back_before = SIZE_MAX;  // calls
@@ -19,7 +20,7 @@ struct Way {
   std::string text() const {
     std::string s = "chunk " + std::to_string(chunk) + ", rows " + std::to_string(rows) + ", rollback_window " +
                     std::to_string(window) + ", threads " + std::to_string(threads) + ", target " +
-                    std::to_string(target) + ", calls";
+                    std::to_string(target) + (backend == RNL_BACKEND_VULKAN ? ", on Vulkan" : "") + ", calls";
     for (int64_t n : calls) s += " " + std::to_string(n);
     if (fork_before < calls.size()) s += ", fork before call " + std::to_string(fork_before);
     if (back_before < calls.size())
@@ -43,7 +44,7 @@ inline WayResult run_way(const std::vector<unsigned char>& file, const Way& way,
   if (!model) return r.error = model.error, r;
   rnl_session_options o{};
   o.context = context, o.chunk = std::min(way.chunk, context), o.rows = std::min(way.rows, o.chunk),
-  o.rollback_window = way.window ? way.window : -1, o.budget_bytes = 64 << 20;
+  o.rollback_window = way.window ? way.window : -1, o.budget_bytes = 64 << 20, o.backend = way.backend;
   Planned p = plan_session(model, o);
   r.is_planned = p.session != nullptr;
   if (!p.session) return r.error = p.error, r;

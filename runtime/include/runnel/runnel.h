@@ -230,7 +230,7 @@ typedef struct rnl_session_options {
   int64_t chunk;   /* tokens of one pass of a long call; 0: 256 */
   int64_t rows;    /* output rows of one pass of the output matrix; 0: 1. More rows cost arena */
   int64_t rollback_window; /* tokens that can be taken back, see rnl_session_rollback; 0: 64, -1: none. Recurrent states
-                              are kept four times, without a window twice */
+                              are kept five times, without a window twice */
   int32_t kv;              /* RNL_F32, RNL_F16 or RNL_Q8; 0: as the model file says */
   uint64_t budget_bytes;   /* 0: no limit; else creation fails when rnl_memory.state and .arena need more together */
   void* state_memory;      /* null: the library allocates. Else rnl_memory.state bytes, aligned to 256 */
