@@ -50,7 +50,8 @@ class OpenDevice : public ::testing::Environment {
     g_features = device_->features();
     // Variants that were asked for are there.
     const char* wish = std::getenv("RUNNEL_VULKAN_FEATURES");
-    if (wish && std::strcmp(wish, "all") == 0) EXPECT_EQ(g_features, uint32_t(vulkan::kIntDot | vulkan::kSubgroups));
+    if (wish && std::strcmp(wish, "all") == 0)
+      EXPECT_EQ(g_features, uint32_t(vulkan::kIntDot | vulkan::kSubgroups | vulkan::kShuffle));
   }
   void TearDown() override {
     if (device_) EXPECT_GT(device_->submissions(), 0u) << "nothing ran on the device";

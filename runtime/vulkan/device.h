@@ -30,8 +30,9 @@ struct Quirks {
 // count.
 inline constexpr uint64_t kMostRounds = 60000;
 
-// Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits.
-enum Feature : uint32_t { kIntDot = 1, kSubgroups = 2 };
+// Optional features of devices that some variants of shaders need (shaders/variants.txt), as bits. kShuffle: the
+// invocations of a subgroup read each other's values.
+enum Feature : uint32_t { kIntDot = 1, kSubgroups = 2, kShuffle = 4 };
 
 struct DeviceInfo {
   char name[256];
@@ -44,6 +45,7 @@ struct DeviceInfo {
   uint64_t max_allocation;    // bytes
   uint32_t offset_alignment;  // of bindings
   uint32_t shared_bytes, invocations, subgroup_size;
+  uint32_t least_subgroup;  // size that one has at least, whatever its shader is told
   uint32_t groups[3];
   uint64_t weight_window;      // bytes of weights that one binding reaches
   uint64_t weight_allocation;  // bytes of one allocation of weights

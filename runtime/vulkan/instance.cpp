@@ -88,6 +88,19 @@ DeviceInfo describe(const Api& api, VkPhysicalDevice physical) {
     d.features |= kSubgroups;
     if (d.type != VK_PHYSICAL_DEVICE_TYPE_CPU) d.features_that_pay |= kSubgroups;
   }
+  if ((subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+      (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT)) {
+    d.features |= kShuffle;
+    if (d.type != VK_PHYSICAL_DEVICE_TYPE_CPU) d.features_that_pay |= kShuffle;
+  }
+  d.least_subgroup = subgroup.subgroupSize;
+  if (has_extension(list.data(), count, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) {
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes{
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT};
+    VkPhysicalDeviceProperties2 again{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &sizes};
+    api.vkGetPhysicalDeviceProperties2(physical, &again);
+    d.least_subgroup = sizes.minSubgroupSize;
+  }
   if (d.api_version >= VK_API_VERSION_1_2) {
     VkPhysicalDeviceVulkan12Features features12{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
     VkPhysicalDevice16BitStorageFeatures storage{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES, &features12};

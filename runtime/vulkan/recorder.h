@@ -76,6 +76,7 @@ class Recorder {
   uint64_t weight_window() const { return device_.info().weight_window; }
   // The device is a CPU: what runs side by side there costs as much as one after the other.
   bool is_cpu() const { return device_.info().type == VK_PHYSICAL_DEVICE_TYPE_CPU; }
+  uint32_t least_subgroup() const { return device_.info().least_subgroup; }
   bool has(Feature f) const { return device_.features() & f; }
   uint32_t scratch() const { return uint32_t(scratch_offset_ / 4); }
 

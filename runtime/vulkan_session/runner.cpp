@@ -546,18 +546,19 @@ Status describe_devices(void (*line)(void* context, const char* text), void* con
   char text[1024];
   for (size_t i = 0; i < list.size(); ++i) {
     const DeviceInfo& d = list[i];
-    std::snprintf(text, sizeof text,
-                  "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, "
-                  "subgroup %u\n        integer dot product %s, subgroup arithmetic %s, f16 %s, 16-bit storage %s, "
-                  "cooperative matrix %s%s%s%s%s%s",
-                  i, d.name, VK_API_VERSION_MAJOR(d.api_version), VK_API_VERSION_MINOR(d.api_version), d.driver,
-                  double(d.memory_bytes) / (1 << 30), double(d.storage_range) / (1 << 20), d.shared_bytes / 1024,
-                  d.subgroup_size, feature(d, kIntDot), feature(d, kSubgroups), d.has_f16 ? "yes" : "no",
-                  d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
-                  d.quirks.has_short_submissions ? "\n        work-around: short submissions" : "",
-                  d.quirks.has_resettable_pools ? "\n        work-around: resettable pools" : "",
-                  d.quirks.has_short_loops ? "\n        work-around: no long loops" : "",
-                  d.refused ? "\n        not usable: " : "", d.refused ? d.refused : "");
+    std::snprintf(
+        text, sizeof text,
+        "%zu  %s\n        Vulkan %u.%u, %s\n        memory %.1f GiB, binding %.0f MiB, shared %u KiB, "
+        "subgroup %u\n        integer dot product %s, subgroup arithmetic %s, shuffles %s, f16 %s, 16-bit storage %s, "
+        "cooperative matrix %s%s%s%s%s%s",
+        i, d.name, VK_API_VERSION_MAJOR(d.api_version), VK_API_VERSION_MINOR(d.api_version), d.driver,
+        double(d.memory_bytes) / (1 << 30), double(d.storage_range) / (1 << 20), d.shared_bytes / 1024, d.subgroup_size,
+        feature(d, kIntDot), feature(d, kSubgroups), feature(d, kShuffle), d.has_f16 ? "yes" : "no",
+        d.has_16bit_storage ? "yes" : "no", d.has_cooperative_matrix ? "yes" : "no",
+        d.quirks.has_short_submissions ? "\n        work-around: short submissions" : "",
+        d.quirks.has_resettable_pools ? "\n        work-around: resettable pools" : "",
+        d.quirks.has_short_loops ? "\n        work-around: no long loops" : "",
+        d.refused ? "\n        not usable: " : "", d.refused ? d.refused : "");
     line(context, text);
   }
   return Status::ok();

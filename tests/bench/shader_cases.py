@@ -31,11 +31,36 @@ def sequences():
             {"kSource": 2, "kKey": head, "kDims": head // 64},
             False,
         )
-    for key in (64, 128):
-        name = f"matrix_recurrence, key {key}"
-        yield f"{name}, add", "matrix_recurrence", {"kKey": key, "kRule": 0, "kDecay": 2}, False
-        yield f"{name}, delta", "matrix_recurrence", {"kKey": key, "kRule": 1, "kDecay": 2}, False
-    yield "selective_scan, Mamba 130M", "selective_scan", {"kN": 16, "kSoftplus": 1}, False
+    for key, kind, constants in (
+        (64, "add", {}),
+        (64, "delta", {"kRule": 1}),
+        (64, "dplr", {"kRule": 2, "kDecay": 3}),
+        (64, "normalised", {"kNormalise": 1, "kDecay": 3}),
+        (128, "add", {}),
+        (128, "delta", {"kRule": 1}),
+        (256, "delta", {"kRule": 1}),
+        (100, "delta", {"kRule": 1, "kLanes": 16}),
+    ):
+        lanes = constants.get("kLanes", key // (4 if "kNormalise" in constants else 8))
+        constants = {
+            "kDecay": 2,
+            **constants,
+            "kSize": key,
+            "kLanes": lanes,
+            "kQuads": -(-key // (4 * lanes)),
+            "kAligned": 1,
+        }
+        yield f"matrix_recurrence, key {key}, {kind}", "matrix_recurrence", constants, False
+        yield f"matrix_recurrence by shuffles, key {key}, {kind}", "matrix_recurrence__shuffle", constants, False
+    for n, lanes in ((16, 4), (256, 64)):
+        constants = {"kSize": n, "kLanes": lanes, "kQuads": 1, "kAligned": 1, "kSoftplus": 1}
+        yield f"selective_scan, {n} elements", "selective_scan", constants, False
+        yield (
+            f"selective_scan by shuffles, {n} elements",
+            "selective_scan__shuffle",
+            {**constants, "kNear": min(lanes, 8)},
+            False,
+        )
     yield "causal_conv", "causal_conv", {"kActivation": 4}, False
     yield "rms_norm", "rms_norm", {}, False
     yield "softmax", "softmax", {}, False

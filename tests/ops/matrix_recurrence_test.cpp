@@ -102,6 +102,16 @@ TEST(MatrixRecurrence, AtTheLimitsOfADevice) {
   compare_all(make(3, 2, 256, 5, o), 1e-5);
 }
 
+// Keys that no power of two divides, some too long for one lane or one subgroup.
+TEST(MatrixRecurrence, UnevenKeys) {
+  Options delta, bounded, sum;
+  delta.rule = RecurrenceRule::kDelta, delta.decay = 3;
+  bounded.normalise = RecurrenceNorm::kBounded, bounded.gate = true, bounded.decay = 2;
+  sum.normalise = RecurrenceNorm::kSum, sum.decay = 3;
+  for (const Options& o : {delta, bounded, sum})
+    for (int64_t key : {7, 50, 130}) compare_all(make(3, 2, key, 5, o), 2e-5);
+}
+
 TEST(MatrixRecurrence, EveryRuleMatchesTheReference) {
   for (const Options& o : all_options())
     for (int64_t tokens : {0, 1, 5, 19}) compare_all(make(tokens, 3, 20, 37, o), 2e-5);

@@ -51,7 +51,8 @@ TEST(Shaders, StayWithinWhatEveryDriverOffers) {
   constexpr uint32_t kCapability = 17, kExtension = 10, kExecutionMode = 16, kLocalSize = 17, kShader = 1;
   int seen = 0;
   // Capabilities of SPIR-V by the feature of the device that brings them; a variant that needs none has none of them.
-  const std::map<std::string, std::set<uint32_t>> brought = {{"kIntDot", {6018, 6019}}, {"kSubgroups", {61, 63}}};
+  const std::map<std::string, std::set<uint32_t>> brought = {
+      {"kIntDot", {6018, 6019}}, {"kSubgroups", {61, 63}}, {"kShuffle", {61, 65}}};
   std::map<std::string, std::string> needs;
   std::ifstream list(kGoldens / "../../shaders/variants.txt");
   for (std::string line; std::getline(list, line);) {

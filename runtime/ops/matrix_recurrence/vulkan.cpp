@@ -1,6 +1,7 @@
 #include "ops/matrix_recurrence/matrix_recurrence.h"
 #include "ops/define.h"
 #include "vulkan/kernel.h"
+#include "vulkan/lanes.h"
 
 namespace runnel::vulkan {
 RNL_SHADER(matrix_recurrence)
@@ -24,15 +25,21 @@ const char* refuses(const OpCall& c) { return last_axis(c.in[kQ]) > 256 ? "keys 
 // Norms and maxima after the call, until all columns have read those before it.
 uint64_t scratch_bytes(const OpCall& c) { return uint64_t(c.out[0].dims[1] * (c.in[kQ].dims[2] + 1)) * 4; }
 
+// Elements of a column that an invocation has: so few that they stay in registers on every GPU, a normaliser's too.
+uint32_t elements_of(const OpCall& c) {
+  return params_of<MatrixRecurrenceParams>(c).normalise == RecurrenceNorm::kNone ? 8 : 4;
+}
+
 uint64_t rounds(const OpCall& c) {
   const auto& p = params_of<MatrixRecurrenceParams>(c);
   const uint64_t each = 1 + (p.rule == RecurrenceRule::kDelta  ? 1
                              : p.rule == RecurrenceRule::kDplr ? 2
                                                                : 0),
                  once = 2 + (p.normalise != RecurrenceNorm::kNone ? 1 : 0);
-  const uint64_t key = last_axis(c.in[kQ]), tokens = uint64_t(c.out[0].dims[0]);
-  return tokens * (key * (uint64_t(p.steps) * each + once) + uint64_t(p.steps) + 1) +
-         segments_of(c, kSegments) * (4 * key + 1);
+  const uint64_t key = last_axis(c.in[kQ]), quads = rounds_of(int64_t(key), 4), tokens = uint64_t(c.out[0].dims[0]);
+  return tokens * (quads * (uint64_t(p.steps) * each + once) +
+                   (lanes_of(uint32_t(key), elements_of(c)) + 1) * (uint64_t(p.steps) + 2)) +
+         segments_of(c, kSegments) * (7 * quads + 1);
 }
 
 void record(Recorder& r, const OpCall& c) {
@@ -56,10 +63,13 @@ void record(Recorder& r, const OpCall& c) {
   push.out_norm = out_norm == kAbsent ? kAbsent : r.scratch(),
   push.out_largest = out_largest == kAbsent ? kAbsent : r.scratch() + heads * key;
   push.scale = p.scale, push.eps = p.eps;
-  r.items(shader_matrix_recurrence,
-          {key, uint32_t(p.rule), p.read == RecurrenceRead::kBefore, uint32_t(p.normalise), decay_rank,
-           push.gate != kAbsent, p.reverse, uint32_t(p.steps)},
-          push, uint64_t(heads) * value);
+  const Lanes l(r, key, elements_of(c));
+  const bool is_aligned =
+      l.are_aligned({push.q, push.k, push.a, push.b, push.bonus, decay_rank == 3 ? push.decay : kAbsent});
+  r.groups(shader_matrix_recurrence,
+           {key, l.lanes, l.quads, is_aligned, l.near, uint32_t(p.rule), p.read == RecurrenceRead::kBefore,
+            uint32_t(p.normalise), decay_rank, push.gate != kAbsent, p.reverse, uint32_t(p.steps)},
+           push, l.groups(uint64_t(heads) * value));
   if (out_norm == kAbsent && out_largest == kAbsent) return;
   r.barrier();
   if (out_norm != kAbsent)

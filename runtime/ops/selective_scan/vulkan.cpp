@@ -1,6 +1,7 @@
 #include "ops/selective_scan/selective_scan.h"
 #include "ops/define.h"
 #include "vulkan/kernel.h"
+#include "vulkan/lanes.h"
 
 namespace runnel::vulkan {
 RNL_SHADER(selective_scan)
@@ -13,8 +14,13 @@ struct Push {
 
 const char* refuses(const OpCall& c) { return c.in[2].dims[1] > 256 ? "more than 256 elements a channel" : nullptr; }
 
+// Elements of a channel that an invocation has; as many of `a` stand beside in registers.
+constexpr uint32_t kElements = 4;
+
 uint64_t rounds(const OpCall& c) {
-  return (uint64_t(c.in[0].dims[0]) + 3 * segments_of(c, 8)) * (last_axis(c.in[2]) + 1);
+  const uint32_t n = last_axis(c.in[2]);
+  return uint64_t(c.in[0].dims[0]) * (rounds_of(n, 4) + lanes_of(n, kElements) + 1) +
+         segments_of(c, 8) * (6 * rounds_of(n, 4) + 1);
 }
 
 void record(Recorder& r, const OpCall& c) {
@@ -39,7 +45,10 @@ void record(Recorder& r, const OpCall& c) {
                   r.state_output(c, 1),
                   p.dt_min,
                   p.dt_max};
-  r.items(shader_selective_scan, {last_axis(c.in[2]), p.softplus, p.reverse}, push, channels);
+  const Lanes l(r, last_axis(c.in[2]), kElements);
+  r.groups(shader_selective_scan,
+           {l.size, l.lanes, l.quads, l.are_aligned({push.a, push.b, push.c}), l.near, p.softplus, p.reverse}, push,
+           l.groups(channels));
 }
 
 }  // namespace
