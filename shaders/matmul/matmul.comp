@@ -13,7 +13,7 @@
 #include "four_rows.glsl"
 
 layout(constant_id = 7) const uint kTokens = 1;  // 1 with experts
-layout(constant_id = 8) const uint kQuads = 1;   // 1, 2 or 4; no 1 with halves
+layout(constant_id = 8) const uint kQuads = 1;   // 1 or 2; 2 with halves
 layout(constant_id = 9) const uint kRagged = 1;  // columns are no multiple of 32, or tokens of x do not all begin at a multiple of 4 words
 layout(constant_id = 10) const uint kParts = 0;  // 0: a sum has one part; 1: one after the other; 2: side by side
 // As MatmulPush in runtime/ops/matmul/vulkan.h.
@@ -46,14 +46,14 @@ ivec4 dot_rows(uvec4 w, uint x) { return ivec4(dot_bytes(w.x, x, 0), dot_bytes(w
 void add_block(uint b, uint tile, uint quad, uint x, inout vec4 sum[kSums]) {
   const uint planes = planes_place(tile, b);
   ivec4 low[kSums], high[kSums];  // of the first and, where its scale is another one, of the second 16 columns
-  for (uint i = 0; i < kSums; ++i) low[i] = high[i] = ivec4(0);
+  [[unroll]] for (uint i = 0; i < kSums; ++i) low[i] = high[i] = ivec4(0);
   [[dont_unroll]] for (uint j = 0; j < 4u; ++j) {
     uvec2 u[kTokens];
-    for (uint t = 0; t < kTokens; ++t) u[t] = heap_u2[x + t * p.x_token + b * 5u + j];
-    for (uint q = 0; q < kQuads; ++q) {
+    [[unroll]] for (uint t = 0; t < kTokens; ++t) u[t] = heap_u2[x + t * p.x_token + b * 5u + j];
+    [[unroll]] for (uint q = 0; q < kQuads; ++q) {
       const uvec4 low_bits = low_bits_of_four(tile, p.blocks, b, quad + q, j);
       const uvec4 w = read_four(planes, j, quad + q, low_bits) ^ kByteFlip, z = read_four(planes, j + 4u, quad + q, low_bits) ^ kByteFlip;
-      for (uint t = 0; t < kTokens; ++t) {
+      [[unroll]] for (uint t = 0; t < kTokens; ++t) {
         const uint i = t * kQuads + q;
         low[i] += dot_rows(w, u[t].x);
         if (kBlock == 32u) low[i] += dot_rows(z, u[t].y);
@@ -61,12 +61,12 @@ void add_block(uint b, uint tile, uint quad, uint x, inout vec4 sum[kSums]) {
       }
     }
   }
-  for (uint q = 0; q < kQuads; ++q) {
+  [[unroll]] for (uint q = 0; q < kQuads; ++q) {
     vec4 scale_low, least_low, scale_high, least_high;
     const uint unit = unit_place(tile, b), first = inside_unit(b) * (32u / kBlock);
     read_scales(unit, first, quad + q, scale_low, least_low);
     if (kBlock != 32u) read_scales(unit, first + 1u, quad + q, scale_high, least_high);
-    for (uint t = 0; t < kTokens; ++t) {
+    [[unroll]] for (uint t = 0; t < kTokens; ++t) {
       const uint i = t * kQuads + q;
       const uvec2 tail = heap_u2[x + t * p.x_token + b * 5u + 4u];
       const float scale = uintBitsToFloat(tail.x);
@@ -98,30 +98,27 @@ vec4 four_of(uint a, uint b) {
 // A column of rows 4 quad on of a tile of floats.
 void float_rows(uint tile, uint column, uint quad, out vec4 w[kQuads]) {
   if (kKind == 1u) {
-    for (uint q = 0; q < kQuads; ++q) w[q] = uintBitsToFloat(weight_u4[tile + column * 4u + quad + q]);
+    [[unroll]] for (uint q = 0; q < kQuads; ++q) w[q] = uintBitsToFloat(weight_u4[tile + column * 4u + quad + q]);
     return;
   }
-  for (uint q = 0; q + 1u < kQuads; q += 2u) {
-    const uvec4 v = weight_u4[tile + column * 2u + quad / 2u + q / 2u];
-    w[q] = four_of(v.x, v.y);
-    w[q + 1u] = four_of(v.z, v.w);
-  }
+  const uvec4 v = weight_u4[tile + column * 2u + quad / 2u];
+  w[0] = four_of(v.x, v.y);
+  w[kQuads - 1u] = four_of(v.z, v.w);
 }
 
 // Adds block b of 32 columns of a matrix of floats, then of integers.
 void add_floats(uint b, uint tile, uint quad, uint x, inout vec4 sum[kSums]) {
-  [[dont_unroll]] for (uint c = 0; c < 8u; ++c) {
-    const uint column = b * 32u + c * 4u;
-    if (kRagged != 0u && column >= p.columns) break;
+  const uint end = kRagged == 0u ? b * 32u + 32u : min(b * 32u + 32u, p.columns);
+  [[dont_unroll]] for (uint column = b * 32u; column < end; column += 4u) {
     vec4 u[kTokens];
-    for (uint t = 0; t < kTokens; ++t) u[t] = input_at(x, t, column);
-    for (uint i = 0; i < 4u; ++i)
-      if (kRagged == 0u || column + i < p.columns) {
-        vec4 w[kQuads];
-        float_rows(tile, column + i, quad, w);
-        for (uint t = 0; t < kTokens; ++t)
-          for (uint q = 0; q < kQuads; ++q) sum[t * kQuads + q] = fma(w[q], vec4(u[t][i]), sum[t * kQuads + q]);
-      }
+    [[unroll]] for (uint t = 0; t < kTokens; ++t) u[t] = input_at(x, t, column);
+    // A row ends within four columns: then the last one is read again, for an x of 0.
+    [[unroll]] for (uint i = 0; i < 4u; ++i) {
+      vec4 w[kQuads];
+      float_rows(tile, kRagged == 0u ? column + i : min(column + i, p.columns - 1u), quad, w);
+      [[unroll]] for (uint t = 0; t < kTokens; ++t)
+        [[unroll]] for (uint q = 0; q < kQuads; ++q) sum[t * kQuads + q] = fma(w[q], vec4(u[t][i]), sum[t * kQuads + q]);
+    }
   }
 }
 
@@ -133,20 +130,20 @@ void add_block(uint b, uint tile, uint quad, uint x, inout vec4 sum[kSums]) {
   const uint unit = unit_place(tile, b), planes = planes_place(tile, b);
   [[dont_unroll]] for (uint side = 0; side < 32u / kBlock; ++side) {
     vec4 scale[kQuads], start[kQuads];  // a weight is q * scale + start
-    for (uint q = 0; q < kQuads; ++q) {
+    [[unroll]] for (uint q = 0; q < kQuads; ++q) {
       vec4 least;
       read_scales(unit, inside_unit(b) * (32u / kBlock) + side, quad + q, scale[q], least);
       start[q] = -float(kZeroPoint) * scale[q] - least;
     }
     [[dont_unroll]] for (uint c = side * (kBlock / 4u); c < (side + 1u) * (kBlock / 4u); ++c) {
       uvec4 bytes[kQuads];
-      for (uint q = 0; q < kQuads; ++q) bytes[q] = read_four(planes, c, quad + q, low_bits_of_four(tile, p.blocks, b, quad + q, c & 3u));
+      [[unroll]] for (uint q = 0; q < kQuads; ++q) bytes[q] = read_four(planes, c, quad + q, low_bits_of_four(tile, p.blocks, b, quad + q, c & 3u));
       vec4 u[kTokens];
-      for (uint t = 0; t < kTokens; ++t) u[t] = input_at(x, t, b * 32u + c * 4u);
-      for (uint i = 0; i < 4u; ++i)
-        for (uint q = 0; q < kQuads; ++q) {
+      [[unroll]] for (uint t = 0; t < kTokens; ++t) u[t] = input_at(x, t, b * 32u + c * 4u);
+      [[unroll]] for (uint i = 0; i < 4u; ++i)
+        [[unroll]] for (uint q = 0; q < kQuads; ++q) {
           const vec4 w = fma(vec4(bytes[q] >> i * 8u & 255u), scale[q], start[q]);
-          for (uint t = 0; t < kTokens; ++t) sum[t * kQuads + q] = fma(w, vec4(u[t][i]), sum[t * kQuads + q]);
+          [[unroll]] for (uint t = 0; t < kTokens; ++t) sum[t * kQuads + q] = fma(w, vec4(u[t][i]), sum[t * kQuads + q]);
         }
     }
   }
@@ -180,12 +177,12 @@ void main() {
   if (kParts != 0u) kept[lane * (kSums + 1u)] = uvec4(n, to, bias, skipped);
   const uint begin = kParts == 2u ? share * p.part_blocks : 0u, end = kParts == 2u ? min(p.blocks, begin + p.part_blocks) : p.blocks;
   vec4 sum[kSums];
-  for (uint i = 0; i < kSums; ++i) sum[i] = vec4(0);
+  [[unroll]] for (uint i = 0; i < kSums; ++i) sum[i] = vec4(0);
   uint part_end = p.part_blocks;
   [[dont_unroll]] for (uint b = begin; b < end; ++b) {
     add_block(b, tile_place, quad, x, sum);
     if (kParts == 1u && (b + 1u == part_end || b + 1u == end)) {
-      for (uint i = 0; i < kSums; ++i) {
+      [[unroll]] for (uint i = 0; i < kSums; ++i) {
         const uint at = lane * (kSums + 1u) + 1u + i;
         kept[at] = floatBitsToUint(part_end == p.part_blocks ? sum[i] : uintBitsToFloat(kept[at]) + sum[i]);
         sum[i] = vec4(0);
@@ -194,14 +191,14 @@ void main() {
     }
   }
   if (kParts == 2u)
-    for (uint i = 0; i < kSums; ++i) kept[lane * (kSums + 1u) + 1u + i] = floatBitsToUint(sum[i]);
+    [[unroll]] for (uint i = 0; i < kSums; ++i) kept[lane * (kSums + 1u) + 1u + i] = floatBitsToUint(sum[i]);
   if (kParts == 1u) memoryBarrierShared();
   if (kParts == 2u) barrier();
   if (kParts == 2u && share != 0u) return;
   if (kParts != 0u) {
     const uvec4 all = kept[lane * (kSums + 1u)];
     n = all.x, to = all.y, bias = all.z, skipped = all.w;
-    for (uint i = 0; i < kSums; ++i) {
+    [[unroll]] for (uint i = 0; i < kSums; ++i) {
       sum[i] = uintBitsToFloat(kept[lane * (kSums + 1u) + 1u + i]);
       if (kParts == 2u)
         for (uint k = 1; k < p.shares; ++k) sum[i] += uintBitsToFloat(kept[(lane + k * lanes) * (kSums + 1u) + 1u + i]);
