@@ -66,6 +66,8 @@ struct Pretence {
   bool is_gpu = false, has_no_import = false;
   Quirks quirks;
   const char* dropped_shader = nullptr;  // dispatches of it do nothing, as if the driver were wrong
+  int dropped_constant = -1;             // of them only those where this constant has this value
+  uint32_t dropped_value = 0;
 };
 extern Pretence g_pretence;
 

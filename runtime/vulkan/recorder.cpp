@@ -7,6 +7,15 @@
 #include "format/states.h"
 
 namespace runnel::vulkan {
+namespace {
+
+bool is_dropped(const ShaderCode& shader, const Constants& constants) {
+  const Pretence& p = g_pretence;
+  return p.dropped_shader && std::strcmp(p.dropped_shader, shader.name) == 0 &&
+         (p.dropped_constant < 0 || constants.v[p.dropped_constant] == p.dropped_value);
+}
+
+}  // namespace
 
 uint64_t heap_bytes(const TensorView& v) {
   // Blocks of q8 states are padded along one axis; the last or (keys) the one before, of which this takes the larger.
@@ -247,8 +256,7 @@ void Recorder::dispatch(const ShaderCode& base, const Constants& constants, cons
   const uint32_t* most = device_.info().groups;
   if (x > most[0] || y > most[1] || z > most[2])
     return exceed("more workgroups than it counts; a smaller chunk needs fewer");
-  if (!is_recording() || (g_pretence.dropped_shader && std::strcmp(g_pretence.dropped_shader, shader.name) == 0))
-    return;
+  if (!is_recording() || is_dropped(shader, constants)) return;
   auto pipeline = device_.pipelines().get(shader, constants.v, constants.count);
   if (!pipeline.is_ok()) return refuse(pipeline.take_status());
   const VkDescriptorSet set = descriptor_set();

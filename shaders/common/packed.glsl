@@ -25,25 +25,13 @@ uvec4 low_bits_of(uint tile, uint blocks, uint block, uint row) {
   return words >> 16 | uvec4(words.yzw, weight_u[at + 4u]) << 16;
 }
 
-// Bytes of columns 4 j .. 4 j + 3 of a block row and of columns 16 + 4 j ...; low_bits: word j of low_bits_of().
-void read_eight_bits(uint planes, uint j, uint row, uint low_bits, out uint low, out uint high) {
-  if (kSplit == 0u) {
-    low = weight_u[planes + j * 16u + row];
-    high = weight_u[planes + (j + 4u) * 16u + row];
-    return;
-  }
-  const uint top = weight_u[planes + j * 16u + row];
-  low = (top & 0x0f0f0f0fu) << 4 | (low_bits & 0x0f0f0f0fu);
-  high = (top & 0xf0f0f0f0u) | (low_bits >> 4 & 0x0f0f0f0fu);
-}
-
 // q of four columns of a block row of 32 columns.
 uvec4 read_q(uint planes, uint chunk, uint row, uint low_bits) {
-  if (kBits == 8u) {
-    uint low, high;
-    read_eight_bits(planes, chunk & 3u, row, low_bits, low, high);
-    return four_bytes(chunk < 4u ? low : high);
+  if (kSplit != 0u) {
+    const uint shift = chunk & 4u, top = weight_u[planes + (chunk & 3u) * 16u + row];
+    return four_bytes((top >> shift & 0x0f0f0f0fu) << 4 | (low_bits >> shift & 0x0f0f0f0fu));
   }
+  if (kBits == 8u) return four_bytes(weight_u[planes + chunk * 16u + row]);
   uvec4 q = uvec4(0);
   uint at = planes, shift = 0;
   if ((kBits & 4u) != 0u) {
@@ -62,77 +50,6 @@ uvec4 read_q(uint planes, uint chunk, uint row, uint low_bits) {
   }
   return q;
 }
-
-// q of columns 4 j .. 4 j + 3 of a block row and of columns 16 + 4 j ..., which share their words; j < 4.
-void read_pair(uint planes, uint j, uint row, uint low_bits, out uvec4 low, out uvec4 high) {
-  if (kBits == 8u) {
-    uint a, b;
-    read_eight_bits(planes, j, row, low_bits, a, b);
-    low = four_bytes(a);
-    high = four_bytes(b);
-    return;
-  }
-  low = high = uvec4(0);
-  uint at = planes, shift = 0;
-  if ((kBits & 4u) != 0u) {
-    const uvec4 v = four_bytes(weight_u[at + j * 16u + row]);
-    low = v & 15u;
-    high = v >> 4;
-    at += 64u;
-    shift = 4u;
-  }
-  if ((kBits & 2u) != 0u) {
-    const uvec4 v = four_bytes(weight_u[at + (j & 1u) * 16u + row]);
-    low |= ((v >> (j & 2u)) & 3u) << shift;
-    high |= ((v >> ((j & 2u) + 4u)) & 3u) << shift;
-    at += 32u;
-    shift += 2u;
-  }
-  if ((kBits & 1u) != 0u) {
-    const uint move = (row & 7u) * 4u, a = weight_u[at + j * 2u + (row >> 3)] >> move, b = weight_u[at + (j + 4u) * 2u + (row >> 3)] >> move;
-    low |= (uvec4(a, a >> 1, a >> 2, a >> 3) & 1u) << shift;
-    high |= (uvec4(b, b >> 1, b >> 2, b >> 3) & 1u) << shift;
-  }
-}
-
-#ifdef INT_DOT
-// Products of four signed bytes of each word, added.
-spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
-int dot_bytes(uint a, uint b, spirv_literal int format);
-
-// The words of read_pair() as bytes; of 8 bits q - 128.
-void read_pair_bytes(uint planes, uint j, uint row, uint low_bits, out uint low, out uint high) {
-  if (kBits == 8u) {
-    read_eight_bits(planes, j, row, low_bits, low, high);
-    low ^= 0x80808080u;
-    high ^= 0x80808080u;
-    return;
-  }
-  low = high = 0u;
-  uint at = planes, shift = 0;
-  if ((kBits & 4u) != 0u) {
-    const uint v = weight_u[at + j * 16u + row];
-    low = v & 0x0f0f0f0fu;
-    high = (v >> 4) & 0x0f0f0f0fu;
-    at += 64u;
-    shift = 4u;
-  }
-  if ((kBits & 2u) != 0u) {
-    const uint v = weight_u[at + (j & 1u) * 16u + row];
-    low |= ((v >> (j & 2u)) & 0x03030303u) << shift;
-    high |= ((v >> ((j & 2u) + 4u)) & 0x03030303u) << shift;
-    at += 32u;
-    shift += 2u;
-  }
-  if ((kBits & 1u) != 0u) {
-    const uint move = (row & 7u) * 4u, a = weight_u[at + j * 2u + (row >> 3)] >> move, b = weight_u[at + (j + 4u) * 2u + (row >> 3)] >> move;
-    low |= (((a & 15u) * 0x00204081u) & 0x01010101u) << shift;
-    high |= (((b & 15u) * 0x00204081u) & 0x01010101u) << shift;
-  }
-}
-// What a product of those bytes lacks: what to add to it for each sum of the other side's bytes.
-const int kByteOffset = (kBits == 8u ? 128 : 0) - int(kZeroPoint);
-#endif
 
 uint read_six(uint at, uint n, uint row, uint i) {
   const uint low = weight_byte(at, i / 2u * 16u + row) >> ((i & 1u) * 4u) & 15u;

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Rows of x to bytes in blocks of 32 columns, as in runtime/ops/matmul/matmul.h. A block of `to` is 10 words: the bytes, the scale, the sums of
-// the first and the last 16. Eight invocations a block, four columns each.
+// Rows of x to bytes in blocks of 32 columns, as in runtime/ops/matmul/matmul.h. A block of `to` is 10 words: words j of the first and of the
+// second 16 bytes in pairs, the scale, the sums of the first and the last 16. Eight invocations a block, four columns each.
 #include "../common/common.glsl"
 
 layout(push_constant) uniform Push { uint n, columns, blocks, x, to; } p;
@@ -25,7 +25,7 @@ void main() {
   barrier();
   if (i >= p.n) return;
   const uint to = p.to + i * 10u, first = lane / 8u * 8u;
-  heap_u[to + part] = uint(q.x & 255) | uint(q.y & 255) << 8 | uint(q.z & 255) << 16 | uint(q.w) << 24;
+  heap_u[to + part % 4u * 2u + part / 4u] = uint(q.x & 255) | uint(q.y & 255) << 8 | uint(q.z & 255) << 16 | uint(q.w) << 24;
   if (part != 0u) return;
   // Infinity times 0 makes every product of the row NaN.
   heap_u[to + 8u] = !is_finite ? 0x7f800000u : is_zero ? 0u : floatBitsToUint(most / 127.0);

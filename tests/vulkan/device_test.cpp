@@ -234,8 +234,9 @@ TEST_F(Device, ALieAboutOneTokenIsFound) {
   for (size_t i = 0; i < w.size(); ++i) w[i] = float(i % 7) - 3;
   const auto model = of_graph(R"({"name": "x", "shape": ["T", "512"]})", R"({"name": "y", "shape": ["T", "8"]})",
                               R"({"name": "matmul", "inputs": ["x", "w"], "outputs": ["y"]})", {{"w", {8, 512}, w}});
-  vulkan::g_pretence.is_gpu = true;  // where the sums of one token are made in parts
-  vulkan::g_pretence.dropped_shader = "matmul__parts";
+  vulkan::g_pretence.is_gpu = true;
+  vulkan::g_pretence.dropped_shader = "matmul";
+  vulkan::g_pretence.dropped_constant = 7, vulkan::g_pretence.dropped_value = 1;  // kTokens
   open_anew();
   {
     auto s = Session::create(*model, nullptr, test::plan_options(), nullptr, nullptr);

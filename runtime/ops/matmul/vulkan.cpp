@@ -5,16 +5,23 @@
 namespace runnel::vulkan {
 RNL_SHADER(matmul)
 RNL_SHADER(matmul__int_dot)
-RNL_SHADER(matmul__parts)
 RNL_SHADER(matmul__round)
 namespace {
 
-constexpr uint32_t kRowsOfGroup = 64, kTokensOfGroup = 4;
-// On a CPU a load of x is as dear as one of weights: it serves several rows.
-constexpr uint32_t kRowsOnCpu = 4, kRowsOfTokensOnCpu = 6;
-// A part of a sum has at least so many blocks of 32 columns; a device that computes side by side wants so many
-// workgroups.
-constexpr uint32_t kLeastBlocks = 4, kWantedGroups = 256;
+// What an invocation takes at once; rows in fours. 16 sums are what a Mali's 64 registers hold beside the operands; on
+// a CPU a load of x is as dear as one of weights.
+struct Tile {
+  uint32_t tokens, quads;
+};
+constexpr Tile kIntegers = {4, 1}, kHalves = {2, 2}, kOneToken = {1, 2};
+constexpr Tile kOnCpu = {4, 2}, kOneTokenOnCpu = {1, 2};
+constexpr uint32_t kInvocations = 64, kQuadsOfTile = kTileRows / 4;
+// A sum has at most so many parts, each of at least so many blocks of 32 columns; so many invocations are wanted for
+// one token.
+constexpr uint32_t kMostParts = 16, kLeastBlocks = 4, kWantedInvocations = 16384;
+// Lanes of a workgroup that take other tokens.
+constexpr uint32_t kMostShares = 4;
+enum Parts : uint32_t { kOnePart, kOneByOne, kSideBySide };  // kParts of the shader
 
 // Words of a block of 32 columns that matmul__round made, and blocks of its workgroups.
 constexpr uint32_t kRoundedWords = 10, kBlocksOfGroup = 8;
@@ -22,49 +29,35 @@ constexpr uint32_t kRoundedWords = 10, kBlocksOfGroup = 8;
 struct RoundPush {
   uint32_t n, columns, blocks, x, to;
 };
-struct PartsPush {
-  uint32_t n, parts, part_words, from, y, bias;
-};
-
 uint32_t blocks_of(const TensorView& w) { return uint32_t((w.dims[1] + kBlockColumns - 1) / kBlockColumns); }
 
 // Blocks of a part. It depends on the matrix and the kind of device alone, so that every bit of a row does.
 uint32_t part_blocks(const TensorView& w, bool is_cpu) {
-  const uint32_t blocks = blocks_of(w), groups = uint32_t((w.dims[0] + kRowsOfGroup - 1) / kRowsOfGroup);
-  uint32_t parts = is_cpu ? 1 : (kWantedGroups + groups - 1) / (groups ? groups : 1);
+  const uint64_t blocks = blocks_of(w), invocations = uint64_t(w.dims[0]) / (4 * kOneToken.quads);
+  uint64_t parts = is_cpu ? 1 : kWantedInvocations / (invocations ? invocations : 1);
+  if (parts > kMostParts) parts = kMostParts;
   if (parts > blocks / kLeastBlocks) parts = blocks / kLeastBlocks;
-  return parts < 2 ? (blocks ? blocks : 1) : (blocks + parts - 1) / parts;
+  return uint32_t(parts < 2 ? (blocks ? blocks : 1) : (blocks + parts - 1) / parts);
 }
 
-uint64_t scratch_bytes(const OpCall& c) {
-  uint64_t words = rounding_scratch(c, 1);
-  for (int i = 0; i < c.out_count; ++i) words += products_scratch(c.in[1 + i]);
-  return words * 4;
-}
+uint64_t scratch_bytes(const OpCall& c) { return rounding_scratch(c, 1) * 4; }
 
 void record(Recorder& r, const OpCall& c) {
   const uint32_t columns = last_axis(c.in[0]);
-  uint32_t tokens = 1, scratch = r.scratch();
+  uint32_t tokens = 1;
   for (int i = 0; i + 1 < c.in[0].rank; ++i) tokens *= uint32_t(c.in[0].dims[i]);
   if (tokens == 0) return;
-  const uint32_t rounded = record_rounding(r, c, 1, scratch);
-  scratch += uint32_t(rounding_scratch(c, 1));
+  const uint32_t rounded = record_rounding(r, c, 1, r.scratch());
   for (int i = 0; i < c.out_count; ++i) {
     MatmulPush push{};
     push.x = r.input(c, 0), push.y = r.output(c, i), push.bias = r.input(c, RNL_MATMUL_BIAS(c.out_count, i));
     push.columns = columns, push.rows = uint32_t(c.in[1 + i].dims[0]), push.pairs = tokens;
     push.ids = kAbsent, push.slots = 1, push.x_token = columns;
-    record_products(r, c.in[1 + i], push, rounded, scratch);
-    scratch += products_scratch(c.in[1 + i]);
+    record_products(r, c.in[1 + i], push, rounded);
   }
 }
 
 }  // namespace
-
-uint32_t products_scratch(const TensorView& w) {
-  const uint32_t blocks = blocks_of(w), each = part_blocks(w, false);
-  return each < blocks ? (blocks + each - 1) / each * uint32_t(w.dims[0]) : 0;
-}
 
 uint64_t rounding_scratch(const OpCall& c, int first_weight) {
   bool is_needed = false;
@@ -85,40 +78,44 @@ uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_
   return scratch;
 }
 
-void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded, uint32_t scratch) {
-  const uint32_t tokens = push.experts || push.pairs == 1 ? 1 : kTokensOfGroup, blocks = blocks_of(w);
-  Constants constants = format_constants(w);
-  const uint32_t rows = !r.is_cpu()  ? 1
-                        : tokens > 1 ? kRowsOfTokensOnCpu
-                                     : kRowsOnCpu,
-                 group_tiles = rows * kRowsOfGroup / kTileRows;
-  constants.v[constants.count++] = tokens;
-  constants.v[constants.count++] = rows;
-  constants.v[constants.count++] = push.columns % kBlockColumns != 0;
+void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded) {
+  const PackedKind kind = w.packed->kind;
+  Tile tile = r.is_cpu() ? kOnCpu : kind == PackedKind::kF16 || kind == PackedKind::kBF16 ? kHalves : kIntegers;
+  const bool is_single = push.experts || push.pairs < tile.tokens;
+  if (is_single) tile = r.is_cpu() ? kOneTokenOnCpu : kOneToken;
+  push.blocks = blocks_of(w);
+  push.part_blocks = part_blocks(w, r.is_cpu());
+  const uint32_t turns = is_single ? push.pairs : (push.pairs + tile.tokens - 1) / tile.tokens,
+                 parts = push.blocks ? (push.blocks + push.part_blocks - 1) / push.part_blocks : 1;
+  push.shares = r.is_cpu() ? 1 : is_single ? parts : turns < kMostShares ? turns : kMostShares;
   const bool is_rounded = rounded != kAbsent && !w.packed->is_float();
+  bool is_ragged = false;
+  uint32_t unit = 2;  // words that x is counted in
   if (is_rounded) {
     push.x = rounded;
-    push.x_token = push.x_token / push.columns * blocks * kRoundedWords,
-    push.x_slot = push.x_slot / push.columns * blocks * kRoundedWords;
+    push.x_token = push.x_token / push.columns * push.blocks * kRoundedWords,
+    push.x_slot = push.x_slot / push.columns * push.blocks * kRoundedWords;
+  } else {
+    is_ragged = push.columns % kBlockColumns || push.x % 4;
+    unit = is_ragged ? 1 : 4;
   }
-  push.part_blocks = part_blocks(w, r.is_cpu());
-  const uint32_t parts = push.pairs == 1 && !push.experts && push.part_blocks < blocks
-                             ? (blocks + push.part_blocks - 1) / push.part_blocks
-                             : 1;
-  push.part_words = parts > 1 ? push.rows : 0;
-  const PartsPush sum{push.rows, parts, push.part_words, scratch, push.y, push.bias};
-  if (parts > 1) push.y = scratch;
+  push.x /= unit, push.x_token /= unit, push.x_slot /= unit;
+  Constants constants = format_constants(w);
+  for (uint32_t v : {tile.tokens, tile.quads, uint32_t(is_ragged),
+                     uint32_t(r.is_cpu()  ? kOnePart
+                              : is_single ? kSideBySide
+                                          : kOneByOne)})
+    constants.v[constants.count++] = v;
+  const uint32_t lanes = kInvocations / push.shares, pieces = kQuadsOfTile / tile.quads,
+                 y = is_single || r.is_cpu() ? turns : (turns + push.shares - 1) / push.shares;
   for_each_window(r, w, [&](const WeightWindow& m) {
-    push.at = m.at, push.tile_words = m.tile_words;
+    push.at = m.at / 4, push.tile_place = m.tile_words / 4;
     push.window_first = m.first_tile, push.window_tiles = m.tiles;
     push.tile_offset = push.experts ? 0 : m.first_tile;
     const uint32_t tiles = push.experts ? push.expert_tiles : m.tiles;
-    r.grid(is_rounded ? shader_matmul__int_dot : shader_matmul, constants, push,
-           (tiles + group_tiles - 1) / group_tiles, (push.pairs + tokens - 1) / tokens, parts);
+    r.grid(is_rounded ? shader_matmul__int_dot : shader_matmul, constants, push, (tiles * pieces + lanes - 1) / lanes,
+           y, 1);
   });
-  if (parts == 1) return;
-  r.barrier();
-  r.items(shader_matmul__parts, {}, sum, sum.n);
 }
 
 extern const Kernel matmul_vulkan_kernel = {refuse_nothing, scratch_bytes, record};

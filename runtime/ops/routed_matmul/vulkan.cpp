@@ -20,7 +20,7 @@ void record(Recorder& r, const OpCall& c) {
     push.x_token = x.rank == 3 ? slots * columns : columns, push.x_slot = x.rank == 3 ? columns : 0;
     push.expert_tiles = (push.rows + kTileRows - 1) / kTileRows,
     push.experts = uint32_t(w.dims[0] / kTileRows) / push.expert_tiles;
-    record_products(r, w, push, rounded, kAbsent);
+    record_products(r, w, push, rounded);
   }
 }
 
