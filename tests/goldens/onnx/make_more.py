@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import save_file
 
 FOLDER = make_operators.FOLDER.parent / "more"
@@ -372,41 +371,28 @@ def regions():
 
 
 def deformed():
-    """onnxruntime has no kernel: answers by the package onnx."""
+    """Offsets of every kind: small ones, and some far beyond the image."""
 
-    def moved(name, channels, out, groups, moves, mask, bias, sides=(5, 6), kernel=(3, 2), **attributes):
-        strides, pads = attributes.get("strides", [1, 1]), attributes.get("pads", [0] * 4)
-        dilations = attributes.get("dilations", [1, 1])
-        made = [
-            (sides[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in (0, 1)
-        ]
-        places = kernel[0] * kernel[1]
-        inputs = {"x": normal(2, channels, *sides), "o": normal(2, moves * places * 2, *made) * 2}
-        constants = {"w": normal(out, channels // groups, *kernel)}
-        order = ["x", "w", "o"]
-        if bias or mask:
-            order.append("b" if bias else "")
-        if bias:
-            constants["b"] = normal(out)
-        if mask:
-            order.append("m")
-            inputs["m"] = rng.uniform(0, 1, (2, moves * places, *made)).astype(np.float32)
-        attributes |= {"group": groups, "offset_group": moves}
-        node = helper.make_node("DeformConv", order, ["y"], **attributes)
-        infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(a.shape)) for n, a in inputs.items()]
-        result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, out, *made])
-        tensors = [numpy_helper.from_array(a, n) for n, a in constants.items()]
-        graph = helper.make_graph([node], name, infos, [result], tensors)
-        file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
-        (answer,) = ReferenceEvaluator(file).run(None, inputs)
-        onnx.save(file, FOLDER / f"{name}.onnx")
-        save_file(
-            {f"in.{n}": a for n, a in inputs.items()} | {"out.y": np.float32(answer)}, FOLDER / f"{name}.safetensors"
-        )
+    def offsets(*shape):
+        return (normal(*shape) * np.where(rng.random(shape) < 0.1, 9, 1)).astype(np.float32)
 
-    moved("deform_conv", 2, 3, 1, 1, False, False)
-    moved("deform_conv_mask", 4, 6, 1, 2, True, True, pads=[1, 0, 1, 1], strides=[2, 1])
-    moved("deform_conv_groups", 4, 6, 2, 1, True, False, dilations=[1, 2], pads=[1, 1, 1, 1])
+    for name, x, w, size, more in (
+        ("plain", (2, 3, 5, 6), (4, 3, 3, 3), (5, 6), {"pads": [1, 1, 1, 1]}),
+        (
+            "groups",
+            (1, 4, 7, 6),
+            (6, 2, 3, 2),
+            (3, 3),
+            {"strides": [2, 2], "group": 2, "offset_group": 2, "pads": [0, 0, 0, 1]},
+        ),
+        ("dilated", (1, 4, 9, 8), (2, 4, 2, 3), (8, 6), {"dilations": [2, 1], "pads": [1, 0, 0, 0], "offset_group": 4}),
+    ):
+        places = w[2] * w[3] * more.get("offset_group", 1)
+        inputs = {"x": normal(*x), "o": offsets(x[0], 2 * places, *size)}
+        case(f"deform_{name}", "DeformConv", inputs, {"w": normal(*w)}, ["x", "w", "o"], opset=19, **more)
+        inputs["m"] = rng.random((x[0], places, *size)).astype(np.float32)
+        constants = {"w": normal(*w), "b": normal(w[0])}
+        case(f"deform_{name}_mask", "DeformConv", inputs, constants, ["x", "w", "o", "b", "m"], opset=19, **more)
 
 
 def sequences():
