@@ -85,8 +85,7 @@ void lower_deform_conv(Lowering& l, const Node& n) {
   const std::vector<float>& weights = n.known_floats(1, "the weights");
   if (!x.shape[1].is_constant()) fail("of %s", text(x.shape).c_str());
   const int64_t channels = x.shape[1].constant(), out = dims[0], kernel[2] = {dims[2], dims[3]},
-                places = dims[2] * dims[3], groups = small(n, "group", 1, 1),
-                moved = small(n, "offset_group", 1, 1);
+                places = dims[2] * dims[3], groups = small(n, "group", 1, 1), moved = small(n, "offset_group", 1, 1);
   if (channels % groups || out % groups || channels / groups != dims[1] || channels % moved || places < 1 || out < 1)
     fail("weights %s in %lld groups, %lld of offsets, for %s", text(w.shape).c_str(), static_cast<long long>(groups),
          static_cast<long long>(moved), text(x.shape).c_str());
@@ -101,8 +100,9 @@ void lower_deform_conv(Lowering& l, const Node& n) {
   for (int axis = 0; axis < 2; ++axis) {
     const Size& side = x.shape[size_t(2 + axis)];
     const int64_t reach = (kernel[axis] - 1) * dilations[size_t(axis)] + 1,
-                  wanted = (side.constant() + pads[size_t(axis)] + pads[size_t(axis + 2)] - reach) /
-                               strides[size_t(axis)] + 1;
+                  wanted =
+                      (side.constant() + pads[size_t(axis)] + pads[size_t(axis + 2)] - reach) / strides[size_t(axis)] +
+                      1;
     if (side.is_constant() && !offsets.shape[size_t(2 + axis)].is(wanted))
       fail("offsets %s in the place of %lld along an axis", text(offsets.shape).c_str(),
            static_cast<long long>(wanted));
@@ -186,9 +186,11 @@ void lower_non_max_suppression(Lowering& l, const Node& n) {
   const Value found = places_of(l, is_box);
   const Value group = whole(ArithmeticKind::div, found, most);
   const Sizes row = {found.shape[0], 1};
-  n.set(joined(l, {l.reshape(whole(ArithmeticKind::div, group, classes), row),
-                   l.reshape(whole(ArithmeticKind::mod, group, classes), row),
-                   l.reshape(looked_up(l, flat, 0, found), row)}, 1));
+  n.set(
+      joined(l,
+             {l.reshape(whole(ArithmeticKind::div, group, classes), row),
+              l.reshape(whole(ArithmeticKind::mod, group, classes), row), l.reshape(looked_up(l, flat, 0, found), row)},
+             1));
 }
 
 }  // namespace runnel::convert

@@ -1,5 +1,5 @@
-// Sequences of values. They are known while converting: which value stands where may not hang on what the graph computes,
-// and none comes in or goes out.
+// Sequences of values. They are known while converting: which value stands where may not hang on what the graph
+// computes, and none comes in or goes out.
 #include "converter/onnx/lowering.h"
 
 namespace runnel::convert {
@@ -14,8 +14,7 @@ Value sequence_of(std::vector<Value> items) {
 // The place that input i says, counted from behind where it is negative, below `limit`.
 size_t place_of(const Node& n, size_t i, size_t count, size_t limit) {
   const int64_t given = n.known_integer(i, "the place"), at = given < 0 ? given + int64_t(count) : given;
-  if (at < 0 || at >= int64_t(limit))
-    fail("place %lld of a sequence of %zu", static_cast<long long>(given), count);
+  if (at < 0 || at >= int64_t(limit)) fail("place %lld of a sequence of %zu", static_cast<long long>(given), count);
   return size_t(at);
 }
 
@@ -46,9 +45,7 @@ void lower_sequence_at(Lowering&, const Node& n) {
   n.set(items[place_of(n, 1, items.size(), items.size())]);
 }
 
-void lower_sequence_length(Lowering&, const Node& n) {
-  n.set(Lowering::ints({int64_t(n.sequence(0).size())}, {}));
-}
+void lower_sequence_length(Lowering&, const Node& n) { n.set(Lowering::ints({int64_t(n.sequence(0).size())}, {})); }
 
 void lower_split_to_sequence(Lowering& l, const Node& n) {
   const Value& v = n.in(0);

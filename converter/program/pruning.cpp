@@ -17,7 +17,12 @@ const std::vector<MethodRow>& rows() {
        {{"keep", 0.7}, {"exact", 3}, {"every", 3}},
        "of images with a class token: behind the attention of each `every`-th layer from the one behind the first "
        "`exact` this part of the tokens goes on, those that the class token sees most, and the others as one (EViT)"},
-      {"topk", {{"keep", 0.7}, {"exact", 3}, {"every", 3}}, "the same, and the others are dropped"}};
+      {"topk", {{"keep", 0.7}, {"exact", 3}, {"every", 3}}, "the same, and the others are dropped"},
+      {"k-centre",
+       {{"keep", 0.7}, {"exact", 3}, {"every", 3}},
+       "of images behind the same layers the tokens that are least like each other, one after another (greedy k-centre "
+       "by cosines, ToDRE's first step), from the one on that the class token sees most; without it from the first one "
+       "on"}};
   return kRows;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 
 #include "converter/program/pruning.h"
 
@@ -28,7 +29,7 @@ VisionPruner::VisionPruner(VisionNet& net, const VisionEncoder& e, int64_t first
   if (is("tome") || is("mctf")) {
     o_.whole("r", 1, 65536), o_.whole("keep", 0, 65536);
   } else {
-    if (first == 0) o_.refuse("this model has no class token, by whose attention tokens are chosen");
+    if (first == 0 && !is("k-centre")) o_.refuse("this model has no class token, by whose attention tokens are chosen");
     if (!(o_.number("keep") > 0 && o_.number("keep") <= 1)) o_.refuse("keep is no part above 0 and up to 1");
     o_.whole("every", 1, 65536);
   }
@@ -153,24 +154,51 @@ void VisionPruner::join(const std::string& groups) {
   map_ = map_.empty() ? groups : indices("gather_rows", {groups, map_}, counts_[0]);
 }
 
+// Greedy k-centre by cosines: places among the tokens behind the first ones.
+std::string VisionPruner::far_apart(const Var& tokens, const Var& scores, int64_t count) {
+  const int64_t all = tokens.dims[0] - first_, width = tokens.dims[1];
+  format::NormAttrsT attrs;
+  attrs.eps = 0;
+  const Var unit = net_.op("rms_norm", {net_.slice(tokens, 0, first_, all).name}, "", {all, width}, {}, attrs),
+            rows = net_.op("reshape", {unit.name}, "", {1, all, width});
+  const std::string given = first_ ? net_.op("reshape", {scores.name}, "", {1, 1, all}).name : "",
+                    ids = net_.make("prune", "", {1, 1, count}, false, format::DType::i32).name;
+  net_.graph().op("select_greedy", {rows.name, given}, {ids, net_.make("prune", "", {1, 1, all}).name});
+  return indices("reshape", {ids}, count);
+}
+
+// Of tokens behind the first ones as the class token sees them: weights and places, from the highest down.
+std::pair<Var, std::string> VisionPruner::ranked(const Var& scores) {
+  const int64_t all = scores.dims[0];
+  const Var weights = net_.make("prune", "", {all});
+  const std::string ranks = net_.make("prune", "", {all}, false, format::DType::i32).name;
+  net_.graph().op("top_k", {scores.name}, {weights.name, ranks}, format::TopKAttrsT());
+  return {weights, ranks};
+}
+
 Var VisionPruner::selected(const std::vector<Var>& qkv, double scale, const Var& x) {
   const int64_t n = x.dims[0], all = n - first_, count = int64_t(std::ceil(o_.number("keep") * double(all)));
   if (count == all) return x;
-  // Of the others as the class token sees them, from the highest down.
-  const Var seen = attention_in_mean(net_.slice(qkv[0], 1, 0, 1), qkv[1], scale),
-            others = net_.slice(seen, 0, first_, all), weights = net_.make("prune", "", {all});
-  const std::string ranks = net_.make("prune", "", {all}, false, format::DType::i32).name;
-  net_.graph().op("top_k", {others.name}, {weights.name, ranks}, format::TopKAttrsT());
+  const Var tokens = flat(x);
+  Var scores, weights;
+  std::string places_behind;
+  if (first_) scores = net_.slice(attention_in_mean(net_.slice(qkv[0], 1, 0, 1), qkv[1], scale), 0, first_, all);
+  if (is("k-centre")) places_behind = far_apart(tokens, scores, count);
+  else std::tie(weights, places_behind) = ranked(scores);
+  const int64_t ranks = is("k-centre") ? count : all;
   format::ArithmeticAttrsT add;
-  const std::string order = net_.make("prune", "", {all}, false, format::DType::i32).name;
-  net_.graph().op("arithmetic", {ranks, places({int32_t(first_)})}, {order}, add);
+  const std::string order = net_.make("prune", "", {ranks}, false, format::DType::i32).name;
+  net_.graph().op("arithmetic", {places_behind, places({int32_t(first_)})}, {order}, add);
   std::vector<int32_t> first(static_cast<size_t>(first_));
   std::iota(first.begin(), first.end(), 0);
-  const std::string rows = net_.make("prune", "", {first_ + count}, false, format::DType::i32).name;
-  net_.graph().op("concat", {places(first), part(order, 0, count)}, {rows}, format::ConcatAttrsT());
-  const Var tokens = flat(x);
+  std::string rows = part(order, 0, count);
+  if (first_) {
+    const std::string own = net_.make("prune", "", {first_ + count}, false, format::DType::i32).name;
+    net_.graph().op("concat", {places(first), rows}, {own}, format::ConcatAttrsT());
+    rows = own;
+  }
   const Var kept = rows_of(tokens, rows, first_ + count);
-  if (is("topk")) {
+  if (!is("evit")) {
     whole_ = whole_
                  ? net_.op("scatter", {whole_->name, kept_, tokens.name}, "", whole_->dims, {}, format::ScatterAttrsT())
                  : tokens;

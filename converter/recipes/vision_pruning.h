@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "converter/program/method_options.h"
 #include "converter/recipes/vision_encoder.h"
@@ -29,6 +30,8 @@ class VisionPruner {
   bool applies(int64_t layer) const;
   Var merged(const std::vector<Var>& qkv, double scale, const Var& x);
   Var selected(const std::vector<Var>& qkv, double scale, const Var& x);
+  std::string far_apart(const Var& tokens, const Var& scores, int64_t count);
+  std::pair<Var, std::string> ranked(const Var& scores);
   void join(const std::string& groups);  // groups of the tokens that there are: where those of the image went
 
   Var flat(const Var& x);  // of the one image

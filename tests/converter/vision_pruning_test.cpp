@@ -36,6 +36,7 @@ TEST(C6, OfMoreThanMayBeMergedHalfAre) { expect_golden("half", "tome:r=100"); }
 TEST(C6, WhatIsSeenAndForHowManyItStandsCountsInMerging) { expect_golden("mctf", "mctf:r=3"); }
 TEST(C7, TokensThatTheClassSeesLeastGoOnAsOne) { expect_golden("evit", "evit:keep=0.7,exact=1,every=2"); }
 TEST(C7, TokensThatTheClassSeesLeastAreDropped) { expect_golden("topk", "topk:keep=0.7,exact=1,every=2"); }
+TEST(C7, TokensThatAreLeastAlikeStay) { expect_golden("centre", "k-centre:keep=0.4,exact=1,every=2"); }
 TEST(C7, OneTokenIsLeft) {
   expect_golden("evit_one", "evit:keep=0.01,exact=0,every=1");
   expect_golden("topk_one", "topk:keep=0.01,exact=0,every=1");
@@ -64,7 +65,8 @@ TEST(C7, WhatPrunesNothingChangesNothing) {
     TemporaryFolder tmp;
     convert_to(family.folder(), tmp / "whole.rnl", Weights::kF32);
     const Arrays whole = family.run_in(*open_model(tmp / "whole.rnl"));
-    for (const char* method : {"tome:r=3,keep=100", "evit:keep=1,exact=0", "topk:keep=1,exact=0"}) {
+    for (const char* method :
+         {"tome:r=3,keep=100", "evit:keep=1,exact=0", "topk:keep=1,exact=0", "k-centre:keep=1,exact=0"}) {
       if (!family.takes(method)) continue;
       const Arrays got = family.run_in(*pruned_model(family.folder(), method));
       ASSERT_EQ(got.size(), whole.size());
@@ -79,7 +81,8 @@ TEST(C7, WhatPrunesNothingChangesNothing) {
 TEST(C7, EveryPlainFamilyIsPruned) {
   for (const Family& family : kPlain) {
     const Arrays whole = family.run_in(*pruned_model(family.folder(), "tome:keep=100"));
-    for (const char* method : {"tome:r=1", "mctf:r=1", "evit:keep=0.5,exact=0,every=1", "topk:keep=0.5,exact=0"}) {
+    for (const char* method : {"tome:r=1", "mctf:r=1", "evit:keep=0.5,exact=0,every=1", "topk:keep=0.5,exact=0",
+                               "k-centre:keep=0.5,exact=0"}) {
       if (!family.takes(method)) continue;
       const Arrays got = family.run_in(*pruned_model(family.folder(), method));
       float largest_change = 0;
@@ -114,7 +117,7 @@ TEST(C7, OfTokensThatAreSeenAlikeTheFirstStay) {
 TEST(C7, ACallTakesOneImageOfNumbers) {
   const fs::path folder = kGoldens / "vision_pruned";
   Checkpoint calls = load_safetensors(folder / "calls.safetensors");
-  for (const char* method : {"tome:r=3", "mctf:r=3", "evit:exact=0", "topk:exact=0"}) {
+  for (const char* method : {"tome:r=3", "mctf:r=3", "evit:exact=0", "topk:exact=0", "k-centre:exact=0"}) {
     const auto model = pruned_model(folder, method);
     const auto session = session_of(*model, 4);
     Arrays inputs = arrays_of(calls, "in."), outputs;
@@ -145,6 +148,7 @@ TEST(C7, WhatCannotBePrunedIsRefusedByItsReason) {
   expect_contains(refusal("swin", "evit"), "plain vision transformers");
   expect_contains(refusal("vit", "evit:keep=0"), "keep is no part above 0");
   expect_contains(refusal("vit", "topk:keep=1.5"), "keep is no part above 0");
+  expect_contains(refusal("ijepa", "k-centre:keep=0"), "keep is no part above 0");
   expect_contains(refusal("vit", "topk:exact=2"), "exact leaves out all layers");
   expect_contains(refusal("vit", "mctf:info=-1"), "info is no number from 0 to 1");
   expect_contains(prune_to(kGoldens / "encoders/bert", tmp / "m.rnl", "mctf"), "plain vision transformers");

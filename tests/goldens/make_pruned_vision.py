@@ -7,6 +7,7 @@ and for each of METHODS below `NAME.last_hidden_state` and `NAME.pooler_output`.
   mctf   MCTF's score and weighted mean (Lee et al. 2024) in the same matching, with the attention of the layer itself
   evit   EViT (Liang et al. 2022): ceil(keep (N - 1)) tokens, the others summed by the class token's attention
   topk   the same, the others dropped; in last_hidden_state they are what they were then
+  centre as topk, but by greedy k-centre over cosines from the token on that the class token sees most
 
   OMP_NUM_THREADS=1 python3 tests/goldens/make_pruned_vision.py
 """
@@ -28,6 +29,7 @@ METHODS = {
     "mctf": {"r": 3, "info": 0.05, "size": 0.025},
     "evit": {"keep": 0.7, "layers": (1, 3)},
     "topk": {"keep": 0.7, "layers": (1, 3)},
+    "centre": {"keep": 0.4, "layers": (1, 3)},
     "evit_one": {"keep": 0.01, "layers": (0, 1, 2, 3)},
     "topk_one": {"keep": 0.01, "layers": (0, 1, 2, 3)},
 }
@@ -51,6 +53,19 @@ def mctf_groups(metric, factor, merge, keep):
     for a in joined:
         groups[2 * a] = len(stay) + int(partner[a])
     return groups
+
+
+def centres(tokens, first, count):
+    """Places of `count` tokens: `first`, then always the one whose cosine to the nearest chosen one is least."""
+    unit = tokens / tokens.norm(dim=-1, keepdim=True)
+    chosen = [first]
+    while len(chosen) < count:
+        nearest = (unit @ unit[chosen].T).max(dim=1).values
+        nearest[chosen] = math.inf
+        best = nearest.sort().values
+        assert best[1] - best[0] > 1e-5, "a choice by rounding"
+        chosen.append(int(nearest.argmin()))
+    return torch.tensor(chosen)
 
 
 def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
@@ -93,9 +108,11 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
             seen = weights[:, 0, 1:].mean(0)
             order = seen.argsort(descending=True, stable=True)
             kept, rest = order[:count] + 1, order[count:] + 1
+            if method == "centre":
+                kept = centres(x[1:], int(order[0]), count) + 1
             if len(rest):
-                assert seen[kept[-1] - 1] - seen[rest[0] - 1] > 1e-5, "a choice by rounding"
-                if method == "topk":
+                assert method == "centre" or seen[kept[-1] - 1] - seen[rest[0] - 1] > 1e-5, "a choice by rounding"
+                if method in ("topk", "centre"):
                     whole[places] = x
                     places = torch.cat([places[:1], places[kept]])
                     x = torch.cat([x[:1], x[kept]])
@@ -109,7 +126,7 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
             sizes = torch.ones(len(x), dtype=x.dtype)
         up = torch.nn.functional.gelu(linear(norm(x, at + "layernorm_after"), at + "intermediate.dense"))
         x = x + linear(up, at + "output.dense")
-    whole[places] = x if method == "topk" else x[where]
+    whole[places] = x if method in ("topk", "centre") else x[where]
     x = norm(whole, "layernorm")
     return x[None], linear(x[:1], "pooler.dense").tanh()
 
