@@ -1,5 +1,5 @@
-// NAT and DiNAT: each place attends to kernel_size x kernel_size places around it, `dilations` apart, those at the edges
-// to the nearest ones within the image.
+// NAT and DiNAT: each place attends to kernel_size x kernel_size places around it, `dilations` apart, those at the
+// edges to the nearest ones within the image.
 //
 // Keys and values are looked up for each query and head, so that what attends is as large as the places that it sees.
 #include <cmath>
@@ -21,8 +21,8 @@ struct Dinat {
   Var layer(const Var& x, const std::string& prefix, int64_t heads, int64_t dilation) const;
 };
 
-// What a place sees along one axis of n places: where it begins, in steps of the dilation, and the entry of the table of
-// biases that belongs to the first of them.
+// What a place sees along one axis of n places: where it begins, in steps of the dilation, and the entry of the table
+// of biases that belongs to the first of them.
 struct Seen {
   int64_t first, bias;
 };
@@ -45,8 +45,8 @@ Var Dinat::attended(const Var& x, const std::string& p, int64_t heads, int64_t d
                  across = seen_from(i % columns, columns, kernel, dilation);
       for (int64_t k = 0; k < square; ++k) {
         const int64_t row = k / kernel, column = k % kernel;
-        ids.push_back(int32_t(
-            ((down.first + row * dilation) * columns + across.first + column * dilation) * heads + h));
+        ids.push_back(
+            int32_t(((down.first + row * dilation) * columns + across.first + column * dilation) * heads + h));
         biases.push_back(table[size_t((h * side + down.bias + row) * side + across.bias + column)]);
       }
     }

@@ -1,4 +1,4 @@
-// ViT and those that differ from it in tokens, heads or the halves of a layer: DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2,
+// ViT and those that differ from it in tokens, heads or the halves of a layer: DeiT, ViT-MSN, I-JEPA, DINOv2,
 // DINOv3.
 #include <cmath>
 

@@ -77,6 +77,14 @@ DETR = {
 OPTIONS = {
     "rt_detr": DETR,
     "rt_detr_v2": {**DETR, "decoder_offset_scale": (0.5, 0.3), "decoder_method": ("default", "discrete")},
+    "vit_mae": {
+        **PLAIN,
+        "image_size": (16, 24, 40),
+        "patch_size": (8, 4),
+        "qkv_bias": (True, False),
+        "mask_ratio": (0.75, 0.5, 0.0),
+        "decoder_num_hidden_layers": (0, 1, 2),
+    },
     "dinat": {
         "image_size": (32, [45, 61], [21, 70]),
         "depths": ([2, 1], [1, 1, 2]),
