@@ -25,9 +25,7 @@ Var sorted(VisionNet& net, const Var& x) {
   return ids;
 }
 
-Var as_floats(VisionNet& net, const Var& x) {
-  return net.op("cast", {x.name}, x.axis, x.dims);
-}
+Var as_floats(VisionNet& net, const Var& x) { return net.op("cast", {x.name}, x.axis, x.dims); }
 
 Order order_of(VisionNet& net, const Facts& f, int64_t patches) {
   Order order;
@@ -60,7 +58,8 @@ Var decoded(VisionNet& net, const VisionEncoder& e, const Facts& f, const Order&
   if (d.hidden % d.heads) f.refuse("decoder_num_attention_heads", "does not divide decoder_hidden_size");
   Var patches = net.slice(narrow, 1, 1, order.kept);
   if (order.kept < n) {
-    const std::string token = net.constant("/decoder.mask_token", net.numbers("/decoder.mask_token", d.hidden), {d.hidden});
+    const std::string token =
+        net.constant("/decoder.mask_token", net.numbers("/decoder.mask_token", d.hidden), {d.hidden});
     patches = net.concat({patches, net.op("expand", {token}, "batch", {n - order.kept, d.hidden})}, 1);
   }
   Var x = net.concat({net.slice(narrow, 1, 0, 1), rows_by_id(net, patches, order.restore)}, 1);

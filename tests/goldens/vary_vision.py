@@ -211,13 +211,21 @@ def fit(options):
             options[key] = options[key][: len(options["depths"])]
 
 
+def with_stride(options, family):
+    """What the head for masked patches needs: a square image, and how many pixels a token of the last layer stands for."""
+    patch, size = options["patch_size"], options["image_size"]
+    patch, size = (x if isinstance(x, int) else x[0] for x in (patch, size))
+    stages = len(options["depths"]) - 1 if "swin" in family else 0
+    return {**options, "patch_size": patch, "image_size": size, "encoder_stride": patch << stages}
+
+
 def one_round(kit, family, rng, _):
     """Every class of the family."""
     options, worst = {**rng.choice(WIDTHS_OF.get(family, WIDTHS)), **draw(rng, OPTIONS.get(family, {}))}, 0.0
     fit(options)
     for ending in FAMILIES[family][2]:
-        if family == "vit" and ending == "ForMaskedImageModeling":
-            options = {**options, "encoder_stride": options["patch_size"]}
+        if ending == "ForMaskedImageModeling" and family != "beit":
+            options = with_stride(options, family)
         kit.tried = f"{ending} {options}"
         generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
         model = make(family, ending, options, generator)
