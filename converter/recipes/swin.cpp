@@ -199,8 +199,8 @@ void build_swin(Checkpoint& c, ModelBuilder& b) {
     if (i + 1 < stages) x = merged(net, s, p + "downsample.", x);
   }
   x = net.norm(net.reshape(x, {x.dims[0] * x.dims[1], x.dims[2]}), "layernorm", s.eps);
-  const Var pooled = net.mean(x, 1);
-  net.give_usual(f, name, x, pooled);
+  if (name == "ForMaskedImageModeling") net.give_reconstruction(f, x, image.channels);
+  else net.give_usual(f, name, x, net.mean(x, 1));
   for (const char* part : {"mask_token", "relative_position_index", "relative_coords_table"}) c.ignore_containing(part);
 }
 

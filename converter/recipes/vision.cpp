@@ -354,6 +354,15 @@ void VisionNet::give_usual(const Facts& f, const std::string& name, const Var& x
   give(pooled, "pooler_output");
 }
 
+void VisionNet::give_reconstruction(const Facts& f, const Var& tokens, int64_t channels) {
+  const int64_t n = tokens.dims[0], side = int64_t(std::floor(std::sqrt(double(n)))),
+                step = f.integer("encoder_stride", 1, 4096, 16);
+  if (side * side != n) f.refuse("image_size", "is not square, as this head needs it");
+  const Var image = reshape(tokens, {side, side, tokens.dims[1]});
+  const Var y = reshape(conv(image, "/decoder.0", square(1, 1)), {side, side, channels, step, step});
+  give(reshape(transposed(y, {0, 3, 1, 4, 2, 5}), {channels, side * step, side * step}), "reconstruction");
+}
+
 void VisionNet::give(const Var& x, const std::string& name, bool is_optional) {
   // A view under the name that the original gives it.
   graph().op("reshape", {x.name}, {graph().value(name, shape_of(x.axis, x.dims))});

@@ -99,6 +99,8 @@ class VisionNet : public Program, public Source {
   void give(const Var& x, const std::string& name, bool is_optional = false);
   // What the plain model gives, or classes by a matrix over what is pooled; other classes are refused.
   void give_usual(const Facts& facts, const std::string& name, const Var& x, const Var& pooled);
+  // The image that a head for masked patches makes of tokens [n, width]: a pixel shuffle.
+  void give_reconstruction(const Facts& facts, const Var& tokens, int64_t channels);
 
  protected:
   std::string matrix_of(const std::string& name, const std::vector<float>& numbers, int64_t rows, int64_t columns,

@@ -51,6 +51,7 @@ Var embedded(VisionNet& net, const VisionEncoder& e) {
     }
     x = net.plus_numbers(x, e.positions, {table.begin() + long(before), table.end()}, {n, width});
   }
+  if (e.choose) x = e.choose(x);
   return net.with_tokens(x, "embeddings.tokens", first);
 }
 
@@ -103,6 +104,7 @@ Var encode_image(VisionNet& net, const VisionEncoder& given, const std::vector<i
   std::optional<VisionPruner> pruner;
   if (const std::string& method = net.builder().prune; !method.empty()) {
     if (!taps.empty()) prune_options(method).refuse("this model takes the tokens of layers on the way");
+    if (e.choose) prune_options(method).refuse("this model leaves out patches by itself");
     pruner.emplace(net, e, x.dims[0] - e.rows() * e.columns());
     e.attend = [&](VisionNet&, const std::vector<Var>& qkv, double scale) { return pruner->attend(qkv, scale); };
     e.thin = [&](int64_t layer, const std::vector<Var>& qkv, double scale, const Var& tokens) {

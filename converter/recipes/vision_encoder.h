@@ -29,6 +29,8 @@ struct VisionEncoder {
   std::string attn_scale, ffn_scale;  // factors of what the halves add; empty: none
   // Names of what is added to a layer's scores.
   std::function<std::vector<VisionNet::Bias>(VisionNet&, int64_t layer)> biases;
+  // Which patches go in, of those with their positions.
+  std::function<Var(const Var& patches)> choose;
   // In the place of attention among the tokens of an image: of queries, keys and values.
   std::function<Var(VisionNet&, const std::vector<Var>& qkv, double scale)> attend;
   std::function<Var(VisionNet&, const Var& heads)> rotate;  // queries and keys [n, heads, d]

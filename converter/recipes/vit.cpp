@@ -1,4 +1,4 @@
-// ViT and those that differ from it in tokens, heads or the halves of a layer: DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2,
+// ViT and those that differ from it in tokens, heads or the halves of a layer: DeiT, ViT-MSN, I-JEPA, DINOv2,
 // DINOv3.
 #include <cmath>
 
@@ -18,16 +18,6 @@ Var patches_of(VisionNet& net, const VisionEncoder& e, const Var& x) {
   return x.dims[0] == n ? x : net.slice(x, 1, x.dims[0] - n, n);
 }
 
-// The image that a head for masked patches gives, [batch, channels, height, width]: a pixel shuffle.
-void give_reconstruction(VisionNet& net, const VisionEncoder& e, const Facts& f, const Var& x) {
-  const int64_t side = int64_t(std::floor(std::sqrt(double(e.rows() * e.columns())))),
-                step = f.integer("encoder_stride", 1, 4096, 16), channels = e.image.channels;
-  if (side * side != e.rows() * e.columns()) f.refuse("image_size", "is not square, as this head needs it");
-  const Var image = net.reshape(patches_of(net, e, x), {side, side, e.hidden});
-  const Var y = net.reshape(net.conv(image, "/decoder.0", square(1, 1)), {side, side, channels, step, step});
-  net.give(net.reshape(net.transposed(y, {0, 3, 1, 4, 2, 5}), {channels, side * step, side * step}), "reconstruction");
-}
-
 // What the class gives of the last layer's tokens.
 void give_outputs(VisionNet& net, const VisionEncoder& e, const Facts& f, const std::string& name, const Var& x,
                   Classify pooled) {
@@ -39,7 +29,7 @@ void give_outputs(VisionNet& net, const VisionEncoder& e, const Facts& f, const 
   } else if (name == "ForImageClassification") {
     net.give(net.linear(pooled(net, e, x), "/classifier"), "logits");
   } else if (name == "ForMaskedImageModeling") {
-    give_reconstruction(net, e, f, x);
+    net.give_reconstruction(f, patches_of(net, e, x), e.image.channels);
   } else {
     refuse_class(f, name);
   }

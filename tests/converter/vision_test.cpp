@@ -48,6 +48,12 @@ TEST(Vision, NeighboursWithoutDilationsAreThoseOfTheFamilyBefore) {
   EXPECT_EQ(own.convert_error(), "");
 }
 
+TEST(Vision, SomePatchHasToBeLeft) {
+  ChangedCheckpoint own("vision/vit_mae");
+  own.config["mask_ratio"] = 1.0;
+  expect_contains(own.convert_error(), "mask_ratio leaves no patch");
+}
+
 TEST(Vision, FilesOfTimmAreKnownWithoutAModelType) {
   ChangedCheckpoint own("vision/mobilenetv3");
   for (const char* key : {"model_type", "architectures", "do_pooling", "model_args"}) own.config.erase(key);

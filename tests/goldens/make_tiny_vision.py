@@ -38,6 +38,8 @@ OUTPUTS = (
     "pred_boxes",
     "enc_topk_logits",
     "enc_topk_bboxes",
+    "mask",
+    "ids_restore",
 )
 SMALL = {
     "hidden_size": 16,
@@ -115,7 +117,12 @@ FAMILIES = {
         ("ForImageClassification", "Model", "ForMaskedImageModeling"),
         {**SMALL, "encoder_stride": 8},
     ),
-    "deit": ("deit", "DeiT", ("ForImageClassificationWithTeacher", "ForImageClassification", "Model"), SMALL),
+    "deit": (
+        "deit",
+        "DeiT",
+        ("ForImageClassificationWithTeacher", "ForImageClassification", "Model", "ForMaskedImageModeling"),
+        SMALL,
+    ),
     "vit_msn": ("vit_msn", "ViTMSN", PLAIN, SMALL),
     "ijepa": ("ijepa", "IJepa", PLAIN, SMALL),
     "dinov2": ("dinov2", "Dinov2", PLAIN, {**SMALL, "mlp_ratio": 2, "use_swiglu_ffn": True}),
@@ -221,8 +228,8 @@ FAMILIES = {
             "stride_q": [1, 1],
         },
     ),
-    "swin": ("swin", "Swin", ("ForImageClassification", "Model"), SWIN),
-    "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model"), SWIN),
+    "swin": ("swin", "Swin", ("ForImageClassification", "Model", "ForMaskedImageModeling"), SWIN),
+    "swinv2": ("swinv2", "Swinv2", ("ForImageClassification", "Model", "ForMaskedImageModeling"), SWIN),
     "hiera": (
         "hiera",
         "Hiera",
@@ -275,6 +282,20 @@ FAMILIES = {
     ),
     "rt_detr": ("rt_detr", "RTDetr", ("ForObjectDetection", "Model"), DETR),
     "rt_detr_v2": ("rt_detr_v2", "RTDetrV2", ("ForObjectDetection", "Model"), {**DETR, "decoder_method": "discrete"}),
+    "vit_mae": (
+        "vit_mae",
+        "ViTMAE",
+        ("ForPreTraining", "Model"),
+        {
+            **SMALL,
+            "image_size": 24,
+            "mask_ratio": 0.6,
+            "decoder_hidden_size": 8,
+            "decoder_num_attention_heads": 2,
+            "decoder_num_hidden_layers": 1,
+            "decoder_intermediate_size": 12,
+        },
+    ),
     "dinat": (
         "dinat",
         "Dinat",
@@ -384,6 +405,9 @@ def inputs_of(model, batch, generator):
     if "Text" not in type(model).__name__:
         height, width, channels = sides(model.config)
         inputs["pixel_values"] = torch.randn(batch, channels, height, width, generator=generator)
+    if "MAE" in type(model).__name__:
+        patches = model.vit.embeddings if hasattr(model, "vit") else model.embeddings
+        inputs["noise"] = torch.rand(batch, patches.patch_embeddings.num_patches, generator=generator)
     config = getattr(model.config, "text_config", model.config)
     if hasattr(config, "max_position_embeddings") and "ForImage" not in type(model).__name__:
         # One text more than images; ends of text behind each, at places of their own.

@@ -77,6 +77,14 @@ DETR = {
 OPTIONS = {
     "rt_detr": DETR,
     "rt_detr_v2": {**DETR, "decoder_offset_scale": (0.5, 0.3), "decoder_method": ("default", "discrete")},
+    "vit_mae": {
+        **PLAIN,
+        "image_size": (16, 24, 40),
+        "patch_size": (8, 4),
+        "qkv_bias": (True, False),
+        "mask_ratio": (0.75, 0.5, 0.0),
+        "decoder_num_hidden_layers": (0, 1, 2),
+    },
     "dinat": {
         "image_size": (32, [45, 61], [21, 70]),
         "depths": ([2, 1], [1, 1, 2]),
@@ -203,13 +211,21 @@ def fit(options):
             options[key] = options[key][: len(options["depths"])]
 
 
+def with_stride(options, family):
+    """What the head for masked patches needs: a square image, and how many pixels a token of the last layer stands for."""
+    patch, size = options["patch_size"], options["image_size"]
+    patch, size = (x if isinstance(x, int) else x[0] for x in (patch, size))
+    stages = len(options["depths"]) - 1 if "swin" in family else 0
+    return {**options, "patch_size": patch, "image_size": size, "encoder_stride": patch << stages}
+
+
 def one_round(kit, family, rng, _):
     """Every class of the family."""
     options, worst = {**rng.choice(WIDTHS_OF.get(family, WIDTHS)), **draw(rng, OPTIONS.get(family, {}))}, 0.0
     fit(options)
     for ending in FAMILIES[family][2]:
-        if family == "vit" and ending == "ForMaskedImageModeling":
-            options = {**options, "encoder_stride": options["patch_size"]}
+        if ending == "ForMaskedImageModeling" and family != "beit":
+            options = with_stride(options, family)
         kit.tried = f"{ending} {options}"
         generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
         model = make(family, ending, options, generator)
