@@ -83,9 +83,10 @@ void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t
   const bool is_rounded = rounded != kAbsent && !w.packed->is_float(),
              has_halves = kind == PackedKind::kF16 || kind == PackedKind::kBF16;
   Tile tile = r.is_cpu() ? kOnCpu : is_rounded ? kRounded : has_halves ? kHalves : kWords;
-  const bool is_single = push.experts || push.pairs < tile.tokens;
-  if (is_single) tile = r.is_cpu() ? kOneTokenOnCpu : kOneToken;
   push.blocks = blocks_of(w);
+  // Sums that come one by one have at least one part.
+  const bool is_single = push.experts || push.pairs < tile.tokens || push.blocks == 0;
+  if (is_single) tile = r.is_cpu() ? kOneTokenOnCpu : kOneToken;
   push.part_blocks = part_blocks(w, r.is_cpu());
   const uint32_t turns = is_single ? push.pairs : (push.pairs + tile.tokens - 1) / tile.tokens,
                  parts = push.blocks ? (push.blocks + push.part_blocks - 1) / push.part_blocks : 1;
