@@ -74,11 +74,11 @@ void add_block(uint b, uint tile, uint quad, uint x, inout vec4 sum[kSums]) {
       if (kBlock == 32u) {
         sum[i] = fma(vec4(low[i] + kByteOffset * (sum_low + sum_high)), scale_low * scale, sum[i]);
         if (kHasMin != 0u) sum[i] = fma(-least_low, vec4(scale * float(sum_low + sum_high)), sum[i]);
-        continue;
+      } else {
+        sum[i] = fma(vec4(low[i] + kByteOffset * sum_low), scale_low * scale, sum[i]);
+        sum[i] = fma(vec4(high[i] + kByteOffset * sum_high), scale_high * scale, sum[i]);
+        if (kHasMin != 0u) sum[i] = fma(-least_high, vec4(scale * float(sum_high)), fma(-least_low, vec4(scale * float(sum_low)), sum[i]));
       }
-      sum[i] = fma(vec4(low[i] + kByteOffset * sum_low), scale_low * scale, sum[i]);
-      sum[i] = fma(vec4(high[i] + kByteOffset * sum_high), scale_high * scale, sum[i]);
-      if (kHasMin != 0u) sum[i] = fma(-least_high, vec4(scale * float(sum_high)), fma(-least_low, vec4(scale * float(sum_low)), sum[i]));
     }
   }
 }

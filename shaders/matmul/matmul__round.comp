@@ -29,6 +29,10 @@ void main() {
   if (part != 0u) return;
   // Infinity times 0 makes every product of the row NaN.
   heap_u[to + 8u] = !is_finite ? 0x7f800000u : is_zero ? 0u : floatBitsToUint(most / 127.0);
-  const int low = sums[first] + sums[first + 1u] + sums[first + 2u] + sums[first + 3u], high = sums[first + 4u] + sums[first + 5u] + sums[first + 6u] + sums[first + 7u];
+  int low = 0, high = 0;
+  for (uint k = 0; k < 4u; ++k) {
+    low += sums[first + k];
+    high += sums[first + k + 4u];
+  }
   heap_u[to + 9u] = uint(low & 0xffff) | uint(high) << 16;
 }

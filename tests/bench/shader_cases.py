@@ -11,17 +11,18 @@ HEAD = {**Q8_0, "kSplit": 1}  # Gemma's embedding, whose rows are split
 F16 = {"kKind": 2}
 
 MANY = {"kTokens": 4, "kQuads": 1, "kRagged": 0, "kParts": 1}
-MANY_FLOATS = {"kTokens": 2, "kQuads": 2, "kRagged": 0, "kParts": 1}
+MANY_ROUNDED = {"kTokens": 2, "kQuads": 1, "kRagged": 0, "kParts": 1}
+MANY_HALVES = {"kTokens": 2, "kQuads": 2, "kRagged": 0, "kParts": 1}
 ONE = {"kTokens": 1, "kQuads": 2, "kRagged": 0, "kParts": 2}
 
 
 def products():
     for name, format in (("Q4_0", Q4_0), ("Q4_K", Q4_K), ("Q6_K", Q6_K), ("Q8_0", Q8_0), ("f16", F16)):
-        yield f"products {name}, many tokens", "matmul", {**format, **(MANY_FLOATS if format is F16 else MANY)}, True
+        yield f"products {name}, many tokens", "matmul", {**format, **(MANY_HALVES if format is F16 else MANY)}, True
         yield f"products {name}, one token", "matmul", {**format, **ONE}, True
     yield "products of the split head, one token", "matmul", {**HEAD, **ONE}, True
     for name, format in (("Q4_0", Q4_0), ("Q8_0", Q8_0)):
-        yield f"products {name} by int8, many tokens", "matmul__int_dot", {**format, **MANY}, True
+        yield f"products {name} by int8, many tokens", "matmul__int_dot", {**format, **MANY_ROUNDED}, True
         yield f"products {name} by int8, one token", "matmul__int_dot", {**format, **ONE}, True
 
 

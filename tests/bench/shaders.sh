@@ -4,7 +4,7 @@
 #   bash tests/bench/shaders.sh [--compilers FOLDER] [--only PATTERN] [--devices PATTERN]   prints the tables
 #   ... --save FILE, --before FILE      keeps the figures; shows kept ones beside
 #   ... --markdown                      writes the tables into shaders/README.md
-#   bash tests/bench/shaders.sh --check holds AMD's figures to the budgets (no scratch, nothing spilled, 64 registers where Mali has no more)
+#   bash tests/bench/shaders.sh --check holds AMD's figures to the budgets (no scratch, nothing spilled, 64 registers where Mali has no more, few loads in products)
 # A compiler that is not there is named.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

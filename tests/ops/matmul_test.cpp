@@ -293,11 +293,12 @@ TEST(Matmul, LargestSmallestAndZeroActivations) {
 }
 
 TEST(Matmul, EmptySumsLeaveTheBias) {
-  for (const PackedFormat& f : {float_formats()[0], integer_formats()[0]}) {
-    Product p;
-    make(p, {f}, {5}, 0, 2, true);
-    compare_all(p.call, 0);
-  }
+  for (const PackedFormat& f : {float_formats()[0], integer_formats()[0]})
+    for (int64_t tokens : {2, 6}) {
+      Product p;
+      make(p, {f}, {5}, 0, tokens, true);
+      compare_all(p.call, 0);
+    }
 }
 
 TEST(Matmul, RefusesWrongShapesByName) {

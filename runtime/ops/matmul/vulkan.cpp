@@ -8,12 +8,12 @@ RNL_SHADER(matmul__int_dot)
 RNL_SHADER(matmul__round)
 namespace {
 
-// What an invocation takes at once; rows in fours. 16 sums are what a Mali's 64 registers hold beside the operands; on
-// a CPU a load of x is as dear as one of weights.
+// What an invocation takes at once; rows in fours. 16 sums are what a Mali's 64 registers hold beside the operands, 8
+// where each has an integer beside it; on a CPU a load of x is as dear as one of weights.
 struct Tile {
   uint32_t tokens, quads;
 };
-constexpr Tile kIntegers = {4, 1}, kHalves = {2, 2}, kOneToken = {1, 2};
+constexpr Tile kWords = {4, 1}, kHalves = {2, 2}, kRounded = {2, 1}, kOneToken = {1, 2};
 constexpr Tile kOnCpu = {4, 2}, kOneTokenOnCpu = {1, 2};
 constexpr uint32_t kInvocations = 64, kQuadsOfTile = kTileRows / 4;
 // A sum has at most so many parts, each of at least so many blocks of 32 columns; so many invocations are wanted for
@@ -80,15 +80,17 @@ uint32_t record_rounding(Recorder& r, const OpCall& c, int first_weight, uint32_
 
 void record_products(Recorder& r, const TensorView& w, MatmulPush push, uint32_t rounded) {
   const PackedKind kind = w.packed->kind;
-  Tile tile = r.is_cpu() ? kOnCpu : kind == PackedKind::kF16 || kind == PackedKind::kBF16 ? kHalves : kIntegers;
-  const bool is_single = push.experts || push.pairs < tile.tokens;
-  if (is_single) tile = r.is_cpu() ? kOneTokenOnCpu : kOneToken;
+  const bool is_rounded = rounded != kAbsent && !w.packed->is_float(),
+             has_halves = kind == PackedKind::kF16 || kind == PackedKind::kBF16;
+  Tile tile = r.is_cpu() ? kOnCpu : is_rounded ? kRounded : has_halves ? kHalves : kWords;
   push.blocks = blocks_of(w);
+  // Sums that come one by one have at least one part.
+  const bool is_single = push.experts || push.pairs < tile.tokens || push.blocks == 0;
+  if (is_single) tile = r.is_cpu() ? kOneTokenOnCpu : kOneToken;
   push.part_blocks = part_blocks(w, r.is_cpu());
   const uint32_t turns = is_single ? push.pairs : (push.pairs + tile.tokens - 1) / tile.tokens,
                  parts = push.blocks ? (push.blocks + push.part_blocks - 1) / push.part_blocks : 1;
   push.shares = r.is_cpu() ? 1 : is_single ? parts : turns < kMostShares ? turns : kMostShares;
-  const bool is_rounded = rounded != kAbsent && !w.packed->is_float();
   bool is_ragged = false;
   uint32_t unit = 2;  // words that x is counted in
   if (is_rounded) {
