@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#if defined(__aarch64__) && !defined(__clang__)
+#if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
@@ -20,6 +20,23 @@ Status non_finite(const char* what) { return Status::make(Code::kNonFinite, "can
 
 // Whether x[0 .. n) holds a NaN, and its maximum otherwise. Sixteen lanes that do not depend on each other, spelt out:
 // compilers leave the plain loop scalar because of the NaNs.
+#if defined(__aarch64__)
+bool scan(const float* x, int32_t n, float* highest) {
+  float32x4_t a = vdupq_n_f32(-kInfinity), b = a, c = a, d = a;
+  int32_t i = 0;
+  for (; i + 16 <= n; i += 16) {  // a maximum with NaN is NaN
+    a = vmaxq_f32(a, vld1q_f32(x + i));
+    b = vmaxq_f32(b, vld1q_f32(x + i + 4));
+    c = vmaxq_f32(c, vld1q_f32(x + i + 8));
+    d = vmaxq_f32(d, vld1q_f32(x + i + 12));
+  }
+  float m = vmaxvq_f32(vmaxq_f32(vmaxq_f32(a, b), vmaxq_f32(c, d)));
+  bool any = m != m;
+  for (; i < n; ++i) m = x[i] > m ? x[i] : m, any |= x[i] != x[i];
+  *highest = m;
+  return any;
+}
+#else
 typedef float Lanes __attribute__((vector_size(16)));
 typedef int32_t Mask __attribute__((vector_size(16)));
 constexpr int kVectors = 4;
@@ -45,6 +62,7 @@ bool scan(const float* x, int32_t n, float* highest) {
   *highest = m;
   return any;
 }
+#endif
 
 Status check_highest(bool nan, float highest) {
   if (nan) return non_finite("a logit is NaN");
@@ -105,11 +123,40 @@ size_t Sampler::take_top_k(const float* x, float highest) {
   return n;
 }
 
+#if defined(__aarch64__)
+// exp_negative of four numbers, with the same bits: GCC leaves a loop of it scalar.
+inline float32x4_t exp_negative(float32x4_t x) {
+  const float32x4_t low = vdupq_n_f32(-87.0f), clamped = vmaxq_f32(x, low);
+  const int32x4_t n = vcvtq_s32_f32(clamped * 1.44269504f - 0.5f);
+  const float32x4_t whole = vcvtq_f32_s32(n), r = (clamped - whole * 0.693145752f) - whole * 1.42860677e-6f;
+  float32x4_t y = r * 1.98756915e-4f + 1.39819995e-3f;
+  y = y * r + 8.33345191e-3f;
+  y = y * r + 4.16657963e-2f;
+  y = y * r + 1.66666655e-1f;
+  y = y * r + 5.00000012e-1f;
+  y = y * r * r + r + 1.0f;
+  y *= vreinterpretq_f32_s32(vshlq_n_s32(n + 127, 23));
+  return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltq_f32(x, low)));
+}
+#endif
+
 // p of the logits from `begin` on, kBlock of them or as many as there are, and their sum in a fixed order.
 double Sampler::block_mass(const float* x, int32_t begin, float highest, float* weights) const {
   const int32_t n = std::min(kBlock, count_ - begin);
-  for (int32_t i = 0; i < n; ++i) weights[i] = weight(x[begin + i], highest);
   int32_t i = 0;
+#if defined(__aarch64__)
+  const auto four = [&](int at) { return (vld1q_f32(x + begin + at) - highest) * inverse_temperature_; };
+  for (; i + 16 <= n; i += 16) {
+    const float32x4_t a = exp_negative(four(i)), b = exp_negative(four(i + 4)), c = exp_negative(four(i + 8)),
+                      d = exp_negative(four(i + 12));
+    vst1q_f32(weights + i, a);
+    vst1q_f32(weights + i + 4, b);
+    vst1q_f32(weights + i + 8, c);
+    vst1q_f32(weights + i + 12, d);
+  }
+#endif
+  for (; i < n; ++i) weights[i] = weight(x[begin + i], highest);
+  i = 0;
 #if defined(__aarch64__) && !defined(__clang__)  // GCC would keep an array of eight in memory
   float64x2_t sums[4] = {vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0)};
   for (; i + 8 <= n; i += 8) {

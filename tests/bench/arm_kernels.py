@@ -136,8 +136,8 @@ VECTORS = Section("64 floats", [
 
 SAMPLING = Section("sampling: 64 logits", [
     kernel("highest", "text/sampler_passes.cpp", part(r"\b(argmax|highest_of|scan)\(", "loads", 64)),
-    kernel("weights of all", "text/sampler_passes.cpp", part(r"\bblock_mass\(", "stores", 64)),
-    kernel("their sum", "text/sampler_passes.cpp", part(r"\bblock_mass\(", "loads", 64, holds="fcvt")),
+    kernel("weights of all", "text/sampler_passes.cpp", part(r"\bblock_mass\(", "stores", 64, longest=True)),
+    kernel("their sum", "text/sampler_passes.cpp", part(r"\bblock_mass\(", "loads", 64, holds="fcvtl")),
 ])
 
 SECTIONS = [ONE_ROW, MANY_ROWS, FLOAT_WEIGHTS, ATTENTION, RECURRENCES, VECTORS, SAMPLING]
