@@ -23,7 +23,7 @@ struct ShaderCode {
 // Of the sources of all shaders and of what records them; part of the name of cache files.
 extern const char kShadersHash[];
 
-inline constexpr int kMaxConstants = 14;
+inline constexpr int kMaxConstants = 16;
 
 class Pipelines {
  public:

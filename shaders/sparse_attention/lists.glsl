@@ -1,14 +1,14 @@
 // Which keys a query of sparse_attention sees, as runs of keys with a step between them (runtime/ops/sparse_attention/sparse_attention.h).
 // Keys are counted from the first one of the query's segment, or from the stream's first.
-layout(constant_id = 5) const uint kAxis0 = 0;  // kernel, dilation << 16
-layout(constant_id = 6) const uint kAxis1 = 0;
-layout(constant_id = 7) const uint kAxis2 = 0;
-layout(constant_id = 8) const uint kSteps = 0;  // of axes 0 and 1
-layout(constant_id = 9) const uint kFlags = 0;  // step of axis 2, axes << 16, causal axes << 18, sigmoid << 21, lists for each head << 22
-layout(constant_id = 10) const uint kChunk = 0;
-layout(constant_id = 11) const uint kFirst = 0;
-layout(constant_id = 12) const uint kRangeBlock = 1;
-layout(constant_id = 13) const float kShift = 0.0;
+layout(constant_id = 7) const uint kAxis0 = 0;  // kernel, dilation << 16
+layout(constant_id = 8) const uint kAxis1 = 0;
+layout(constant_id = 9) const uint kAxis2 = 0;
+layout(constant_id = 10) const uint kSteps = 0;  // of axes 0 and 1
+layout(constant_id = 11) const uint kFlags = 0;  // step of axis 2, axes << 16, causal axes << 18, sigmoid << 21, lists for each head << 22
+layout(constant_id = 12) const uint kChunk = 0;
+layout(constant_id = 13) const uint kFirst = 0;
+layout(constant_id = 14) const uint kRangeBlock = 1;
+layout(constant_id = 15) const float kShift = 0.0;
 const bool kSigmoid = (kFlags >> 21 & 1u) != 0u;
 const uint kAxes = kFlags >> 16 & 3u;
 

@@ -25,12 +25,14 @@ def products():
 
 def sequences():
     for head in (64, 128, 256):
-        yield (
-            f"attention, head {head}, f16 states",
-            "attention",
-            {"kSource": 2, "kKey": head, "kDims": head // 64},
-            False,
-        )
+        rows = min(8, 16 * 64 // head)
+        shape = {"kSource": 2, "kKey": head, "kDims": head // 64}
+        for name, tokens, heads in (
+            ("many tokens", rows, 1),
+            ("one token, 4 heads a key", 1, 4),
+            ("one token, one head", 1, 1),
+        ):
+            yield f"attention, head {head}, {name}", "attention", {**shape, "kTokens": tokens, "kHeads": heads}, False
     for key, kind, constants in (
         (64, "add", {}),
         (64, "delta", {"kRule": 1}),
@@ -51,7 +53,8 @@ def sequences():
             "kAligned": 1,
         }
         yield f"matrix_recurrence, key {key}, {kind}", "matrix_recurrence", constants, False
-        yield f"matrix_recurrence by shuffles, key {key}, {kind}", "matrix_recurrence__shuffle", constants, False
+        if key > 64:
+            yield f"matrix_recurrence by shuffles, key {key}, {kind}", "matrix_recurrence__shuffle", constants, False
     for n, lanes in ((16, 4), (256, 64)):
         constants = {"kSize": n, "kLanes": lanes, "kQuads": 1, "kAligned": 1, "kSoftplus": 1}
         yield f"selective_scan, {n} elements", "selective_scan", constants, False

@@ -27,12 +27,13 @@ const char* refuse_attention(const OpCall& c) {
   return nullptr;
 }
 
-// Tiles of 64 keys, for each of which an invocation multiplies a key and adds up its dims of 64 values.
+// Tiles of 64 keys, for each of which an invocation multiplies quads of a key and adds up its dims of quads of values,
+// both for up to 8 rows.
 uint64_t attention_rounds(const OpCall& c) {
   const int64_t window = params_of<AttentionParams>(c).window,
                 all = has_input(c, kKeyState) ? c.in[kValueState].dims[1] : c.in[kK].dims[0];
   const uint64_t tiles = rounds_of(window > 0 && window < all ? window : all) + 1, dims = rounds_of(value_of(c));
-  return tiles * (uint64_t(c.in[0].dims[2]) + dims * 65 + 16) + segments_of(c, kSegments);
+  return tiles * (9 * rounds_of(c.in[0].dims[2], 4) + dims * 16 * 9 + 64) + segments_of(c, kSegments);
 }
 
 namespace {
@@ -96,20 +97,37 @@ AttentionPush record_attention(Recorder& r, const OpCall& c) {
   return push;
 }
 
-Constants attention_constants(const OpCall& c) {
+AttentionTile attention_tile(const OpCall& c, bool has_lists, bool has_lists_of_heads) {
+  const TensorView& q = c.in[0];
+  const uint32_t key = uint32_t(q.dims[2]), dims = (value_of(c) + 63) / 64, kv_heads = kv_heads_of(c),
+                 share = uint32_t(q.dims[1]) / kv_heads;
+  // At most 16 sums in an invocation, and 8 KiB of queries.
+  uint32_t rows = 8;
+  while (rows > 1 && (rows * dims > 16 || rows * key > 2048)) rows /= 2;
+  AttentionTile tile{1, 1, 0};
+  const uint32_t parts = has_lists_of_heads ? share : (share + rows - 1) / rows;
+  tile.heads = (share + parts - 1) / parts;
+  // Tokens of several segments, and those with lists, see other keys.
+  if (q.dims[0] > 1 && !has_lists && !has_input(c, kSegments)) tile.tokens = rows / tile.heads;
+  tile.groups = rounds_of(q.dims[0], tile.tokens) * kv_heads * parts;
+  return tile;
+}
+
+Constants attention_constants(const OpCall& c, const AttentionTile& tile) {
   const auto& p = params_of<AttentionParams>(c);
   const uint32_t source = !has_input(c, kKeyState)               ? 0
                           : c.in[kKeyState].dtype == DType::kF32 ? 1
                           : c.in[kKeyState].dtype == DType::kF16 ? 2
                                                                  : 3;
-  return {source, p.causal, uint32_t(c.in[0].dims[2]), (value_of(c) + 63) / 64, p.softcap > 0};
+  return {source, p.causal, uint32_t(c.in[0].dims[2]), (value_of(c) + 63) / 64, p.softcap > 0, tile.tokens, tile.heads};
 }
 
 namespace {
 
 void record(Recorder& r, const OpCall& c) {
   const AttentionPush push = record_attention(r, c);
-  r.groups(shader_attention, attention_constants(c), push, uint64_t(push.tokens) * push.heads);
+  const AttentionTile tile = attention_tile(c, false, false);
+  r.groups(shader_attention, attention_constants(c, tile), push, tile.groups);
 }
 
 }  // namespace

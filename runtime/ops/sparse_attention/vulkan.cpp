@@ -40,13 +40,14 @@ void record(Recorder& r, const OpCall& c) {
     push.lists = uint32_t(ranges.dims[1]), push.range_count = uint32_t(ranges.dims[2]);
     flags |= uint32_t(ranges.dims[0] > 1) << 22;
   }
-  Constants constants = attention_constants(flat.call);
+  const AttentionTile tile = attention_tile(flat.call, true, flags >> 22 & 1);
+  Constants constants = attention_constants(flat.call, tile);
   uint32_t shift;
   __builtin_memcpy(&shift, &p.shift, sizeof shift);
   for (int a = 0; a < kMaxAxes; ++a) constants.v[constants.count++] = p.kernel[a] | uint32_t(p.dilation[a]) << 16;
   for (const uint32_t v : {p.step[0] | uint32_t(p.step[1]) << 16, flags, p.chunk, p.first, p.range_block, shift})
     constants.v[constants.count++] = v;
-  r.groups(shader_sparse_attention, constants, push, uint64_t(push.attention.tokens) * push.attention.heads);
+  r.groups(shader_sparse_attention, constants, push, tile.groups);
 }
 
 }  // namespace
