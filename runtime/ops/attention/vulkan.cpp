@@ -105,7 +105,9 @@ AttentionTile attention_tile(const OpCall& c, bool has_lists, bool has_lists_of_
   uint32_t rows = 8;
   while (rows > 1 && (rows * dims > 16 || rows * key > 2048)) rows /= 2;
   AttentionTile tile{1, 1, 0};
-  const uint32_t parts = has_lists_of_heads ? share : (share + rows - 1) / rows;
+  uint32_t parts = has_lists_of_heads ? share : (share + rows - 1) / rows;
+  // One token of few heads: rather read keys again than leave most of a device without work.
+  while (q.dims[0] == 1 && parts < share && parts * kv_heads < 16) parts = parts * 2 < share ? parts * 2 : share;
   tile.heads = (share + parts - 1) / parts;
   // Tokens of several segments, and those with lists, see other keys.
   if (q.dims[0] > 1 && !has_lists && !has_input(c, kSegments)) tile.tokens = rows / tile.heads;
