@@ -158,7 +158,7 @@ void VisionPruner::join(const std::string& groups) {
 std::string VisionPruner::far_apart(const Var& tokens, const Var& scores, int64_t count) {
   const int64_t all = tokens.dims[0] - first_, width = tokens.dims[1];
   format::NormAttrsT attrs;
-  attrs.eps = 0;
+  attrs.eps = 1e-12f;
   const Var unit = net_.op("rms_norm", {net_.slice(tokens, 0, first_, all).name}, "", {all, width}, {}, attrs),
             rows = net_.op("reshape", {unit.name}, "", {1, all, width});
   const std::string given = first_ ? net_.op("reshape", {scores.name}, "", {1, 1, all}).name : "",
