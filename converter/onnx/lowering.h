@@ -294,6 +294,8 @@ Value joined(Lowering& l, std::vector<Value> parts, int axis);
 Value counted(Lowering& l, const Size& begin, const Size& count, int64_t step = 1, Elem elem = Elem::kInt);
 // Places in a flat value that are not 0, in rising order: as many as there are.
 Value places_of(Lowering& l, const Value& flags);
+// Integers and a size: a times b, a divided by b and so on.
+Value with_size(Lowering& l, format::ArithmeticKind kind, const Value& a, const Size& b);
 // The shape of what an operator makes of both, by numpy's rules.
 Sizes broadcast(const Sizes& a, const Sizes& b);
 Perm identity(int rank);

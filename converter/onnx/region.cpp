@@ -178,19 +178,16 @@ void lower_non_max_suppression(Lowering& l, const Node& n) {
 
   // What was found: image, class and box.
   using format::ArithmeticKind;
-  const auto whole = [&](ArithmeticKind kind, const Value& a, const Size& b) {
-    return l.arithmetic(kind, a, Lowering::ints({b}, {}), kind == ArithmeticKind::at_most ? Elem::kBool : Elem::kInt);
-  };
   const Value flat = l.reshape(ids, {batch * classes * most});
   const Value is_box = l.arithmetic(ArithmeticKind::at_most, Lowering::ints({0}, {}), flat, Elem::kBool);
   const Value found = places_of(l, is_box);
-  const Value group = whole(ArithmeticKind::div, found, most);
+  const Value group = with_size(l, ArithmeticKind::div, found, most);
   const Sizes row = {found.shape[0], 1};
-  n.set(
-      joined(l,
-             {l.reshape(whole(ArithmeticKind::div, group, classes), row),
-              l.reshape(whole(ArithmeticKind::mod, group, classes), row), l.reshape(looked_up(l, flat, 0, found), row)},
-             1));
+  n.set(joined(l,
+               {l.reshape(with_size(l, ArithmeticKind::div, group, classes), row),
+                l.reshape(with_size(l, ArithmeticKind::mod, group, classes), row),
+                l.reshape(looked_up(l, flat, 0, found), row)},
+               1));
 }
 
 }  // namespace runnel::convert

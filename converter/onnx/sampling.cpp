@@ -12,7 +12,7 @@ using format::UnaryKind;
 Value look_up(Lowering& l, const Pixels& p, const Value& row, const Value& column) {
   const Value y = l.cast(l.math(MathKind::clip, row, 0, double(p.height - 1)), Elem::kInt),
               x = l.cast(l.math(MathKind::clip, column, 0, double(p.width - 1)), Elem::kInt);
-  Value id = l.arithmetic(ArithmeticKind::mul, y, Lowering::ints({p.width}, {}), Elem::kInt);
+  Value id = with_size(l, ArithmeticKind::mul, y, p.width);
   id = l.arithmetic(ArithmeticKind::add, id, x, Elem::kInt);
   return looked_up(l, p.rows, 0, l.arithmetic(ArithmeticKind::add, id, p.image, Elem::kInt));
 }
@@ -47,7 +47,7 @@ Pixels pixels_of(Lowering& l, const Value& x, const Value& image) {
   p.height = x.shape[2].constant(), p.width = x.shape[3].constant();
   if (p.height < 1 || p.width < 1) fail("of %s", text(x.shape).c_str());
   p.rows = l.reshape(l.plain(l.transpose(x, {0, 2, 3, 1})), {x.shape[0] * x.shape[2] * x.shape[3], x.shape[1]});
-  p.image = l.arithmetic(ArithmeticKind::mul, image, Lowering::ints({p.height * p.width}, {}), Elem::kInt);
+  p.image = with_size(l, ArithmeticKind::mul, image, p.height * p.width);
   return p;
 }
 

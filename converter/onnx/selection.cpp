@@ -73,15 +73,11 @@ void lower_non_zero(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
   if (x.rank() == 0) fail("of a number without axes");
   const Value ids = places_of(l, l.reshape(x, {product(x.shape)}));
-  const auto integers = [&](format::ArithmeticKind kind, const Value& a, const Size& b) {
-    return b.is(1) && kind == format::ArithmeticKind::div ? a
-                                                          : l.arithmetic(kind, a, Lowering::ints({b}, {}), Elem::kInt);
-  };
   std::vector<Value> rows;
   for (size_t axis = 0; axis < x.shape.size(); ++axis) {
     Value at =
-        integers(format::ArithmeticKind::div, ids, product(Sizes(x.shape.begin() + long(axis) + 1, x.shape.end())));
-    if (axis > 0) at = integers(format::ArithmeticKind::mod, at, x.shape[axis]);
+        with_size(l, format::ArithmeticKind::div, ids, product(Sizes(x.shape.begin() + long(axis) + 1, x.shape.end())));
+    if (axis > 0) at = with_size(l, format::ArithmeticKind::mod, at, x.shape[axis]);
     rows.push_back(l.reshape(at, {1, ids.shape[0]}));
   }
   n.set(joined(l, std::move(rows), 0));

@@ -374,6 +374,11 @@ void lower_constant_of_shape(Lowering& l, const Node& n) {
   n.set(l.expand(one, shape));
 }
 
+Value with_size(Lowering& l, format::ArithmeticKind kind, const Value& a, const Size& b) {
+  const bool changes = !b.is(1) || (kind != format::ArithmeticKind::div && kind != format::ArithmeticKind::mul);
+  return changes ? l.arithmetic(kind, a, Lowering::ints({b}, {}), Elem::kInt) : a;
+}
+
 Value counted(Lowering& l, const Size& begin, const Size& count, int64_t step, Elem elem) {
   if (count.is_constant() && count.constant() <= 65536) {
     Sizes list;

@@ -3,10 +3,10 @@
 
   OMP_NUM_THREADS=1 python3 tests/goldens/check_checkpoint_code.py phi4flash=MODELING_PHI4FLASH.PY ...
 
-The file is the checkpoint's own modeling code; packages are those of make_tiny_models.py and einops. It is written for a
-GPU's kernels, so its classes are taken out of it one by one, and plain torch stands in for what the kernels compute; what
-they round to bfloat16 is left as it is. Both run with the same random weights of several shapes. Prints one line a shape;
-ends with 1 when an output is further off than 1e-5 of its largest value.
+The file is the checkpoint's own modeling code; packages are those of make_tiny_models.py and einops. It is written for
+a GPU's kernels, so its classes are taken out of it one by one, and plain torch stands in for what the kernels compute;
+what they round to bfloat16 is left as it is. Both run with the same random weights of several shapes. Prints one line a
+shape; ends with 1 when an output is further off than 1e-5 of its largest value.
 """
 
 import ast

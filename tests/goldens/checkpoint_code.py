@@ -1,9 +1,9 @@
-"""Models whose code lies with their checkpoints and not in transformers, written down from their papers and that code as
-classes of transformers.
+"""Models whose code lies with their checkpoints and not in transformers, written down from their papers and that code
+as classes of transformers.
 
 Importing this registers them, so that AutoConfig and AutoModelForCausalLM know their model types. Parameters carry the
-names of the published files; the formulas are plain torch and run in float64. check_checkpoint_code.py holds those whose
-own code needs a GPU's kernels against that code.
+names of the published files; the formulas are plain torch and run in float64. check_checkpoint_code.py holds those
+whose own code needs a GPU's kernels against that code.
 """
 
 import math
