@@ -1,5 +1,6 @@
 // Nystromformer: attention by way of landmarks, the means of as many parts of the text; a convolution of the values is
-// added. The model knows texts of one length, so shorter ones are filled up with tokens that nobody sees.
+// added. With landmarks the model knows texts of one length, so shorter ones are filled up with tokens that nobody
+// sees. Where there are as many landmarks as tokens, attention is the usual one, over texts of any length.
 #include <cmath>
 
 #include "converter/recipes/encoder.h"
@@ -12,6 +13,12 @@ using format::BinaryKind;
 
 struct Nystrom {
   int64_t heads, dim, tokens, landmarks, taps;  // taps 0: no convolution
+  bool has_landmarks() const { return landmarks < tokens; }
+  // Sizes as the program writes them: of a text, and with `more` tokens behind it.
+  std::string length(int64_t more = 0) const {
+    if (has_landmarks()) return std::to_string(tokens + more);
+    return more > 0 ? "T+" + std::to_string(more) : "T";
+  }
 };
 
 Var product(Net& net, const Var& x, const Var& y, bool is_turned = false) {
@@ -64,7 +71,6 @@ Var by_landmarks(Net& net, const Nystrom& a, const Var& q, const Var& k, const V
                    2);
   };
   const auto scores = [&](const Var& x, const Var& y) { return product(net, x, y, true); };
-  if (a.landmarks == a.tokens) return product(net, softmax(net, net.add(scores(q, k), unseen)), v);
   const Var few_q = means(q), few_k = means(k);
   const Var to_few = softmax(net, scores(q, few_k)), among = softmax(net, scores(few_q, few_k)),
             from_few = softmax(net, net.add(scores(few_q, k), unseen));
@@ -78,29 +84,38 @@ Var convolved(Net& net, const Nystrom& a, const Var& v) {
   std::vector<float> weight;
   for (int64_t i = 0; i < width; ++i)
     weight.insert(weight.end(), taps.begin() + i / a.dim * a.taps, taps.begin() + (i / a.dim + 1) * a.taps);
-  const Var zeros = {
-      net.constant("/behind", std::vector<float>(size_t(half * width)), {half, width}), "", {half, width}};
-  const Var padded = half > 0 ? net.concat({v, zeros}, 0) : v;
+  const std::string zeros = net.constant("/behind", std::vector<float>(size_t(half * width)), {half, width});
+  const std::string longer = a.length(half);
+  const Var padded = half > 0 ? net.op("concat", {v.name, zeros}, longer, {width}, {}, format::ConcatAttrsT()) : v;
   const Var y = net.op("causal_conv", {padded.name, net.constant("attention.self.conv.taps", weight, {width, a.taps})},
-                       "", padded.dims, {}, format::ConvAttrsT());
-  return net.slice(y, 0, half, a.tokens);
+                       longer, {width}, {}, format::ConvAttrsT());
+  format::SliceAttrsT from_half;
+  from_half.begin = half;
+  return net.op("slice", {y.name}, a.length(), {width}, {}, from_half);
 }
 
+// x [tokens, hidden], unseen [tokens, 1].
 Var mix(Net& net, const Attention& names, const Nystrom& a, const Var& x, const Var& unseen) {
   const std::vector<int64_t> dims = {a.heads, a.dim};
   const std::vector<Var> all =
       net.linears(x, {{names.prefix + names.q, dims}, {names.prefix + names.k, dims}, {names.prefix + names.v, dims}});
-  const auto by_head = [&](const Var& y) {
-    return turned(net, net.op("reshape", {y.name}, "", {a.tokens, a.heads, a.dim}), {1, 0, 2});
-  };
-  const double scale = 1 / std::sqrt(std::sqrt(double(a.dim)));
-  const Var mask = net.op("reshape", {unseen.name}, "", {1, 1, a.tokens});
-  const Var y =
-      by_landmarks(net, a, net.scale(by_head(all[0]), scale), net.scale(by_head(all[1]), scale), by_head(all[2]), mask);
-  const std::vector<int64_t> flat = {a.tokens, a.heads * a.dim};
-  Var sum = net.reshape(turned(net, y, {1, 0, 2}), flat);
-  if (a.taps) sum = net.add(sum, convolved(net, a, net.op("reshape", {all[2].name}, "", flat)));
-  return net.linear(net.op("reshape", {sum.name}, x.axis, {flat[1]}), {names.prefix + names.o, {x.dims.back()}});
+  const int64_t width = a.heads * a.dim;
+  Var sum;
+  if (a.has_landmarks()) {
+    const auto by_head = [&](const Var& y) {
+      return turned(net, net.op("reshape", {y.name}, "", {a.tokens, a.heads, a.dim}), {1, 0, 2});
+    };
+    const Var mask = net.op("reshape", {unseen.name}, "", {1, 1, a.tokens});
+    const double scale = 1 / std::sqrt(std::sqrt(double(a.dim)));
+    const Var y = by_landmarks(net, a, net.scale(by_head(all[0]), scale), net.scale(by_head(all[1]), scale),
+                               by_head(all[2]), mask);
+    sum = net.op("reshape", {turned(net, y, {1, 0, 2}).name}, a.length(), {width});
+  } else {
+    const Var mask = net.op("reshape", {unseen.name}, "1 1 T", {});
+    sum = attend(net, {1 / std::sqrt(double(a.dim)), 0, 0, 0, mask.name}, all[0], all[1], all[2], "");
+  }
+  if (a.taps) sum = net.add(sum, convolved(net, a, net.op("reshape", {all[2].name}, a.length(), {width})));
+  return net.linear(net.op("reshape", {sum.name}, x.axis, {width}), {names.prefix + names.o, {x.dims.back()}});
 }
 
 void build(Checkpoint& c, ModelBuilder& b) {
@@ -113,7 +128,7 @@ void build(Checkpoint& c, ModelBuilder& b) {
   if (a.tokens % a.landmarks) f.refuse("num_landmarks", "does not divide segment_means_seq_len");
   if (!f.is_null("conv_kernel_size")) a.taps = f.integer("conv_kernel_size", 1, 1 << 16, 65);
   if (a.taps % 2 == 0 && a.taps > 0) f.refuse("conv_kernel_size", "is even");
-  e.padded_to = a.tokens;
+  if (a.has_landmarks()) e.padded_to = a.tokens;
   e.padding = int32_t(f.integer("pad_token_id", 0, e.vocab - 1, 1));
   e.sequence = {"/classifier.dense", "", "/classifier.out_proj", e.ffn.activation, Pool::kFirst};
   e.mixer = [&](Net& net, size_t, const Var& x, const Var& unseen) { return mix(net, e.attention, a, x, unseen); };

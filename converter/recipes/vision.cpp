@@ -44,17 +44,18 @@ Image image_of(const Checkpoint& c, const Facts& f) {
   return image;
 }
 
+void refuse_class(const Facts& f, const std::string& name) {
+  f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
+}
+
 std::string class_of(const Checkpoint& c, const std::string& family) {
   const Facts f = outer_facts(c);
   const Json* classes = f.find("architectures");
   if (!classes || !classes->is_array() || classes->empty() || !(*classes)[0].is_string()) return "Model";
   const std::string name = (*classes)[0].get<std::string>();
   if (!name.starts_with(family)) f.refuse("architectures", "names " + printable(name) + ", not a class of " + family);
+  if (name == family + "Backbone") refuse_class(f, "Backbone");
   return name.substr(family.size());
-}
-
-void refuse_class(const Facts& f, const std::string& name) {
-  f.refuse("architectures", "names a class ..." + printable(name) + ", which is not supported");
 }
 
 void rename_tensors(Checkpoint& c, const std::vector<std::pair<std::string, std::string>>& names) {

@@ -37,8 +37,8 @@ std::string name_of_case(const testing::TestParamInfo<const char*>& info) {
 INSTANTIATE_TEST_SUITE_P(All, TinyEncoders,
                          testing::Values("bert", "roberta", "electra", "distilbert", "albert", "rembert", "nomic_bert",
                                          "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer",
-                                         "big_bird", "nystromformer", "deberta", "deberta_v2", "jina_v2",
-                                         "jina_v2_norms", "bert/model-f32.gguf", "modernbert/model-f32.gguf",
+                                         "big_bird", "nystromformer", "nystromformer_whole", "deberta", "deberta_v2",
+                                         "jina_v2", "jina_v2_norms", "bert/model-f32.gguf", "modernbert/model-f32.gguf",
                                          "nomic_bert/model-f32.gguf"),
                          name_of_case);
 

@@ -86,6 +86,11 @@ FAMILIES = {
         {"segment_means_seq_len": 24, "num_landmarks": 4, "conv_kernel_size": 5},
         ("base", "masked_lm", "sequence", "tokens", "answers"),
     ),
+    "nystromformer_whole": (
+        "nystromformer",
+        {"segment_means_seq_len": 8, "num_landmarks": 8, "conv_kernel_size": 5},
+        ("masked_lm",),
+    ),
     "longformer": ("longformer", {"attention_window": 6}, ("sequence", "base", "masked_lm", "tokens", "answers")),
     "jina_v2": ("jina_bert", {"num_attention_heads": 3}, ALL),
     "jina_v2_norms": ("jina_bert", {"num_attention_heads": 3, "has_key_norms": True}, ALL),
@@ -174,7 +179,9 @@ def make(family, task, options, generator):
 
 
 def filled_up(model, inputs):
-    """Nystromformer's texts have one length: behind a text stand tokens that nobody sees."""
+    """Nystromformer's texts have one length, where it has landmarks: behind a text stand tokens that nobody sees."""
+    if model.config.num_landmarks == model.config.segment_means_seq_len:
+        return inputs
     n = model.config.segment_means_seq_len - len(inputs["ids"])
     more = {"ids": model.config.pad_token_id, "token_type_ids": 0, "attention_mask": 0}
     inputs = {"attention_mask": torch.ones_like(inputs["ids"]), **inputs}
