@@ -5,16 +5,11 @@ does it for others: two images of 21 rows and 26 columns a call.
   OMP_NUM_THREADS=1 python3 tests/goldens/make_tiny_convnets.py [name ...]
 """
 
-import os
-import sys
-
 import torch
 import transformers
-from make_tiny_models import PINNED, SEED
-from make_tiny_vision import HERE, OUTPUTS, redraw
-from safetensors.torch import save_file
+from make_tiny_models import SEED
+from make_tiny_vision import redraw, write_all
 from transformers import AutoConfig
-from vary_kit import narrow, outputs_of, reference
 
 TWO = {"hidden_sizes": [8, 12], "depths": [1, 2]}
 # By model type: class, options.
@@ -39,28 +34,15 @@ FAMILIES = {
 }
 
 
-def main():
-    transformers.utils.logging.disable_progress_bar()
-    for package, version in PINNED.items():
-        have = {"transformers": transformers, "torch": torch}[package].__version__.split("+")[0]
-        if have != version:
-            sys.exit(f"{package} {version} makes these files, found {have}")
-    for family in sys.argv[1:] or FAMILIES:
-        name, options = FAMILIES[family]
-        generator = torch.Generator().manual_seed(SEED)
-        transformers.set_seed(SEED)
-        config = AutoConfig.for_model(family, num_labels=3, **options)
-        model = getattr(transformers, name)(config).eval()
-        redraw(model, generator)
-        inputs = {"pixel_values": torch.randn(2, 3, 21, 26, generator=generator)}
-        wanted, difference = reference(model, lambda m, given=inputs: outputs_of(m, OUTPUTS, **given))
-        folder = os.path.join(HERE, "vision", family)
-        model.save_pretrained(folder)
-        tensors = {f"in.{k}": narrow(v) for k, v in inputs.items()}
-        tensors.update({f"out.{k}": v.float().clone() for k, v in wanted.items()})
-        save_file({**tensors, "difference": torch.tensor([difference])}, os.path.join(folder, "calls.safetensors"))
-        print(family, f"{difference:.1e}")
+def draw(family, generator):
+    name, options = FAMILIES[family]
+    transformers.set_seed(SEED)
+    config = AutoConfig.for_model(family, num_labels=3, **options)
+    model = getattr(transformers, name)(config).eval()
+    redraw(model, generator)
+    return model, {"pixel_values": torch.randn(2, 3, 21, 26, generator=generator)}
 
 
 if __name__ == "__main__":
-    main()
+    transformers.utils.logging.disable_progress_bar()
+    write_all(FAMILIES, draw)

@@ -6,18 +6,12 @@ for.
   OMP_NUM_THREADS=1 python3 tests/goldens/make_tiny_timm.py [name ...]
 """
 
-import os
-import sys
-
 import timm
 import timm.models.efficientnet as efficientnet
 import timm.models.mobilenetv3 as mobilenetv3
 import torch
 import transformers
-from make_tiny_models import PINNED, SEED
-from make_tiny_vision import HERE, OUTPUTS, redraw
-from safetensors.torch import save_file
-from vary_kit import narrow, outputs_of, reference
+from make_tiny_vision import redraw, write_all
 
 FAMILIES = {"mobilenetv3": "mobilenetv3_small_050", "mobilenetv4": "mobilenetv4_conv_small"}
 
@@ -49,24 +43,11 @@ def make(architecture, ending, generator):
     return model
 
 
-def main():
-    transformers.utils.logging.disable_progress_bar()
-    for package, version in {**PINNED, "timm": "1.0.31"}.items():
-        have = {"transformers": transformers, "torch": torch, "timm": timm}[package].__version__.split("+")[0]
-        if have != version:
-            sys.exit(f"{package} {version} makes these files, found {have}")
-    for family in sys.argv[1:] or FAMILIES:
-        generator = torch.Generator().manual_seed(SEED)
-        model = make(FAMILIES[family], "ForImageClassification", generator)
-        inputs = {"pixel_values": torch.randn(2, 3, 21, 26, generator=generator)}
-        wanted, difference = reference(model, lambda m, given=inputs: outputs_of(m, OUTPUTS, **given))
-        folder = os.path.join(HERE, "vision", family)
-        model.save_pretrained(folder)
-        tensors = {f"in.{k}": narrow(v) for k, v in inputs.items()}
-        tensors.update({f"out.{k}": v.float().clone() for k, v in wanted.items()})
-        save_file({**tensors, "difference": torch.tensor([difference])}, os.path.join(folder, "calls.safetensors"))
-        print(family, f"{difference:.1e}")
+def draw(family, generator):
+    model = make(FAMILIES[family], "ForImageClassification", generator)
+    return model, {"pixel_values": torch.randn(2, 3, 21, 26, generator=generator)}
 
 
 if __name__ == "__main__":
-    main()
+    transformers.utils.logging.disable_progress_bar()
+    write_all(FAMILIES, draw, [(timm, "1.0.31")])

@@ -419,17 +419,17 @@ def inputs_of(model, batch, generator):
     return inputs
 
 
-def main():
-    for package, version in PINNED.items():
-        have = {"transformers": transformers, "torch": torch}[package].__version__.split("+")[0]
+def write_all(families, draw, packages=()):
+    """Writes the families that the command line names, or all of them; draw(family, generator) gives a model and the
+    inputs of its call. packages: what else makes these files, as pairs of a module and its version."""
+    for module, version in [(transformers, PINNED["transformers"]), (torch, PINNED["torch"]), *packages]:
+        have = module.__version__.split("+")[0]
         if have != version:
-            sys.exit(f"{package} {version} makes these files, found {have}")
-    for family in sys.argv[1:] or FAMILIES:
-        folder = os.path.join(HERE, "vision", family)
-        generator = torch.Generator().manual_seed(SEED)
-        model = make(family, FAMILIES[family][2][0], {}, generator)
-        inputs = inputs_of(model, 2, generator)
+            sys.exit(f"{module.__name__} {version} makes these files, found {have}")
+    for family in sys.argv[1:] or families:
+        model, inputs = draw(family, torch.Generator().manual_seed(SEED))
         wanted, difference = reference(model, lambda m, given=inputs: outputs_of(m, OUTPUTS, **given))
+        folder = os.path.join(HERE, "vision", family)
         model.save_pretrained(folder)
         tensors = {f"in.{k}": narrow(v) for k, v in inputs.items()}
         tensors.update({f"out.{k}": v.float().clone() for k, v in wanted.items()})
@@ -437,5 +437,10 @@ def main():
         print(family, f"{difference:.1e}")
 
 
+def draw_trial(family, generator):
+    model = make(family, FAMILIES[family][2][0], {}, generator)
+    return model, inputs_of(model, 2, generator)
+
+
 if __name__ == "__main__":
-    main()
+    write_all(FAMILIES, draw_trial)
