@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
     for (int t = 0; t < count; ++t) {
       if (!targets[t].available) continue;
       const KernelList list = targets[t].kernels(find_op_by_name("attention")->number);
+      if (!list.count) continue;  // the next target's are taken
       const std::string name = std::string(s.name) + "/" + targets[t].name + "/context" + std::to_string(s.context) +
                                "/heads" + std::to_string(s.heads) + "x" + std::to_string(s.kv_heads) + "/dim" +
                                std::to_string(s.dim);

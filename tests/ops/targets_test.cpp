@@ -22,15 +22,18 @@ TEST(Targets, AreThoseThatTheCpuHas) {
 }
 
 TEST(Targets, StandInTheirKernelsNames) {
-  int count = 0, kernels = 0;
+  int count = 0;
   const CpuTarget* targets = cpu_targets(&count);
-  for (int i = 0; i < count; ++i)
+  for (int i = 0; i < count; ++i) {
+    int kernels = 0;
     for (int number = 0; number < 256; ++number) {
       const KernelList list = targets[i].kernels(uint16_t(number));
       for (int k = 0; k < list.count; ++k, ++kernels)
         EXPECT_TRUE(std::string(list.rows[k].name).ends_with(std::string("__") + targets[i].name)) << list.rows[k].name;
     }
-  EXPECT_GE(kernels, 20 * count);
+    // A target may leave operators to the next one; the floor has all.
+    EXPECT_GE(kernels, i + 1 < count ? 1 : 20) << targets[i].name;
+  }
 }
 
 }  // namespace runnel::test
