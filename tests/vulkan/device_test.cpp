@@ -26,8 +26,8 @@ struct Reason {
   const char *name, *why;
 };
 constexpr std::initializer_list<Reason> kWithoutShader = {
-    {"select_blocks", "it sorts the importance of blocks, once for each block of queries; not written for devices yet"},
-    {"budget_attention", "it walks token by token and sorts after each block; not written for devices yet"}};
+    {"select_blocks",
+     "it sorts the importance of blocks, once for each block of queries; not written for devices yet"}};
 
 TEST(Shaders, EveryOperatorHasSomeOrSaysWhyNot) {
   for (const Row& row : kRows) {

@@ -36,9 +36,7 @@ const char* refuses(const OpCall& c) {
 }
 
 uint64_t share_words(const OpCall& c) { return block_tokens(c) * uint64_t(c.in[kQ].dims[1]) * slots_of(c); }
-uint64_t scratch_bytes(const OpCall& c) {
-  return (share_words(c) + 3 * uint64_t(c.in[kK].dims[1]) * slots_of(c)) * 4;
-}
+uint64_t scratch_bytes(const OpCall& c) { return (share_words(c) + 3 * uint64_t(c.in[kK].dims[1]) * slots_of(c)) * 4; }
 
 uint64_t rounds(const OpCall& c) {
   const uint64_t slots = slots_of(c), group = uint64_t(c.in[kQ].dims[1] / c.in[kK].dims[1]);
