@@ -18,6 +18,7 @@ struct Image {
 // num_channels, and image_size, or of models for any size what preprocessor_config.json says.
 Image image_of(const Checkpoint& checkpoint, const Facts& facts);
 // Class names in config.json, without what they begin with: "ForImageClassification"; "Model" where none is named.
+// Refuses "Backbone", the maps of features that other models read.
 std::string class_of(const Checkpoint& checkpoint, const std::string& family);
 // Fails: the class of this name (class_of) is not supported.
 [[noreturn]] void refuse_class(const Facts& facts, const std::string& name);

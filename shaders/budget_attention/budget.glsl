@@ -29,6 +29,8 @@ uvec2 tokens_of(uint round) {
   return uvec2(from, to) - position;
 }
 
-uint key_index(uint g, uint slot, uint d) { return ((g * (p.slots / 16u) + slot / 16u) * p.key + d) * 16u + slot % 16u; }
+uint key_index(uint g, uint slot, uint d) {
+  return ((g * (p.slots / 16u) + slot / 16u) * p.key + d) * 16u + slot % 16u;
+}
 uint value_index(uint g, uint slot, uint d) { return (g * p.slots + slot) * p.value + d; }
 float element(uint state, uint i) { return kHalf != 0u ? state_half(state, i) : state_f[state + i]; }

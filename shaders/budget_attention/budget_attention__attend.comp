@@ -10,7 +10,8 @@ layout(constant_id = 1) const uint kKey = 64;
 shared float query[kKey];
 
 void main() {
-  const uint i = group() / p.heads, h = group() % p.heads, g = h / (p.heads / p.kv_heads), lane = gl_LocalInvocationIndex;
+  const uint i = group() / p.heads, h = group() % p.heads, g = h / (p.heads / p.kv_heads);
+  const uint lane = gl_LocalInvocationIndex;
   const uvec2 own = tokens_of(p.round);
   const uint t = own.x + i;
   if (t >= own.y) return;

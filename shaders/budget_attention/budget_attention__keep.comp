@@ -8,11 +8,14 @@
 #include "../common/half.glsl"
 #include "../common/rank.glsl"
 #include "../common/reduce.glsl"
+#include "../common/highest.glsl"
 #include "budget.glsl"
 
-shared uint before[LOCAL];  // slots above the last rank up to an invocation's, and those at it << 16
-
 #define lane gl_LocalInvocationIndex
+
+uint ranks, kept;  // where those of a kv head lie in scratch
+uint rank_at(uint i) { return work_u[ranks + i]; }
+void list(uint place, uint i) { work_u[kept + place] = i; }
 
 // Adds to the sums of n slots what the tokens of a block gave them.
 void add_shares(uint g, uvec2 own, uint n, uint sums) {
@@ -21,7 +24,8 @@ void add_shares(uint g, uvec2 own, uint n, uint sums) {
     float sum = state_f[p.weights + g * p.slots + s];
     for (uint t = own.x; t < own.y; ++t) {
       if (s > slots_in_use(position + t) || (p.window > 0u && (position + t) % p.block + p.window < p.block)) continue;
-      for (uint h = g * group_heads; h < (g + 1u) * group_heads; ++h) sum += work_f[p.shares + ((t - own.x) * p.heads + h) * p.slots + s];
+      for (uint h = g * group_heads; h < (g + 1u) * group_heads; ++h)
+        sum += work_f[p.shares + ((t - own.x) * p.heads + h) * p.slots + s];
     }
     work_f[sums + s] = sum;
     state_f[p.weights + g * p.slots + s] = sum;
@@ -29,44 +33,17 @@ void add_shares(uint g, uvec2 own, uint n, uint sums) {
   sync();
 }
 
-uint count_from(uint ranks, uint n, uint rank) {
-  float own = 0.0;
-  for (uint s = lane; s < n; s += LOCAL) own += work_u[ranks + s] >= rank ? 1.0 : 0.0;
-  return uint(group_sum(own));
-}
-
 // Lists the slots of n that stay, more than the budget being there.
-void choose(uint n, uint sums, uint ranks, uint kept) {
+void choose(uint n, uint sums) {
   const uint others = n - p.recent, wanted = p.budget - p.recent;
   for (uint s = lane; s < others; s += LOCAL) {
     float sum = 0.0;
     for (uint x = s - min(s, p.reach); x <= min(n - 1u, s + p.reach); ++x) sum += work_f[sums + x];
     work_u[ranks + s] = isnan(sum) ? 0xff800000u : rank_of(floatBitsToUint(sum));
   }
-  for (uint i = lane; i < p.recent; i += LOCAL) work_u[kept + wanted + i] = others + i;
+  for (uint i = lane; i < p.recent; i += LOCAL) list(wanted + i, others + i);
   sync();
-  uint last = 0u;
-  for (uint bit = 0x80000000u; bit != 0u; bit >>= 1)
-    if (count_from(ranks, others, last | bit) >= wanted) last |= bit;
-  const uint of_equal = wanted - (last == 0xffffffffu ? 0u : count_from(ranks, others, last + 1u));
-  uint higher = 0u, equal = 0u;
-  for (uint begin = 0u; begin < others; begin += LOCAL) {
-    const uint rank = begin + lane < others ? work_u[ranks + begin + lane] : 0u;
-    const bool is_higher = rank > last, is_equal = rank == last && begin + lane < others;
-    barrier();
-    before[lane] = uint(is_higher) | uint(is_equal) << 16;
-    for (uint far = 1u; far < LOCAL; far *= 2u) {
-      barrier();
-      const uint left = lane >= far ? before[lane - far] : 0u;
-      barrier();
-      before[lane] += left;
-    }
-    barrier();
-    const uint up_to = equal + (before[lane] >> 16);
-    if (is_higher || (is_equal && up_to <= of_equal)) work_u[kept + higher + (before[lane] & 0xffffu) + min(up_to, of_equal) - 1u] = begin + lane;
-    higher += before[LOCAL - 1] & 0xffffu;
-    equal += before[LOCAL - 1] >> 16;
-  }
+  list_highest(others, wanted);
   sync();
 }
 
@@ -82,9 +59,10 @@ void set_key(uint i, float v) {
 }
 
 void keep(uint g, uint n, uint lists) {
-  const uint sums = lists, kept = lists + 2u * p.slots, count = min(n, p.budget);
+  const uint sums = lists, count = min(n, p.budget);
+  ranks = lists + p.slots, kept = lists + 2u * p.slots;
   if (n > p.budget) {
-    choose(n, sums, lists + p.slots, kept);
+    choose(n, sums);
     for (uint d = lane; d < p.key; d += LOCAL)
       for (uint i = 0u; i < count; ++i) {
         const uint from = work_u[kept + i];
@@ -94,7 +72,8 @@ void keep(uint g, uint n, uint lists) {
     for (uint w = lane; w < words; w += LOCAL)
       for (uint i = 0u; i < count; ++i) {
         const uint from = work_u[kept + i];
-        if (from != i) state_u[p.values + (g * p.slots + i) * words + w] = state_u[p.values + (g * p.slots + from) * words + w];
+        const uint own = p.values + g * p.slots * words + w;
+        if (from != i) state_u[own + i * words] = state_u[own + from * words];
       }
   }
   for (uint i = lane; i < count; i += LOCAL)
@@ -106,10 +85,12 @@ void append(uint g, uvec2 own) {
     const uint slot = slots_in_use(call_word[kPosition] + t), row = t * p.kv_heads + g;
     for (uint d = lane; d < p.key; d += LOCAL) set_key(key_index(g, slot, d), heap_f[p.k + row * p.key + d]);
     if (kHalf == 0u) {
-      for (uint d = lane; d < p.value; d += LOCAL) state_f[p.values + value_index(g, slot, d)] = heap_f[p.v + row * p.value + d];
+      for (uint d = lane; d < p.value; d += LOCAL)
+        state_f[p.values + value_index(g, slot, d)] = heap_f[p.v + row * p.value + d];
     } else {
       for (uint d = 2u * lane; d < p.value; d += 2u * LOCAL)
-        state_u[p.values + value_index(g, slot, d) / 2u] = half_bits(heap_f[p.v + row * p.value + d]) | half_bits(heap_f[p.v + row * p.value + d + 1u]) << 16;
+        state_u[p.values + value_index(g, slot, d) / 2u] =
+            half_bits(heap_f[p.v + row * p.value + d]) | half_bits(heap_f[p.v + row * p.value + d + 1u]) << 16;
     }
     if (lane == slot % LOCAL) state_f[p.weights + g * p.slots + slot] = 0.0;
   }

@@ -32,6 +32,9 @@ TEST(Vision, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint vit("vision/vit");
   vit.config["architectures"] = {"ViTForObjectDetection"};
   expect_contains(vit.convert_error(), "ForObjectDetection");
+  ChangedCheckpoint swin("vision/swinv2");
+  swin.config["architectures"] = {"Swinv2Backbone"};
+  expect_contains(swin.convert_error(), "architectures names a class ...Backbone, which is not supported");
   ChangedCheckpoint heads("vision/vit");
   heads.config["num_attention_heads"] = 3;
   expect_contains(heads.convert_error(), "num_attention_heads does not divide hidden_size");

@@ -44,5 +44,4 @@ def draw(family, generator):
 
 
 if __name__ == "__main__":
-    transformers.utils.logging.disable_progress_bar()
     write_all(FAMILIES, draw)

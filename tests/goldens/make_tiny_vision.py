@@ -422,6 +422,7 @@ def inputs_of(model, batch, generator):
 def write_all(families, draw, packages=()):
     """Writes the families that the command line names, or all of them; draw(family, generator) gives a model and the
     inputs of its call. packages: what else makes these files, as pairs of a module and its version."""
+    transformers.utils.logging.disable_progress_bar()
     for module, version in [(transformers, PINNED["transformers"]), (torch, PINNED["torch"]), *packages]:
         have = module.__version__.split("+")[0]
         if have != version:

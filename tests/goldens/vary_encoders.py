@@ -57,8 +57,8 @@ OPTIONS = {
     },
     "mpnet": {"hidden_act": ("gelu", "relu"), "type_vocab_size": (None,), "max_position_embeddings": (48, 300)},
     "nystromformer": {
-        "segment_means_seq_len": (48, 8),
-        "num_landmarks": (2, 8, 4),
+        "segment_means_seq_len": (48,),
+        "num_landmarks": (2, 8, 48),
         "conv_kernel_size": (3, 9),
         "hidden_act": ("gelu_new", "gelu"),
     },
