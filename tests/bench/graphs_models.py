@@ -1,4 +1,4 @@
-"""The models of graphs.py. `make` writes NAME.onnx, NAME.int8.onnx and NAME.npz, the inputs of a call, into a folder."""
+"""The models of graphs.py. `make` writes NAME.f32.onnx, NAME.int8.onnx and NAME.npz, a call's inputs, into a folder."""
 
 import importlib.metadata
 import pathlib
