@@ -9,8 +9,8 @@
 namespace runnel::convert {
 namespace {
 
-constexpr const char *kLogits = "logits", *kLayers = "layers", *kSure = "exit.sure", *kGive = "exit.give",
-                     *kHead = "exit.head";
+constexpr const char *kLogits = "logits", *kLayers = "layers", *kSure = "exit.sure", *kTokens = "exit.tokens",
+                     *kGive = "exit.give", *kHead = "exit.head";
 
 class Exits {
  public:
@@ -132,9 +132,9 @@ class Exits {
   // What the operators behind the layers make of x, and whether each row is sure.
   void write_head(const Names& seen, const Names& outputs) {
     format::ProgramT& p = new_program(kHead);
-    p.inputs.push_back(copy_of(result(ends_[0]).name, "x"));
+    p.inputs.push_back(copy_of(result(ends_[0]).name, kTokens));
     for (const std::string& s : seen) p.inputs.push_back(copy_of(s, s));
-    copy_ops(ends_.back() + 1, main_.ops.size(), p, {{result(ends_.back()).name, "x"}});
+    copy_ops(ends_.back() + 1, main_.ops.size(), p, {{result(ends_.back()).name, kTokens}});
     const Names shape = value_of(main_, kLogits).shape;
     const std::string parts = add_value(p, "exit.parts", shape), most = add_value(p, "exit.most", {shape[0]}),
                       row = add_value(p, "exit.row", {"1", shape[0]}), least = add_value(p, "exit.least", {"1"}),
@@ -154,7 +154,7 @@ class Exits {
 
   // What a stage is handed: the tokens, what was there before the layers, the outputs as the stage before has them.
   void take(format::ProgramT& p, const Names& seen, const Names& all) const {
-    p.inputs.push_back(copy_of(result(ends_[0]).name, "x"));
+    p.inputs.push_back(copy_of(result(ends_[0]).name, kTokens));
     for (const std::string& s : seen) p.inputs.push_back(copy_of(s, s));
     for (const std::string& y : all) p.inputs.push_back(output(y, y + ".before"));
   }
@@ -201,7 +201,7 @@ class Exits {
                    end = ends_[to - 1];
       format::ProgramT& p = new_program(stage(i));
       take(p, seen, all);
-      copy_ops(before + 1, end + 1, p, {{op(before).outputs[0], "x"}});
+      copy_ops(before + 1, end + 1, p, {{op(before).outputs[0], kTokens}});
       finish(p, op(end).outputs[0], to, to == ends_.size() ? "" : stage(i + 1), seen, all);
       p.outputs = all;
     }

@@ -23,6 +23,11 @@ const std::vector<MethodRow>& rows() {
        "of images behind the same layers the tokens that are least like each other, one after another (greedy k-centre "
        "by cosines, ToDRE's first step), from the one on that the class token sees most; without it from the first one "
        "on"},
+      {"spatten",
+       {{"keep", 0.7}, {"heads", 1}, {"exact", 3}, {"every", 3}},
+       "of images behind the same layers the tokens that all heads of all layers so far have seen most, and of the "
+       "heads "
+       "the part `heads` whose outputs were largest so far; the others are dropped for good (SpAtten's cascade)"},
       {"exit",
        {{"sure", 0.9}, {"exact", 3}, {"every", 1}},
        "of models that give classes: behind each `every`-th layer from the one behind the first `exact` they are "

@@ -13,11 +13,15 @@ using format::BinaryKind, format::UnaryKind;
 
 namespace {
 
-format::ReduceAttrsT mean_over(uint8_t axis) {
+format::ReduceAttrsT over(format::ReduceKind kind, uint8_t axis) {
   format::ReduceAttrsT attrs;
-  attrs.kind = format::ReduceKind::mean, attrs.axis = axis;
+  attrs.kind = kind, attrs.axis = axis;
   return attrs;
 }
+format::ReduceAttrsT mean_over(uint8_t axis) { return over(format::ReduceKind::mean, axis); }
+format::ReduceAttrsT sum_over(uint8_t axis) { return over(format::ReduceKind::sum, axis); }
+
+int64_t part_of(double part, int64_t count) { return int64_t(std::ceil(part * double(count))); }
 
 }  // namespace
 
@@ -29,8 +33,11 @@ VisionPruner::VisionPruner(VisionNet& net, const VisionEncoder& e, int64_t first
   if (is("tome") || is("mctf")) {
     o_.whole("r", 1, 65536), o_.whole("keep", 0, 65536);
   } else {
-    if (first == 0 && !is("k-centre")) o_.refuse("this model has no class token, by whose attention tokens are chosen");
+    if (first == 0 && (is("evit") || is("topk")))
+      o_.refuse("this model has no class token, by whose attention tokens are chosen");
     if (!(o_.number("keep") > 0 && o_.number("keep") <= 1)) o_.refuse("keep is no part above 0 and up to 1");
+    if (is("spatten") && !(o_.number("heads") > 0 && o_.number("heads") <= 1))
+      o_.refuse("heads is no part above 0 and up to 1");
     o_.whole("every", 1, 65536);
   }
   for (const char* temperature : {"info", "size"})
@@ -73,6 +80,7 @@ Var VisionPruner::rows_of(const Var& x, const std::string& rows, int64_t count) 
 }
 
 Var VisionPruner::attend(const std::vector<Var>& qkv, double scale) {
+  if (is("spatten")) return attend_with_heads(qkv, scale);
   if (!size_) return net_.attend(qkv[0], qkv[1], qkv[2], scale);
   const int64_t n = qkv[0].dims[0], width = qkv[0].dims[1] * qkv[0].dims[2];
   format::AttentionAttrsT attrs;
@@ -87,10 +95,61 @@ Var VisionPruner::attend(const std::vector<Var>& qkv, double scale) {
 
 Var VisionPruner::thinned(int64_t layer, const std::vector<Var>& qkv, double scale, const Var& x) {
   if (counts_.empty()) counts_.push_back(x.dims[0]);
+  if (is("spatten")) add_up(attention_rows(qkv_[0], qkv_[1], scale));
   if (!applies(layer)) return x;
   const Var y = is("tome") || is("mctf") ? merged(qkv, scale, x) : selected(qkv, scale, x);
   if (y.dims[0] != x.dims[0]) counts_.push_back(y.dims[0]);
   return y;
+}
+
+// SpAtten: the heads that are left attend, those that are gone give zeros.
+Var VisionPruner::attend_with_heads(const std::vector<Var>& qkv, double scale) {
+  const int64_t n = qkv[0].dims[0], all = qkv[0].dims[1], d = qkv[0].dims[2],
+                count = heads_.empty() ? all : loud_->dims[0];
+  format::GatherAttrsT along;
+  along.axis = 1;
+  qkv_.clear();
+  Names inputs;
+  for (const Var& x : qkv) {
+    const Var one = flat(x);
+    qkv_.push_back(heads_.empty() ? one : net_.op("gather", {one.name, heads_}, "", {n, count, d}, {}, along));
+    inputs.push_back(qkv_.back().name);
+    qkv_.back() = net_.shaped(qkv_.back(), x.axis, {n, count, d});
+  }
+  format::AttentionAttrsT attrs;
+  attrs.scale = float(scale), attrs.causal = false;
+  const Var given = net_.op("attention", inputs, "", {n, count * d}, {}, attrs);
+  Var y = net_.op("reshape", {given.name}, "", {n, count, d});
+  const Var by_token = net_.op("reduce", {net_.unary(UnaryKind::abs, y).name}, "", {n, count}, {}, sum_over(2)),
+            loud = net_.op("reduce", {by_token.name}, "", {count}, {}, sum_over(0));
+  loud_ = loud_ ? net_.add(*loud_, loud) : loud;
+  if (!heads_.empty()) {
+    std::vector<int32_t> now(static_cast<size_t>(count));
+    std::iota(now.begin(), now.end(), 0);
+    const std::string none = places(std::vector<int32_t>(size_t(all), int32_t(count))),
+                      where = net_.make("prune", "", {all}, false, format::DType::i32).name;
+    net_.graph().op("scatter", {none, heads_, places(now)}, {where}, format::ScatterAttrsT());
+    const Var zeros = net_.op("expand", {net_.constant("/prune.zero", {0}, {1})}, "", {n, 1, d});
+    y = net_.op("gather", {net_.concat({y, zeros}, 1).name, where}, "", {n, all, d}, {}, along);
+  }
+  return net_.shaped(y, qkv[0].axis, {n, all * d});
+}
+
+// SpAtten: weights [heads, queries, keys] of another layer join what tokens were seen.
+void VisionPruner::add_up(const Var& weights) {
+  const int64_t rows = weights.dims[0] * weights.dims[1], m = weights.dims[2];
+  const Var table = net_.op("reshape", {weights.name}, "", {rows, m}),
+            seen = net_.op("reduce", {table.name}, "", {m}, {}, sum_over(0));
+  seen_ = seen_ ? net_.add(*seen_, seen) : seen;
+}
+
+void VisionPruner::drop_heads() {
+  const int64_t count = part_of(o_.number("heads"), loud_->dims[0]);
+  if (count == loud_->dims[0]) return;
+  const auto [sums, ranks] = ranked(*loud_);
+  const std::string kept = part(ranks, 0, count);
+  loud_ = net_.slice(sums, 0, 0, count);
+  heads_ = heads_.empty() ? kept : indices("gather_rows", {heads_, kept}, count);
 }
 
 // Keys of all heads in the mean: what tokens are compared by.
@@ -177,12 +236,14 @@ std::pair<Var, std::string> VisionPruner::ranked(const Var& scores) {
 }
 
 Var VisionPruner::selected(const std::vector<Var>& qkv, double scale, const Var& x) {
-  const int64_t n = x.dims[0], all = n - first_, count = int64_t(std::ceil(o_.number("keep") * double(all)));
+  const int64_t n = x.dims[0], all = n - first_, count = part_of(o_.number("keep"), all);
+  if (is("spatten")) drop_heads();
   if (count == all) return x;
   const Var tokens = flat(x);
   Var scores, weights;
   std::string places_behind;
-  if (first_) scores = net_.slice(attention_in_mean(net_.slice(qkv[0], 1, 0, 1), qkv[1], scale), 0, first_, all);
+  if (is("spatten")) scores = net_.slice(*seen_, 0, first_, all);
+  else if (first_) scores = net_.slice(attention_in_mean(net_.slice(qkv[0], 1, 0, 1), qkv[1], scale), 0, first_, all);
   if (is("k-centre")) places_behind = far_apart(tokens, scores, count);
   else std::tie(weights, places_behind) = ranked(scores);
   const int64_t ranks = is("k-centre") ? count : all;
@@ -198,6 +259,7 @@ Var VisionPruner::selected(const std::vector<Var>& qkv, double scale, const Var&
     rows = own;
   }
   const Var kept = rows_of(tokens, rows, first_ + count);
+  if (is("spatten")) seen_ = net_.op("gather_rows", {seen_->name, rows}, "", {first_ + count});
   if (!is("evit")) {
     whole_ = whole_
                  ? net_.op("scatter", {whole_->name, kept_, tokens.name}, "", whole_->dims, {}, format::ScatterAttrsT())

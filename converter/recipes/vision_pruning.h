@@ -29,6 +29,9 @@ class VisionPruner {
   bool is(const char* method) const { return std::string(o_.row().name) == method; }
   bool applies(int64_t layer) const;
   Var merged(const std::vector<Var>& qkv, double scale, const Var& x);
+  Var attend_with_heads(const std::vector<Var>& qkv, double scale);
+  void add_up(const Var& weights);
+  void drop_heads();
   Var selected(const std::vector<Var>& qkv, double scale, const Var& x);
   std::string far_apart(const Var& tokens, const Var& scores, int64_t count);
   std::pair<Var, std::string> ranked(const Var& scores);
@@ -52,6 +55,10 @@ class VisionPruner {
   std::optional<Var> size_;      // for how many tokens each stands
   std::string map_;              // of each token of the image: its row
   std::string kept_;             // of each row: its token of the image
+  std::optional<Var> seen_;      // SpAtten: how much each token was seen, by all heads and layers so far
+  std::optional<Var> loud_;      // and of each head that is left the sum of what it gave
+  std::vector<Var> qkv_;         // of the heads that the latest attention had
+  std::string heads_;            // which they are; empty: all
   std::optional<Var> whole_;     // all tokens as they were when they were last computed
   size_t constants_ = 0;
 };

@@ -37,6 +37,9 @@ TEST(C6, WhatIsSeenAndForHowManyItStandsCountsInMerging) { expect_golden("mctf",
 TEST(C7, TokensThatTheClassSeesLeastGoOnAsOne) { expect_golden("evit", "evit:keep=0.7,exact=1,every=2"); }
 TEST(C7, TokensThatTheClassSeesLeastAreDropped) { expect_golden("topk", "topk:keep=0.7,exact=1,every=2"); }
 TEST(C7, TokensThatAreLeastAlikeStay) { expect_golden("centre", "k-centre:keep=0.4,exact=1,every=2"); }
+TEST(C5, TokensAndHeadsThatMatteredLeastSoFarAreDropped) {
+  expect_golden("spatten", "spatten:keep=0.7,heads=0.5,exact=1,every=2");
+}
 TEST(C7, OneTokenIsLeft) {
   expect_golden("evit_one", "evit:keep=0.01,exact=0,every=1");
   expect_golden("topk_one", "topk:keep=0.01,exact=0,every=1");
@@ -65,8 +68,8 @@ TEST(C7, WhatPrunesNothingChangesNothing) {
     TemporaryFolder tmp;
     convert_to(family.folder(), tmp / "whole.rnl", Weights::kF32);
     const Arrays whole = family.run_in(*open_model(tmp / "whole.rnl"));
-    for (const char* method :
-         {"tome:r=3,keep=100", "evit:keep=1,exact=0", "topk:keep=1,exact=0", "k-centre:keep=1,exact=0"}) {
+    for (const char* method : {"tome:r=3,keep=100", "evit:keep=1,exact=0", "topk:keep=1,exact=0",
+                               "k-centre:keep=1,exact=0", "spatten:keep=1,exact=0"}) {
       if (!family.takes(method)) continue;
       const Arrays got = family.run_in(*pruned_model(family.folder(), method));
       ASSERT_EQ(got.size(), whole.size());
@@ -81,8 +84,9 @@ TEST(C7, WhatPrunesNothingChangesNothing) {
 TEST(C7, EveryPlainFamilyIsPruned) {
   for (const Family& family : kPlain) {
     const Arrays whole = family.run_in(*pruned_model(family.folder(), "tome:keep=100"));
-    for (const char* method : {"tome:r=1", "mctf:r=1", "evit:keep=0.5,exact=0,every=1", "topk:keep=0.5,exact=0",
-                               "k-centre:keep=0.5,exact=0"}) {
+    for (const char* method :
+         {"tome:r=1", "mctf:r=1", "evit:keep=0.5,exact=0,every=1", "topk:keep=0.5,exact=0", "k-centre:keep=0.5,exact=0",
+          "spatten:keep=0.5,heads=0.5,exact=0", "spatten:keep=1,heads=0.01,exact=0"}) {
       if (!family.takes(method)) continue;
       const Arrays got = family.run_in(*pruned_model(family.folder(), method));
       float largest_change = 0;
@@ -145,7 +149,8 @@ TEST(C7, ACallTakesImagesOfNumbersInTurn) {
   Checkpoint calls = load_safetensors(folder / "calls.safetensors");
   const Array image = arrays_of(calls, "in.").at("pixel_values");
   const Arrays outputs = {{"last_hidden_state", {}}, {"pooler_output", {}}};
-  for (const char* method : {"tome:r=3", "mctf:r=3", "evit:exact=0", "topk:exact=0", "k-centre:exact=0"}) {
+  for (const char* method :
+       {"tome:r=3", "mctf:r=3", "evit:exact=0", "topk:exact=0", "k-centre:exact=0", "spatten:exact=0,heads=0.5"}) {
     const auto model = pruned_model(folder, method);
     expect_images_in_turn(*model, image, mirrored(image), outputs);
     const auto session = session_of(*model, 4);
@@ -301,6 +306,7 @@ TEST(C7, WhatCannotBePrunedIsRefusedByItsReason) {
   expect_contains(refusal("vit", "evit:keep=0"), "keep is no part above 0");
   expect_contains(refusal("vit", "topk:keep=1.5"), "keep is no part above 0");
   expect_contains(refusal("ijepa", "k-centre:keep=0"), "keep is no part above 0");
+  expect_contains(refusal("vit", "spatten:heads=0"), "heads is no part above 0");
   expect_contains(refusal("vit", "topk:exact=2"), "exact leaves out all layers");
   expect_contains(refusal("vit", "mctf:info=-1"), "info is no number from 0 to 1");
   expect_contains(refusal("vit", "exit:sure=0"), "sure is no part above 0");
