@@ -51,6 +51,12 @@ bool VisionPruner::applies(int64_t layer) const {
   return behind >= 0 && (!o_.has("every") || behind % o_.whole("every", 1, 65536) == 0);
 }
 
+Var VisionPruner::turned(const Var& x) {
+  format::TransposeAttrsT attrs;
+  attrs.perm = {1, 0, 2};
+  return net_.op("transpose", {x.name}, "", {x.dims[1], x.dims[0], x.dims[2]}, {}, attrs);
+}
+
 Var VisionPruner::flat(const Var& x) { return net_.op("reshape", {x.name}, "", x.dims); }
 
 std::string VisionPruner::places(const std::vector<int32_t>& numbers) {
@@ -81,6 +87,10 @@ Var VisionPruner::rows_of(const Var& x, const std::string& rows, int64_t count) 
 
 Var VisionPruner::attend(const std::vector<Var>& qkv, double scale) {
   if (is("spatten")) return attend_with_heads(qkv, scale);
+  if (is("mctf") && applies(layer_)) {
+    const Var y = attend_by_weights(flat(qkv[0]), flat(qkv[1]), flat(qkv[2]), scale);
+    return net_.shaped(y, qkv[0].axis, {y.dims[0], y.dims[1] * y.dims[2]});
+  }
   if (!size_) return net_.attend(qkv[0], qkv[1], qkv[2], scale);
   const int64_t n = qkv[0].dims[0], width = qkv[0].dims[1] * qkv[0].dims[2];
   format::AttentionAttrsT attrs;
@@ -95,11 +105,20 @@ Var VisionPruner::attend(const std::vector<Var>& qkv, double scale) {
 
 Var VisionPruner::thinned(int64_t layer, const std::vector<Var>& qkv, double scale, const Var& x) {
   if (counts_.empty()) counts_.push_back(x.dims[0]);
-  if (is("spatten")) add_up(attention_rows(qkv_[0], qkv_[1], scale));
+  ++layer_;
+  if (is("spatten")) add_up(weights_);
   if (!applies(layer)) return x;
-  const Var y = is("tome") || is("mctf") ? merged(qkv, scale, x) : selected(qkv, scale, x);
+  const Var y = is("tome") || is("mctf") ? merged(qkv, x) : selected(qkv, scale, x);
   if (y.dims[0] != x.dims[0]) counts_.push_back(y.dims[0]);
   return y;
+}
+
+// Attention [n, heads, d] whose weights are looked at too, so that they are computed once.
+Var VisionPruner::attend_by_weights(const Var& q, const Var& k, const Var& v, double scale) {
+  weights_ = attention_rows(q, k, scale);
+  const Var values = turned(v);
+  return turned(net_.op("batch_matmul", {weights_.name, values.name}, "", {q.dims[1], q.dims[0], v.dims[2]}, {},
+                        format::BatchMatmulAttrsT()));
 }
 
 // SpAtten: the heads that are left attend, those that are gone give zeros.
@@ -108,18 +127,12 @@ Var VisionPruner::attend_with_heads(const std::vector<Var>& qkv, double scale) {
                 count = heads_.empty() ? all : loud_->dims[0];
   format::GatherAttrsT along;
   along.axis = 1;
-  qkv_.clear();
-  Names inputs;
+  std::vector<Var> left;
   for (const Var& x : qkv) {
     const Var one = flat(x);
-    qkv_.push_back(heads_.empty() ? one : net_.op("gather", {one.name, heads_}, "", {n, count, d}, {}, along));
-    inputs.push_back(qkv_.back().name);
-    qkv_.back() = net_.shaped(qkv_.back(), x.axis, {n, count, d});
+    left.push_back(heads_.empty() ? one : net_.op("gather", {one.name, heads_}, "", {n, count, d}, {}, along));
   }
-  format::AttentionAttrsT attrs;
-  attrs.scale = float(scale), attrs.causal = false;
-  const Var given = net_.op("attention", inputs, "", {n, count * d}, {}, attrs);
-  Var y = net_.op("reshape", {given.name}, "", {n, count, d});
+  Var y = attend_by_weights(left[0], left[1], left[2], scale);
   const Var by_token = net_.op("reduce", {net_.unary(UnaryKind::abs, y).name}, "", {n, count}, {}, sum_over(2)),
             loud = net_.op("reduce", {by_token.name}, "", {count}, {}, sum_over(0));
   loud_ = loud_ ? net_.add(*loud_, loud) : loud;
@@ -157,20 +170,19 @@ Var VisionPruner::mean_of_heads(const Var& keys) {
   return net_.op("reduce", {flat(keys).name}, "", {keys.dims[0], keys.dims[2]}, {}, mean_over(1));
 }
 
-// Weights of the keys for these queries [heads, queries, keys].
+// Weights [heads, queries, keys] of the keys k [m, heads, d] for these queries.
 Var VisionPruner::attention_rows(const Var& q, const Var& k, double scale) {
   const int64_t n = q.dims[0], m = k.dims[0], heads = q.dims[1];
   format::BatchMatmulAttrsT product;
   product.transpose_b = true, product.scale = float(scale);
-  const Var queries = flat(net_.transposed(q, {0, 2, 1, 3})), keys = flat(net_.transposed(k, {0, 2, 1, 3}));
+  const Var queries = turned(q), keys = turned(k);
   Var scores = net_.op("batch_matmul", {queries.name, keys.name}, "", {heads, n, m}, {}, product);
   if (size_) scores = net_.binary(BinaryKind::add, scores, log(*size_).name);
   return net_.op("softmax", {scores.name}, "", scores.dims, {}, format::SoftmaxAttrsT());
 }
 
-// Weights of the keys in the mean over heads and these queries.
-Var VisionPruner::attention_in_mean(const Var& q, const Var& k, double scale) {
-  const Var weights = attention_rows(q, k, scale);
+// Weights of the keys in the mean over heads and queries.
+Var VisionPruner::in_mean(const Var& weights) {
   const int64_t rows = weights.dims[0] * weights.dims[1], m = weights.dims[2];
   const Var table = net_.op("reshape", {weights.name}, "", {rows, m});
   return net_.op("reduce", {table.name}, "", {m}, {}, mean_over(0));
@@ -183,14 +195,14 @@ std::string VisionPruner::factor_of(const Var& seen) {
   return net_.unary(UnaryKind::exp, sum).name;
 }
 
-Var VisionPruner::merged(const std::vector<Var>& qkv, double scale, const Var& x) {
+Var VisionPruner::merged(const std::vector<Var>& qkv, const Var& x) {
   const int64_t n = x.dims[0], keep = std::max<int64_t>(o_.whole("keep", 0, 65536), first_),
                 count = n - std::min<int64_t>(o_.whole("r", 1, 65536), std::max<int64_t>(n - keep, 0) / 2);
   if (count == n) return x;
   Names compared = {mean_of_heads(qkv[1]).name};
   std::optional<Var> weight = size_, seen;
   if (is("mctf")) {
-    seen = attention_in_mean(qkv[0], qkv[1], scale);
+    seen = in_mean(weights_);
     compared.push_back(factor_of(*seen));
     weight = size_ ? net_.mul(*size_, *seen) : *seen;
   }
@@ -243,7 +255,9 @@ Var VisionPruner::selected(const std::vector<Var>& qkv, double scale, const Var&
   Var scores, weights;
   std::string places_behind;
   if (is("spatten")) scores = net_.slice(*seen_, 0, first_, all);
-  else if (first_) scores = net_.slice(attention_in_mean(net_.slice(qkv[0], 1, 0, 1), qkv[1], scale), 0, first_, all);
+  else if (first_)
+    scores =
+        net_.slice(in_mean(attention_rows(net_.slice(flat(qkv[0]), 0, 0, 1), flat(qkv[1]), scale)), 0, first_, all);
   if (is("k-centre")) places_behind = far_apart(tokens, scores, count);
   else std::tie(weights, places_behind) = ranked(scores);
   const int64_t ranks = is("k-centre") ? count : all;

@@ -3,8 +3,7 @@
     python tests/bench/digits/evaluate.py FOLDER --bin build/release/bin [--plot tests/bench/digits/errors.svg] [--time]
 
 FOLDER holds the models that train.py leaves. Each reads the same 500 images, on which none was trained, in one call.
-Work: multiplications of the layers, as a part of the whole model's; what the methods compute to choose tokens counts
-too. --time adds the time in operators on one thread, the median of five calls in turn with the whole model, and plots
+Work: multiplications of the layers, as a part of the whole model's. --time adds the time in operators on one thread, the median of five calls in turn with the whole model, and plots
 it too; the machine has to be idle.
 """
 
@@ -41,9 +40,9 @@ LINES = [
 ]
 
 
-def layer_work(seen, now, looks_again=False):
-    """Of a layer whose attention has `seen` tokens and whose rest has `now`; looks_again: its scores are computed twice."""
-    return 4 * seen * WIDTH**2 + (3 if looks_again else 2) * seen**2 * WIDTH + 4 * now * WIDTH**2
+def layer_work(seen, now):
+    """Of a layer whose attention has `seen` tokens and whose rest has `now`."""
+    return 4 * seen * WIDTH**2 + 2 * seen**2 * WIDTH + 4 * now * WIDTH**2
 
 
 WHOLE = LAYERS * layer_work(TOKENS, TOKENS)
@@ -61,7 +60,7 @@ def work_of(path, method, outputs):
         seen = now
         if behind and (method in ("tome", "mctf") or layer % 2 == 1):
             now = behind.pop(0)
-        work += layer_work(seen, now, method == "spatten" or (method == "mctf" and now < seen))
+        work += layer_work(seen, now)
     return work / WHOLE
 
 
