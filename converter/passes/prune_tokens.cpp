@@ -5,7 +5,9 @@
 #include <map>
 #include <set>
 
-#include "converter/program/graph.h"
+#include "converter/passes/exit_early.h"
+#include "converter/passes/images_in_turn.h"
+#include "converter/program/control.h"
 #include "converter/program/pruning.h"
 
 namespace runnel::convert {
@@ -105,7 +107,7 @@ class Merger {
 
   bool has_tokens(const format::ValueT& v) const {
     return std::any_of(v.shape.begin(), v.shape.end(),
-                       [&](const std::string& size) { return replaced(size, "") != size; });
+                       [&](const std::string& size) { return replaced_symbol(size, tokens_, "") != size; });
   }
   // Whether a value comes from the mask and constants alone, one number for each token.
   bool is_of_mask(const std::string& name) const {
@@ -158,23 +160,6 @@ class Merger {
     return "min(" + tokens_ + "," + all[0] + ")";
   }
 
-  // A size expression with another in the place of the tokens'.
-  std::string replaced(const std::string& size, const std::string& by) const {
-    std::string out;
-    for (size_t i = 0; i < size.size();) {
-      size_t end = i;
-      while (end < size.size() && (std::isalnum(size[end]) || size[end] == '_' || size[end] == '.')) ++end;
-      if (end == i) {
-        out += size[i++];
-        continue;
-      }
-      const std::string word = size.substr(i, end - i);
-      out += word == tokens_ ? "(" + by + ")" : word;
-      i = end;
-    }
-    return out;
-  }
-
   void rename(format::OpT& op) const {
     for (std::string& x : op.inputs)
       if (const auto found = now_.find(x); found != now_.end()) x = found->second;
@@ -188,7 +173,7 @@ class Merger {
     }
     for (auto& v : program_.values) {
       if (std::find(op.outputs.begin(), op.outputs.end(), v->name) == op.outputs.end()) continue;
-      for (std::string& size : v->shape) size = replaced(size, count_);
+      for (std::string& size : v->shape) size = replaced_symbol(size, tokens_, count_);
       shrunk_.insert(v->name);
     }
   }
@@ -293,8 +278,13 @@ class Merger {
 }  // namespace
 
 std::string prune_tokens(ModelBuilder& b) {
-  if (!b.pruned.empty()) return b.pruned;
   const MethodOptions options = prune_options(b.prune);
+  const bool exits = !thins_tokens(b.prune);
+  if (exits || !b.pruned.empty()) {
+    const std::string done = exits ? exit_early(options, b) : b.pruned;
+    take_images_in_turn(b);
+    return done;
+  }
   if (std::string(options.row().name) != "tome")
     options.refuse("is for images in plain vision transformers, and this model is none");
   size_t changed = 0;

@@ -22,13 +22,26 @@ const std::vector<MethodRow>& rows() {
        {{"keep", 0.7}, {"exact", 3}, {"every", 3}},
        "of images behind the same layers the tokens that are least like each other, one after another (greedy k-centre "
        "by cosines, ToDRE's first step), from the one on that the class token sees most; without it from the first one "
-       "on"}};
+       "on"},
+      {"spatten",
+       {{"keep", 0.7}, {"heads", 1}, {"exact", 3}, {"every", 3}},
+       "of images behind the same layers the tokens that all heads of all layers so far have seen most, and of the "
+       "heads "
+       "the part `heads` whose outputs were largest so far; the others are dropped for good (SpAtten's cascade)"},
+      {"exit",
+       {{"sure", 0.9}, {"exact", 3}, {"every", 1}},
+       "of models that give classes: behind each `every`-th layer from the one behind the first `exact` they are "
+       "computed as behind the last, and each image (or text) for which the likeliest class has at least this part "
+       "ends "
+       "there; `layers` says how many it had"}};
   return kRows;
 }
 
 }  // namespace
 
 std::string prune_methods() { return list_methods(rows()); }
+
+bool thins_tokens(const std::string& method) { return std::string(prune_options(method).row().name) != "exit"; }
 
 MethodOptions prune_options(const std::string& method) { return {"--prune", rows(), method}; }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "converter/program/pruning.h"
 #include "converter/read/source_file.h"
 #include "converter/weights/encode.h"
 
@@ -82,8 +83,8 @@ VisionNet::VisionNet(Checkpoint& c, ModelBuilder& b, Naming naming, const char* 
   builder().model.context = 1;
   for (const char* option : {"context", "chunk", "rollback", "rows"})
     graph().add_symbol(option, format::SymbolKind::option, "");
-  // Pruned tokens are those of one image.
-  graph().add_symbol("batch", format::SymbolKind::axis, builder().prune.empty() ? most_images : "1");
+  // Pruned tokens are those of one image; passes/images_in_turn takes more.
+  graph().add_symbol("batch", format::SymbolKind::axis, builder().prune.empty() ? most_images : kOneImage);
 }
 
 Var VisionNet::pixels(const Image& image) {

@@ -102,7 +102,7 @@ Var encode_image(VisionNet& net, const VisionEncoder& given, const std::vector<i
   VisionEncoder e = given;
   Var x = embedded(net, e);
   std::optional<VisionPruner> pruner;
-  if (const std::string& method = net.builder().prune; !method.empty()) {
+  if (const std::string& method = net.builder().prune; !method.empty() && thins_tokens(method)) {
     if (!taps.empty()) prune_options(method).refuse("this model takes the tokens of layers on the way");
     if (e.choose) prune_options(method).refuse("this model leaves out patches by itself");
     pruner.emplace(net, e, x.dims[0] - e.rows() * e.columns());

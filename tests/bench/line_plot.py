@@ -2,7 +2,7 @@
 
 import math
 
-COLOURS = ("#1f5fa8", "#a8411f", "#2e8540", "#7b3fa0", "#b8860b", "#444444", "#008b8b")
+COLOURS = ("#1f5fa8", "#a8411f", "#2e8540", "#7b3fa0", "#b8860b", "#444444", "#008b8b", "#c2185b")
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 280, 60, 34, 130, 40
 
 

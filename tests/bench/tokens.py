@@ -87,7 +87,7 @@ def layers_of(method, tokens):
     """Tokens in the attention and in the rest of each layer."""
     given = {name: int(n) for name, n in re.findall(r"(exact|every)=(\d+)", method)}
     exact, every = (given.get(name, 3) for name in ("exact", "every"))
-    if not method.startswith(("evit", "topk", "k-centre")):
+    if not method.startswith(("evit", "topk", "k-centre", "spatten")):
         exact, every = given.get("exact", 0), 1
     out, now, behind = [], tokens[0], list(tokens[1:])
     for i in range(LAYERS):

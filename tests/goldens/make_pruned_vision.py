@@ -8,6 +8,8 @@ and for each of METHODS below `NAME.last_hidden_state` and `NAME.pooler_output`.
   evit   EViT (Liang et al. 2022): ceil(keep (N - 1)) tokens, the others summed by the class token's attention
   topk   the same, the others dropped; in last_hidden_state they are what they were then
   centre as topk, but by greedy k-centre over cosines from the token on that the class token sees most
+  spatten  SpAtten's cascade (Wang et al. 2021): tokens by the attention that all layers so far gave them, heads by the
+         sum of what they gave so far; the others are dropped
 
   OMP_NUM_THREADS=1 python3 tests/goldens/make_pruned_vision.py
 """
@@ -30,6 +32,7 @@ METHODS = {
     "evit": {"keep": 0.7, "layers": (1, 3)},
     "topk": {"keep": 0.7, "layers": (1, 3)},
     "centre": {"keep": 0.4, "layers": (1, 3)},
+    "spatten": {"keep": 0.7, "heads": 0.5, "layers": (1, 3)},
     "evit_one": {"keep": 0.01, "layers": (0, 1, 2, 3)},
     "topk_one": {"keep": 0.01, "layers": (0, 1, 2, 3)},
 }
@@ -68,7 +71,7 @@ def centres(tokens, first, count):
     return torch.tensor(chosen)
 
 
-def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
+def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0, heads=1.0):
     method = name.split("_")[0]
 
     def linear(x, at):
@@ -84,6 +87,7 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
     n = len(x)
     sizes, where = torch.ones(n, dtype=x.dtype), torch.arange(n)
     places, whole = torch.arange(n), x.clone()
+    left, loud, so_far = list(range(HEADS)), torch.zeros(HEADS, dtype=x.dtype), torch.zeros(n, dtype=x.dtype)
     for layer in range(LAYERS):
         at = f"encoder.layer.{layer}."
         y = norm(x, at + "layernorm_before")
@@ -92,7 +96,12 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
             for part in ("query", "key", "value")
         )
         weights = (q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]) + sizes.log()).softmax(-1)
-        x = x + linear((weights @ v).transpose(0, 1).flatten(1), at + "attention.output.dense")
+        given = weights @ v
+        given[[h for h in range(HEADS) if h not in left]] = 0
+        loud += given.abs().sum((1, 2))
+        if method == "spatten":
+            so_far = so_far + weights[left].sum((0, 1))
+        x = x + linear(given.transpose(0, 1).flatten(1), at + "attention.output.dense")
         if r:
             if method == "mctf":
                 seen = weights.mean((0, 1))
@@ -105,14 +114,16 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
             where = groups[where]
         elif layer in layers:
             count = math.ceil(keep * (len(x) - 1))
-            seen = weights[:, 0, 1:].mean(0)
+            seen = so_far[1:] if method == "spatten" else weights[:, 0, 1:].mean(0)
+            left = sorted(left, key=lambda h: -loud[h])[: math.ceil(heads * len(left))]
             order = seen.argsort(descending=True, stable=True)
             kept, rest = order[:count] + 1, order[count:] + 1
             if method == "centre":
                 kept = centres(x[1:], int(order[0]), count) + 1
             if len(rest):
                 assert method == "centre" or seen[kept[-1] - 1] - seen[rest[0] - 1] > 1e-5, "a choice by rounding"
-                if method in ("topk", "centre"):
+                if method in ("topk", "centre", "spatten"):
+                    so_far = torch.cat([so_far[:1], so_far[kept]])
                     whole[places] = x
                     places = torch.cat([places[:1], places[kept]])
                     x = torch.cat([x[:1], x[kept]])
@@ -126,7 +137,7 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0):
             sizes = torch.ones(len(x), dtype=x.dtype)
         up = torch.nn.functional.gelu(linear(norm(x, at + "layernorm_after"), at + "intermediate.dense"))
         x = x + linear(up, at + "output.dense")
-    whole[places] = x if method in ("topk", "centre") else x[where]
+    whole[places] = x if method in ("topk", "centre", "spatten") else x[where]
     x = norm(whole, "layernorm")
     return x[None], linear(x[:1], "pooler.dense").tanh()
 

@@ -161,6 +161,8 @@ ROW(A21, LocalLinearAttention, "local_linear")
 ROW(A22, LongVq, "long_vq")
 ROW(A24, Scout, "scout")
 ROW(A25, ConvTasNet, "conv_tasnet")
+ROW(C8, MixtureOfHeads, "moh")
+ROW(C9, Sdim, "sdim")
 #undef ROW
 
 // NaN in the middle of a call, passes after its start: the call fails, and the stream goes on from where it was before

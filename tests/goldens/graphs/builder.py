@@ -37,6 +37,7 @@ TABLES = {
     "reduce": "ReduceAttrs",
     "batch_matmul": "BatchMatmulAttrs",
     "solve": "SolveAttrs",
+    "math": "MathAttrs",
 }
 
 
