@@ -1,7 +1,7 @@
 // Attention and its surroundings as one node: ONNX's own from opset 23 on, and what onnxruntime's optimiser makes.
 #include <cmath>
 
-#include "converter/onnx/lowering.h"
+#include "converter/onnx/fusion.h"
 
 namespace runnel::convert {
 namespace {
@@ -47,6 +47,9 @@ Value attend(Lowering& l, const Value& q, const Value& k, const Value& v, const 
   const auto group = heads.divided_by(kv_heads);
   if (!group || !(v.shape[2] == keys))
     fail("%s, %s and %s", text(q.shape).c_str(), text(k.shape).c_str(), text(v.shape).c_str());
+  Value bias;
+  for (const Value& more : s.biases) bias = bias.is_absent() ? more : add(l, bias, more);
+  if (const Value y = attention_of(l, q, k, v, s.scale, bias, s.softcap); !y.is_absent()) return y;
   const Value rows =
       l.reshape(l.unary(UnaryKind::scale, q, float(s.scale)), {batch, kv_heads, *group * queries, q.shape[3]});
   Value scores = l.reshape(multiplied(l, rows, l.transpose(k, {0, 1, 3, 2})), {batch, heads, queries, keys});

@@ -104,6 +104,7 @@ struct LowerOptions {
 // What became of the nodes of one kind.
 struct Lowered {
   int nodes = 0;
+  bool is_within_others = false;  // operators of other nodes do their work
   std::map<std::string, int> operators;
 };
 
@@ -127,6 +128,9 @@ class Lowering {
   const OnnxNode* only_reader(const std::string& value, const char* op) const;
   // Nobody else reads this value of the graph.
   bool is_sole_reader(const std::string& value) const;
+  // The node that makes a value; null: none does.
+  const OnnxNode* producer(const std::string& value) const;
+  int64_t opset() const { return model_.opset(); }
   // Numbers that are whole, or sizes of a call; null: others, or not known.
   std::shared_ptr<const Sizes> sizes_of(const Value& v);
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
@@ -237,6 +241,7 @@ class Lowering {
   void enter(const OnnxGraph& g);
   void lower_nodes(const OnnxGraph& g);
   void lower(const OnnxNode& node);
+  void drop_unread();
   std::string unique(const std::string& name);
   std::string symbol(const OnnxDim& dim, const OnnxValueInfo& input, size_t axis, bool is_batch);
   std::string integers_of_call(const Value& v);
@@ -252,6 +257,7 @@ class Lowering {
   struct Scope {
     std::map<std::string, Value> values;
     std::map<std::string, std::vector<const OnnxNode*>> readers;
+    std::map<std::string, const OnnxNode*> producers;
     std::set<std::string> outputs, poisoned;
     std::set<const OnnxNode*> done;
   };
@@ -275,6 +281,7 @@ class Lowering {
   std::deque<SourceTensor> sources_;
   std::deque<std::vector<uint8_t>> bytes_;
   std::map<std::string, Lowered> lowered_;
+  std::map<const format::OpT*, std::string> kind_of_;  // of the node that an operator was made for
   const OnnxNode* now_ = nullptr;
 };
 
