@@ -326,7 +326,7 @@ bool lower_attention_of_products(Lowering& l, const Node& n) {
 }  // namespace
 
 Value attention_of(Lowering& l, const Value& q, const Value& k, const Value& v, double scale, const Value& bias,
-                   double softcap) {
+                   double softcap, const Value& sinks) {
   const Size batch = q.shape[0], heads = q.shape[1], queries = q.shape[2], keys = k.shape[2];
   for (const Value* x : {&q, &k, &v})
     if (!(x->shape[0] == batch) || !x->shape[1].is_constant() || !x->shape[3].is_constant() || x->shape[3].is(0))
@@ -341,12 +341,12 @@ Value attention_of(Lowering& l, const Value& q, const Value& k, const Value& v, 
   const auto rows = [&](const Value& x) {
     return l.plain(l.reshape(l.transpose(x, {0, 2, 1, 3}), {batch * x.shape[2], x.shape[1], x.shape[3]}));
   };
-  std::vector<Value> in = {rows(q), rows(k), rows(v)};
+  std::vector<Value> in = {rows(q), rows(k), rows(v), {}, {}, sinks};
   if (!is_one) {
     if (!queries.is_constant()) return {};
     format::IndexAttrsT starts;
     starts.step = float(queries.constant());
-    in.resize(7);
+    in.push_back({});
     in.push_back(l.emit("index", {}, {batch + 1}, starts, Elem::kInt));
   } else if (!bias.is_absent()) {
     Sizes shape(size_t(std::max(0, 4 - bias.rank())), Size(1));
@@ -354,7 +354,6 @@ Value attention_of(Lowering& l, const Value& q, const Value& k, const Value& v, 
     if (shape.size() != 4 || !shape[0].is(1) || !(shape[1].is(1) || shape[1] == heads) ||
         !(shape[2].is(1) || shape[2] == queries) || !(shape[3].is(1) || shape[3] == keys))
       return {};
-    in.resize(6);
     in.push_back(l.expand(l.plain(l.reshape(bias, {shape[1], shape[2], shape[3]})), {shape[1], shape[2], keys}));
   }
   format::AttentionAttrsT attrs;

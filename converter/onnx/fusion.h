@@ -10,8 +10,8 @@ namespace runnel::convert {
 bool lower_spelt_out(Lowering& l, const Node& n);
 
 // Attention of q [batch, heads, queries, width] to k and v [batch, key heads, keys, width], with a bias that meets
-// [batch, heads, queries, keys], as one operator; absent: it has another form.
+// [batch, heads, queries, keys], as one operator; absent: it has another form. sinks: [heads].
 Value attention_of(Lowering& l, const Value& q, const Value& k, const Value& v, double scale, const Value& bias,
-                   double softcap = 0);
+                   double softcap = 0, const Value& sinks = Value());
 
 }  // namespace runnel::convert

@@ -131,6 +131,7 @@ class Lowering {
   // The node that makes a value; null: none does.
   const OnnxNode* producer(const std::string& value) const;
   int64_t opset() const { return model_.opset(); }
+  bool has_four_bits(const SourceTensor& t) const { return model_.has_four_bits(t); }
   // Numbers that are whole, or sizes of a call; null: others, or not known.
   std::shared_ptr<const Sizes> sizes_of(const Value& v);
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
@@ -311,6 +312,15 @@ int axis_of(int64_t axis, int rank);
 
 // Functions of the operators; they throw Error for what they cannot do.
 using LowerFn = void (*)(Lowering&, const Node&);
+// What an operator of ONNX's own makes of these values, as that opset has it, with the attributes of the node but those
+// `without`, and with these integers.
+using Integers = std::map<std::string, std::vector<int64_t>>;
+Value applied(Lowering& l, const Node& n, LowerFn function, const char* op, const std::vector<Value>& in,
+              const std::set<std::string>& without = {}, int64_t opset = 13, const Integers& integers = {},
+              const std::map<std::string, int64_t>& numbers = {});
+// Of windows over [batch, channels, depth, height, width].
+void lower_conv_of_volume(Lowering& l, const Node& n);
+void lower_pool_of_volume(Lowering& l, const Node& n);
 #define RNL_ONNX(op, function) void function(Lowering&, const Node&);
 #include "converter/onnx/operators.inc"
 #undef RNL_ONNX

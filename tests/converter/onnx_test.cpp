@@ -100,6 +100,7 @@ TEST(Onnx, RecurrentLayersGraphsAndChoicesGiveTheirAnswers) { compare_folder("se
 TEST(Onnx, OperatorsOfImagesGiveTheirAnswers) { compare_folder("images", 50); }
 TEST(Onnx, QuantisedGraphsGiveTheirAnswers) { compare_folder("quantised", 47); }
 TEST(Onnx, LettersPatternsSoundAttentionAndRegionsGiveTheirAnswers) { compare_folder("more", 129); }
+TEST(Onnx, VolumesFewBitsDecodersAndPoolsGiveTheirAnswers) { compare_folder("further", 44); }
 TEST(Onnx, WhatIsSpeltOutGivesTheirAnswers) { compare_folder("fusions", 36); }
 
 // Kinds of the operators that a file becomes.
