@@ -260,8 +260,7 @@ void lower_rotary(Lowering& l, const Node& n, size_t places, size_t cosines, siz
   const Value x = given.rank() == 4 ? given : split_heads(l, given, heads);
   if (x.rank() != 4 || !x.shape[3].is_constant()) fail("of %s", text(given.shape).c_str());
   const Size batch = x.shape[0], tokens = x.shape[2];
-  const int64_t width = x.shape[3].constant(), some = n.integer("rotary_embedding_dim", 0),
-                r = some ? some : width;
+  const int64_t width = x.shape[3].constant(), some = n.integer("rotary_embedding_dim", 0), r = some ? some : width;
   if (r % 2 || r < 2 || r > width)
     fail("%lld of %lld channels are turned", static_cast<long long>(r), static_cast<long long>(width));
   const auto table = [&](size_t i) {

@@ -82,12 +82,6 @@ const OnnxNode* Lowering::only_reader(const std::string& value, const char* op) 
                                                                                                               : nullptr;
 }
 
-const OnnxNode* Lowering::producer(const std::string& value) const {
-  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
-    if (const auto it = scope->producers.find(value); it != scope->producers.end()) return it->second;
-  return nullptr;
-}
-
 bool Lowering::is_sole_reader(const std::string& value) const {
   const Scope* scope = scope_of(value);
   return scope && scope->readers.at(value).size() == 1 && !scope->outputs.count(value);
@@ -97,6 +91,12 @@ Value Lowering::packed(std::string name) {
   Value v;
   v.name = std::move(name);
   return v;
+}
+
+const OnnxNode* Lowering::producer(const std::string& value) const {
+  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
+    if (const auto it = scope->makers.find(value); it != scope->makers.end()) return it->second;
+  return nullptr;
 }
 
 void Lowering::limit(const Size& size, int64_t most) {
@@ -251,10 +251,10 @@ static void for_each_read(const OnnxNode& node, const std::function<void(const s
 
 void Lowering::enter(const OnnxGraph& g) {
   Scope& scope = scopes_.emplace_back();
-  for (const OnnxNode& n : g.nodes) {
+  for (const OnnxNode& n : g.nodes)
     for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
-    for (const std::string& name : n.outputs) scope.producers.emplace(name, &n);
-  }
+  for (const OnnxNode& n : g.nodes)
+    for (const std::string& name : n.outputs) scope.makers.emplace(name, &n);
   for (const OnnxValueInfo& v : g.outputs) scope.outputs.insert(v.name);
 }
 

@@ -128,10 +128,6 @@ class Lowering {
   const OnnxNode* only_reader(const std::string& value, const char* op) const;
   // Nobody else reads this value of the graph.
   bool is_sole_reader(const std::string& value) const;
-  // The node that makes a value; null: none does.
-  const OnnxNode* producer(const std::string& value) const;
-  int64_t opset() const { return model_.opset(); }
-  bool has_four_bits(const SourceTensor& t) const { return model_.has_four_bits(t); }
   // Numbers that are whole, or sizes of a call; null: others, or not known.
   std::shared_ptr<const Sizes> sizes_of(const Value& v);
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
@@ -143,6 +139,10 @@ class Lowering {
   static Value packed(std::string name);
   // Its work is done by the function that runs now.
   void take_over(const OnnxNode* node) { scopes_.back().done.insert(node); }
+  // The node that makes a value; null: none does.
+  const OnnxNode* producer(const std::string& value) const;
+  int64_t opset() const { return model_.opset(); }
+  bool has_four_bits(const SourceTensor& t) const { return model_.has_four_bits(t); }
 
   // --- graphs within nodes
   // The outputs of a graph that sees all values of this place, with values for its inputs.
@@ -258,7 +258,7 @@ class Lowering {
   struct Scope {
     std::map<std::string, Value> values;
     std::map<std::string, std::vector<const OnnxNode*>> readers;
-    std::map<std::string, const OnnxNode*> producers;
+    std::map<std::string, const OnnxNode*> makers;
     std::set<std::string> outputs, poisoned;
     std::set<const OnnxNode*> done;
   };
