@@ -115,6 +115,14 @@ def quantised():
     )
 
 
+def norms():
+    """In training mode."""
+    order = ["x", "scale", "bias", "mean", "variance"]
+    numbers = {n: normal(3) for n in order[1:4]} | {"variance": np.abs(normal(3))}
+    trained = dict(order=order, outputs=("y", "m", "v"), asked=["y"], training_mode=1, epsilon=1e-3)
+    case("norm_of_values", "BatchNormalization", {"x": normal(2, 3, 4, 5)}, numbers, **trained)
+
+
 def bits():
     x, by = rng.integers(0, 256, (3, 4)).astype(np.uint8), np.array([0, 3, 1, 5], np.uint8)
     case("shift_right", "BitShift", {"x": x}, {"n": by}, direction="RIGHT", types={"y": TensorProto.UINT8})
@@ -169,7 +177,7 @@ def main():
     make_more.FOLDER = FOLDER
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    for part in (volumes, pools, four_bits, blocks, quantised, bits, decoders):
+    for part in (volumes, pools, four_bits, blocks, quantised, norms, bits, decoders):
         part()
 
 
