@@ -1,7 +1,7 @@
 // Attention and its surroundings as one node: ONNX's own from opset 23 on, and what onnxruntime's optimiser makes.
 #include <cmath>
 
-#include "converter/onnx/lowering.h"
+#include "converter/onnx/fusion.h"
 
 namespace runnel::convert {
 namespace {
@@ -37,6 +37,7 @@ Value causal(Lowering& l, const Size& queries, const Size& keys, const Size& bef
 struct Scores {
   double scale = 0, softcap = 0;
   std::vector<Value> biases;  // each meets [batch, heads, queries, keys]
+  Value sinks;                // [heads]
 };
 
 // q [batch, heads, queries, width], k and v [batch, key heads, keys, width]; heads share the key heads in order.
@@ -47,11 +48,16 @@ Value attend(Lowering& l, const Value& q, const Value& k, const Value& v, const 
   const auto group = heads.divided_by(kv_heads);
   if (!group || !(v.shape[2] == keys))
     fail("%s, %s and %s", text(q.shape).c_str(), text(k.shape).c_str(), text(v.shape).c_str());
+  Value bias;
+  for (const Value& more : s.biases) bias = bias.is_absent() ? more : add(l, bias, more);
+  const Value whole = attention_of(l, q, k, v, s.scale, bias, s.softcap, s.sinks);
+  if (!whole.is_absent()) return whole;
+  if (!s.sinks.is_absent()) fail("sinks of several sequences");
   const Value rows =
       l.reshape(l.unary(UnaryKind::scale, q, float(s.scale)), {batch, kv_heads, *group * queries, q.shape[3]});
   Value scores = l.reshape(multiplied(l, rows, l.transpose(k, {0, 1, 3, 2})), {batch, heads, queries, keys});
   if (s.softcap > 0) scores = l.unary(UnaryKind::softcap, scores, float(s.softcap));
-  for (const Value& bias : s.biases) scores = add(l, scores, bias);
+  for (const Value& more : s.biases) scores = add(l, scores, more);
   const Value weights = l.reshape(softmax_of(l, scores), {batch, kv_heads, *group * queries, keys});
   return l.reshape(multiplied(l, weights, v), {batch, heads, queries, v.shape[3]});
 }
@@ -102,6 +108,31 @@ void refuse_outputs(const Node& n, size_t from) {
     if (n.wants(i)) fail("its output %zu is not made", i);
 }
 
+// The first r channels of [batch, heads, tokens, channels] turned by tables [1 | batch, 1, tokens, r / 2].
+Value turned(Lowering& l, const Value& x, const Value& c, const Value& s, int64_t r, bool in_pairs) {
+  const Size width = x.shape[3];
+  const Value part = piece(l, x, 3, 0, r);
+  const Sizes half = {x.shape[0], x.shape[1], x.shape[2], r / 2};
+  Value a, b;
+  if (in_pairs) {
+    const Value pairs = l.reshape(part, {half[0], half[1], half[2], r / 2, 2});
+    a = l.reshape(piece(l, pairs, 4, 0, 1), half), b = l.reshape(piece(l, pairs, 4, 1, 1), half);
+  } else {
+    a = piece(l, part, 3, 0, r / 2), b = piece(l, part, 3, r / 2, r / 2);
+  }
+  const auto mul = [&](const Value& p, const Value& q) { return l.binary(BinaryKind::mul, p, q); };
+  const Value first = l.binary(BinaryKind::sub, mul(a, c), mul(b, s)), second = add(l, mul(a, s), mul(b, c));
+  Value y;
+  if (in_pairs) {
+    Sizes one = half;
+    one.push_back(1);
+    y = l.reshape(joined(l, {l.reshape(first, one), l.reshape(second, one)}, 4), part.shape);
+  } else {
+    y = joined(l, {first, second}, 3);
+  }
+  return width.is(r) ? y : joined(l, {y, piece(l, x, 3, r, width - Size(r))}, 3);
+}
+
 }  // namespace
 
 void lower_attention(Lowering& l, const Node& n) {
@@ -145,6 +176,55 @@ void lower_packed_attention(Lowering& l, const Node& n) {
   n.set(join_heads(l, attend(l, parts[0], parts[1], parts[2], s)));
 }
 
+// Of decoders: few heads of keys and values, those of earlier calls before them, places that turn queries and keys. The
+// sequences of a call are as long as each other: what seqlens_k leaves out stands behind all queries that count.
+void lower_group_query_attention(Lowering& l, const Node& n) {
+  refuse_outputs(n, 3);
+  const int64_t heads = n.integer("num_heads", 0), few = n.integer("kv_num_heads", 0),
+                window = n.integer("local_window_size", -1);
+  for (const char* name : {"k_quant_type", "v_quant_type"})
+    if (n.text(name, "NONE") != "NONE") fail("%s", name);
+  if (heads < 1 || few < 1 || heads % few || n.in(0).rank() != 3)
+    fail("%lld heads over %lld of keys, %s", static_cast<long long>(heads), static_cast<long long>(few),
+         text(n.in(0).shape).c_str());
+  Value q, k, v;
+  if (n.has(1) && n.has(2)) {
+    q = split_heads(l, n.in(0), heads), k = split_heads(l, n.in(1), few), v = split_heads(l, n.in(2), few);
+  } else {
+    const Value all = split_heads(l, n.in(0), heads + 2 * few);
+    q = piece(l, all, 1, 0, heads), k = piece(l, all, 1, heads, few), v = piece(l, all, 1, heads + few, few);
+  }
+  const Size tokens = q.shape[2], past = n.has(3) ? n.in(3).shape[2] : Size(0);
+  if (n.integer("do_rotary", 0)) {
+    Value ids = counted(l, past, tokens);
+    if (n.has(9)) ids = n.in(9);
+    const auto table = [&](size_t i) {
+      const Value t = looked_up(l, n.in(i), 0, ids);
+      return l.reshape(t, {ids.rank() == 2 ? ids.shape[0] : Size(1), 1, tokens, n.in(i).shape[1]});
+    };
+    const Value c = table(7), s = table(8);
+    if (!c.shape[3].is_constant()) fail("tables of %s", text(n.in(7).shape).c_str());
+    const int64_t r = 2 * c.shape[3].constant();
+    const bool in_pairs = n.integer("rotary_interleaved", 0) != 0;
+    q = turned(l, q, c, s, r, in_pairs), k = turned(l, k, c, s, r, in_pairs);
+  }
+  k = behind(l, n, 3, k), v = behind(l, n, 4, v);
+  Scores s;
+  s.scale = scale_of(n, q), s.softcap = n.real("softcap", 0);
+  s.biases.push_back(causal(l, tokens, k.shape[2], past));
+  if (window > 0) {  // query i, at past + i, does not see the keys up to past + i - window
+    const Value row = l.reshape(counted(l, past - Size(window), tokens), {tokens, 1}),
+                column = l.reshape(counted(l, 0, k.shape[2]), {1, k.shape[2]});
+    s.biases.push_back(added(l, l.arithmetic(ArithmeticKind::less, row, column, Elem::kBool), -INFINITY));
+  }
+  if (n.has(10)) s.biases.push_back(n.in(10));
+  if (n.has(11)) s.sinks = l.reshape(n.in(11), {heads});
+  else if (n.integer("smooth_softmax", 0) > 0)
+    s.sinks = Lowering::floats(std::vector<float>(size_t(heads), 0), {heads});
+  n.set(join_heads(l, attend(l, q, k, v, s)));
+  n.set(1, k), n.set(2, v);
+}
+
 void lower_multi_head_attention(Lowering& l, const Node& n) {
   refuse_inputs(n, 8), refuse_outputs(n, 3);
   if (!n.has(1) || !n.has(2)) fail("queries, keys and values in one");
@@ -180,8 +260,7 @@ void lower_rotary(Lowering& l, const Node& n, size_t places, size_t cosines, siz
   const Value x = given.rank() == 4 ? given : split_heads(l, given, heads);
   if (x.rank() != 4 || !x.shape[3].is_constant()) fail("of %s", text(given.shape).c_str());
   const Size batch = x.shape[0], tokens = x.shape[2];
-  const int64_t width = x.shape[3].constant(), turned = n.integer("rotary_embedding_dim", 0),
-                r = turned ? turned : width;
+  const int64_t width = x.shape[3].constant(), some = n.integer("rotary_embedding_dim", 0), r = some ? some : width;
   if (r % 2 || r < 2 || r > width)
     fail("%lld of %lld channels are turned", static_cast<long long>(r), static_cast<long long>(width));
   const auto table = [&](size_t i) {
@@ -196,28 +275,7 @@ void lower_rotary(Lowering& l, const Node& n, size_t places, size_t cosines, siz
     }
     return l.reshape(t, {t.shape[0], 1, tokens, r / 2});
   };
-  const Value c = table(cosines), s = table(sines);
-  const bool in_pairs = n.integer("interleaved", 0) != 0;
-  const Value part = piece(l, x, 3, 0, r);
-  const Sizes half = {batch, x.shape[1], tokens, r / 2};
-  Value a, b;
-  if (in_pairs) {
-    const Value pairs = l.reshape(part, {batch, x.shape[1], tokens, r / 2, 2});
-    a = l.reshape(piece(l, pairs, 4, 0, 1), half), b = l.reshape(piece(l, pairs, 4, 1, 1), half);
-  } else {
-    a = piece(l, part, 3, 0, r / 2), b = piece(l, part, 3, r / 2, r / 2);
-  }
-  const auto mul = [&](const Value& p, const Value& q) { return l.binary(BinaryKind::mul, p, q); };
-  Value first = l.binary(BinaryKind::sub, mul(a, c), mul(b, s)), second = add(l, mul(a, s), mul(b, c));
-  Value y;
-  if (in_pairs) {
-    Sizes one = half;
-    one.push_back(1);
-    y = l.reshape(joined(l, {l.reshape(first, one), l.reshape(second, one)}, 4), part.shape);
-  } else {
-    y = joined(l, {first, second}, 3);
-  }
-  if (r < width) y = joined(l, {y, piece(l, x, 3, r, width - r)}, 3);
+  const Value y = turned(l, x, table(cosines), table(sines), r, n.integer("interleaved", 0) != 0);
   n.set(given.rank() == 4 ? y : join_heads(l, y));
 }
 void lower_rotary_embedding(Lowering& l, const Node& n) { lower_rotary(l, n, 3, 1, 2); }

@@ -1,6 +1,7 @@
 // Windows over images: convolutions and pools. Inside, an image is [batch, height, width, channels]; one with a single
 // axis of places has height 1.
 #include <algorithm>
+#include <numeric>
 
 #include "converter/onnx/lowering.h"
 
@@ -13,7 +14,7 @@ struct Image {
 };
 
 Image image_of(Lowering& l, const Value& v) {
-  if (v.rank() != 3 && v.rank() != 4) fail("of %d axes; images and lines are supported", v.rank());
+  if (v.rank() != 3 && v.rank() != 4) fail("of %d axes; lines, images and volumes are supported", v.rank());
   if (v.rank() == 4) return {l.stored_in(v, {0, 3, 1, 2}), false};
   const Value s = l.stored_in(v, {0, 2, 1});
   return {l.reshape(s, {s.shape[0], 1, s.shape[1], s.shape[2]}), true};
@@ -125,6 +126,7 @@ const OnnxNode* fold_norm(Lowering& l, const Node& n, size_t out, std::vector<fl
 }  // namespace
 
 void lower_conv(Lowering& l, const Node& n) {
+  if (n.in(0).rank() == 5) return lower_conv_of_volume(l, n);
   const Image image = image_of(l, n.in(0));
   const Value& w = n.in(1);
   if (!w.is_constant()) fail("weights that the graph computes");
@@ -289,9 +291,50 @@ void lower_conv_transpose(Lowering& l, const Node& n) {
   n.set(from_image(l, y, image.is_line));
 }
 
+namespace {
+
+// Of windows that reach behind the padding only what lies in it counts: the padding becomes a part of the image.
+void lower_padded_pool(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
+  const size_t axes = size_t(v.rank() - 2);
+  std::vector<int64_t> pads = n.integers("pads");
+  if (pads.empty()) pads.assign(2 * axes, 0);
+  if (pads.size() != 2 * axes || n.text("auto_pad", "NOTSET") != "NOTSET") fail("%zu pads", pads.size());
+  std::vector<int64_t> all = {0, 0};
+  all.insert(all.end(), pads.begin(), pads.begin() + long(axes));
+  all.insert(all.end(), {0, 0});
+  all.insert(all.end(), pads.begin() + long(axes), pads.end());
+  const Value wide = applied(l, n, lower_pad, "Pad", {v}, {"pads"}, 2, {{"pads", all}});
+  n.set(applied(l, n, lower_pool, "AveragePool", {wide}, {"pads", "count_include_pad"}, n.opset()));
+}
+
+}  // namespace
+
+// (sum |x|^p)^(1 / p)
+void lower_lp_pool(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
+  const std::vector<int64_t> kernel = n.integers("kernel_shape");
+  const double p = double(n.integer("p", 2)),
+               places = std::accumulate(kernel.begin(), kernel.end(), 1.0,
+                                        [](double a, int64_t b) { return a * double(b); });
+  if (v.rank() < 3 || kernel.size() != size_t(v.rank() - 2) || p < 1 || n.integer("ceil_mode", 0))
+    fail("of order %g over %s", p, text(v.shape).c_str());
+  const auto power = [&](const Value& x, double e) {
+    if (e == 1) return x;
+    if (e == 2) return l.unary(format::UnaryKind::square, x);
+    if (e == 0.5) return l.unary(format::UnaryKind::sqrt, x);
+    return l.arithmetic(format::ArithmeticKind::pow, x, Lowering::scalar(float(e)), Elem::kFloat);
+  };
+  const Value all = power(p == 2 ? v : l.unary(format::UnaryKind::abs, v), p);
+  const Value mean = applied(l, n, lower_pool, "AveragePool", {all}, {"p"}, n.opset(), {}, {{"count_include_pad", 1}});
+  n.set(power(l.unary(format::UnaryKind::scale, mean, float(places)), 1 / p));
+}
+
 void lower_pool(Lowering& l, const Node& n) {
   const Value& v = n.in(0);
   if (n.wants(1)) fail("indices of the largest are wanted");
+  if (v.rank() == 5) return lower_pool_of_volume(l, n);
+  if (n.integer("ceil_mode", 0) && n.integer("count_include_pad", 0)) return lower_padded_pool(l, n);
   const Image image = image_of(l, v);
   format::WindowAttrsT attrs;
   attrs.pool = n.op() == "MaxPool" ? format::PoolKind::max : format::PoolKind::average;

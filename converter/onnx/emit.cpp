@@ -260,7 +260,11 @@ std::vector<Value> Lowering::append(std::unique_ptr<format::OpT> op, const std::
         add_value(*program_, v.name, shape, r.elem == Elem::kFloat ? format::DType::f32 : format::DType::i32));
     out.push_back(std::move(v));
   }
-  if (now_) ++lowered_[(now_->domain.empty() ? "" : now_->domain + ".") + now_->op].operators[op->name];
+  if (now_) {
+    const std::string kind = (now_->domain.empty() ? "" : now_->domain + ".") + now_->op;
+    ++lowered_[kind].operators[op->name];
+    kind_of_[op.get()] = kind;
+  }
   program_->ops.push_back(std::move(op));
   return out;
 }

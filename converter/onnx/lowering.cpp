@@ -6,6 +6,8 @@
 #include <functional>
 #include <set>
 
+#include "converter/onnx/fusion.h"
+
 namespace runnel::convert {
 namespace {
 
@@ -89,6 +91,12 @@ Value Lowering::packed(std::string name) {
   Value v;
   v.name = std::move(name);
   return v;
+}
+
+const OnnxNode* Lowering::producer(const std::string& value) const {
+  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
+    if (const auto it = scope->makers.find(value); it != scope->makers.end()) return it->second;
+  return nullptr;
 }
 
 void Lowering::limit(const Size& size, int64_t most) {
@@ -219,7 +227,8 @@ void Lowering::lower(const OnnxNode& node) {
   for (const std::string& name : node.inputs)
     if (!name.empty() && !find(name)) fail("it reads \"%s\", which nothing before it makes", printable(name).c_str());
   if (node.outputs.empty()) fail("it has no outputs");
-  function_of(node)(*this, Node(*this, node, model_.opset()));
+  const Node n(*this, node, model_.opset());
+  if (!lower_spelt_out(*this, n)) function_of(node)(*this, n);
   const Scope& scope = scopes_.back();
   for (const std::string& name : node.outputs)
     if (!name.empty() && !scope.values.count(name) && scope.readers.count(name))
@@ -244,6 +253,8 @@ void Lowering::enter(const OnnxGraph& g) {
   Scope& scope = scopes_.emplace_back();
   for (const OnnxNode& n : g.nodes)
     for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
+  for (const OnnxNode& n : g.nodes)
+    for (const std::string& name : n.outputs) scope.makers.emplace(name, &n);
   for (const OnnxValueInfo& v : g.outputs) scope.outputs.insert(v.name);
 }
 
@@ -285,7 +296,10 @@ void Lowering::run() {
   add_inputs();
   lower_nodes(g);
   now_ = nullptr;
-  if (problems_.empty()) return add_outputs();
+  if (problems_.empty()) {
+    add_outputs();
+    return drop_unread();
+  }
   std::string all = where_ + ": " + std::to_string(problems_.size()) +
                     (problems_.size() == kMostProblems ? " or more" : "") +
                     (problems_.size() == 1 ? " node" : " nodes") + " cannot be converted:";
@@ -327,11 +341,38 @@ void Lowering::add_output(const Value& v, const std::string& name, std::set<std:
   graph_.add_output(name);
 }
 
+// Operators whose results nothing reads, as those of nodes that are parts of another operator.
+void Lowering::drop_unread() {
+  std::set<std::string> read(program_->outputs.begin(), program_->outputs.end());
+  for (const auto& v : program_->values)
+    if (!v->binds.empty()) read.insert(v->name);
+  auto& ops = program_->ops;
+  std::set<std::string> gone;
+  for (size_t i = ops.size(); i-- > 0;) {
+    const Names& outputs = ops[i]->outputs;
+    if (std::any_of(outputs.begin(), outputs.end(), [&](const std::string& y) { return read.count(y) != 0; })) {
+      read.insert(ops[i]->inputs.begin(), ops[i]->inputs.end());
+      continue;
+    }
+    gone.insert(outputs.begin(), outputs.end());
+    if (const auto kind = kind_of_.find(ops[i].get()); kind != kind_of_.end()) {
+      Lowered& row = lowered_.at(kind->second);
+      row.is_within_others = true;
+      if (--row.operators.at(ops[i]->name) == 0) row.operators.erase(ops[i]->name);
+    }
+    ops.erase(ops.begin() + long(i));
+  }
+  auto& values = program_->values;
+  values.erase(std::remove_if(values.begin(), values.end(), [&](const auto& v) { return gone.count(v->name) != 0; }),
+               values.end());
+}
+
 std::string Lowering::report() const {
   std::string out;
   for (const auto& [kind, row] : lowered_) {
     out += kind + " " + std::to_string(row.nodes) + " ->";
-    if (row.operators.empty()) out += " known sizes, numbers and notes";
+    if (row.operators.empty())
+      out += row.is_within_others ? " parts of other operators" : " known sizes, numbers and notes";
     const char* between = " ";
     for (const auto& [op, n] : row.operators) out += between + op + " " + std::to_string(n), between = " + ";
     out += "\n";

@@ -104,6 +104,7 @@ struct LowerOptions {
 // What became of the nodes of one kind.
 struct Lowered {
   int nodes = 0;
+  bool is_within_others = false;  // operators of other nodes do their work
   std::map<std::string, int> operators;
 };
 
@@ -138,6 +139,10 @@ class Lowering {
   static Value packed(std::string name);
   // Its work is done by the function that runs now.
   void take_over(const OnnxNode* node) { scopes_.back().done.insert(node); }
+  // The node that makes a value; null: none does.
+  const OnnxNode* producer(const std::string& value) const;
+  int64_t opset() const { return model_.opset(); }
+  bool has_four_bits(const SourceTensor& t) const { return model_.has_four_bits(t); }
 
   // --- graphs within nodes
   // The outputs of a graph that sees all values of this place, with values for its inputs.
@@ -237,6 +242,7 @@ class Lowering {
   void enter(const OnnxGraph& g);
   void lower_nodes(const OnnxGraph& g);
   void lower(const OnnxNode& node);
+  void drop_unread();
   std::string unique(const std::string& name);
   std::string symbol(const OnnxDim& dim, const OnnxValueInfo& input, size_t axis, bool is_batch);
   std::string integers_of_call(const Value& v);
@@ -252,6 +258,7 @@ class Lowering {
   struct Scope {
     std::map<std::string, Value> values;
     std::map<std::string, std::vector<const OnnxNode*>> readers;
+    std::map<std::string, const OnnxNode*> makers;
     std::set<std::string> outputs, poisoned;
     std::set<const OnnxNode*> done;
   };
@@ -275,6 +282,7 @@ class Lowering {
   std::deque<SourceTensor> sources_;
   std::deque<std::vector<uint8_t>> bytes_;
   std::map<std::string, Lowered> lowered_;
+  std::map<const format::OpT*, std::string> kind_of_;  // of the node that an operator was made for
   const OnnxNode* now_ = nullptr;
 };
 
@@ -304,6 +312,15 @@ int axis_of(int64_t axis, int rank);
 
 // Functions of the operators; they throw Error for what they cannot do.
 using LowerFn = void (*)(Lowering&, const Node&);
+// What an operator of ONNX's own makes of these values, as that opset has it, with the attributes of the node but those
+// `without`, and with these integers.
+using Integers = std::map<std::string, std::vector<int64_t>>;
+Value applied(Lowering& l, const Node& n, LowerFn function, const char* op, const std::vector<Value>& in,
+              const std::set<std::string>& without = {}, int64_t opset = 13, const Integers& integers = {},
+              const std::map<std::string, int64_t>& numbers = {});
+// Of windows over [batch, channels, depth, height, width].
+void lower_conv_of_volume(Lowering& l, const Node& n);
+void lower_pool_of_volume(Lowering& l, const Node& n);
 #define RNL_ONNX(op, function) void function(Lowering&, const Node&);
 #include "converter/onnx/operators.inc"
 #undef RNL_ONNX

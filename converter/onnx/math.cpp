@@ -269,6 +269,27 @@ void lower_not(Lowering& l, const Node& n) {
   n.set(l.arithmetic(ArithmeticKind::bit_xor, v, one, Elem::kBool));
 }
 
+void lower_bitwise_not(Lowering& l, const Node& n) {
+  const Value& v = n.in(0);
+  if (v.elem != Elem::kInt) fail("of real numbers");
+  // -1 - x; of numbers without a sign the file would have to say how many bits there are.
+  if (v.tensor && v.tensor->type == SourceType::kU8) fail("of numbers without a sign");
+  n.set(l.arithmetic(ArithmeticKind::sub, Lowering::ints({-1}, {}), v, v.elem));
+}
+
+// Of numbers without a sign, divided by powers of two.
+void lower_bit_shift(Lowering& l, const Node& n) {
+  const Value &a = n.in(0), &b = n.in(1);
+  if (n.text("direction", "") != "RIGHT") fail("to the left: how many bits its numbers have is not known");
+  if (!b.is_constant() || b.elem != Elem::kInt) fail("by what the graph computes");
+  Sizes factors;
+  for (const Size& s : *b.ints) {
+    if (s.constant() < 0 || s.constant() > 30) fail("by %lld bits", static_cast<long long>(s.constant()));
+    factors.push_back(int64_t(1) << s.constant());
+  }
+  n.set(l.arithmetic(ArithmeticKind::div, a, Lowering::ints(factors, b.shape), a.elem));
+}
+
 void lower_mod(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
   Value out;

@@ -75,4 +75,35 @@ std::vector<int64_t> Node::integers_of(const char* name, size_t i) const {
   return has_attribute(name) ? integers(name) : has(i) ? known_integers(i, name) : std::vector<int64_t>();
 }
 
+Value applied(Lowering& l, const Node& n, LowerFn function, const char* op, const std::vector<Value>& in,
+              const std::set<std::string>& without, int64_t opset, const Integers& integers,
+              const std::map<std::string, int64_t>& numbers) {
+  OnnxNode node;
+  node.name = n.name(), node.op = op;
+  for (const auto& [name, value] : n.raw().attributes)
+    if (!without.count(name)) node.attributes.emplace(name, value);
+  for (const auto& [name, list] : integers) {
+    OnnxAttribute a;
+    a.kind = OnnxKind::kInts, a.ints = list;
+    node.attributes[name] = a;
+  }
+  for (const auto& [name, number] : numbers) {
+    OnnxAttribute a;
+    a.kind = OnnxKind::kInt, a.i = number;
+    node.attributes[name] = a;
+  }
+  const std::string base = n.raw().outputs[0] + "\n" + op;
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (in[i].is_absent()) {
+      node.inputs.push_back("");
+      continue;
+    }
+    node.inputs.push_back(base + std::to_string(i));
+    l.define(node.inputs.back(), in[i]);
+  }
+  node.outputs = {base};
+  function(l, Node(l, node, opset));
+  return *l.find(base);
+}
+
 }  // namespace runnel::convert

@@ -49,6 +49,21 @@ void lower_groups(Lowering& l, const Node& n, int64_t groups, double eps) {
   n.set(l.labelled(l.emit("group_norm", in, s.shape, attrs), perm));
 }
 
+// In training mode mean and variance are those of the values: so weights are standardised.
+void lower_norm_by_own_numbers(Lowering& l, const Node& n) {
+  const Value& x = n.in(0);
+  std::vector<bool> gone(size_t(x.rank()), true);
+  gone[1] = false;
+  const Sizes shape = channel_shape(x);
+  const auto mean_of = [&](const Value& v) { return l.reshape(reduced(l, format::ReduceKind::mean, v, gone), shape); };
+  const auto channels = [&](size_t i) { return l.reshape(n.in(i), shape); };
+  const Value rest = l.binary(format::BinaryKind::sub, x, mean_of(x));
+  const Value variance = l.binary(format::BinaryKind::add, mean_of(l.unary(format::UnaryKind::square, rest)),
+                                  Lowering::scalar(float(n.real("epsilon", 1e-5))));
+  const Value y = l.binary(format::BinaryKind::div, rest, l.unary(format::UnaryKind::sqrt, variance));
+  n.set(l.binary(format::BinaryKind::add, l.binary(format::BinaryKind::mul, y, channels(1)), channels(2)));
+}
+
 }  // namespace
 
 BatchNorm batch_norm_of(const Node& n) {
@@ -61,8 +76,8 @@ BatchNorm batch_norm_of(const Node& n) {
 
 void lower_batch_norm(Lowering& l, const Node& n) {
   const Value& x = n.in(0);
-  if (n.integer("training_mode", 0)) fail("in training mode");
   if (x.rank() < 2) fail("of %s", text(x.shape).c_str());
+  if (n.integer("training_mode", 0)) return lower_norm_by_own_numbers(l, n);
   const BatchNorm norm = batch_norm_of(n);
   if (!x.shape[1].is(int64_t(norm.factor.size()))) fail("its numbers do not fit %s", text(x.shape).c_str());
   const auto channels = [&](const std::vector<double>& list) {

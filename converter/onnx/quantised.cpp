@@ -17,16 +17,15 @@ Value sub(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryK
 Value mul(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::mul, a, b); }
 Value div(Lowering& l, const Value& a, const Value& b) { return l.binary(BinaryKind::div, a, b); }
 
-constexpr int64_t kMostWeights = int64_t(1) << 31;
-
 struct Range {
   double least, most;
 };
 // Of the numbers that a zero point's type holds; without one they are bytes from 0 on.
-Range range_of(const Node& n, size_t zero_point) {
+Range range_of(Lowering& l, const Node& n, size_t zero_point) {
   if (!n.has(zero_point)) return {0, 255};
   const SourceTensor* t = n.in(zero_point).tensor;
   if (!t) fail("a zero point that the graph computes");
+  if (l.has_four_bits(*t)) return t->type == SourceType::kI8 ? Range{-8, 7} : Range{0, 15};
   switch (t->type) {
     case SourceType::kU8: return {0, 255};
     case SourceType::kI8: return {-128, 127};
@@ -82,7 +81,7 @@ Value centred(Lowering& l, const Node& n, const Value& x, size_t i, int64_t axis
 
 // round(x) + zero point, within the range of its type.
 Value rounded(Lowering& l, const Node& n, const Value& x, size_t zero_point, int64_t axis = 0, int64_t block = 0) {
-  const Range range = range_of(n, zero_point);
+  const Range range = range_of(l, n, zero_point);
   const Value whole = l.math(MathKind::round, x);
   if (!n.has(zero_point) || is_zero(l, n.in(zero_point))) return l.math(MathKind::clip, whole, range.least, range.most);
   const Value zero = along(l, n.in(zero_point), x, axis, block);
@@ -98,27 +97,6 @@ Value quantised(Lowering& l, const Node& n, const Value& x, size_t scale, size_t
 }
 Value dequantised(Lowering& l, const Node& n, size_t x, size_t scale, size_t zero_point) {
   return mul(l, centred(l, n, n.in(x), zero_point), along(l, n.in(scale), n.in(x), 0, 0));
-}
-
-// What an operator of ONNX's own makes of these values, with the attributes of the node, as that opset has it.
-Value apply(Lowering& l, const Node& n, LowerFn function, const char* op, const std::vector<Value>& in,
-            const std::set<std::string>& without = {}, int64_t opset = 13) {
-  OnnxNode node;
-  node.name = n.name(), node.op = op;
-  for (const auto& [name, value] : n.raw().attributes)
-    if (!without.count(name)) node.attributes.emplace(name, value);
-  const std::string base = n.raw().outputs[0] + "\n";
-  for (size_t i = 0; i < in.size(); ++i) {
-    if (in[i].is_absent()) {
-      node.inputs.push_back("");
-      continue;
-    }
-    node.inputs.push_back(base + std::to_string(i));
-    l.define(node.inputs.back(), in[i]);
-  }
-  node.outputs = {base};
-  function(l, Node(l, node, opset));
-  return *l.find(base);
 }
 
 // A row of numbers as one along the channels of what a convolution gives.
@@ -181,18 +159,18 @@ void lower_dynamic_quantize(Lowering& l, const Node& n) {
 }
 
 void lower_conv_integer(Lowering& l, const Node& n) {
-  n.set(apply(l, n, lower_conv, "Conv", {centred(l, n, n.in(0), 2), centred(l, n, n.in(1), 3, 0)}));
+  n.set(applied(l, n, lower_conv, "Conv", {centred(l, n, n.in(0), 2), centred(l, n, n.in(1), 3, 0)}));
 }
 
 void lower_matmul_integer(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
   const Value x = centred(l, n, a, 2, row_axis(a)), w = centred(l, n, b, 3, last_axis(b));
-  n.set(apply(l, n, lower_matmul, "MatMul", {x, w}));
+  n.set(applied(l, n, lower_matmul, "MatMul", {x, w}));
 }
 
 void lower_qlinear_conv(Lowering& l, const Node& n) {
   const Value x = centred(l, n, n.in(0), 2), w = centred(l, n, n.in(3), 5, 0);
-  const Value sum = apply(l, n, lower_conv, "Conv", {x, w, n.has(8) ? l.cast(n.in(8), Elem::kFloat) : Value()});
+  const Value sum = applied(l, n, lower_conv, "Conv", {x, w, n.has(8) ? l.cast(n.in(8), Elem::kFloat) : Value()});
   const Value factor = div(l, mul(l, l.reshape(n.in(1), {}), n.in(4)), l.reshape(n.in(6), {}));
   n.set(rounded(l, n, mul(l, sum, by_channel(l, factor, sum.rank())), 7));
 }
@@ -200,7 +178,7 @@ void lower_qlinear_conv(Lowering& l, const Node& n) {
 void lower_qlinear_matmul(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(3);
   const Value x = centred(l, n, a, 2, row_axis(a)), w = centred(l, n, b, 5, last_axis(b));
-  const Value sum = apply(l, n, lower_matmul, "MatMul", {x, w});
+  const Value sum = applied(l, n, lower_matmul, "MatMul", {x, w});
   const Value factor = div(l, mul(l, along(l, n.in(1), a, row_axis(a), 0), along(l, n.in(4), b, last_axis(b), 0)),
                            along(l, n.in(6), sum, 0, 0));
   n.set(rounded(l, n, mul(l, sum, factor), 7));
@@ -219,14 +197,14 @@ void lower_qlinear_unary(Lowering& l, const Node& n) {
   if (n.integer("channels_last", 0)) fail("channels_last");
   const auto& [op, function] = kOperators.at(n.op());
   const Value y =
-      apply(l, n, function, op, {dequantised(l, n, 0, 1, 2)}, {"channels_last", "opset"}, n.integer("opset", 13));
+      applied(l, n, function, op, {dequantised(l, n, 0, 1, 2)}, {"channels_last", "opset"}, n.integer("opset", 13));
   n.set(quantised(l, n, y, 3, 4));
 }
 
 // Sums often lie between two steps: they are taken as onnxruntime's kernels take them, in units of the result's scale
 // and with what the zero points add as one number.
 void lower_qlinear_add(Lowering& l, const Node& n) {
-  const Range range = range_of(n, 7);
+  const Range range = range_of(l, n, 7);
   Value sum = n.has(7) ? along(l, n.in(7), n.in(0), 0, 0) : Lowering::scalar(0), zeros = Lowering::scalar(0), parts[2];
   for (size_t i : {0, 3}) {
     const Value ratio = div(l, along(l, n.in(i + 1), n.in(i), 0, 0), along(l, n.in(6), n.in(i), 0, 0));
@@ -242,11 +220,15 @@ void lower_qlinear_mul(Lowering& l, const Node& n) {
   n.set(quantised(l, n, mul(l, a, b), 6, 7));
 }
 
+void lower_qlinear_where(Lowering& l, const Node& n) {
+  n.set(quantised(l, n, l.where(n.in(0), dequantised(l, n, 1, 2, 3), dequantised(l, n, 4, 5, 6)), 7, 8));
+}
+
 void lower_qlinear_concat(Lowering& l, const Node& n) {
   std::vector<Value> parts;
   for (size_t i = 2; i + 2 < n.inputs(); i += 3) parts.push_back(dequantised(l, n, i, i + 1, i + 2));
   if (parts.empty()) fail("without inputs");
-  n.set(quantised(l, n, apply(l, n, lower_concat, "Concat", parts), 0, 1));
+  n.set(quantised(l, n, applied(l, n, lower_concat, "Concat", parts), 0, 1));
 }
 
 void lower_qgemm(Lowering& l, const Node& n) {
@@ -255,7 +237,7 @@ void lower_qgemm(Lowering& l, const Node& n) {
   const int64_t axis = is_turned ? 0 : last_axis(b);
   const Value x = centred(l, n, n.in(0), 2), w = centred(l, n, b, 5, axis);
   const Value sum =
-      apply(l, n, lower_gemm, "Gemm", {x, w, n.has(6) ? l.cast(n.in(6), Elem::kFloat) : Value()}, {"alpha"});
+      applied(l, n, lower_gemm, "Gemm", {x, w, n.has(6) ? l.cast(n.in(6), Elem::kFloat) : Value()}, {"alpha"});
   Value factor = mul(l, along(l, n.in(1), n.in(0), 0, 0), l.reshape(n.in(4), {product(n.in(4).shape)}));
   factor = mul(l, factor, Lowering::scalar(float(n.real("alpha", 1))));
   if (!n.has(7)) return n.set(mul(l, sum, factor));
@@ -266,7 +248,8 @@ void lower_dynamic_matmul(Lowering& l, const Node& n) {
   const Value& b = n.in(1);
   if (n.in(0).elem != Elem::kFloat) fail("of integers");
   const Dynamic d = dynamic(l, n.in(0));
-  const Value sum = apply(l, n, lower_matmul, "MatMul", {sub(l, d.q, d.zero_point), centred(l, n, b, 3, last_axis(b))});
+  const Value sum =
+      applied(l, n, lower_matmul, "MatMul", {sub(l, d.q, d.zero_point), centred(l, n, b, 3, last_axis(b))});
   const Value y = mul(l, sum, mul(l, d.scale, along(l, n.in(2), b, last_axis(b), 0)));
   n.set(n.has(4) ? add(l, y, n.in(4)) : y);
 }
@@ -274,48 +257,9 @@ void lower_dynamic_matmul(Lowering& l, const Node& n) {
 void lower_integer_matmul_to_float(Lowering& l, const Node& n) {
   const Value &a = n.in(0), &b = n.in(1);
   const Value sum =
-      apply(l, n, lower_matmul, "MatMul", {centred(l, n, a, 4, row_axis(a)), centred(l, n, b, 5, last_axis(b))});
+      applied(l, n, lower_matmul, "MatMul", {centred(l, n, a, 4, row_axis(a)), centred(l, n, b, 5, last_axis(b))});
   const Value y = mul(l, sum, mul(l, along(l, n.in(2), a, row_axis(a), 0), along(l, n.in(3), b, last_axis(b), 0)));
   n.set(n.has(6) ? add(l, y, n.in(6)) : y);
-}
-
-// Weights of 2, 4 or 8 bits: [N, blocks, bytes of a block], the lowest bits first.
-void lower_matmul_bits(Lowering& l, const Node& n) {
-  const int64_t columns = n.integer("K", 0), rows = n.integer("N", 0), bits = n.integer("bits", 4),
-                block = n.integer("block_size", 0);
-  if (columns < 1 || rows < 1 || block < 1 || columns > INT32_MAX || rows > kMostWeights / columns || block > 65536 ||
-      (bits != 2 && bits != 4 && bits != 8))
-    fail("K %lld, N %lld, %lld bits, blocks of %lld", static_cast<long long>(columns), static_cast<long long>(rows),
-         static_cast<long long>(bits), static_cast<long long>(block));
-  if (n.has(4)) fail("places of columns (g_idx)");
-  if (!n.in(1).tensor || n.in(1).tensor->type != SourceType::kU8) fail("weights that are no bytes of the file");
-  const int64_t blocks = (columns + block - 1) / block, each = block * bits / 8, per_byte = 8 / bits;
-  const std::vector<float>&packed = n.known_floats(1, "weights"), &scales = n.known_floats(2, "scales");
-  if (block % per_byte || int64_t(packed.size()) != rows * blocks * each || int64_t(scales.size()) != rows * blocks)
-    fail("%zu bytes of weights and %zu scales", packed.size(), scales.size());
-  const auto part = [&](float byte, int64_t i) { return int(byte) >> (i % per_byte * bits) & ((1 << bits) - 1); };
-  std::vector<float> zero_points(scales.size(), float(1 << (bits - 1)));
-  if (n.has(3)) {
-    const std::vector<float>& given = n.known_floats(3, "zero points");
-    const int64_t bytes = (blocks + per_byte - 1) / per_byte;  // of a row
-    const bool is_packed = n.in(3).tensor && n.in(3).tensor->type == SourceType::kU8;
-    if (int64_t(given.size()) != rows * (is_packed ? bytes : blocks)) fail("%zu zero points", given.size());
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t b = 0; b < blocks; ++b)
-        zero_points[size_t(r * blocks + b)] =
-            is_packed ? float(part(given[size_t(r * bytes + b / per_byte)], b)) : given[size_t(r * blocks + b)];
-  }
-  std::vector<float> w(size_t(rows * columns));
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < columns; ++c) {
-      const size_t at = size_t(r * blocks + c / block);
-      const int q = part(packed[at * size_t(each) + size_t(c % block / per_byte)], c % block);
-      w[size_t(r * columns + c)] = (float(q) - zero_points[at]) * scales[at];
-    }
-  // As [K, N], which a product takes.
-  const Value turned = l.transpose(Lowering::floats(std::move(w), {rows, columns}), {1, 0});
-  const Value y = apply(l, n, lower_matmul, "MatMul", {n.in(0), turned});
-  n.set(n.has(5) ? add(l, y, n.in(5)) : y);
 }
 
 }  // namespace runnel::convert

@@ -63,6 +63,10 @@ class Merger {
     const auto* a = op.attrs.AsAttentionAttrs();
     return op.name == "attention" && given(kKey) && !given(3) && !given(7) && !given(8) && a && !a->causal;
   }
+  // Not to tokens of another sequence.
+  bool is_of_one_sequence(const format::OpT& op) const {
+    return value_of(program_, op.inputs[0]).shape[0] == value_of(program_, op.inputs[kKey]).shape[0];
+  }
 
   std::vector<Place> find_places() {
     const auto& ops = program_.ops;
@@ -73,7 +77,7 @@ class Merger {
     for (size_t i = 0; i < ops.size(); ++i) {
       const format::OpT& op = *ops[i];
       if (op.name == "rope") rotates = &op;
-      if (!is_whole(op) || (exact > 0 && exact--)) continue;
+      if (!is_whole(op) || !is_of_one_sequence(op) || (exact > 0 && exact--)) continue;
       if (!places.empty() && i <= places.back().cut) continue;  // beside another one: the tokens are merged once
       const std::string tokens = value_of(program_, op.inputs[0]).shape[0];
       if (!tokens_.empty() && tokens != tokens_) refuse(op, "has other tokens than those before");
@@ -131,8 +135,9 @@ class Merger {
       if (std::any_of(list->begin(), list->end(), [&](const auto& v) { return is_in_the_way(*v); })) return false;
     const Names& shape = value_of(program_, op.outputs[0]).shape;
     const auto used = last_use_.find(op.outputs[0]);
-    return op.outputs.size() == 1 && shape.size() == 2 && shape[0] == tokens_ && used != last_use_.end() &&
-           used->second < program_.ops.size();
+    const size_t axes = shape.size();
+    const bool is_row_each = axes > 1 && axes < 4 && shape[axes - 2] == tokens_ && (axes == 2 || shape[0] == "1");
+    return op.outputs.size() == 1 && is_row_each && used != last_use_.end() && used->second < program_.ops.size();
   }
   // Behind the last merge there is one: that of the merge.
   size_t last_cut() const {
@@ -229,11 +234,11 @@ class Merger {
     attrs.merge = uint32_t(merge_), attrs.keep = uint32_t(keep_);
     set_attrs(add_op("match_tokens", {features_}, {groups}), attrs);
     count_ = tokens_behind(++merges_);
-    const std::string row = value_of(program_, value).shape[1], y = add(fresh("merged"), {count_, row}),
+    const std::string row = value_of(program_, value).shape.back(), y = add(fresh("merged"), {count_, row}),
                       size = add(fresh("size"), {count_});
-    add_op("merge_tokens", {value, groups, size_}, {y, size});
-    size_ = size, bias_ = "", now_[value] = y;
-    shrunk_.insert(y);
+    add_op("merge_tokens", {flat(value), groups, size_}, {y, size});
+    size_ = size, bias_ = "";
+    shrunk_.insert(now_[value] = with_axes_of(value, y, count_));
     std::string map = groups;
     if (merges_ > 1) {
       map = add(fresh("map"), {tokens_}, format::DType::i32);
@@ -245,9 +250,25 @@ class Merger {
   // Every token of the text gets what its group has become.
   void give_back(const std::string& value) {
     const auto merged = now_.find(value);
-    const std::string y = add(fresh("all"), {tokens_, value_of(program_, value).shape[1]});
-    add_op("gather_rows", {merged == now_.end() ? value : merged->second, map_}, {y});
-    now_[value] = y;
+    const std::string y = add(fresh("all"), {tokens_, value_of(program_, value).shape.back()});
+    add_op("gather_rows", {flat(merged == now_.end() ? value : merged->second), map_}, {y});
+    now_[value] = with_axes_of(value, y, tokens_);
+  }
+
+  // [tokens, channels] of a value that may have an axis of 1 before them; and such a value with the axes of another.
+  std::string flat(const std::string& value) {
+    const Names shape = value_of(program_, value).shape;
+    if (shape.size() == 2) return value;
+    const std::string y = add(fresh("rows"), {shape[1], shape[2]});
+    add_op("reshape", {value}, {y});
+    return y;
+  }
+  std::string with_axes_of(const std::string& value, const std::string& rows, const std::string& count) {
+    const Names shape = value_of(program_, value).shape;
+    if (shape.size() == 2) return rows;
+    const std::string y = add(fresh("tokens"), {"1", count, shape[2]});
+    add_op("reshape", {rows}, {y});
+    return y;
   }
 
   std::string fresh(const char* what) { return "prune." + std::string(what) + std::to_string(names_++); }

@@ -169,13 +169,12 @@ class OnnxReader {
     size_t bytes;  // in raw data
   };
   static const TypeRow* find_type(int number) {
-    static constexpr TypeRow kRows[] = {{kOnnxFloat, SourceType::kF32, 4}, {kOnnxU8, SourceType::kU8, 1},
-                                        {kOnnxI8, SourceType::kI8, 1},     {kOnnxU16, SourceType::kI32, 2},
-                                        {kOnnxI16, SourceType::kI16, 2},   {kOnnxI32, SourceType::kI32, 4},
-                                        {kOnnxI64, SourceType::kI64, 8},   {kOnnxBool, SourceType::kBool, 1},
-                                        {kOnnxF16, SourceType::kF16, 2},   {kOnnxF64, SourceType::kF64, 8},
-                                        {kOnnxU32, SourceType::kI64, 4},   {kOnnxU64, SourceType::kI64, 8},
-                                        {kOnnxBF16, SourceType::kBF16, 2}};
+    static constexpr TypeRow kRows[] = {
+        {kOnnxFloat, SourceType::kF32, 4}, {kOnnxU8, SourceType::kU8, 1},     {kOnnxI8, SourceType::kI8, 1},
+        {kOnnxU16, SourceType::kI32, 2},   {kOnnxI16, SourceType::kI16, 2},   {kOnnxI32, SourceType::kI32, 4},
+        {kOnnxI64, SourceType::kI64, 8},   {kOnnxBool, SourceType::kBool, 1}, {kOnnxF16, SourceType::kF16, 2},
+        {kOnnxF64, SourceType::kF64, 8},   {kOnnxU32, SourceType::kI64, 4},   {kOnnxU64, SourceType::kI64, 8},
+        {kOnnxBF16, SourceType::kBF16, 2}, {kOnnxU4, SourceType::kU8, 1},     {kOnnxI4, SourceType::kI8, 1}};
     for (const TypeRow& r : kRows)
       if (r.number == number) return &r;
     return nullptr;
@@ -203,6 +202,8 @@ class OnnxReader {
       case kOnnxI32: return bytes_of<int32_t>(t.int32_data());
       case kOnnxU8:
       case kOnnxI8:
+      case kOnnxU4:
+      case kOnnxI4:
       case kOnnxBool: return bytes_of<uint8_t>(t.int32_data());
       default: return bytes_of<uint16_t>(t.int32_data());
     }
@@ -215,6 +216,16 @@ class OnnxReader {
       std::memcpy(&v, s.data + i * sizeof v, sizeof v);
       const To w = To(v);
       std::memcpy(wide.data() + i * sizeof w, &w, sizeof w);
+    }
+    own(s, std::move(wide));
+  }
+  // Numbers of 4 bits as bytes; of a byte the low ones come first.
+  void split(SourceTensor& s, uint64_t count, bool has_sign) {
+    std::vector<uint8_t> wide;
+    wide.reserve(size_t(count));
+    for (uint64_t i = 0; i < count; ++i) {
+      const int bits = s.data[i / 2] >> (i % 2 * 4) & 15;
+      wide.push_back(uint8_t(has_sign && bits > 7 ? bits - 16 : bits));
     }
     own(s, std::move(wide));
   }
@@ -239,17 +250,21 @@ class OnnxReader {
       count *= uint64_t(d);
       s.shape.push_back(uint64_t(d));
     }
-    if (t.data_location() == 1) read_external(t, count * row->bytes, s);
+    const bool is_four_bits = t.data_type() == kOnnxU4 || t.data_type() == kOnnxI4;
+    const uint64_t bytes = is_four_bits ? (count + 1) / 2 : count * row->bytes;
+    if (t.data_location() == 1) read_external(t, bytes, s);
     else if (t.has_raw_data())
       s.data = reinterpret_cast<const uint8_t*>(t.raw_data().data()), s.bytes = t.raw_data().size();
     else own(s, listed(t));
-    if (s.bytes != count * row->bytes)
+    if (s.bytes != bytes)
       fail("%s: tensor \"%s\" %s has %llu bytes, want %llu", where_.c_str(), printable(t.name()).c_str(),
            shape_text(s.shape).c_str(), static_cast<unsigned long long>(s.bytes),
-           static_cast<unsigned long long>(count * row->bytes));
+           static_cast<unsigned long long>(bytes));
     if (t.data_type() == kOnnxU16) widen<uint16_t, int32_t>(s);
     if (t.data_type() == kOnnxU32) widen<uint32_t, int64_t>(s);
+    if (is_four_bits) split(s, count, t.data_type() == kOnnxI4);
     model_.tensors_.push_back(std::move(s));
+    if (is_four_bits) model_.four_bits_.insert(&model_.tensors_.back());
     return &model_.tensors_.back();
   }
 

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 
 #include "converter/read/checkpoint.h"
 
@@ -62,7 +63,9 @@ enum OnnxType : int {
   kOnnxF64 = 11,
   kOnnxU32 = 12,
   kOnnxU64 = 13,
-  kOnnxBF16 = 16
+  kOnnxBF16 = 16,
+  kOnnxU4 = 21,
+  kOnnxI4 = 22
 };
 struct OnnxValueInfo {
   std::string name;
@@ -85,6 +88,8 @@ class OnnxModel {
   const OnnxGraph& graph() const { return graph_; }
   int64_t opset() const { return opset_; }
   const std::string& producer() const { return producer_; }
+  // Its numbers had 4 bits in the file.
+  bool has_four_bits(const SourceTensor& t) const { return four_bits_.count(&t) != 0; }
 
  private:
   friend class OnnxReader;
@@ -93,6 +98,7 @@ class OnnxModel {
   std::string producer_;
   std::shared_ptr<void> message_;
   std::deque<SourceTensor> tensors_;
+  std::set<const SourceTensor*> four_bits_;
   std::deque<std::vector<uint8_t>> bytes_;
 };
 

@@ -1,6 +1,7 @@
 // ONNX files against onnxruntime's answers (tests/goldens/onnx), and files that cannot be converted.
 #include <deque>
 #include <map>
+#include <set>
 
 #include "contract/view.h"
 #include "kit.h"
@@ -275,6 +276,46 @@ TEST(Onnx, ExternalDataIsRead) {
   fs::create_symlink("/etc/hostname", tmp / "w.bin");
   EXPECT_NE(error_of([&] { convert_to(tmp / "m.onnx", tmp / "m.rnl"); }).find("lies outside of the model's folder"),
             std::string::npos);
+}
+
+TEST(Onnx, VolumesFewBitsDecodersAndPoolsGiveTheirAnswers) { compare_folder("further", 45); }
+TEST(Onnx, WhatIsSpeltOutGivesTheirAnswers) { compare_folder("fusions", 36); }
+
+// Kinds of the operators that a file becomes.
+std::set<std::string> operators_of(const std::string& name) {
+  TemporaryFolder tmp;
+  convert_to(kGoldens / "onnx/fusions" / (name + ".onnx"), tmp / "m.rnl");
+  const auto model = open_model(tmp / "m.rnl");
+  std::set<std::string> out;
+  for (const auto* op : *model->root().programs()->Get(0)->ops()) {
+    out.insert(op->name()->str());
+    if (const auto* attrs = op->attrs_as_UnaryAttrs()) out.insert(format::EnumNameUnaryKind(attrs->kind()));
+  }
+  return out;
+}
+
+TEST(Onnx, WhatIsSpeltOutBecomesOneOperator) {
+  for (const char* mask : {"", "_divided", "_scaled_before", "_not_a_number", "_mask_row", "_mask_table", "_mask_heads",
+                           "_mask_queries", "_two_masks", "_crossed", "_crossed_mask", "_shared", "_many", "_flat"}) {
+    const auto got = operators_of(std::string("attention") + mask);
+    EXPECT_TRUE(got.count("attention") && !got.count("softmax") && !got.count("batch_matmul")) << mask;
+  }
+  for (const char* name : {"products_of_many", "products_and_weights", "products_of_queries"})
+    EXPECT_TRUE(operators_of(name).count("softmax")) << name;
+  const auto expect_alone = [](const std::string& name, const std::set<std::string>& wanted) {
+    EXPECT_EQ(operators_of(name), wanted) << name;
+  };
+  for (const char* form : {"", "_half_first", "_half_of_gate"})
+    expect_alone(std::string("gelu") + form, {"unary", "gelu"});
+  for (const char* form : {"", "_squares"}) expect_alone(std::string("gelu_tanh") + form, {"unary", "gelu_tanh"});
+  expect_alone("gelu_quick", {"unary", "gelu_quick"});
+  expect_alone("silu", {"unary", "silu"});
+  for (const char* form : {"", "_turned", "_scale", "_plain", "_twice"})
+    expect_alone(std::string("layer_norm") + form, {"layer_norm"});
+  for (const char* form : {"", "_divided", "_inverse"}) expect_alone(std::string("rms_norm") + form, {"rms_norm"});
+  EXPECT_FALSE(operators_of("no_gelu").count("gelu"));
+  EXPECT_FALSE(operators_of("no_silu").count("silu"));
+  for (const char* name : {"no_norm", "no_norm_of_rows"}) EXPECT_FALSE(operators_of(name).count("rms_norm")) << name;
 }
 
 }  // namespace

@@ -20,10 +20,10 @@ std::unique_ptr<Model> pruned_model(const fs::path& input, const std::string& me
   return open_model(tmp / "m.rnl");
 }
 
-void expect_golden(const char* name, const std::string& method) {
+void expect_golden(const char* name, const std::string& method, const char* file = "") {
   const fs::path folder = kGoldens / "vision_pruned";
   Checkpoint calls = load_safetensors(folder / "calls.safetensors");
-  const auto model = pruned_model(folder, method);
+  const auto model = pruned_model(folder / file, method);
   const Arrays wanted = arrays_of(calls, name + std::string(".")), whole = arrays_of(calls, "whole.");
   ASSERT_EQ(wanted.size(), 2u);
   for (const auto& [output, a] : wanted)
@@ -33,6 +33,12 @@ void expect_golden(const char* name, const std::string& method) {
 
 TEST(C6, AlikeTokensOfAnImageAreMerged) { expect_golden("tome", "tome:r=3"); }
 TEST(C6, OfMoreThanMayBeMergedHalfAre) { expect_golden("half", "tome:r=100"); }
+TEST(C6, TokensOfAnOnnxFileAreMerged) {
+  expect_golden("tome", "tome:r=3", "vit.onnx");
+  expect_golden("half", "tome:r=100", "vit.onnx");
+  EXPECT_NE(prune_to(kGoldens / "vision_pruned/vit.onnx", "unused.rnl", "evit").find("plain vision transformers"),
+            std::string::npos);
+}
 TEST(C6, WhatIsSeenAndForHowManyItStandsCountsInMerging) { expect_golden("mctf", "mctf:r=3"); }
 TEST(C7, TokensThatTheClassSeesLeastGoOnAsOne) { expect_golden("evit", "evit:keep=0.7,exact=1,every=2"); }
 TEST(C7, TokensThatTheClassSeesLeastAreDropped) { expect_golden("topk", "topk:keep=0.7,exact=1,every=2"); }

@@ -11,6 +11,8 @@ and for each of METHODS below `NAME.last_hidden_state` and `NAME.pooler_output`.
   spatten  SpAtten's cascade (Wang et al. 2021): tokens by the attention that all layers so far gave them, heads by the
          sum of what they gave so far; the others are dropped
 
+vit.onnx is the same model as torch's exporters write it (onnx 1.23.2), with attention spelt out.
+
   OMP_NUM_THREADS=1 python3 tests/goldens/make_pruned_vision.py
 """
 
@@ -142,6 +144,29 @@ def run(w, pixels, name, r=0, keep=1.0, layers=(), info=0.0, size=0.0, heads=1.0
     return x[None], linear(x[:1], "pooler.dense").tanh()
 
 
+class Outputs(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        y = self.model(pixel_values=pixel_values)
+        return y.last_hidden_state, y.pooler_output
+
+
+def export():
+    model = transformers.ViTModel.from_pretrained(FOLDER, attn_implementation="eager").eval()
+    torch.onnx.export(
+        Outputs(model),
+        (torch.randn(1, 3, 32, 48),),
+        os.path.join(FOLDER, "vit.onnx"),
+        dynamo=False,
+        opset_version=14,
+        input_names=["pixel_values"],
+        output_names=["last_hidden_state", "pooler_output"],
+    )
+
+
 def main():
     torch.manual_seed(7)
     config = transformers.ViTConfig(
@@ -172,6 +197,7 @@ def main():
     assert torch.allclose(tensors["whole.last_hidden_state"].double(), original.last_hidden_state, atol=1e-6)
     assert torch.allclose(tensors["whole.pooler_output"].double(), original.pooler_output, atol=1e-6)
     save_file({k: v.contiguous() for k, v in tensors.items()}, os.path.join(FOLDER, "calls.safetensors"))
+    export()
 
 
 if __name__ == "__main__":

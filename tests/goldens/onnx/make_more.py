@@ -35,6 +35,7 @@ def case(
     domain="",
     axes=None,
     types=None,
+    asked=None,
     **attributes,
 ):
     """inputs, constants: name -> array, in the node's order unless `order` says otherwise ("": absent). axes: name of
@@ -46,7 +47,7 @@ def case(
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), (axes or {}).get(n, list(a.shape)))
         for n, a in inputs.items()
     ]
-    wanted = [o for o in outputs if o]
+    wanted = asked or [o for o in outputs if o]
     results = [helper.make_tensor_value_info(o, (types or {}).get(o, TensorProto.FLOAT), None) for o in wanted]
     initialisers = [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()]
     graph = helper.make_graph([node], name, infos, results, initialisers)
