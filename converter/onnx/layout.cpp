@@ -152,7 +152,7 @@ Value Lowering::reshape(const Value& v, const Sizes& shape) {
   };
   std::vector<Place> places;
   for (const Group& g : groups) {
-    int last = -1, first = v.rank();  // a group of a single element stands behind all others
+    int last = -1, first = -1;  // a group of a single element stands before all others: rows stay rows
     for (size_t i = g.a; i < g.b; ++i) {
       if (v.shape[i].is(1)) continue;
       const int at = v.perm[i];

@@ -19,6 +19,6 @@ if [ ! -x "$python" ]; then
 fi
 cmake --install build/release --prefix build/graphs-prefix >/dev/null
 "$python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall \
-  --config-settings=build-dir=build/graphs-wheel --config-settings=cmake.define.RUNNEL_PREFIX="$PWD/build/graphs-prefix" ./platforms/python >&2
+  --config-settings=build-dir="$PWD/build/graphs-wheel" --config-settings=cmake.define.RUNNEL_PREFIX="$PWD/build/graphs-prefix" ./platforms/python >&2
 mkdir -p build/graphs
-RUNNEL_BIN=$PWD/build/release/bin "$python" tests/bench/graphs.py build/graphs "$@"
+"$python" tests/bench/graphs.py build/graphs "$@"
