@@ -80,9 +80,26 @@ const OnnxNode* Lowering::only_reader(const std::string& value, const char* op) 
                                                                                                               : nullptr;
 }
 
-bool Lowering::is_sole_reader(const std::string& value) const {
+bool Lowering::has_readers(const std::string& value, size_t count) const {
   const Scope* scope = scope_of(value);
-  return scope && scope->readers.at(value).size() == 1 && !scope->outputs.count(value);
+  if (!scope || scope->readers.at(value).size() != count || scope->outputs.count(value)) return false;
+  const auto maker = scope->makers.find(value);
+  if (maker == scope->makers.end()) return false;
+  return maker->second->op != "Identity" || has_readers(maker->second->inputs[0], 1);
+}
+
+const Value* Lowering::ahead(const std::string& name) {
+  if (const Value* v = find(name)) return v;
+  const auto& makers = scopes_.back().makers;
+  const auto it = makers.find(name);
+  if (it == makers.end() || (it->second->op != "Constant" && it->second->op != "Identity")) return nullptr;
+  for (const std::string& in : it->second->inputs)
+    if (!ahead(in)) return nullptr;
+  const OnnxNode* before = now_;
+  lower(*it->second);
+  take_over(it->second);
+  now_ = before;
+  return find(name);
 }
 
 Value Lowering::packed(std::string name) {
@@ -244,6 +261,8 @@ void Lowering::enter(const OnnxGraph& g) {
   Scope& scope = scopes_.emplace_back();
   for (const OnnxNode& n : g.nodes)
     for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
+  for (const OnnxNode& n : g.nodes)
+    for (const std::string& name : n.outputs) scope.makers.emplace(name, &n);
   for (const OnnxValueInfo& v : g.outputs) scope.outputs.insert(v.name);
 }
 

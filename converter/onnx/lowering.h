@@ -125,8 +125,12 @@ class Lowering {
   void define(const std::string& name, Value v);
   // The one node that reads a value, of this operator; null: there are others, or the value is an output.
   const OnnxNode* only_reader(const std::string& value, const char* op) const;
-  // Nobody else reads this value of the graph.
-  bool is_sole_reader(const std::string& value) const;
+  // Nobody else reads this value of the graph, whatever its names; so many nodes read it, and no output is it.
+  bool is_sole_reader(const std::string& value) const { return has_readers(value, 1); }
+  bool has_readers(const std::string& value, size_t count) const;
+  // A value that a node further behind may make, when that needs nothing but numbers of the file; null: it is not
+  // known.
+  const Value* ahead(const std::string& name);
   // Numbers that are whole, or sizes of a call; null: others, or not known.
   std::shared_ptr<const Sizes> sizes_of(const Value& v);
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
@@ -252,6 +256,7 @@ class Lowering {
   struct Scope {
     std::map<std::string, Value> values;
     std::map<std::string, std::vector<const OnnxNode*>> readers;
+    std::map<std::string, const OnnxNode*> makers;
     std::set<std::string> outputs, poisoned;
     std::set<const OnnxNode*> done;
   };
@@ -279,6 +284,13 @@ class Lowering {
 };
 
 BatchNorm batch_norm_of(const Node& norm);
+// The convolution that made the value, if so many nodes read it and it may still do something to its results.
+format::WindowAttrsT* open_convolution(Lowering& l, const std::string& value, size_t readers);
+// An activation of a value that so many nodes read, by the convolution that made it where there is one.
+Value activated(Lowering& l, format::UnaryKind kind, const std::string& value, size_t readers);
+// A node that begins a chain of others which make one activation; false: it does not.
+bool lower_silu(Lowering& l, const Node& n);
+bool lower_gelu(Lowering& l, const Node& n);
 // Values that several operators are made of. a times b by numpy's rules, rows by a matrix of the file where b is one.
 Value multiplied(Lowering& l, const Value& a, const Value& b);
 Value reduced(Lowering& l, format::ReduceKind kind, const Value& v, const std::vector<bool>& gone);

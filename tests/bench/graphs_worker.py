@@ -49,8 +49,6 @@ else:
         return lambda: dict(zip(names, session.run(names, inputs)))
 
 
-
-
 def milliseconds(function):
     begin = time.perf_counter()
     function()
