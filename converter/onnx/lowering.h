@@ -181,6 +181,8 @@ class Lowering {
   // As it stands in the program, or as it would with another order: axes in that order. And back.
   Value stored(const Value& v) const;
   Value stored_in(const Value& v, const Perm& perm);
+  // That order costs no transposition more.
+  bool is_at_hand(const Value& v, const Perm& perm) const;
   Value labelled(const Value& stored_value, const Perm& perm);
   // Its numbers in the program, if they are not there yet.
   std::string name_of(const Value& v);
@@ -272,6 +274,7 @@ class Lowering {
   std::map<std::string, size_t> level_of_;  // of values, behind those of the model's program
   std::set<std::string> names_;
   std::vector<std::string> problems_;
+  std::map<std::pair<std::string, Perm>, std::string> turned_;  // values whose axes stand in another order
   std::map<std::string, std::string> symbols_;
   std::map<std::string, std::string> matrices_;
   std::map<std::string, std::string> tensors_;  // of the file, by place of their numbers and shape
