@@ -123,7 +123,41 @@ const OnnxNode* fold_norm(Lowering& l, const Node& n, size_t out, std::vector<fl
   return norm;
 }
 
+// A row of numbers, one a channel, that alone is added to the convolution goes into its bias. last: the node that made
+// the sum's other part.
+const OnnxNode* fold_sum(Lowering& l, const OnnxNode& last, int rank, size_t out, std::vector<float>* bias) {
+  const OnnxNode* sum = l.only_reader(last.outputs[0], "Add");
+  if (!sum || sum->inputs.size() != 2 || sum->inputs[0] == sum->inputs[1]) return nullptr;
+  const Value* v = l.ahead(sum->inputs[sum->inputs[0] == last.outputs[0]]);
+  if (!v || !v->is_constant() || v->elem != Elem::kFloat || v->rank() > rank) return nullptr;
+  const std::vector<float>& row = l.numbers(*v);
+  const int channels = v->rank() - (rank - 1);  // that axis of it
+  if (row.size() != 1 && (row.size() != out || channels < 0 || !v->shape[size_t(channels)].is(int64_t(out))))
+    return nullptr;
+  if (bias->empty()) bias->assign(out, 0);
+  for (size_t i = 0; i < out; ++i) (*bias)[i] += row[row.size() == 1 ? 0 : i];
+  l.take_over(sum);
+  return sum;
+}
+
 }  // namespace
+
+format::WindowAttrsT* open_convolution(Lowering& l, const std::string& value, size_t readers) {
+  const Value* v = l.find(value);
+  format::OpT* op = v && l.has_readers(value, readers) ? l.maker(*v) : nullptr;
+  if (!op || op->name != "conv") return nullptr;
+  format::WindowAttrsT* attrs = op->attrs.AsWindowAttrs();
+  return attrs->activation == format::UnaryKind::none && attrs->least == -INFINITY && attrs->most == INFINITY ? attrs
+                                                                                                              : nullptr;
+}
+
+Value activated(Lowering& l, format::UnaryKind kind, const std::string& value, size_t readers) {
+  if (auto* conv = open_convolution(l, value, readers)) {
+    conv->activation = kind;
+    return *l.find(value);
+  }
+  return l.unary(kind, *l.find(value));
+}
 
 void lower_conv(Lowering& l, const Node& n) {
   if (n.in(0).rank() == 5) return lower_conv_of_volume(l, n);
@@ -151,6 +185,7 @@ void lower_conv(Lowering& l, const Node& n) {
   if (n.has(2)) bias = n.known_floats(2, "bias");
   if (!bias.empty() && int64_t(bias.size()) != out) fail("a bias of %zu", bias.size());
   const OnnxNode* norm = fold_norm(l, n, size_t(out), &factor, &bias);
+  const OnnxNode* sum = fold_sum(l, norm ? *norm : n.raw(), int(dims.size()), size_t(out), &bias);
   Value weights;
   if (in == 1 && out == groups) {  // one filter a channel: [places, channels]
     const std::vector<float> rows = turned(l.numbers(w), out, 1, places, factor);
@@ -168,6 +203,7 @@ void lower_conv(Lowering& l, const Node& n) {
   const Value y =
       from_image(l, l.emit("conv", list, {image.value.shape[0], sizes[0], sizes[1], out}, attrs), image.is_line);
   if (norm) l.define(norm->outputs[0], y);
+  if (sum) l.define(sum->outputs[0], y);
   n.set(y);
 }
 

@@ -37,9 +37,10 @@ class Trail {
   const OnnxNode* made_for_one(const std::string& name, const char* op) const {
     return l_.is_sole_reader(name) ? made(name, op) : nullptr;
   }
+  // A number of the file that adds no axis to a value of one axis or more.
   bool is_number(const std::string& name, double* out) const {
     const Value* v = l_.find(name);
-    if (!v || v->elem != Elem::kFloat || !v->is_constant() || !product(v->shape).is(1)) return false;
+    if (!v || v->elem != Elem::kFloat || !v->is_constant() || v->rank() > 1 || !product(v->shape).is(1)) return false;
     *out = double(l_.numbers(*v)[0]);
     return true;
   }
@@ -56,6 +57,11 @@ class Trail {
     return x && y && !x->is_known() && !x->items && x->name == y->name && x->perm == y->perm && x->shape == y->shape;
   }
   const Value& value(const std::string& name) const { return *l_.find(name); }
+
+  // An activation of a value that is read where it begins and where it ends, by nodes whose results nobody else reads.
+  Value activated(UnaryKind kind, const std::string& x) const {
+    return l_.has_other_names(x) ? l_.unary(kind, value(x)) : convert::activated(l_, kind, x, 2);
+  }
 
   // A product as a number and the factors that are none; those of products within it too.
   struct Product {
@@ -123,7 +129,8 @@ bool is_gelu_inner(const Trail& t, const std::string& name, const std::string& x
   return false;
 }
 
-// x / 2 (1 + erf(x / sqrt 2)), the same with tanh, x sigmoid(x) and x sigmoid(1.702 x).
+// x / 2 (1 + erf(x / sqrt 2)), the same with tanh, x sigmoid(x) and x sigmoid(1.702 x). Where nobody else reads x or a
+// value on the way to them, the convolution that made x may do them.
 bool lower_activation(Lowering& l, const Node& n) {
   const Trail t(l);
   Trail::Product p;
@@ -133,12 +140,13 @@ bool lower_activation(Lowering& l, const Node& n) {
   if (p.factors.size() != 2) return false;
   for (size_t i = 0; i < 2; ++i) {
     const std::string &x = p.factors[i], &gate = p.factors[1 - i];
+    if (t.value(x).rank() == 0) return false;
     const OnnxNode* sigmoid = t.made(gate, "Sigmoid");
     if (sigmoid && p.number == 1 && l.is_sole_reader(gate)) {
       const Trail::Product inner = t.product_of(sigmoid->inputs[0]);
       const bool is_quick = is_near(inner.number, 1.702);
       if ((inner.number == 1 || is_quick) && t.is_power(inner, x, 1))
-        return n.set(l.unary(is_quick ? UnaryKind::gelu_quick : UnaryKind::silu, t.value(x))), true;
+        return n.set(is_quick ? l.unary(UnaryKind::gelu_quick, t.value(x)) : t.activated(UnaryKind::silu, x)), true;
     }
     const OnnxNode* sum = t.made(gate, "Add");
     std::string bent;
@@ -146,8 +154,9 @@ bool lower_activation(Lowering& l, const Node& n) {
     if (!is_near(p.number, 0.5) || !sum || !t.with_number(*sum, &bent, &one) || one != 1) continue;
     if (const OnnxNode* erf = t.made(bent, "Erf")) {
       const Trail::Product inner = t.product_of(erf->inputs[0]);
+      const bool is_alone = l.is_sole_reader(gate) && l.is_sole_reader(bent);
       if (is_near(inner.number, std::sqrt(0.5)) && t.is_power(inner, x, 1))
-        return n.set(l.unary(UnaryKind::gelu, t.value(x))), true;
+        return n.set(is_alone ? t.activated(UnaryKind::gelu, x) : l.unary(UnaryKind::gelu, t.value(x))), true;
     }
     const OnnxNode* tanh = t.made(bent, "Tanh");
     if (tanh && is_gelu_inner(t, tanh->inputs[0], x)) return n.set(l.unary(UnaryKind::gelu_tanh, t.value(x))), true;

@@ -110,9 +110,24 @@ Value Lowering::in_order(const Value& v, const Perm& wanted) {
   Perm wide;  // axes of more than one element
   for (int i : move)
     if (!s.shape[size_t(i)].is(1)) wide.push_back(i);
-  Value out = std::is_sorted(wide.begin(), wide.end()) ? emit("reshape", {s}, shape, v.elem)
-                                                       : emit("transpose", {s}, shape, transpose_attrs(move), v.elem);
+  if (std::is_sorted(wide.begin(), wide.end())) return labelled(emit("reshape", {s}, shape, v.elem), target);
+  std::string& name = turned_[{v.name, move}];
+  if (!find_value(*program_, name)) name = emit("transpose", {s}, shape, transpose_attrs(move), v.elem).name;
+  Value out = s;
+  out.shape = shape, out.name = name;
   return labelled(out, target);
+}
+
+bool Lowering::is_at_hand(const Value& v, const Perm& target) const {
+  if (v.is_known() || v.perm == target) return true;
+  Perm move(target.size()), wide;
+  for (size_t i = 0; i < target.size(); ++i) move[size_t(target[i])] = v.perm[i];
+  const Value s = stored(v);
+  for (int i : move)
+    if (!s.shape[size_t(i)].is(1)) wide.push_back(i);
+  if (std::is_sorted(wide.begin(), wide.end())) return true;
+  const auto it = turned_.find({v.name, move});
+  return it != turned_.end() && find_value(*program_, it->second);
 }
 
 Value Lowering::stored_in(const Value& v, const Perm& perm) {
@@ -152,7 +167,7 @@ Value Lowering::reshape(const Value& v, const Sizes& shape) {
   };
   std::vector<Place> places;
   for (const Group& g : groups) {
-    int last = -1, first = v.rank();  // a group of a single element stands behind all others
+    int last = -1, first = -1;  // a group of a single element stands before all others: rows stay rows
     for (size_t i = g.a; i < g.b; ++i) {
       if (v.shape[i].is(1)) continue;
       const int at = v.perm[i];
@@ -184,11 +199,16 @@ Lowering::Aligned Lowering::align(const std::vector<Value>& values) {
   int rank = 0;
   for (const Value& v : values) rank = std::max(rank, v.rank());
   out.perm = identity(rank);
-  int64_t most = -1;
+  // The order of the widest value, or of another as wide when more of them are at hand in it.
+  int64_t most = -1, best = -1;
   for (const Value& v : values) {
     const int64_t wide = std::count_if(v.shape.begin(), v.shape.end(), [](const Size& s) { return !s.is(1); });
-    if (v.is_known() || v.rank() != rank || wide <= most) continue;
-    most = wide;
+    if (v.is_known() || v.rank() != rank || wide < most) continue;
+    const int64_t near = std::count_if(values.begin(), values.end(), [&](const Value& other) {
+      return other.rank() == rank && is_at_hand(other, v.perm);
+    });
+    if (wide == most && near <= best) continue;
+    most = wide, best = near;
     out.perm = v.perm;
   }
   // A number alone needs no axes where something else has them.

@@ -82,9 +82,43 @@ const OnnxNode* Lowering::only_reader(const std::string& value, const char* op) 
                                                                                                               : nullptr;
 }
 
-bool Lowering::is_sole_reader(const std::string& value) const {
+bool Lowering::has_readers(const std::string& value, size_t count) const {
   const Scope* scope = scope_of(value);
-  return scope && scope->readers.at(value).size() == 1 && !scope->outputs.count(value);
+  if (!scope || scope->readers.at(value).size() != count || scope->outputs.count(value)) return false;
+  const auto maker = scope->makers.find(value);
+  if (maker == scope->makers.end()) return false;
+  const auto made = scope->values.find(value);
+  if (made == scope->values.end()) return true;  // now_ makes it
+  for (const std::string& from : maker->second->inputs)
+    if (const auto it = scope->values.find(from);
+        it != scope->values.end() && !it->second.name.empty() && it->second.name == made->second.name)
+      return has_readers(from, 1);
+  return true;
+}
+
+bool Lowering::has_other_names(const std::string& value) const {
+  const Scope* scope = scope_of(value);
+  const auto made = scope ? scope->values.find(value) : scopes_.back().values.end();
+  if (!scope || made == scope->values.end()) return false;
+  for (const OnnxNode* reader : scope->readers.at(value))
+    for (const std::string& to : reader->outputs)
+      if (const auto it = scope->values.find(to); it != scope->values.end() && it->second.name == made->second.name)
+        return true;
+  return false;
+}
+
+const Value* Lowering::ahead(const std::string& name) {
+  if (const Value* v = find(name)) return v;
+  const auto& makers = scopes_.back().makers;
+  const auto it = makers.find(name);
+  if (it == makers.end() || (it->second->op != "Constant" && it->second->op != "Identity")) return nullptr;
+  for (const std::string& in : it->second->inputs)
+    if (!ahead(in)) return nullptr;
+  const OnnxNode* before = now_;
+  lower(*it->second);
+  take_over(it->second);
+  now_ = before;
+  return find(name);
 }
 
 Value Lowering::packed(std::string name) {

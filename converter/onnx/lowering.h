@@ -126,8 +126,14 @@ class Lowering {
   void define(const std::string& name, Value v);
   // The one node that reads a value, of this operator; null: there are others, or the value is an output.
   const OnnxNode* only_reader(const std::string& value, const char* op) const;
-  // Nobody else reads this value of the graph.
-  bool is_sole_reader(const std::string& value) const;
+  // One node, or so many, read this value of the graph; none more reads it by another name, and no output is it.
+  bool is_sole_reader(const std::string& value) const { return has_readers(value, 1); }
+  bool has_readers(const std::string& value, size_t count) const;
+  // A node that reads this value gives it on as it is.
+  bool has_other_names(const std::string& value) const;
+  // A value that a node further behind may make, when that needs nothing but numbers of the file; null: it is not
+  // known.
+  const Value* ahead(const std::string& name);
   // Numbers that are whole, or sizes of a call; null: others, or not known.
   std::shared_ptr<const Sizes> sizes_of(const Value& v);
   // The program computes with `size` only up to this limit: where it is one symbol and a number, that bounds the
@@ -182,6 +188,8 @@ class Lowering {
   // As it stands in the program, or as it would with another order: axes in that order. And back.
   Value stored(const Value& v) const;
   Value stored_in(const Value& v, const Perm& perm);
+  // That order costs no transposition more.
+  bool is_at_hand(const Value& v, const Perm& perm) const;
   Value labelled(const Value& stored_value, const Perm& perm);
   // Its numbers in the program, if they are not there yet.
   std::string name_of(const Value& v);
@@ -274,6 +282,7 @@ class Lowering {
   std::map<std::string, size_t> level_of_;  // of values, behind those of the model's program
   std::set<std::string> names_;
   std::vector<std::string> problems_;
+  std::map<std::pair<std::string, Perm>, std::string> turned_;  // values whose axes stand in another order
   std::map<std::string, std::string> symbols_;
   std::map<std::string, std::string> matrices_;
   std::map<std::string, std::string> tensors_;  // of the file, by place of their numbers and shape
@@ -287,6 +296,10 @@ class Lowering {
 };
 
 BatchNorm batch_norm_of(const Node& norm);
+// The convolution that made the value, if so many nodes read it and it may still do something to its results.
+format::WindowAttrsT* open_convolution(Lowering& l, const std::string& value, size_t readers);
+// An activation of a value that so many nodes read, by the convolution that made it where there is one.
+Value activated(Lowering& l, format::UnaryKind kind, const std::string& value, size_t readers);
 // Values that several operators are made of. a times b by numpy's rules, rows by a matrix of the file where b is one.
 Value multiplied(Lowering& l, const Value& a, const Value& b);
 Value reduced(Lowering& l, format::ReduceKind kind, const Value& v, const std::vector<bool>& gone);

@@ -124,15 +124,6 @@ constexpr MathRow kMath[] = {{"Ceil", MathKind::ceil, 0, 0},
                              {"HardSigmoid", MathKind::hard_sigmoid, 0.2, 0.5},
                              {"HardSwish", MathKind::hard_swish, 1.0 / 6, 0.5}};
 
-// The convolution that made the value, if it may still do something to its results.
-format::WindowAttrsT* convolution(Lowering& l, const Node& n) {
-  if (!l.is_sole_reader(n.raw().inputs[0])) return nullptr;
-  format::OpT* op = l.maker(n.in(0));
-  if (!op || op->name != "conv") return nullptr;
-  format::WindowAttrsT* attrs = op->attrs.AsWindowAttrs();
-  return attrs->activation == UnaryKind::none && attrs->least == -INFINITY && attrs->most == INFINITY ? attrs : nullptr;
-}
-
 }  // namespace
 
 Value Lowering::unary(UnaryKind kind, const Value& v, float alpha) {
@@ -204,12 +195,9 @@ void lower_unary(Lowering& l, const Node& n) {
   }
   for (const UnaryRow& row : kUnary)
     if (n.op() == row.op) {
-      auto* conv = convolution(l, n);
-      if (conv && (row.kind == UnaryKind::relu || row.kind == UnaryKind::sigmoid || row.kind == UnaryKind::tanh)) {
-        conv->activation = row.kind;
-        return n.set(v);
-      }
-      return n.set(l.unary(row.kind, v));
+      const bool may_join =
+          row.kind == UnaryKind::relu || row.kind == UnaryKind::sigmoid || row.kind == UnaryKind::tanh;
+      return n.set(may_join ? activated(l, row.kind, n.raw().inputs[0], 1) : l.unary(row.kind, v));
     }
 }
 
@@ -356,7 +344,7 @@ void lower_clip(Lowering& l, const Node& n) {
   }
   if (n.has(1)) low = double(n.known_number(1, "min"));
   if (n.has(2)) high = double(n.known_number(2, "max"));
-  if (auto* conv = convolution(l, n)) {
+  if (auto* conv = open_convolution(l, n.raw().inputs[0], 1)) {
     conv->least = float(low);
     conv->most = float(high);
     return n.set(v);

@@ -99,7 +99,7 @@ TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 115); }
 TEST(Onnx, RecurrentLayersGraphsAndChoicesGiveTheirAnswers) { compare_folder("sequences", 50); }
 TEST(Onnx, OperatorsOfImagesGiveTheirAnswers) { compare_folder("images", 50); }
 TEST(Onnx, QuantisedGraphsGiveTheirAnswers) { compare_folder("quantised", 47); }
-TEST(Onnx, LettersPatternsSoundAttentionAndRegionsGiveTheirAnswers) { compare_folder("more", 129); }
+TEST(Onnx, LettersPatternsSoundAttentionAndRegionsGiveTheirAnswers) { compare_folder("more", 142); }
 TEST(Onnx, ExportedNetworksGiveTheirAnswers) { compare_folder("models", 8); }
 
 // Messages of a protobuf file.

@@ -59,14 +59,19 @@ void make(Conv& c, const Shape& s, PackedKind kind, bool bias, UnaryKind activat
 }
 
 constexpr Shape kShapes[] = {
-    {1, 5, 7, 3, 16, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},   // an image as it comes
-    {2, 6, 5, 4, 37, 1, {3, 2}, {2, 1}, {1, 2}, {0, 2}, {2, 0}},   // uneven everywhere
-    {1, 1, 19, 8, 5, 1, {1, 4}, {1, 3}, {1, 2}, {0, 3}, {0, 1}},   // a line
-    {1, 4, 4, 24, 36, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},  // groups that end within tiles
-    {1, 4, 3, 6, 12, 6, {2, 2}, {1, 1}, {1, 1}, {1, 0}, {0, 1}},   // two filters a channel
-    {3, 1, 1, 33, 18, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},  // a point
-    {1, 2, 2, 2, 3, 1, {5, 5}, {3, 3}, {1, 1}, {3, 3}, {3, 3}},    // windows larger than the image
-    {0, 4, 4, 2, 3, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},    // no image
+    {1, 5, 7, 3, 16, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},      // an image as it comes
+    {2, 6, 5, 4, 37, 1, {3, 2}, {2, 1}, {1, 2}, {0, 2}, {2, 0}},      // uneven everywhere
+    {1, 1, 19, 8, 5, 1, {1, 4}, {1, 3}, {1, 2}, {0, 3}, {0, 1}},      // a line
+    {1, 4, 4, 24, 36, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},     // groups that end within tiles
+    {1, 4, 3, 6, 12, 6, {2, 2}, {1, 1}, {1, 1}, {1, 0}, {0, 1}},      // two filters a channel
+    {3, 1, 1, 33, 18, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},     // a point
+    {1, 2, 2, 2, 3, 1, {5, 5}, {3, 3}, {1, 1}, {3, 3}, {3, 3}},       // windows larger than the image
+    {0, 4, 4, 2, 3, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},       // no image
+    {1, 31, 7, 5, 70, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}},     // strips, fours and ones, in two blocks
+    {2, 9, 11, 3, 20, 1, {5, 3}, {2, 2}, {1, 1}, {2, 0}, {1, 1}},     // rows of windows inside and across the border
+    {1, 1, 1, 20, 150, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},    // some tiles of a single pixel at once
+    {1, 1, 90, 1, 18, 1, {1, 25}, {1, 3}, {1, 1}, {0, 12}, {0, 12}},  // long windows over a sound
+    {1, 6, 6, 512, 300, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}},   // tiles in parts for the threads
 };
 
 TEST(Conv, MatchesReferenceAtTheEdges) {
@@ -82,11 +87,34 @@ TEST(Conv, MatchesReferenceAtTheEdges) {
 TEST(Conv, OneFilterAChannel) {
   Conv c;
   for (const int64_t channels : {1, 5, 16, 40})
-    for (const int32_t stride : {1, 2}) {
-      make(c, {2, 7, 6, channels, channels, int32_t(channels), {3, 3}, {stride, stride}, {1, 1}, {1, 1}, {1, 1}},
-           PackedKind::kInteger, true);
-      compare_all(c.call, 1e-5);
-    }
+    for (const int32_t kernel : {3, 5})
+      for (const int32_t stride : {1, 2})
+        for (const UnaryKind activation : {UnaryKind::kNone, UnaryKind::kRelu, UnaryKind::kSilu}) {
+          const int32_t pad = kernel / 2;
+          make(c,
+               {2,
+                7,
+                9,
+                channels,
+                channels,
+                int32_t(channels),
+                {kernel, kernel},
+                {stride, stride},
+                {1, 1},
+                {pad, pad},
+                {pad, pad}},
+               PackedKind::kInteger, true, activation);
+          compare_all(c.call, 1e-5);
+        }
+}
+
+// A few million products, which the threads share by blocks of pixels.
+TEST(Conv, ManyBlocks) {
+  Conv c;
+  make(c, {1, 64, 48, 32, 32, 32, {5, 5}, {1, 1}, {1, 1}, {2, 2}, {2, 2}}, PackedKind::kInteger, false);
+  compare_all(c.call, 1e-5);
+  make(c, {1, 40, 30, 24, 48, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1}, {1, 1}}, PackedKind::kF32, true, UnaryKind::kGelu);
+  compare_all(c.call, 1e-5);
 }
 
 TEST(Conv, ActivationThenLimits) {

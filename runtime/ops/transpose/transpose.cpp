@@ -11,17 +11,15 @@ Status parse(const void* attrs, OpParams* out) {
   const auto& a = *static_cast<const format::TransposeAttrs*>(attrs);
   TransposeParams p{};
   const auto* perm = a.perm();
-  const unsigned rank = perm ? perm->size() : 0;
+  const unsigned rank = perm ? perm->size() : unsigned(kMaxRank);
   RNL_CHECK_ARG(rank <= unsigned(kMaxRank), "transpose: perm has %u axes, the limit is %d", rank, kMaxRank);
   unsigned seen = 0;
   for (unsigned i = 0; i < rank; ++i) {
-    p.perm[i] = perm->Get(i);
+    p.perm[i] = perm ? perm->Get(i) : uint8_t(i);  // without perm every axis keeps its place
     RNL_CHECK_ARG(p.perm[i] < rank && !(seen >> p.perm[i] & 1), "transpose: perm is not a permutation (entry %u is %u)",
                   i, unsigned(p.perm[i]));
     seen |= 1u << p.perm[i];
   }
-  // Without perm every axis keeps its place.
-  for (int i = 0; !perm && i < kMaxRank; ++i) p.perm[i] = uint8_t(i);
   p.rank = perm ? int32_t(rank) : -1;
   *params_of<TransposeParams>(out) = p;
   return Status::ok();
@@ -40,32 +38,35 @@ Status check(const OpCall& c) {
   return Status::ok();
 }
 
-// Walks y in order. Trailing axes that keep their place move as one piece.
+// Walks y in order, a row of its last axis at a time. Trailing axes that keep their place move as one piece.
 void reference(const OpCall& c) {
   const TransposeParams& p = params_of<TransposeParams>(c);
   const TensorView &x = c.in[0], &y = c.out[0];
   size_t piece = dtype_bytes(x.dtype);
-  int rank = x.rank;
-  while (rank > 0 && p.perm[rank - 1] == rank - 1) piece *= size_t(x.dims[--rank]);
-  size_t stride_x[kMaxRank], step[kMaxRank];
-  size_t stride = piece, pieces = 1;
-  for (int i = rank - 1; i >= 0; --i) {
-    stride_x[i] = stride;
-    stride *= size_t(x.dims[i]);
-    pieces *= size_t(x.dims[i]);
+  int last = x.rank - 1;
+  for (; last > 0 && p.perm[last] == last; --last) piece *= size_t(x.dims[last]);
+  size_t stride[kMaxRank], total = piece;
+  for (int i = last; i >= 0; --i) {
+    stride[i] = total;
+    total *= size_t(x.dims[i]);
   }
-  if (pieces * piece == 0) return;
-  for (int i = 0; i < rank; ++i) step[i] = stride_x[p.perm[i]];
-  int64_t index[kMaxRank] = {};
-  size_t from = 0;
+  if (total == 0) return;
+  int64_t index[kMaxRank] = {}, row = 1;
+  size_t step = 0;
+  if (last >= 0) row = y.dims[last], step = stride[p.perm[last]];
+  const char* from = static_cast<const char*>(x.data);
   char* to = static_cast<char*>(y.data);
-  for (size_t n = 0; n < pieces; ++n, to += piece) {
-    std::memcpy(to, static_cast<const char*>(x.data) + from, piece);
-    for (int i = rank - 1; i >= 0; --i) {
-      from += step[i];
-      if (++index[i] < y.dims[i]) break;
-      from -= step[i] * size_t(y.dims[i]);
-      index[i] = 0;
+  for (int axis = 0; axis >= 0;) {
+    const char* at = from;
+    for (int64_t i = 0; i < row; ++i, at += step, to += piece)
+      if (piece == 4) std::memcpy(to, at, 4);
+      else std::memcpy(to, at, piece);
+    for (axis = last; --axis >= 0;) {
+      const size_t s = stride[p.perm[axis]];
+      from += s;
+      if (++index[axis] < y.dims[axis]) break;
+      from -= s * size_t(index[axis]);
+      index[axis] = 0;
     }
   }
 }

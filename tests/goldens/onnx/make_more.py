@@ -442,9 +442,67 @@ def sequences():
     )
 
 
+def spelled_out():
+    """Activations in several nodes, and what stands behind convolutions."""
+    x = {"x": normal(1, 3, 5, 6)}
+    constants = {"w": normal(4, 3, 3, 3), "row": normal(1, 4, 1, 1)}
+    conv = ("Conv", ["x", "w"], ["c"], {"pads": [1, 1, 1, 1]})
+
+    def number(name, value):
+        return ("Constant", [], [name], {"value": numpy_helper.from_array(np.float32(value))})
+
+    def gelu(name, before, of, first, one=1.0, outputs=("y",)):
+        nodes = [
+            *before,
+            number("r", np.sqrt(2) if first == "Div" else np.sqrt(0.5)),
+            (first, [of, "r"] if first == "Div" else ["r", of], ["d"], {}),
+            ("Erf", ["d"], ["e"], {}),
+            number("one", one),
+            ("Add", ["e", "one"], ["s"], {}),
+            ("Mul", [of, "s"], ["p"], {}),
+            number("half", 0.5),
+            ("Mul", ["p", "half"], ["y"], {}),
+        ]
+        make_operators.model(name, nodes, x, list(outputs), constants, folder=FOLDER)
+
+    summed = [conv, ("Add", ["c", "row"], ["a"], {})]
+    gelu("spelled_gelu", summed, "a", "Div")
+    gelu("spelled_gelu_product", [conv], "c", "Mul")
+    gelu("spelled_gelu_alone", [conv, ("Exp", ["c"], ["a"], {})], "a", "Div")
+    gelu("spelled_gelu_of_another_number", summed, "a", "Div", one=2.0)
+    gelu("spelled_gelu_shared", [conv, ("Neg", ["c"], ["z"], {})], "c", "Div", outputs=("y", "z"))
+
+    silu = [("Sigmoid", ["i"], ["s"], {}), ("Mul", ["i", "s"], ["y"], {})]
+    renamed = [conv, ("Identity", ["c"], ["i"], {})]
+    for name, nodes, outputs in (
+        ("spelled_silu", [*renamed, *silu], ["y"]),
+        ("spelled_silu_shared", [*renamed, *silu, ("Neg", ["c"], ["z"], {})], ["y", "z"]),
+        ("spelled_silu_of_two", [*renamed, silu[0], ("Mul", ["c", "s"], ["y"], {})], ["y"]),
+        ("conv_relu_shared", [*renamed, ("Relu", ["i"], ["y"], {}), ("Neg", ["c"], ["z"], {})], ["y", "z"]),
+    ):
+        make_operators.model(name, nodes, x, outputs, constants, folder=FOLDER)
+
+    for name, shape in (("row", (4, 1, 1)), ("number", (1,)), ("image", (1, 1, 5, 6)), ("batch", (2, 1, 1, 1))):
+        nodes = [conv, ("Add", ["more", "c"], ["y"], {})]
+        constants = {"w": constants["w"], "more": normal(*shape)}
+        make_operators.model(f"conv_sum_{name}", nodes, x, ["y"], constants, folder=FOLDER)
+
+
 if __name__ == "__main__":
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    for make in (einsum, patterns, grid_samples, found, sound, attention, fused, regions, deformed, sequences):
+    for make in (
+        einsum,
+        patterns,
+        grid_samples,
+        found,
+        sound,
+        attention,
+        fused,
+        regions,
+        deformed,
+        sequences,
+        spelled_out,
+    ):
         make()
     print(len(list(FOLDER.glob("*.onnx"))), "operators")
