@@ -3,6 +3,7 @@
 //
 // Inputs: context [batch, T], NaN where nothing was observed; mask [batch, T], 0 where a value does not count, else 1.
 #include "converter/recipes/decoder.h"
+#include "converter/recipes/encoder.h"
 #include "converter/recipes/recipe.h"
 #include "converter/recipes/series.h"
 #include "converter/recipes/speech.h"
@@ -140,8 +141,9 @@ class Builder {
 void build(Checkpoint& c, ModelBuilder& b) {
   const Facts f = outer_facts(c);
   const std::optional<Facts> series = f.inside("chronos_config");
-  if (!series || class_of(f, "") != "ChronosBoltModelForForecasting")
-    f.refuse("architectures", "names a T5 that is not supported; ChronosBoltModelForForecasting is");
+  if (!series) return build_t5_encoder(c, f, b);
+  if (class_of(f, "") != "ChronosBoltModelForForecasting")
+    f.refuse("architectures", "names a T5 of time series that is not supported; ChronosBoltModelForForecasting is");
   Builder(c, b, f, *series);
   for (const char* part :
        {"embed_tokens.", "SelfAttention.q.", "SelfAttention.k.", "relative_attention_bias.", "lm_head."})

@@ -89,11 +89,16 @@ Var encoder_norm(Net& net, const Encoder& encoder, const Var& x, const std::stri
 Var numbers_of(Net& net, const Var& input, const std::string& name, const std::vector<float>& table, int outside);
 // 1 for tokens that are seen, 0 for others, [T, 1].
 Var seen_tokens(Net& net);
+// Added to the scores by the distance of two tokens, [heads, T, T]: T5's buckets (arXiv 1910.10683), half of them for
+// keys behind the query, of whose distances those from `most` on share the last; a table [buckets, heads].
+Var bucket_bias(Net& net, const std::string& table, int64_t buckets, int64_t most, int64_t heads, int64_t context);
 // Arithmetic over any axes, whose sizes the result names.
 Var arithmetic(Net& net, format::BinaryKind kind, const Var& x, const Var& y, const std::string& axis,
                const std::vector<int64_t>& dims = {});
 Var with_constant(Net& net, format::BinaryKind kind, const Var& x, double constant);
 
 void build_encoder(Checkpoint& checkpoint, const Encoder& encoder, ModelBuilder& builder);
+// The encoder of T5 and its kin alone.
+void build_t5_encoder(Checkpoint& checkpoint, const Facts& facts, ModelBuilder& builder);
 
 }  // namespace runnel::convert

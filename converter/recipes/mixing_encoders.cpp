@@ -93,25 +93,35 @@ Var above_diagonal(Net& net, const std::string& table, int64_t heads) {
   return net.op("slice", {net.op("reshape", {cut.name}, h + " T 2*T-1", {}).name}, h + " T T", {}, {}, first);
 }
 
-// A bias by relative position: later[d, head] where the key stands d >= 0 behind the query, earlier[d, head] where it
-// stands d > 0 before it; earlier has zeros at 0.
-Var relative_bias(Net& net, const std::vector<float>& later, const std::vector<float>& earlier, int64_t heads) {
-  const int64_t rows = int64_t(later.size()) / heads;
-  format::TransposeAttrsT turn;
-  turn.perm = {0, 2, 1};
-  const Var above = above_diagonal(net, net.constant("/later", later, {rows, heads}), heads),
-            below = above_diagonal(net, net.constant("/earlier", earlier, {rows, heads}), heads);
-  return net.add(above, net.op("transpose", {below.name}, below.axis, {}, {}, turn));
-}
-
-// T5's rule, as MPNet computes it in float32: the bucket of a key `distance` away.
-int64_t bucket_of(int64_t distance, int64_t buckets) {
+// T5's rule, as its code computes it in float32: the bucket of a key `distance` away.
+int64_t bucket_of(int64_t distance, int64_t buckets, int64_t most) {
   const int64_t exact = buckets / 2;
   if (distance < exact) return distance;
   const float far =
-      std::log(float(distance) / float(exact)) / float(std::log(128.0 / double(exact))) * float(buckets - exact);
+      std::log(float(distance) / float(exact)) / float(std::log(double(most) / double(exact))) * float(buckets - exact);
   return std::min(exact + int64_t(far), buckets - 1);
 }
+
+}  // namespace
+
+Var bucket_bias(Net& net, const std::string& name, int64_t buckets, int64_t most, int64_t heads, int64_t context) {
+  const std::vector<float> table = net.values(name, {buckets, heads});
+  const int64_t half = buckets / 2;
+  std::vector<float> later, earlier;  // a row for each distance; earlier has zeros at 0
+  for (int64_t d = 0; d < context; ++d)
+    for (int64_t h = 0; h < heads; ++h) {
+      const int64_t bucket = bucket_of(d, half, most);
+      later.push_back(table[size_t((bucket + (d > 0 ? half : 0)) * heads + h)]);
+      earlier.push_back(d > 0 ? table[size_t(bucket * heads + h)] : 0);
+    }
+  format::TransposeAttrsT turn;
+  turn.perm = {0, 2, 1};
+  const Var above = above_diagonal(net, net.constant(name + ".later", later, {context, heads}), heads),
+            below = above_diagonal(net, net.constant(name + ".earlier", earlier, {context, heads}), heads);
+  return net.add(above, net.op("transpose", {below.name}, below.axis, {}, {}, turn));
+}
+
+namespace {
 
 void build_mpnet(Checkpoint& c, ModelBuilder& b) {
   // Positions begin behind that of padding, whatever the configuration says.
@@ -124,17 +134,7 @@ void build_mpnet(Checkpoint& c, ModelBuilder& b) {
   a.q = "q", a.k = "k", a.v = "v", a.o = "o";
   e.attn_norm = "attention.LayerNorm";
   e.score_bias = [&](Net& net) {
-    constexpr int64_t kBuckets = 32;
-    const int64_t heads = e.attention.heads;
-    const std::vector<float> table = net.values("encoder.relative_attention_bias.weight", {kBuckets, heads});
-    std::vector<float> later, earlier;
-    for (int64_t d = 0; d < e.context; ++d)
-      for (int64_t h = 0; h < heads; ++h) {
-        const int64_t bucket = bucket_of(d, kBuckets / 2);
-        later.push_back(table[size_t((bucket + (d > 0 ? kBuckets / 2 : 0)) * heads + h)]);
-        earlier.push_back(d > 0 ? table[size_t(bucket * heads + h)] : 0);
-      }
-    return relative_bias(net, later, earlier, heads);
+    return bucket_bias(net, "encoder.relative_attention_bias.weight", 32, 128, e.attention.heads, e.context);
   };
   build_encoder(c, e, b);
 }

@@ -37,9 +37,10 @@ std::string name_of_case(const testing::TestParamInfo<const char*>& info) {
 INSTANTIATE_TEST_SUITE_P(All, TinyEncoders,
                          testing::Values("bert", "roberta", "electra", "distilbert", "albert", "rembert", "nomic_bert",
                                          "gte", "jina_v3", "modernbert", "eurobert", "mpnet", "fnet", "longformer",
-                                         "big_bird", "nystromformer", "nystromformer_whole", "deberta", "deberta_v2",
-                                         "jina_v2", "jina_v2_norms", "bert/model-f32.gguf", "modernbert/model-f32.gguf",
-                                         "nomic_bert/model-f32.gguf"),
+                                         "big_bird", "nystromformer", "nystromformer_whole", "roformer",
+                                         "megatron_bert", "xlm_roberta_xl", "roberta_prelayernorm", "t5", "umt5",
+                                         "deberta", "deberta_v2", "jina_v2", "jina_v2_norms", "bert/model-f32.gguf",
+                                         "modernbert/model-f32.gguf", "nomic_bert/model-f32.gguf"),
                          name_of_case);
 
 // What masks and types change, so that the cases above show something: an absent input is the one of its default.
@@ -55,6 +56,15 @@ TEST(Encoders, WhatIsNotKnownIsRefusedByName) {
   ChangedCheckpoint bert("encoders/bert");
   bert.config["position_embedding_type"] = "relative_key";
   expect_contains(bert.convert_error(), "position_embedding_type is \"relative_key\"");
+  ChangedCheckpoint rotated("encoders/roformer");
+  rotated.config["rotary_value"] = true;
+  expect_contains(rotated.convert_error(), "rotary_value");
+  ChangedCheckpoint turned("encoders/roformer");
+  turned.tensor("roformer.encoder.embed_positions.weight").values[5] = 0.5f;
+  expect_contains(turned.convert_error(), "embed_positions");
+  ChangedCheckpoint decoding("encoders/t5");
+  decoding.config["architectures"] = {"T5ForConditionalGeneration"};
+  expect_contains(decoding.convert_error(), "T5ForConditionalGeneration");
   ChangedCheckpoint choice("encoders/bert");
   choice.config["architectures"] = {"BertForMultipleChoice"};
   expect_contains(choice.convert_error(), "BertForMultipleChoice");

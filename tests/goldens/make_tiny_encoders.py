@@ -39,8 +39,24 @@ SMALL = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+T5 = {
+    "d_model": 24,
+    "d_ff": 28,
+    "d_kv": 10,
+    "num_layers": 2,
+    "num_heads": 2,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+    "hidden_size": None,
+    "intermediate_size": None,
+    "num_hidden_layers": None,
+    "num_attention_heads": None,
+    "max_position_embeddings": None,
+    "type_vocab_size": None,
+}
 CLASSES = {
     "base": "AutoModel",
+    "encoder": "AutoModelForTextEncoding",
     "masked_lm": "AutoModelForMaskedLM",
     "sequence": "AutoModelForSequenceClassification",
     "tokens": "AutoModelForTokenClassification",
@@ -80,6 +96,12 @@ FAMILIES = {
     "modernbert": ("modernbert", {"num_hidden_layers": 4, "local_attention": 8}, ALL),
     "eurobert": ("eurobert", {"num_key_value_heads": 1}, ("sequence", "base", "masked_lm", "tokens")),
     "mpnet": ("mpnet", {"type_vocab_size": None}, ALL),
+    "roformer": ("roformer", {"embedding_size": 16}, ("masked_lm", "base", "sequence", "tokens", "answers")),
+    "megatron_bert": ("megatron-bert", {}, (*ALL, "pretraining")),
+    "xlm_roberta_xl": ("xlm-roberta-xl", {}, ("sequence", "base", "masked_lm", "tokens", "answers")),
+    "roberta_prelayernorm": ("roberta-prelayernorm", {}, ("tokens", "base", "masked_lm", "sequence", "answers")),
+    "t5": ("t5", {**T5, "feed_forward_proj": "relu"}, ("encoder", "tokens")),
+    "umt5": ("umt5", {**T5, "feed_forward_proj": "gated-gelu"}, ("encoder", "tokens")),
     "fnet": ("fnet", {"pad_token_id": 3}, ("base", "masked_lm", "sequence", "tokens", "answers")),
     "nystromformer": (
         "nystromformer",
@@ -162,6 +184,10 @@ HAS_TYPES = (
     "fnet",
     "deberta",
     "deberta-v2",
+    "roformer",
+    "megatron-bert",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
 )
 
 
@@ -189,12 +215,15 @@ def filled_up(model, inputs):
 
 
 def mend(model):
-    """This release of transformers hands over a mask with a row for each token, where landmarks take one row, which is the same for all."""
+    """This release of transformers hands over a mask with a row for each token, where landmarks take one row, which is the same for all. RoFormer's table
+    of sines and cosines stays what it is."""
     for module in model.modules():
         if type(module).__name__ == "NystromformerSelfAttention":
             module.register_forward_pre_hook(
                 lambda _, args: (args[0], None if args[1] is None else args[1][:, :, :1], *args[2:])
             )
+        if type(module).__name__ == "RoFormerSinusoidalPositionalEmbedding":
+            module.weight.data = module.create_weight()
 
 
 def run(model, inputs):

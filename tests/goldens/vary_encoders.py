@@ -55,6 +55,32 @@ OPTIONS = {
         "type_vocab_size": (None,),
         "layer_types": (None,),
     },
+    "roformer": {"embedding_size": (16, 36, 24), "hidden_act": ("gelu", "relu")},
+    "megatron_bert": {"hidden_act": ("gelu", "gelu_new")},
+    **dict.fromkeys(
+        ("t5", "umt5"),
+        {
+            "feed_forward_proj": ("relu", "gated-gelu", "gated-silu"),
+            "d_kv": (6, 8, 16),
+            "d_model": (24, 40),
+            "d_ff": (28, 96),
+            "num_heads": (1, 3),
+            "num_layers": (1, 3),
+            "relative_attention_num_buckets": (4, 8, 32),
+            "relative_attention_max_distance": (12, 128),
+            "layer_norm_epsilon": (1e-6, 1e-5),
+            **dict.fromkeys(
+                (
+                    "intermediate_size",
+                    "num_hidden_layers",
+                    "max_position_embeddings",
+                    "type_vocab_size",
+                    "layer_norm_eps",
+                ),
+                (None,),
+            ),
+        },
+    ),
     "mpnet": {"hidden_act": ("gelu", "relu"), "type_vocab_size": (None,), "max_position_embeddings": (48, 300)},
     "nystromformer": {
         "segment_means_seq_len": (48,),
@@ -114,6 +140,8 @@ OPTIONS = {
 
 def options_of(rng, family):
     o = {**rng.choice(SIZES), **draw(rng, {**COMMON, **OPTIONS.get(family, {})})}
+    if family in ("t5", "umt5"):
+        o.update(hidden_size=None, num_attention_heads=None)
     if family == "distilbert":
         o.update(
             dim=o["hidden_size"],
