@@ -1,5 +1,5 @@
-// The encoders of T5 (arXiv 1910.10683), which give the embeddings of Sentence-T5 and GTR, and of UMT5 (arXiv 2304.09151),
-// whose layers each have a table of distances.
+// The encoders of T5 (arXiv 1910.10683), which give the embeddings of Sentence-T5 and GTR, and of UMT5 (arXiv
+// 2304.09151), whose layers each have a table of distances.
 #include "converter/recipes/decoder.h"
 #include "converter/recipes/encoder.h"
 #include "converter/recipes/recipe.h"
@@ -46,15 +46,17 @@ void build(Checkpoint& c, const Facts& f, ModelBuilder& b, bool has_own_tables) 
            "wo",
            f.integer("d_ff", 1, 1 << 20, 2048),
            activation_named(f, "dense_act_fn",
-                            form == "gated-gelu" ? "gelu_new" : is_gated ? form.substr(6) : form),
+                            form == "gated-gelu" ? "gelu_new"
+                            : is_gated           ? form.substr(6)
+                                                 : form),
            "",
            is_gated};
   e.layers.resize(size_t(f.integer("num_layers", 1, 4096, 6)));
   for (size_t i = 0; i < e.layers.size(); ++i) e.layers[i].number = i;
   e.tokens.out = "/classifier";
-  f.pass_over({"dropout_rate", "classifier_dropout", "initializer_factor", "output_past",
-               "task_specific_params", "decoder_start_token_id", "is_encoder_decoder", "num_decoder_layers",
-               "tie_word_embeddings", "scale_decoder_outputs", "is_decoder"});
+  f.pass_over({"dropout_rate", "classifier_dropout", "initializer_factor", "output_past", "task_specific_params",
+               "decoder_start_token_id", "is_encoder_decoder", "num_decoder_layers", "tie_word_embeddings",
+               "scale_decoder_outputs", "is_decoder"});
   const int64_t buckets = f.integer("relative_attention_num_buckets", 4, 65536, 32),
                 most = f.integer("relative_attention_max_distance", 2, 1 << 20, 128);
   const std::string table = "layer.0.SelfAttention.relative_attention_bias.weight";

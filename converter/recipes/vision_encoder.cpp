@@ -15,7 +15,7 @@ VisionEncoder vit_like(const Checkpoint& c, const Facts& f, const std::string& r
   e.image = image_of(c, f);
   const std::vector<int64_t> patch = f.integers("patch_size", 2, 1, 1 << 14);
   e.patch[0] = patch[0], e.patch[1] = patch[1];
-  if (e.rows() < 1 || e.columns() < 1) f.refuse("patch_size", "is larger than the image");
+  if (e.image.height < patch[0] || e.image.width < patch[1]) f.refuse("patch_size", "is larger than the image");
   e.hidden = f.integer("hidden_size");
   e.heads = f.integer("num_attention_heads", 1, 65536);
   if (e.hidden % e.heads) f.refuse("num_attention_heads", "does not divide hidden_size");
@@ -31,8 +31,8 @@ namespace {
 // Patches and tokens before them; positions of those are added while converting.
 Var embedded(VisionNet& net, const VisionEncoder& e) {
   const int64_t n = e.rows() * e.columns(), width = e.hidden;
-  const Window window = {{e.patch[0], e.patch[1]}, {e.patch[0], e.patch[1]}, e.patch_pad};
-  Var x = net.conv(net.pixels(e.image), e.patches, window);
+  const Window window = {{e.patch[0], e.patch[1]}, {e.step(0), e.step(1)}, e.patch_pad};
+  Var x = net.conv(e.picture ? e.picture(net) : net.pixels(e.image), e.patches, window);
   if (x.dims[0] * x.dims[1] != n)
     fail("%s: image_size gives more patches than there are positions", net.checkpoint().path.c_str());
   x = net.reshape(x, {n, width});

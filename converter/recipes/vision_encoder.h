@@ -11,6 +11,7 @@ struct VisionEncoder {
   Naming naming;
   Image image;
   int64_t patch[2] = {0, 0}, hidden = 0, heads = 0, layers = 0;
+  int64_t stride[2] = {0, 0};  // between patches; 0: they stand side by side
   double eps = 1e-12;
   format::UnaryKind activation = format::UnaryKind::gelu;
   // Tensors of tokens that stand before the patches, [.., hidden] each. The first of them have rows of the table of
@@ -29,6 +30,8 @@ struct VisionEncoder {
   std::string attn_scale, ffn_scale;  // factors of what the halves add; empty: none
   // Names of what is added to a layer's scores.
   std::function<std::vector<VisionNet::Bias>(VisionNet&, int64_t layer)> biases;
+  // In the place of pixel_values: [batch, height, width, channels].
+  std::function<Var(VisionNet&)> picture;
   // Which patches go in, of those with their positions.
   std::function<Var(const Var& patches)> choose;
   // In the place of attention among the tokens of an image: of queries, keys and values.
@@ -37,8 +40,9 @@ struct VisionEncoder {
   // Tokens behind a layer's attention, of which fewer go on.
   std::function<Var(int64_t layer, const std::vector<Var>& qkv, double scale, const Var& x)> thin;
 
-  int64_t rows() const { return image.height / patch[0]; }
-  int64_t columns() const { return image.width / patch[1]; }
+  int64_t step(int axis) const { return stride[axis] ? stride[axis] : patch[axis]; }
+  int64_t rows() const { return (image.height - patch[0] + step(0)) / step(0); }
+  int64_t columns() const { return (image.width - patch[1] + step(1)) / step(1); }
 };
 
 // Sizes and names as ViT has them.

@@ -31,9 +31,9 @@ TEST_P(TinySeries, EveryOutputIsThatOfTheOriginal) {
 
 INSTANTIATE_TEST_SUITE_P(All, TinySeries,
                          testing::Values("patchtst", "patchtsmixer", "timesfm", "timesfm2_5", "wav2vec2",
-                                         "wav2vec2_adapter", "hubert", "wavlm", "data2vec_audio", "whisper",
-                                         "moonshine", "moonshine_streaming", "parakeet", "mimi", "chronos_bolt",
-                                         "tirex"),
+                                         "wav2vec2_adapter", "hubert", "wavlm", "data2vec_audio", "spectrogram",
+                                         "whisper", "moonshine", "moonshine_streaming", "parakeet", "mimi",
+                                         "chronos_bolt", "tirex"),
                          [](const auto& row) { return std::string(row.param); });
 
 // Each input of a batch gives what it gives alone.

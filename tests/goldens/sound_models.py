@@ -248,6 +248,31 @@ def try_mimi(task, model, batch, rng, generator):
     return Trial(inputs, run)
 
 
+def draw_spectrogram(rng):
+    heads = rng.choice((1, 2, 3))
+    return {
+        "hidden_size": heads * rng.choice((4, 8)),
+        "num_hidden_layers": rng.choice((1, 2)),
+        "num_attention_heads": heads,
+        "intermediate_size": rng.choice((12, 20)),
+        "patch_size": rng.choice((3, 4)),
+        "frequency_stride": rng.choice((2, 3, 5)),
+        "time_stride": rng.choice((2, 4)),
+        "num_mel_bins": rng.choice((8, 13)),
+        "max_length": rng.choice((19, 24)),
+        "hidden_act": rng.choice(("gelu", "relu")),
+        "layer_norm_eps": rng.choice((1e-12, 1e-5)),
+        "qkv_bias": rng.choice((True, False)),
+        "num_labels": 3,
+    }
+
+
+def try_spectrogram(task, model, batch, rng, generator):
+    shape = batch, model.config.max_length, model.config.num_mel_bins
+    inputs = {"input_values": torch.randn(shape, generator=generator)}
+    return Trial(inputs, lambda m: outputs_of(m, ("last_hidden_state", "pooler_output", "logits"), **inputs))
+
+
 SPEECH = ("ForCTC", "Model", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
 
 SOUND = {
@@ -262,6 +287,7 @@ SOUND = {
     "unispeech_sat": Family(
         "UniSpeechSatConfig", tuple(f"UniSpeechSat{t}" for t in SPEECH), draw_wav2vec2, try_samples
     ),
+    "spectrogram": Family("ASTConfig", ("ASTForAudioClassification", "ASTModel"), draw_spectrogram, try_spectrogram),
     "whisper": Family(
         "WhisperConfig",
         ("WhisperForConditionalGeneration", "WhisperModel", "WhisperForAudioClassification"),
