@@ -1,5 +1,5 @@
-// CLIP and SigLIP: a tower for images and one for texts, each on its own or both with the scores of every image beside
-// every text.
+// CLIP, MetaCLIP 2 and SigLIP: a tower for images and one for texts, each on its own or both with the scores of every
+// image beside every text.
 //
 // Of texts: input_ids [texts, T]. CLIP's tokens see those before them and its text is what stands at the end of text;
 // SigLIP's see all, so texts are filled up to the length of its table, as its tokenizer does it.
@@ -107,7 +107,7 @@ Var end_of_text(VisionNet& net, const Facts& f, const Var& ids, const Var& token
   Var rank = net.op("cast", {ids.name}, "texts T", {});
   double each = 1;
   while (each < double(length)) each *= 2;
-  if (id == 2) {
+  if (id == 2 && f.text("model_type", "").starts_with("clip")) {
     if (each * double(f.integer("vocab_size", 1, 1 << 30, 49408)) > double(1 << 24))
       f.refuse("vocab_size", "is too large for the search of the largest id");
   } else {
@@ -201,7 +201,8 @@ void give_tower(VisionNet& net, const Tower& tower, const std::string& projectio
 }
 
 void build_both(Checkpoint& c, ModelBuilder& b, const Facts& f, bool is_clip) {
-  const Facts images = *f.inside("vision_config"), texts = *f.inside("text_config");
+  const Facts images = *f.inside("vision_config"),
+              texts = f.inside("text_config")->with_values({{"model_type", f.text("model_type", "clip")}});
   VisionNet net(c, b, {"", "", {}});
   const std::string image = "vision_model.", text = "text_model.";
   const Tower seen = see(net, image_tower(c, images, is_clip, image), is_clip, image),
@@ -215,12 +216,14 @@ void build_both(Checkpoint& c, ModelBuilder& b, const Facts& f, bool is_clip) {
 void build_clip(Checkpoint& c, ModelBuilder& b) {
   const Facts f = outer_facts(c);
   const std::string type = f.text("model_type", "clip");
-  const bool is_clip = type.starts_with("clip");
-  std::string name = class_of(c, is_clip ? "CLIP" : "Siglip");
+  const bool is_clip = !type.starts_with("siglip"), is_meta = type.starts_with("metaclip");
+  std::string name = class_of(c, is_meta ? "MetaClip2" : is_clip ? "CLIP" : "Siglip");
   if (name == "Model" && type.ends_with("_vision_model")) name = "VisionModel";
   if (name == "Model" && type.ends_with("_text_model")) name = "TextModel";
   f.pass_over({"projection_dim", "logit_scale_init_value", "initializer_factor"});
-  const auto facts_of = [&](const char* part) { return f.has(part) ? *f.inside(part) : f; };
+  const auto facts_of = [&](const char* part) {
+    return (f.has(part) ? *f.inside(part) : f).with_values({{"model_type", type}});
+  };
   if (name == "Model") return build_both(c, b, f, is_clip);
   if (name.starts_with("TextModel")) {
     VisionNet net(c, b, {"text_model.", "", {}});
@@ -248,8 +251,8 @@ void build_clip(Checkpoint& c, ModelBuilder& b) {
 extern const Recipe clip_recipe;
 const Recipe clip_recipe = {"clip",
                             {},
-                            {"clip", "clip_vision_model", "clip_text_model", "siglip", "siglip_vision_model",
-                             "siglip_text_model"},
+                            {"clip", "clip_vision_model", "clip_text_model", "metaclip_2", "metaclip_2_vision_model",
+                             "metaclip_2_text_model", "siglip", "siglip_vision_model", "siglip_text_model"},
                             build_clip};
 
 }  // namespace runnel::convert

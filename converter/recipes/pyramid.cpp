@@ -1,5 +1,5 @@
-// Pyramids of stages whose keys and values come from an image made smaller: SegFormer with its head for segments, PVT
-// v2.
+// Pyramids of stages whose keys and values come from an image made smaller: SegFormer with its head for segments, GLPN
+// (arXiv 2201.07436), which adds one for depth, PVT v2.
 #include <cmath>
 
 #include "converter/recipes/decoder.h"
@@ -49,7 +49,7 @@ Pyramid pyramid_of(const Facts& f, bool is_segformer) {
   p.kernels = f.integers("patch_sizes", p.stages, 1, 4096);
   p.strides = f.integers("strides", p.stages, 1, 4096);
   p.heads = f.integers("num_attention_heads", p.stages, 1, 65536);
-  p.eps = is_segformer ? 1e-5 : f.number("layer_norm_eps", 1e-6);  // SegFormer's code does not read its own
+  p.eps = is_segformer ? 1e-5 : f.number("layer_norm_eps", 1e-6);  // SegFormer's and GLPN's code do not read theirs
   p.activation = activation_named(f, "hidden_act", "gelu");
   p.is_linear = !is_segformer && f.boolean("linear_attention", false);
   f.pass_over({"layer_norm_eps", "hidden_sizes", "mlp_ratios", "drop_path_rate", "decoder_hidden_size", "qkv_bias",
@@ -115,30 +115,74 @@ Var segments(VisionNet& net, const std::vector<Var>& stages) {
   return net.conv(y, "/decode_head.classifier", square(1, 1));
 }
 
+// GLPN's mixture of a stage and of what the stages behind it gave: each place weighs the two.
+Var fused(VisionNet& net, const std::string& p, const Var& own, const Var& behind) {
+  Window window = square(3, 1, 1);
+  window.activation = format::UnaryKind::relu;
+  Var y = net.concat({own, behind}, 3);
+  for (const char* part : {"1", "2"}) {
+    const std::string name = p + "convolutional_layer" + part;
+    y = net.conv_norm(y, name + ".0", name + ".1", 1e-5, window);
+  }
+  window.activation = format::UnaryKind::sigmoid;
+  const Var weights = net.conv(y, p + "convolutional_layer3", window);
+  return net.add(net.mul(own, net.slice(weights, 3, 0, 1)), net.mul(behind, net.slice(weights, 3, 1, 1)));
+}
+
+// The depth of each place, half of the first stage's steps apart.
+Var depth(VisionNet& net, const Facts& f, const std::vector<Var>& stages) {
+  const int64_t count = int64_t(stages.size()), read = f.integer("head_in_index", -1, count - 1, -1);
+  if (read != -1 && read != count - 1) f.refuse("head_in_index", "is not the last, which is not supported");
+  const auto twice = [&](const Var& x) { return net.stretched(x, 2 * x.dims[0], 2 * x.dims[1]); };
+  Var x;
+  for (size_t i = stages.size(); i-- > 0;) {
+    const std::string p = "/decoder.stages." + std::to_string(stages.size() - 1 - i) + ".";
+    const bool is_wider = net.has(p + "convolution.weight");
+    Var y = is_wider ? net.conv(stages[i], p + "convolution", square(1, 1)) : stages[i];
+    if (!x.name.empty()) {
+      if (x.dims[0] != y.dims[0] || x.dims[1] != y.dims[1])
+        fail("%s: the image's sides are no multiples of all strides together, which the head for depth needs",
+             net.checkpoint().path.c_str());
+      y = fused(net, p + "fusion.", y, x);
+    }
+    x = twice(y);
+  }
+  Window window = square(3, 1, 1);
+  window.activation = format::UnaryKind::relu;
+  x = net.conv(twice(x), "/head.head.0", window);
+  window.activation = format::UnaryKind::sigmoid;
+  x = net.scale(net.conv(x, "/head.head.2", window), f.number("max_depth", 10));
+  return net.reshape(x, {x.dims[0], x.dims[1]});
+}
+
 void build_pyramid(Checkpoint& c, ModelBuilder& b) {
   const Facts f = config_facts(c);
-  const bool is_segformer = f.text("model_type", "segformer") == "segformer";
-  const Pyramid p = pyramid_of(f, is_segformer);
+  const std::string type = f.text("model_type", "segformer");
+  const bool is_segformer = type == "segformer", is_glpn = type == "glpn";
+  const Pyramid p = pyramid_of(f, is_segformer || is_glpn);
   f.expect("reshape_last_stage", true);
-  const std::string name = class_of(c, is_segformer ? "Segformer" : "PvtV2");
-  VisionNet net(c, b, {is_segformer ? "segformer." : "pvt_v2.", "", {}});
+  const std::string name = class_of(c, is_segformer ? "Segformer" : is_glpn ? "GLPN" : "PvtV2");
+  VisionNet net(c, b, {type + ".", "", {}});
   const std::vector<Var> stages = stages_of(net, p, f, image_of(c, f));
   const Var& x = stages.back();
   if (name == "Model") {
     net.give_image(x, "last_hidden_state");
-  } else if (name == "ForImageClassification") {
+  } else if (!is_glpn && name == "ForImageClassification") {
     const Var tokens = net.reshape(x, {x.dims[0] * x.dims[1], x.dims[2]});
     net.give(net.linear(net.mean(tokens, 1), "/classifier"), "logits");
   } else if (is_segformer && name == "ForSemanticSegmentation") {
     net.give_image(segments(net, stages), "logits");
+  } else if (is_glpn && name == "ForDepthEstimation") {
+    net.give(depth(net, f, stages), "predicted_depth");
   } else {
     refuse_class(f, name);
   }
+  f.pass_over({"head_in_index", "max_depth"});
 }
 
 }  // namespace
 
 extern const Recipe pyramid_recipe;
-const Recipe pyramid_recipe = {"pyramid", {}, {"segformer", "pvt_v2"}, build_pyramid};
+const Recipe pyramid_recipe = {"pyramid", {}, {"segformer", "glpn", "pvt_v2"}, build_pyramid};
 
 }  // namespace runnel::convert

@@ -1,4 +1,5 @@
-// The audio spectrogram transformer (arXiv 2104.01778): a vision transformer over overlapping patches of a sound's mel bands.
+// The audio spectrogram transformer (arXiv 2104.01778): a vision transformer over overlapping patches of a sound's mel
+// bands.
 //
 // Input: input_values [batch, max_length, num_mel_bins].
 #include "converter/recipes/vision_encoder.h"
@@ -36,7 +37,6 @@ void build(Checkpoint& c, ModelBuilder& b) {
 }  // namespace
 
 extern const Recipe spectrogram_recipe;
-const Recipe spectrogram_recipe = {
-    "audio-spectrogram-transformer", {}, {"audio-spectrogram-transformer"}, build};
+const Recipe spectrogram_recipe = {"audio-spectrogram-transformer", {}, {"audio-spectrogram-transformer"}, build};
 
 }  // namespace runnel::convert

@@ -157,10 +157,23 @@ FAMILIES = {
         {**SMALL, "projection_dim": 12},
     ),
     "clip_text": ("clip_text_model", "CLIPText", ("ModelWithProjection", "Model"), {**TEXT, "projection_dim": 12}),
+    "metaclip_2": (
+        "metaclip_2",
+        "MetaClip2",
+        ("Model", "ForImageClassification"),
+        {"vision_config": SMALL, "text_config": {**TEXT, "eos_token_id": 2}, "projection_dim": 12},
+    ),
+    "metaclip_2_text": (
+        "metaclip_2_text_model",
+        "MetaClip2Text",
+        ("ModelWithProjection", "Model"),
+        {**TEXT, "projection_dim": 12},
+    ),
     "siglip": ("siglip", "Siglip", ("Model", "ForImageClassification"), {"vision_config": SMALL, "text_config": TEXT}),
     "siglip_vision": ("siglip_vision_model", "SiglipVision", ("Model",), SMALL),
     "siglip_text": ("siglip_text_model", "SiglipText", ("Model",), TEXT),
     "segformer": ("segformer", "Segformer", ("ForSemanticSegmentation", "ForImageClassification", "Model"), PYRAMID),
+    "glpn": ("glpn", "GLPN", ("ForDepthEstimation", "Model"), {**PYRAMID, "image_size": 32}),
     "pvt_v2": ("pvt_v2", "PvtV2", ("ForImageClassification", "Model"), PYRAMID),
     "mobilevit": (
         "mobilevit",
@@ -414,7 +427,8 @@ def inputs_of(model, batch, generator):
         tokens = config.max_position_embeddings - batch % 2 * 3
         ids = torch.randint(2, min(config.vocab_size, 38), (batch + 1, tokens), generator=generator)
         for i in range(batch + 1):
-            ids[i, tokens - 1 - i :] = config.vocab_size - 1 if config.eos_token_id == 2 else config.eos_token_id
+            is_largest = config.eos_token_id == 2 and "MetaClip2" not in type(model).__name__
+            ids[i, tokens - 1 - i :] = config.vocab_size - 1 if is_largest else config.eos_token_id
         inputs["input_ids"] = ids
     return inputs
 
