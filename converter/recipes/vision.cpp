@@ -212,6 +212,11 @@ Var VisionNet::norm(const Var& x, const std::string& name, double eps) {
                     has(name + ".bias") ? constant(name + ".bias", values(name + ".bias", {n}), {n}) : "", eps);
 }
 
+Var VisionNet::rms(const Var& x, const std::string& name, double eps) {
+  const int64_t n = x.dims.back();
+  return rms_norm(x, constant(name + ".weight", values(name + ".weight", {n}), {n}), eps);
+}
+
 Var VisionNet::times_numbers(const Var& x, const std::string& name, const std::vector<float>& numbers,
                              const std::vector<int64_t>& shape) {
   return binary(format::BinaryKind::mul, x, constant(name, numbers, shape));

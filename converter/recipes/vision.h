@@ -65,6 +65,7 @@ class VisionNet : public Program, public Source {
   Var conv_with(const Var& x, const std::string& name, const std::vector<float>& weight, const std::vector<float>& bias,
                 int64_t out, const Window& window);
   Var norm(const Var& x, const std::string& name, double eps);
+  Var rms(const Var& x, const std::string& name, double eps);
   // x times, or plus, numbers that stand on its last axes.
   Var times_numbers(const Var& x, const std::string& name, const std::vector<float>& values,
                     const std::vector<int64_t>& shape);

@@ -26,6 +26,10 @@ VisionEncoder vit_like(const Checkpoint& c, const Facts& f, const std::string& r
   return e;
 }
 
+Var encoder_norm(VisionNet& net, const VisionEncoder& e, const Var& x, const std::string& name) {
+  return e.is_rms ? net.rms(x, name, e.eps) : net.norm(x, name, e.eps);
+}
+
 namespace {
 
 // Patches and tokens before them; positions of those are added while converting.
@@ -36,6 +40,8 @@ Var embedded(VisionNet& net, const VisionEncoder& e) {
   if (x.dims[0] * x.dims[1] != n)
     fail("%s: image_size gives more patches than there are positions", net.checkpoint().path.c_str());
   x = net.reshape(x, {n, width});
+  if (!e.patch_norm.empty()) x = encoder_norm(net, e, x, e.patch_norm);
+  if (!e.places.empty()) x = net.plus_numbers(x, "/places", e.places, {n, width});
   std::vector<float> first;
   for (const std::string& name : e.tokens) {
     const std::vector<float> own = net.numbers(name, int64_t(net.find(name).count()));
@@ -79,7 +85,7 @@ Var scaled(VisionNet& net, const std::string& name, const Var& x) {
 
 Var encoder_layer(VisionNet& net, const VisionEncoder& e, int64_t number, const std::string& p, const Var& x) {
   const int64_t head = e.hidden / e.heads;
-  std::vector<Var> qkv = net.linears(net.norm(x, p + e.attn_norm, e.eps), {p + e.q, p + e.k, p + e.v});
+  std::vector<Var> qkv = net.linears(encoder_norm(net, e, x, p + e.attn_norm), {p + e.q, p + e.k, p + e.v});
   std::vector<int64_t> by_head(x.dims.begin(), x.dims.end() - 1);
   by_head.insert(by_head.end(), {e.heads, head});
   for (Var& part : qkv) part = net.reshape(part, by_head);
@@ -92,7 +98,7 @@ Var encoder_layer(VisionNet& net, const VisionEncoder& e, int64_t number, const 
   if (!e.attn_scale.empty()) y = scaled(net, p + e.attn_scale, y);
   Var middle = net.add(x, y);
   if (e.thin) middle = e.thin(number, qkv, scale, middle);
-  y = feed_forward(net, e, p, net.norm(middle, p + e.ffn_norm, e.eps));
+  y = feed_forward(net, e, p, encoder_norm(net, e, middle, p + e.ffn_norm));
   if (!e.ffn_scale.empty()) y = scaled(net, p + e.ffn_scale, y);
   return net.add(middle, y);
 }
@@ -111,14 +117,14 @@ Var encode_image(VisionNet& net, const VisionEncoder& given, const std::vector<i
       return pruner->thinned(layer, qkv, scale, tokens);
     };
   }
-  if (!e.first_norm.empty()) x = net.norm(x, e.first_norm, e.eps);
+  if (!e.first_norm.empty()) x = encoder_norm(net, e, x, e.first_norm);
   for (int64_t i = 0; i < e.layers; ++i) {
     x = encoder_layer(net, e, i, e.layer + std::to_string(i) + ".", x);
     for (int64_t tap : taps)
       if (tap == i + 1) tapped->push_back(x);
   }
   if (pruner) x = pruner->given_back(x);
-  return e.last_norm.empty() ? x : net.norm(x, e.last_norm, e.eps);
+  return e.last_norm.empty() ? x : encoder_norm(net, e, x, e.last_norm);
 }
 
 }  // namespace runnel::convert

@@ -21,6 +21,9 @@ struct VisionEncoder {
   int64_t tokens_with_position = 1;
   bool adds_first_position = false;  // to all patches: the row of a token that is not there
   int64_t patch_pad = 0;
+  std::vector<float> places;  // the table where the file holds none, [patches, hidden]
+  bool is_rms = false;
+  std::string patch_norm;  // before positions are added; empty: none
   std::string first_norm, last_norm = "layernorm";
   std::string layer = "encoder.layer.", attn_norm = "layernorm_before", ffn_norm = "layernorm_after";
   std::string q = "attention.attention.query", k = "attention.attention.key", v = "attention.attention.value",
@@ -45,6 +48,8 @@ struct VisionEncoder {
   int64_t columns() const { return (image.width - patch[1] + step(1)) / step(1); }
 };
 
+// A norm as the encoder has it.
+Var encoder_norm(VisionNet& net, const VisionEncoder& encoder, const Var& x, const std::string& name);
 // Sizes and names as ViT has them.
 VisionEncoder vit_like(const Checkpoint& checkpoint, const Facts& facts, const std::string& root);
 // DINOv2, with registers or without.

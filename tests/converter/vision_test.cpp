@@ -22,8 +22,8 @@ TEST_P(TinyVision, EveryOutputIsThatOfTheOriginal) {
 
 INSTANTIATE_TEST_SUITE_P(All, TinyVision,
                          testing::Values("vit", "deit", "ijepa", "dinov2_with_registers", "dinov3_vit", "beit", "clip",
-                                         "swin", "swinv2", "segformer", "glpn", "metaclip_2", "cvt", "hiera", "vitpose",
-                                         "depth_anything", "resnet", "regnet", "convnextv2", "poolformer",
+                                         "swin", "swinv2", "segformer", "glpn", "metaclip_2", "aimv2", "cvt", "hiera",
+                                         "vitpose", "depth_anything", "resnet", "regnet", "convnextv2", "poolformer",
                                          "swiftformer", "focalnet", "dinov3_convnext", "bit", "rt_detr", "rt_detr_v2",
                                          "mobilenetv3", "mobilenetv4"),
                          [](const auto& row) { return std::string(row.param); });

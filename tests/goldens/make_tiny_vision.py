@@ -172,6 +172,7 @@ FAMILIES = {
     "siglip": ("siglip", "Siglip", ("Model", "ForImageClassification"), {"vision_config": SMALL, "text_config": TEXT}),
     "siglip_vision": ("siglip_vision_model", "SiglipVision", ("Model",), SMALL),
     "siglip_text": ("siglip_text_model", "SiglipText", ("Model",), TEXT),
+    "aimv2": ("aimv2_vision_model", "Aimv2Vision", ("Model",), SMALL),
     "segformer": ("segformer", "Segformer", ("ForSemanticSegmentation", "ForImageClassification", "Model"), PYRAMID),
     "glpn": ("glpn", "GLPN", ("ForDepthEstimation", "Model"), {**PYRAMID, "image_size": 32}),
     "pvt_v2": ("pvt_v2", "PvtV2", ("ForImageClassification", "Model"), PYRAMID),
