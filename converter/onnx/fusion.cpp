@@ -21,7 +21,8 @@ class Trail {
 
   // The value behind nodes that change nothing.
   std::string behind(std::string name) const {
-    for (const OnnxNode* n = l_.producer(name); n && !n->inputs.empty(); n = l_.producer(name)) {
+    int steps = 0;
+    for (const OnnxNode* n = l_.producer(name); n && !n->inputs.empty() && steps < 64; n = l_.producer(name), ++steps) {
       const bool is_same = n->domain.empty() && (n->op == "Identity" || n->op == "Dropout" || n->op == "Cast");
       const Value *from = l_.find(n->inputs[0]), *to = l_.find(name);
       if (!is_same || !from || (to && from->elem != to->elem)) break;
@@ -68,20 +69,20 @@ class Trail {
     double number = 1;
     Names factors;
   };
-  void multiply(const OnnxNode& n, Product* p) const {
+  void multiply(const OnnxNode& n, Product* p, int depth = 0) const {
     for (size_t i = 0; i < n.inputs.size(); ++i) {
       double number = 1;
       const bool divides = n.op == "Div" && i == 1;
       if (is_number(n.inputs[i], &number)) p->number *= divides ? 1 / number : number;
-      else multiply(n.inputs[i], p);
+      else multiply(n.inputs[i], p, depth);
     }
   }
-  void multiply(const std::string& name, Product* p) const {
+  void multiply(const std::string& name, Product* p, int depth) const {
     const OnnxNode* n = made_for_one(name, "Mul");
     double number = 0;
     if (const OnnxNode* d = made_for_one(name, "Div"); d && d->inputs.size() == 2 && is_number(d->inputs[1], &number))
       n = d;
-    if (n && p->factors.size() < 4) return multiply(*n, p);
+    if (n && p->factors.size() < 4 && depth < 8) return multiply(*n, p, depth + 1);
     const OnnxNode* power = made(name, "Pow");
     const size_t times =
         power && is_number(power->inputs[1], &number) && (number == 2 || number == 3) ? size_t(number) : 1;
@@ -89,7 +90,7 @@ class Trail {
   }
   Product product_of(const std::string& name) const {
     Product p;
-    multiply(name, &p);
+    multiply(name, &p, 0);
     return p;
   }
   bool is_power(const Product& p, const std::string& x, size_t times) const {

@@ -82,18 +82,21 @@ const OnnxNode* Lowering::only_reader(const std::string& value, const char* op) 
                                                                                                               : nullptr;
 }
 
-bool Lowering::has_readers(const std::string& value, size_t count) const {
-  const Scope* scope = scope_of(value);
-  if (!scope || scope->readers.at(value).size() != count || scope->outputs.count(value)) return false;
-  const auto maker = scope->makers.find(value);
-  if (maker == scope->makers.end()) return false;
-  const auto made = scope->values.find(value);
-  if (made == scope->values.end()) return true;  // now_ makes it
-  for (const std::string& from : maker->second->inputs)
-    if (const auto it = scope->values.find(from);
-        it != scope->values.end() && !it->second.name.empty() && it->second.name == made->second.name)
-      return has_readers(from, 1);
-  return true;
+bool Lowering::has_readers(std::string value, size_t count) const {
+  for (;;) {
+    const Scope* scope = scope_of(value);
+    if (!scope || scope->readers.at(value).size() != count || scope->outputs.count(value)) return false;
+    const auto maker = scope->makers.find(value);
+    if (maker == scope->makers.end()) return false;
+    const auto made = scope->values.find(value);
+    if (made == scope->values.end() || made->second.name.empty()) return true;  // now_ makes it, or the file holds it
+    const std::string* same = nullptr;
+    for (const std::string& from : maker->second->inputs)
+      if (const auto it = scope->values.find(from); it != scope->values.end() && it->second.name == made->second.name)
+        same = &from;
+    if (!same) return true;
+    value = *same, count = 1;
+  }
 }
 
 bool Lowering::has_other_names(const std::string& value) const {
@@ -129,7 +132,10 @@ Value Lowering::packed(std::string name) {
 
 const OnnxNode* Lowering::producer(const std::string& value) const {
   for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope)
-    if (const auto it = scope->makers.find(value); it != scope->makers.end()) return it->second;
+    if (scope->values.count(value)) {
+      const auto it = scope->makers.find(value);
+      return it == scope->makers.end() ? nullptr : it->second;
+    }
   return nullptr;
 }
 
@@ -284,12 +290,18 @@ static void for_each_read(const OnnxNode& node, const std::function<void(const s
 }
 
 void Lowering::enter(const OnnxGraph& g) {
-  Scope& scope = scopes_.emplace_back();
+  Scope scope;
+  std::set<std::string> given;
+  for (const OnnxValueInfo& v : g.inputs) given.insert(v.name);
+  for (const auto& [name, unused] : g.initialisers) given.insert(name);
   for (const OnnxNode& n : g.nodes)
     for_each_read(n, [&](const std::string& name) { scope.readers[name].push_back(&n); });
   for (const OnnxNode& n : g.nodes)
-    for (const std::string& name : n.outputs) scope.makers.emplace(name, &n);
+    for (const std::string& name : n.outputs)
+      if (!name.empty() && (given.count(name) || !scope.makers.emplace(name, &n).second))
+        throw Error((scopes_.empty() ? where_ + ": " : "") + "value \"" + printable(name) + "\" is made twice");
   for (const OnnxValueInfo& v : g.outputs) scope.outputs.insert(v.name);
+  scopes_.push_back(std::move(scope));
 }
 
 void Lowering::lower_nodes(const OnnxGraph& g) {

@@ -128,7 +128,7 @@ class Lowering {
   const OnnxNode* only_reader(const std::string& value, const char* op) const;
   // One node, or so many, read this value of the graph; none more reads it by another name, and no output is it.
   bool is_sole_reader(const std::string& value) const { return has_readers(value, 1); }
-  bool has_readers(const std::string& value, size_t count) const;
+  bool has_readers(std::string value, size_t count) const;
   // A node that reads this value gives it on as it is.
   bool has_other_names(const std::string& value) const;
   // A value that a node further behind may make, when that needs nothing but numbers of the file; null: it is not

@@ -1,4 +1,5 @@
-// AIMv2's tower for images (arXiv 2411.14402): RMS norms, gated feed-forward, and one learned query that pools all patches.
+// AIMv2's tower for images (arXiv 2411.14402): RMS norms, gated feed-forward, and one learned query that pools all
+// patches.
 #include <cmath>
 
 #include "converter/recipes/vision_encoder.h"
@@ -13,8 +14,7 @@ std::vector<float> places_of(const VisionEncoder& e) {
   for (int64_t i = 0; i < e.rows(); ++i)
     for (int64_t j = 0; j < e.columns(); ++j)
       for (int64_t k = 0; k < 4 * quarter; ++k) {
-        const double angle =
-            double(k < 2 * quarter ? j : i) / std::pow(10000.0, double(k % quarter) / double(quarter));
+        const double angle = double(k < 2 * quarter ? j : i) / std::pow(10000.0, double(k % quarter) / double(quarter));
         all.push_back(float(k / quarter % 2 ? std::cos(angle) : std::sin(angle)));
       }
   return all;
@@ -22,9 +22,9 @@ std::vector<float> places_of(const VisionEncoder& e) {
 
 Var pooled(VisionNet& net, const VisionEncoder& e, const Var& x) {
   const int64_t d = e.hidden / e.heads;
-  const Var q = net.op("expand",
-                       {net.constant("head.query", net.numbers("head.cls_token", e.hidden), {1, 1, e.heads, d})},
-                       x.axis, {1, e.heads, d});
+  const Var q =
+      net.op("expand", {net.constant("head.query", net.numbers("head.cls_token", e.hidden), {1, 1, e.heads, d})},
+             x.axis, {1, e.heads, d});
   std::vector<Var> kv = net.linears(x, {"head.k_proj", "head.v_proj"});
   for (Var& part : kv) part = net.reshape(part, {x.dims[0], e.heads, d});
   const Var y = net.reshape(net.attend(q, kv[0], kv[1], 1 / std::sqrt(double(d))), {e.hidden});

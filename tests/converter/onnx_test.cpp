@@ -99,7 +99,7 @@ TEST(Onnx, OperatorsGiveTheirAnswers) { compare_folder("operators", 115); }
 TEST(Onnx, RecurrentLayersGraphsAndChoicesGiveTheirAnswers) { compare_folder("sequences", 50); }
 TEST(Onnx, OperatorsOfImagesGiveTheirAnswers) { compare_folder("images", 50); }
 TEST(Onnx, QuantisedGraphsGiveTheirAnswers) { compare_folder("quantised", 47); }
-TEST(Onnx, LettersPatternsSoundAttentionAndRegionsGiveTheirAnswers) { compare_folder("more", 142); }
+TEST(Onnx, LettersPatternsSoundAttentionAndRegionsGiveTheirAnswers) { compare_folder("more", 144); }
 TEST(Onnx, ExportedNetworksGiveTheirAnswers) { compare_folder("models", 8); }
 
 // Messages of a protobuf file.
@@ -152,6 +152,14 @@ TEST(Onnx, BrokenGraphsAreRefused) {
             std::string::npos);
   EXPECT_NE(refusal(model(node("Relu", {"x"}, {"y"}) + node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "y")))
                 .find("made twice"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(model(node("Identity", {"x"}, {"x"}) + node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "y")))
+          .find("value \"x\" is made twice"),
+      std::string::npos);
+  EXPECT_NE(refusal(model(node("Identity", {"x"}, {"a"}) + node("Identity", {"a"}, {"x"}) + node("Relu", {"a"}, {"y"}) +
+                          value(11, "x") + value(12, "y")))
+                .find("value \"x\" is made twice"),
             std::string::npos);
   EXPECT_NE(
       refusal(model(node("Relu", {"x"}, {"y"}) + value(11, "x") + value(12, "z"))).find("\"z\" is made by no node"),

@@ -474,10 +474,14 @@ def spelled_out():
 
     silu = [("Sigmoid", ["i"], ["s"], {}), ("Mul", ["i", "s"], ["y"], {})]
     renamed = [conv, ("Identity", ["c"], ["i"], {})]
+    turned = [("Transpose", ["c"], ["t"], {"perm": [0, 2, 3, 1]})]
+    of_turned = [("Sigmoid", ["t"], ["s"], {}), ("Mul", ["t", "s"], ["y"], {})]
     for name, nodes, outputs in (
         ("spelled_silu", [*renamed, *silu], ["y"]),
         ("spelled_silu_shared", [*renamed, *silu, ("Neg", ["c"], ["z"], {})], ["y", "z"]),
         ("spelled_silu_of_two", [*renamed, silu[0], ("Mul", ["c", "s"], ["y"], {})], ["y"]),
+        ("conv_relu_turned", [conv, *turned, ("Relu", ["t"], ["y"], {}), ("Neg", ["c"], ["z"], {})], ["y", "z"]),
+        ("conv_silu_turned", [conv, *turned, *of_turned, ("Neg", ["c"], ["z"], {})], ["y", "z"]),
         ("conv_relu_shared", [*renamed, ("Relu", ["i"], ["y"], {}), ("Neg", ["c"], ["z"], {})], ["y", "z"]),
     ):
         make_operators.model(name, nodes, x, outputs, constants, folder=FOLDER)
