@@ -7,6 +7,23 @@ constexpr bool kAnyBits = false;
 // turned.
 RNL_INLINE constexpr int offset_of(int bits) { return bits & 1 || bits == 8 ? 1 << (bits - 1) : 0; }
 
+// p, but the compiler does not know that: it cannot load from p and apart(p + 1) as a pair, which takes a Cortex-A55
+// six cycles instead of two.
+template <class T>
+RNL_INLINE const T* apart(const T* p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+// Whether loads of one token's product are kept apart. Odd numbers of bits have no registers left for that, and no
+// Cortex-A55 has matrix instructions, which need no unpacking of 8 bits.
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+RNL_INLINE constexpr bool keeps_apart(int bits) { return bits % 2 == 0 && bits != 8; }
+#elif defined(__ARM_FEATURE_DOTPROD)
+RNL_INLINE constexpr bool keeps_apart(int bits) { return bits % 2 == 0; }
+#else
+RNL_INLINE constexpr bool keeps_apart(int) { return false; }
+#endif
+
 // Masks of a chunk of four rows, from two chunks' words: all bits where that of the 1-bit plane is not set.
 RNL_INLINE uint8x16_t clear_bits(const uint8_t* words, int chunk, int quarter) {
   static const uint8_t kLane[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
@@ -25,13 +42,26 @@ RNL_INLINE uint8x16_t clear_bits(const uint8_t* words, int chunk, int quarter) {
   return vtstq_u8(set, vld1q_u8(kLane));
 }
 
+// The planes of a block row; odd: 16 bytes further.
+struct Planes {
+  const uint8_t *p, *odd;
+
+  RNL_MEMBER uint8x16_t at(int offset, int quarter) const {
+    return vld1q_u8(quarter & 1 ? odd + offset + (quarter - 1) * 16 : p + offset + quarter * 16);
+  }
+};
+template <int kBits>
+RNL_INLINE Planes planes_at(const uint8_t* p) {
+  return {p, keeps_apart(kBits) ? apart(p + 16) : p + 16};
+}
+
 // The eight chunks of four rows.
 struct Columns {
   uint8x16_t v[8];
 };
 template <int kBits>
-RNL_INLINE Columns unpack_quarter(const uint8_t* p, int quarter) {
-  const auto at = [&](int offset) { return vld1q_u8(p + offset + quarter * 16); };
+RNL_INLINE Columns unpack_quarter(const Planes& planes, int quarter) {
+  const auto at = [&](int offset) RNL_LAMBDA { return planes.at(offset, quarter); };
   const auto mask = [](int bits) { return vdupq_n_u8(uint8_t(bits)); };
   Columns q;
   if constexpr (kBits == 8) {
@@ -41,7 +71,7 @@ RNL_INLINE Columns unpack_quarter(const uint8_t* p, int quarter) {
   constexpr int kTwoAt = kBits & 4 ? 256 : 0, kOneAt = kTwoAt + (kBits & 2 ? 128 : 0);
   uint8x16_t clear[8];
   if constexpr ((kBits & 1) != 0)
-    RNL_UNROLL_FOR (int c = 0; c < 8; ++c) clear[c] = clear_bits(p + kOneAt, c, quarter);
+    RNL_UNROLL_FOR (int c = 0; c < 8; ++c) clear[c] = clear_bits(planes.p + kOneAt, c, quarter);
   // Shifts that insert leave the other bits as they were, so that parts join without masks.
   if constexpr (kBits == 4 || kBits == 5) {
     RNL_UNROLL_FOR (int c = 0; c < 4; ++c) {
@@ -78,7 +108,8 @@ RNL_INLINE Columns unpack_quarter(const uint8_t* p, int quarter) {
 }
 
 template <int kBits>
-RNL_INLINE void unpack_block(const uint8_t* planes, uint8_t* out) {
+RNL_INLINE void unpack_block(const uint8_t* p, uint8_t* out) {
+  const Planes planes = planes_at<kBits>(p);
   RNL_UNROLL_FOR (int i = 0; i < 4; ++i) {
     const Columns q = unpack_quarter<kBits>(planes, i);
 #if defined(__ARM_FEATURE_MATMUL_INT8)
@@ -111,17 +142,17 @@ RNL_INLINE float32x4_t fused(float32x4_t a, float32x4_t b, float32x4_t c) { retu
 // Unsigned bytes times signed ones: with one token those of 8 bits stay as they are.
 RNL_INLINE constexpr int row_offset_of(int bits) { return bits == 8 ? 0 : offset_of(bits); }
 template <int kBits>
-RNL_INLINE Columns row_quarter(const uint8_t* p, int quarter) {
-  if constexpr (kBits != 8) return unpack_quarter<kBits>(p, quarter);
+RNL_INLINE Columns row_quarter(const Planes& planes, int quarter) {
+  if constexpr (kBits != 8) return unpack_quarter<kBits>(planes, quarter);
   Columns q;
-  RNL_UNROLL_FOR (int c = 0; c < 8; ++c) q.v[c] = vld1q_u8(p + c * 64 + quarter * 16);
+  RNL_UNROLL_FOR (int c = 0; c < 8; ++c) q.v[c] = planes.at(c * 64, quarter);
   return q;
 }
 #else
 RNL_INLINE constexpr int row_offset_of(int bits) { return offset_of(bits); }
 template <int kBits>
-RNL_INLINE Columns row_quarter(const uint8_t* p, int quarter) {
-  return unpack_quarter<kBits>(p, quarter);
+RNL_INLINE Columns row_quarter(const Planes& planes, int quarter) {
+  return unpack_quarter<kBits>(planes, quarter);
 }
 #endif
 
@@ -143,8 +174,9 @@ RNL_INLINE void dot_columns(int32x4_t* sum, const Columns* w, int c, int8x16_t x
 }
 
 template <int kBits, int kBlock>
-RNL_INLINE void dot_block(const uint8_t* planes, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
-  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(x + 16);
+RNL_INLINE void dot_block(const uint8_t* p, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
+  const Planes planes = planes_at<kBits>(p);
+  const int8x16_t first = vld1q_s8(x), second = vld1q_s8(keeps_apart(kBits) ? apart(x + 16) : x + 16);
   RNL_UNROLL_FOR (int h = 0; h < kBlockColumns / kBlock; ++h)
     RNL_UNROLL_FOR (int i = 0; i < 4; ++i) dot[h][i] = vdupq_n_s32(start[h]);
   RNL_UNROLL_FOR (int i = 0; i < 4; i += 2) {
@@ -201,7 +233,8 @@ RNL_INLINE int8x8_t twice(const int8_t* p) {
 }
 
 template <int kBits, int kBlock>
-RNL_INLINE void dot_block(const uint8_t* planes, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
+RNL_INLINE void dot_block(const uint8_t* p, const int8_t* x, const int32_t* start, int32x4_t (*dot)[4]) {
+  const Planes planes = planes_at<kBits>(p);
   RNL_UNROLL_FOR (int i = 0; i < 4; ++i) {
     const Columns w = unpack_quarter<kBits>(planes, i);
     RNL_UNROLL_FOR (int h = 0; h < kBlockColumns / kBlock; ++h)

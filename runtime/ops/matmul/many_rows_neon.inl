@@ -80,8 +80,9 @@ RNL_INLINE void store_starts(int32_t* p, int32x4_t v) {
 }
 RNL_INLINE void store_sides(float* p, float32x4_t v) { vst1q_f32(p, v); }
 RNL_INLINE void dot_tile(const uint8_t* w, const int8_t* x, int32x4_t* sum) {
+  const int8_t* odd = apart(x + 16);
   RNL_UNROLL_FOR (int c = 0; c < 4; ++c) {
-    const int8x16_t v = vld1q_s8(x + c * 16);
+    const int8x16_t v = vld1q_s8((c & 1 ? odd : x) + c / 2 * 32);
     RNL_UNROLL_FOR (int i = 0; i < 8; i += 4) {
       const int8x16_t rows = vld1q_s8(reinterpret_cast<const int8_t*>(w) + c * 64 + i * 8);
       sum[i] = vdotq_laneq_s32(sum[i], rows, v, 0);

@@ -1,5 +1,12 @@
 // one_row for Arm: sums of four rows in registers.
 
+// As load, without loads of pairs: see apart.
+RNL_INLINE f32x16 load_apart(const float* p) {
+  const float* const odd = apart(p + 4);
+  return by_index<f32x16>([&](int i)
+                              RNL_LAMBDA { return (Register<float>)vld1q_f32(i & 1 ? odd + (i - 1) * 4 : p + i * 4); });
+}
+
 // One block row of a tile added to acc. Scales and minimums: halves as they lie in the file, or floats and minus the
 // minimums.
 template <int kBits, int kBlock, class Number>
@@ -9,6 +16,7 @@ RNL_INLINE void block_row(const uint8_t* planes, const int8_t* q, const Side<1>&
   constexpr bool kHalves = sizeof(Number) == 2;
   const auto numbers = [](const Number* p) RNL_LAMBDA {
     if constexpr (kHalves) return load_halves(p);
+    else if constexpr (kBlock == 32 && keeps_apart(kBits)) return load_apart(p);
     else return load(p);
   };
   int32_t sum[2] = {side.sum[0][0], side.sum[1][0]}, start[2];
